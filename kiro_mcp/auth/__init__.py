@@ -1,0 +1,1 @@
+"""Who asks: where a credential comes from, and keeping it fresh."""

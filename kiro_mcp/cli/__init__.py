@@ -1,0 +1,1 @@
+"""The command line. The only place in the package that prints."""

@@ -1,0 +1,289 @@
+"""The values that cross layers: what is asked, what is answered, and with which token.
+
+All are frozen. `ChatRequest` goes in at `kiro_mcp.protocol.payload`; deltas and a `Reply`
+come out at `kiro_mcp.protocol.reply`. The spelling of the wire (`toolUseId`) stays there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from kiro_mcp.errors import KiroError
+
+Role = Literal["user", "assistant"]
+
+JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
+JsonObject: TypeAlias = dict[str, JsonValue]
+
+# --- parts of a message, in either direction ----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextPart:
+    """A run of text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThinkingPart:
+    """A block of the model's reasoning."""
+
+    text: str
+    signature: str = ""
+    """What the service needs to take the block back in a later turn; "" where it sent none."""
+    redacted: str = ""
+    """Reasoning that the service sent encrypted, as base64; "" for readable reasoning."""
+    is_unclosed: bool = False
+    """Whether the answer ended inside a thinking tag that was never closed."""
+
+
+ToolUseState = Literal["complete", "truncated", "invalid"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolUse:
+    """A tool that the model asks its caller to run. Nothing in this package runs it."""
+
+    id: str
+    name: str
+    arguments: JsonObject
+    """The parsed arguments; {} where `state` is not `complete`."""
+    state: ToolUseState = "complete"
+    """`truncated`: the arguments were cut off. `invalid`: they are no JSON object."""
+    raw: str = ""
+    """The arguments as received, only where `state` is not `complete`."""
+    is_repaired: bool = False
+    """Whether the JSON needed a lossless repair: raw control characters, trailing commas."""
+    schema_errors: tuple[str, ...] = ()
+    """Where the arguments break the tool's own schema, one sentence each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResult:
+    """What a caller's tool answered."""
+
+    id: str
+    """The id of the `ToolUse` that it answers."""
+    text: str
+    is_error: bool = False
+
+
+Part: TypeAlias = TextPart | ThinkingPart | ToolUse | ToolResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSpec:
+    """The declaration of a tool that the model may ask for."""
+
+    name: str
+    description: str
+    input_schema: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """What is asked of the model."""
+
+    messages: tuple[Message, ...]
+    """The turns, oldest first; the last one is the user's."""
+    model: str = "auto"
+    """A model id of the service."""
+    conversation_id: str
+    """A UUID. The same one for every turn of a chat lets the service cache."""
+    system: str = ""
+    tools: tuple[ToolSpec, ...] = ()
+
+
+# --- the answer ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer's text. Pieces are appended verbatim, never merged."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """The next piece of the model's reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUseDelta:
+    """A tool use whose last fragment has arrived."""
+
+    tool_use: ToolUse
+
+
+Delta: TypeAlias = TextDelta | ThinkingDelta | ToolUseDelta
+
+StopReason = Literal[
+    "end_turn",
+    "tool_use",
+    "max_tokens",
+    "context_window_exceeded",
+    "refusal",
+    "stop_sequence",
+    "truncated",
+]
+"""Why the model stopped; `truncated` where the stream ended before the model said why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What an answer cost."""
+
+    input_tokens: int = 0
+    """All tokens of the prompt, cached ones included."""
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    is_estimated: bool = True
+    """Whether the token counts are our estimate; the service seldom sends exact ones."""
+    context_percent: float | None = None
+    """How full the context window is, 0 to 100 and over, as the service says."""
+    credits: float | None = None
+    """What the service charged, the only figure that is billed; None where it did not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeReference:
+    """Licensed code that the answer resembles, as the service attributes it."""
+
+    license_name: str = ""
+    repository: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebLink:
+    """A page that the service names beside its answer."""
+
+    url: str
+    title: str = ""
+    snippet: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """An error as the service put it, over HTTP or inside an answer's stream.
+
+    `kiro_mcp.transport.classify` turns it into the `KiroError` that a caller meets.
+    """
+
+    name: str = ""
+    """The exception's name without its namespace, such as `ThrottlingException`."""
+    reason: str = ""
+    """The service's reason, such as `INVALID_MODEL_ID`."""
+    message: str = ""
+    """The service's words, cut to a length fit for showing."""
+    status: int | None = None
+    """The HTTP status; None inside a stream."""
+    request_id: str | None = None
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A whole answer, or all that arrived of one."""
+
+    parts: tuple[TextPart | ThinkingPart | ToolUse, ...]
+    """Text, thinking and tool uses in the order in which the model gave them."""
+    stop_reason: StopReason
+    raw_stop_reason: str = ""
+    """The service's own word, where it sent one."""
+    truncated: bool = False
+    """Whether the answer is known to be incomplete."""
+    truncation_reason: str = ""
+    """Why, as one sentence; "" for a complete answer."""
+    fault: Fault | KiroError | None = None
+    """What ended the stream early: the service's error, or ours about its bytes."""
+    usage: Usage = field(default_factory=Usage)
+    references: tuple[CodeReference, ...] = ()
+    links: tuple[WebLink, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What was odd in the stream and mended or left out, one sentence each."""
+    ignored_events: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Events that carry nothing for a caller, counted by type."""
+
+    @property
+    def text(self) -> str:
+        """The answer's text, all of it, without the thinking."""
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def thinking(self) -> str:
+        """The readable reasoning, its blocks joined by a blank line."""
+        blocks = [part.text for part in self.parts if isinstance(part, ThinkingPart)]
+        return "\n\n".join(block for block in blocks if block)
+
+    @property
+    def tool_uses(self) -> tuple[ToolUse, ...]:
+        """The tool uses, in the order in which they began."""
+        return tuple(part for part in self.parts if isinstance(part, ToolUse))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it that a caller could use."""
+        return not self.parts
+
+
+# --- the account --------------------------------------------------------------------------
+
+TokenType = Literal["", "API_KEY", "EXTERNAL_IDP"]
+"""The `TokenType` header: it tells the service how to read the bearer; "" sends none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessToken:
+    """What a request carries to be let in."""
+
+    value: str = field(repr=False)
+    """The bearer itself. Never logged, never returned."""
+    token_type: TokenType = ""
+    profile_arn: str = ""
+    """The profile to bill; "" where the service must be asked without one."""
+    region: str = "us-east-1"
+    """The region of the service's data plane, not that of the sign-in."""
+    is_explicit: bool = False
+    """Whether the user gave it for this run. Only then may an overridden host receive it."""
+
+
+__all__ = [
+    "AccessToken",
+    "ChatRequest",
+    "CodeReference",
+    "Delta",
+    "Fault",
+    "JsonObject",
+    "JsonValue",
+    "Message",
+    "Part",
+    "Reply",
+    "Role",
+    "StopReason",
+    "TextDelta",
+    "TextPart",
+    "ThinkingDelta",
+    "ThinkingPart",
+    "TokenType",
+    "ToolResult",
+    "ToolSpec",
+    "ToolUse",
+    "ToolUseDelta",
+    "ToolUseState",
+    "Usage",
+    "WebLink",
+]

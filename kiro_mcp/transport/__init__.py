@@ -1,0 +1,1 @@
+"""The way to the service: where it is, what its refusals mean, and the client."""
