@@ -59,17 +59,32 @@ class ToolUse:
     """Where the arguments break the tool's own schema, one sentence each."""
 
 
+ImageFormat = Literal["gif", "jpeg", "png", "webp"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePart:
+    """A picture that the model is to look at."""
+
+    format: ImageFormat
+    data: str = field(repr=False)
+    """Its bytes as base64, without line breaks."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
     """What a caller's tool answered."""
 
     id: str
     """The id of the `ToolUse` that it answers."""
-    text: str
+    text: str = ""
     is_error: bool = False
+    data: JsonObject | None = None
+    """A structured answer, beside the text or in its place."""
+    images: tuple[ImagePart, ...] = ()
 
 
-Part: TypeAlias = TextPart | ThinkingPart | ToolUse | ToolResult
+Part: TypeAlias = TextPart | ThinkingPart | ToolUse | ToolResult | ImagePart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +93,8 @@ class Message:
 
     role: Role
     parts: tuple[Part, ...]
+    is_truncated: bool = False
+    """Whether it is an answer that was cut off; the turn after it then tells the model so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +106,64 @@ class ToolSpec:
     input_schema: JsonObject
 
 
+# --- the models ---------------------------------------------------------------------------
+
+EffortLevel = Literal["low", "medium", "high", "xhigh", "max"]
+
+Effort: TypeAlias = Literal["", "off"] | EffortLevel
+"""How hard a model is to think; "" leaves it to the service."""
+
+ThinkingSupport = Literal["none", "tags", "native"]
+"""How a model is asked to think: not at all, by tags in the prompt, or by a request field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFields:
+    """The extra fields that a request to a model may carry, as its published schema says."""
+
+    effort_path: tuple[str, ...] = ()
+    """The members that lead to the effort, such as `output_config`, `effort`; () for none."""
+    efforts: tuple[EffortLevel, ...] = ()
+    """The efforts that it takes, least first."""
+    thinking_types: tuple[str, ...] = ()
+    """The values that `thinking.type` takes; () where there is no such member."""
+    thinking_displays: tuple[str, ...] = ()
+    """The values that `thinking.display` takes."""
+    max_tokens: tuple[int, int | None] | None = None
+    """The least and the most that `max_tokens` takes; None where there is no such member."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPrice:
+    """A vendor's list price in US dollars, for orientation. Kiro bills credits."""
+
+    input_per_million: float
+    output_per_million: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What is known of a model; None where it is not known."""
+
+    id: str
+    name: str
+    aliases: tuple[str, ...] = ()
+    context_window: int | None = None
+    """The most tokens that a prompt may have."""
+    max_output_tokens: int | None = None
+    rate_multiplier: float | None = None
+    """Credits per unit of work, relative to `auto`."""
+    list_price: ListPrice | None = None
+    input_types: tuple[str, ...] = ("TEXT",)
+    thinking: ThinkingSupport = "none"
+    effort_levels: tuple[EffortLevel, ...] = ()
+    fields: ModelFields | None = None
+    """What a request may carry for it; None where it takes no extra fields at all."""
+
+
+# --- the request --------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     """What is asked of the model."""
@@ -97,10 +172,21 @@ class ChatRequest:
     """The turns, oldest first; the last one is the user's."""
     model: str = "auto"
     """A model id of the service."""
+    model_info: ModelInfo | None = None
+    """What is known of the model; None for what the built-in list knows."""
     conversation_id: str
     """A UUID. The same one for every turn of a chat lets the service cache."""
     system: str = ""
     tools: tuple[ToolSpec, ...] = ()
+    allows_tools: bool = True
+    """Whether the model may ask for tools; if not, earlier tool uses become text."""
+    effort: Effort = ""
+    max_tokens: int = 0
+    """The longest answer, in tokens; 0 leaves it to the service."""
+    output_schema: JsonObject | None = None
+    """A JSON Schema that the answer's text must be valid against."""
+    writes_in_chunks: bool = False
+    """Whether the model is told to write long files in several tool uses."""
 
 
 # --- the answer ---------------------------------------------------------------------------
@@ -211,6 +297,8 @@ class Reply:
     fault: Fault | KiroError | None = None
     """What ended the stream early: the service's error, or ours about its bytes."""
     usage: Usage = field(default_factory=Usage)
+    model_id: str = ""
+    """The model that answered, as the service calls it; "" where it does not say."""
     references: tuple[CodeReference, ...] = ()
     links: tuple[WebLink, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -266,10 +354,17 @@ __all__ = [
     "ChatRequest",
     "CodeReference",
     "Delta",
+    "Effort",
+    "EffortLevel",
     "Fault",
+    "ImageFormat",
+    "ImagePart",
     "JsonObject",
     "JsonValue",
+    "ListPrice",
     "Message",
+    "ModelFields",
+    "ModelInfo",
     "Part",
     "Reply",
     "Role",
@@ -278,6 +373,7 @@ __all__ = [
     "TextPart",
     "ThinkingDelta",
     "ThinkingPart",
+    "ThinkingSupport",
     "TokenType",
     "ToolResult",
     "ToolSpec",

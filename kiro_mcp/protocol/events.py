@@ -1,0 +1,304 @@
+"""Frames of the service's answer into typed events.
+
+Between `kiro_mcp.protocol.eventstream`, which gives the frames, and `kiro_mcp.protocol.reply`,
+which gathers the events. A frame names its event in `:event-type` and carries it as a JSON
+object; an error has its name in `:exception-type` or `:error-code` instead. What the wire
+calls things (`toolUseId`) stays in this module.
+
+Source of truth: the service's published event model, and its streams as observed in 2025
+and 2026 (tests/vectors/kiro-capture.json). An event that the model does not know, and one
+that cannot be read, are events too: neither ends an answer.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from kiro_mcp.models import CodeReference, Fault, JsonObject, WebLink
+from kiro_mcp.protocol.event_types import (
+    ContextUsage,
+    ConversationNamed,
+    Event,
+    Failed,
+    Ignored,
+    Links,
+    Malformed,
+    Metering,
+    Reasoning,
+    References,
+    Several,
+    Stop,
+    Text,
+    TokenCounts,
+    ToolUseFragment,
+)
+from kiro_mcp.protocol.eventstream import Frame, Headers
+from kiro_mcp.protocol.members import (
+    UnreadableError,
+    count_member,
+    first_word,
+    number_member,
+    object_member,
+    object_members,
+    parse_object,
+    text_member,
+    word_member,
+)
+from kiro_mcp.protocol.surrogates import mend_surrogates
+
+MAX_MESSAGE_CHARACTERS: Final = 500
+"""How much of the service's words is kept: enough to tell, too little to flood a chat."""
+
+
+def read_event(frame: Frame) -> Event:
+    """Say what a frame means. Never raises."""
+    headers = frame.headers
+    if headers.get(":message-type") != "event" and not _is_event(headers):
+        return _read_message(frame)
+    event_type = headers.get(":event-type", "")
+    try:
+        members = parse_object(frame.payload)
+        # The hot path: four frames in five are this one, and say nothing but this.
+        if event_type == "assistantResponseEvent" and len(members) == 1:
+            content = members.get("content")
+            if isinstance(content, str):
+                return Text(content)
+        return _read_members(event_type, members)
+    except (UnreadableError, RecursionError) as error:
+        if event_type and event_type not in _READERS:
+            return Ignored(str(event_type))
+        is_deep = isinstance(error, RecursionError)
+        return Malformed(str(event_type), "is nested too deeply" if is_deep else str(error))
+
+
+def read_fault(members: JsonObject, name: str = "") -> Fault:
+    """Read the members of an error, as they come in an answer's frames and instead of one.
+
+    Args:
+        members: The error's JSON object; the error itself may be one level down.
+        name: What the error is called; by default what it says of itself.
+    """
+    inner = members.get("error") or members.get("Output")
+    sources = (members, inner) if isinstance(inner, dict) else (members,)
+    return Fault(
+        name=_bare_name(name or first_word(sources, ("__type", "_type", "code"))),
+        reason=first_word(sources, ("reason",)),
+        message=_shortened(first_word(sources, ("message", "Message", "errorMessage"))),
+    )
+
+
+def _is_event(headers: Headers) -> bool:
+    """Whether a frame that does not call itself an event is one all the same."""
+    return ":message-type" not in headers and ":exception-type" not in headers
+
+
+def _read_message(frame: Frame) -> Event:
+    """Read a frame that is no event: an error, or a kind of message that nobody knows."""
+    headers = frame.headers
+    kind = headers.get(":message-type", "exception")
+    if kind == "exception":
+        return Failed(_read_failure(frame.payload, str(headers.get(":exception-type", ""))))
+    if kind == "error":
+        fault = _read_failure(frame.payload, str(headers.get(":error-code", "")))
+        words = _shortened(str(headers.get(":error-message", "")))
+        return Failed(replace(fault, message=words or fault.message))
+    return Malformed(str(headers.get(":event-type", "")), f"is a message of the kind {kind!r:.80}")
+
+
+def _read_failure(payload: bytes, name: str) -> Fault:
+    try:
+        return read_fault(parse_object(payload), name)
+    except UnreadableError:
+        return Fault(name=_bare_name(name), message=_shortened(payload.decode(errors="replace")))
+
+
+def _read_members(event_type: object, members: JsonObject) -> Event:
+    if not event_type:
+        event_type = next((key for key in members if key in _READERS), "")
+    inner = members.get(event_type) if isinstance(event_type, str) else None
+    if isinstance(inner, dict):
+        members = inner
+    if _is_error(members):
+        return Failed(read_fault(members))
+    if not event_type:
+        raise UnreadableError("does not say what it is")
+    reader = _READERS.get(event_type)
+    return reader(members) if reader else Ignored(str(event_type))
+
+
+def _is_error(members: JsonObject) -> bool:
+    """Whether the payload of an event is an error document instead."""
+    if "__type" in members or "_type" in members:
+        return True
+    is_named_so = members.get("type") in ("error", "exception")
+    return is_named_so and ("message" in members or "error" in members)
+
+
+# --- one reader for each event ------------------------------------------------------------
+
+
+def _read_assistant_response(members: JsonObject) -> Event:
+    text = Text(text_member(members, "content"), word_member(members, "modelId"))
+    # Not observed: other clients of the service look for these two here.
+    tool_uses = [_read_whole_tool_use(item) for item in object_members(members, "toolUses")]
+    reason = word_member(members, "stopReason") or word_member(members, "stop_reason")
+    return _together([text, *tool_uses, *([Stop(reason)] if reason else [])])
+
+
+def _read_reasoning(members: JsonObject) -> Event:
+    return Reasoning(
+        text_member(members, "text"),
+        text_member(members, "signature"),
+        text_member(members, "redactedContent"),
+    )
+
+
+def _read_tool_use(members: JsonObject) -> ToolUseFragment:
+    tool_use_id = mend_surrogates(text_member(members, "toolUseId"))
+    if not tool_use_id:
+        raise UnreadableError("names no tool use")
+    name = mend_surrogates(text_member(members, "name"))
+    arguments = members.get("input")
+    is_last = members.get("stop") is True
+    if isinstance(arguments, str):
+        return ToolUseFragment(tool_use_id, name, arguments, is_last)
+    # Not observed: arguments as an object. An empty one stands for what is yet to come.
+    snapshot = "" if arguments in (None, {}) else json.dumps(arguments, ensure_ascii=False)
+    return ToolUseFragment(tool_use_id, name, snapshot, is_last, is_snapshot=True)
+
+
+def _read_whole_tool_use(members: JsonObject) -> Event:
+    return _read_tool_use({**members, "stop": True})
+
+
+def _read_metadata(members: JsonObject) -> Event:
+    details = object_member(object_member(members, "stopDetails"), "refusal")
+    reason = word_member(members, "stopReason") or ("REFUSAL" if details else "")
+    counts = object_member(members, "tokenUsage")
+    events: list[Event] = []
+    if reason:
+        words = (word_member(details, "category"), word_member(details, "explanation"))
+        events.append(Stop(reason, _shortened(": ".join(filter(None, words)))))
+    if counts or "usage" in members:
+        events.append(_read_token_counts(counts or object_member(members, "usage")))
+    if (percent := number_member(counts, "contextUsagePercentage")) is not None:
+        events.append(ContextUsage(percent))
+    return _together(events or [Ignored("metadataEvent")])
+
+
+def _read_usage(members: JsonObject) -> Event:
+    return _read_token_counts(object_member(members, "usage"))
+
+
+def _read_token_counts(members: JsonObject) -> TokenCounts:
+    return TokenCounts(
+        uncached_input=count_member(members, "uncachedInputTokens")
+        or count_member(members, "inputTokens"),
+        output=count_member(members, "outputTokens"),
+        cache_read=count_member(members, "cacheReadInputTokens"),
+        cache_write=count_member(members, "cacheWriteInputTokens"),
+    )
+
+
+def _read_message_stop(members: JsonObject) -> Event:
+    return Stop(word_member(members, "stopReason") or word_member(members, "stop_reason"))
+
+
+def _read_metering(members: JsonObject) -> Event:
+    is_credit = word_member(members, "unit").lower() in ("", "credit", "credits")
+    return Metering(number_member(members, "usage") if is_credit else None)
+
+
+def _read_context_usage(members: JsonObject) -> Event:
+    return ContextUsage(number_member(members, "contextUsagePercentage"))
+
+
+def _read_references(members: JsonObject) -> Event:
+    return References(
+        tuple(
+            CodeReference(
+                license_name=word_member(item, "licenseName"),
+                repository=word_member(item, "repository"),
+                url=word_member(item, "url"),
+            )
+            for item in object_members(members, "references")
+        )
+    )
+
+
+def _read_links(members: JsonObject) -> Event:
+    links = (
+        WebLink(
+            url=word_member(item, "url"),
+            title=word_member(item, "title"),
+            snippet=word_member(item, "snippet"),
+        )
+        for item in object_members(members, "supplementaryWebLinks")
+    )
+    found = Links(tuple(link for link in links if link.url))
+    # Not observed: other clients of the service take counts of tokens from here.
+    counts = _read_token_counts(members)
+    return _together([found, counts] if counts != TokenCounts() else [found])
+
+
+def _read_citation(members: JsonObject) -> Event:
+    url = word_member(members, "citationLink")
+    if not url:
+        return Ignored("citationEvent")
+    return Links((WebLink(url=url, snippet=word_member(members, "citationText")),))
+
+
+def _read_conversation(members: JsonObject) -> Event:
+    return ConversationNamed(word_member(members, "conversationId"))
+
+
+def _read_error(members: JsonObject) -> Event:
+    return Failed(read_fault(members, "error"))
+
+
+def _read_invalid_state(members: JsonObject) -> Event:
+    fault = read_fault(members, "invalidStateEvent")
+    return Failed(replace(fault, message=fault.message or fault.reason or "Invalid state"))
+
+
+_READERS: Final[dict[object, Callable[[JsonObject], Event]]] = {
+    "assistantResponseEvent": _read_assistant_response,
+    "toolUseEvent": _read_tool_use,
+    "reasoningContentEvent": _read_reasoning,
+    "metadataEvent": _read_metadata,
+    "meteringEvent": _read_metering,
+    "contextUsageEvent": _read_context_usage,
+    "codeReferenceEvent": _read_references,
+    "supplementaryWebLinksEvent": _read_links,
+    "citationEvent": _read_citation,
+    "messageMetadataEvent": _read_conversation,
+    "initial-response": _read_conversation,
+    "invalidStateEvent": _read_invalid_state,
+    "error": _read_error,
+    # In no model and in no capture; other clients know them.
+    "messageStopEvent": _read_message_stop,
+    "message_stop": _read_message_stop,
+    "usageEvent": _read_usage,
+    "metricsEvent": _read_usage,
+}
+"""The other events of the model say nothing to a caller: `followupPromptEvent`, `codeEvent`,
+`intentsEvent`, `interactionComponentsEvent`, `dryRunSucceedEvent` and `toolResultEvent`."""
+
+
+def _together(events: list[Event]) -> Event:
+    return events[0] if len(events) == 1 else Several(tuple(events))
+
+
+# --- words --------------------------------------------------------------------------------
+
+
+def _bare_name(name: str) -> str:
+    """Take the namespace before `#` and the address after `:` off the name of an error."""
+    return mend_surrogates(name).rpartition("#")[2].partition(":")[0]
+
+
+def _shortened(words: str) -> str:
+    if len(words) <= MAX_MESSAGE_CHARACTERS:
+        return words
+    return words[: MAX_MESSAGE_CHARACTERS - 1] + "…"

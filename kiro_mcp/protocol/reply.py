@@ -1,0 +1,326 @@
+"""The bytes of an answer into deltas, as they come, and one reply at its end.
+
+The response side of the protocol, put together::
+
+    bytes ─ eventstream ─▶ frames ─ events ─▶ events ─┬─ speech ───▶ parts ─┬─▶ deltas
+                                                      ├─ tool_use ─▶        │
+                                                      ├─ usage, notes ──────┤
+                                                      └─ ending ────────────┴─▶ Reply
+
+`kiro_mcp.transport.client` feeds it. What came is never lost: whatever ends an answer, the
+reply holds all before that, and says that it is truncated and why.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from uuid import uuid4
+
+from kiro_mcp.errors import AnswerBroken, FrameError, KiroError
+from kiro_mcp.models import (
+    Delta,
+    Fault,
+    Reply,
+    TextPart,
+    ThinkingPart,
+    ToolSpec,
+    ToolUse,
+)
+from kiro_mcp.protocol.ending import Ending, stop_reason_of, truncation_reason_of
+from kiro_mcp.protocol.event_types import (
+    ContextUsage,
+    Event,
+    Failed,
+    Metering,
+    Reasoning,
+    Several,
+    Sign,
+    Stop,
+    Text,
+    TokenCounts,
+    ToolUseFragment,
+)
+from kiro_mcp.protocol.events import read_event
+from kiro_mcp.protocol.eventstream import FrameDecoder
+from kiro_mcp.protocol.foreign_body import ForeignBody, is_foreign
+from kiro_mcp.protocol.limits import (
+    MAX_ANSWER_BYTES,
+    MAX_PARTS,
+    MAX_TEXT_CHARACTERS,
+    AnswerLimitError,
+)
+from kiro_mcp.protocol.notes import Notes
+from kiro_mcp.protocol.parts import PartsBuilder, ReplyPart, ThinkingHandling
+from kiro_mcp.protocol.speech import Speech
+from kiro_mcp.protocol.text_tool_calls import find_calls
+from kiro_mcp.protocol.tool_use import ToolUseAssembler
+from kiro_mcp.protocol.usage import UsageMeter
+
+
+def _random_id() -> str:
+    """Make an id for a tool use that the service gave none, in the shape of its own."""
+    return f"tooluse_{uuid4().hex}"
+
+
+class ReplyBuilder:
+    """Reads one answer.
+
+    Feed it the body of a successful HTTP answer, stop when `fault` is set or the body ends,
+    and close it; what `close` alone could release is then in `last_deltas`.
+
+    Args:
+        prompt_characters: The size of the prompt, to estimate its tokens by.
+        context_window_tokens: The size of the model's context window, for the same; 0 where
+            it is not known.
+        thinking: What becomes of the model's thinking.
+        tools: The tools that the caller offers; their schemas check what the model asks for.
+        caller_names: The caller's name of a tool, by the name under which it was sent, where
+            the two differ.
+        reads_text_calls: Whether calls that the model wrote into its text become tool uses.
+            Text from the first possible call on then comes only at the end.
+        new_tool_use_id: Makes the ids of those.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompt_characters: int = 0,
+        context_window_tokens: int = 0,
+        thinking: ThinkingHandling = "separate",
+        tools: Sequence[ToolSpec] = (),
+        caller_names: Mapping[str, str] | None = None,
+        reads_text_calls: bool = False,
+        new_tool_use_id: Callable[[], str] = _random_id,
+    ) -> None:
+        self.fault: Fault | KiroError | None = None
+        """What ended the answer early; once set, all further data is ignored."""
+        self.is_foreign = False
+        """Whether the body is no event stream, known from its first bytes. What it is, an
+        error, is in `fault` as soon as it can be told."""
+        self.has_begun = False
+        """Whether the model has said anything, be it not yet handed out."""
+        self.has_delivered = False
+        """Whether any delta has been handed out. A call must then not be made again."""
+        self.last_deltas: tuple[Delta, ...] = ()
+        """What only the end of the answer released: set by `close`, follows the others."""
+        self._decoder = FrameDecoder()
+        self._foreign_body = ForeignBody()
+        self._head: bytes | None = b""
+        self._parts = PartsBuilder(thinking, holds_calls=reads_text_calls)
+        self._speech = Speech(self._parts)
+        self._tool_uses = ToolUseAssembler(
+            caller_names, {tool.name: tool.input_schema for tool in tools}
+        )
+        self._meter = UsageMeter(prompt_characters, context_window_tokens)
+        self._notes = Notes()
+        self._new_tool_use_id = new_tool_use_id
+        self._received_bytes = 0
+        self._spoken_characters = 0
+        self._model_id = ""
+        self._raw_stop_reason = ""
+        self._is_terminated = False
+        self._reply: Reply | None = None
+
+    @property
+    def conversation_id(self) -> str:
+        """The service's id of the conversation; "" where it names none."""
+        return self._notes.conversation_id
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """Take the next bytes of the body; return the deltas that they complete.
+
+        Never raises: what is wrong with the bytes, or with the answer, is in `fault`.
+        """
+        if self.fault is not None or self._reply is not None:
+            return []
+        try:
+            self._read(self._judge(data))
+        except AnswerLimitError as error:
+            self.fault = _too_large(error)
+        deltas = self._parts.take_deltas()
+        self.has_delivered = self.has_delivered or bool(deltas)
+        return deltas
+
+    def close(self, fault: Fault | KiroError | None = None) -> Reply:
+        """End the answer and return all that arrived of it. Never raises.
+
+        Args:
+            fault: What ended it from outside, such as a broken connection; None where the
+                body came to its end. What its own bytes say went wrong comes first.
+        """
+        if self._reply is None:
+            self._end_bytes(fault)
+            self._end_parts()
+            self.last_deltas = tuple(self._parts.take_deltas())
+            self._reply = self._compose()
+        return self._reply
+
+    # --- bytes ----------------------------------------------------------------------------
+
+    def _judge(self, data: bytes) -> bytes:
+        """Return what the decoder is to have: nothing until it is clear what the body is."""
+        self._received_bytes += len(data)
+        if self._received_bytes > MAX_ANSWER_BYTES:
+            raise AnswerLimitError(f"more than {MAX_ANSWER_BYTES} bytes")
+        if self._head is not None and not self.is_foreign:
+            self._head += data
+            verdict = is_foreign(self._head)
+            if verdict is None:
+                return b""
+            self.is_foreign = verdict
+            data, self._head = self._head, None
+        if not self.is_foreign:
+            return data
+        self.fault = self._foreign_body.feed(data)
+        return b""
+
+    def _read(self, data: bytes) -> None:
+        for frame in self._decoder.feed(data):
+            self._take(read_event(frame))
+            if self.fault is not None:
+                return
+        self.fault = self.fault or self._decoder.fault
+
+    def _end_bytes(self, fault: Fault | KiroError | None) -> None:
+        if self.fault is None and self.is_foreign:
+            self.fault = self._foreign_body.close()
+        self.fault = self.fault or fault
+        if self.fault is None:
+            try:
+                self._decoder.feed(self._head or b"")
+                self._decoder.close()
+            except FrameError as error:
+                self.fault = error
+
+    # --- events ---------------------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Text():
+                self._take_text(event)
+            case Reasoning():
+                self._take_reasoning(event)
+            case ToolUseFragment():
+                self._take_tool_use(event)
+            case Several():
+                for inner in event.events:
+                    self._take(inner)
+            case _:
+                self._take_sign(event)
+
+    def _take_sign(self, event: Sign) -> None:
+        """Take what the service says about the answer, and not the model."""
+        match event:
+            case Metering() | ContextUsage():
+                self._is_terminated = True
+                self._meter.add(event)
+            case TokenCounts():
+                self._meter.add(event)
+            case Stop():
+                self._take_stop(event)
+            case Failed():
+                self.fault = event.fault
+            case _:
+                self._notes.add(event)
+
+    def _take_text(self, event: Text) -> None:
+        if event.model_id:
+            self._model_id = event.model_id
+        if event.text:
+            self._spend(len(event.text))
+            self._speech.add_text(event.text)
+
+    def _take_reasoning(self, event: Reasoning) -> None:
+        self._spend(len(event.text))
+        # Only thinking and tool uses begin parts without end, and those have a limit.
+        if self._parts.count > MAX_PARTS:
+            raise AnswerLimitError(f"more than {MAX_PARTS} parts")
+        self._speech.add_reasoning(event)
+
+    def _take_tool_use(self, fragment: ToolUseFragment) -> None:
+        self.has_begun = True
+        if not self._parts.has_tool_use(fragment.id):
+            self._speech.pause()
+            self._parts.begin_tool_use(fragment.id)
+        if (tool_use := self._tool_uses.add(fragment)) is not None:
+            self._parts.end_tool_use(tool_use)
+
+    def _take_stop(self, event: Stop) -> None:
+        self._is_terminated = True
+        self._raw_stop_reason = event.reason or self._raw_stop_reason
+        if event.explanation:
+            self._notes.warn(f"The service refused: {event.explanation}")
+
+    def _spend(self, characters: int) -> None:
+        self.has_begun = True
+        self._spoken_characters += characters
+        if self._spoken_characters > MAX_TEXT_CHARACTERS:
+            raise AnswerLimitError(f"more than {MAX_TEXT_CHARACTERS} characters of text")
+
+    # --- the end --------------------------------------------------------------------------
+
+    def _end_parts(self) -> None:
+        is_whole = self.fault is None and self._is_terminated
+        self._speech.close()
+        for tool_use in self._tool_uses.close(is_answer_whole=is_whole):
+            self._parts.end_tool_use(tool_use)
+        if is_whole:
+            self._parts.settle(self._find_calls)
+        else:
+            # A tool use may have been about to come, and would have made the text just text.
+            self._parts.release()
+
+    def _find_calls(self, text: str, start: int) -> list[str | ToolUse]:
+        segments: list[str | ToolUse] = []
+        for segment in find_calls(text, self._tool_uses.schemas_by_any_name(), start):
+            if isinstance(segment, str):
+                segments.append(segment)
+            elif tool_use := self._tool_uses.add_text_call(segment, self._new_tool_use_id()):
+                segments.append(tool_use)
+        return segments
+
+    def _compose(self) -> Reply:
+        parts = self._parts.parts()
+        ending = Ending(
+            raw_stop_reason=self._raw_stop_reason,
+            context_percent=self._meter.context_percent,
+            is_terminated=self._is_terminated,
+            fault=self.fault,
+            tool_uses=tuple(part for part in parts if isinstance(part, ToolUse)),
+        )
+        truncation_reason = truncation_reason_of(ending)
+        output_bytes = self._parts.hidden_characters + sum(map(_size, parts))
+        return Reply(
+            parts=parts,
+            stop_reason=stop_reason_of(ending),
+            raw_stop_reason=self._raw_stop_reason,
+            truncated=bool(truncation_reason),
+            truncation_reason=truncation_reason,
+            fault=self.fault,
+            usage=self._meter.usage(output_bytes),
+            model_id=self._model_id,
+            references=tuple(self._notes.references),
+            links=tuple(self._notes.links),
+            warnings=(*self._notes.warnings(), *self._tool_uses.warnings, *_remarks(parts)),
+            ignored_events=dict(self._notes.ignored_events),
+        )
+
+
+def _too_large(error: AnswerLimitError) -> AnswerBroken:
+    return AnswerBroken(
+        f"The answer was cut off, because it has {error}.",
+        next_step="Ask for less at a time.",
+    )
+
+
+def _remarks(parts: Sequence[ReplyPart]) -> Iterator[str]:
+    if parts and all(isinstance(part, ThinkingPart) for part in parts):
+        yield "The answer is thinking only, without any text."
+
+
+def _size(part: ReplyPart) -> int:
+    """Return how many bytes of UTF-8 the model gave for a part."""
+    match part:
+        case TextPart() | ThinkingPart():
+            return len(part.text.encode())
+        case ToolUse():
+            return len(part.raw.encode()) or len(json.dumps(part.arguments))

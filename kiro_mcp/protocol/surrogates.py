@@ -1,0 +1,41 @@
+r"""Text with halves of surrogate pairs into text that encodes to UTF-8.
+
+JSON may write a character beyond U+FFFF as two escapes, `\ud83d\ude00`. Where the service cuts
+its text between them, each event carries half a character, which Python keeps as it is and
+no encoding takes. Halves that meet again are joined; a half that stays alone becomes U+FFFD.
+"""
+
+_FIRST_HIGH, _LAST_HIGH = "\ud800", "\udbff"
+
+
+def mend_surrogates(text: str) -> str:
+    """Return `text` with adjacent halves joined and lone ones replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+class SurrogateJoiner:
+    """Makes each piece of one running text encodable, joining halves across pieces."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def feed(self, text: str) -> str:
+        """Return all that is certain: a first half at the end waits for its second."""
+        if not self._half and text.isascii():
+            return text
+        text = self._half + text
+        self._half = ""
+        if text and _FIRST_HIGH <= text[-1] <= _LAST_HIGH:
+            text, self._half = text[:-1], text[-1]
+        return mend_surrogates(text)
+
+    def close(self) -> str:
+        """Return U+FFFD if a first half is still waiting; the text may then go on."""
+        half, self._half = self._half, ""
+        return mend_surrogates(half)

@@ -1,0 +1,184 @@
+"""Fragments of tool uses into whole tool uses.
+
+Fed by `kiro_mcp.protocol.reply` with the `ToolUseFragment`s of one answer. Tool uses are told
+apart by their id alone: their fragments may interleave, and two calls of one tool with the
+same arguments are two calls.
+
+    first fragment ── open ── last fragment ──────────────────── complete | truncated | invalid
+                        └──── end of the answer ─ close() ────── the same, but complete only
+                                                                 if the answer itself is
+
+Source of truth: the service's streams as observed, where the first fragment carries no
+arguments and the last one only the mark of being last. A tool without arguments may come as
+a single fragment without that mark.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from kiro_mcp.models import JsonObject, ToolUse
+from kiro_mcp.protocol.event_types import ToolUseFragment
+from kiro_mcp.protocol.limits import MAX_INPUT_CHARACTERS, MAX_TOOL_USES, AnswerLimitError
+from kiro_mcp.protocol.schema_check import SchemaCheck, UnusableSchemaError
+from kiro_mcp.protocol.surrogates import mend_surrogates
+from kiro_mcp.protocol.text_tool_calls import TextCall
+from kiro_mcp.protocol.tool_arguments import Arguments, parse_arguments
+
+_CUT_OFF: Final = Arguments(value=None, state="truncated")
+
+
+@dataclass(slots=True)
+class _OpenToolUse:
+    """A tool use whose last fragment has not come."""
+
+    name: str = ""
+    pieces: list[str] = field(default_factory=list[str])
+    characters: int = 0
+    is_snapshot: bool = False
+    """Whether the pieces are one that holds all of the arguments so far."""
+
+    def add(self, fragment: ToolUseFragment) -> None:
+        self.name = self.name or fragment.name
+        if fragment.input and not fragment.input.isspace():
+            # What follows a snapshot cannot be the next piece of it, only its successor.
+            if fragment.is_snapshot or self.is_snapshot:
+                self.pieces.clear()
+                self.characters = 0
+            self.is_snapshot = fragment.is_snapshot
+        if fragment.input:
+            self.pieces.append(fragment.input)
+            self.characters += len(fragment.input)
+
+
+class ToolUseAssembler:
+    """Gathers the fragments of one answer's tool uses.
+
+    Args:
+        aliases: The caller's name of a tool, by the name under which it was sent.
+        schemas: The schema of a tool's arguments, by the caller's name.
+    """
+
+    def __init__(
+        self,
+        aliases: Mapping[str, str] | None = None,
+        schemas: Mapping[str, JsonObject] | None = None,
+    ) -> None:
+        self._aliases = aliases or {}
+        self._schemas = schemas or {}
+        self._checks: dict[str, SchemaCheck | None] = {}
+        self._open: dict[str, _OpenToolUse] = {}
+        self._ended: set[str] = set()
+        self._input_characters = 0
+        self._late_fragments = 0
+        self._warnings: list[str] = []
+        self._text_calls: set[tuple[str, str]] = set()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was odd, one sentence each."""
+        if not self._late_fragments:
+            return tuple(self._warnings)
+        late = f"{self._late_fragments} fragments of tool uses that had ended were left out."
+        return (*self._warnings, late)
+
+    def add(self, fragment: ToolUseFragment) -> ToolUse | None:
+        """Take a fragment; return the tool use if this was its last one.
+
+        Raises:
+            AnswerLimitError: there is too much of it; what came before is kept.
+        """
+        if fragment.id in self._ended:
+            self._late_fragments += 1
+            return None
+        tool_use = self._open.get(fragment.id) or self._begin(fragment.id)
+        characters_before = tool_use.characters
+        tool_use.add(fragment)
+        self._input_characters += tool_use.characters - characters_before
+        if self._input_characters > MAX_INPUT_CHARACTERS:
+            raise AnswerLimitError(f"more than {MAX_INPUT_CHARACTERS} characters of tool input")
+        return self._end(fragment.id, is_whole=True) if fragment.is_last else None
+
+    def close(self, *, is_answer_whole: bool) -> list[ToolUse]:
+        """End the tool uses whose last fragment did not come, and return them.
+
+        Args:
+            is_answer_whole: Whether the answer came to its end. If it did not, nothing says
+                that their arguments did, and they are truncated whatever they look like.
+        """
+        ended = [self._end(id_, is_whole=is_answer_whole) for id_ in list(self._open)]
+        return [tool_use for tool_use in ended if tool_use]
+
+    def schemas_by_any_name(self) -> dict[str, JsonObject]:
+        """Return the tools' schemas by every name that a model may call them by."""
+        sent = {
+            alias: self._schemas[name]
+            for alias, name in self._aliases.items()
+            if name in self._schemas
+        }
+        return {**self._schemas, **sent}
+
+    def add_text_call(self, call: TextCall, tool_use_id: str) -> ToolUse | None:
+        """Return a call found in text as a tool use; None if it has been found before."""
+        name = self._aliases.get(call.name, call.name)
+        content = (name, json.dumps(call.arguments, sort_keys=True))
+        if content in self._text_calls:
+            self._warnings.append(f"A call of {name!r} stood in the text twice: taken once.")
+            return None
+        self._text_calls.add(content)
+        tool_use = ToolUse(
+            id=tool_use_id, name=name, arguments=call.arguments, is_repaired=call.is_repaired
+        )
+        return self._checked(tool_use)
+
+    def _checked(self, tool_use: ToolUse) -> ToolUse:
+        """Add what the tool's schema has against a complete tool use."""
+        if tool_use.name not in self._checks:
+            self._checks[tool_use.name] = self._compile(tool_use.name)
+        check = self._checks[tool_use.name]
+        if check is None:
+            return tool_use
+        try:
+            return replace(tool_use, schema_errors=check.errors(tool_use.arguments))
+        except UnusableSchemaError as error:
+            self._checks[tool_use.name] = None
+            self._warn_of_schema(tool_use.name, error)
+            return tool_use
+
+    def _begin(self, tool_use_id: str) -> _OpenToolUse:
+        if len(self._open) + len(self._ended) >= MAX_TOOL_USES:
+            raise AnswerLimitError(f"more than {MAX_TOOL_USES} tool uses")
+        tool_use = self._open[tool_use_id] = _OpenToolUse()
+        return tool_use
+
+    def _end(self, tool_use_id: str, *, is_whole: bool) -> ToolUse | None:
+        fragments = self._open.pop(tool_use_id)
+        self._ended.add(tool_use_id)
+        name = self._aliases.get(fragments.name, fragments.name)
+        if not name:
+            self._warnings.append(f"The tool use {tool_use_id!r:.80} names no tool: left out.")
+            return None
+        arguments = parse_arguments(fragments.pieces) if is_whole else _CUT_OFF
+        if arguments.value is None:
+            raw = mend_surrogates("".join(fragments.pieces))
+            return ToolUse(id=tool_use_id, name=name, arguments={}, state=arguments.state, raw=raw)
+        tool_use = ToolUse(
+            id=tool_use_id,
+            name=name,
+            arguments=arguments.value,
+            is_repaired=arguments.is_repaired,
+        )
+        return self._checked(tool_use)
+
+    def _compile(self, name: str) -> SchemaCheck | None:
+        if name not in self._schemas:
+            return None
+        try:
+            return SchemaCheck(self._schemas[name])
+        except UnusableSchemaError as error:
+            self._warn_of_schema(name, error)
+            return None
+
+    def _warn_of_schema(self, name: str, error: UnusableSchemaError) -> None:
+        self._warnings.append(f"The schema of {name!r} is not checked: {error}.")
