@@ -1,1 +1,59 @@
-"""A stand-in for the Kiro service on loopback: for `--offline`, for tests, for users' CI."""
+"""A stand-in for the Kiro service on loopback: for `--offline`, for tests, for users' CI.
+
+It speaks real HTTP and answers with real frames, refuses what the service refuses, and says in
+its answers that they are canned. A prompt that starts with `/emulate NAME` picks another answer;
+a test can enqueue its own::
+
+    async with running() as emulator:
+        emulator.state.enqueue((Send(frames.text("One word.") + frames.ending()),))
+"""
+
+from kiro_mcp.emulator import frames, refusals
+from kiro_mcp.emulator.accounts import (
+    BUILDER_ID_PROFILE_ARN,
+    BUILDER_ID_START_URL,
+    EMULATOR_ACCESS_TOKEN,
+    EMULATOR_API_KEY,
+    EMULATOR_BUILDER_ID_ACCESS_TOKEN,
+    EMULATOR_CLIENT_ID,
+    EMULATOR_CLIENT_SECRET,
+    EMULATOR_PROFILE_ARN,
+    EMULATOR_REFRESH_TOKEN,
+    EMULATOR_SOCIAL_ACCESS_TOKEN,
+    EMULATOR_SOCIAL_REFRESH_TOKEN,
+    Accounts,
+)
+from kiro_mcp.emulator.app import build_app
+from kiro_mcp.emulator.refusals import Refusal
+from kiro_mcp.emulator.server import RunningEmulator, running, serve_forever
+from kiro_mcp.emulator.state import EmulatorState, SeenRequest
+from kiro_mcp.emulator.steps import Cut, HttpAnswer, Pause, Script, Send
+
+__all__ = [
+    "BUILDER_ID_PROFILE_ARN",
+    "BUILDER_ID_START_URL",
+    "EMULATOR_ACCESS_TOKEN",
+    "EMULATOR_API_KEY",
+    "EMULATOR_BUILDER_ID_ACCESS_TOKEN",
+    "EMULATOR_CLIENT_ID",
+    "EMULATOR_CLIENT_SECRET",
+    "EMULATOR_PROFILE_ARN",
+    "EMULATOR_REFRESH_TOKEN",
+    "EMULATOR_SOCIAL_ACCESS_TOKEN",
+    "EMULATOR_SOCIAL_REFRESH_TOKEN",
+    "Accounts",
+    "Cut",
+    "EmulatorState",
+    "HttpAnswer",
+    "Pause",
+    "Refusal",
+    "RunningEmulator",
+    "Script",
+    "SeenRequest",
+    "Send",
+    "build_app",
+    "frames",
+    "refusals",
+    "running",
+    "serve_forever",
+]

@@ -1,0 +1,242 @@
+"""Who may call the emulator: bearers in, identities out; logins and refresh tokens that rotate.
+
+Nothing here expires by the clock: `expire_access_tokens` does it when a test says so. Source of
+truth: AWS SSO OIDC, the Kiro desktop sign-in service, and what was observed of both::
+
+    device login ──► access token + refresh token ──refresh──► both new, both old ones void
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias, TypeVar
+
+IdentityKind: TypeAlias = Literal["api_key", "builder_id", "idc", "social"]
+DeviceOutcome: TypeAlias = Literal["granted", "access_denied", "expired_token"]
+PollError: TypeAlias = Literal[
+    "authorization_pending", "slow_down", "access_denied", "expired_token", "invalid_grant"
+]
+
+MAX_ENTRIES: Final = 1_000
+"""How many clients, logins and tokens are known at once; the oldest are forgotten."""
+
+_Value = TypeVar("_Value")
+
+
+def _invented(prefix: str, name: str) -> str:
+    """A token with the shape and about the length of the service's own."""
+    return f"{prefix}Emulated{name:A<120}:emulated-signature"
+
+
+EMULATOR_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EMULATOR"
+"""The profile of every identity but Builder ID's."""
+
+BUILDER_ID_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:638616132270:profile/AAAACCCCXXXX"
+"""The profile that all Builder ID users share, as clients send it."""
+
+BUILDER_ID_START_URL: Final = "https://view.awsapps.com/start"
+"""A login that starts here is Builder ID's; one that starts elsewhere is Identity Center's."""
+
+EMULATOR_API_KEY: Final = f"ksk_emulated{'0' * 32}"
+"""Taken with the header `TokenType: API_KEY`; its calls may leave the profile out."""
+
+EMULATOR_ACCESS_TOKEN: Final = _invented("aoa", "IdentityCenter")
+"""Taken without `TokenType`; its calls must name `EMULATOR_PROFILE_ARN`."""
+
+EMULATOR_REFRESH_TOKEN: Final = _invented("aor", "IdentityCenter")
+"""Renews `EMULATOR_ACCESS_TOKEN` at `/token`, for the client below."""
+
+EMULATOR_CLIENT_ID: Final = "emulated-client"
+EMULATOR_CLIENT_SECRET: Final = f"{EMULATOR_CLIENT_ID}-secret"
+
+EMULATOR_SOCIAL_ACCESS_TOKEN: Final = _invented("aoa", "Social")
+"""As `EMULATOR_ACCESS_TOKEN`, from a Google or GitHub login."""
+
+EMULATOR_SOCIAL_REFRESH_TOKEN: Final = _invented("aor", "Social")
+"""Renews it at `/refreshToken`."""
+
+EMULATOR_BUILDER_ID_ACCESS_TOKEN: Final = _invented("aoa", "BuilderId")
+"""As `EMULATOR_ACCESS_TOKEN`, but its calls must name `BUILDER_ID_PROFILE_ARN`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a bearer stands for."""
+
+    kind: IdentityKind
+
+    @property
+    def token_type(self) -> str:
+        """What its calls must carry in the header `TokenType`."""
+        return "API_KEY" if self.kind == "api_key" else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What a login or a refresh gives."""
+
+    identity: Identity
+    access_token: str
+    refresh_token: str
+    client_id: str
+    """The client the refresh token is bound to; "" at the desktop service, which has none."""
+
+
+@dataclass(slots=True, kw_only=True)
+class DeviceLogin:
+    """A device login that someone is asked to confirm."""
+
+    device_code: str
+    user_code: str
+    identity: Identity
+    client_id: str
+    slow_downs: int
+    pending_polls: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Accounts:
+    """The tokens of one emulator, and how its logins go."""
+
+    pending_polls: int = 2
+    """How many polls of a device login find it still unconfirmed."""
+    slow_downs: int = 0
+    """How many polls before those are told to slow down."""
+    device_outcome: DeviceOutcome = "granted"
+    """How a device login ends."""
+    poll_interval_seconds: int = 1
+    device_login_seconds: int = 600
+    access_token_seconds: int = 3600
+    """The lifetimes that answers state."""
+    profile_arns: tuple[str, ...] = (EMULATOR_PROFILE_ARN,)
+    """The profiles of an Identity Center user; the first is also everyone else's."""
+
+    _access: dict[str, Identity] = field(default_factory=dict[str, Identity], init=False)
+    _refresh: dict[str, Tokens] = field(default_factory=dict[str, Tokens], init=False)
+    _clients: dict[str, str] = field(default_factory=dict[str, str], init=False)
+    _logins: dict[str, DeviceLogin] = field(default_factory=dict[str, DeviceLogin], init=False)
+    _serial: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._clients[EMULATOR_CLIENT_ID] = EMULATOR_CLIENT_SECRET
+        self._access[EMULATOR_API_KEY] = Identity("api_key")
+        self._access[EMULATOR_BUILDER_ID_ACCESS_TOKEN] = Identity("builder_id")
+        self._keep(
+            Tokens(
+                identity=Identity("idc"),
+                access_token=EMULATOR_ACCESS_TOKEN,
+                refresh_token=EMULATOR_REFRESH_TOKEN,
+                client_id=EMULATOR_CLIENT_ID,
+            )
+        )
+        self._keep(
+            Tokens(
+                identity=Identity("social"),
+                access_token=EMULATOR_SOCIAL_ACCESS_TOKEN,
+                refresh_token=EMULATOR_SOCIAL_REFRESH_TOKEN,
+                client_id="",
+            )
+        )
+
+    def identify(self, bearer: str, token_type: str) -> Identity | None:
+        """Whom a bearer stands for; None where it is unknown or read with the wrong type."""
+        identity = self._access.get(bearer)
+        if identity is None or identity.token_type != token_type.upper():
+            return None
+        return identity
+
+    def profiles_of(self, identity: Identity) -> tuple[str, ...]:
+        """The profiles that an identity may name in its calls."""
+        if identity.kind == "builder_id":
+            return (BUILDER_ID_PROFILE_ARN,)
+        return self.profile_arns if identity.kind == "idc" else self.profile_arns[:1]
+
+    def expire_access_tokens(self) -> None:
+        """Void every access token; API keys and refresh tokens stay good."""
+        keys = {token: who for token, who in self._access.items() if who.kind == "api_key"}
+        self._access = keys
+
+    def revoke(self, bearer: str) -> None:
+        """Void one API key or access token."""
+        self._access.pop(bearer, None)
+
+    def register_client(self) -> tuple[str, str]:
+        """A new client's id and secret."""
+        client_id = f"emulated-client-{self._next_serial():04d}"
+        _remember(self._clients, client_id, f"{client_id}-secret")
+        return client_id, self._clients[client_id]
+
+    def is_client(self, client_id: str, client_secret: str) -> bool:
+        """Whether this pair was registered."""
+        return client_id in self._clients and self._clients[client_id] == client_secret
+
+    def start_device_login(self, kind: IdentityKind, client_id: str) -> DeviceLogin:
+        """A new device login, to be polled for."""
+        serial = self._next_serial()
+        login = DeviceLogin(
+            device_code=f"emulated-device-code-{serial:04d}",
+            user_code=f"EMUL-{serial:04d}",
+            identity=Identity(kind),
+            client_id=client_id,
+            slow_downs=self.slow_downs,
+            pending_polls=self.pending_polls,
+        )
+        _remember(self._logins, login.device_code, login)
+        return login
+
+    def poll(self, device_code: str, client_id: str) -> Tokens | PollError:
+        """What one poll of a device login finds; its tokens are given once."""
+        login = self._logins.get(device_code)
+        if login is None or login.client_id != client_id:
+            return "invalid_grant"
+        if login.slow_downs > 0:
+            login.slow_downs -= 1
+            return "slow_down"
+        if login.pending_polls > 0:
+            login.pending_polls -= 1
+            return "authorization_pending"
+        if self.device_outcome != "granted":
+            return self.device_outcome
+        del self._logins[device_code]
+        return self._issue(login.identity, client_id)
+
+    def refresh(self, refresh_token: str, client_id: str) -> Tokens | None:
+        """New tokens for old; None where the refresh token is stale or another client's."""
+        old = self._refresh.get(refresh_token)
+        if old is None or old.client_id != client_id:
+            return None
+        self._void(old)
+        return self._issue(old.identity, client_id)
+
+    def log_out(self, refresh_token: str) -> None:
+        """Void a refresh token and its access token; a stale one is no fault."""
+        old = self._refresh.get(refresh_token)
+        if old is not None:
+            self._void(old)
+
+    def _issue(self, identity: Identity, client_id: str) -> Tokens:
+        name = f"{self._next_serial():06d}"
+        tokens = Tokens(
+            identity=identity,
+            access_token=_invented("aoa", name),
+            refresh_token=_invented("aor", name),
+            client_id=client_id,
+        )
+        self._keep(tokens)
+        return tokens
+
+    def _keep(self, tokens: Tokens) -> None:
+        _remember(self._access, tokens.access_token, tokens.identity)
+        _remember(self._refresh, tokens.refresh_token, tokens)
+
+    def _void(self, tokens: Tokens) -> None:
+        del self._refresh[tokens.refresh_token]
+        self._access.pop(tokens.access_token, None)
+
+    def _next_serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+
+def _remember(table: dict[str, _Value], key: str, value: _Value) -> None:
+    table[key] = value
+    if len(table) > MAX_ENTRIES:
+        del table[next(iter(table))]

@@ -1,0 +1,23 @@
+"""Who is calling: the bearer and the profile of a request, into an identity or a refusal."""
+
+from kiro_mcp.emulator.accounts import Identity
+from kiro_mcp.emulator.refusals import BAD_BEARER, NO_BEARER, NOT_AUTHORIZED, Refusal
+from kiro_mcp.emulator.state import EmulatorState, SeenRequest
+
+
+def caller_of(state: EmulatorState, request: SeenRequest) -> Identity | Refusal:
+    """Whom the bearer of a request stands for."""
+    authorization = request.headers.get("authorization", "")
+    if not authorization:
+        return NO_BEARER
+    scheme, _, bearer = authorization.partition(" ")
+    token_type = request.headers.get("tokentype", "")
+    identity = state.accounts.identify(bearer.strip(), token_type)
+    return identity if identity and scheme.lower() == "bearer" else BAD_BEARER
+
+
+def profile_fault(state: EmulatorState, caller: Identity, profile_arn: str) -> Refusal | None:
+    """A profile that is named has to be one of the caller's own."""
+    if profile_arn and profile_arn not in state.accounts.profiles_of(caller):
+        return NOT_AUTHORIZED
+    return None

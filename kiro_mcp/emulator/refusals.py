@@ -1,0 +1,140 @@
+"""How the service says no, in an HTTP answer: the refusals that the emulator gives, as data.
+
+The REST form names the error in the header `x-amzn-errortype`, the RPC form also in the body,
+as `__type`. Source of truth: the service's published error model, and the texts observed with it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from starlette.responses import JSONResponse
+
+_NAMESPACE: Final = "com.amazon.aws.codewhisperer"
+
+
+def _no_headers() -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """One error answer of the service."""
+
+    status: int
+    error_type: str
+    """The name of the error, such as `ValidationException`, without its namespace."""
+    message: str
+    reason: str | None = None
+    headers: Mapping[str, str] = field(default_factory=_no_headers)
+
+    def saying(self, message: str) -> "Refusal":
+        """The same refusal with another message."""
+        return replace(self, message=message)
+
+    def with_headers(self, headers: Mapping[str, str]) -> "Refusal":
+        """The same refusal with these headers too."""
+        return replace(self, headers={**self.headers, **headers})
+
+    def to_response(self, *, is_rpc: bool) -> JSONResponse:
+        """The HTTP answer, in the form of the call it refuses."""
+        body: dict[str, Any] = {"message": self.message, "reason": self.reason}
+        if is_rpc:
+            body = {"__type": f"{_NAMESPACE}#{self.error_type}", **body}
+        headers = {"x-amzn-errortype": self.error_type, **self.headers}
+        return JSONResponse(body, status_code=self.status, headers=headers)
+
+
+MALFORMED: Final = Refusal(
+    status=400, error_type="ValidationException", message="Improperly formed request."
+)
+"""The answer to every fault of structure; it never says which."""
+
+BODY_INVALID: Final = Refusal(
+    status=400,
+    error_type="ValidationException",
+    message="The request body is not valid JSON.",
+    reason="REQUEST_BODY_INVALID",
+)
+INVALID_TOOL_USE: Final = BODY_INVALID.saying("Invalid tool use format.")
+
+INVALID_MODEL: Final = Refusal(
+    status=400,
+    error_type="ValidationException",
+    message="Invalid model. Please select a different model to continue.",
+    reason="INVALID_MODEL_ID",
+)
+INVALID_CONVERSATION: Final = Refusal(
+    status=400,
+    error_type="ValidationException",
+    message="Invalid conversation id.",
+    reason="INVALID_CONVERSATION_ID",
+)
+INVALID_SIGNATURE: Final = Refusal(
+    status=400,
+    error_type="ValidationException",
+    message="Invalid signature in thinking block",
+    reason="THINKING_SIGNATURE_INVALID",
+)
+INPUT_TOO_LONG: Final = Refusal(
+    status=400,
+    error_type="ValidationException",
+    message="Input is too long.",
+    reason="CONTENT_LENGTH_EXCEEDS_THRESHOLD",
+)
+BODY_TOO_LARGE: Final = Refusal(
+    status=413,
+    error_type="ValidationException",
+    message="Failed to buffer the request body: length limit exceeded",
+)
+PROFILE_REQUIRED: Final = Refusal(
+    status=400,
+    error_type="ValidationException",
+    message="profileArn is required for this request.",
+)
+
+NO_BEARER: Final = Refusal(
+    status=401,
+    error_type="UnauthorizedException",
+    message="The request carries no bearer token.",
+)
+BAD_BEARER: Final = Refusal(
+    status=403,
+    error_type="AccessDeniedException",
+    message="The bearer token included in the request is invalid.",
+)
+NOT_AUTHORIZED: Final = Refusal(
+    status=403,
+    error_type="AccessDeniedException",
+    message="User is not authorized to make this call.",
+)
+NOT_FOR_API_KEYS: Final = NOT_AUTHORIZED.saying("Unsupported token type")
+NOT_FOR_BUILDER_ID: Final = NOT_AUTHORIZED.saying(
+    "AWS Builder ID is not supported for this operation."
+)
+SUSPENDED: Final = Refusal(
+    status=403,
+    error_type="AccessDeniedException",
+    message="Your User ID (emulated) temporarily is suspended. Please contact support.",
+    reason="TEMPORARILY_SUSPENDED",
+)
+
+QUOTA_EXHAUSTED: Final = Refusal(
+    status=402,
+    error_type="ServiceQuotaExceededException",
+    message="You have reached the limit.",
+    reason="MONTHLY_REQUEST_COUNT",
+)
+THROTTLED: Final = Refusal(
+    status=429, error_type="ThrottlingException", message="Too many requests, please wait."
+)
+MODEL_BUSY: Final = Refusal(
+    status=429,
+    error_type="ThrottlingException",
+    message="The model is experiencing a high volume of traffic. Try again later.",
+    reason="INSUFFICIENT_MODEL_CAPACITY",
+)
+
+UNKNOWN_OPERATION: Final = Refusal(
+    status=404, error_type="UnknownOperationException", message="There is no such operation."
+)

@@ -1,0 +1,161 @@
+"""What one emulator is set to and what it has seen: the handle that tests and users hold.
+
+Settings may be changed at any time; the next request is served by them.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+
+from kiro_mcp.emulator.accounts import Accounts
+from kiro_mcp.emulator.catalogue import CATALOGUE, Model
+from kiro_mcp.emulator.prompt import Prompt
+from kiro_mcp.emulator.scripts import BUILT_IN, unknown
+from kiro_mcp.emulator.steps import Script
+
+GENERATE: Final = "GenerateAssistantResponse"
+"""The operation that answers prompts, under each of its addresses."""
+
+MAX_RECORDED_REQUESTS: Final = 512
+"""Only the latest requests are kept: an emulator may run for days."""
+
+MAX_RECORDED_BODY_BYTES: Final = 1024 * 1024
+"""A larger body is recorded as None, so that the records stay small."""
+
+MAX_REMEMBERED_PROMPTS: Final = 512
+"""How many different prompts are counted, before the counts start anew."""
+
+MAX_INPUT_BYTES: Final = 4_047_768
+"""The largest body, without its images, that the service was observed to take (2026-04)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenRequest:
+    """One request, as the emulator received it."""
+
+    operation: str
+    """Such as `GenerateAssistantResponse`, whatever its address and form."""
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
+    """Names in lower case. Not in the repr: they hold the bearer."""
+    body: object = field(repr=False)
+    """The parsed JSON; None where there was none or it was larger than is recorded."""
+    size_bytes: int
+    """The size of the body."""
+    is_rpc: bool
+    """Whether it was addressed by `X-Amz-Target`."""
+
+
+@dataclass(slots=True, kw_only=True)
+class EmulatorState:
+    """One emulator, from outside."""
+
+    scripts: dict[str, Script] = field(default_factory=dict[str, Script])
+    """Your own scripts by name; one that is named like a built-in one takes its place."""
+    chunk_bytes: int = 128
+    """The most bytes of a stream written at once; small, so that clients meet cut frames."""
+    accounts: Accounts = field(default_factory=Accounts)
+    """Tokens, identities and logins."""
+    catalogue: tuple[Model, ...] = CATALOGUE
+    """The models, as the service lists them, in two pages."""
+    max_input_bytes: int = MAX_INPUT_BYTES
+    retry_after_seconds: int = 1
+    """What `throttle` and `busy` ask for."""
+    now: Callable[[], float] = time.time
+    """The time, in seconds since the epoch."""
+
+    requests: deque[SeenRequest] = field(
+        default_factory=lambda: deque[SeenRequest](maxlen=MAX_RECORDED_REQUESTS), init=False
+    )
+    """The latest requests, oldest first."""
+    open_streams: int = field(default=0, init=False)
+    """Answers that are being played now."""
+    disconnects: int = field(default=0, init=False)
+    """Clients that left before their answer was complete."""
+
+    _queues: dict[str, deque[Script]] = field(default_factory=dict[str, deque[Script]], init=False)
+    _times: Counter[int] = field(default_factory=Counter[int], init=False)
+    _serial: int = field(default=0, init=False)
+    _changed: anyio.Event = field(default_factory=anyio.Event, init=False)
+
+    def enqueue(self, *scripts: Script, operation: str = GENERATE) -> None:
+        """Play these, one a call, to the next calls of an operation; () is the usual answer.
+
+        A prompt has to be in order first; the other operations are not even looked at.
+        """
+        self._queues.setdefault(operation, deque()).extend(scripts)
+
+    def requests_to(self, operation: str) -> list[SeenRequest]:
+        """The recorded requests of one operation, oldest first."""
+        return [request for request in self.requests if request.operation == operation]
+
+    async def until(self, condition: Callable[["EmulatorState"], bool]) -> None:
+        """Wait until what the emulator has seen fulfils the condition."""
+        while not condition(self):
+            await self._changed.wait()
+
+    def record(self, request: SeenRequest) -> None:
+        """Note a request."""
+        self.requests.append(request)
+        self._announce()
+
+    def stream_opened(self) -> None:
+        """Note that an answer begins."""
+        self.open_streams += 1
+        self._announce()
+
+    def stream_closed(self, *, by_client: bool) -> None:
+        """Note that an answer is over, and whether its client left before the end."""
+        self.open_streams -= 1
+        self.disconnects += by_client
+        self._announce()
+
+    def client_left_early(self) -> None:
+        """Note that a client left before its request was whole."""
+        self.disconnects += 1
+        self._announce()
+
+    def take_queued(self, operation: str) -> Script:
+        """The next script enqueued for an operation; an empty one where there is none."""
+        queue = self._queues.get(operation)
+        return queue.popleft() if queue else ()
+
+    def script_for(self, body: object) -> Script:
+        """The answer to the body of a call that is in order."""
+        queued = self.take_queued(GENERATE)
+        return queued or self._usual_script(body)
+
+    def next_id(self) -> int:
+        """A number that no other request of this emulator has."""
+        self._serial += 1
+        return self._serial
+
+    def _usual_script(self, body: object) -> Script:
+        prompt = Prompt.read(
+            body,
+            serial=self._serial,
+            count=self._count,
+            retry_after_seconds=self.retry_after_seconds,
+        )
+        if prompt.name in self.scripts:
+            return self.scripts[prompt.name]
+        if prompt.name in BUILT_IN:
+            return BUILT_IN[prompt.name](prompt)
+        return unknown(prompt, [*BUILT_IN, *self.scripts])
+
+    def _count(self, said: str) -> int:
+        if len(self._times) >= MAX_REMEMBERED_PROMPTS:
+            self._times.clear()
+        key = hash(said)
+        self._times[key] += 1
+        return self._times[key]
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()

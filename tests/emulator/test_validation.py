@@ -1,0 +1,397 @@
+"""The emulator's judgement of bodies: what the service was seen or is published to refuse."""
+
+import json
+from typing import Any
+
+import pytest
+
+from kiro_mcp.emulator.frames import sign
+from kiro_mcp.emulator.shapes import WireForm
+from kiro_mcp.emulator.validation import RULES, refusals
+from tests.emulator.calls import PNG, Json, assistant, body_of, context, result, tool, use, user
+
+IMAGE: Json = {"format": "png", "source": {"bytes": PNG}}
+DOCUMENT: Json = {"name": "Notes (v2)", "format": "md", "source": {"bytes": "Tm90ZXM="}}
+FIELDS: Json = {
+    "thinking": {"type": "adaptive", "display": "summarized"},
+    "output_config": {"effort": "xhigh"},
+    "max_tokens": 32_000,
+}
+OPUS = user(modelId="claude-opus-4.8")
+REASONED = assistant(
+    reasoningContent={"reasoningText": {"text": "Why?", "signature": sign("Why?")}}
+)
+
+
+def asking(**members: Any) -> Json:
+    """A body whose current message has these members."""
+    return body_of(user(**members))
+
+
+def declaring(*tools: Json) -> Json:
+    return asking(**context(tools=list(tools)))
+
+
+def calling(
+    *uses: Json, results: list[Json] | None = None, tools: list[Json] | None = None
+) -> Json:
+    """A conversation with tool uses in its history, answered in the current message."""
+    answers = [result()] if results is None else results
+    specs = [tool()] if tools is None else tools
+    now = user(" ", **context(toolResults=answers, tools=specs))
+    return body_of(now, user(), assistant(toolUses=list(uses)))
+
+
+def in_state(**members: Any) -> Json:
+    body = body_of()
+    return {**body, "conversationState": {**body["conversationState"], **members}}
+
+
+def without(name: str) -> Json:
+    body = body_of()
+    return {member: value for member, value in body.items() if member != name}
+
+
+def schema(**members: Any) -> Json:
+    return declaring(tool(inputSchema={"json": {"type": "object", **members}}))
+
+
+TAKEN = {
+    "one message": body_of(),
+    "history": body_of("And now?", user(), assistant()),
+    "tool round trip": calling(use()),
+    "parallel tool uses": calling(use(), use("b"), results=[result("b"), result()]),
+    "tool result as JSON": calling(
+        use(), results=[{"toolUseId": "tooluse_1", "content": [{"json": {"ok": True}}]}]
+    ),
+    "undeclared isError": calling(use(), results=[{**result(), "isError": False}]),
+    "longest tool name": declaring(tool("a" * 64)),
+    "longest tool description": declaring(tool(description="ä" * 5_120)),
+    "schema with combinators inside": schema(properties={"a": {"anyOf": [{"type": "string"}]}}),
+    "schema with a property named $ref": schema(properties={"$ref": {"type": "string"}}),
+    "null as an item of an enum": schema(properties={"a": {"enum": ["x", None]}}),
+    "ten images": body_of(user(images=[IMAGE] * 4), user(images=[IMAGE] * 6), assistant()),
+    "document": asking(documents=[DOCUMENT]),
+    "native fields": body_of(OPUS, additionalModelRequestFields=FIELDS),
+    "signed reasoning": body_of("More.", user(), REASONED),
+    "unsigned reasoning": body_of(
+        "More.", user(), assistant(reasoningContent={"reasoningText": {"text": "Why?"}})
+    ),
+    "redacted reasoning": body_of(
+        "More.", user(), assistant(reasoningContent={"redactedContent": "c2VjcmV0"})
+    ),
+    "optional state": in_state(
+        agentContinuationId="0d6d1d53-8a39-4f7b-8b3c-0b8a52a6a7a4", agentTaskType="spectask"
+    ),
+    "history without an origin": body_of(
+        "Go on.", {"userInputMessage": {"content": "Hi"}}, assistant()
+    ),
+    "cache point": asking(cachePoint={"type": "default"}),
+}
+
+
+@pytest.mark.parametrize("body", TAKEN.values(), ids=TAKEN)
+def test_what_the_service_takes_has_no_fault(body: Json) -> None:
+    """The service's published request model."""
+    assert [str(fault) for fault in refusals(body)] == []
+
+
+MALFORMED = "Improperly formed request."
+
+REFUSED: dict[str, tuple[Json, str]] = {
+    "unknown member": (body_of(inferenceConfig={"maxTokens": 1}), "members_are_known"),
+    "agent mode in the REST body": (body_of(agentMode="vibe"), "members_are_known"),
+    "no conversation": (without("conversationState"), "members_are_known"),
+    "a text for an array": (in_state(history="Hello"), "members_are_known"),
+    "a text for an object": (in_state(currentMessage="Hello"), "members_are_known"),
+    "a number for a text": (asking(content=1), "members_are_known"),
+    "current message of the assistant": (in_state(currentMessage=assistant()), "members_are_known"),
+    "two messages in one": (
+        body_of("Now?", {**user(), **assistant()}, assistant()),
+        "members_are_known",
+    ),
+    "a cache point among tools": (
+        declaring(tool(), {"cachePoint": {"type": "default"}}),
+        "members_are_known",
+    ),
+    "an image in a tool result": (
+        calling(use(), results=[{**result(), "content": [{"image": IMAGE}]}]),
+        "members_are_known",
+    ),
+    "unknown status of a result": (
+        calling(use(), results=[{**result(), "status": "ok"}]),
+        "members_are_known",
+    ),
+    "additional context without a name": (
+        asking(**context(additionalContext=[{"name": "", "description": "x"}])),
+        "members_are_known",
+    ),
+    "agent continuation id": (in_state(agentContinuationId="x"), "members_are_known"),
+    "image that is no base64": (
+        asking(images=[{"format": "png", "source": {"bytes": "%"}}]),
+        "members_are_known",
+    ),
+    "empty image": (
+        asking(images=[{"format": "png", "source": {"bytes": ""}}]),
+        "members_are_known",
+    ),
+    "trigger AUTO": (in_state(chatTriggerType="AUTO"), "trigger_is_known"),
+    "unknown task type": (in_state(agentTaskType="chat"), "task_type_is_known"),
+    "unknown origin": (asking(origin="NONSENSE"), "origin_is_known"),
+    "another origin in the history": (
+        body_of("Now?", user(origin="CLI"), assistant()),
+        "origin_is_one",
+    ),
+    "assistant first": (body_of("Now?", assistant()), "history_is_whole"),
+    "user last": (body_of("Now?", user()), "history_is_whole"),
+    "two users in a row": (body_of("Now?", user(), user(), assistant()), "roles_alternate"),
+    "two assistants in a row": (
+        body_of("Now?", user(), assistant(), assistant()),
+        "roles_alternate",
+    ),
+    "empty user message": (body_of(""), "content_is_there"),
+    "empty assistant message": (body_of("Now?", user(), assistant("")), "content_is_there"),
+    "tools in the history": (
+        body_of("Now?", user(**context(tools=[tool()])), assistant()),
+        "tools_are_current",
+    ),
+    "tool name of 65": (declaring(tool("a" * 65)), "tool_names_fit"),
+    "tool name with a dot": (declaring(tool("a.b")), "tool_names_fit"),
+    "tool name that starts with a digit": (declaring(tool("1a")), "tool_names_fit"),
+    "a tool declared twice": (declaring(tool(), tool()), "tool_names_fit"),
+    "blank tool description": (declaring(tool(description=" ")), "tool_descriptions_fit"),
+    "long tool description": (declaring(tool(description="ä" * 5_121)), "tool_descriptions_fit"),
+    "schema without a type": (
+        declaring(tool(inputSchema={"json": {"properties": {}}})),
+        "tool_schemas_fit",
+    ),
+    "schema of an array": (
+        declaring(tool(inputSchema={"json": {"type": "array"}})),
+        "tool_schemas_fit",
+    ),
+    "schema that is true": (declaring(tool(inputSchema={"json": True})), "tool_schemas_fit"),
+    "anyOf at the root": (schema(anyOf=[]), "tool_schemas_fit"),
+    "oneOf at the root": (schema(oneOf=[]), "tool_schemas_fit"),
+    "allOf at the root": (schema(allOf=[]), "tool_schemas_fit"),
+    "properties as an array": (schema(properties=[]), "tool_schemas_fit"),
+    "required as a text": (schema(required="path"), "tool_schemas_fit"),
+    "a reference": (schema(properties={"a": {"$ref": "#/$defs/a"}}), "tool_schemas_stand_alone"),
+    "history tool not declared": (calling(use(), tools=[]), "tool_uses_are_declared"),
+    "one id for two tool uses": (calling(use(), use()), "tool_use_ids_are_unique"),
+    "two results for one tool use": (
+        calling(use(), results=[result(), result()]),
+        "tool_use_ids_are_unique",
+    ),
+    "a tool use without its result": (calling(use(), use("b")), "tool_uses_are_answered"),
+    "a result without its tool use": (
+        calling(use(), results=[result(), result("b")]),
+        "tool_results_are_asked_for",
+    ),
+    "a result at the very start": (
+        asking(**context(toolResults=[result()])),
+        "tool_results_are_asked_for",
+    ),
+    "eleven images": (asking(images=[IMAGE] * 11), "images_are_few"),
+    "format jpg": (asking(images=[{**IMAGE, "format": "jpg"}]), "images_fit"),
+    "format of a document": (asking(documents=[{**DOCUMENT, "format": "rtf"}]), "documents_fit"),
+    "name of a document": (
+        asking(documents=[{**DOCUMENT, "name": "two  spaces"}]),
+        "documents_fit",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "rule"), REFUSED.values(), ids=REFUSED)
+def test_a_fault_of_structure_is_refused_without_a_reason(body: Json, rule: str) -> None:
+    """Observed: one message for every such fault, reason null."""
+    first = refusals(body)[0]
+    assert first.rule == rule
+    assert (first.refusal.status, first.refusal.message) == (400, MALFORMED)
+    assert first.refusal.reason is None
+
+
+NAMED: dict[str, tuple[Json, str, str, str]] = {
+    "null": (
+        in_state(workspaceId=None),
+        "no_member_is_null",
+        "REQUEST_BODY_INVALID",
+        "$.conversationState.workspaceId is null.",
+    ),
+    "null deep in a schema": (
+        schema(required=None),
+        "no_member_is_null",
+        "REQUEST_BODY_INVALID",
+        "required is null.",
+    ),
+    "half a surrogate pair": (
+        body_of("\ud83d"),
+        "strings_are_unicode",
+        "REQUEST_BODY_INVALID",
+        "not valid JSON",
+    ),
+    "half a surrogate pair in a name": (
+        calling(use(input={"\udc00": 1})),
+        "strings_are_unicode",
+        "REQUEST_BODY_INVALID",
+        "not valid JSON",
+    ),
+    "tool use id with a dot": (
+        calling(use("a.b"), results=[result("a.b")]),
+        "tool_uses_fit",
+        "REQUEST_BODY_INVALID",
+        "Invalid tool use format.",
+    ),
+    "tool use id of 65": (
+        calling(use("a" * 65), results=[result("a" * 65)]),
+        "tool_uses_fit",
+        "REQUEST_BODY_INVALID",
+        "Invalid tool use format.",
+    ),
+    "input as a text": (
+        calling(use(input='{"path": "ci.log"}')),
+        "tool_uses_fit",
+        "REQUEST_BODY_INVALID",
+        "Invalid tool use format.",
+    ),
+    "flat reasoning": (
+        body_of("More.", user(), assistant(reasoningContent="Why?")),
+        "reasoning_is_a_union",
+        "REQUEST_BODY_INVALID",
+        "reasoningContent",
+    ),
+    "changed reasoning": (
+        body_of(
+            "More.",
+            user(),
+            assistant(reasoningContent={"reasoningText": {"text": "x", "signature": sign("y")}}),
+        ),
+        "signatures_are_genuine",
+        "THINKING_SIGNATURE_INVALID",
+        "Invalid signature in thinking block",
+    ),
+    "conversation id": (
+        in_state(conversationId="chat-1"),
+        "conversation_id_is_uuid",
+        "INVALID_CONVERSATION_ID",
+        "Invalid conversation id.",
+    ),
+    "unknown model": (
+        asking(modelId="claude-nonsense-9"),
+        "model_is_offered",
+        "INVALID_MODEL_ID",
+        "Invalid model",
+    ),
+    "fields for a model without a schema": (
+        body_of(additionalModelRequestFields={}),
+        "model_fields_fit",
+        "REQUEST_BODY_INVALID",
+        "is not supported by this model",
+    ),
+    "unknown field": (
+        body_of(OPUS, additionalModelRequestFields={"temperature": 0}),
+        "model_fields_fit",
+        "REQUEST_BODY_INVALID",
+        "additionalModelRequestFields.temperature is an unknown property.",
+    ),
+    "too many tokens": (
+        body_of(OPUS, additionalModelRequestFields={"max_tokens": 128_001}),
+        "model_fields_fit",
+        "REQUEST_BODY_INVALID",
+        "must be at most 128000",
+    ),
+    "too few tokens": (
+        body_of(OPUS, additionalModelRequestFields={"max_tokens": 1}),
+        "model_fields_fit",
+        "REQUEST_BODY_INVALID",
+        "must be at least 1024",
+    ),
+    "tokens as true": (
+        body_of(OPUS, additionalModelRequestFields={"max_tokens": True}),
+        "model_fields_fit",
+        "REQUEST_BODY_INVALID",
+        "must be of type integer",
+    ),
+    "effort that the model lacks": (
+        body_of(
+            user(modelId="claude-sonnet-4.6"),
+            additionalModelRequestFields={"output_config": {"effort": "xhigh"}},
+        ),
+        "model_fields_fit",
+        "REQUEST_BODY_INVALID",
+        "must be one of low, medium, high, max",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "rule", "reason", "message"), NAMED.values(), ids=NAMED)
+def test_a_fault_that_the_service_names_carries_its_reason(
+    body: Json, rule: str, reason: str, message: str
+) -> None:
+    """The service's published reasons, and the texts observed with them."""
+    first = refusals(body)[0]
+    assert first.rule == rule
+    assert (first.refusal.status, first.refusal.reason) == (400, reason)
+    assert message in first.refusal.message
+
+
+def test_an_image_above_ten_megabytes_is_refused() -> None:
+    """The service's published limit, of the decoded bytes."""
+    megabytes = 10 * 1024 * 1024
+    bytes_over = "A" * (megabytes // 3 * 4) + "AAAA"
+    largest = "A" * (megabytes // 3 * 4) + "AA=="
+    image = {"format": "png", "source": {"bytes": bytes_over}}
+    assert [fault.rule for fault in refusals(asking(images=[image]))] == ["images_fit"]
+    image = {"format": "png", "source": {"bytes": largest}}
+    assert refusals(asking(images=[image])) == []
+
+
+def test_the_profile_is_required_of_everyone_but_api_keys() -> None:
+    """Observed since 2026-05: 400 with this text and reason null."""
+    first = refusals(without("profileArn"))[0]
+    assert first.refusal.message == "profileArn is required for this request."
+    assert first.refusal.reason is None
+    assert refusals(without("profileArn"), requires_profile_arn=False) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "origin", "is_taken"),
+    [
+        (WireForm.REST, "KIRO_CLI", True),
+        (WireForm.REST, "AI_EDITOR", True),
+        (WireForm.REST, "CLI", False),
+        (WireForm.RPC_GENERATE, "KIRO_CLI", True),
+        (WireForm.RPC_SEND, "CLI", True),
+        (WireForm.RPC_SEND, "AI_EDITOR", False),
+    ],
+)
+def test_each_form_takes_its_own_origins(form: WireForm, origin: str, is_taken: bool) -> None:
+    """Observed: another origin is answered with 403."""
+    faults = refusals(asking(origin=origin), form=form)
+    assert [fault.refusal.status for fault in faults] == ([] if is_taken else [403])
+
+
+def test_a_message_without_an_origin_is_not_taken() -> None:
+    """The service reads it as SERVICE_INTERNAL."""
+    faults = refusals(body_of({"userInputMessage": {"content": "Hello"}}))
+    assert [fault.rule for fault in faults] == ["origin_is_taken"]
+
+
+def test_the_agent_mode_is_a_member_of_the_rpc_body_only() -> None:
+    """The REST form has it as a header; SendMessage does not have it."""
+    body = body_of(agentMode="vibe")
+    assert refusals(body, form=WireForm.RPC_GENERATE) == []
+    assert "members_are_known" in {f.rule for f in refusals(body, form=WireForm.RPC_SEND)}
+
+
+def test_every_rule_is_broken_by_some_test() -> None:
+    """Ours: no rule without a case."""
+    broken = {rule for _, rule in REFUSED.values()} | {case[1] for case in NAMED.values()}
+    others = {"profile_is_named", "origin_is_taken"}
+    assert {rule.__name__ for rule, _ in RULES} == broken | others
+
+
+def test_a_body_of_any_shape_is_judged_without_a_fault_of_ours() -> None:
+    """Ours: the judge never raises."""
+    for raw in ("null", "1", '"text"', "[]", "{}", '{"conversationState": []}'):
+        assert refusals(json.loads(raw))
+    assert refusals(in_state(history=[[], None]))
