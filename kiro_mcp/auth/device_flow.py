@@ -1,0 +1,1 @@
+"""Device sign-in, pure: the requests to make and what their answers mean."""

@@ -1,0 +1,1 @@
+"""The requests of sign-in and refresh, sent."""

@@ -1,0 +1,1 @@
+"""Our own credential store on disk, and the stores of other tools that we may read."""

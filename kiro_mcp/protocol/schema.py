@@ -1,0 +1,1 @@
+"""A caller's JSON Schema for a tool, made into what the service accepts."""

@@ -1,0 +1,1 @@
+"""Conversations, kept so that a later call can continue them."""

@@ -1,0 +1,1 @@
+"""Progress notifications: how often, and what they say."""

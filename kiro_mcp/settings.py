@@ -1,0 +1,180 @@
+"""Every setting, once: its environment variables, its default and its meaning.
+
+Settings come from a mapping of environment variables, which is a parameter; no `.env` file is
+read unasked, because a server is started in any folder and a stranger's file there must not
+redirect it. An empty variable counts as unset.
+"""
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import ValidationError as PydanticError
+
+from kiro_mcp.errors import InvalidRequest
+
+PREFIX = "KIRO_MCP_"
+
+_REGION = re.compile(r"[a-z]{2}(-gov)?-[a-z]+-\d")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _checked_endpoint(url: str) -> str:
+    if not url:
+        return url
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_allowed = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    if not host or not is_allowed:
+        raise ValueError("must be an https:// address, or http:// on this machine (127.0.0.1)")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be an address without user name, query or fragment")
+    return url.rstrip("/")
+
+
+def _checked_region(region: str) -> str:
+    # The region becomes part of a host name, so nothing else may pass.
+    if region and not _REGION.fullmatch(region):
+        raise ValueError("must be an AWS region such as us-east-1")
+    return region
+
+
+Endpoint = Annotated[str, AfterValidator(_checked_endpoint)]
+Region = Annotated[str, AfterValidator(_checked_region)]
+
+
+def _setting(
+    default: Any, name: str, *other_names: str, says: str, above: float | None = None
+) -> Any:
+    """Declare a setting: its default, its variable, the variable's aliases, its meaning."""
+    alias = AliasChoices(name, *other_names) if other_names else name
+    return Field(default, validation_alias=alias, description=says, gt=above)
+
+
+class Settings(BaseModel):
+    """All settings. Fields are named as code reads them; aliases are the variables' names."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    # The credential names are the ecosystem's; everything else starts with KIRO_MCP_.
+    api_key: SecretStr = _setting(
+        SecretStr(""), "KIRO_API_KEY", says="API key made at app.kiro.dev (ksk_…)"
+    )
+    access_token: SecretStr = _setting(
+        SecretStr(""), "KIRO_ACCESS_TOKEN", says="An access token, used as it is"
+    )
+    profile_arn: str = _setting(
+        "", "KIRO_PROFILE_ARN", "PROFILE_ARN", says="The profile to bill, for KIRO_ACCESS_TOKEN"
+    )
+    api_region: Region = _setting(
+        "",
+        "KIRO_API_REGION",
+        says="Region of the service; by default the one in the profile's ARN, else us-east-1",
+    )
+    model: str = _setting("auto", "KIRO_MCP_MODEL", says="The model where a call names none")
+    origin: str = _setting(
+        "", "KIRO_MCP_ORIGIN", says="The origin sent with requests; by default the endpoint's own"
+    )
+    user_agent: str = _setting(
+        "", "KIRO_MCP_USER_AGENT", says="The User-Agent; by default kiro-mcp and its version"
+    )
+    endpoint_url: Endpoint = _setting(
+        "", "KIRO_MCP_ENDPOINT_URL", says="Takes the place of every host of the service"
+    )
+    endpoint_url_runtime: Endpoint = _setting(
+        "", "KIRO_MCP_ENDPOINT_URL_RUNTIME", says="Takes the place of the runtime host alone"
+    )
+    endpoint_url_management: Endpoint = _setting(
+        "", "KIRO_MCP_ENDPOINT_URL_MANAGEMENT", says="Takes the place of the management host alone"
+    )
+    connect_timeout_seconds: float = _setting(
+        30.0, "KIRO_MCP_CONNECT_TIMEOUT", says="Seconds to wait for a connection", above=0
+    )
+    first_token_timeout_seconds: float = _setting(
+        120.0,
+        "KIRO_MCP_FIRST_TOKEN_TIMEOUT",
+        says="Seconds to wait for an answer to begin",
+        above=0,
+    )
+    stream_read_timeout_seconds: float = _setting(
+        300.0, "KIRO_MCP_STREAM_READ_TIMEOUT", says="Seconds of silence that end an answer", above=0
+    )
+    model_cache_ttl_seconds: float = _setting(
+        3600.0,
+        "KIRO_MCP_MODEL_CACHE_TTL",
+        says="Seconds for which a list of models is kept",
+        above=0,
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(
+        "WARNING", "KIRO_MCP_LOG_LEVEL", says="What is logged to stderr: DEBUG INFO WARNING ERROR"
+    )
+
+    @property
+    def endpoint_overrides(self) -> dict[str, str]:
+        """The addresses that take the place of the service's hosts, by host."""
+        own = {"runtime": self.endpoint_url_runtime, "management": self.endpoint_url_management}
+        return {host: url or self.endpoint_url for host, url in own.items()}
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the settings from environment variables.
+
+        Raises:
+            InvalidRequest: A variable's value cannot be used; names it and what it must be.
+        """
+        given = {name: value.strip() for name, value in environ.items() if value.strip()}
+        try:
+            return cls.model_validate({name: given[name] for name in variables() if name in given})
+        except PydanticError as error:
+            fault = error.errors(include_url=False, include_context=False)[0]
+            raise InvalidRequest(
+                f"The setting {fault['loc'][0]} cannot be used: {_in_plain_words(fault['msg'])}.",
+                next_step="Correct it where this server is configured and start it again.",
+            ) from None
+
+
+def variables() -> tuple[str, ...]:
+    """Every environment variable that a setting reads, in the order of declaration."""
+    names: list[str] = []
+    for field in Settings.model_fields.values():
+        alias = field.validation_alias
+        names.extend(
+            [str(name) for name in alias.choices]
+            if isinstance(alias, AliasChoices)
+            else [str(alias)]
+        )
+    return tuple(names)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """One sentence for each `KIRO_MCP_*` variable that no setting reads, with a likely name."""
+    known = variables()
+    return tuple(
+        _did_you_mean(name, known)
+        for name in sorted(environ)
+        if name.startswith(PREFIX) and name not in known
+    )
+
+
+def _did_you_mean(name: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"No setting is named {name}.{hint}"
+
+
+def _in_plain_words(message: str) -> str:
+    plain = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    return plain if plain.startswith("must be") else f"it must be {plain[0].lower()}{plain[1:]}"

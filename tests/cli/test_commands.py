@@ -1,0 +1,153 @@
+"""The command line, as a person runs it."""
+
+import signal
+import subprocess
+import sys
+from subprocess import PIPE
+
+import anyio
+import pytest
+from anyio import fail_after
+
+from kiro_mcp import __version__
+from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
+from tests.support.stdio import COMMAND, environment
+
+RUN_SECONDS = 30
+"""How long a command may take on a busy machine; it takes about one second."""
+
+
+async def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
+    with fail_after(RUN_SECONDS):
+        return await anyio.run_process(
+            [*COMMAND, *arguments], check=False, env=environment(**environ), stdin=None
+        )
+
+
+async def test_ask_offline_prints_the_answer_and_its_cost_apart() -> None:
+    """README's main command: stdout can be piped on, stderr is for people."""
+    done = await run("ask", "--offline", "Say hello")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Say hello" in done.stdout
+    assert b"credits" in done.stderr
+    assert b"credits" not in done.stdout
+
+
+async def test_ask_goes_to_the_service_with_the_users_credential(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: without `--offline`, settings say where."""
+    done = await run(
+        "ask",
+        "hi",
+        "--model",
+        "claude-haiku-4.5",
+        "--system",
+        "Be brief.",
+        KIRO_MCP_ENDPOINT_URL=emulator.url,
+        KIRO_API_KEY=EMULATOR_API_KEY,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"claude-haiku-4.5" in done.stderr
+    assert len(emulator.state.requests) == 1
+
+
+async def test_a_partial_answer_is_printed_with_a_warning(emulator: RunningEmulator) -> None:
+    """Ours: what arrived is never lost."""
+    done = await run(
+        "ask",
+        "/emulate reset",
+        KIRO_MCP_ENDPOINT_URL=emulator.url,
+        KIRO_API_KEY=EMULATOR_API_KEY,
+    )
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert b"warning: The answer is incomplete" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("prompt", "environ", "code", "says"),
+    [
+        ("hi", {}, 3, b"auth_required"),
+        (" ", {}, 2, b"invalid_request"),
+        ("hi", {"KIRO_API_KEY": "ksk_x"}, 4, b"network_error"),
+        ("/emulate suspended", {"KIRO_API_KEY": EMULATOR_API_KEY}, 5, b"account_suspended"),
+        ("/emulate expired", {"KIRO_API_KEY": EMULATOR_API_KEY}, 3, b"auth_expired"),
+    ],
+)
+async def test_a_failure_has_the_exit_code_of_its_kind(
+    prompt: str, environ: dict[str, str], code: int, says: bytes, emulator: RunningEmulator
+) -> None:
+    """README's exit codes: 2 usage, 3 sign-in, 4 network, 5 the service refused."""
+    url = "http://127.0.0.1:1" if code == 4 else emulator.url
+    done = await run("ask", prompt, KIRO_MCP_ENDPOINT_URL=url, **environ)
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert says in done.stderr
+
+
+async def test_models_lists_every_model_in_full_width() -> None:
+    """Ours: in a pipe nothing is cut off."""
+    done = await run("models", "--offline", COLUMNS="20")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"claude-sonnet-4.5" in done.stdout
+    assert b"live list" in done.stderr
+
+
+async def test_models_works_signed_out() -> None:
+    """Ours: it says which list it shows."""
+    done = await run("models")
+    assert done.returncode == 0
+    assert b"auto" in done.stdout
+    assert b"builtin list" in done.stderr
+
+
+async def test_models_tells_a_wrong_setting() -> None:
+    """Ours."""
+    done = await run("models", KIRO_MCP_MODEL_CACHE_TTL="never")
+    assert done.returncode == 2
+    assert b"KIRO_MCP_MODEL_CACHE_TTL" in done.stderr
+
+
+async def test_emulate_serves_until_it_is_interrupted() -> None:
+    """Ours: its output is what another shell needs to use it."""
+    with fail_after(RUN_SECONDS):
+        async with await anyio.open_process(
+            [*COMMAND, "emulate", "--port", "0"], stdout=PIPE, stderr=PIPE, env=environment()
+        ) as process:
+            assert process.stdout
+            lines = b""
+            while lines.count(b"\n") < 2:
+                lines += await process.stdout.receive()
+            settings = dict(line.split("=", 1) for line in lines.decode().splitlines())
+            done = await run("ask", "hi", **settings)
+            assert done.returncode == 0, done.stderr.decode()
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 130
+
+
+async def test_the_version_is_the_packages() -> None:
+    """Ours."""
+    done = await run("--version")
+    assert done.stdout.decode().strip() == f"kiro-mcp, version {__version__}"
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+async def test_help_and_version_do_without_mcp(option: str) -> None:
+    """Ours: importing it takes half a second."""
+    program = (
+        "import sys; sys.argv = ['kiro-mcp', sys.argv[1]]\n"
+        "from kiro_mcp.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert 'mcp' not in sys.modules and 'httpx' not in sys.modules"
+    )
+    with fail_after(RUN_SECONDS):
+        done = await anyio.run_process([sys.executable, "-c", program, option], check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"kiro-mcp" in done.stdout
+
+
+async def test_an_unknown_command_is_a_usage_error() -> None:
+    """Ours."""
+    done = await run("aks", "hi")
+    assert done.returncode == 2

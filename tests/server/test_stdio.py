@@ -1,0 +1,218 @@
+"""The server as a process on stdio: every revision, and an end that always comes."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import pytest
+from anyio import fail_after
+
+from kiro_mcp import __version__
+from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
+from tests.support.stdio import StdioServer, environment, started
+
+START_SECONDS = 20
+"""How long a process may take to start on a busy machine; it takes under one second."""
+
+END_SECONDS = 0.5
+"""How long it may take to end: a client that is quitting waits for no longer."""
+
+
+def against(emulator: RunningEmulator, **variables: str) -> dict[str, str]:
+    return environment(
+        KIRO_MCP_ENDPOINT_URL=emulator.url, KIRO_API_KEY=EMULATOR_API_KEY, **variables
+    )
+
+
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
+async def test_each_legacy_revision_is_negotiated_and_answers_calls(
+    version: str, emulator: RunningEmulator
+) -> None:
+    """The MCP specification's lifecycle: the server answers in the client's revision."""
+    with fail_after(START_SECONDS):
+        async with started(against(emulator)) as server:
+            hello = (await server.initialize(version))["result"]
+            assert hello["protocolVersion"] == version
+            assert hello["serverInfo"]["name"] == "kiro-mcp"
+            assert hello["serverInfo"]["version"] == __version__
+            assert hello["instructions"]
+            listed = (await server.request("tools/list"))["result"]["tools"]
+            assert [tool["name"] for tool in listed] == ["ask_claude", "list_models", "login"]
+            answer = await server.call("ask_claude", prompt="Say hello")
+            assert not answer.get("isError")
+            assert answer["content"][0]["text"]
+
+
+async def test_an_unknown_revision_is_answered_with_the_newest_legacy_one() -> None:
+    """The MCP specification's lifecycle."""
+    with fail_after(START_SECONDS):
+        async with started() as server:
+            hello = await server.initialize("1999-01-01")
+            assert hello["result"]["protocolVersion"] == "2025-11-25"
+
+
+async def test_the_stateless_revision_is_served_without_a_handshake(
+    emulator: RunningEmulator,
+) -> None:
+    """MCP 2026-07-28."""
+    with fail_after(START_SECONDS):
+        async with started(against(emulator)) as server:
+            found = (await server.request_modern("server/discover"))["result"]
+            assert found["resultType"] == "complete"
+            assert found["instructions"]
+            assert found["ttlMs"] > 0
+            listed = (await server.request_modern("tools/list"))["result"]
+            assert [tool["name"] for tool in listed["tools"]] == [
+                "ask_claude",
+                "list_models",
+                "login",
+            ]
+            assert (listed["ttlMs"], listed["cacheScope"]) == (3_600_000, "public")
+            called = await server.request_modern(
+                "tools/call", name="ask_claude", arguments={"prompt": "Say hello"}
+            )
+            assert called["result"]["structuredContent"]["text"]
+
+
+async def test_end_of_input_ends_the_server() -> None:
+    """Ours: it is how clients stop a server."""
+    with fail_after(START_SECONDS):
+        async with started() as server:
+            await server.initialize()
+            await server.stdin.aclose()
+            assert await ended(server) == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_signal_ends_the_server(number: signal.Signals, code: int) -> None:
+    """The shell's convention: 128 and the number of the signal."""
+    with fail_after(START_SECONDS):
+        async with started() as server:
+            await server.initialize()
+            server.process.send_signal(number)
+            assert await ended(server) == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_in_the_middle_of_an_answer_closes_the_way_to_the_service(
+    number: signal.Signals, emulator: RunningEmulator
+) -> None:
+    """Ours: cleanup always runs, so nothing goes on being billed."""
+    with fail_after(START_SECONDS):
+        async with started(against(emulator)) as server:
+            await server.initialize()
+            await server.post(
+                "tools/call", {"name": "ask_claude", "arguments": {"prompt": "/emulate stall"}}
+            )
+            await emulator.state.until(lambda state: state.open_streams == 1)
+            server.process.send_signal(number)
+            await ended(server)
+            await emulator.state.until(lambda state: state.open_streams == 0)
+
+
+async def test_a_client_that_stops_reading_ends_the_server() -> None:
+    """Ours: the SDK's own runner would stay for ever, since its input is still open."""
+    with fail_after(START_SECONDS):
+        async with started() as server:
+            await server.initialize()
+            await server.stdout.aclose()
+            assert await ended(server) == 0
+
+
+async def test_cancelling_a_call_closes_the_way_to_the_service(emulator: RunningEmulator) -> None:
+    """Ours: a cancelled answer must not go on being billed."""
+    with fail_after(START_SECONDS):
+        async with started(against(emulator)) as server:
+            await server.initialize()
+            called = await server.post(
+                "tools/call", {"name": "ask_claude", "arguments": {"prompt": "/emulate stall"}}
+            )
+            await emulator.state.until(lambda state: state.open_streams == 1)
+            await server.send(
+                {
+                    "jsonrpc": "2.0",
+                    "method": "notifications/cancelled",
+                    "params": {"requestId": called},
+                }
+            )
+            with fail_after(END_SECONDS):
+                await emulator.state.until(lambda state: state.open_streams == 0)
+            assert (await server.call("login"))["structuredContent"]["state"] == "signed_in"
+
+
+async def test_nothing_but_json_rpc_reaches_stdout() -> None:
+    """Ours: a stray line breaks the client, and one that is never flushed is drained at exit."""
+    stray = (
+        "import os, sys, atexit; sys.argv = ['kiro-mcp'];"
+        "atexit.register(print, 'at exit');"
+        "from kiro_mcp.server import tools, login;"
+        "answer = login.status;"
+        "login.status = lambda engine: (print('never flushed'), print('flushed', flush=True),"
+        " os.system('echo from a child'), os.write(1, b'raw'), answer(engine))[-1];"
+        "from kiro_mcp.__main__ import main; main()"
+    )
+    with fail_after(START_SECONDS):
+        async with started(command=(sys.executable, "-c", stray)) as server:
+            await server.initialize()
+            assert (await server.call("login"))["structuredContent"]["state"] == "signed_out"
+            await server.stdin.aclose()
+            assert await server.rest_of_stdout() == b""
+            assert "never flushed" in server.stderr
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"{\n", b"\n", b"[]\n", b"\xff\xfe\n", b'{"jsonrpc":"2.0"}\n', b"x" * 8_388_608 + b"\n"],
+    ids=["cut", "blank", "batch", "no-utf-8", "no-method", "8-MiB"],
+)
+async def test_a_line_that_is_no_message_is_survived(nonsense: bytes) -> None:
+    """Ours: one bad line must not end a session."""
+    with fail_after(START_SECONDS):
+        async with started() as server:
+            await server.initialize()
+            await server.send_bytes(nonsense)
+            assert (await server.request("ping"))["result"] == {}
+
+
+async def test_text_of_every_script_comes_through_whole(emulator: RunningEmulator) -> None:
+    """JSON-RPC over lines: a line break inside a message would cut it in two."""
+    prompt = "grüß 🙂 \u2028 \u2029 \r\n \x00 \x7f 你好 end"
+    with fail_after(START_SECONDS):
+        async with started(against(emulator)) as server:
+            await server.initialize()
+            await server.call("ask_claude", prompt=prompt)
+            body = cast("dict[str, Any]", emulator.state.requests[-1].body)
+            sent = body["conversationState"]["currentMessage"]["userInputMessage"]
+            assert sent["content"] == prompt
+
+
+async def test_before_the_first_call_nothing_is_sent_and_nothing_written(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: a server that is only configured must cost nothing and touch nothing."""
+    with fail_after(START_SECONDS):
+        async with started(against(emulator, HOME=str(tmp_path), TMPDIR=str(tmp_path))) as server:
+            await server.initialize()
+            await server.request("tools/list")
+            await server.stdin.aclose()
+            await ended(server)
+    assert not emulator.state.requests
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_setting_that_cannot_be_used_is_told_to_whoever_calls() -> None:
+    """Ours: a server that does not start says nothing to the person in the chat."""
+    with fail_after(START_SECONDS):
+        async with started(environment(KIRO_MCP_CONNECT_TIMEOUT="soon")) as server:
+            await server.initialize()
+            answer = await server.call("ask_claude", prompt="hi")
+            assert answer["isError"]
+            assert "KIRO_MCP_CONNECT_TIMEOUT" in answer["content"][0]["text"]
+
+
+async def ended(server: StdioServer) -> int:
+    """Wait until the process is gone, for no longer than it may take."""
+    with anyio.fail_after(END_SECONDS):
+        return await server.process.wait()

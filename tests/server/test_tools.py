@@ -1,0 +1,371 @@
+"""The three tools, driven by the SDK's client against our server, engine and the emulator."""
+
+import json
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import mcp_types as types
+import pytest
+from anyio import fail_after
+from jsonschema import Draft202012Validator
+from mcp.client import Client
+from mcp.shared.exceptions import MCPError
+
+from kiro_mcp.emulator import (
+    EMULATOR_ACCESS_TOKEN,
+    EMULATOR_API_KEY,
+    EMULATOR_PROFILE_ARN,
+    RunningEmulator,
+)
+from kiro_mcp.server.app import build_server
+from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.results import ERROR_META_KEY
+from kiro_mcp.server.tools import declarations
+
+MAX_LISTED_BYTES = 9000
+FORBIDDEN_KEYWORDS = {"$ref", "$defs", "anyOf", "oneOf", "allOf", "format"}
+
+
+@asynccontextmanager
+async def connected(
+    emulator: RunningEmulator | None = None, *, mode: str = "2026-07-28", **environ: str
+) -> AsyncGenerator[Client]:
+    if emulator:
+        environ = {
+            "KIRO_MCP_ENDPOINT_URL": emulator.url,
+            "KIRO_API_KEY": EMULATOR_API_KEY,
+            **environ,
+        }
+    with fail_after(10):
+        async with Client(build_server(lambda: Engine.from_environ(environ)), mode=mode) as client:
+            yield client
+
+
+def words(result: types.CallToolResult) -> str:
+    return "\n".join(block.text for block in result.content if isinstance(block, types.TextContent))
+
+
+def code(result: types.CallToolResult) -> str:
+    assert result.is_error
+    assert result.structured_content is None
+    facts = cast("dict[str, Any]", (result.meta or {})[ERROR_META_KEY])
+    assert words(result).startswith(f"{facts['code']}: ")
+    return facts["code"]
+
+
+def assert_valid(tool: int, structured: object) -> None:
+    """Check a result against the schema that its tool declares."""
+    validator: Any = Draft202012Validator(declarations()[tool].output_schema or False)
+    validator.validate(structured)
+
+
+def keywords(schema: object) -> Iterator[str]:
+    if isinstance(schema, dict):
+        for name, inner in cast("dict[str, object]", schema).items():
+            yield name
+            yield from keywords(inner)
+    elif isinstance(schema, list):
+        for inner in cast("list[object]", schema):
+            yield from keywords(inner)
+
+
+# --- the declarations ---------------------------------------------------------------------
+
+
+async def test_there_are_exactly_three_tools_and_they_never_change_their_order() -> None:
+    """Ours: a client caches the list, and a model's prompt cache depends on it."""
+    async with connected() as client:
+        first = await client.list_tools()
+        second = await client.list_tools()
+    assert [tool.name for tool in first.tools] == ["ask_claude", "list_models", "login"]
+    assert first.model_dump_json() == second.model_dump_json()
+
+
+def test_the_list_of_tools_is_small() -> None:
+    """Ours: it lies in the context of every conversation of every client."""
+    listed = types.ListToolsResult(tools=declarations())
+    assert len(listed.model_dump_json(by_alias=True, exclude_none=True)) <= MAX_LISTED_BYTES
+
+
+@pytest.mark.parametrize("tool", declarations(), ids=lambda tool: tool.name)
+def test_a_tools_declaration_is_complete_and_flat(tool: types.Tool) -> None:
+    """Observed: clients fail on references and combinators, and models on bare names."""
+    assert tool.title
+    assert tool.description
+    assert tool.annotations
+    assert tool.output_schema
+    for schema in (tool.input_schema, tool.output_schema):
+        Draft202012Validator.check_schema(schema)
+        assert schema["type"] == "object"
+        assert not FORBIDDEN_KEYWORDS & set(keywords(schema))
+    for declared in tool.input_schema["properties"].values():
+        assert declared["description"]
+        assert "default" in declared
+
+
+# --- ask_claude ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_an_answer_is_complete_in_each_half_of_the_result(
+    mode: str, emulator: RunningEmulator
+) -> None:
+    """Observed: clients show their model only one half, and differ in which."""
+    async with connected(emulator, mode=mode) as client:
+        result = await client.call_tool(
+            "ask_claude",
+            {"prompt": "Say hello", "system": "Be brief.", "model": "claude-sonnet-4.5"},
+        )
+    answer = result.structured_content
+    assert "Say hello" in answer["text"]
+    assert words(result).startswith(answer["text"])
+    assert answer["conversation_id"] in words(result)
+    assert answer["status"] == "completed"
+    assert answer["stop_reason"] == "end_turn"
+    assert answer["truncated"] is False
+    assert answer["model"] == answer["model_requested"] == "claude-sonnet-4.5"
+    assert answer["usage"]["credits"] > 0
+    assert answer["usage"]["context_percent"] > 0
+    assert_valid(0, answer)
+
+
+async def test_an_access_token_works_with_its_profile(emulator: RunningEmulator) -> None:
+    """Observed: the service wants the profile of every identity but an API key."""
+    async with connected(
+        emulator,
+        KIRO_API_KEY="",
+        KIRO_ACCESS_TOKEN=EMULATOR_ACCESS_TOKEN,
+        KIRO_PROFILE_ARN=EMULATOR_PROFILE_ARN,
+    ) as client:
+        result = await client.call_tool("ask_claude", {"prompt": "Say hello"})
+    assert not result.is_error, words(result)
+
+
+async def test_the_model_of_the_settings_is_used_where_a_call_names_none(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours."""
+    async with connected(emulator, KIRO_MCP_MODEL="claude-haiku-4.5") as client:
+        result = await client.call_tool("ask_claude", {"prompt": "hi"})
+    answer = result.structured_content
+    assert (answer["model"], answer["model_requested"]) == ("claude-haiku-4.5", "")
+
+
+async def test_an_argument_that_is_null_counts_as_left_out(emulator: RunningEmulator) -> None:
+    """Observed: models write null for what they do not use."""
+    async with connected(emulator) as client:
+        result = await client.call_tool(
+            "ask_claude", {"prompt": "hi", "system": None, "model": None}
+        )
+    assert not result.is_error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({}, "`prompt`"),
+        ({"prompt": " \n"}, "`prompt`"),
+        ({"prompt": "hi", "temperature": 1}, "'temperature'"),
+        ({"prompt": ["hi"]}, "'prompt'"),
+        ({"prompt": {"text": "hi"}}, "'prompt'"),
+        ({"prompt": "hi", "model": 4}, "'model'"),
+    ],
+)
+async def test_arguments_that_cannot_be_used_are_refused_in_words(
+    arguments: dict[str, Any], says: str
+) -> None:
+    """Ours: a model can mend its call only if it reads what was wrong."""
+    async with connected() as client:
+        result = await client.call_tool("ask_claude", arguments)
+    assert code(result) == "invalid_request"
+    assert says in words(result)
+    assert "pydantic" not in words(result)
+
+
+async def test_a_refused_argument_is_not_echoed_back() -> None:
+    """Ours: the value may be a whole document."""
+    async with connected() as client:
+        result = await client.call_tool("ask_claude", {"prompt": {"text": "secret document"}})
+    assert "secret" not in words(result)
+
+
+async def test_a_tool_that_does_not_exist_is_a_protocol_error() -> None:
+    """The MCP specification: unknown tools are answered with -32602."""
+    async with connected() as client:
+        with pytest.raises(MCPError, match="no tool 'ask_gpt'"):
+            await client.call_tool("ask_gpt", {})
+
+
+async def test_signed_out_says_what_to_set() -> None:
+    """Ours: the first call works, or says exactly what to do."""
+    async with connected() as client:
+        result = await client.call_tool("ask_claude", {"prompt": "hi"})
+    assert code(result) == "auth_required"
+    assert "KIRO_API_KEY" in words(result)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("expired", "auth_expired"),
+        ("throttle", "rate_limited"),
+        ("busy", "model_busy"),
+        ("quota", "quota_exhausted"),
+        ("suspended", "account_suspended"),
+        ("empty", "empty_response"),
+    ],
+)
+async def test_a_refusal_of_the_service_is_an_error_with_its_code(
+    script: str, expected: str, emulator: RunningEmulator
+) -> None:
+    """Ours: every failure names its next step."""
+    async with connected(emulator) as client:
+        result = await client.call_tool("ask_claude", {"prompt": f"/emulate {script}"})
+    assert code(result) == expected
+    assert EMULATOR_API_KEY not in result.model_dump_json()
+
+
+async def test_an_error_says_how_long_to_wait(emulator: RunningEmulator) -> None:
+    """Ours: a program waits by the number, not by the words."""
+    async with connected(emulator) as client:
+        result = await client.call_tool("ask_claude", {"prompt": "/emulate throttle"})
+    facts = cast("dict[str, Any]", (result.meta or {})[ERROR_META_KEY])
+    assert facts["retry_after_seconds"] == emulator.state.retry_after_seconds
+
+
+@pytest.mark.parametrize("script", ["reset", "bad_crc", "exception"])
+async def test_what_arrived_before_a_fault_is_returned_and_marked(
+    script: str, emulator: RunningEmulator
+) -> None:
+    """Ours: an answer that has been paid for is never thrown away."""
+    async with connected(emulator) as client:
+        result = await client.call_tool("ask_claude", {"prompt": f"/emulate {script}"})
+    assert not result.is_error, words(result)
+    answer = result.structured_content
+    assert answer["text"]
+    assert answer["truncated"] is True
+    assert answer["warnings"]
+    assert '"truncated":true' in words(result)
+    assert_valid(0, answer)
+
+
+async def test_a_service_that_cannot_be_reached_is_named() -> None:
+    """Ours: the cure lies in the network or in the setting, so both are said."""
+    async with connected(
+        KIRO_MCP_ENDPOINT_URL="http://127.0.0.1:1", KIRO_API_KEY=EMULATOR_API_KEY
+    ) as client:
+        result = await client.call_tool("ask_claude", {"prompt": "hi"})
+    assert code(result) == "network_error"
+    assert "127.0.0.1" in words(result)
+
+
+async def test_a_wrong_setting_is_told_by_each_tool() -> None:
+    """Ours: the server starts all the same, so that it can say so."""
+    async with connected(KIRO_MCP_CONNECT_TIMEOUT="soon") as client:
+        for tool in ("ask_claude", "list_models", "login"):
+            result = await client.call_tool(tool, {})
+            assert code(result) == "invalid_request"
+            assert "KIRO_MCP_CONNECT_TIMEOUT" in words(result)
+
+
+# --- list_models --------------------------------------------------------------------------
+
+
+async def test_signed_out_the_built_in_models_are_listed_and_marked() -> None:
+    """Ours: choosing a model must not need an account."""
+    async with connected() as client:
+        result = await client.call_tool("list_models", {})
+    listed = result.structured_content
+    assert listed["source"] == "builtin"
+    assert "auto" in [model["id"] for model in listed["models"]]
+    assert "KIRO_API_KEY" in listed["warnings"][0]
+    assert json.dumps(listed["models"][0]["id"]) in words(result)
+
+
+async def test_signed_in_the_services_own_list_is_shown_whole(emulator: RunningEmulator) -> None:
+    """The service sends its list in pages."""
+    async with connected(emulator) as client:
+        result = await client.call_tool("list_models", {})
+    listed = result.structured_content
+    ids = [model["id"] for model in listed["models"]]
+    assert listed["source"] == "live"
+    assert listed["fetched_at"]
+    assert len(ids) == len(emulator.state.catalogue)
+    assert_valid(1, listed)
+
+
+async def test_a_list_is_kept_until_it_is_refreshed(emulator: RunningEmulator) -> None:
+    """Ours: the list changes seldom, and every request counts."""
+    async with connected(emulator) as client:
+        sources = [
+            (await client.call_tool("list_models", {"refresh": refresh})).structured_content[
+                "source"
+            ]
+            for refresh in (False, False, True)
+        ]
+    assert sources == ["live", "cache", "live"]
+
+
+async def test_the_last_good_list_outlives_a_failure(emulator: RunningEmulator) -> None:
+    """Ours: a list that was right a minute ago beats none."""
+    async with connected(emulator) as client:
+        live = (await client.call_tool("list_models", {})).structured_content
+        emulator.state.accounts.revoke(EMULATOR_API_KEY)
+        kept = (await client.call_tool("list_models", {"refresh": True})).structured_content
+    assert kept["source"] == "cache"
+    assert kept["models"] == live["models"]
+    assert kept["warnings"]
+
+
+# --- login --------------------------------------------------------------------------------
+
+
+async def test_login_says_what_to_do_when_signed_out() -> None:
+    """Ours."""
+    async with connected() as client:
+        result = await client.call_tool("login", {})
+    state = result.structured_content
+    assert state["state"] == "signed_out"
+    assert "KIRO_API_KEY" in state["next_step"]
+    assert "KIRO_API_KEY" in words(result)
+
+
+async def test_login_says_which_credential_is_used_without_showing_it() -> None:
+    """Ours: enough to tell two keys apart, and no more."""
+    secret = "ksk_0123456789abcdef0123456789abcdef"
+    async with connected(KIRO_API_KEY=secret) as client:
+        result = await client.call_tool("login", {"action": "status"})
+    state = result.structured_content
+    assert (state["state"], state["source"]) == ("signed_in", "KIRO_API_KEY")
+    assert state["account"] == "ksk_…cdef"
+    assert secret not in result.model_dump_json()
+    assert_valid(2, state)
+
+
+async def test_login_says_what_a_credential_lacks() -> None:
+    """Ours."""
+    async with connected(KIRO_ACCESS_TOKEN="aoa_short") as client:
+        result = await client.call_tool("login", {})
+    assert result.structured_content["state"] == "signed_out"
+    assert "KIRO_PROFILE_ARN" in result.structured_content["next_step"]
+
+
+async def test_a_short_secret_is_not_shown_at_all() -> None:
+    """Ours: four characters of a short one are most of it."""
+    async with connected(KIRO_API_KEY="ksk_1") as client:
+        result = await client.call_tool("login", {})
+    assert result.structured_content["account"] == "…"
+
+
+async def test_a_defect_of_ours_is_told_without_its_details() -> None:
+    """Ours: a traceback may hold a prompt or a token; it goes to the log alone."""
+
+    def broken() -> Engine:
+        raise ZeroDivisionError("secret detail")
+
+    with fail_after(5):
+        async with Client(build_server(broken), mode="2026-07-28") as client:
+            result = await client.call_tool("login", {})
+    assert code(result) == "internal_error"
+    assert "secret detail" not in words(result)

@@ -1,0 +1,135 @@
+"""The house rules that a reader relies on, held by reading the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "kiro_mcp"
+
+MODULES = {
+    ".".join(("kiro_mcp", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+# What each layer may import of the package; longest prefix first wins. Itself is always allowed.
+LAYERS: dict[str, tuple[str, ...]] = {
+    "kiro_mcp.errors": (),
+    "kiro_mcp.models": ("kiro_mcp.errors",),
+    "kiro_mcp.protocol": ("kiro_mcp.errors", "kiro_mcp.models"),
+    "kiro_mcp.auth.tokens": ("kiro_mcp.errors", "kiro_mcp.models"),
+    "kiro_mcp.auth.device_flow": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.auth.tokens"),
+    "kiro_mcp.transport.endpoints": ("kiro_mcp.errors", "kiro_mcp.models"),
+    "kiro_mcp.transport.retry": ("kiro_mcp.errors", "kiro_mcp.models"),
+    "kiro_mcp.transport.classify": ("kiro_mcp.errors", "kiro_mcp.models"),
+    "kiro_mcp.transport.http": ("kiro_mcp.errors",),
+    "kiro_mcp.settings": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.protocol"),
+    "kiro_mcp.auth": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.settings"),
+    "kiro_mcp.transport.client": (
+        "kiro_mcp.errors",
+        "kiro_mcp.models",
+        "kiro_mcp.protocol",
+        "kiro_mcp.settings",
+        "kiro_mcp.transport",
+    ),
+    "kiro_mcp.emulator": ("kiro_mcp.errors", "kiro_mcp.protocol.eventstream"),
+    "kiro_mcp.server": (
+        "kiro_mcp.errors",
+        "kiro_mcp.models",
+        "kiro_mcp.protocol",
+        "kiro_mcp.settings",
+        "kiro_mcp.auth",
+        "kiro_mcp.transport",
+    ),
+    "kiro_mcp.cli": ("kiro_mcp",),
+    "kiro_mcp.__main__": ("kiro_mcp.cli",),
+    "kiro_mcp": ("kiro_mcp",),
+}
+
+PURE = ("kiro_mcp.protocol", "kiro_mcp.models", "kiro_mcp.errors", "kiro_mcp.auth.tokens")
+IMPURE_IMPORTS = {
+    "anyio",
+    "asyncio",
+    "httpx",
+    "logging",
+    "mcp",
+    "os",
+    "pathlib",
+    "random",
+    "socket",
+    "subprocess",
+    "sys",
+    "threading",
+    "time",
+}
+
+
+def _is_in(module: str, place: str) -> bool:
+    return module == place or module.startswith(f"{place}.")
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.update(
+                f"{node.module}.{alias.name}"
+                if f"{node.module}.{alias.name}" in MODULES
+                else node.module
+                for alias in node.names
+            )
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_one_way(module: str) -> None:
+    """The layers: errors, models, protocol; settings; auth, transport; server; cli."""
+    layer = max((place for place in LAYERS if _is_in(module, place)), key=len)
+    # The version is the one thing that every layer may take from the top.
+    allowed = (*LAYERS[layer], layer)
+    for imported in _imports(MODULES[module]):
+        if _is_in(imported, "kiro_mcp") and imported != "kiro_mcp":
+            assert any(_is_in(imported, place) for place in allowed), f"{module} -> {imported}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(PURE)])
+def test_the_core_is_pure(module: str) -> None:
+    """No await, clock, file, environment or log where bytes are read and payloads built."""
+    source = MODULES[module].read_text("utf-8")
+    tops = {name.partition(".")[0] for name in _imports(MODULES[module])}
+    assert not tops & IMPURE_IMPORTS
+    kinds = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    assert not any(isinstance(node, kinds) for node in ast.walk(ast.parse(source)))
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if not _is_in(m, "kiro_mcp.cli")])
+def test_only_the_command_line_prints(module: str) -> None:
+    """On stdio, stdout is the wire: one stray line breaks the client's connection."""
+    tree = ast.parse(MODULES[module].read_text("utf-8"))
+    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    assert "print" not in names
+    if module != "kiro_mcp.server.stdio":  # It points sys.stdout at stderr, to be safe.
+        attributes = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+        assert "stdout" not in attributes
+
+
+def test_one_module_knows_httpx() -> None:
+    """Its successor must be one changed line away."""
+    users = [module for module, path in MODULES.items() if "httpx" in _imports(path)]
+    assert users == ["kiro_mcp.transport.http"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_says_what_it_is_and_is_readable_in_one_sitting(module: str) -> None:
+    """At most 400 lines, no function over 50, and a docstring at the top."""
+    source = MODULES[module].read_text("utf-8")
+    tree = ast.parse(source)
+    assert ast.get_docstring(tree)
+    assert source.count("\n") <= 400
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 50, f"{module}:{node.lineno} {node.name}"

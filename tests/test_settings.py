@@ -1,0 +1,127 @@
+"""Settings: read from a mapping, refused in words, listed once in README."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.settings import Settings, is_loopback, unknown_variables, variables
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    """Ours: clients write `"KEY": ""` for what they do not set."""
+    settings = Settings.load({"KIRO_MCP_MODEL": "  ", "KIRO_API_KEY": ""})
+    assert settings.model == "auto"
+    assert settings.api_key.get_secret_value() == ""
+
+
+def test_the_ecosystems_name_of_a_setting_works_too() -> None:
+    """Ours: `PROFILE_ARN` is what users of other gateways have set already."""
+    arn = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE"
+    assert Settings.load({"PROFILE_ARN": arn}).profile_arn == arn
+
+
+def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
+    """Ours: the more specific name is the more deliberate one."""
+    settings = Settings.load({"PROFILE_ARN": "theirs", "KIRO_PROFILE_ARN": "ours"})
+    assert settings.profile_arn == "ours"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("KIRO_MCP_CONNECT_TIMEOUT", "soon", "valid number"),
+        ("KIRO_MCP_CONNECT_TIMEOUT", "0", "greater than 0"),
+        ("KIRO_MCP_LOG_LEVEL", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("KIRO_MCP_ENDPOINT_URL", "http://example.com", "https://"),
+        ("KIRO_MCP_ENDPOINT_URL", "ftp://127.0.0.1", "https://"),
+        ("KIRO_MCP_ENDPOINT_URL", "https://", "https://"),
+        ("KIRO_MCP_ENDPOINT_URL_RUNTIME", "https://user:word@example.com", "user name"),
+        ("KIRO_MCP_ENDPOINT_URL_MANAGEMENT", "https://example.com/?a=b", "query"),
+        ("KIRO_API_REGION", "us-east-1/../evil.example", "AWS region"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_its_variables_name(
+    name: str, value: str, says: str
+) -> None:
+    """Ours: the person reads the message in a chat and must know which line to mend."""
+    with pytest.raises(InvalidRequest) as caught:
+        Settings.load({name: value})
+    assert name in str(caught.value)
+    assert says in str(caught.value)
+    assert "pydantic" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8787", "http://[::1]:1", "http://localhost", "https://proxy.example"]
+)
+def test_an_endpoint_may_be_https_anywhere_or_http_on_this_machine(url: str) -> None:
+    """Ours: a bearer must not cross a network in the clear."""
+    assert Settings.load({"KIRO_MCP_ENDPOINT_URL": url + "/"}).endpoint_url == url
+
+
+def test_one_hosts_override_wins_over_the_override_of_all() -> None:
+    """Ours: the more specific setting is the more deliberate one."""
+    settings = Settings.load(
+        {
+            "KIRO_MCP_ENDPOINT_URL": "https://all.example",
+            "KIRO_MCP_ENDPOINT_URL_RUNTIME": "https://one.example",
+        }
+    )
+    assert settings.endpoint_overrides == {
+        "runtime": "https://one.example",
+        "management": "https://all.example",
+    }
+
+
+def test_a_mistyped_variable_gets_the_name_that_was_meant() -> None:
+    """Ours: an unknown name would otherwise be ignored without a word."""
+    sentences = unknown_variables({"KIRO_MCP_MODLE": "x", "KIRO_MCP_MODEL": "y", "HOME": "/"})
+    assert sentences == ("No setting is named KIRO_MCP_MODLE. Did you mean KIRO_MCP_MODEL?",)
+
+
+def test_a_variable_that_is_like_no_other_gets_no_guess() -> None:
+    """Ours: a wrong guess is worse than none."""
+    sentences = unknown_variables({"KIRO_MCP_ZZZZZZZZZZZZZZZZZ": "x"})
+    assert sentences == ("No setting is named KIRO_MCP_ZZZZZZZZZZZZZZZZZ.",)
+
+
+def test_secrets_do_not_show_when_settings_are_printed() -> None:
+    """Ours: settings end up in logs."""
+    settings = Settings.load({"KIRO_API_KEY": "ksk_secret", "KIRO_ACCESS_TOKEN": "aoa_secret"})
+    assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("localhost", True), ("127.8.9.1", True), ("::1", True), ("10.0.0.1", False), ("a.b", False)],
+)
+def test_only_this_machines_own_addresses_are_loopback(host: str, expected: bool) -> None:
+    """RFC 1122 and RFC 4291."""
+    assert is_loopback(host) is expected
+
+
+def test_readme_lists_each_setting_with_its_default_and_meaning() -> None:
+    """Ours: the table is what users configure by."""
+    rows = re.findall(
+        r"^\| `(KIRO_\w+)` \| (?:`(.*)`)? ?\| (.*) \|$", README.read_text("utf-8"), re.M
+    )
+    declared = [
+        (variable, default, meaning)
+        for variable, (default, meaning) in zip(
+            [name for name in variables() if name.startswith("KIRO_")], _declared(), strict=True
+        )
+    ]
+    assert rows == declared
+
+
+def _declared() -> list[tuple[str, str]]:
+    fields = Settings.model_fields.values()
+    return [(_shown(field.default), str(field.description)) for field in fields]
+
+
+def _shown(default: object) -> str:
+    return f"{default:g}" if isinstance(default, float) else str(default)

@@ -1,0 +1,176 @@
+"""What each refusal of the service means to a caller."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from kiro_mcp.errors import ErrorCode
+from kiro_mcp.models import Fault
+from kiro_mcp.transport.classify import MAX_MESSAGE_CHARACTERS, classify, fault_from_response
+
+NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def fault(status: int, body: object = b"", **headers: str) -> Fault:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return fault_from_response(status, named, raw, now=NOW)
+
+
+def service_error(message: str, reason: str | None = None) -> dict[str, str | None]:
+    return {"message": message, "reason": reason}
+
+
+CASES: list[tuple[str, int, object, ErrorCode]] = [
+    (
+        "bearer-invalid",
+        403,
+        service_error("The bearer token included in the request is invalid."),
+        "auth_expired",
+    ),
+    ("unauthorized", 401, b"", "auth_expired"),
+    (
+        "security-token",
+        403,
+        service_error("The security token included is expired"),
+        "auth_expired",
+    ),
+    (
+        "not-authorized",
+        403,
+        service_error("User is not authorized to make this call."),
+        "forbidden",
+    ),
+    ("feature", 403, service_error("no", "FEATURE_NOT_SUPPORTED"), "forbidden"),
+    ("suspended", 403, service_error("", "TEMPORARILY_SUSPENDED"), "account_suspended"),
+    (
+        "suspended-null-reason",
+        403,
+        service_error("Your User ID (x) temporarily is suspended."),
+        "account_suspended",
+    ),
+    ("suspended-400", 400, service_error("User ID is temporarily suspended"), "account_suspended"),
+    (
+        "quota",
+        402,
+        service_error("You have reached the limit.", "MONTHLY_REQUEST_COUNT"),
+        "quota_exhausted",
+    ),
+    ("quota-bare", 402, b"", "quota_exhausted"),
+    ("quota-as-429", 429, service_error("x", "DAILY_REQUEST_COUNT"), "quota_exhausted"),
+    ("overage", 402, service_error("x", "OVERAGE_REQUEST_LIMIT_EXCEEDED"), "quota_exhausted"),
+    ("suspicious", 429, service_error("We detected suspicious activity."), "forbidden"),
+    ("throttle", 429, service_error("Too many requests"), "rate_limited"),
+    ("busy", 429, service_error("x", "INSUFFICIENT_MODEL_CAPACITY"), "model_busy"),
+    ("busy-500", 500, service_error("x", "MODEL_TEMPORARILY_UNAVAILABLE"), "model_busy"),
+    ("busy-words", 500, service_error("Encountered unexpectedly high load"), "model_busy"),
+    (
+        "busy-traffic",
+        429,
+        service_error("We are experiencing high volume of traffic"),
+        "model_busy",
+    ),
+    (
+        "too-long",
+        400,
+        service_error("Input is too long.", "CONTENT_LENGTH_EXCEEDS_THRESHOLD"),
+        "context_too_long",
+    ),
+    ("too-long-words", 400, service_error("Input is too long."), "context_too_long"),
+    ("too-large", 413, b"", "context_too_long"),
+    ("model", 400, service_error("Invalid model.", "INVALID_MODEL_ID"), "model_unavailable"),
+    ("malformed", 400, service_error("Improperly formed request."), "invalid_request"),
+    ("named-fault", 400, service_error("Unknown key", "REQUEST_BODY_INVALID"), "invalid_request"),
+    ("not-found", 404, b"<html>nothing here</html>", "invalid_request"),
+    ("server", 500, b"", "upstream_error"),
+    ("gateway", 502, b"<html>Bad Gateway</html>", "upstream_error"),
+    ("redirect", 302, b"", "upstream_error"),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_a_refusal_gets_its_code_and_a_next_step(
+    status: int, body: object, code: ErrorCode
+) -> None:
+    """The service's published errors, and observed ones."""
+    error = classify(fault(status, body))
+    assert error.code == code
+    assert error.next_step
+    assert error.status == status
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "code"),
+    [
+        ("error", "MODEL_TEMPORARILY_UNAVAILABLE", "model_busy"),
+        ("ThrottlingException", "", "rate_limited"),
+        ("ValidationException", "", "invalid_request"),
+        ("InternalServerException", "", "upstream_error"),
+    ],
+)
+def test_an_error_inside_a_stream_is_read_by_the_same_rules(
+    name: str, reason: str, code: ErrorCode
+) -> None:
+    """The service sends the same errors either way."""
+    assert classify(Fault(name=name, reason=reason)).code == code
+
+
+def test_the_name_is_read_from_the_header_and_cut_at_its_colon() -> None:
+    """The REST form of the protocol."""
+    assert (
+        fault(400, b"", x_amzn_errortype="ValidationException:http://x").name
+        == "ValidationException"
+    )
+
+
+def test_the_name_is_read_from_the_body_and_cut_at_its_namespace() -> None:
+    """The RPC form of the protocol."""
+    assert fault(400, {"__type": "com.amazon#ValidationException"}).name == "ValidationException"
+
+
+def test_a_nested_error_is_read() -> None:
+    """Observed: some answers nest it."""
+    nested = fault(400, {"error": {"reason": "INVALID_MODEL_ID", "message": "m"}})
+    assert (nested.reason, nested.message) == ("INVALID_MODEL_ID", "m")
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b"\xff\xfe", b"[" * 100_000])
+def test_a_body_that_is_no_json_object_leaves_the_status_to_tell(body: bytes) -> None:
+    """Ours: a proxy's page must not hide the refusal."""
+    assert fault(503, body) == Fault(status=503)
+
+
+def test_the_request_id_is_kept_for_support() -> None:
+    """Ours."""
+    assert classify(fault(500, b"", x_amzn_requestid="id-1")).request_id == "id-1"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        ("1.5", 1.5),
+        ("Sun, 01 Nov 2026 12:00:30 GMT", 30.0),
+        ("Sun, 01 Nov 2026 11:00:00 GMT", 0.0),
+        ("whenever", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_and_as_a_date(header: str, seconds: float | None) -> None:
+    """RFC 9110, section 10.2.3."""
+    assert classify(fault(429, b"", retry_after=header)).retry_after_seconds == seconds
+
+
+def test_the_wait_that_the_service_asks_for_is_said() -> None:
+    """Ours."""
+    assert "Wait for 7 seconds" in str(classify(fault(429, b"", retry_after="7")))
+
+
+def test_a_long_message_is_cut_and_brought_onto_one_line() -> None:
+    """Ours: an error is one line in somebody's chat."""
+    message = fault(500, service_error("a\n b" + "c" * 5000)).message
+    assert message.startswith("a bc")
+    assert len(message) == MAX_MESSAGE_CHARACTERS

@@ -1,0 +1,204 @@
+"""The engine against the emulator: real HTTP, real frames, faults included."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import anyio
+import pytest
+from anyio import fail_after
+
+from kiro_mcp.emulator import (
+    EMULATOR_API_KEY,
+    EMULATOR_PROFILE_ARN,
+    EmulatorState,
+    RunningEmulator,
+    running,
+)
+from kiro_mcp.errors import AnswerBroken, KiroError, ServiceUnavailable, SignInRequired
+from kiro_mcp.models import AccessToken, ChatRequest, Message, Reply, TextDelta, TextPart
+from kiro_mcp.settings import Settings
+from kiro_mcp.transport.client import KiroClient
+
+KEY = AccessToken(value=EMULATOR_API_KEY, token_type="API_KEY", is_explicit=True)
+
+
+class FixedToken:
+    """A token source that has one token."""
+
+    def __init__(self, token: AccessToken) -> None:
+        self._token = token
+
+    async def access_token(self) -> AccessToken:
+        return self._token
+
+
+def prompt(text: str) -> ChatRequest:
+    return ChatRequest(
+        messages=(Message(role="user", parts=(TextPart(text=text),)),),
+        conversation_id="6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11",
+    )
+
+
+@asynccontextmanager
+async def client_of(
+    emulator: RunningEmulator, token: AccessToken = KEY, **environ: str
+) -> AsyncGenerator[KiroClient]:
+    settings = Settings.load({"KIRO_MCP_ENDPOINT_URL": emulator.url, **environ})
+    with fail_after(10):
+        async with KiroClient(FixedToken(token), settings) as client:
+            yield client
+
+
+async def test_deltas_add_up_to_the_reply(emulator: RunningEmulator) -> None:
+    """Ours: whoever shows deltas shows the answer."""
+    async with client_of(emulator) as client, client.stream(prompt("Say hello")) as answer:
+        texts = [delta.text async for delta in answer if isinstance(delta, TextDelta)]
+    assert len(texts) > 1
+    assert "".join(texts) == answer.reply.text
+    assert answer.reply.stop_reason == "end_turn"
+
+
+async def test_the_reply_is_not_there_before_the_end(emulator: RunningEmulator) -> None:
+    """Ours: a part must not pass for the whole."""
+    async with client_of(emulator) as client, client.stream(prompt("Say hello")) as answer:
+        await anext(answer)
+        with pytest.raises(RuntimeError, match="to its end"):
+            _ = answer.reply
+
+
+@pytest.mark.parametrize("script", ["text", "tool_use", "reasoning", "thinking"])
+async def test_an_answer_is_the_same_however_its_bytes_are_cut(script: str) -> None:
+    """Ours: networks cut anywhere."""
+    replies: list[Reply] = []
+    for chunk_bytes in (1, 2, 3, 7, 16, 61, 256, 4096, 1 << 20):
+        state = EmulatorState(chunk_bytes=chunk_bytes)
+        async with running(state) as emulator, client_of(emulator) as client:
+            replies.append(await client.ask(prompt(f"/emulate {script}")))
+    assert all(reply == replies[0] for reply in replies)
+    assert replies[0].parts
+
+
+async def test_an_api_key_goes_with_its_header_and_without_a_profile(
+    emulator: RunningEmulator,
+) -> None:
+    """The service's rule for keys."""
+    async with client_of(emulator) as client:
+        await client.ask(prompt("hi"))
+    seen = emulator.state.requests[-1]
+    assert seen.headers["tokentype"] == "API_KEY"
+    assert seen.headers["user-agent"].startswith("kiro-mcp/")
+    assert "profileArn" not in json.dumps(seen.body)
+
+
+async def test_each_request_has_an_id_of_its_own(emulator: RunningEmulator) -> None:
+    """The service's SDKs: it tells repeated requests from new ones."""
+    async with client_of(emulator) as client:
+        await client.ask(prompt("hi"))
+        await client.ask(prompt("hi"))
+    first, second = (seen.headers["amz-sdk-invocation-id"] for seen in emulator.state.requests)
+    assert first != second
+
+
+async def test_origin_and_user_agent_can_be_set(emulator: RunningEmulator) -> None:
+    """Ours: what the service takes differs by account, so it is a setting."""
+    async with client_of(
+        emulator, KIRO_MCP_ORIGIN="AI_EDITOR", KIRO_MCP_USER_AGENT="me/1"
+    ) as client:
+        await client.ask(prompt("hi"))
+    seen = emulator.state.requests[-1]
+    assert seen.headers["user-agent"] == "me/1"
+    assert '"origin": "AI_EDITOR"' in json.dumps(seen.body)
+
+
+@pytest.mark.parametrize("script", ["reset", "bad_crc", "exception"])
+async def test_a_fault_in_the_middle_keeps_what_arrived(
+    script: str, emulator: RunningEmulator
+) -> None:
+    """Ours: frames before a fault are delivered."""
+    async with client_of(emulator) as client:
+        reply = await client.ask(prompt(f"/emulate {script}"))
+    assert reply.text
+    assert reply.truncated
+    assert reply.truncation_reason
+    assert reply.fault is not None
+
+
+async def test_an_answer_that_does_not_begin_in_time_is_given_up(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: and its connection is closed."""
+    async with client_of(emulator, KIRO_MCP_FIRST_TOKEN_TIMEOUT="0.2") as client:
+        with pytest.raises(ServiceUnavailable, match="in time") as caught:
+            await client.ask(prompt("/emulate stall"))
+    assert caught.value.code == "timeout"
+    with fail_after(1):
+        await emulator.state.until(lambda state: state.open_streams == 0)
+
+
+async def test_an_answer_that_falls_silent_is_kept_as_far_as_it_came(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: partial answers are kept."""
+    async with client_of(emulator, KIRO_MCP_STREAM_READ_TIMEOUT="0.2") as client:
+        reply = await client.ask(prompt("/emulate slow 60"))
+    assert reply.text
+    assert reply.truncated
+    assert "silent" in reply.truncation_reason
+
+
+async def test_an_empty_answer_is_an_error(emulator: RunningEmulator) -> None:
+    """Ours: nothing must not pass for an answer."""
+    async with client_of(emulator) as client:
+        with pytest.raises(AnswerBroken) as caught:
+            await client.ask(prompt("/emulate empty"))
+    assert caught.value.code == "empty_response"
+
+
+async def test_leaving_the_stream_closes_the_connection(emulator: RunningEmulator) -> None:
+    """Ours: what nobody reads must not be billed on."""
+    async with client_of(emulator) as client:
+        async with client.stream(prompt("/emulate slow 60")) as answer:
+            await anext(answer)
+            assert emulator.state.open_streams == 1
+        with fail_after(0.5):
+            await emulator.state.until(lambda state: state.open_streams == 0)
+
+
+async def test_cancelling_closes_the_connection(emulator: RunningEmulator) -> None:
+    """Ours."""
+    async with client_of(emulator) as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.ask, prompt("/emulate stall"))
+            await emulator.state.until(lambda state: state.open_streams == 1)
+            tasks.cancel_scope.cancel()
+        with fail_after(0.5):
+            await emulator.state.until(lambda state: state.open_streams == 0)
+        assert (await client.ask(prompt("hi"))).text
+
+
+async def test_a_found_token_is_not_sent_to_an_overridden_host(emulator: RunningEmulator) -> None:
+    """Ours: a credential is bound to where it came from."""
+    async with client_of(emulator, replace(KEY, is_explicit=False)) as client:
+        with pytest.raises(SignInRequired, match="not sent"):
+            await client.ask(prompt("hi"))
+    assert not emulator.state.requests
+
+
+async def test_the_services_refusal_of_a_form_is_told(emulator: RunningEmulator) -> None:
+    """Ours: the emulator refuses what the service refuses."""
+    no_id = replace(prompt("hi"), conversation_id="not a uuid")
+    async with client_of(emulator) as client:
+        with pytest.raises(KiroError) as caught:
+            await client.ask(no_id)
+    assert caught.value.code == "invalid_request"
+
+
+async def test_the_profile_goes_into_the_header_of_the_list(emulator: RunningEmulator) -> None:
+    """Observed: management operations take it there."""
+    token = AccessToken(value="x", profile_arn=EMULATOR_PROFILE_ARN, is_explicit=True)
+    async with client_of(emulator, token) as client:
+        with pytest.raises(SignInRequired):
+            await client.list_models()
+    assert emulator.state.requests[-1].headers["x-amzn-kiro-profile-arn"] == EMULATOR_PROFILE_ARN

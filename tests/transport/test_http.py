@@ -1,0 +1,86 @@
+"""HTTP at the edge: what a connection does wrong, told in our errors."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+from anyio import fail_after
+
+from kiro_mcp.errors import AnswerBroken, ServiceUnavailable
+from kiro_mcp.transport.http import MAX_REFUSAL_BYTES, HttpPool
+from tests.support.wire import saying, speaking
+
+
+@pytest.fixture
+async def pool() -> AsyncGenerator[HttpPool]:
+    pool = HttpPool(connect_timeout_seconds=5)
+    with fail_after(10):
+        yield pool
+        await pool.aclose()
+
+
+async def test_a_host_that_cannot_be_reached_is_named(pool: HttpPool) -> None:
+    """Ours."""
+    with pytest.raises(ServiceUnavailable, match=r"127\.0\.0\.1") as caught:
+        async with pool.request("POST", "http://127.0.0.1:1/", headers={}, body=b""):
+            pass
+    assert caught.value.code == "network_error"
+
+
+async def test_a_host_that_hangs_up_without_an_answer_is_unreachable(pool: HttpPool) -> None:
+    """Ours: nothing was delivered, so the call may be made again."""
+    async with speaking(saying()) as url:
+        with pytest.raises(ServiceUnavailable):
+            async with pool.request("POST", url, headers={}, body=b""):
+                pass
+
+
+async def test_a_body_that_breaks_off_gives_its_beginning_and_then_an_error(
+    pool: HttpPool,
+) -> None:
+    """Ours: what arrived is never lost."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbeginning"
+    async with (
+        speaking(saying(head)) as url,
+        pool.request("POST", url, headers={}, body=b"") as response,
+    ):
+        chunks = response.chunks()
+        assert await anext(chunks) == b"beginning"
+        with pytest.raises(AnswerBroken, match="broke off"):
+            await anext(chunks)
+
+
+async def test_of_a_refusal_that_breaks_off_the_beginning_is_kept(pool: HttpPool) -> None:
+    """Ours: the status has told the rest."""
+    head = b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n<html>"
+    async with (
+        speaking(saying(head)) as url,
+        pool.request("POST", url, headers={}, body=b"") as response,
+    ):
+        assert response.status == 500
+        assert await response.beginning() == b"<html>"
+
+
+async def test_of_a_long_refusal_only_the_beginning_is_read(pool: HttpPool) -> None:
+    """Ours: a proxy's page may be of any length."""
+    size = MAX_REFUSAL_BYTES * 3
+    head = f"HTTP/1.1 500 No\r\nContent-Length: {size}\r\n\r\n".encode()
+    async with (
+        speaking(saying(head, b"x" * size)) as url,
+        pool.request("POST", url, headers={}, body=b"") as response,
+    ):
+        assert len(await response.beginning()) == MAX_REFUSAL_BYTES
+
+
+async def test_a_redirect_is_not_followed(pool: HttpPool) -> None:
+    """Ours: it would carry the bearer elsewhere."""
+    head = b"HTTP/1.1 307 Go\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        speaking(saying(head)) as url,
+        pool.request("POST", url, headers={"Authorization": "Bearer x"}, body=b"") as response,
+    ):
+        assert response.status == 307
+
+
+async def test_closing_a_pool_that_was_never_used_does_nothing() -> None:
+    """Ours."""
+    await HttpPool(connect_timeout_seconds=1).aclose()
