@@ -8,10 +8,12 @@ from typing import Any, cast
 import anyio
 import pytest
 from anyio import fail_after
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters
 
 from kiro_mcp import __version__
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
-from tests.support.stdio import StdioServer, environment, started
+from tests.support.stdio import COMMAND, StdioServer, environment, started
 
 START_SECONDS = 20
 """How long a process may take to start on a busy machine; it takes under one second."""
@@ -74,6 +76,24 @@ async def test_the_stateless_revision_is_served_without_a_handshake(
                 "tools/call", name="ask_claude", arguments={"prompt": "Say hello"}
             )
             assert called["result"]["structuredContent"]["text"]
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_sdks_own_client_lists_and_calls_the_tools(
+    mode: str, emulator: RunningEmulator
+) -> None:
+    """Ours: most Python clients are built on it."""
+    parameters = StdioServerParameters(
+        command=COMMAND[0], args=list(COMMAND[1:]), env=against(emulator)
+    )
+    with fail_after(START_SECONDS):
+        async with Client(parameters, mode=mode) as client:
+            listed = await client.list_tools()
+            assert len(listed.tools) == 3
+            answer = await client.call_tool("ask_claude", {"prompt": "Say hello"})
+            assert "Say hello" in answer.structured_content["text"]
+            assert not (await client.call_tool("list_models", {})).is_error
+            assert not (await client.call_tool("login", {})).is_error
 
 
 async def test_end_of_input_ends_the_server() -> None:
