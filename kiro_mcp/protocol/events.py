@@ -59,11 +59,8 @@ def read_event(frame: Frame) -> Event:
     event_type = headers.get(":event-type", "")
     try:
         members = parse_object(frame.payload)
-        # The hot path: four frames in five are this one, and say nothing but this.
-        if event_type == "assistantResponseEvent" and len(members) == 1:
-            content = members.get("content")
-            if isinstance(content, str):
-                return Text(content)
+        if event_type == "assistantResponseEvent" and (text := _read_plain_text(members)):
+            return text
         return _read_members(event_type, members)
     except (UnreadableError, RecursionError) as error:
         if event_type and event_type not in _READERS:
@@ -114,7 +111,7 @@ def _read_failure(payload: bytes, name: str) -> Fault:
 
 
 def _read_members(event_type: object, members: JsonObject) -> Event:
-    if not event_type:
+    if not event_type and not _is_error(members):
         event_type = next((key for key in members if key in _READERS), "")
     inner = members.get(event_type) if isinstance(event_type, str) else None
     if isinstance(inner, dict):
@@ -138,6 +135,17 @@ def _is_error(members: JsonObject) -> bool:
 # --- one reader for each event ------------------------------------------------------------
 
 
+def _read_plain_text(members: JsonObject) -> Text | None:
+    """Read the one event that four frames in five are, if it has just its two members."""
+    content = members.get("content")
+    if not isinstance(content, str):
+        return None
+    if len(members) == 1:
+        return Text(content)
+    is_plain = len(members) == 2 and "modelId" in members
+    return Text(content, word_member(members, "modelId")) if is_plain else None
+
+
 def _read_assistant_response(members: JsonObject) -> Event:
     text = Text(text_member(members, "content"), word_member(members, "modelId"))
     # Not observed: other clients of the service look for these two here.
@@ -149,8 +157,8 @@ def _read_assistant_response(members: JsonObject) -> Event:
 def _read_reasoning(members: JsonObject) -> Event:
     return Reasoning(
         text_member(members, "text"),
-        text_member(members, "signature"),
-        text_member(members, "redactedContent"),
+        mend_surrogates(text_member(members, "signature")),
+        mend_surrogates(text_member(members, "redactedContent")),
     )
 
 
@@ -163,13 +171,18 @@ def _read_tool_use(members: JsonObject) -> ToolUseFragment:
     is_last = members.get("stop") is True
     if isinstance(arguments, str):
         return ToolUseFragment(tool_use_id, name, arguments, is_last)
-    # Not observed: arguments as an object. An empty one stands for what is yet to come.
-    snapshot = "" if arguments in (None, {}) else json.dumps(arguments, ensure_ascii=False)
+    if arguments in (None, {}):
+        return ToolUseFragment(tool_use_id, name, "", is_last)
+    # Not observed: arguments as an object, which grows from frame to frame.
+    snapshot = json.dumps(arguments, ensure_ascii=False)
     return ToolUseFragment(tool_use_id, name, snapshot, is_last, is_snapshot=True)
 
 
 def _read_whole_tool_use(members: JsonObject) -> Event:
-    return _read_tool_use({**members, "stop": True})
+    try:
+        return _read_tool_use({**members, "stop": True})
+    except UnreadableError as error:
+        return Malformed("assistantResponseEvent", str(error))
 
 
 def _read_metadata(members: JsonObject) -> Event:

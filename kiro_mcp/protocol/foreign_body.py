@@ -7,7 +7,6 @@ the first few bytes tell the two apart.
 """
 
 import re
-from dataclasses import replace
 from typing import Final
 
 from kiro_mcp.models import Fault
@@ -23,6 +22,7 @@ _DOCUMENT: Final = (b"{", b"[", b"<")
 _EVENT_LINE: Final = (b"data:", b"event:", b"id:", b"retry:")
 _JUDGED_BYTES: Final = 12
 """As long as a frame's prelude, from which a decoder of frames tells for itself."""
+_SILENT: Final = Fault(message="The answer is JSON, not an event stream.")
 _TITLE: Final = re.compile(r"<(title|Message)\b[^>]*>([^<]*)<", re.IGNORECASE)
 
 
@@ -48,11 +48,10 @@ class ForeignBody:
         data = data[: MAX_BODY_BYTES - len(self._body)]
         self._body += data
         self._open_braces += data.count(b"{") - data.count(b"}")
-        is_object = self._text().startswith(b"{")
-        is_full = len(self._body) == MAX_BODY_BYTES
-        # Braces in strings can make this miss the end of an object; `close` does not.
-        is_readable = not is_object or not self._open_braces
-        return self.close() if is_full or is_readable else None
+        if len(self._body) == MAX_BODY_BYTES or not self._text().startswith(b"{"):
+            return self.close()
+        # Braces in strings can hide the end of an object from this, but not from `close`.
+        return None if self._open_braces else self._read_object()
 
     def close(self) -> Fault:
         """Return the error as far as it can be told from what has come."""
@@ -63,16 +62,14 @@ class ForeignBody:
             return Fault(message=f"The answer is a page, not an event stream{words}")
         if not text.startswith(_DOCUMENT):
             return Fault(message="The answer is a text stream, not an event stream of AWS.")
+        return self._read_object() or _SILENT
+
+    def _read_object(self) -> Fault | None:
         try:
-            fault = read_fault(parse_object(text))
+            fault = read_fault(parse_object(self._text()))
         except (UnreadableError, RecursionError):
-            fault = Fault()
-        is_silent = not (fault.name or fault.reason or fault.message)
-        return (
-            replace(fault, message="The answer is JSON, not an event stream.")
-            if is_silent
-            else fault
-        )
+            return None
+        return fault if fault != Fault() else _SILENT
 
     def _text(self) -> bytes:
         return bytes(self._body).removeprefix(_BYTE_ORDER_MARK).strip()

@@ -13,7 +13,7 @@ MAX_INPUT_CHARACTERS: Final = 32 * 1024 * 1024
 """Arguments of all tool uses together; the service breaks off at some 40 thousand."""
 MAX_TOOL_USES: Final = 4096
 """Models ask for a few dozen at most."""
-MAX_PARTS: Final = 65_536
+MAX_PARTS: Final = 16_384
 """Runs of text, blocks of thinking and tool uses."""
 MAX_LISTED: Final = 1000
 """References, and links: what the service lists beside the text. Further ones are left out."""

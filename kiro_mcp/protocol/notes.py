@@ -10,7 +10,6 @@ from kiro_mcp.protocol.event_types import (
     ConversationNamed,
     Ignored,
     Links,
-    Malformed,
     Note,
     References,
 )
@@ -46,7 +45,7 @@ class Notes:
                 self.conversation_id = event.conversation_id or self.conversation_id
             case Ignored():
                 self._count(event.event_type[:MAX_TYPE_CHARACTERS])
-            case Malformed():
+            case _:
                 name = event.event_type[:MAX_TYPE_CHARACTERS]
                 self.warn(f"An event {name!r} was left out: it {event.problem}.")
 
@@ -61,7 +60,7 @@ class Notes:
         """Return what was odd, one sentence each."""
         if not self._further_warnings:
             return tuple(self._warnings)
-        return (*self._warnings, f"And {self._further_warnings} warnings more.")
+        return (*self._warnings, f"Further warnings: {self._further_warnings}.")
 
     def _count(self, event_type: str) -> None:
         is_known = event_type in self.ignored_events

@@ -44,9 +44,8 @@ _PLACES: Final[dict[ThinkingHandling, dict[PieceKind, _Place]]] = {
 class ThinkingBlock:
     """A block of thinking as it grows."""
 
-    is_tagged: bool = False
-    """Whether it came between tags in the text, and not as events of its own."""
     is_unclosed: bool = False
+    """Whether the answer ended, or a tool use began, before it was closed."""
     is_kept: bool = False
     """Whether it has its place among the parts."""
     pieces: list[str] = field(default_factory=list[str])
@@ -95,7 +94,7 @@ class PartsBuilder:
 
     def __init__(self, handling: ThinkingHandling, *, holds_calls: bool = False) -> None:
         self.hidden_characters = 0
-        """The size of what the model gave and the reply does not show."""
+        """The size of the thinking that is not shown."""
         self._places = _PLACES[handling]
         self._watch = CallWatch() if holds_calls else None
         self._blocks: list[_Block] = []
@@ -126,7 +125,7 @@ class PartsBuilder:
             self._deltas.append(ThinkingDelta(piece.text))
         elif place == "text":
             self.add_text(_uniform_tag(piece), is_answer=piece.kind is PieceKind.TEXT)
-        else:
+        elif piece.kind is PieceKind.THINKING:
             self.hidden_characters += len(piece.text)
 
     def add_text(self, text: str, *, is_answer: bool = True) -> None:
@@ -220,7 +219,7 @@ class PartsBuilder:
                     part = TextPart(text=text) if text else None
                 case ThinkingBlock():
                     part = block.part()
-                case _ToolPlace():
+                case _:
                     part = block.tool_use
             if part is not None:
                 yield part

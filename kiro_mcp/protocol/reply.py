@@ -11,7 +11,6 @@ The response side of the protocol, put together::
 reply holds all before that, and says that it is truncated and why.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from uuid import uuid4
 
@@ -20,7 +19,6 @@ from kiro_mcp.models import (
     Delta,
     Fault,
     Reply,
-    TextPart,
     ThinkingPart,
     ToolSpec,
     ToolUse,
@@ -40,7 +38,11 @@ from kiro_mcp.protocol.event_types import (
     ToolUseFragment,
 )
 from kiro_mcp.protocol.events import read_event
-from kiro_mcp.protocol.eventstream import FrameDecoder
+from kiro_mcp.protocol.eventstream import (
+    MAX_HEADERS_BYTES,
+    MAX_PAYLOAD_BYTES,
+    FrameDecoder,
+)
 from kiro_mcp.protocol.foreign_body import ForeignBody, is_foreign
 from kiro_mcp.protocol.limits import (
     MAX_ANSWER_BYTES,
@@ -78,6 +80,8 @@ class ReplyBuilder:
         reads_text_calls: Whether calls that the model wrote into its text become tool uses.
             Text from the first possible call on then comes only at the end.
         new_tool_use_id: Makes the ids of those.
+        max_payload_bytes: The largest payload of a frame.
+        max_headers_bytes: The largest block of headers of a frame.
     """
 
     def __init__(
@@ -90,6 +94,8 @@ class ReplyBuilder:
         caller_names: Mapping[str, str] | None = None,
         reads_text_calls: bool = False,
         new_tool_use_id: Callable[[], str] = _random_id,
+        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+        max_headers_bytes: int = MAX_HEADERS_BYTES,
     ) -> None:
         self.fault: Fault | KiroError | None = None
         """What ended the answer early; once set, all further data is ignored."""
@@ -102,7 +108,7 @@ class ReplyBuilder:
         """Whether any delta has been handed out. A call must then not be made again."""
         self.last_deltas: tuple[Delta, ...] = ()
         """What only the end of the answer released: set by `close`, follows the others."""
-        self._decoder = FrameDecoder()
+        self._decoder = FrameDecoder(max_payload_bytes, max_headers_bytes)
         self._foreign_body = ForeignBody()
         self._head: bytes | None = b""
         self._parts = PartsBuilder(thinking, holds_calls=reads_text_calls)
@@ -133,7 +139,7 @@ class ReplyBuilder:
         if self.fault is not None or self._reply is not None:
             return []
         try:
-            self._read(self._judge(data))
+            self._take_bytes(data)
         except AnswerLimitError as error:
             self.fault = _too_large(error)
         deltas = self._parts.take_deltas()
@@ -156,22 +162,25 @@ class ReplyBuilder:
 
     # --- bytes ----------------------------------------------------------------------------
 
-    def _judge(self, data: bytes) -> bytes:
-        """Return what the decoder is to have: nothing until it is clear what the body is."""
+    def _take_bytes(self, data: bytes) -> None:
         self._received_bytes += len(data)
         if self._received_bytes > MAX_ANSWER_BYTES:
             raise AnswerLimitError(f"more than {MAX_ANSWER_BYTES} bytes")
-        if self._head is not None and not self.is_foreign:
-            self._head += data
-            verdict = is_foreign(self._head)
-            if verdict is None:
-                return b""
-            self.is_foreign = verdict
-            data, self._head = self._head, None
-        if not self.is_foreign:
-            return data
-        self.fault = self._foreign_body.feed(data)
-        return b""
+        if self._head is not None:
+            data = self._judge(self._head + data)
+        if self.is_foreign:
+            self.fault = self._foreign_body.feed(data)
+        else:
+            self._read(data)
+
+    def _judge(self, head: bytes) -> bytes:
+        """Return the beginning of the body once it is clear what it is; until then, nothing."""
+        verdict = is_foreign(head)
+        if verdict is None:
+            self._head = head
+            return b""
+        self.is_foreign, self._head = verdict, None
+        return head
 
     def _read(self, data: bytes) -> None:
         for frame in self._decoder.feed(data):
@@ -189,7 +198,7 @@ class ReplyBuilder:
                 self._decoder.feed(self._head or b"")
                 self._decoder.close()
             except FrameError as error:
-                self.fault = error
+                self.fault = error.with_traceback(None)  # or it would keep this object alive
 
     # --- events ---------------------------------------------------------------------------
 
@@ -259,7 +268,7 @@ class ReplyBuilder:
     # --- the end --------------------------------------------------------------------------
 
     def _end_parts(self) -> None:
-        is_whole = self.fault is None and self._is_terminated
+        is_whole = not truncation_reason_of(self._ending(()))
         self._speech.close()
         for tool_use in self._tool_uses.close(is_answer_whole=is_whole):
             self._parts.end_tool_use(tool_use)
@@ -280,15 +289,8 @@ class ReplyBuilder:
 
     def _compose(self) -> Reply:
         parts = self._parts.parts()
-        ending = Ending(
-            raw_stop_reason=self._raw_stop_reason,
-            context_percent=self._meter.context_percent,
-            is_terminated=self._is_terminated,
-            fault=self.fault,
-            tool_uses=tuple(part for part in parts if isinstance(part, ToolUse)),
-        )
+        ending = self._ending(parts)
         truncation_reason = truncation_reason_of(ending)
-        output_bytes = self._parts.hidden_characters + sum(map(_size, parts))
         return Reply(
             parts=parts,
             stop_reason=stop_reason_of(ending),
@@ -296,13 +298,28 @@ class ReplyBuilder:
             truncated=bool(truncation_reason),
             truncation_reason=truncation_reason,
             fault=self.fault,
-            usage=self._meter.usage(output_bytes),
+            usage=self._meter.usage(self._output_bytes(parts)),
             model_id=self._model_id,
             references=tuple(self._notes.references),
             links=tuple(self._notes.links),
             warnings=(*self._notes.warnings(), *self._tool_uses.warnings, *_remarks(parts)),
             ignored_events=dict(self._notes.ignored_events),
         )
+
+    def _ending(self, parts: Sequence[ReplyPart]) -> Ending:
+        return Ending(
+            raw_stop_reason=self._raw_stop_reason,
+            context_percent=self._meter.context_percent,
+            is_terminated=self._is_terminated,
+            fault=self.fault,
+            tool_uses=tuple(part for part in parts if isinstance(part, ToolUse)),
+        )
+
+    def _output_bytes(self, parts: Sequence[ReplyPart]) -> int:
+        """Return the size of all that the model gave, shown or not."""
+        shown = (part.text for part in parts if not isinstance(part, ToolUse))
+        unshown = self._parts.hidden_characters + self._tool_uses.input_characters
+        return unshown + sum(len(text.encode()) for text in shown)
 
 
 def _too_large(error: AnswerLimitError) -> AnswerBroken:
@@ -315,12 +332,3 @@ def _too_large(error: AnswerLimitError) -> AnswerBroken:
 def _remarks(parts: Sequence[ReplyPart]) -> Iterator[str]:
     if parts and all(isinstance(part, ThinkingPart) for part in parts):
         yield "The answer is thinking only, without any text."
-
-
-def _size(part: ReplyPart) -> int:
-    """Return how many bytes of UTF-8 the model gave for a part."""
-    match part:
-        case TextPart() | ThinkingPart():
-            return len(part.text.encode())
-        case ToolUse():
-            return len(part.raw.encode()) or len(json.dumps(part.arguments))

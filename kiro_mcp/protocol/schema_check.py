@@ -35,8 +35,8 @@ class SchemaCheck:
         try:
             kind: Any = validator_for(schema, default=jsonschema.Draft202012Validator)
             kind.check_schema(schema)
-        except (jsonschema.SchemaError, RecursionError, AttributeError) as error:
-            raise UnusableSchemaError(f"{error!s:.100}".partition("\n")[0]) from error
+        except Exception as error:  # a stranger's schema: whatever it breaks ends no answer
+            raise UnusableSchemaError(_first_line(error)) from error
         # An empty registry: by default a reference to a URL would be fetched.
         self._validator: Any = kind(schema, registry=referencing.Registry[Any]())
 
@@ -46,15 +46,17 @@ class SchemaCheck:
         Raises:
             UnusableSchemaError: the schema refers to what it does not hold, or to itself.
         """
-        import referencing.exceptions  # as above
-
         try:
             violations: list[Any] = list(
                 islice(self._validator.iter_errors(arguments), MAX_SCHEMA_ERRORS)
             )
-        except (referencing.exceptions.Unresolvable, RecursionError) as error:
-            raise UnusableSchemaError(f"{error!s:.100}") from error
+        except Exception as error:  # as above
+            raise UnusableSchemaError(_first_line(error)) from error
         return tuple(_sentence(violation) for violation in violations)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{error!s:.100}".partition("\n")[0]
 
 
 def _sentence(violation: Any) -> str:

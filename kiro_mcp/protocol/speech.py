@@ -30,7 +30,7 @@ class Speech:
         self._text_halves = SurrogateJoiner()
         self._thinking_halves = SurrogateJoiner()
         self._extractor = ThinkingExtractor()
-        self._tagged = ThinkingBlock(is_tagged=True)
+        self._tagged = ThinkingBlock()
         self._native: list[ThinkingBlock] = []
         self._is_thinking = False
         self._doubtful: list[Piece] | None = None
@@ -42,8 +42,7 @@ class Speech:
         if not text:
             return
         if self._is_thinking:
-            self._end_block()
-            self._parts.add(_GAP, self._native[-1])
+            self._leave_block()
         if self._extractor.is_done and self._doubtful is None:
             self._parts.add_text(text)
             return
@@ -85,8 +84,7 @@ class Speech:
 
     def _begin_block(self) -> ThinkingBlock:
         if self._is_thinking:
-            self._end_block()
-            self._parts.add(_GAP, self._native[-1])
+            self._leave_block()
         block = ThinkingBlock()
         self._native.append(block)
         self._parts.keep(block)
@@ -107,6 +105,12 @@ class Speech:
             self._parts.add(Piece(PieceKind.TAG, OPENING_TAG), block)
         block.pieces.append(text)
         self._parts.add(Piece(PieceKind.THINKING, text), block)
+
+    def _leave_block(self) -> None:
+        """End the block and keep what is shown next apart from it."""
+        self._end_block()
+        if self._native[-1].pieces:
+            self._parts.add(_GAP, self._native[-1])
 
     def _end_block(self) -> None:
         block = self._native[-1]

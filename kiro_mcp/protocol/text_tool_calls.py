@@ -26,7 +26,7 @@ from typing import Final, TypeAlias
 from kiro_mcp.models import JsonObject, JsonValue
 from kiro_mcp.protocol.tool_arguments import parse_arguments, plain_object
 
-MAX_CANDIDATES: Final = 1000
+MAX_CANDIDATES: Final = 200
 """Beginnings of calls that are looked into. Each may read to the end of the text in vain."""
 
 _NAME: Final = r"[\w.:/-]{1,128}"

@@ -109,7 +109,7 @@ class ThinkingExtractor:
                 return self._find_closing(text, pieces)
             case _State.CLOSED:
                 return self._skip_newlines(text, pieces, _State.TEXT)
-            case _State.TEXT:
+            case _:
                 pieces.append(Piece(PieceKind.TEXT, text))
                 return ""
 

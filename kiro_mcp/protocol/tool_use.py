@@ -65,12 +65,13 @@ class ToolUseAssembler:
         aliases: Mapping[str, str] | None = None,
         schemas: Mapping[str, JsonObject] | None = None,
     ) -> None:
+        self.input_characters = 0
+        """The size of all arguments so far."""
         self._aliases = aliases or {}
         self._schemas = schemas or {}
         self._checks: dict[str, SchemaCheck | None] = {}
         self._open: dict[str, _OpenToolUse] = {}
         self._ended: set[str] = set()
-        self._input_characters = 0
         self._late_fragments = 0
         self._warnings: list[str] = []
         self._text_calls: set[tuple[str, str]] = set()
@@ -80,7 +81,7 @@ class ToolUseAssembler:
         """What was odd, one sentence each."""
         if not self._late_fragments:
             return tuple(self._warnings)
-        late = f"{self._late_fragments} fragments of tool uses that had ended were left out."
+        late = f"Fragments left out, of tool uses that had ended: {self._late_fragments}."
         return (*self._warnings, late)
 
     def add(self, fragment: ToolUseFragment) -> ToolUse | None:
@@ -95,8 +96,8 @@ class ToolUseAssembler:
         tool_use = self._open.get(fragment.id) or self._begin(fragment.id)
         characters_before = tool_use.characters
         tool_use.add(fragment)
-        self._input_characters += tool_use.characters - characters_before
-        if self._input_characters > MAX_INPUT_CHARACTERS:
+        self.input_characters += tool_use.characters - characters_before
+        if self.input_characters > MAX_INPUT_CHARACTERS:
             raise AnswerLimitError(f"more than {MAX_INPUT_CHARACTERS} characters of tool input")
         return self._end(fragment.id, is_whole=True) if fragment.is_last else None
 
@@ -127,6 +128,7 @@ class ToolUseAssembler:
             self._warnings.append(f"A call of {name!r} stood in the text twice: taken once.")
             return None
         self._text_calls.add(content)
+        self.input_characters += len(content[1])
         tool_use = ToolUse(
             id=tool_use_id, name=name, arguments=call.arguments, is_repaired=call.is_repaired
         )

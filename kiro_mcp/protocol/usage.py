@@ -40,7 +40,7 @@ class UsageMeter:
                 self._credits = (self._credits or 0.0) + (event.credits or 0.0)
             case ContextUsage():
                 self.context_percent = event.percent
-            case TokenCounts():
+            case _:
                 self._counts = event if event != TokenCounts() else self._counts
 
     def usage(self, output_bytes: int) -> Usage:

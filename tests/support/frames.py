@@ -4,7 +4,7 @@ import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, AnyStr
 from zlib import crc32
 
 from kiro_mcp.protocol.eventstream import HeaderValue, encode_frame
@@ -79,12 +79,12 @@ END = CONTEXT + METERING
 """The figures that end an answer."""
 
 
-def chunks(data: bytes, size: int) -> Iterator[bytes]:
-    """The bytes in chunks of `size`; the last one may be shorter."""
+def chunks(data: AnyStr, size: int) -> Iterator[AnyStr]:
+    """The data in chunks of `size`; the last one may be shorter."""
     return (data[start : start + size] for start in range(0, len(data), size))
 
 
-def cut(data: bytes, positions: Sequence[int]) -> list[bytes]:
-    """The bytes cut at any number of positions, which wrap around their length."""
+def cut(data: AnyStr, positions: Sequence[int]) -> list[AnyStr]:
+    """The data cut at any number of positions, which wrap around their length."""
     edges = [0, *sorted(position % (len(data) + 1) for position in positions), len(data)]
     return [data[start:end] for start, end in pairwise(edges)]
