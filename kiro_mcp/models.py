@@ -110,7 +110,7 @@ class ToolSpec:
 
 EffortLevel = Literal["low", "medium", "high", "xhigh", "max"]
 
-Effort: TypeAlias = Literal["", "off"] | EffortLevel
+Effort = Literal["", "off", "low", "medium", "high", "xhigh", "max"]
 """How hard a model is to think; "" leaves it to the service."""
 
 ThinkingSupport = Literal["none", "tags", "native"]
@@ -155,6 +155,7 @@ class ModelInfo:
     """Credits per unit of work, relative to `auto`."""
     list_price: ListPrice | None = None
     input_types: tuple[str, ...] = ("TEXT",)
+    """What it reads, `TEXT` and maybe `IMAGE`; () where that is not known."""
     thinking: ThinkingSupport = "none"
     effort_levels: tuple[EffortLevel, ...] = ()
     fields: ModelFields | None = None

@@ -3,77 +3,174 @@
 The snapshot (a published dump of the live list, and probes, 2026) serves when nobody is signed
 in. The live list is always preferred: it depends on plan, region and time. A model's listed
 price is its vendor's list price, for orientation; Kiro bills credits by the rate multiplier.
+What a caller may write for a model's id is in `kiro_mcp.protocol.model_names`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Final, cast
 
-from kiro_mcp.models import EffortLevel, ListPrice, ModelInfo, ThinkingSupport
+from kiro_mcp.models import EffortLevel, ListPrice, ModelFields, ModelInfo, ThinkingSupport
+from kiro_mcp.protocol.model_fields import EFFORTS, read_model_fields
 
-_ALL_EFFORTS: tuple[EffortLevel, ...] = ("low", "medium", "high", "xhigh", "max")
-_EFFORTS_WITHOUT_XHIGH: tuple[EffortLevel, ...] = ("low", "medium", "high", "max")
+_K: Final = 1_000
+_M: Final = 1_000_000
 
-_K = 1_000
-_M = 1_000_000
+_WITHOUT_XHIGH: Final[tuple[EffortLevel, ...]] = ("low", "medium", "high", "max")
 
 
-def _claude(
-    model_id: str,
-    name: str,
-    window: int,
-    output: int | None,
-    rate: float,
-    *,
-    efforts: tuple[EffortLevel, ...] = (),
-    price: ListPrice | None = None,
-) -> ModelInfo:
-    return ModelInfo(
-        id=model_id,
-        name=name,
-        context_window=window,
-        max_output_tokens=output,
-        rate_multiplier=rate,
-        list_price=price,
-        input_types=("TEXT", "IMAGE"),
-        thinking="native" if efforts else "tags",
-        effort_levels=efforts,
+def _claude_fields(most_tokens: int, efforts: tuple[EffortLevel, ...] = EFFORTS) -> ModelFields:
+    return ModelFields(
+        effort_path=("output_config", "effort"),
+        efforts=efforts,
+        thinking_types=("adaptive",),
+        thinking_displays=("summarized", "omitted"),
+        max_tokens=(1_024, most_tokens),
     )
 
 
-_SONNET = ListPrice(input_per_million=3.0, output_per_million=15.0)
-_HAIKU = ListPrice(input_per_million=0.8, output_per_million=4.0)
-_OPUS = ListPrice(input_per_million=15.0, output_per_million=75.0)
+_GPT_FIELDS: Final = ModelFields(effort_path=("reasoning", "effort"), efforts=EFFORTS)
 
-BUILTIN_MODELS: tuple[ModelInfo, ...] = (
-    ModelInfo(
-        id="auto",
-        name="Auto",
-        context_window=_M,
-        max_output_tokens=64 * _K,
-        rate_multiplier=1.0,
-        input_types=("TEXT", "IMAGE"),
-        thinking="none",
+_SONNET: Final = ListPrice(input_per_million=3.0, output_per_million=15.0)
+_HAIKU: Final = ListPrice(input_per_million=0.8, output_per_million=4.0)
+_OPUS: Final = ListPrice(input_per_million=15.0, output_per_million=75.0)
+
+
+def _known(
+    model_id: str,
+    name: str,
+    tokens: tuple[int | None, int | None],
+    rate: float | None,
+    *aliases: str,
+    price: ListPrice | None = None,
+    thinks: ModelFields | ThinkingSupport = "none",
+    sees_images: bool = True,
+) -> ModelInfo:
+    """Write down a model: its id, name, most tokens in and out, rate and aliases."""
+    fields = thinks if isinstance(thinks, ModelFields) else None
+    return ModelInfo(
+        id=model_id,
+        name=name,
+        aliases=aliases,
+        context_window=tokens[0],
+        max_output_tokens=tokens[1],
+        rate_multiplier=rate,
+        list_price=price,
+        input_types=("TEXT", "IMAGE") if sees_images else ("TEXT",),
+        thinking="native" if isinstance(thinks, ModelFields) else thinks,
+        effort_levels=fields.efforts if fields else (),
+        fields=fields,
+    )
+
+
+_FIVE: Final = _claude_fields(128 * _K)
+_FOUR_SIX: Final = _claude_fields(64 * _K, _WITHOUT_XHIGH)
+
+BUILTIN_MODELS: Final[tuple[ModelInfo, ...]] = (
+    _known("auto", "Auto", (_M, 64 * _K), 1.0),
+    _known("claude-opus-5", "Claude Opus 5", (_M, 128 * _K), 2.2, thinks=_FIVE),
+    _known(
+        "claude-opus-4.8", "Claude Opus 4.8", (_M, 128 * _K), 2.2, "claude-opus-4-8", thinks=_FIVE
     ),
-    _claude("claude-opus-5", "Claude Opus 5", _M, 128 * _K, 2.2, efforts=_ALL_EFFORTS),
-    _claude("claude-opus-4.8", "Claude Opus 4.8", _M, 128 * _K, 2.2, efforts=_ALL_EFFORTS),
-    _claude("claude-opus-4.7", "Claude Opus 4.7", _M, 128 * _K, 2.2, efforts=_ALL_EFFORTS),
-    _claude("claude-opus-4.6", "Claude Opus 4.6", _M, 64 * _K, 2.2, efforts=_EFFORTS_WITHOUT_XHIGH),
-    _claude("claude-opus-4.5", "Claude Opus 4.5", 200 * _K, 64 * _K, 2.2, price=_OPUS),
-    _claude("claude-sonnet-5", "Claude Sonnet 5", _M, None, 1.3, efforts=_ALL_EFFORTS),
-    _claude(
-        "claude-sonnet-4.6", "Claude Sonnet 4.6", _M, 64 * _K, 1.3, efforts=_EFFORTS_WITHOUT_XHIGH
+    _known(
+        "claude-opus-4.7", "Claude Opus 4.7", (_M, 128 * _K), 2.2, "claude-opus-4-7", thinks=_FIVE
     ),
-    _claude("claude-sonnet-4.5", "Claude Sonnet 4.5", 200 * _K, 64 * _K, 1.3, price=_SONNET),
-    _claude("claude-sonnet-4", "Claude Sonnet 4", 200 * _K, None, 1.3, price=_SONNET),
-    _claude("claude-haiku-4.5", "Claude Haiku 4.5", 200 * _K, None, 0.4, price=_HAIKU),
+    _known(
+        "claude-opus-4.6",
+        "Claude Opus 4.6",
+        (_M, 64 * _K),
+        2.2,
+        "claude-opus-4-6",
+        thinks=_FOUR_SIX,
+    ),
+    _known(
+        "claude-opus-4.5",
+        "Claude Opus 4.5",
+        (200 * _K, 64 * _K),
+        2.2,
+        "claude-opus-4-5",
+        "claude-opus-4-5-20251101",
+        price=_OPUS,
+        thinks="tags",
+    ),
+    # Its limits are not published; what the smaller models take is safe to ask for.
+    _known("claude-sonnet-5", "Claude Sonnet 5", (_M, None), 1.3, thinks=_claude_fields(64 * _K)),
+    _known(
+        "claude-sonnet-4.6",
+        "Claude Sonnet 4.6",
+        (_M, 64 * _K),
+        1.3,
+        "claude-sonnet-4-6",
+        thinks=_FOUR_SIX,
+    ),
+    _known(
+        "claude-sonnet-4.5",
+        "Claude Sonnet 4.5",
+        (200 * _K, 64 * _K),
+        1.3,
+        "claude-sonnet-4-5",
+        "claude-sonnet-4-5-20250929",
+        price=_SONNET,
+        thinks="tags",
+    ),
+    _known(
+        "claude-sonnet-4",
+        "Claude Sonnet 4",
+        (200 * _K, None),
+        1.3,
+        "claude-sonnet-4-20250514",
+        price=_SONNET,
+        thinks="tags",
+    ),
+    _known(
+        "claude-haiku-4.5",
+        "Claude Haiku 4.5",
+        (200 * _K, None),
+        0.4,
+        "claude-haiku-4-5",
+        "claude-haiku-4-5-20251001",
+        price=_HAIKU,
+    ),
+    _known("gpt-5.6-sol", "GPT-5.6 Sol", (272 * _K, 128 * _K), 2.4, thinks=_GPT_FIELDS),
+    _known("gpt-5.6-terra", "GPT-5.6 Terra", (272 * _K, 128 * _K), 1.0, thinks=_GPT_FIELDS),
+    _known("gpt-5.6-luna", "GPT-5.6 Luna", (272 * _K, 128 * _K), 0.1, thinks=_GPT_FIELDS),
+    _known("deepseek-3.2", "DeepSeek 3.2", (164 * _K, None), 0.25, sees_images=False),
+    _known("minimax-m2.5", "MiniMax M2.5", (196 * _K, None), 0.25, sees_images=False),
+    _known("minimax-m2.1", "MiniMax M2.1", (196 * _K, None), 0.15, sees_images=False),
+    _known("glm-5", "GLM-5", (200 * _K, None), 0.5, sees_images=False),
+    _known("qwen3-coder-next", "Qwen3 Coder Next", (256 * _K, None), 0.05, sees_images=False),
 )
+
+HIDDEN_MODELS: Final[tuple[ModelInfo, ...]] = (
+    _known(
+        "CLAUDE_3_7_SONNET_20250219_V1_0",
+        "Claude 3.7 Sonnet",
+        (200 * _K, None),
+        None,
+        "claude-3.7-sonnet",
+        "claude-3-7-sonnet",
+        "claude-3-7-sonnet-20250219",
+        price=_SONNET,
+        thinks="tags",
+    ),
+)
+"""Models that the service no longer lists but that clients still ask for by their old ids."""
+
+_SNAPSHOT: Final[Mapping[str, ModelInfo]] = {
+    model.id: model for model in (*BUILTIN_MODELS, *HIDDEN_MODELS)
+}
+
+
+def known_model(model_id: str) -> ModelInfo:
+    """Return what the snapshot knows of a model, which may be nothing but its id."""
+    return _SNAPSHOT.get(model_id) or ModelInfo(id=model_id, name=model_id, input_types=())
 
 
 def models_from_page(page: Mapping[str, object]) -> tuple[tuple[ModelInfo, ...], str]:
     """Read one page of the service's list.
 
     Every member but `modelId` may be missing; entries without one are left out. What the page
-    does not say is filled in from the snapshot where the id is in it.
+    does not say is filled in from the snapshot where the id is in it; but a model without a
+    schema takes no extra fields, whatever the snapshot says.
 
     Returns:
         The models in the service's order, and the token of the next page ("" on the last).
@@ -94,9 +191,6 @@ def default_model(page: Mapping[str, object]) -> str:
     return default if isinstance(default, str) else ""
 
 
-_SNAPSHOT: Mapping[str, ModelInfo] = {model.id: model for model in BUILTIN_MODELS}
-
-
 def _model(entry: object) -> ModelInfo | None:
     if not isinstance(entry, dict):
         return None
@@ -104,39 +198,29 @@ def _model(entry: object) -> ModelInfo | None:
     model_id = members.get("modelId")
     if not isinstance(model_id, str) or not model_id:
         return None
-    known = _SNAPSHOT.get(model_id, ModelInfo(id=model_id, name=model_id))
+    known = known_model(model_id)
     raw_limits = members.get("tokenLimits")
     limits = cast("dict[str, object]", raw_limits) if isinstance(raw_limits, dict) else {}
-    efforts = _effort_levels(members.get("additionalModelRequestFieldsSchema"))
-    thinking: ThinkingSupport = "native" if efforts else known.thinking
+    fields = read_model_fields(members.get("additionalModelRequestFieldsSchema"))
     return ModelInfo(
         id=model_id,
         name=_text(members.get("modelName")) or known.name,
+        aliases=known.aliases,
         context_window=_count(limits.get("maxInputTokens")) or known.context_window,
         max_output_tokens=_count(limits.get("maxOutputTokens")) or known.max_output_tokens,
         rate_multiplier=_number(members.get("rateMultiplier"), known.rate_multiplier),
         list_price=known.list_price,
         input_types=_texts(members.get("supportedInputTypes")) or known.input_types,
-        thinking=thinking,
-        effort_levels=efforts or known.effort_levels,
+        thinking=_thinking(fields, known),
+        effort_levels=fields.efforts if fields else (),
+        fields=fields,
     )
 
 
-def _effort_levels(schema: object) -> tuple[EffortLevel, ...]:
-    """Find the efforts in a model's published schema, wherever it nests them."""
-    if not isinstance(schema, dict):
-        return ()
-    members = cast("dict[str, object]", schema)
-    properties = members.get("properties")
-    if not isinstance(properties, dict):
-        return ()
-    for name, inner in cast("dict[str, object]", properties).items():
-        if name == "effort" and isinstance(inner, dict):
-            offered = cast("dict[str, object]", inner).get("enum")
-            return tuple(level for level in _ALL_EFFORTS if level in _texts(offered))
-        if levels := _effort_levels(inner):
-            return levels
-    return ()
+def _thinking(fields: ModelFields | None, known: ModelInfo) -> ThinkingSupport:
+    if fields and (fields.efforts or fields.thinking_types):
+        return "native"
+    return "none" if known.thinking == "native" else known.thinking
 
 
 def _text(value: object) -> str:

@@ -2,7 +2,14 @@
 
 import pytest
 
-from kiro_mcp.protocol.models_catalog import BUILTIN_MODELS, default_model, models_from_page
+from kiro_mcp.models import ModelFields
+from kiro_mcp.protocol.models_catalog import (
+    BUILTIN_MODELS,
+    HIDDEN_MODELS,
+    default_model,
+    known_model,
+    models_from_page,
+)
 
 EFFORT_SCHEMA = {
     "type": "object",
@@ -32,6 +39,9 @@ def test_a_full_entry_is_read_whole() -> None:
     assert (model.context_window, model.max_output_tokens) == (200000, 64000)
     assert model.input_types == ("TEXT", "IMAGE")
     assert (model.thinking, model.effort_levels) == ("native", ("low", "high"))
+    assert model.fields == ModelFields(
+        effort_path=("output_config", "effort"), efforts=("low", "high"), max_tokens=(1, None)
+    )
 
 
 def test_what_a_page_does_not_say_comes_from_the_snapshot() -> None:
@@ -39,6 +49,13 @@ def test_what_a_page_does_not_say_comes_from_the_snapshot() -> None:
     (model,), token = models_from_page({"models": [{"modelId": "claude-sonnet-4.5"}]})
     assert model == next(known for known in BUILTIN_MODELS if known.id == "claude-sonnet-4.5")
     assert token == ""
+
+
+def test_a_listed_model_without_a_schema_takes_no_fields_whatever_the_snapshot_says() -> None:
+    """Observed: the service refuses extra fields for models that publish no schema."""
+    (model,), _ = models_from_page({"models": [{"modelId": "claude-opus-5"}]})
+    assert (model.thinking, model.effort_levels, model.fields) == ("none", (), None)
+    assert model.context_window == 1_000_000
 
 
 def test_an_unknown_model_without_details_is_still_listed() -> None:
@@ -86,8 +103,32 @@ def test_the_default_model_is_read_in_both_forms(page: dict[str, object], expect
     assert default_model(page) == expected
 
 
+def test_prices_windows_and_thinking_of_the_first_models_are_listed() -> None:
+    """The vendor's list prices, and what these models can do."""
+    listed = {model.id: model for model in BUILTIN_MODELS}
+    for model_id, price, thinking in (
+        ("claude-sonnet-4.5", (3.0, 15.0), "tags"),
+        ("claude-haiku-4.5", (0.8, 4.0), "none"),
+        ("claude-opus-4.5", (15.0, 75.0), "tags"),
+    ):
+        model = listed[model_id]
+        assert model.list_price
+        assert (model.list_price.input_per_million, model.list_price.output_per_million) == price
+        assert (model.context_window, model.thinking) == (200_000, thinking)
+        assert "IMAGE" in model.input_types
+
+
+def test_models_that_are_not_listed_are_known_all_the_same() -> None:
+    """Observed: older ids still work for some accounts."""
+    assert not {model.id for model in HIDDEN_MODELS} & {model.id for model in BUILTIN_MODELS}
+    assert known_model(HIDDEN_MODELS[0].id).name == "Claude 3.7 Sonnet"
+    assert known_model("unheard-of").fields is None
+
+
 def test_the_snapshot_lists_each_model_once() -> None:
     """Ours."""
     ids = [model.id for model in BUILTIN_MODELS]
     assert len(set(ids)) == len(ids)
     assert ids[0] == "auto"
+    aliases = [alias for model in BUILTIN_MODELS for alias in model.aliases]
+    assert len({*ids, *aliases}) == len(ids) + len(aliases)

@@ -186,13 +186,15 @@ async def test_a_found_token_is_not_sent_to_an_overridden_host(emulator: Running
     assert not emulator.state.requests
 
 
-async def test_the_services_refusal_of_a_form_is_told(emulator: RunningEmulator) -> None:
-    """Ours: the emulator refuses what the service refuses."""
-    no_id = replace(prompt("hi"), conversation_id="not a uuid")
+async def test_a_model_that_the_service_does_not_offer_is_its_to_refuse(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: new models must not need a release."""
+    unknown = replace(prompt("hi"), model="model-of-tomorrow")
     async with client_of(emulator) as client:
         with pytest.raises(KiroError) as caught:
-            await client.ask(no_id)
-    assert caught.value.code == "invalid_request"
+            await client.ask(unknown)
+    assert caught.value.code == "model_unavailable"
 
 
 async def test_the_profile_goes_into_the_header_of_the_list(emulator: RunningEmulator) -> None:

@@ -1,0 +1,227 @@
+"""Turns in any order -> a conversation as the service takes it: user, assistant, …, user.
+
+Each step is a function from turns to turns and says what it changed; each is the identity on
+what is right already. Used by `kiro_mcp.protocol.prepare`, in its order; what tool uses and
+their results need is in `kiro_mcp.protocol.tool_pairing`.
+
+Source of truth: the invariants that the service's official clients keep; not each of them is
+enforced by each version of the service. What has to be filled in is filled with white space at
+most: readable fillers ("Continue") are imitated by the model, which then ends its turn.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from typing import Final, TypeAlias
+
+from kiro_mcp.models import (
+    ImagePart,
+    Message,
+    Part,
+    Role,
+    TextPart,
+    ThinkingPart,
+    ToolResult,
+    ToolUse,
+)
+from kiro_mcp.protocol.findings import Repair
+from kiro_mcp.protocol.images import MAX_IMAGES
+
+Turns: TypeAlias = Sequence[Message]
+Repaired: TypeAlias = tuple[Turns, list[Repair]]
+Step: TypeAlias = Callable[[Turns], Repaired]
+
+TRUNCATION_NOTICE: Final = (
+    "[Notice from the client program, not from the user: your last answer was cut off by a limit"
+    " of the service. What is above is all of it that arrived. Do not repeat it; go on from"
+    " there, in smaller pieces if it was long.]"
+)
+"""Goes before the turn after an answer that was cut off."""
+
+
+def run_steps(turns: Turns, steps: Sequence[Step]) -> Repaired:
+    """Apply the steps in order and gather their repairs."""
+    repairs: list[Repair] = []
+    for step in steps:
+        turns, changes = step(turns)
+        repairs.extend(changes)
+    return turns, repairs
+
+
+def drop_unsigned_thinking(turns: Turns) -> Repaired:
+    """Leave out reasoning without a signature: the service takes back only its own."""
+    return _without(turns, _is_unsigned, "unsigned_reasoning", "unsigned block(s) of reasoning")
+
+
+def drop_all_thinking(turns: Turns) -> Repaired:
+    """Leave out all reasoning: the way on after the service has refused a signature."""
+    return _without(turns, _is_reasoning, "dropped_reasoning", "block(s) of reasoning")
+
+
+def _without(turns: Turns, goes: Callable[[Part], bool], rule: str, what: str) -> Repaired:
+    kept = [_with_parts(turn, [part for part in turn.parts if not goes(part)]) for turn in turns]
+    return kept, _repair(_part_count(turns) - _part_count(kept), rule, f"{what} left out")
+
+
+def _is_reasoning(part: Part) -> bool:
+    return isinstance(part, ThinkingPart)
+
+
+def _is_unsigned(part: Part) -> bool:
+    return isinstance(part, ThinkingPart) and not (part.signature or part.redacted)
+
+
+def split_by_role(turns: Turns) -> Repaired:
+    """Give each part to the role that may say it, as turns of their own.
+
+    Tool uses and reasoning are the assistant's; tool results and images are the user's.
+    """
+    split = [piece for turn in turns for piece in _pieces(turn)]
+    moved = sum(_owner(part, turn.role) != turn.role for turn in turns for part in turn.parts)
+    return split, _repair(moved, "misplaced_part", "part(s) moved to the role that may say them")
+
+
+def _pieces(turn: Message) -> list[Message]:
+    runs = groupby(turn.parts, key=partial(_owner, speaker=turn.role))
+    pieces = [Message(role=role, parts=tuple(parts)) for role, parts in runs]
+    if not pieces or (len(pieces) == 1 and pieces[0].role == turn.role):
+        return [turn]
+    last = replace(pieces[-1], is_truncated=turn.is_truncated and pieces[-1].role == "assistant")
+    return [*pieces[:-1], last]
+
+
+def _role(turn: Message) -> Role:
+    return turn.role
+
+
+def _owner(part: Part, speaker: Role) -> Role:
+    if isinstance(part, ToolUse | ThinkingPart):
+        return "assistant"
+    return "user" if isinstance(part, ToolResult | ImagePart) else speaker
+
+
+def merge_turns(turns: Turns) -> Repaired:
+    """Join turns of one role that follow each other."""
+    merged: list[Message] = []
+    for role, group in groupby(turns, key=_role):
+        same = list(group)
+        parts = tuple(part for turn in same for part in turn.parts)
+        merged.append(Message(role=role, parts=parts, is_truncated=same[-1].is_truncated))
+    return merged, _repair(
+        len(turns) - len(merged), "merged_turns", "turn(s) joined to the one before"
+    )
+
+
+def drop_prefill(turns: Turns) -> Repaired:
+    """Leave out what the assistant says after the last turn of the user."""
+    if len(turns) > 1 and turns[-1].role == "assistant":
+        return turns[:-1], [_said("dropped_prefill", "The assistant's last turn was left out.")]
+    return turns, []
+
+
+def start_with_user(turns: Turns) -> Repaired:
+    """Put an empty turn of the user before an assistant that speaks first."""
+    if turns[0].role == "user":
+        return turns, []
+    added = _said("user_first", "The assistant spoke first; an empty user turn was put before.")
+    return [Message(role="user", parts=()), *turns], [added]
+
+
+def end_with_user(turns: Turns) -> Repaired:
+    """Put an empty turn of the user after an assistant that speaks last."""
+    if turns[-1].role == "user":
+        return turns, []
+    added = _said("user_last", "The assistant spoke last; an empty user turn was put after it.")
+    return [*turns, Message(role="user", parts=())], [added]
+
+
+def keep_one_reasoning(turns: Turns) -> Repaired:
+    """Keep the first block of reasoning of a turn: the service has room for one."""
+    kept = [_with_parts(turn, _one_reasoning(turn.parts)) for turn in turns]
+    count = _part_count(turns) - _part_count(kept)
+    return kept, _repair(count, "one_reasoning", "further block(s) of reasoning left out")
+
+
+def _one_reasoning(parts: Sequence[Part]) -> list[Part]:
+    places = [index for index, part in enumerate(parts) if isinstance(part, ThinkingPart)]
+    further = set(places[1:])
+    return [part for index, part in enumerate(parts) if index not in further]
+
+
+def tell_of_truncation(turns: Turns) -> Repaired:
+    """Tell the model, before each turn after an answer that was cut off, that it was.
+
+    Before each, not only the last: the history must not change under the service's cache.
+    """
+    told: list[Message] = []
+    for index, turn in enumerate(turns):
+        is_after_cut = index > 0 and turns[index - 1].is_truncated
+        notice = (TextPart(text=TRUNCATION_NOTICE),) if is_after_cut else ()
+        told.append(replace(turn, parts=(*notice, *turn.parts)))
+    count = _part_count(told) - _part_count(turns)
+    return told, _repair(count, "truncation_notice", "notice(s) of a cut-off answer added")
+
+
+def hoist_images(turns: Turns) -> Repaired:
+    """Move images out of tool results, which have no room for them, into their turn."""
+    hoisted = [_with_parts(turn, _hoisted(turn.parts)) for turn in turns]
+    count = _part_count(hoisted) - _part_count(turns)
+    return hoisted, _repair(count, "hoisted_image", "image(s) put beside their tool results")
+
+
+def _hoisted(parts: Sequence[Part]) -> list[Part]:
+    images = [image for part in parts if isinstance(part, ToolResult) for image in part.images]
+    if not images:
+        return list(parts)
+    bare = (replace(part, images=()) if isinstance(part, ToolResult) else part for part in parts)
+    return [*bare, *images]
+
+
+def forget_old_images(turns: Turns, *, limit: int = MAX_IMAGES) -> Repaired:
+    """Leave out the oldest images of the history, so that `limit` are left with the last turn's.
+
+    The last turn keeps all of its own, be they too many: that is for its caller to know.
+    """
+    room = max(0, limit - _image_count(turns[-1]))
+    kept: list[Message] = []
+    for turn in reversed(turns[:-1]):
+        count = _image_count(turn)
+        kept.append(_without_first_images(turn, count - room))
+        room = max(0, room - count)
+    turns_kept = [*reversed(kept), turns[-1]]
+    count = _part_count(turns) - _part_count(turns_kept)
+    return turns_kept, _repair(count, "old_image", "image(s) of earlier turns left out")
+
+
+def forget_all_old_images(turns: Turns) -> Repaired:
+    """Leave out all images of the history, for a model that reads text only."""
+    return forget_old_images(turns, limit=0)
+
+
+def _without_first_images(turn: Message, count: int) -> Message:
+    if count <= 0:
+        return turn
+    places = [index for index, part in enumerate(turn.parts) if isinstance(part, ImagePart)]
+    first = set(places[:count])
+    return _with_parts(turn, [part for index, part in enumerate(turn.parts) if index not in first])
+
+
+def _image_count(turn: Message) -> int:
+    return sum(isinstance(part, ImagePart) for part in turn.parts)
+
+
+def _part_count(turns: Turns) -> int:
+    return sum(len(turn.parts) for turn in turns)
+
+
+def _with_parts(turn: Message, parts: Sequence[Part]) -> Message:
+    return turn if len(parts) == len(turn.parts) else replace(turn, parts=tuple(parts))
+
+
+def _repair(count: int, rule: str, what: str) -> list[Repair]:
+    return [_said(rule, f"{count} {what}.")] if count else []
+
+
+def _said(rule: str, detail: str) -> Repair:
+    return Repair(rule=rule, detail=detail)

@@ -1,0 +1,113 @@
+"""A picture in any form a caller may have it -> an `ImagePart` that the service takes.
+
+The service takes the bytes of PNG, JPEG, GIF and WebP, no addresses, at most `MAX_IMAGES` to a
+request of at most `MAX_IMAGE_BYTES` each (the limits of its official client). What kind it is
+is read from the bytes: the type that a caller names is often wrong, `image/jpg` not being one.
+"""
+
+import binascii
+from base64 import b64decode, b64encode
+from typing import Final
+from urllib.parse import unquote, unquote_to_bytes
+
+from kiro_mcp.models import ImageFormat, ImagePart
+from kiro_mcp.protocol.findings import Finding
+
+MAX_IMAGES: Final = 10
+"""The most images in one request, its history included."""
+
+MAX_IMAGE_BYTES: Final = 10 * 1024 * 1024
+"""The largest image, decoded."""
+
+IMAGE_FORMATS: Final[tuple[ImageFormat, ...]] = ("gif", "jpeg", "png", "webp")
+
+_BEGINNINGS: Final[tuple[tuple[bytes, ImageFormat], ...]] = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+)
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+
+
+def sniff_format(data: bytes) -> ImageFormat | None:
+    """Say which kind of picture the bytes are, or None if the service would not take it."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    return next((kind for beginning, kind in _BEGINNINGS if data.startswith(beginning)), None)
+
+
+def image_from_bytes(data: bytes, *, place: str) -> ImagePart:
+    """Make an image of its bytes.
+
+    Args:
+        data: The bytes of the picture.
+        place: What the caller calls it, for the error.
+
+    Raises:
+        InvalidRequest: It is too large, or of a kind that the service does not take.
+    """
+    _require_size(len(data), place)
+    image_format = sniff_format(data)
+    if image_format is None:
+        raise Finding(
+            rule="image_format",
+            place=place,
+            cause="is no PNG, JPEG, GIF or WebP image",
+            cure="Convert it to one of these.",
+        ).as_error()
+    return ImagePart(format=image_format, data=b64encode(data).decode("ascii"))
+
+
+def image_from_base64(text: str, *, place: str) -> ImagePart:
+    """Make an image of base64, plain or URL-safe, wrapped or not, padded or not.
+
+    Raises:
+        InvalidRequest: It is not base64, or no image that the service takes.
+    """
+    compact = "".join(text.split()).translate(_URL_SAFE).rstrip("=")
+    _require_size(len(compact) * 3 // 4, place)
+    try:
+        data = b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise Finding(
+            rule="image_base64",
+            place=place,
+            cause="is not base64",
+            cure="Send the image's bytes as base64, or as a data URL.",
+        ).as_error() from None
+    return image_from_bytes(data, place=place)
+
+
+def image_from_url(url: str, *, place: str) -> ImagePart:
+    """Make an image of a data URL.
+
+    Raises:
+        InvalidRequest: It is another URL, or no image that the service takes.
+    """
+    if url[:5].lower() != "data:":
+        raise Finding(
+            rule="image_address",
+            place=place,
+            cause="is an address, and the service takes only an image's bytes",
+            cure="Download it and send it as a data URL or as base64.",
+        ).as_error()
+    header, _, body = url[5:].partition(",")
+    if header.lower().endswith(";base64"):
+        return image_from_base64(unquote(body), place=place)
+    return image_from_bytes(unquote_to_bytes(body), place=place)
+
+
+def decoded_size(encoded: str) -> int:
+    """Return how many bytes padded base64 stands for."""
+    return len(encoded) // 4 * 3 - encoded.count("=", -2)
+
+
+def _require_size(size: int, place: str) -> None:
+    if size > MAX_IMAGE_BYTES:
+        raise Finding(
+            rule="image_size",
+            place=place,
+            cause=f"is {size} bytes, over the service's limit of {MAX_IMAGE_BYTES}",
+            cure="Make it smaller.",
+        ).as_error()

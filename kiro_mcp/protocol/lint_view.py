@@ -1,0 +1,107 @@
+"""A payload, read without trust: what is missing or of another type reads as empty.
+
+What the rules of `kiro_mcp.protocol.lint` look at. A payload may come from elsewhere, so
+nothing here relies on how this package builds one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from kiro_mcp.models import JsonObject, JsonValue, ModelInfo, Role
+from kiro_mcp.protocol.members import object_member, object_members
+
+_MEMBERS: dict[Role, str] = {
+    "user": "userInputMessage",
+    "assistant": "assistantResponseMessage",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One message of a payload."""
+
+    place: str
+    role: Literal["user", "assistant"]
+    message: JsonObject
+
+    @property
+    def context(self) -> JsonObject:
+        """What comes with the user's text."""
+        return object_member(self.message, "userInputMessageContext")
+
+    @property
+    def tool_uses(self) -> Sequence[JsonObject]:
+        """The assistant's tool uses."""
+        return object_members(self.message, "toolUses")
+
+    @property
+    def tool_results(self) -> Sequence[JsonObject]:
+        """The user's tool results."""
+        return object_members(self.context, "toolResults")
+
+    @property
+    def images(self) -> Sequence[JsonObject]:
+        """The user's images."""
+        return object_members(self.message, "images")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A payload and what is known of the model that it is for."""
+
+    payload: JsonObject
+    model: ModelInfo | None
+    history: Sequence[Turn]
+    current: Turn
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        """All messages, oldest first."""
+        return (*self.history, self.current)
+
+    @property
+    def state(self) -> JsonObject:
+        """The conversation."""
+        return object_member(self.payload, "conversationState")
+
+    @property
+    def tool_specs(self) -> Sequence[JsonObject]:
+        """The tools that are declared with the current message."""
+        tools = object_members(self.current.context, "tools")
+        return [object_member(tool, "toolSpecification") for tool in tools]
+
+
+def read_payload(payload: JsonObject, model: ModelInfo | None) -> Sent:
+    """Look at a payload of any shape."""
+    state = object_member(payload, "conversationState")
+    history = [
+        _turn(message, f"history[{index}]")
+        for index, message in enumerate(object_members(state, "history"))
+    ]
+    current = _turn(object_member(state, "currentMessage"), "currentMessage")
+    return Sent(payload=payload, model=model, history=history, current=current)
+
+
+def _turn(union: JsonObject, place: str) -> Turn:
+    role: Role = "assistant" if _MEMBERS["assistant"] in union else "user"
+    member = _MEMBERS[role]
+    return Turn(place=f"{place}.{member}", role=role, message=object_member(union, member))
+
+
+def text_of(members: JsonObject, key: str) -> str:
+    """Return a text as it is; "" for anything else."""
+    value = members.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def walk(value: JsonValue, place: str) -> Iterator[tuple[str, JsonValue]]:
+    """Yield every value inside of `value`, itself first, with its place; to any depth."""
+    waiting = [(place, value)]
+    while waiting:
+        where, current = waiting.pop()
+        yield where, current
+        if isinstance(current, dict):
+            waiting.extend((f"{where}.{name}", inner) for name, inner in current.items())
+        elif isinstance(current, list):
+            waiting.extend((f"{where}[{index}]", inner) for index, inner in enumerate(current))

@@ -1,0 +1,206 @@
+"""`ChatRequest` -> the same, repaired: everything about a payload but its spelling.
+
+Between the values that a caller's words became (`messages`, `tool_specs`, `model_names`) and
+`kiro_mcp.protocol.payload`, which writes them down for an endpoint. Nothing here depends on the
+endpoint.
+"""
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.models import (
+    ChatRequest,
+    JsonObject,
+    Message,
+    ModelInfo,
+    TextPart,
+    ToolSpec,
+    ToolUse,
+)
+from kiro_mcp.protocol import history, tool_pairing
+from kiro_mcp.protocol.clean_parts import clean_turns, strip_invisible
+from kiro_mcp.protocol.findings import Repair
+from kiro_mcp.protocol.history import Repaired, Step, Turns, run_steps
+from kiro_mcp.protocol.json_values import clean_text
+from kiro_mcp.protocol.model_names import resolve_model
+from kiro_mcp.protocol.request_fields import (
+    THINKING_BUDGET,
+    THINKING_MODE_TAG,
+    Wishes,
+    ask_model,
+)
+from kiro_mcp.protocol.system_prompt import compose_system
+from kiro_mcp.protocol.tool_names import callers_names
+from kiro_mcp.protocol.tool_specs import (
+    DESCRIPTION_MAX_BYTES,
+    SentTools,
+    clean_spec,
+    sendable_tools,
+)
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadOptions:
+    """What the user may have otherwise, for all requests alike."""
+
+    description_max_bytes: int = DESCRIPTION_MAX_BYTES
+    """Where the description of a tool is cut; the whole then goes to the system prompt."""
+    thinking_budget: int = THINKING_BUDGET
+    """Tokens for thinking at medium effort, for models that are asked by tags."""
+    max_payload_bytes: int = 0
+    """Over which the oldest turns are left out; 0 never leaves any out."""
+    tells_of_truncation: bool = True
+    """Whether the model is told of an answer of its own that was cut off."""
+    replays_reasoning: bool = True
+    """Whether signed reasoning goes back; off for the second try after a refused signature."""
+    prefill: Literal["history", "drop"] = "history"
+    """What becomes of an assistant's turn at the end: a turn of the history, or nothing."""
+    strips_invisible: bool = False
+    """Whether characters that show nothing are taken out; they are part of some emoji."""
+    timestamp: str = ""
+    """The time to tell the model, in any words; it keeps the service from caching."""
+
+
+DEFAULT_OPTIONS: Final = PayloadOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A request as it can be sent, in this package's words."""
+
+    model: ModelInfo
+    conversation_id: str
+    """A UUID, or ""."""
+    turns: tuple[Message, ...]
+    """User and assistant in turn, the user first and last."""
+    system: str
+    tools: tuple[ToolSpec, ...]
+    fields: JsonObject
+    """The model's own fields."""
+    tool_names: Mapping[str, str]
+    """The caller's name of each tool, by the name that is sent."""
+    repairs: tuple[Repair, ...]
+    warnings: tuple[str, ...]
+
+
+def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> Prepared:
+    """Repair a request, and say what was repaired.
+
+    Raises:
+        InvalidRequest: There is no message at all.
+    """
+    request, model, model_warnings = _with_model(request)
+    request = replace(request, system=clean_text(request.system))
+    wishes = _wishes(request, model, options)
+    turns, repairs = _repaired_turns(request, model, options)
+    conversation_id, id_repairs = _conversation_id(request.conversation_id)
+    tools = _tools(request, turns, options)
+    return Prepared(
+        model=model,
+        conversation_id=conversation_id,
+        turns=tuple(_with_sent_names(turns, tools.names)),
+        system=compose_system(
+            request, tools, tags=_new_tags(wishes.tags, request), timestamp=options.timestamp
+        ),
+        tools=tools.specs,
+        fields=wishes.fields,
+        tool_names=callers_names(tools.names),
+        repairs=(*id_repairs, *repairs, *tools.repairs),
+        warnings=(*model_warnings, *wishes.warnings),
+    )
+
+
+def _with_model(request: ChatRequest) -> tuple[ChatRequest, ModelInfo, tuple[str, ...]]:
+    if request.model_info is not None:
+        return request, request.model_info, ()
+    choice = resolve_model(request.model)
+    return choice.applied_to(request), choice.model, choice.warnings
+
+
+def _wishes(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> Wishes:
+    return ask_model(
+        model,
+        effort=request.effort,
+        max_tokens=request.max_tokens,
+        thinking_budget=options.thinking_budget,
+    )
+
+
+def _new_tags(tags: str, request: ChatRequest) -> str:
+    """Leave out tags where the caller has put such tags into the prompt."""
+    last = (part.text for part in request.messages[-1].parts if isinstance(part, TextPart))
+    has_own = any(THINKING_MODE_TAG in text for text in (request.system, *last))
+    return "" if has_own else tags
+
+
+def _repaired_turns(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> Repaired:
+    if not request.messages:
+        raise InvalidRequest("There is nothing to answer: no message.", next_step="Give a prompt.")
+    return run_steps(request.messages, _steps(request, model, options))
+
+
+def _steps(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> Sequence[Step]:
+    """The steps of repair, in the order in which each may rely on those before it."""
+    return (
+        clean_turns,
+        *((strip_invisible,) if options.strips_invisible else ()),
+        history.drop_unsigned_thinking if options.replays_reasoning else history.drop_all_thinking,
+        history.split_by_role,
+        history.merge_turns,
+        *((history.drop_prefill,) if options.prefill == "drop" else ()),
+        history.start_with_user,
+        history.end_with_user,
+        history.keep_one_reasoning,
+        *(_PAIRING if request.allows_tools else (tool_pairing.tool_uses_to_text,)),
+        *((history.tell_of_truncation,) if options.tells_of_truncation else ()),
+        history.hoist_images,
+        history.forget_old_images if sees_images(model) else history.forget_all_old_images,
+    )
+
+
+_PAIRING: Final[Sequence[Step]] = (
+    tool_pairing.fill_missing_ids,
+    tool_pairing.make_ids_legal,
+    tool_pairing.make_ids_unique,
+    tool_pairing.orphans_to_text,
+    tool_pairing.answer_the_unanswered,
+)
+
+
+def sees_images(model: ModelInfo) -> bool:
+    """Whether a model looks at images, as far as is known."""
+    return not model.input_types or "IMAGE" in model.input_types
+
+
+def _tools(request: ChatRequest, turns: Turns, options: PayloadOptions) -> SentTools:
+    used = [part.name for turn in turns for part in turn.parts if isinstance(part, ToolUse)]
+    specs = [clean_spec(spec) for spec in request.tools] if request.allows_tools else []
+    return sendable_tools(specs, used, description_max_bytes=options.description_max_bytes)
+
+
+def _with_sent_names(turns: Turns, names: Mapping[str, str]) -> Sequence[Message]:
+    return [
+        replace(
+            turn,
+            parts=tuple(
+                replace(part, name=names[part.name]) if isinstance(part, ToolUse) else part
+                for part in turn.parts
+            ),
+        )
+        for turn in turns
+    ]
+
+
+def _conversation_id(given: str) -> tuple[str, Sequence[Repair]]:
+    """Return a UUID, always the same one for the same id; "" stays."""
+    if not given or _UUID.fullmatch(given):
+        return given, ()
+    derived = str(uuid.uuid5(uuid.NAMESPACE_OID, clean_text(given)))
+    detail = "The conversation's id is no UUID; one was derived from it."
+    return derived, (Repair(rule="conversation_id", detail=detail),)

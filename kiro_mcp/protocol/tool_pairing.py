@@ -1,0 +1,193 @@
+"""Tool uses and tool results -> pairs: each use answered once, in the turn after it.
+
+Steps like those of `kiro_mcp.protocol.history`, for turns that alternate and end with the
+user's. Source of truth: the service refuses ids of other forms, ids that stand for two uses,
+and (by most observations) uses without results and results without uses.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from kiro_mcp.models import Message, Part, TextPart, ToolResult, ToolUse
+from kiro_mcp.protocol.findings import Repair
+from kiro_mcp.protocol.history import Repaired, Turns
+from kiro_mcp.protocol.json_values import json_text
+
+LEGAL_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What the service takes as the id of a tool use."""
+
+NO_RESULT: Final = "No result of this tool use was recorded."
+CUT_OFF: Final = (
+    "The arguments of this tool use were cut off before they were complete, so it was not run."
+    " Ask again, with less in one tool use."
+)
+
+
+def legal_id(tool_use_id: str) -> str:
+    """Return the id if the service takes it, else a hash of it: the same one each time."""
+    if LEGAL_ID.fullmatch(tool_use_id):
+        return tool_use_id
+    return f"tooluse_{hashlib.sha256(tool_use_id.encode()).hexdigest()[:32]}"
+
+
+def fill_missing_ids(turns: Turns) -> Repaired:
+    """Give ids to tool uses without one, and to results without one those of the uses.
+
+    A result without an id answers the first use that no other result answers.
+    """
+    filled: list[Message] = []
+    for index, turn in enumerate(turns):
+        parts = _filled(turn.parts, index, _asked(filled))
+        filled.append(replace(turn, parts=tuple(parts)))
+    return filled, _repair(turns, filled, "missing_id", "id(s) of tool uses were missing")
+
+
+def _filled(parts: Sequence[Part], index: int, asked: Sequence[str]) -> Iterator[Part]:
+    given = {part.id for part in parts if isinstance(part, ToolResult)}
+    free = (tool_use_id for tool_use_id in asked if tool_use_id not in given)
+    for position, part in enumerate(parts):
+        if isinstance(part, ToolUse) and not part.id:
+            yield replace(part, id=f"use_{index}_{position}")
+        elif isinstance(part, ToolResult) and not part.id:
+            yield replace(part, id=next(free, ""))
+        else:
+            yield part
+
+
+def make_ids_legal(turns: Turns) -> Repaired:
+    """Put hashes in the place of ids that the service does not take, in uses and results."""
+    legal = [replace(turn, parts=tuple(map(_with_legal_id, turn.parts))) for turn in turns]
+    return legal, _repair(turns, legal, "illegal_id", "id(s) of tool uses were replaced")
+
+
+def _with_legal_id(part: Part) -> Part:
+    if not isinstance(part, ToolUse | ToolResult) or LEGAL_ID.fullmatch(part.id):
+        return part
+    return replace(part, id=legal_id(part.id))
+
+
+def make_ids_unique(turns: Turns) -> Repaired:
+    """Let an id stand for one use and one result.
+
+    A second use or result of an id in one turn is left out. Where a later turn uses the id of
+    an earlier one again, both its use and its result get another.
+    """
+    unique: list[Message] = []
+    seen: set[str] = set()
+    renamed: dict[str, str] = {}
+    for turn in turns:
+        if turn.role == "assistant":
+            renamed = _names_for_uses(turn, seen)
+            seen.update(renamed.values())
+        unique.append(replace(turn, parts=tuple(_once(turn.parts, renamed))))
+    repairs = _repair(turns, unique, "repeated_id", "repeated id(s) of tool uses were renamed")
+    dropped = sum(len(turn.parts) for turn in turns) - sum(len(turn.parts) for turn in unique)
+    if dropped:
+        detail = f"{dropped} further use(s) or result(s) of the same id were left out."
+        repairs.append(Repair(rule="repeated_tool_use", detail=detail))
+    return unique, repairs
+
+
+def _names_for_uses(turn: Message, seen: Collection[str]) -> dict[str, str]:
+    return {
+        part.id: legal_id(f"{part.id}\n{len(seen)}") if part.id in seen else part.id
+        for part in turn.parts
+        if isinstance(part, ToolUse)
+    }
+
+
+def _once(parts: Sequence[Part], renamed: dict[str, str]) -> Iterator[Part]:
+    met: set[str] = set()
+    for part in parts:
+        if not isinstance(part, ToolUse | ToolResult) or part.id not in renamed:
+            yield part
+        elif part.id not in met:
+            met.add(part.id)
+            name = renamed[part.id]
+            yield part if name == part.id else replace(part, id=name)
+
+
+def orphans_to_text(turns: Turns) -> Repaired:
+    """Turn results into text where the turn before did not ask for them."""
+    mended: list[Message] = []
+    for turn in turns:
+        asked = set(_asked(mended))
+        parts = (
+            part
+            for given in turn.parts
+            for part in (_as_parts(given) if _is_orphan(given, asked) else (given,))
+        )
+        mended.append(replace(turn, parts=tuple(parts)))
+    count = _result_count(turns) - _result_count(mended)
+    detail = f"{count} tool result(s) that no tool use asked for became text."
+    return mended, [Repair(rule="orphan_result", detail=detail)] if count else []
+
+
+def _is_orphan(part: Part, asked: Collection[str]) -> bool:
+    return isinstance(part, ToolResult) and part.id not in asked
+
+
+def answer_the_unanswered(turns: Turns) -> Repaired:
+    """Answer tool uses that have no result with an error that says so."""
+    answered: list[Message] = []
+    for turn in turns:
+        uses = _uses(answered)
+        given = {part.id for part in turn.parts if isinstance(part, ToolResult)}
+        missing = [_no_result(use) for use in uses if use.id not in given]
+        answered.append(replace(turn, parts=(*turn.parts, *missing)))
+    count = _result_count(answered) - _result_count(turns)
+    detail = f"{count} tool use(s) without a result got one that says so."
+    return answered, [Repair(rule="missing_result", detail=detail)] if count else []
+
+
+def _no_result(use: ToolUse) -> ToolResult:
+    text = CUT_OFF if use.state == "truncated" else NO_RESULT
+    return ToolResult(id=use.id, text=text, is_error=True)
+
+
+def tool_uses_to_text(turns: Turns) -> Repaired:
+    """Turn all tool uses and results into text, for a model that is to have no tools."""
+    told = [
+        replace(turn, parts=tuple(text for part in turn.parts for text in _as_parts(part)))
+        for turn in turns
+    ]
+    return told, _repair(turns, told, "tools_as_text", "tool use(s) and result(s) became text")
+
+
+def _as_parts(part: Part) -> Sequence[Part]:
+    if isinstance(part, ToolUse):
+        return (TextPart(text=f"Tool {part.name} was used with {json_text(part.arguments)}"),)
+    if isinstance(part, ToolResult):
+        what = "Error" if part.is_error else "Result"
+        return (TextPart(text=f"{what} of a tool ({part.id}):\n{result_text(part)}"), *part.images)
+    return (part,)
+
+
+def result_text(result: ToolResult) -> str:
+    """Return all that a result says, as text."""
+    data = "" if result.data is None else json_text(result.data)
+    return "\n".join(filter(None, (result.text, data)))
+
+
+def _uses(turns: Turns) -> Sequence[ToolUse]:
+    """The tool uses of the last of the turns."""
+    last = turns[-1].parts if turns else ()
+    return [part for part in last if isinstance(part, ToolUse)]
+
+
+def _asked(turns: Turns) -> Sequence[str]:
+    return [use.id for use in _uses(turns)]
+
+
+def _result_count(turns: Turns) -> int:
+    return sum(isinstance(part, ToolResult) for turn in turns for part in turn.parts)
+
+
+def _repair(before: Turns, after: Turns, rule: str, what: str) -> list[Repair]:
+    """Say how many tool uses and results are others than before."""
+    known = {id(part) for turn in before for part in turn.parts}
+    count = sum(id(part) not in known for turn in after for part in turn.parts)
+    return [Repair(rule=rule, detail=f"{count} {what}.")] if count else []

@@ -1,0 +1,176 @@
+"""Tools as callers declare them -> tool specs as the service takes them.
+
+`read_tool_specs` reads the shapes of MCP, Anthropic and OpenAI. `sendable_tools` gives legal
+names, descriptions and schemas, and declares what the history uses but nobody declares: the
+service refuses a tool use without its spec.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from kiro_mcp.models import JsonObject, JsonValue, ToolSpec
+from kiro_mcp.protocol.content_blocks import first_text
+from kiro_mcp.protocol.findings import Repair
+from kiro_mcp.protocol.json_values import clean_text, plain_json
+from kiro_mcp.protocol.schema import sanitised_schema
+from kiro_mcp.protocol.tool_names import sent_names
+
+DESCRIPTION_MAX_BYTES: Final = 10_000
+"""The longest description, in UTF-8. The official client cuts at 10,004."""
+
+_POINTER: Final = "\n[The rest is in the system prompt, under the name of this tool.]"
+
+_STUB_DESCRIPTION: Final = (
+    "Used earlier in this conversation. It is not available any more: do not use it."
+)
+_SCHEMA_KEYS: Final = ("inputSchema", "input_schema", "parameters")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentTools:
+    """The tools of one request, fit to be sent."""
+
+    specs: tuple[ToolSpec, ...]
+    names: Mapping[str, str]
+    """The sent name of each of the caller's names."""
+    long_descriptions: tuple[tuple[str, str], ...]
+    """Sent name and whole description of the tools whose description was cut."""
+    repairs: tuple[Repair, ...]
+
+
+def read_tool_specs(given: Sequence[object]) -> tuple[tuple[ToolSpec, ...], tuple[Repair, ...]]:
+    """Read declarations of tools in any of the three shapes.
+
+    Tools that a provider runs itself have no schema and cannot be offered: they are left out.
+    """
+    specs: list[ToolSpec] = []
+    repairs: list[Repair] = []
+    for index, item in enumerate(given):
+        spec = _read_spec(plain_json(item))
+        if spec is not None:
+            specs.append(spec)
+        else:
+            detail = f"tools[{index}] declares no tool that a caller could run; it was left out."
+            repairs.append(Repair(rule="no_tool", detail=detail))
+    return tuple(specs), tuple(repairs)
+
+
+def _read_spec(item: JsonValue) -> ToolSpec | None:
+    if not isinstance(item, dict):
+        return None
+    inner = item.get("function")
+    declared = inner if isinstance(inner, dict) else item
+    name = first_text(declared, ("name",))
+    schema = next((declared[key] for key in _SCHEMA_KEYS if key in declared), None)
+    is_provided = schema is None and item.get("type", "function") not in ("function", "custom")
+    if not name or is_provided:
+        return None
+    return ToolSpec(
+        name=name,
+        description=first_text(declared, ("description", "title")),
+        input_schema=schema if isinstance(schema, dict) else {},
+    )
+
+
+def sendable_tools(
+    specs: Sequence[ToolSpec],
+    used_names: Sequence[str],
+    *,
+    description_max_bytes: int = DESCRIPTION_MAX_BYTES,
+) -> SentTools:
+    """Make tools that the service takes.
+
+    Args:
+        specs: What the caller declares; of one name, the first.
+        used_names: The names of the tool uses in the history.
+        description_max_bytes: Where a description is cut.
+    """
+    declared = {spec.name: spec for spec in reversed(specs)}
+    given = [spec for spec in specs if spec is declared[spec.name]]
+    stubs = [_stub(name) for name in dict.fromkeys(used_names) if name not in declared]
+    names = sent_names([*(spec.name for spec in given), *(stub.name for stub in stubs)])
+    sent = [_sendable(spec, names[spec.name], description_max_bytes) for spec in (*given, *stubs)]
+    repairs = [
+        *_counted("repeated_tool", len(specs) - len(given), "tool(s) declared again: left out"),
+        *_counted("stub_tool", len(stubs), "tool(s) that only the history uses: declared"),
+        *(repair for tool in sent for repair in tool.repairs),
+    ]
+    return SentTools(
+        specs=tuple(tool.spec for tool in sent),
+        names=names,
+        long_descriptions=tuple(
+            (tool.spec.name, tool.long_description) for tool in sent if tool.long_description
+        ),
+        repairs=tuple(repairs),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SentTool:
+    spec: ToolSpec
+    long_description: str
+    repairs: tuple[Repair, ...]
+
+
+def _sendable(spec: ToolSpec, name: str, max_bytes: int) -> _SentTool:
+    schema = sanitised_schema(spec.input_schema)
+    stand_in = f"Tool: {name}"
+    whole = spec.description if spec.description.strip() else stand_in
+    shortened = _shortened(whole, max_bytes)
+    description = shortened if shortened.strip() else stand_in
+    what_changed = {
+        "tool_name": name != spec.name,
+        "empty_description": whole != spec.description,
+        "long_description": description != whole,
+        "tool_schema": schema != spec.input_schema,
+    }
+    return _SentTool(
+        spec=ToolSpec(name=name, description=description, input_schema=schema),
+        long_description=whole if description != whole else "",
+        repairs=tuple(
+            Repair(rule=rule, detail=_DETAILS[rule].format(given=spec.name, name=name))
+            for rule, is_changed in what_changed.items()
+            if is_changed
+        ),
+    )
+
+
+_DETAILS: Final[Mapping[str, str]] = {
+    "tool_name": "The tool {given!r} is sent as {name!r}.",
+    "empty_description": "The tool {given!r} has no description; its name is sent for one.",
+    "long_description": "The description of {given!r} is cut; the whole is in the system prompt.",
+    "tool_schema": "The schema of {given!r} was changed to one that the service takes.",
+}
+
+
+def _stub(name: str) -> ToolSpec:
+    schema: JsonObject = {"type": "object", "properties": {}}
+    return ToolSpec(name=name, description=_STUB_DESCRIPTION, input_schema=schema)
+
+
+def _shortened(text: str, max_bytes: int) -> str:
+    if len(text.encode()) <= max_bytes:
+        return text
+    room = max_bytes - len(_POINTER.encode())
+    return f"{_cut(text, room)}{_POINTER}" if room > 0 else _cut(text, max_bytes)
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    """Cut between characters, never inside of one."""
+    return text.encode()[:max_bytes].decode("utf-8", "ignore")
+
+
+def _counted(rule: str, count: int, what: str) -> list[Repair]:
+    return [Repair(rule=rule, detail=f"{count} {what}.")] if count else []
+
+
+def clean_spec(spec: ToolSpec) -> ToolSpec:
+    """Return the spec with clean texts and a schema that is JSON throughout."""
+    schema = plain_json(spec.input_schema)
+    return replace(
+        spec,
+        name=clean_text(spec.name),
+        description=clean_text(spec.description),
+        input_schema=schema if isinstance(schema, dict) else {},
+    )

@@ -1,0 +1,115 @@
+"""How long a payload takes to build: n and 8 n of history, and what that says of its growth.
+
+Run it with `python -m tests.benchmarks.payload`. n is 2 MB of history in 500 turns with 60 tools;
+every third turn of the assistant uses a tool. From the caller's JSON to the service's bytes: read,
+repaired, checked, encoded. Linear work shows as a ratio of 8; the bar is 10.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kiro_mcp.models import ChatRequest
+from kiro_mcp.protocol.messages import read_messages
+from kiro_mcp.protocol.payload import Envelope, draft_payload, encode_payload
+from kiro_mcp.protocol.prepare import PayloadOptions
+from kiro_mcp.protocol.tool_specs import read_tool_specs
+
+TURNS = 500
+TOOLS = 60
+HISTORY_BYTES = 2_000_000
+FACTOR = 8
+ROUNDS = 5
+
+ENDPOINT = Envelope(origin="KIRO_CLI", profile_arn="arn:aws:codewhisperer:us-east-1:1:profile/X")
+
+
+def chat(turns: int) -> list[dict[str, Any]]:
+    """A chat in Anthropic's shape, of user and assistant in turn, with tool uses."""
+    words = "Grüße, and a line of prose. " * (HISTORY_BYTES // TURNS // 29)
+    messages: list[dict[str, Any]] = []
+    for index in range(0, turns, 2):
+        tool_use_id = f"call.{index}/x"
+        uses = index % 3 == 0
+        use: dict[str, Any] = {
+            "type": "tool_use",
+            "id": tool_use_id,
+            "name": f"tool_{index % TOOLS}",
+            "input": {},
+        }
+        result = {"type": "tool_result", "tool_use_id": f"call.{index - 2}/x", "content": words}
+        was_used = index and (index - 2) % 3 == 0
+        messages.append({"role": "user", "content": [result] if was_used else words})
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": words}]})
+        if uses:
+            messages[-1]["content"].append(use)
+    return [*messages, {"role": "user", "content": "And now?"}]
+
+
+def tools(count: int) -> list[dict[str, Any]]:
+    """Tools with schemas as generators write them: definitions, options, titles."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "$defs": {"Range": {"type": "object", "properties": {"from": {"type": "integer"}}}},
+        "properties": {
+            "path": {"type": "string", "description": "Where. " * 20},
+            "range": {"anyOf": [{"$ref": "#/$defs/Range"}, {"type": "null"}], "default": None},
+            "tags": {"type": "array", "items": {"type": ["string", "null"]}},
+        },
+        "required": ["path"],
+    }
+    return [
+        {"name": f"tool_{index}", "description": "Does it. " * 100, "inputSchema": schema}
+        for index in range(count)
+    ]
+
+
+def built(messages: list[dict[str, Any]], declared: list[dict[str, Any]], limit: int) -> bytes:
+    """Build and encode a payload of a chat."""
+    read = read_messages(messages, system="Be terse.")
+    specs, _ = read_tool_specs(declared)
+    request = ChatRequest(
+        messages=read.messages,
+        system=read.system,
+        tools=specs,
+        model="claude-opus-4.6",
+        conversation_id="6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11",
+        effort="high",
+    )
+    payload = draft_payload(request, ENDPOINT, PayloadOptions(max_payload_bytes=limit))
+    return encode_payload(payload.body)
+
+
+def best_milliseconds(work: Callable[[], object]) -> float:
+    """The least of several rounds: what the work itself takes on this machine."""
+    times: list[float] = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times) * 1000
+
+
+def measure(name: str, share: float) -> None:
+    """Print one line: n, 8 n and their ratio; `share` of the history may stay, 0 for all."""
+    figures: list[float] = []
+    for factor in (1, FACTOR):
+        messages, declared = chat(TURNS * factor), tools(TOOLS * factor)
+        limit = int(HISTORY_BYTES * factor * share)
+        figures.append(best_milliseconds(lambda m=messages, d=declared, x=limit: built(m, d, x)))
+    small, large = figures
+    print(f"{name:<28}{small:>10.1f} ms{large:>12.1f} ms{large / small:>8.1f} x")
+
+
+def main() -> None:
+    """Print the table."""
+    size = len(built(chat(TURNS), tools(TOOLS), 0))
+    print(f"n: {size / 1e6:.2f} MB, {TURNS} turns, {TOOLS} tools")
+    print(f"{'':<28}{'n':>13}{f'{FACTOR} n':>15}{'ratio':>10}")
+    measure("build", 0)
+    measure("build, trimmed to half", 0.5)
+
+
+if __name__ == "__main__":
+    main()

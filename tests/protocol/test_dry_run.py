@@ -1,0 +1,78 @@
+"""What would have been sent."""
+
+import json
+from base64 import b64encode
+from typing import Any
+
+from kiro_mcp.models import (
+    ChatRequest,
+    ImagePart,
+    Message,
+    TextPart,
+    ToolResult,
+    ToolSpec,
+    ToolUse,
+)
+from kiro_mcp.protocol.dry_run import describe_payload
+from kiro_mcp.protocol.payload import Envelope, draft_payload, encode_payload
+from kiro_mcp.protocol.prepare import PayloadOptions
+
+ENVELOPE = Envelope(
+    origin="KIRO_CLI", profile_arn="arn:aws:codewhisperer:us-east-1:1:profile/S3CRET"
+)
+PICTURE = ImagePart(format="png", data=b64encode(b"\x89PNG\r\n\x1a\n" + bytes(100_000)).decode())
+CHAT = ChatRequest(
+    messages=(
+        Message(role="user", parts=(TextPart(text="s3cret question"), PICTURE)),
+        Message(
+            role="assistant",
+            parts=(ToolUse(id="t1", name="f", arguments={"name": "s3cret", "l": ["s3cret", 1]}),),
+        ),
+        Message(role="user", parts=(ToolResult(id="t1", text="s3cret", data={"type": "s3cret"}),)),
+    ),
+    system="s3cret",
+    model="claude-opus-4.6",
+    effort="xhigh",
+    tools=(
+        ToolSpec(
+            name="f",
+            description="s3cret",
+            input_schema={"type": "object", "properties": {"name": {"const": "s3cret"}}},
+        ),
+    ),
+    conversation_id="6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11",
+)
+
+
+def test_size_model_and_what_was_done_are_said() -> None:
+    """Ours."""
+    payload = draft_payload(CHAT, ENVELOPE)
+    described = describe_payload(payload)
+    assert described.model == "claude-opus-4.6"
+    assert described.size_bytes == len(encode_payload(payload.body))
+    assert 1_600 < described.estimated_tokens < 3_000
+    assert (described.repairs, described.findings) == (payload.repairs, ())
+    assert len(described.warnings) == 1
+
+
+def test_content_is_shown_only_when_asked_for() -> None:
+    """Ours: a dry run may end up in a bug report."""
+    payload = draft_payload(CHAT, ENVELOPE)
+    shown = json.dumps(describe_payload(payload, shows_content=True).payload)
+    assert shown == json.dumps(payload.body)
+    hidden: Any = describe_payload(payload).payload
+    text = json.dumps(hidden)
+    assert "s3cret" not in text.lower()
+    assert PICTURE.data not in text
+    state = hidden["conversationState"]
+    assert state["currentMessage"]["userInputMessage"]["modelId"] == "claude-opus-4.6"
+    (use,) = state["history"][1]["assistantResponseMessage"]["toolUses"]
+    assert (use["name"], use["toolUseId"]) == ("f", "t1")
+    assert use["input"] == {"name": "<6 characters>", "l": ["<6 characters>", 1]}
+
+
+def test_why_it_would_be_refused_is_said_instead_of_raised() -> None:
+    """Ours: that is what a dry run is for."""
+    payload = draft_payload(CHAT, ENVELOPE, PayloadOptions(max_payload_bytes=500))
+    (finding,) = describe_payload(payload).findings
+    assert (finding.rule, finding.code) == ("payload_size", "context_too_long")

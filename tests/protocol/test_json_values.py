@@ -1,0 +1,101 @@
+"""What a stranger gives, as JSON that can be sent."""
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from kiro_mcp.protocol.json_values import (
+    MAX_JSON_DEPTH,
+    clean_text,
+    has_null,
+    json_text,
+    object_without_nulls,
+    plain_json,
+    without_invisible,
+    without_nulls,
+)
+
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param("plain", "plain", id="ascii"),
+        pytest.param("grüß 🙂", "grüß 🙂", id="beyond-ascii"),
+        pytest.param("a\0b\0", "ab", id="nul"),
+        pytest.param("a\ud800b", "ab", id="lone-high"),
+        pytest.param("a\udc00b", "ab", id="lone-low"),
+        pytest.param("\ud83d\ude42", "🙂", id="pair-in-halves"),
+        pytest.param("\ud83d\0\ude42", "🙂", id="pair-around-nul"),
+        pytest.param(FAMILY, FAMILY, id="joined-emoji"),
+    ],
+)
+def test_text_is_made_fit_to_send(given: str, expected: str) -> None:
+    """Observed: the service's JSON takes neither half surrogate pairs nor NUL."""
+    assert clean_text(given) == expected
+    assert clean_text(given).encode()
+
+
+def test_invisible_text_goes_only_when_asked_for() -> None:
+    """The vendor's editor takes these code points out; doing so breaks emoji that are joined."""
+    assert without_invisible("a\u200bb\U000e0041c") == "abc"
+    assert without_invisible("abc") == "abc"
+    assert without_invisible(FAMILY) == "\U0001f468\U0001f469\U0001f467"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (float("nan"), None),
+        (float("inf"), None),
+        (2**5000, None),
+        (1.5, 1.5),
+        (True, True),
+        ((1, "\0"), [1, ""]),
+        ({1: {"a\0": None}}, {"1": {"a": None}}),
+        (MappingProxyType({"a": 1}), {"a": 1}),
+        ({"s": {3}}, {"s": "{3}"}),
+    ],
+)
+def test_anything_becomes_json(given: object, expected: object) -> None:
+    """Ours: nothing after this step meets anything else."""
+    plain = plain_json(given)
+    assert plain == expected
+    assert json.dumps(plain, allow_nan=False)
+
+
+def test_what_is_nested_too_deeply_is_left_out() -> None:
+    """Ours: Python's encoder fails on deep nesting, and the service has no use for it."""
+    deep: Any = "bottom"
+    for _ in range(MAX_JSON_DEPTH + 500):
+        deep = [deep]
+    plain = plain_json(deep)
+    assert json_text(plain).count("[") == MAX_JSON_DEPTH
+    assert "bottom" not in json_text(plain)
+
+
+def test_the_given_object_is_not_changed() -> None:
+    """Ours: callers keep what they hand over."""
+    given = {"a": ["\0", {"b": None}]}
+    plain = plain_json(given)
+    assert isinstance(plain, Mapping)
+    object_without_nulls(plain)
+    assert given == {"a": ["\0", {"b": None}]}
+
+
+def test_nulls_are_found_and_left_out_at_any_depth() -> None:
+    """Observed: absent members are left out, never null."""
+    given = plain_json({"a": None, "b": [None, {"c": None, "d": 1}], "e": "x"})
+    assert has_null(given)
+    assert without_nulls(given) == {"b": [{"d": 1}], "e": "x"}
+    assert not has_null(without_nulls(given))
+    assert without_nulls(None) is None
+
+
+def test_json_is_written_compactly_with_text_as_it_is() -> None:
+    """Ours."""
+    assert json_text({"a": ["ü", 1]}) == '{"a":["ü",1]}'

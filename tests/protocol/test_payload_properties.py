@@ -1,0 +1,357 @@
+"""Whatever a caller hands over, what is sent is what the service takes.
+
+The service is the emulator's own reading of its rules, written without a look at the builder.
+"""
+
+import copy
+import json
+from base64 import b64encode
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kiro_mcp.emulator.catalogue import CATALOGUE
+from kiro_mcp.emulator.frames import sign
+from kiro_mcp.emulator.shapes import WireForm
+from kiro_mcp.emulator.validation import refusals
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.models import (
+    ChatRequest,
+    Effort,
+    ImagePart,
+    Message,
+    Part,
+    TextPart,
+    ThinkingPart,
+    ToolResult,
+    ToolUse,
+)
+from kiro_mcp.protocol.json_values import clean_text
+from kiro_mcp.protocol.messages import read_messages, read_tool_results
+from kiro_mcp.protocol.models_catalog import models_from_page
+from kiro_mcp.protocol.payload import Envelope, Payload, draft_payload, encode_payload
+from kiro_mcp.protocol.payload import WireForm as Form
+from kiro_mcp.protocol.prepare import PayloadOptions, prepare
+from kiro_mcp.protocol.schema import sanitised_schema
+from kiro_mcp.protocol.tool_specs import read_tool_specs
+
+CONVERSATION = "6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11"
+ARN = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE"
+MODELS, _ = models_from_page({"models": [dict(model) for model in CATALOGUE]})
+PNG = b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 12).decode()
+
+FORMS: dict[Form, tuple[WireForm, str]] = {
+    "rest": (WireForm.REST, "KIRO_CLI"),
+    "rpc": (WireForm.RPC_GENERATE, "KIRO_CLI"),
+    "send_message": (WireForm.RPC_SEND, "CLI"),
+}
+
+moderate = settings(
+    derandomize=True,
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+Strategy: TypeAlias = st.SearchStrategy[Any]
+
+
+def signed_thinking(text: str) -> dict[str, Any]:
+    """Reasoning as the service gave it: the signature is of what can be sent of the text."""
+    sendable = clean_text(text)
+    return {"type": "thinking", "thinking": sendable, "signature": sign(sendable)}
+
+
+def record(optional: dict[str, Strategy] | None = None, /, **members: Strategy) -> Strategy:
+    return st.fixed_dictionaries(members, optional=optional or {})
+
+
+def block(kind: str, **members: Strategy) -> Strategy:
+    return record(type=st.just(kind), **members)
+
+
+# --- what strangers send ------------------------------------------------------------------
+
+texts = st.one_of(
+    st.sampled_from(["", " ", "hi", "grüß 🙂", "\0", "\ud83d", "a\udc00b", "x" * 70, "\u200d"]),
+    st.text(st.characters(), max_size=12),
+)
+ids = st.sampled_from(
+    ["a", "b", "toolu_1", "", "call.1/2", "x" * 65, "fc_ü", "use_1_0", "\ud800", "0"]
+)
+names = st.sampled_from(
+    [
+        "read",
+        "read_log",
+        "",
+        "my.tool",
+        "my/tool",
+        "my_tool",
+        "ünï",
+        "9lives",
+        "n" * 90,
+        "\0a",
+        "t_",
+    ]
+)
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts, st.just(2**5000))
+values: Strategy = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=6,
+)
+references = st.sampled_from(
+    ["#", "#/$defs/a", "#/definitions/a", "#/properties/a", "http://x/y", "#/$defs/b/items", "#a"]
+)
+kinds = st.sampled_from(
+    ["object", "string", "array", "null", ["string", "null"], ["object", "null"], "any", 3, None]
+)
+nodes: Strategy = st.deferred(lambda: st.one_of(schemas, st.booleans(), scalars))
+maps = st.dictionaries(st.sampled_from(["a", "b", "$ref", "type"]), nodes, max_size=3)
+schemas: Strategy = record(
+    {
+        "type": kinds,
+        "properties": st.one_of(maps, values),
+        "required": st.one_of(st.lists(st.sampled_from(["a", "b", "zz", 3]), max_size=3), scalars),
+        "$ref": st.one_of(references, values),
+        "$defs": maps,
+        "definitions": maps,
+        "items": st.one_of(nodes, st.lists(nodes, max_size=2)),
+        "anyOf": st.lists(nodes, max_size=3),
+        "oneOf": st.one_of(st.lists(nodes, max_size=2), scalars),
+        "allOf": st.lists(nodes, max_size=2),
+        "additionalProperties": nodes,
+        "enum": st.one_of(st.lists(values, max_size=2), scalars),
+        "default": values,
+        "not": nodes,
+        "description": st.one_of(texts, st.none()),
+        "exclusiveMinimum": scalars,
+        "minimum": scalars,
+        "x-own": st.one_of(values, st.just({"$ref": "#/x"})),
+    },
+)
+
+
+arguments = st.one_of(
+    st.dictionaries(texts, values, max_size=3),
+    values,
+    st.sampled_from(['{"a": 1}', '{"a": 1,}', '{"a": "cut', "[1]", "", "nonsense", '{"a": null}']),
+)
+simple_blocks = st.one_of(
+    texts,
+    block("text", text=texts),
+    block("image", source=st.just({"type": "base64", "media_type": "image/jpg", "data": PNG})),
+    block("image", data=st.just(PNG), mimeType=st.just("image/png")),
+    block("image_url", image_url=st.just({"url": f"data:image/png;base64,{PNG}"})),
+    block("document", source=block("text", data=texts)),
+    block("resource", resource=record(uri=texts, text=texts)),
+    block("resource_link", uri=texts, name=texts),
+    block("nobody knows", anything=values),
+)
+contents = st.one_of(texts, st.none(), values, st.lists(simple_blocks, max_size=3))
+blocks = st.one_of(
+    simple_blocks,
+    texts.map(signed_thinking),
+    block("thinking", thinking=texts, signature=st.just("")),
+    block("redacted_thinking", data=st.just("cmVkYWN0ZWQ=")),
+    block("tool_use", id=ids, name=names, input=arguments),
+    block("tool_result", tool_use_id=ids, content=contents, is_error=st.booleans()),
+    block("tool_result", toolUseId=ids, structuredContent=values),
+)
+roles = st.sampled_from(
+    ["user", "user", "assistant", "assistant", "tool", "system", "developer", "function", "x", 3]
+)
+calls = st.lists(record(id=ids, function=record(name=names, arguments=arguments)), max_size=3)
+messages = st.one_of(
+    record(
+        {
+            "tool_calls": calls,
+            "tool_call_id": ids,
+            "name": names,
+            "reasoning_content": texts,
+            "stop_reason": st.one_of(st.sampled_from(["max_tokens", "end_turn"]), values),
+            "type": values,
+        },
+        role=st.one_of(roles, roles, values),
+        content=st.one_of(texts, st.lists(blocks, max_size=4), values),
+    ),
+    block("function_call", call_id=ids, name=names, arguments=arguments),
+    block("function_call_output", call_id=ids, output=contents),
+    blocks,
+    values,
+)
+tools = st.one_of(
+    record({"description": texts}, name=names, inputSchema=schemas),
+    record(name=names, description=texts, input_schema=schemas),
+    block("function", function=record(name=names, parameters=schemas)),
+    values,
+)
+
+images = st.just(ImagePart(format="png", data=PNG))
+json_objects = st.dictionaries(texts, values, max_size=2)
+parts: st.SearchStrategy[Part] = st.one_of(
+    st.builds(TextPart, text=texts),
+    st.builds(ThinkingPart, text=texts, signature=st.just("")),
+    st.sampled_from(["why", ""]).map(lambda text: ThinkingPart(text=text, signature=sign(text))),
+    st.builds(
+        ToolUse,
+        id=ids,
+        name=names,
+        arguments=json_objects,
+        state=st.sampled_from(["complete", "truncated", "invalid"]),
+    ),
+    st.builds(
+        ToolResult,
+        id=ids,
+        text=texts,
+        is_error=st.booleans(),
+        data=st.one_of(st.none(), json_objects),
+        images=st.lists(images, max_size=2).map(tuple),
+    ),
+    images,
+)
+turns = st.lists(
+    st.builds(
+        Message,
+        role=st.sampled_from(["user", "assistant"]),
+        parts=st.lists(parts, max_size=5).map(tuple),
+        is_truncated=st.booleans(),
+    ),
+    max_size=8,
+)
+
+efforts: st.SearchStrategy[Effort] = st.sampled_from(
+    ["", "off", "low", "medium", "high", "xhigh", "max"]
+)
+options = st.builds(
+    PayloadOptions,
+    description_max_bytes=st.sampled_from([3, 10_000]),
+    max_payload_bytes=st.sampled_from([0, 0, 600, 2_000]),
+    tells_of_truncation=st.booleans(),
+    prefill=st.sampled_from(["history", "drop"]),
+    strips_invisible=st.booleans(),
+)
+conversations = st.lists(messages, max_size=10)
+systems = st.one_of(texts, st.lists(blocks, max_size=2))
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> ChatRequest:
+    """A request as it comes of a stranger's JSON, or of a library user's own values."""
+    chat = read_messages(draw(conversations), system=draw(systems))
+    specs, _ = read_tool_specs(draw(st.lists(tools, max_size=4)))
+    model = draw(st.sampled_from(MODELS))
+    return ChatRequest(
+        messages=draw(st.one_of(st.just(chat.messages), turns.map(tuple))),
+        system=chat.system,
+        tools=specs,
+        model=model.id,
+        model_info=model,
+        conversation_id=draw(st.sampled_from([CONVERSATION, "", "my chat", "\ud800"])),
+        effort=draw(efforts),
+        max_tokens=draw(st.sampled_from([0, 1, 5_000, 10**9, -1])),
+        writes_in_chunks=draw(st.booleans()),
+        allows_tools=draw(st.booleans()),
+    )
+
+
+def refused(payload: object, form: Form) -> list[str]:
+    return [str(fault) for fault in refusals(payload, form=FORMS[form][0])]
+
+
+def drafted(request: ChatRequest, form: Form, options: PayloadOptions) -> Payload | None:
+    """Draft a payload; None for a request without any message, which alone has none."""
+    envelope = Envelope(origin=FORMS[form][1], profile_arn=ARN, form=form)
+    if request.messages:
+        return draft_payload(request, envelope, options)
+    with pytest.raises(InvalidRequest, match="nothing to answer"):
+        draft_payload(request, envelope, options)
+    return None
+
+
+forms = st.sampled_from(list(FORMS))
+
+
+@moderate
+@given(request=requests(), form=forms, options=options)
+def test_what_is_built_is_taken_by_the_service(
+    request: ChatRequest, form: Form, options: PayloadOptions
+) -> None:
+    """Ours, against the service's rules: a payload is taken, or a finding says why not."""
+    payload = drafted(request, form, options)
+    if payload is None:
+        return
+    beyond_repair = {"payload_size", "image_count", "images_unseen"}
+    assert {finding.rule for finding in payload.findings} <= beyond_repair
+    if not payload.findings:
+        assert refused(json.loads(encode_payload(payload.body)), form) == []
+
+
+@moderate
+@given(request=requests(), form=forms, options=options)
+def test_building_changes_nothing_of_the_callers_and_is_the_same_each_time(
+    request: ChatRequest, form: Form, options: PayloadOptions
+) -> None:
+    """Ours: the service's prompt cache holds only for identical bytes."""
+    before = copy.deepcopy(request)
+    first, second = drafted(request, form, options), drafted(request, form, options)
+    assert repr(request) == repr(before)
+    if first and second:
+        assert encode_payload(first.body) == encode_payload(second.body)
+
+
+@moderate
+@given(request=requests())
+def test_a_repaired_conversation_needs_no_repair(request: ChatRequest) -> None:
+    """Ours: each step leaves alone what is right, so that a history stays as it was sent."""
+    options = PayloadOptions(tells_of_truncation=False)
+    if not request.messages:
+        return
+    once = prepare(request, options)
+    again = prepare(
+        replace(
+            request,
+            messages=once.turns,
+            tools=once.tools,
+            conversation_id=once.conversation_id,
+        ),
+        options,
+    )
+    assert again.turns == once.turns
+    assert again.tools == once.tools
+    assert again.repairs == ()
+
+
+@moderate
+@given(request=requests())
+def test_every_tool_name_that_is_sent_has_its_callers_name(request: ChatRequest) -> None:
+    """Ours: the answer speaks of tools by the names that were sent."""
+    if not request.messages:
+        return
+    prepared = prepare(request)
+    used = {
+        part.name for turn in prepared.turns for part in turn.parts if isinstance(part, ToolUse)
+    }
+    sent = {spec.name for spec in prepared.tools}
+    assert used <= sent == prepared.tool_names.keys()
+    if request.allows_tools:
+        callers = {clean_text(spec.name) for spec in request.tools}
+        assert callers <= set(prepared.tool_names.values())
+
+
+@moderate
+@given(schema=st.one_of(schemas, values))
+def test_a_sanitised_schema_needs_no_sanitising(schema: object) -> None:
+    """Ours: what is sent for a tool does not change when it comes back."""
+    once = sanitised_schema(schema)
+    assert sanitised_schema(once) == once
+
+
+@moderate
+@given(results=st.lists(st.one_of(record(id=ids, content=contents), values)))
+def test_results_of_tools_are_never_refused(results: list[object]) -> None:
+    """Ours: whoever runs the tools cannot change what they answered."""
+    assert len(read_tool_results(results)[0]) == len(results)

@@ -1,0 +1,326 @@
+"""Schemas of tools, as the service takes them."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from kiro_mcp.protocol.schema import sanitised_schema
+from kiro_mcp.protocol.schema_refs import MAX_DEPTH, inline_references
+
+EMPTY: dict[str, Any] = {"type": "object", "properties": {}}
+
+
+def property_of(schema: Any) -> Any:
+    """Return what becomes of a schema as that of a property."""
+    sanitised = sanitised_schema({"type": "object", "properties": {"p": schema}})
+    properties = sanitised["properties"]
+    assert isinstance(properties, dict)
+    return properties.get("p")
+
+
+def test_a_plain_object_schema_is_sent_as_it_is() -> None:
+    """JSON Schema 2020-12: what most tools have."""
+    schema = {
+        "type": "object",
+        "title": "Arguments",
+        "properties": {
+            "path": {"type": "string", "minLength": 1, "description": "Where."},
+            "mode": {"enum": ["r", "w"], "default": "r"},
+            "deep": {
+                "type": "array",
+                "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            },
+        },
+        "required": ["path"],
+        "additionalProperties": False,
+    }
+    assert sanitised_schema(schema) == schema
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [None, True, False, 3, "x", [], {}, {"type": "object"}, {"type": ["object", "null"]}],
+)
+def test_what_says_nothing_takes_an_object(schema: object) -> None:
+    """Observed: the root is an object with properties."""
+    assert sanitised_schema(schema) == EMPTY
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "integer"}},
+        {"type": ["string", "integer"]},
+        {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+    ],
+)
+def test_a_root_of_another_type_becomes_the_one_property_of_an_object(
+    schema: dict[str, Any],
+) -> None:
+    """Ours: observed is that the service refuses any other root."""
+    assert sanitised_schema(schema) == {
+        "type": "object",
+        "properties": {"value": schema},
+        "required": ["value"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ({"required": None}, EMPTY),
+        ({"properties": None}, EMPTY),
+        ({"properties": [1]}, EMPTY),
+        ({"required": []}, EMPTY),
+        ({"required": "a"}, EMPTY),
+        ({"required": ["stray", 3]}, EMPTY),
+        ({"$schema": "x", "$id": "y", "$comment": "z", "$anchor": "a", "id": "i"}, EMPTY),
+        ({"description": None, "title": 3}, EMPTY),
+        ({"additionalProperties": None}, EMPTY),
+        ({"additionalProperties": True}, {**EMPTY, "additionalProperties": True}),
+        ({"additionalProperties": {}}, {**EMPTY, "additionalProperties": {}}),
+        (
+            {"properties": {"a": {}}, "required": ["a", "b", "a"]},
+            {"type": "object", "properties": {"a": {}}, "required": ["a"]},
+        ),
+    ],
+)
+def test_what_the_service_refuses_at_the_root_is_left_out(
+    members: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """Observed: nulls, and requirements of what is no property, are refused."""
+    assert sanitised_schema({"type": "object", **members}) == expected
+
+
+INSIDE: dict[str, tuple[Any, Any]] = {
+    "nullable-list": ({"type": ["string", "null"]}, {"type": "string"}),
+    "types": ({"type": ["string", "integer"]}, {"type": ["string", "integer"]}),
+    "null": ({"type": "null"}, {}),
+    "unknown-type": ({"type": "any"}, {}),
+    "openapi": ({"type": "string", "nullable": True}, {"type": "string"}),
+    "pydantic-optional": (
+        {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None, "title": "P"},
+        {"type": "string", "title": "P"},
+    ),
+    "union-with-null": (
+        {"anyOf": [{"type": "string"}, {"type": "integer"}, {"const": None}]},
+        {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+    ),
+    "union-with-true": ({"anyOf": [True, {"type": "string"}]}, {"anyOf": [{}, {"type": "string"}]}),
+    "nothing-but-null": ({"oneOf": [None, {"enum": [None]}]}, {}),
+    "enum-with-null": ({"enum": ["a", None]}, {"enum": ["a"]}),
+    "enum-of-null": ({"enum": [None]}, {}),
+    "enum-of-text": ({"enum": "a"}, {}),
+    "const-null": ({"const": None}, {}),
+    "true": (True, {}),
+    "false": (False, None),
+    "no-schema": (None, {}),
+    "list": ([1], {}),
+    "items-true": ({"items": True}, {"items": {}}),
+    "items-false": ({"items": False}, {}),
+    "tuple-of-older-drafts": (
+        {"items": [{"type": "string"}, True], "additionalItems": False},
+        {"prefixItems": [{"type": "string"}, {}]},
+    ),
+    "bounds-of-older-drafts": (
+        {"minimum": 1, "exclusiveMinimum": True, "maximum": 5, "exclusiveMaximum": False},
+        {"exclusiveMinimum": 1, "maximum": 5},
+    ),
+    "wrong-types": ({"minimum": True, "minLength": 1.5, "uniqueItems": 1}, {}),
+    "boolean-keyword": ({"uniqueItems": True}, {"uniqueItems": True}),
+    "not": ({"not": {"type": "null"}}, {}),
+    "all-of-one": ({"allOf": [{"type": "string"}]}, {"type": "string"}),
+    "all-of-none": ({"allOf": []}, {}),
+    "combinator-that-adds": (
+        {"type": "object", "properties": {"a": {}}, "allOf": [{"properties": {"b": {}}}]},
+        {"type": "object", "properties": {"a": {}}, "allOf": [{"properties": {"b": {}}}]},
+    ),
+    "requirements-of-alternatives": (
+        {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+        {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+    ),
+    "unknown-keyword": (
+        {"patternProperties": {"^x": True}, "x-own": {"a": None}},
+        {"patternProperties": {"^x": {}}, "x-own": {}},
+    ),
+    "data-that-looks-like-a-reference": (
+        {"default": {"$ref": "#/x", "a": [None, {"$ref": {}}]}},
+        {"default": {"a": [{"$ref": {}}]}},
+    ),
+    "properties-named-like-keywords": (
+        {"properties": {"$ref": {"type": "string"}, "items": True, "id": True}},
+        {"properties": {"$ref": {"type": "string"}, "items": {}, "id": {}}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("schema", "expected"), INSIDE.values(), ids=INSIDE.keys())
+def test_what_is_inside_is_made_plain(schema: Any, expected: Any) -> None:
+    """Ours, for the service's refusals and JSON Schema 2020-12."""
+    assert property_of(schema) == expected
+
+
+# --- combinators at the root --------------------------------------------------------------
+
+
+def test_alternatives_at_the_root_are_merged() -> None:
+    """Observed: the service refuses combinators at the root."""
+    schema = {
+        "description": "Either.",
+        "oneOf": [
+            {
+                "type": "object",
+                "properties": {"kind": {"const": "file"}, "path": {"type": "string"}},
+                "required": ["kind", "path"],
+            },
+            {
+                "type": "object",
+                "properties": {"kind": {"const": "url"}, "path": {"type": "string"}},
+                "required": ["kind"],
+            },
+            {"type": "string"},
+        ],
+    }
+    assert sanitised_schema(schema) == {
+        "description": "Either.",
+        "type": "object",
+        "properties": {
+            "kind": {"anyOf": [{"const": "file"}, {"const": "url"}]},
+            "path": {"type": "string"},
+        },
+        "required": ["kind"],
+    }
+
+
+def test_all_parts_at_the_root_are_merged_at_any_depth() -> None:
+    """Observed: the service refuses combinators at the root."""
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}},
+        "required": ["a"],
+        "allOf": [
+            {"properties": {"a": {"minLength": 1}, "b": {}}, "required": ["b"]},
+            {"anyOf": [{"properties": {"c": {}}}, {"properties": {"d": {}}}]},
+        ],
+    }
+    assert sanitised_schema(schema) == {
+        "type": "object",
+        "properties": {
+            "a": {"allOf": [{"type": "string"}, {"minLength": 1}]},
+            "b": {},
+            "c": {},
+            "d": {},
+        },
+        "required": ["a", "b"],
+    }
+
+
+# --- references ---------------------------------------------------------------------------
+
+
+def test_references_are_put_in_place() -> None:
+    """Observed: the service takes no references."""
+    schema = {
+        "type": "object",
+        "$defs": {"Path": {"type": "string", "description": "A path."}},
+        "definitions": {"old/name~": {"type": "integer"}},
+        "properties": {
+            "a": {"$ref": "#/$defs/Path", "description": "Mine."},
+            "b": {"type": "array", "items": {"$ref": "#/definitions/old~1name~0"}},
+            "c": {"$ref": "#/properties/b/items"},
+            "d": {"anyOf": [{"$ref": "#/$defs/Path"}, {"type": "null"}]},
+            "e": {"$ref": "#/properties/d/anyOf/0"},
+        },
+    }
+    path = {"type": "string", "description": "A path."}
+    assert sanitised_schema(schema) == {
+        "type": "object",
+        "properties": {
+            "a": {"type": "string", "description": "Mine."},
+            "b": {"type": "array", "items": {"type": "integer"}},
+            "c": {"type": "integer"},
+            "d": path,
+            "e": path,
+        },
+    }
+
+
+def test_a_schema_that_contains_itself_ends_where_it_comes_round() -> None:
+    """Ours: its type is all that is left there."""
+    node: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            "next": {"$ref": "#/$defs/Node"},
+            "all": {"type": "array", "items": {"$ref": "#/$defs/Node"}},
+        },
+        "required": ["next"],
+    }
+    schema = {"$ref": "#/$defs/Node", "$defs": {"Node": node}}
+    assert sanitised_schema(schema) == {
+        "type": "object",
+        "properties": {
+            "next": {"type": "object"},
+            "all": {"type": "array", "items": {"type": "object"}},
+        },
+        "required": ["next"],
+    }
+    loop: dict[str, Any] = {
+        "properties": {"p": {"$ref": "#"}, "q": {"$ref": "#/$defs/x"}},
+        "$defs": {"x": {}},
+    }
+    assert sanitised_schema({"type": "object", **loop}) == {
+        "type": "object",
+        "properties": {"p": {"type": "object"}, "q": {}},
+    }
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["https://example.com/x", "other.json", "#/no/where", "#/$defs/a/9", "#anchor", "#/type/0", 3],
+)
+def test_a_reference_to_nothing_here_allows_anything(reference: object) -> None:
+    """Ours: nothing is ever fetched."""
+    schema: dict[str, Any] = {
+        "type": "object",
+        "$defs": {"a": []},
+        "properties": {"p": {"$ref": reference, "title": "P"}},
+    }
+    assert sanitised_schema(schema)["properties"] == {"p": {"title": "P"}}
+
+
+def test_definitions_that_multiply_are_bounded() -> None:
+    """Ours: a few hundred bytes of schema must not become gigabytes."""
+    names = [f"d{index}" for index in range(30)]
+    definitions = {
+        name: {
+            "type": "object",
+            "properties": {key: {"$ref": f"#/$defs/{after}"} for key in "abcd"},
+        }
+        for name, after in zip(names, [*names[1:], "end"], strict=True)
+    }
+    schema = {"$ref": "#/$defs/d0", "$defs": definitions}
+    assert len(json.dumps(sanitised_schema(schema))) < 500_000
+
+
+def test_a_schema_may_nest_no_deeper_than_the_limit() -> None:
+    """Ours."""
+    schema: dict[str, Any] = {"type": "string", "title": "bottom"}
+    for _ in range(MAX_DEPTH + 5):
+        schema = {"type": "array", "items": schema}
+    inlined = json.dumps(inline_references(schema))
+    assert inlined.count("array") == MAX_DEPTH + 2
+    assert "bottom" not in inlined
+
+
+def test_the_callers_schema_is_not_changed() -> None:
+    """Ours: callers keep what they hand over."""
+    schema = {
+        "anyOf": [{"$ref": "#/$defs/a"}, None],
+        "$defs": {"a": {"type": ["object", "null"], "required": None}},
+    }
+    before = copy.deepcopy(schema)
+    sanitised_schema(schema)
+    assert schema == before

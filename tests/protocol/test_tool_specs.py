@@ -1,0 +1,176 @@
+"""Tools as callers declare them, as the service takes them."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from kiro_mcp.models import ToolSpec
+from kiro_mcp.protocol.tool_specs import (
+    DESCRIPTION_MAX_BYTES,
+    SentTools,
+    clean_spec,
+    read_tool_specs,
+    sendable_tools,
+)
+
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
+
+
+def spec(name: str = "f", description: str = "Does it.", schema: Any = SCHEMA) -> ToolSpec:
+    return ToolSpec(name=name, description=description, input_schema=schema)
+
+
+def rules(tools: SentTools) -> list[str]:
+    return [repair.rule for repair in tools.repairs]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"name": "f", "description": "Does it.", "inputSchema": SCHEMA}, id="mcp"),
+        pytest.param(
+            {"name": "f", "title": "Does it.", "inputSchema": SCHEMA, "annotations": {}},
+            id="mcp-title",
+        ),
+        pytest.param(
+            {"name": "f", "description": "Does it.", "input_schema": SCHEMA}, id="anthropic"
+        ),
+        pytest.param(
+            {"type": "custom", "name": "f", "description": "Does it.", "input_schema": SCHEMA},
+            id="anthropic-custom",
+        ),
+        pytest.param(
+            {
+                "type": "function",
+                "function": {"name": "f", "description": "Does it.", "parameters": SCHEMA},
+            },
+            id="openai",
+        ),
+        pytest.param(
+            {"type": "function", "name": "f", "description": "Does it.", "parameters": SCHEMA},
+            id="openai-responses",
+        ),
+    ],
+)
+def test_declarations_of_every_shape_are_read(given: dict[str, Any]) -> None:
+    """MCP, Anthropic and OpenAI."""
+    assert read_tool_specs([given]) == ((spec(),), ())
+
+
+def test_a_tool_without_a_schema_takes_nothing() -> None:
+    """OpenAI: a function without parameters may leave them out."""
+    assert read_tool_specs([{"type": "function", "function": {"name": "f"}}])[0] == (
+        ToolSpec(name="f", description="", input_schema={}),
+    )
+
+
+@pytest.mark.parametrize(
+    "given", ["f", None, {}, {"name": ""}, {"type": "web_search_20250305", "name": "web_search"}]
+)
+def test_what_no_caller_could_run_is_left_out_and_said(given: object) -> None:
+    """Ours: a provider's own tools have no schema."""
+    specs, repairs = read_tool_specs([given])
+    assert specs == ()
+    assert [repair.rule for repair in repairs] == ["no_tool"]
+    assert "tools[0]" in repairs[0].detail
+
+
+def test_a_good_tool_is_sent_as_it_is() -> None:
+    """Ours."""
+    tools = sendable_tools([spec()], ["f"])
+    assert tools.specs == (spec(),)
+    assert tools.names == {"f": "f"}
+    assert (rules(tools), tools.long_descriptions) == ([], ())
+
+
+@pytest.mark.parametrize("description", ["", " \n"])
+def test_a_tool_without_a_description_gets_its_name(description: str) -> None:
+    """The service requires one."""
+    tools = sendable_tools([spec(description=description)], [])
+    assert tools.specs[0].description == "Tool: f"
+    assert rules(tools) == ["empty_description"]
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        pytest.param("x" * DESCRIPTION_MAX_BYTES, id="ascii"),
+        pytest.param("ü" * (DESCRIPTION_MAX_BYTES // 2), id="two-bytes"),
+    ],
+)
+def test_a_description_at_the_limit_is_whole(description: str) -> None:
+    """The limit counts bytes of UTF-8, as the service's official client does."""
+    tools = sendable_tools([spec(description=description)], [])
+    assert tools.specs[0].description == description
+    assert rules(tools) == []
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        pytest.param("x" * (DESCRIPTION_MAX_BYTES + 1), id="ascii"),
+        pytest.param("x" + "ü" * (DESCRIPTION_MAX_BYTES // 2), id="two-bytes"),
+        pytest.param("🙂" * DESCRIPTION_MAX_BYTES, id="four-bytes"),
+    ],
+)
+def test_a_longer_description_is_cut_on_a_character_and_kept_whole_elsewhere(
+    description: str,
+) -> None:
+    """Ours: the whole of it goes to the system prompt."""
+    tools = sendable_tools([spec(name="my.f", description=description)], [])
+    sent = tools.specs[0].description
+    assert len(sent.encode()) <= DESCRIPTION_MAX_BYTES
+    beginning, _, pointer = sent.rpartition("\n")
+    assert description.startswith(beginning)
+    assert len(beginning.encode()) > DESCRIPTION_MAX_BYTES - 80
+    assert "system prompt" in pointer
+    assert tools.long_descriptions == (("my_f", description),)
+    assert rules(tools) == ["tool_name", "long_description"]
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(5, "xxxxx"), (3, "xxx")])
+def test_a_small_limit_leaves_no_room_for_a_pointer(limit: int, expected: str) -> None:
+    """Ours: the limit is a setting."""
+    tools = sendable_tools([spec(description="x" * 10)], [], description_max_bytes=limit)
+    assert tools.specs[0].description == expected
+
+
+def test_a_limit_within_one_character_leaves_the_name() -> None:
+    """Ours."""
+    tools = sendable_tools([spec(description="🙂🙂")], [], description_max_bytes=3)
+    assert tools.specs[0].description == "Tool: f"
+
+
+def test_of_tools_with_one_name_the_first_is_sent() -> None:
+    """Observed: the service refuses a name that is declared twice."""
+    tools = sendable_tools([spec(description="first"), spec(description="second")], [])
+    assert [tool.description for tool in tools.specs] == ["first"]
+    assert rules(tools) == ["repeated_tool"]
+
+
+def test_a_tool_that_only_the_history_uses_is_declared() -> None:
+    """Observed: a tool use without its spec is refused."""
+    tools = sendable_tools([spec()], ["old.tool", "f", "old.tool"])
+    assert [tool.name for tool in tools.specs] == ["f", "old_tool"]
+    stub = tools.specs[1]
+    assert stub.input_schema == {"type": "object", "properties": {}}
+    assert "not available" in stub.description
+    assert tools.names == {"f": "f", "old.tool": "old_tool"}
+    assert rules(tools) == ["stub_tool", "tool_name"]
+
+
+def test_a_schema_that_is_changed_is_said_and_the_callers_own_stays() -> None:
+    """Ours: callers keep what they hand over."""
+    schema = {"$schema": "x", "type": "object", "properties": {"a": {"type": ["string", "null"]}}}
+    before = copy.deepcopy(schema)
+    tools = sendable_tools([spec(schema=schema)], [])
+    assert tools.specs[0].input_schema == SCHEMA
+    assert rules(tools) == ["tool_schema"]
+    assert schema == before
+
+
+def test_a_spec_made_by_hand_is_made_fit_to_send() -> None:
+    """Ours: a library's user can put anything in."""
+    odd = ToolSpec(name="f\0", description="\ud800x", input_schema={"a": "\0"})
+    assert clean_spec(odd) == ToolSpec(name="f", description="x", input_schema={"a": ""})
