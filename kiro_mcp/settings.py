@@ -7,15 +7,26 @@ redirect it. An empty variable counts as unset.
 
 import difflib
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+)
 from pydantic import ValidationError as PydanticError
 
 from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.models import Effort
+from kiro_mcp.protocol.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
 
 PREFIX = "KIRO_MCP_"
 
@@ -52,6 +63,21 @@ def _checked_region(region: str) -> str:
     return region
 
 
+def _read_aliases(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    pairs = [pair.partition("=") for pair in given.split(",") if pair.strip()]
+    if any(not name.strip() or not model.strip() for name, _, model in pairs):
+        raise ValueError("must be pairs of name=id, separated by commas")
+    return {name.strip(): model.strip() for name, _, model in pairs}
+
+
+def _read_roots(given: object) -> object:
+    return tuple(filter(None, given.split(os.pathsep))) if isinstance(given, str) else given
+
+
+Roots = Annotated[tuple[str, ...], BeforeValidator(_read_roots)]
+Aliases = Annotated[dict[str, str], BeforeValidator(_read_aliases)]
 Endpoint = Annotated[str, AfterValidator(_checked_endpoint)]
 Region = Annotated[str, AfterValidator(_checked_region)]
 
@@ -76,15 +102,85 @@ class Settings(BaseModel):
     access_token: SecretStr = _setting(
         SecretStr(""), "KIRO_ACCESS_TOKEN", says="An access token, used as it is"
     )
+    refresh_token: SecretStr = _setting(
+        SecretStr(""),
+        "KIRO_REFRESH_TOKEN",
+        "REFRESH_TOKEN",
+        says="A refresh token, bare or encoded (token, client id, client secret, method)",
+    )
+    creds_file: str = _setting(
+        "", "KIRO_CREDS_FILE", says="A file with a login, such as the Kiro IDE's"
+    )
+    cli_db_file: str = _setting(
+        "", "KIRO_CLI_DB_FILE", says="A database with a login: kiro-cli's or Amazon Q's"
+    )
     profile_arn: str = _setting(
-        "", "KIRO_PROFILE_ARN", "PROFILE_ARN", says="The profile to bill, for KIRO_ACCESS_TOKEN"
+        "",
+        "KIRO_PROFILE_ARN",
+        "PROFILE_ARN",
+        says="The profile to bill; by default the login's own",
+    )
+    region: Region = _setting(
+        "", "KIRO_REGION", says="Region of the sign-in, where a login does not name it"
     )
     api_region: Region = _setting(
         "",
         "KIRO_API_REGION",
         says="Region of the service; by default the one in the profile's ARN, else us-east-1",
     )
+    home: str = _setting(
+        "", "KIRO_MCP_HOME", says="Folder of our own login; by default the system's data folder"
+    )
+    write_back: Literal["own", "all"] = _setting(
+        "own",
+        "KIRO_MCP_WRITE_BACK",
+        says="Whose logins are renewed: own, or other programs' too (all)",
+    )
+    token_refresh_threshold_seconds: float = _setting(
+        300.0,
+        "KIRO_MCP_TOKEN_REFRESH_THRESHOLD",
+        says="Seconds before its end from which a token is renewed",
+        above=0,
+    )
     model: str = _setting("auto", "KIRO_MCP_MODEL", says="The model where a call names none")
+    model_aliases: Aliases = _setting(
+        {}, "KIRO_MCP_MODEL_ALIASES", says="Your own names of models: name=id, separated by commas"
+    )
+    thinking: Effort = _setting(
+        "",
+        "KIRO_MCP_THINKING",
+        says="Effort where a call names none: off low medium high xhigh max",
+    )
+    thinking_budget: int = _setting(
+        4000,
+        "KIRO_MCP_THINKING_BUDGET",
+        says="Tokens for thinking, for models without efforts",
+        above=0,
+    )
+    thinking_handling: Literal["separate", "remove", "inline", "strip_tags"] = _setting(
+        "separate",
+        "KIRO_MCP_THINKING_HANDLING",
+        says="What becomes of thinking: separate remove inline strip_tags",
+    )
+    text_tool_calls: bool = _setting(
+        False, "KIRO_MCP_TEXT_TOOL_CALLS", says="Whether tool calls written as text are read"
+    )
+    tool_description_max_bytes: int = _setting(
+        10000,
+        "KIRO_MCP_TOOL_DESCRIPTION_MAX",
+        says="Bytes of a tool's description; a longer one goes to the system prompt",
+        above=0,
+    )
+    max_payload_bytes: int = _setting(
+        0,
+        "KIRO_MCP_MAX_PAYLOAD_BYTES",
+        says="Bytes over which the oldest turns are left out; 0 is off",
+    )
+    truncation_recovery: bool = _setting(
+        True,
+        "KIRO_MCP_TRUNCATION_RECOVERY",
+        says="Whether the model is told of an answer of its own that was cut off",
+    )
     origin: str = _setting(
         "", "KIRO_MCP_ORIGIN", says="The origin sent with requests; by default the endpoint's own"
     )
@@ -100,6 +196,12 @@ class Settings(BaseModel):
     endpoint_url_management: Endpoint = _setting(
         "", "KIRO_MCP_ENDPOINT_URL_MANAGEMENT", says="Takes the place of the management host alone"
     )
+    endpoint_url_oidc: Endpoint = _setting(
+        "", "KIRO_MCP_ENDPOINT_URL_OIDC", says="Takes the place of the AWS sign-in host alone"
+    )
+    endpoint_url_auth: Endpoint = _setting(
+        "", "KIRO_MCP_ENDPOINT_URL_AUTH", says="Takes the place of Kiro's sign-in host alone"
+    )
     connect_timeout_seconds: float = _setting(
         30.0, "KIRO_MCP_CONNECT_TIMEOUT", says="Seconds to wait for a connection", above=0
     )
@@ -111,6 +213,27 @@ class Settings(BaseModel):
     )
     stream_read_timeout_seconds: float = _setting(
         300.0, "KIRO_MCP_STREAM_READ_TIMEOUT", says="Seconds of silence that end an answer", above=0
+    )
+    max_frame_payload_bytes: int = _setting(
+        MAX_PAYLOAD_BYTES,
+        "KIRO_MCP_MAX_FRAME_PAYLOAD_BYTES",
+        says="Bytes of one frame's payload that are taken",
+        above=0,
+    )
+    max_frame_headers_bytes: int = _setting(
+        MAX_HEADERS_BYTES,
+        "KIRO_MCP_MAX_FRAME_HEADERS_BYTES",
+        says="Bytes of one frame's headers that are taken",
+        above=0,
+    )
+    store: Literal["disk", "memory"] = _setting(
+        "disk", "KIRO_MCP_STORE", says="Where conversations and answers are kept: disk memory"
+    )
+    store_ttl_hours: float = _setting(
+        168.0, "KIRO_MCP_STORE_TTL_HOURS", says="Hours for which an unused one is kept", above=0
+    )
+    roots: Roots = _setting(
+        (), "KIRO_MCP_ROOTS", says="Folders that calls may read files and images from, as in PATH"
     )
     model_cache_ttl_seconds: float = _setting(
         3600.0,
@@ -126,6 +249,12 @@ class Settings(BaseModel):
     def endpoint_overrides(self) -> dict[str, str]:
         """The addresses that take the place of the service's hosts, by host."""
         own = {"runtime": self.endpoint_url_runtime, "management": self.endpoint_url_management}
+        return {host: url or self.endpoint_url for host, url in own.items()}
+
+    @property
+    def sign_in_overrides(self) -> dict[str, str]:
+        """The same for the hosts of sign-in and refresh."""
+        own = {"oidc": self.endpoint_url_oidc, "auth": self.endpoint_url_auth}
         return {host: url or self.endpoint_url for host, url in own.items()}
 
     @classmethod

@@ -14,19 +14,45 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
+PURE_AUTH = tuple(
+    f"kiro_mcp.auth.{name}"
+    for name in (
+        "account",
+        "credential_files",
+        "device_flow",
+        "encoded_tokens",
+        "hosts",
+        "kiro_cli_db",
+        "refresh_policy",
+        "renewal",
+        "timestamps",
+        "token_requests",
+        "tokens",
+    )
+)
+
 # What each layer may import of the package; longest prefix first wins. Itself is always allowed.
 LAYERS: dict[str, tuple[str, ...]] = {
     "kiro_mcp.errors": (),
     "kiro_mcp.models": ("kiro_mcp.errors",),
     "kiro_mcp.protocol": ("kiro_mcp.errors", "kiro_mcp.models"),
-    "kiro_mcp.auth.tokens": ("kiro_mcp.errors", "kiro_mcp.models"),
-    "kiro_mcp.auth.device_flow": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.auth.tokens"),
+    "kiro_mcp.redaction": (),
+    **dict.fromkeys(
+        PURE_AUTH, ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.redaction", *PURE_AUTH)
+    ),
     "kiro_mcp.transport.endpoints": ("kiro_mcp.errors", "kiro_mcp.models"),
     "kiro_mcp.transport.retry": ("kiro_mcp.errors", "kiro_mcp.models"),
     "kiro_mcp.transport.classify": ("kiro_mcp.errors", "kiro_mcp.models"),
     "kiro_mcp.transport.http": ("kiro_mcp.errors",),
     "kiro_mcp.settings": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.protocol"),
-    "kiro_mcp.auth": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.settings"),
+    "kiro_mcp.auth": (
+        "kiro_mcp.errors",
+        "kiro_mcp.models",
+        "kiro_mcp.redaction",
+        "kiro_mcp.settings",
+        "kiro_mcp.transport.classify",
+        "kiro_mcp.transport.endpoints",
+    ),
     "kiro_mcp.transport.client": (
         "kiro_mcp.errors",
         "kiro_mcp.models",
@@ -41,6 +67,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "kiro_mcp.protocol",
         "kiro_mcp.settings",
         "kiro_mcp.auth",
+        "kiro_mcp.redaction",
         "kiro_mcp.transport",
     ),
     "kiro_mcp.cli": ("kiro_mcp",),
@@ -48,7 +75,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "kiro_mcp": ("kiro_mcp",),
 }
 
-PURE = ("kiro_mcp.protocol", "kiro_mcp.models", "kiro_mcp.errors", "kiro_mcp.auth.tokens")
+PURE = (
+    "kiro_mcp.protocol",
+    "kiro_mcp.models",
+    "kiro_mcp.errors",
+    "kiro_mcp.redaction",
+    *PURE_AUTH,
+)
 IMPURE_IMPORTS = {
     "anyio",
     "asyncio",

@@ -41,6 +41,8 @@ def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
         ("KIRO_MCP_ENDPOINT_URL", "https://", "https://"),
         ("KIRO_MCP_ENDPOINT_URL_RUNTIME", "https://user:word@example.com", "user name"),
         ("KIRO_MCP_ENDPOINT_URL_MANAGEMENT", "https://example.com/?a=b", "query"),
+        ("KIRO_MCP_MODEL_ALIASES", "fast", "name=id"),
+        ("KIRO_MCP_THINKING", "very", "'low'"),
         ("KIRO_API_REGION", "us-east-1/../evil.example", "AWS region"),
     ],
 )
@@ -75,6 +77,14 @@ def test_one_hosts_override_wins_over_the_override_of_all() -> None:
         "runtime": "https://one.example",
         "management": "https://all.example",
     }
+
+
+def test_names_of_models_are_read_as_pairs() -> None:
+    """Ours."""
+    settings = Settings.load(
+        {"KIRO_MCP_MODEL_ALIASES": "fast = claude-haiku-4.5, big=claude-opus-5"}
+    )
+    assert settings.model_aliases == {"fast": "claude-haiku-4.5", "big": "claude-opus-5"}
 
 
 def test_a_mistyped_variable_gets_the_name_that_was_meant() -> None:
@@ -124,4 +134,12 @@ def _declared() -> list[tuple[str, str]]:
 
 
 def _shown(default: object) -> str:
-    return f"{default:g}" if isinstance(default, float) else str(default)
+    match default:
+        case bool():
+            return str(default).lower()
+        case float():
+            return f"{default:g}"
+        case dict() | tuple():
+            return ""
+        case _:
+            return str(default)

@@ -1,34 +1,328 @@
-"""The one place that the rest asks for a token: it finds the credential and keeps it fresh."""
+"""The one place that the rest asks for a token: it finds the credential and keeps it fresh.
 
-from kiro_mcp.auth.sources import from_settings
-from kiro_mcp.auth.tokens import Credential, access_token
-from kiro_mcp.errors import SignInRequired
+Nothing is read or sent before the first call. Each call looks at the times of the files that
+decided which credential is used, so a login made elsewhere is picked up by the next call. However
+many calls wait for one refresh, one is made, and cancelling a call does not cancel it.
+"""
+
+import logging
+import random
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from kiro_mcp.auth.lock import Sleep
+from kiro_mcp.auth.management import AccountService
+from kiro_mcp.auth.oidc import Poster, SignInService
+from kiro_mcp.auth.places import Machine, own_home
+from kiro_mcp.auth.refresh_policy import MAX_JITTER_SECONDS, may_try_again, refresh_need
+from kiro_mcp.auth.refresher import REFUSED, Refresher, how_to_renew, signed_out
+from kiro_mcp.auth.sources import Resolution, Sources, checked_profile_arn
+from kiro_mcp.auth.store import OwnStore, digest, hosts_key
+from kiro_mcp.auth.tokens import Credential, as_access_token, known_profile, with_profile
+from kiro_mcp.errors import (
+    CallCancelled,
+    InternalFault,
+    KiroError,
+    ServiceUnavailable,
+    SignInRequired,
+)
 from kiro_mcp.models import AccessToken
 from kiro_mcp.settings import Settings
 
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A refresh that is under way; whoever needs it waits for this one."""
+
+    done: anyio.Event = field(default_factory=anyio.Event)
+    scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
+    """Shielded: a spent token's successor must not be lost with the call that asked for it."""
+    renewed: Credential | None = None
+    error: KiroError | None = None
+
+    def result(self) -> Credential:
+        if self.renewed is None:
+            assert self.error
+            raise self.error
+        return self.renewed
+
 
 class TokenProvider:
-    """Hands out access tokens for the credential that settings name."""
+    """Hands out access tokens for the credential that is in use."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        poster: Poster,
+        environ: Mapping[str, str],
+        platform: str = sys.platform,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        jitter: Callable[[], float] = lambda: random.uniform(0, MAX_JITTER_SECONDS),  # noqa: S311  # spreads load, guards nothing
+        sleep: Sleep = anyio.sleep,
+    ) -> None:
+        machine = Machine.of(environ, platform)
+        home = own_home(machine, settings.home)
+        overrides = {**settings.endpoint_overrides, **settings.sign_in_overrides}
+        self.store = OwnStore(home, hosts_key(overrides), sleep=sleep) if home else None
+        self.service = SignInService(poster, settings.sign_in_overrides, now=now)
+        self.account = AccountService(
+            poster, settings.endpoint_overrides, user_agent=settings.user_agent
+        )
         self._settings = settings
+        self._sources = Sources(settings, machine, self.store, now=now)
+        self._refresher = Refresher(
+            sources=self._sources,
+            store=self.store,
+            service=self.service,
+            machine=machine,
+            may_write_back=settings.write_back == "all",
+            now=now,
+            sleep=sleep,
+        )
+        self._now = now
+        self._jitter_seconds = jitter()
+        self._tasks: TaskGroup | None = None
+        self._resolution: Resolution | None = None
+        self._flights: dict[str, _Flight] = {}
+        self._ended: dict[str, KiroError] = {}
+        self._tried: dict[str, datetime] = {}
+        self._forced: dict[str, datetime] = {}  # By the token that a forced renewal gave.
+        self._profiles: dict[str, str] = {}
+        self._profile_lock = anyio.Lock()
 
-    def credential(self) -> Credential | None:
-        """Return the credential in use, or None when signed out."""
-        return from_settings(self._settings)
+    def run_in(self, tasks: TaskGroup) -> None:
+        """Run refreshes in a group that outlives the calls; without one, calls run them."""
+        self._tasks = tasks
+
+    async def settle(self) -> None:
+        """Wait for the refreshes under way, so that no answer to one is lost."""
+        for flight in list(self._flights.values()):
+            await flight.done.wait()
+
+    def abandon(self) -> None:
+        """End the refreshes that are under way even so."""
+        for flight in self._flights.values():
+            flight.scope.cancel()
+
+    async def resolution(self, *, is_forced: bool = False) -> Resolution:
+        """Return which credential is in use and why, looking again where a file has changed."""
+        before = None if is_forced else self._resolution
+        if before is None:
+            self._resolution = await anyio.to_thread.run_sync(self._sources.look)
+        elif before.watched:  # Where only the environment decides, nothing can change.
+            self._resolution = await anyio.to_thread.run_sync(self._look_if_changed, before)
+        assert self._resolution
+        return self._resolution
+
+    def _look_if_changed(self, before: Resolution) -> Resolution:
+        return self._sources.look() if self._sources.has_changed(before) else before
 
     async def access_token(self) -> AccessToken:
         """Return a token that the service should take.
 
         Raises:
-            SignInRequired: There is no credential.
+            SignInRequired: There is no credential, or only a person can renew it.
             InvalidRequest: There is one, and it lacks something.
+            ServiceUnavailable: It has expired and cannot be renewed now.
         """
-        credential = self.credential()
-        if credential is None:
-            raise SignInRequired(
-                "No Kiro credential was found.",
-                next_step="Set KIRO_API_KEY (made at https://app.kiro.dev) where this server is"
-                " configured, or KIRO_ACCESS_TOKEN with KIRO_PROFILE_ARN, and start it again.",
+        credential = await self._credential()
+        need = self._need(credential)
+        if need == "advisory" and self._refresher.can_refresh(credential):
+            credential = await self._renewed_early(credential)
+        elif need == "mandatory":
+            credential = await self._renewed_or_as_it_is(credential)
+        return await self.token_for(credential)
+
+    async def refreshed(self, rejected: AccessToken) -> AccessToken:
+        """Return another token than the one that the service has just refused.
+
+        Raises:
+            KiroError: There is none to be had.
+        """
+        credential = _in_use(await self.resolution(is_forced=True))
+        if credential.access_token == rejected.value:
+            credential = await self._forced_renewal(credential)
+        elif self._need(credential) == "mandatory":
+            credential = await self._renewed(credential, rejected=rejected.value)
+        return await self.token_for(credential)
+
+    async def token_for(self, credential: Credential) -> AccessToken:
+        """Derive what a request carries, asking for the profile where it is not known.
+
+        Raises:
+            InvalidRequest: The login has no profile, or several.
+            KiroError: The profile could not be asked for.
+        """
+        arn = known_profile(credential, checked_profile_arn(self._settings.profile_arn))
+        if not arn and credential.kind != "api_key":
+            arn = await self._found_profile(credential)
+        return as_access_token(credential, profile_arn=arn, api_region=self._settings.api_region)
+
+    async def _credential(self) -> Credential:
+        credential = _in_use(await self.resolution())
+        if self._need(credential) == "mandatory" and credential.is_borrowed:
+            # Time alone may have made another found login the better one.
+            credential = _in_use(await self.resolution(is_forced=True))
+        return credential
+
+    def _need(self, credential: Credential) -> str:
+        return refresh_need(
+            credential,
+            self._now(),
+            threshold_seconds=self._settings.token_refresh_threshold_seconds,
+            jitter_seconds=self._jitter_seconds,
+        )
+
+    async def _renewed_early(self, credential: Credential) -> Credential:
+        """Renew a token that is still good: nobody waits for that where it can be helped."""
+        if not may_try_again(self._tried.get(credential.place), self._now()):
+            return credential
+        self._tried[credential.place] = self._now()
+        if self._tasks is None:
+            return await self._renewed_or_as_it_is(credential)
+        self._flight(credential)
+        return credential
+
+    async def _renewed_or_as_it_is(self, credential: Credential) -> Credential:
+        try:
+            return await self._renewed(credential)
+        except KiroError as error:
+            if not credential.is_usable(self._now()):
+                raise
+            logger.warning("still using a token that ends soon: %s", error)
+            return credential
+
+    async def _forced_renewal(self, credential: Credential) -> Credential:
+        if not credential.can_refresh() and not credential.is_borrowed:
+            raise _not_taken(credential)
+        rejected = digest(credential.access_token)
+        if not may_try_again(self._forced.get(rejected), self._now()):
+            raise _contested(credential)
+        renewed = await self._renewed(credential, rejected=credential.access_token)
+        if renewed.access_token == credential.access_token:
+            raise _not_taken(credential)
+        self._forced = {digest(renewed.access_token): self._now()}
+        return renewed
+
+    async def _renewed(self, credential: Credential, rejected: str = "") -> Credential:
+        if ended := self._ended.get(digest(credential.refresh_token)):
+            raise ended
+        if self._tasks is not None:
+            flight = self._flight(credential, rejected)
+            await flight.done.wait()
+            return flight.result()
+        if flight := self._flights.get(credential.place):
+            await flight.done.wait()
+            return flight.result()
+        flight = self._flights[credential.place] = _Flight()
+        await self._fly(flight, credential, rejected)
+        return flight.result()
+
+    def _flight(self, credential: Credential, rejected: str = "") -> _Flight:
+        """Return the refresh under way, begun if need be."""
+        assert self._tasks
+        flight = self._flights.get(credential.place)
+        if flight is None:
+            flight = self._flights[credential.place] = _Flight()
+            self._tasks.start_soon(self._fly, flight, credential, rejected)
+        return flight
+
+    async def _fly(self, flight: _Flight, credential: Credential, rejected: str) -> None:
+        try:
+            with flight.scope:
+                renewed = await self._refresher.refresh(credential, rejected=rejected)
+                self._carry_over(credential, renewed)
+                await self.resolution(is_forced=True)
+                flight.renewed = renewed
+        except SignInRequired as error:
+            flight.error = error
+            if error.reason == REFUSED:
+                self._ended[digest(credential.refresh_token)] = error
+        except KiroError as error:
+            flight.error = error
+        except OSError as error:  # Before anything was spent: the lock lies in the same folder.
+            flight.error = ServiceUnavailable(
+                f"The login cannot be renewed, for its folder cannot be written to ({error}).",
+                next_step="Make the folder writable, or name another one in KIRO_MCP_HOME.",
             )
-        return access_token(credential, api_region=self._settings.api_region)
+        except Exception:
+            logger.exception("a refresh failed")
+            flight.error = InternalFault(
+                "Renewing the login met a defect of kiro-mcp.",
+                next_step="Its log (stderr) has the details; please report them.",
+            )
+        finally:
+            if flight.renewed is None and flight.error is None:
+                flight.error = CallCancelled("The server is ending.", next_step="")
+            del self._flights[credential.place]
+            flight.done.set()
+
+    def _carry_over(self, before: Credential, after: Credential) -> None:
+        if arn := self._profiles.get(digest(before.access_token)):
+            self._profiles[digest(after.access_token)] = arn
+
+    async def _found_profile(self, credential: Credential) -> str:
+        key = digest(credential.access_token)
+        async with self._profile_lock:
+            if key not in self._profiles:
+                token = as_access_token(credential)
+                self._profiles[key] = await self._asked_profile(token)
+                await self._keep_profile(credential, self._profiles[key])
+            return self._profiles[key]
+
+    async def _asked_profile(self, token: AccessToken) -> str:
+        try:
+            return await self.account.find_profile(token)
+        except ServiceUnavailable as error:
+            raise ServiceUnavailable(
+                f"The profile to bill could not be looked up: {error.message}",
+                next_step=f"{error.next_step} Or set KIRO_PROFILE_ARN, which spares the question.",
+                code=error.code,
+                status=error.status,
+                request_id=error.request_id,
+                retry_after_seconds=error.retry_after_seconds,
+            ) from error
+
+    async def _keep_profile(self, credential: Credential, arn: str) -> None:
+        """Spare the next process the question, where the login is ours to write."""
+        if credential.origin != "own" or self.store is None:
+            return
+        known = with_profile(credential, arn)
+        try:
+            await self.store.renew_login(known, spent_refresh_token=known.refresh_token)
+        except KiroError as error:
+            logger.warning("%s", error)
+
+
+def _in_use(resolution: Resolution) -> Credential:
+    if resolution.problem:
+        raise resolution.problem
+    if resolution.credential is None:
+        raise signed_out()
+    return resolution.credential
+
+
+def _not_taken(credential: Credential) -> KiroError:
+    return SignInRequired(
+        f"The service did not take the credential from {credential.source}.",
+        next_step=how_to_renew(credential),
+        code="auth_expired",
+    )
+
+
+def _contested(credential: Credential) -> KiroError:
+    return SignInRequired(
+        f"The service refused the login from {credential.source} again right after it was renewed."
+        " Another program may be renewing the same login.",
+        next_step="End that program, or call `login` for a login of its own here.",
+        code="auth_expired",
+    )

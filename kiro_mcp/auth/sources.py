@@ -1,38 +1,354 @@
-"""Where credentials are looked for, in order, and what was seen at each place."""
+"""Where credentials are looked for, in order, and what was seen at each place.
 
-from kiro_mcp.auth.tokens import Credential, region_of
-from kiro_mcp.errors import InvalidRequest
+::
+
+    KIRO_API_KEY, KIRO_ACCESS_TOKEN, KIRO_REFRESH_TOKEN     given for this run
+    KIRO_CREDS_FILE, KIRO_CLI_DB_FILE                       named for this run
+    our own login
+    the Kiro IDE's, kiro-cli's, Amazon Q's                  found on the machine
+
+What a user names is used or is an error: falling through to another account would bill that one.
+Blocking: the reading is done in a worker thread.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from kiro_mcp.auth import places
+from kiro_mcp.auth.credential_files import (
+    Place,
+    parse_object,
+    read_credential,
+    read_registration_file,
+    registration_name,
+    text_of,
+)
+from kiro_mcp.auth.encoded_tokens import decode_refresh_token
+from kiro_mcp.auth.kiro_cli_db import best, credentials_in
+from kiro_mcp.auth.private_files import read_text
+from kiro_mcp.auth.store import OWN_SOURCE, OwnStore, digest
+from kiro_mcp.auth.tokens import ClientRegistration, Credential, region_of
+from kiro_mcp.errors import InvalidRequest, KiroError, SignInRequired
+from kiro_mcp.redaction import redact
 from kiro_mcp.settings import Settings
 
+Stamp: TypeAlias = tuple[int, int, int] | None
+"""What changes when a file does: time, size, inode; None where there is no file."""
 
-def from_settings(settings: Settings) -> Credential | None:
-    """Return the credential that the environment gives, or None.
+_NOT_THERE: Final = "not there"
 
-    An API key wins over an access token: it is the vendor's documented way to run unattended,
-    and it does not expire.
 
-    Raises:
-        InvalidRequest: There is an access token without a usable profile ARN.
-    """
-    if api_key := settings.api_key.get_secret_value():
-        return Credential(kind="api_key", secret=api_key, source="KIRO_API_KEY")
-    if token := settings.access_token.get_secret_value():
-        return Credential(
-            kind="access_token",
-            secret=token,
-            source="KIRO_ACCESS_TOKEN",
-            profile_arn=_checked_arn(settings.profile_arn),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was seen at one place."""
+
+    source: str
+    is_used: bool
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {'used, ' if self.is_used else ''}{self.why}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """Which credential is used, and why that one."""
+
+    credential: Credential | None
+    findings: tuple[Finding, ...]
+    watched: tuple[tuple[Path, Stamp], ...]
+    """The files that would change the outcome, as they were."""
+    problem: KiroError | None = None
+    """Why what the user named cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """One place, looked at."""
+
+    source: str
+    credential: Credential | None = None
+    why: str = _NOT_THERE
+    problem: KiroError | None = None
+
+
+class Sources:
+    """All places of one machine and one configuration."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        machine: places.Machine,
+        store: OwnStore | None,
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._settings = settings
+        self._machine = machine
+        self._store = store
+        self._now = now
+
+    def look(self) -> Resolution:
+        """Look at each place in order until one holds a credential."""
+        watched: dict[Path, Stamp] = {}
+        looks: list[_Look] = []
+        for look in self._named(watched):
+            looks.append(look)
+            if look.credential or look.problem:
+                return self._resolved(looks, look, watched)
+        looks.extend(found := list(self._found(watched)))
+        return self._resolved(looks, _preferred(found, self._now()), watched)
+
+    def has_changed(self, before: Resolution) -> bool:
+        """Whether a file that decided the outcome is another one by now."""
+        return any(_stamp(path) != stamp for path, stamp in before.watched)
+
+    def _resolved(
+        self, looks: list[_Look], winner: _Look | None, watched: dict[Path, Stamp]
+    ) -> Resolution:
+        findings = [
+            Finding(
+                source=look.source,
+                is_used=look is winner and look.credential is not None,
+                why=redact(look.why if look is winner or not look.credential else _lost(look)),
+            )
+            for look in looks
+        ]
+        credential = winner.credential if winner else None
+        if credential and credential.kind != "api_key" and not credential.region:
+            credential = replace(credential, region=self._settings.region)
+        return Resolution(
+            credential=credential,
+            findings=tuple(findings),
+            watched=tuple(watched.items()),
+            problem=winner.problem if winner else None,
         )
+
+    # --- what the user named, and our own login ---------------------------------------------
+
+    def _named(self, watched: dict[Path, Stamp]) -> Iterator[_Look]:
+        yield from self._environment(watched)
+        settings = self._settings
+        for variable, path, read in (
+            ("KIRO_CREDS_FILE", settings.creds_file, self._file),
+            ("KIRO_CLI_DB_FILE", settings.cli_db_file, self._database),
+        ):
+            if path:
+                full = self._machine.expanded(path)
+                yield _required(read(full, f"{variable} ({full})", watched, is_explicit=True))
+        if self._store:
+            yield self._own(self._store, watched)
+
+    def _environment(self, watched: dict[Path, Stamp]) -> Iterator[_Look]:
+        settings = self._settings
+        if api_key := settings.api_key.get_secret_value():
+            credential = Credential(kind="api_key", access_token=api_key, source="KIRO_API_KEY")
+            yield _Look(source="KIRO_API_KEY", credential=credential, why="set for this run")
+        access_token = settings.access_token.get_secret_value()
+        if refresh_token := settings.refresh_token.get_secret_value():
+            yield self._given_refresh_token(refresh_token, access_token, watched)
+        if access_token:
+            credential = Credential(
+                kind="access_token", access_token=access_token, source="KIRO_ACCESS_TOKEN"
+            )
+            yield _Look(source=credential.source, credential=credential, why="set for this run")
+
+    def _given_refresh_token(
+        self, text: str, access_token: str, watched: dict[Path, Stamp]
+    ) -> _Look:
+        source = "KIRO_REFRESH_TOKEN"
+        given = decode_refresh_token(text, source=source, region=self._settings.region)
+        given = replace(given, access_token=access_token, key=digest(given.refresh_token))
+        try:
+            newer = self._successor(given.key, watched)
+        except (OSError, ValueError) as error:
+            return _Look(source=source, problem=_unusable(source, str(error)))
+        if newer is None:
+            return _Look(source=source, credential=given, why="set for this run")
+        credential = _with_tokens_of(newer, given)
+        return _Look(source=source, credential=credential, why="set for this run, renewed since")
+
+    def _newest(self, borrowed: Credential, watched: dict[Path, Stamp]) -> Credential:
+        """Prefer what a borrowed login has become where it could not be written back."""
+        try:
+            newer = self._successor(digest(borrowed.refresh_token), watched)
+        except (OSError, ValueError):
+            return borrowed
+        return _with_tokens_of(newer, borrowed) if newer else borrowed
+
+    def _successor(self, key: str, watched: dict[Path, Stamp]) -> Credential | None:
+        if self._store is None:
+            return None
+        _watch(watched, self._store.path)
+        return self._store.successor(key)
+
+    def _own(self, store: OwnStore, watched: dict[Path, Stamp]) -> _Look:
+        _watch(watched, store.path)
+        try:
+            credential = store.login()
+        except (OSError, ValueError) as error:
+            return _Look(
+                source=OWN_SOURCE, problem=_unusable(str(store.path), str(error)), why=str(error)
+            )
+        why = f"made here, kept in {store.path}" if credential else "nobody has signed in here"
+        return _Look(source=OWN_SOURCE, credential=credential, why=why)
+
+    # --- other programs' stores ----------------------------------------------------------------
+
+    def _found(self, watched: dict[Path, Stamp]) -> Iterator[_Look]:
+        machine = self._machine
+        if path := places.ide_file(machine):
+            yield self._file(path, f"the Kiro IDE ({path})", watched, is_explicit=False)
+        for path in places.kiro_cli_databases(machine):
+            yield self._database(path, f"kiro-cli ({path})", watched, is_explicit=False)
+        for path in places.amazon_q_databases(machine):
+            yield self._database(path, f"Amazon Q ({path})", watched, is_explicit=False)
+
+    def _file(
+        self, path: Path, source: str, watched: dict[Path, Stamp], *, is_explicit: bool
+    ) -> _Look:
+        _watch(watched, path)
+        place = Place(source=source, origin="file", path=str(path), is_explicit=is_explicit)
+        try:
+            document = parse_object(read_text(path))
+        except (OSError, ValueError) as error:
+            return _Look(source=source, why=_reason(error))
+        registration = self._registration(path, registration_name(document), watched)
+        credential = read_credential(document, place, registration)
+        if credential is None:
+            return _Look(source=source, why="holds no token")
+        if credential.kind == "idc" and not credential.profile_arn:
+            credential = replace(credential, profile_arn=self._ide_profile(watched))
+        return self._judged(source, credential, watched)
+
+    def _registration(
+        self, path: Path, name: str, watched: dict[Path, Stamp]
+    ) -> ClientRegistration | None:
+        if not name:
+            return None
+        ide_file = places.ide_file(self._machine)
+        folders = [path.parent, *([ide_file.parent] if ide_file else [])]
+        for folder in folders:
+            _watch(watched, folder / name)
+            try:
+                return read_registration_file(parse_object(read_text(folder / name)))
+            except (OSError, ValueError):
+                continue  # The access token is good all the same; only a refresh is not.
+        return None
+
+    def _ide_profile(self, watched: dict[Path, Stamp]) -> str:
+        path = places.ide_profile_file(self._machine)
+        if path is None:
+            return ""
+        _watch(watched, path)
+        try:
+            arn = text_of(parse_object(read_text(path)), "arn")
+        except (OSError, ValueError):
+            return ""
+        return arn if region_of(arn) else ""
+
+    def _database(
+        self, path: Path, source: str, watched: dict[Path, Stamp], *, is_explicit: bool
+    ) -> _Look:
+        _watch(watched, path)
+        _watch(watched, path.with_name(f"{path.name}-wal"))
+        if watched[path] is None:
+            return _Look(source=source)
+        from kiro_mcp.auth.databases import read_rows  # sqlite3, for the few who have a database.
+
+        place = Place(source=source, origin="database", path=str(path), is_explicit=is_explicit)
+        try:
+            rows, state = read_rows(path)
+        except OSError as error:
+            return _Look(source=source, why=_reason(error))
+        credential = best(credentials_in(rows, state, place), self._now())
+        if credential is None:
+            return _Look(source=source, why="signed out there")
+        return self._judged(source, credential, watched)
+
+    def _judged(self, source: str, credential: Credential, watched: dict[Path, Stamp]) -> _Look:
+        credential = self._newest(credential, watched)
+        is_good = credential.is_usable(self._now())
+        why = "its login is good" if is_good else "its login has expired"
+        return _Look(source=source, credential=credential, why=why)
+
+
+def _with_tokens_of(newer: Credential, credential: Credential) -> Credential:
+    return replace(
+        credential,
+        access_token=newer.access_token,
+        refresh_token=newer.refresh_token,
+        expires_at=newer.expires_at,
+        profile_arn=newer.profile_arn or credential.profile_arn,
+    )
+
+
+def _preferred(found: list[_Look], now: datetime) -> _Look | None:
+    """Choose among found logins: one that is good now; else one that can be renewed; else any."""
+    held = [(look, look.credential) for look in found if look.credential]
+    tests: tuple[Callable[[Credential], bool], ...] = (
+        partial(Credential.is_usable, now=now),
+        Credential.can_refresh,
+        lambda _: True,
+    )
+    for test in tests:
+        for look, credential in held:
+            if test(credential):
+                return look
     return None
 
 
-def _checked_arn(profile_arn: str) -> str:
-    # The service answers a missing profile with 400 and a foreign one with "Improperly formed
-    # request"; both are better said before anything is sent.
-    if region_of(profile_arn):
+def _required(look: _Look) -> _Look:
+    return look if look.credential else replace(look, problem=_unusable(look.source, look.why))
+
+
+def _unusable(source: str, why: str) -> KiroError:
+    return SignInRequired(
+        f"The credential that {source} names cannot be used: {redact(why)}.",
+        next_step="Correct it, or remove the setting and call `login`.",
+    )
+
+
+def _lost(look: _Look) -> str:
+    return f"{look.why}, but another one comes first"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return _NOT_THERE
+    if isinstance(error, PermissionError):
+        return "it may not be read"
+    return f"it cannot be read ({error})"
+
+
+def _watch(watched: dict[Path, Stamp], path: Path) -> None:
+    # Stamped before it is read: a change during the reading is then seen as one.
+    watched.setdefault(path, _stamp(path))
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def checked_profile_arn(profile_arn: str) -> str:
+    """Return the profile that the user chose, "" for none.
+
+    The service answers a foreign one with "Improperly formed request"; this says it better.
+
+    Raises:
+        InvalidRequest: It is no profile's ARN.
+    """
+    if not profile_arn or region_of(profile_arn):
         return profile_arn
-    found = f"KIRO_PROFILE_ARN is {profile_arn!r}" if profile_arn else "KIRO_PROFILE_ARN is not set"
     raise InvalidRequest(
-        f"KIRO_ACCESS_TOKEN needs the profile to bill, and {found}.",
-        next_step="Set it to the profile's ARN: arn:aws:codewhisperer:REGION:ACCOUNT:profile/ID.",
+        f"KIRO_PROFILE_ARN is {profile_arn!r}, which is not a profile's ARN.",
+        next_step="It looks like this: arn:aws:codewhisperer:REGION:ACCOUNT:profile/ID.",
     )

@@ -1,1 +1,247 @@
-"""Our own credential store on disk, and the stores of other tools that we may read."""
+"""Our own store: the logins that were made here, in one private file.
+
+::
+
+    credentials.json   {"version": 1,
+                        "logins":     {hosts: login},      "" for the vendor's own hosts
+                        "successors": {digest: login},     what became of a token given from outside
+                        "clients":    {hosts region start: registration}}
+
+A login made against other hosts (a proxy, the emulator) has an entry of its own, so that no
+default login ever goes there. Every change reads, changes and replaces the file under a lock.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeAlias, cast
+
+import anyio
+import anyio.to_thread
+
+from kiro_mcp.auth.credential_files import (
+    Place,
+    parse_object,
+    read_credential,
+    read_registration_file,
+    text_of,
+)
+from kiro_mcp.auth.lock import Sleep, locked
+from kiro_mcp.auth.private_files import read_text, replace_text
+from kiro_mcp.auth.renewal import own_document
+from kiro_mcp.auth.timestamps import format_time
+from kiro_mcp.auth.tokens import ClientRegistration, Credential
+from kiro_mcp.errors import InvalidRequest, KiroError
+
+FILE_NAME: Final = "credentials.json"
+OWN_SOURCE: Final = "kiro-mcp's own login"
+
+_VERSION: Final = 1
+_LOCK_SECONDS: Final = 10.0
+_MAX_KEPT: Final = 32
+"""How many successors and registrations are kept; the oldest are dropped."""
+
+Contents: TypeAlias = dict[str, object]
+
+
+def hosts_key(overrides: Mapping[str, str]) -> str:
+    """Name the hosts that a login is made against: "" for the vendor's own."""
+    set_ones = {name: url for name, url in sorted(overrides.items()) if url}
+    if len(set(set_ones.values())) == 1 and len(set_ones) == len(overrides):
+        return next(iter(set_ones.values()))
+    return " ".join(f"{name}={url}" for name, url in set_ones.items())
+
+
+def digest(secret: str) -> str:
+    """Name a secret without telling it."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class OwnStore:
+    """The file, for the hosts that settings name."""
+
+    def __init__(self, folder: Path, hosts: str = "", *, sleep: Sleep = anyio.sleep) -> None:
+        self.folder = folder
+        self.path = folder / FILE_NAME
+        self.hosts = hosts
+        self._sleep = sleep
+
+    # --- reading: blocking, for a worker thread --------------------------------------------
+
+    def login(self) -> Credential | None:
+        """Read the login for these hosts, else the default one, which is not sent to others.
+
+        Raises:
+            ValueError: The file is there and holds no JSON object.
+            OSError: It is there and cannot be read.
+        """
+        logins = _section(self._read(), "logins")
+        for key in dict.fromkeys((self.hosts, "")):
+            if found := self._credential(logins.get(key), key, is_explicit=key == self.hosts != ""):
+                return found
+        return None
+
+    def successor(self, key: str) -> Credential | None:
+        """Read what a refresh token given from outside has become; the key is its digest.
+
+        Raises:
+            ValueError, OSError: As `login`.
+        """
+        found = _section(self._read(), "successors").get(key)
+        return self._credential(found, key, is_explicit=True)
+
+    def client(self, key: str) -> ClientRegistration | None:
+        """Read a registration.
+
+        Raises:
+            ValueError, OSError: As `login`.
+        """
+        found = _section(self._read(), "clients").get(key)
+        is_object = isinstance(found, dict)
+        return read_registration_file(cast("Contents", found)) if is_object else None
+
+    def _credential(self, document: object, key: str, *, is_explicit: bool) -> Credential | None:
+        if not isinstance(document, dict):
+            return None
+        place = Place(
+            source=OWN_SOURCE,
+            origin="own",
+            path=str(self.path),
+            key=key,
+            is_explicit=is_explicit,
+        )
+        return read_credential(cast("Contents", document), place)
+
+    def _read(self) -> Contents:
+        try:
+            return parse_object(read_text(self.path))
+        except FileNotFoundError:
+            return {}
+
+    # --- writing ---------------------------------------------------------------------------
+
+    async def save_login(self, credential: Credential) -> None:
+        """Keep a new login for these hosts.
+
+        Raises:
+            InvalidRequest: The file cannot be written, or holds something else.
+        """
+        await self._change("logins", self.hosts, own_document(credential))
+
+    async def renew_login(self, renewed: Credential, *, spent_refresh_token: str) -> bool:
+        """Put a renewed login in its predecessor's place, if that is still there.
+
+        Returns:
+            Whether it was; if not, somebody has signed in anew, or out, in the meantime.
+
+        Raises:
+            InvalidRequest: As `save_login`.
+        """
+        return await self._change(
+            "logins",
+            renewed.key,
+            own_document(renewed),
+            only_if=lambda old: text_of(old, "refresh_token") == spent_refresh_token,
+        )
+
+    async def save_successor(self, key: str, renewed: Credential) -> None:
+        """Keep what a refresh token given from outside has become; the key is its digest.
+
+        Raises:
+            InvalidRequest: As `save_login`.
+        """
+        await self._change("successors", key, own_document(renewed))
+
+    async def save_client(self, key: str, client: ClientRegistration) -> None:
+        """Keep a registration for the next login.
+
+        Raises:
+            InvalidRequest: As `save_login`.
+        """
+        ends = format_time(client.expires_at) if client.expires_at else ""
+        document: Contents = {
+            "clientId": client.client_id,
+            "clientSecret": client.client_secret,
+            "expiresAt": ends,
+            "region": client.region,
+        }
+        await self._change("clients", key, document)
+
+    async def remove_login(self, key: str) -> bool:
+        """Forget one login; say whether there was one.
+
+        Raises:
+            InvalidRequest: As `save_login`.
+        """
+        if not self.path.exists():
+            return False
+        return await self._change("logins", key, None, only_if=bool)
+
+    async def forget_client(self, key: str) -> None:
+        """Forget a registration that the service no longer knows."""
+        await self._change("clients", key, None, only_if=bool)
+
+    async def _change(
+        self,
+        section: str,
+        key: str,
+        document: Contents | None,
+        *,
+        only_if: Callable[[Contents], bool] = lambda _: True,
+    ) -> bool:
+        change = partial(self._rewrite, section, key, document, only_if)
+        try:
+            lock = self.folder / f"{FILE_NAME}.lock"
+            async with locked(lock, timeout_seconds=_LOCK_SECONDS, sleep=self._sleep):
+                return await anyio.to_thread.run_sync(change)
+        except (OSError, ValueError) as error:
+            raise self._unwritable(error) from error
+
+    def _rewrite(
+        self,
+        section: str,
+        key: str,
+        document: Contents | None,
+        only_if: Callable[[Contents], bool],
+    ) -> bool:
+        contents = self._read()
+        entries = _section(contents, section)
+        old = entries.pop(key, None)
+        old_entry = cast("Contents", old) if isinstance(old, dict) else {}
+        if not only_if(old_entry):
+            return False
+        if document is not None:
+            entries[key] = {**_unknown(old_entry), **document}
+        kept = entries if section == "logins" else dict([*entries.items()][-_MAX_KEPT:])
+        text = json.dumps({"version": _VERSION, **contents, section: kept}, indent=1)
+        for stale in self.folder.glob(f".{FILE_NAME}.*.tmp"):
+            stale.unlink(missing_ok=True)  # Of a process that was killed; the lock is ours now.
+        replace_text(self.path, text)
+        return True
+
+    def _unwritable(self, error: Exception) -> KiroError:
+        return InvalidRequest(
+            f"The login could not be kept in {str(self.path)!r} ({error}).",
+            next_step="Make its folder writable, or name another one in KIRO_MCP_HOME.",
+        )
+
+
+_KNOWN: Final = frozenset(
+    {
+        *("authMethod", "provider", "accessToken", "refreshToken", "expiresAt", "profileArn"),
+        *("region", "startUrl", "clientId", "clientSecret", "clientExpiresAt"),
+        *("tokenEndpoint", "issuerUrl", "scopes"),
+    }
+)
+
+
+def _unknown(entry: Contents) -> Contents:
+    """What a later version of this program has written, and only that one understands."""
+    return {name: value for name, value in entry.items() if name not in _KNOWN}
+
+
+def _section(contents: Contents, name: str) -> Contents:
+    found = contents.get(name)
+    return dict(cast("Contents", found)) if isinstance(found, dict) else {}

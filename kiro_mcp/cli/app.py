@@ -46,6 +46,51 @@ def models(offline: bool) -> None:
 
 
 @commands.command()
+@click.option(
+    "--method",
+    type=click.Choice(["builder_id", "idc", "google", "github"]),
+    default="builder_id",
+    show_default=True,
+    help="How to sign in; idc is an organisation's IAM Identity Center.",
+)
+@click.option("--start-url", default="", help="For idc: the start URL of the organisation.")
+@click.option("--region", default="", help="For idc: the region of its directory.")
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+@click.option("--offline", is_flag=True, help="Sign in to the built-in emulator, keeping nothing.")
+def login(method: str, start_url: str, region: str, no_browser: bool, offline: bool) -> None:
+    """Sign in to Kiro with a code that is confirmed in a browser, here or elsewhere."""
+    from kiro_mcp.cli.login import run_login  # Imports mcp, which takes half a second.
+
+    sys.exit(
+        run_login(
+            method,  # pyright: ignore[reportArgumentType]  # click has checked it
+            start_url=start_url,
+            region=region,
+            opens_browser=not no_browser,
+            offline=offline,
+        )
+    )
+
+
+@commands.command()
+def logout() -> None:
+    """Forget our own login. Other programs' logins stay as they are."""
+    from kiro_mcp.cli.login import run_logout  # Imports mcp, which takes half a second.
+
+    sys.exit(run_logout())
+
+
+@commands.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
+def status(as_json: bool, offline: bool) -> None:
+    """Say who is signed in, from where and why, and what is left of the plan."""
+    from kiro_mcp.cli.status import run_status  # Imports mcp, which takes half a second.
+
+    sys.exit(run_status(as_json=as_json, offline=offline))
+
+
+@commands.command()
 @click.option("--port", default=8787, show_default=True, help="Port on 127.0.0.1; 0 for any.")
 def emulate(port: int) -> None:
     """Serve a stand-in for the Kiro service on this machine, for tests."""

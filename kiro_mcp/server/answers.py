@@ -1,1 +1,154 @@
-"""Answers that outlive the call that asked for them."""
+"""Answers that outlive the call that asked for them.
+
+Every answer is worked on in a task of the server, not of the call. The call waits for it; when
+its patience ends it returns what there is and leaves the answer to go on, to be collected by its
+id, by one caller or by several. A call that is cancelled cancels its answer, unless another call
+waits for it or it was left to go on before.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+import mcp_types as types
+from anyio.abc import TaskGroup
+
+from kiro_mcp.server.progress import ProgressReporter
+
+MAX_REMEMBERED: Final = 1000
+"""How many finished answers are held in memory; the store on disk has them all."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RunningAnswer:
+    """An answer that is being worked on, or has just been finished."""
+
+    id: str
+    conversation_id: str
+    model: str
+    result: types.CallToolResult | None = None
+    """The finished result; None while it is worked on."""
+    is_detached: bool = False
+    """Whether it goes on without anybody waiting."""
+    watchers: int = 0
+    """How many calls wait for it."""
+    _pieces: list[str] = field(default_factory=list[str])
+    _characters: int = 0
+    _tail: str = ""
+    _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    _changed: anyio.Event = field(default_factory=anyio.Event)
+
+    @property
+    def text(self) -> str:
+        """The text until now."""
+        return "".join(self._pieces)
+
+    @property
+    def characters(self) -> int:
+        """How much has come until now, thinking included."""
+        return self._characters
+
+    @property
+    def tail(self) -> str:
+        """The end of what has come."""
+        return self._tail
+
+    def take(self, text: str, *, is_thinking: bool = False) -> None:
+        """Note what has come."""
+        self._characters += len(text)
+        if not is_thinking:
+            self._pieces.append(text)
+            self._tail = (self._tail + text)[-200:]
+        self._announce()
+
+    def begin_anew(self) -> None:
+        """Forget the text until now: the model answers a second time."""
+        self._pieces.clear()
+        self._tail = ""
+
+    def finish(self, result: types.CallToolResult) -> None:
+        """Note the result, for everybody who waits."""
+        self.result = result
+        self._announce()
+
+    async def changed(self) -> None:
+        """Wait until something has come."""
+        await self._changed.wait()
+
+    def cancel(self) -> None:
+        """Stop working on it."""
+        self._scope.cancel()
+
+    async def work(
+        self, make: Callable[["RunningAnswer"], Awaitable[types.CallToolResult]]
+    ) -> None:
+        """Make the result, unless cancelled."""
+        with self._scope:
+            self.finish(await make(self))
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+class Answers:
+    """The answers of one server, by their ids."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+        self._answers: OrderedDict[str, RunningAnswer] = OrderedDict()
+
+    def get(self, answer_id: str) -> RunningAnswer | None:
+        """Return an answer that is worked on or was finished lately."""
+        return self._answers.get(answer_id)
+
+    def start(
+        self,
+        answer: RunningAnswer,
+        make: Callable[[RunningAnswer], Awaitable[types.CallToolResult]],
+    ) -> None:
+        """Begin to work on an answer."""
+        self._answers[answer.id] = answer
+        self._forget_oldest()
+        self._tasks.start_soon(answer.work, make)
+
+    async def collect(
+        self, answer: RunningAnswer, *, wait_seconds: float, progress: ProgressReporter
+    ) -> types.CallToolResult | None:
+        """Wait for a result, reporting progress; None when patience ends before the answer.
+
+        Cancelled, it cancels the answer, if nobody else waits and it was not left to go on.
+        """
+        answer.watchers += 1
+        try:
+            with anyio.move_on_after(wait_seconds if wait_seconds > 0 else math.inf):
+                await _watch(answer, progress)
+            answer.is_detached = answer.result is None or answer.is_detached
+            return answer.result
+        finally:
+            answer.watchers -= 1
+            if answer.result is None and not answer.watchers and not answer.is_detached:
+                answer.cancel()
+
+    def _forget_oldest(self) -> None:
+        finished = [key for key, answer in self._answers.items() if answer.result is not None]
+        for key in finished[: max(0, len(self._answers) - MAX_REMEMBERED)]:
+            del self._answers[key]
+
+
+async def _watch(answer: RunningAnswer, progress: ProgressReporter) -> None:
+    """Report until there is a result: on what comes, but not too often, and in silence."""
+    while answer.result is None:
+        await progress.report(characters=answer.characters, tail=answer.tail)
+        with anyio.move_on_after(progress.seconds_until_heartbeat):
+            await answer.changed()
+            await _until_result(answer, progress.seconds_until_due)
+
+
+async def _until_result(answer: RunningAnswer, seconds: float) -> None:
+    with anyio.move_on_after(seconds):
+        while answer.result is None:
+            await answer.changed()

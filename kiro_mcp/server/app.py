@@ -10,16 +10,19 @@ from contextlib import asynccontextmanager
 
 import anyio
 import mcp_types as types
-from mcp.server.caching import CacheHint
+from anyio.abc import TaskGroup
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 
 from kiro_mcp import __version__
 from kiro_mcp.errors import InternalFault, KiroError
+from kiro_mcp.server import prompts, resources
 from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.login import Asker, Result
 from kiro_mcp.server.results import failure
-from kiro_mcp.server.tools import HANDLERS, declarations
+from kiro_mcp.server.tools import HANDLERS, Call, declarations
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,15 @@ INSTRUCTIONS = (
     " self-contained task; it sees only what you send and costs the user credits. list_models"
     " names the models. If a tool answers auth_required, call login and tell the user what it says."
 )
+
+_STATIC: tuple[CacheableMethod, ...] = (
+    "tools/list",
+    "server/discover",
+    "prompts/list",
+    "resources/list",
+    "resources/templates/list",
+)
+"""What changes only with the package's version."""
 
 CLOSING_SECONDS = 0.3
 """How long closing connections may take, so that the server is gone within half a second."""
@@ -39,8 +51,9 @@ _TOOLS_TTL_MS = 60 * 60 * 1000
 class Deferred:
     """An engine that is made at its first use and closed with the server."""
 
-    def __init__(self, make_engine: Callable[[], Engine]) -> None:
+    def __init__(self, make_engine: Callable[[], Engine], tasks: TaskGroup) -> None:
         self._make_engine = make_engine
+        self._tasks = tasks
         self._engine: Engine | None = None
 
     def __call__(self) -> Engine:
@@ -51,13 +64,14 @@ class Deferred:
         """
         if self._engine is None:
             self._engine = self._make_engine()
+            self._engine.run_in(self._tasks)
         return self._engine
 
     async def aclose(self) -> None:
         """Close the engine, if there ever was one, also while the server is being cancelled."""
         if self._engine is not None:
             with anyio.move_on_after(CLOSING_SECONDS, shield=True):
-                await self._engine.client.aclose()
+                await self._engine.aclose()
 
 
 Context = ServerRequestContext[Deferred]
@@ -68,11 +82,13 @@ def build_server(make_engine: Callable[[], Engine]) -> Server[Deferred]:
 
     @asynccontextmanager
     async def lifespan(_: Server[Deferred]) -> AsyncGenerator[Deferred]:
-        engine = Deferred(make_engine)
-        try:
-            yield engine
-        finally:
-            await engine.aclose()
+        async with anyio.create_task_group() as tasks:
+            engine = Deferred(make_engine, tasks)
+            try:
+                yield engine
+            finally:
+                await engine.aclose()
+                tasks.cancel_scope.cancel()
 
     hint = CacheHint(ttl_ms=_TOOLS_TTL_MS, scope="public")
     return Server(
@@ -81,9 +97,15 @@ def build_server(make_engine: Callable[[], Engine]) -> Server[Deferred]:
         title="Claude through Kiro",
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
-        cache_hints={"tools/list": hint, "server/discover": hint},
+        cache_hints=dict.fromkeys(_STATIC, hint),
         on_list_tools=_list_tools,
         on_call_tool=_call_tool,
+        on_list_resources=_list_resources,
+        on_list_resource_templates=_list_resource_templates,
+        on_read_resource=_read_resource,
+        on_list_prompts=_list_prompts,
+        on_get_prompt=_get_prompt,
+        on_completion=_complete,
     )
 
 
@@ -93,7 +115,7 @@ async def _list_tools(
     return types.ListToolsResult(tools=declarations())
 
 
-async def _call_tool(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+async def _call_tool(context: Context, params: types.CallToolRequestParams) -> Result:
     handler = HANDLERS.get(params.name)
     if handler is None:
         known = ", ".join(HANDLERS)
@@ -102,7 +124,9 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> t
             message=f"There is no tool {params.name!r}; there are {known}.",
         )
     try:
-        return await handler(context.lifespan_context(), params.arguments or {})
+        engine = context.lifespan_context()
+        call = Call(asker=Asker.of(context, params), report=context.session.report_progress)
+        return await handler(engine, params.arguments or {}, call)
     except KiroError as error:
         return failure(error)
     except Exception:
@@ -113,3 +137,44 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> t
                 next_step="Its log (stderr) has the details; please report them.",
             )
         )
+
+
+async def _list_resources(
+    context: Context, params: types.PaginatedRequestParams | None
+) -> types.ListResourcesResult:
+    return types.ListResourcesResult(resources=list(resources.LISTED))
+
+
+async def _list_resource_templates(
+    context: Context, params: types.PaginatedRequestParams | None
+) -> types.ListResourceTemplatesResult:
+    return types.ListResourceTemplatesResult(resource_templates=list(resources.TEMPLATES))
+
+
+async def _read_resource(
+    context: Context, params: types.ReadResourceRequestParams
+) -> types.ReadResourceResult:
+    return await resources.read_resource(_engine(context), str(params.uri))
+
+
+async def _list_prompts(
+    context: Context, params: types.PaginatedRequestParams | None
+) -> types.ListPromptsResult:
+    return types.ListPromptsResult(prompts=list(prompts.LISTED))
+
+
+async def _get_prompt(
+    context: Context, params: types.GetPromptRequestParams
+) -> types.GetPromptResult:
+    return prompts.get_prompt(params.name, params.arguments or {})
+
+
+async def _complete(context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
+    return prompts.complete(_engine(context), params)
+
+
+def _engine(context: Context) -> Engine:
+    try:
+        return context.lifespan_context()
+    except KiroError as error:
+        raise MCPError(code=types.INVALID_PARAMS, message=str(error)) from error

@@ -1,1 +1,331 @@
-"""Conversations, kept so that a later call can continue them."""
+"""Conversations and finished answers, kept so that a later call can go on with them.
+
+A SQLite database, written in a worker thread. A turn is what the caller added and what the
+model answered; both are on disk, in one transaction, before the answer is returned::
+
+    conversations   id, created_at, updated_at
+    turns           conversation_id, turn (from 1), model, system, tools, messages, answer
+    answers         id, created_at, result
+
+A conversation only ever grows at its end. Whoever finds that another call has put a turn where
+its own should go, because two clients continued the same conversation at once, gets a
+conversation of its own that shares the turns before: turns are never mixed.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import anyio.to_thread
+
+from kiro_mcp.errors import InternalFault, InvalidRequest
+from kiro_mcp.models import Message, ToolSpec
+from kiro_mcp.server.records import (
+    UnreadableRecordError,
+    message_of,
+    record_of,
+    records_of_tools,
+    tools_of,
+)
+
+Result = TypeVar("Result")
+
+IN_MEMORY: Final = "memory"
+"""The setting that keeps everything in memory, until the server ends."""
+
+MAX_LISTED: Final = 100
+"""How many conversations a listing names: the latest."""
+
+BUSY_SECONDS: Final = 5.0
+"""How long to wait for another server process that is writing."""
+
+_MIGRATIONS: Final = (
+    """
+    CREATE TABLE conversations (
+        id TEXT PRIMARY KEY, created_at REAL NOT NULL, updated_at REAL NOT NULL
+    );
+    CREATE TABLE turns (
+        conversation_id TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+        turn INTEGER NOT NULL, model TEXT NOT NULL, system TEXT NOT NULL, tools TEXT NOT NULL,
+        messages TEXT NOT NULL, answer TEXT NOT NULL, PRIMARY KEY (conversation_id, turn)
+    );
+    CREATE TABLE answers (id TEXT PRIMARY KEY, created_at REAL NOT NULL, result TEXT NOT NULL);
+    """,
+)
+"""Each brings the schema one version further; `PRAGMA user_version` counts them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one call added to a conversation."""
+
+    model: str
+    system: str
+    tools: tuple[ToolSpec, ...]
+    messages: tuple[Message, ...]
+    """What the caller added: a prompt, tool results, or a whole history."""
+    answer: Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """A conversation up to some turn."""
+
+    id: str
+    turns: tuple[Turn, ...]
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """All of its messages, oldest first."""
+        return tuple(message for turn in self.turns for message in (*turn.messages, turn.answer))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A conversation as a listing names it."""
+
+    id: str
+    updated_at: float
+    """Seconds since the epoch."""
+    turn_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a turn came to stand."""
+
+    conversation_id: str
+    turn: int
+
+
+class ConversationStore:
+    """The store. Opened at its first use; every method works in a worker thread.
+
+    Each raises `InternalFault` where the database cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        lifetime_seconds: float,
+        now: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        """Prepare a store; nothing is opened or written yet.
+
+        Args:
+            path: The database; None keeps everything in memory.
+            lifetime_seconds: What was not used for so long is forgotten.
+            now: The time, in seconds since the epoch.
+            new_id: Makes the ids of conversations, UUIDs.
+        """
+        self._path = path
+        self._lifetime_seconds = lifetime_seconds
+        self._now = now
+        self._new_id = new_id
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+
+    async def load(self, conversation_id: str, *, up_to_turn: int = 0) -> Conversation:
+        """Return a conversation, whole or up to a turn.
+
+        Raises:
+            InvalidRequest: `not_found`: there is no such conversation, or no such turn.
+        """
+        return await self._run(lambda db: _load(db, conversation_id, up_to_turn))
+
+    async def append(self, place: Place, turn: Turn, *, forked_from: str = "") -> Place:
+        """Write a turn; return where it came to stand.
+
+        Args:
+            place: Where it should stand.
+            turn: The turn.
+            forked_from: The conversation whose turns before `place.turn` it continues; "" for
+                the conversation itself.
+        """
+        return await self._run(lambda db: self._append(db, place, turn, forked_from))
+
+    async def listed(self) -> tuple[Listed, ...]:
+        """Return the latest conversations, the last used first."""
+        return await self._run(_listed)
+
+    async def keep_answer(self, answer_id: str, result: str) -> None:
+        """Write a finished answer, as JSON, under its id."""
+        await self._run(
+            lambda db: db.execute(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)",
+                (answer_id, self._now(), result),
+            )
+        )
+
+    async def answer(self, answer_id: str) -> str | None:
+        """Return a finished answer, or None where there is none under the id."""
+        return await self._run(lambda db: _answer(db, answer_id))
+
+    async def aclose(self) -> None:
+        """Close the database."""
+        await anyio.to_thread.run_sync(self._close)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        return await anyio.to_thread.run_sync(self._in_transaction, work)
+
+    # --- in the worker thread -------------------------------------------------------------
+
+    def _in_transaction(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        try:
+            with self._lock, _transaction(self._opened()) as db:
+                return work(db)
+        except (sqlite3.Error, OSError, UnreadableRecordError) as error:
+            raise InternalFault(
+                f"The store of conversations ({self._path or 'in memory'}) failed: {error}.",
+                next_step="Move it away, or set KIRO_MCP_STORE=memory where this server is"
+                " configured.",
+            ) from error
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = _open(self._path)
+            with _transaction(self._connection) as db:
+                _forget(db, before=self._now() - self._lifetime_seconds)
+        return self._connection
+
+    def _append(self, db: sqlite3.Connection, place: Place, turn: Turn, forked_from: str) -> Place:
+        source = forked_from or place.conversation_id
+        is_taken = db.execute(
+            "SELECT 1 FROM turns WHERE conversation_id = ? AND turn = ?",
+            (place.conversation_id, place.turn),
+        ).fetchone()
+        target = self._new_id() if is_taken else place.conversation_id
+        now = self._now()
+        db.execute(
+            "INSERT INTO conversations VALUES (?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at",
+            (target, now, now),
+        )
+        if target != source:
+            _copy_turns(db, source, target, before=place.turn)
+        db.execute(
+            "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?)", (target, place.turn, *_row_of(turn))
+        )
+        return Place(conversation_id=target, turn=place.turn)
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+def _open(path: Path | None) -> sqlite3.Connection:
+    if path is None:
+        target = ":memory:"
+    else:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Made before SQLite does, so that it is never readable by others.
+        path.touch(mode=0o600)
+        target = str(path)
+    db = sqlite3.connect(
+        target, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
+    )
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = ON")
+    _migrate(db)
+    return db
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    with _transaction(db):
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+            for statement in filter(str.strip, script.split(";")):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {number}")
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Generator[sqlite3.Connection]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield db
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _forget(db: sqlite3.Connection, *, before: float) -> None:
+    db.execute("DELETE FROM conversations WHERE updated_at < ?", (before,))
+    db.execute("DELETE FROM answers WHERE created_at < ?", (before,))
+
+
+def _load(db: sqlite3.Connection, conversation_id: str, up_to_turn: int) -> Conversation:
+    rows = db.execute(
+        "SELECT model, system, tools, messages, answer FROM turns"
+        " WHERE conversation_id = ? ORDER BY turn",
+        (conversation_id,),
+    ).fetchall()
+    if not rows:
+        raise InvalidRequest(
+            f"There is no conversation {conversation_id!r}; it may have been too long unused.",
+            next_step="Start a new one: leave conversation_id empty.",
+            code="not_found",
+        )
+    if up_to_turn > len(rows):
+        raise InvalidRequest(
+            f"The conversation has no turn {up_to_turn}; its last one is {len(rows)}.",
+            next_step="Give a turn that it has, or 0 for the last.",
+            code="not_found",
+        )
+    turns = tuple(_turn_of(row) for row in rows[: up_to_turn or None])
+    return Conversation(id=conversation_id, turns=turns)
+
+
+def _listed(db: sqlite3.Connection) -> tuple[Listed, ...]:
+    rows = db.execute(
+        "SELECT id, updated_at, (SELECT count(*) FROM turns WHERE conversation_id = id)"
+        " FROM conversations ORDER BY updated_at DESC, id LIMIT ?",
+        (MAX_LISTED,),
+    )
+    return tuple(Listed(id=id_, updated_at=at, turn_count=count) for id_, at, count in rows)
+
+
+def _answer(db: sqlite3.Connection, answer_id: str) -> str | None:
+    row = db.execute("SELECT result FROM answers WHERE id = ?", (answer_id,)).fetchone()
+    return row[0] if row else None
+
+
+def _copy_turns(db: sqlite3.Connection, source: str, target: str, *, before: int) -> None:
+    db.execute(
+        "INSERT INTO turns SELECT ?, turn, model, system, tools, messages, answer"
+        " FROM turns WHERE conversation_id = ? AND turn < ?",
+        (target, source, before),
+    )
+
+
+def _row_of(turn: Turn) -> Sequence[str]:
+    messages = [record_of(message) for message in turn.messages]
+    return (
+        turn.model,
+        turn.system,
+        json.dumps(records_of_tools(turn.tools)),
+        json.dumps(messages),
+        json.dumps(record_of(turn.answer)),
+    )
+
+
+def _turn_of(row: Sequence[Any]) -> Turn:
+    model, system, tools, messages, answer = row
+    return Turn(
+        model=model,
+        system=system,
+        tools=tools_of(json.loads(tools)),
+        messages=tuple(message_of(record) for record in json.loads(messages)),
+        answer=message_of(json.loads(answer)),
+    )

@@ -6,20 +6,40 @@ server from starting.
 """
 
 import logging
+import sys
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+import anyio
+from anyio.abc import TaskGroup
+
+from kiro_mcp.auth.lock import Sleep
+from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.auth.provider import TokenProvider
+from kiro_mcp.auth.sign_in import SignIn
 from kiro_mcp.errors import KiroError
 from kiro_mcp.models import ModelInfo
 from kiro_mcp.protocol.models_catalog import BUILTIN_MODELS
+from kiro_mcp.server.answers import Answers
+from kiro_mcp.server.conversations import ConversationStore
 from kiro_mcp.settings import Settings, unknown_variables
 from kiro_mcp.transport.client import KiroClient
+from kiro_mcp.transport.http import HttpPool
 
 logger = logging.getLogger(__name__)
+
+MAX_ANSWER_BYTES = 1024 * 1024
+"""How much of a sign-in service's answer is read. Its tokens take about 2 KiB."""
+
+STORE_NAME = "conversations.sqlite3"
+
+SETTLING_SECONDS = 0.2
+"""How long the end waits for a refresh under way; a server must be gone in half a second."""
 
 CatalogueSource = Literal["live", "cache", "builtin"]
 
@@ -37,6 +57,19 @@ class Catalogue:
     """Why it is not fresher than it is."""
 
 
+class _Poster:
+    """What sign-in sends its requests with: the HTTP pool, and answers read whole."""
+
+    def __init__(self, pool: HttpPool) -> None:
+        self._pool = pool
+
+    async def post(
+        self, url: str, *, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        async with self._pool.request("POST", url, headers=headers, body=body) as response:
+            return response.status, response.headers, await response.beginning(MAX_ANSWER_BYTES)
+
+
 class Engine:
     """One account and one client, shared by every call. An async context manager."""
 
@@ -44,13 +77,39 @@ class Engine:
         self,
         settings: Settings,
         *,
+        environ: Mapping[str, str] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Sleep = anyio.sleep,
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self.settings = settings
-        self.tokens = TokenProvider(settings)
+        self._sign_in_http = HttpPool(connect_timeout_seconds=settings.connect_timeout_seconds)
+        self.tokens = TokenProvider(
+            settings,
+            poster=_Poster(self._sign_in_http),
+            environ=environ or {},
+            now=now,
+            sleep=sleep,
+        )
+        self.sign_in = SignIn(
+            self.tokens.service,
+            self.tokens.store,
+            settings.sign_in_overrides,
+            now=now,
+            sleep=sleep,
+        )
         self.client = KiroClient(self.tokens, settings)
+        self.new_id = new_id
+        self.conversations = ConversationStore(
+            _store_path(settings, environ or {}),
+            lifetime_seconds=settings.store_ttl_hours * 3600,
+            now=lambda: now().timestamp(),
+            new_id=new_id,
+        )
+        self._answers: Answers | None = None
         self._now = now
         self._fetched: Catalogue | None = None
+        self._tasks: TaskGroup | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -61,9 +120,23 @@ class Engine:
         """
         for sentence in unknown_variables(environ):
             logger.warning("%s", sentence)
-        return cls(Settings.load(environ))
+        return cls(Settings.load(environ), environ=environ)
+
+    def run_in(self, tasks: TaskGroup) -> None:
+        """Run what outlives a call, such as a login that is polled for, in a task group."""
+        self.tokens.run_in(tasks)
+        self.sign_in.run_in(tasks)
+        self._answers = Answers(tasks)
+
+    @property
+    def answers(self) -> Answers:
+        """The answers that are worked on. There once the engine runs in a task group."""
+        assert self._answers is not None
+        return self._answers
 
     async def __aenter__(self) -> Self:
+        self._tasks = anyio.create_task_group()
+        self.run_in(await self._tasks.__aenter__())
         return self
 
     async def __aexit__(
@@ -72,7 +145,24 @@ class Engine:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self.aclose()
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+            await self._tasks.__aexit__(None, None, None)
+
+    async def aclose(self) -> None:
+        """Let a refresh under way reach the disk, then close every connection."""
+        with anyio.move_on_after(SETTLING_SECONDS):
+            await self.tokens.settle()
+        self.tokens.abandon()
         await self.client.aclose()
+        await self._sign_in_http.aclose()
+        await self.conversations.aclose()
+
+    @property
+    def known_models(self) -> tuple[ModelInfo, ...]:
+        """The models to choose among without asking the service: the last list, or the snapshot."""
+        return self._fetched.models if self._fetched else BUILTIN_MODELS
 
     async def catalogue(self, *, refresh: bool) -> Catalogue:
         """Return the models: fresh, kept from before, or the snapshot, whichever can be had.
@@ -98,3 +188,9 @@ class Engine:
     def _is_fresh(self, kept: Catalogue) -> bool:
         lifetime = timedelta(seconds=self.settings.model_cache_ttl_seconds)
         return kept.fetched_at is not None and self._now() - kept.fetched_at < lifetime
+
+
+def _store_path(settings: Settings, environ: Mapping[str, str]) -> Path | None:
+    """Where conversations are kept; None for in memory, which is also where there is no home."""
+    home = own_home(Machine.of(environ, sys.platform), settings.home)
+    return home / STORE_NAME if home and settings.store == "disk" else None

@@ -1,49 +1,318 @@
-"""The tool `login`: whether a credential is there, which one and where it came from."""
+"""The tool `login`, and the way from "signed out" to an answer where the user can be asked.
 
+A sign-in page reaches the person by the first way that the client has::
+
+    2026-07-28 with URL elicitation    an `InputRequiredResult`; the client calls again
+    2025-11-25 with URL elicitation    a request to the client, while its call waits
+    every other client                 link and code as text; `login` again says how it stands
+
+Meanwhile the login is polled for in the background. A retried call proves nothing by itself: what
+counts is how the login stands here, so no state travels with it.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import anyio
 import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.server.session import ServerSession
+from mcp.shared.exceptions import MCPError
 
-from kiro_mcp.auth.tokens import Credential, access_token
-from kiro_mcp.errors import KiroError
+from kiro_mcp.auth.device_flow import DeviceLogin, Method
+from kiro_mcp.auth.status import SignInStatus, sign_in_status
+from kiro_mcp.auth.timestamps import format_time
+from kiro_mcp.auth.tokens import Credential
+from kiro_mcp.errors import KiroError, SignInRequired
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.results import compact_json, success
 
-_HOW_TO_SIGN_IN = (
-    "Set KIRO_API_KEY (made at https://app.kiro.dev, plans Pro and above) where this server is"
-    " configured, then start it again."
-)
+WAIT_SECONDS = 45.0
+"""How long a call waits for a person: clients give up on a call after 60 seconds."""
+
+Action: TypeAlias = Literal["", "status", "start", "logout"]
+Result: TypeAlias = types.CallToolResult | types.InputRequiredResult
+
+_INPUT = "kiro_sign_in"
+_MODERN = "2026-07-28"
+_PUSHED = "2025-11-25"
+_CALL_AGAIN = "Then call `login` again to see that it worked."
 
 
-def status(engine: Engine) -> types.CallToolResult:
-    """Answer `login(action="status")`. Nothing is sent: a key is shown, not proven."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """How the person behind a call can be shown a page."""
+
+    way: Literal["none", "input_required", "push"] = "none"
+    session: ServerSession | None = None
+    request_id: types.RequestId | None = None
+    reply: str = ""
+    """What the person said to the page that the same call has shown before; "" for not asked."""
+
+    @classmethod
+    def of(
+        cls, context: ServerRequestContext[Any, Any], params: types.CallToolRequestParams
+    ) -> "Asker":
+        """Read from a call what its client can do. Nothing is asked that it did not declare."""
+        capabilities = context.session.client_capabilities
+        elicitation = capabilities.elicitation if capabilities else None
+        if elicitation is None or elicitation.url is None:
+            return cls()
+        if context.protocol_version >= _MODERN:
+            reply = (params.input_responses or {}).get(_INPUT)
+            said = reply.action if isinstance(reply, types.ElicitResult) else ""
+            return cls(way="input_required", reply=said)
+        if context.protocol_version == _PUSHED:
+            return cls(way="push", session=context.session, request_id=context.request_id)
+        return cls()
+
+
+async def run(
+    engine: Engine,
+    *,
+    action: Action,
+    method: Method,
+    start_url: str,
+    region: str,
+    asker: Asker,
+) -> Result:
+    """Do what a call of `login` asks for.
+
+    Raises:
+        KiroError: A login cannot be started, or the store cannot be written.
+    """
+    if action == "logout":
+        return await _log_out(engine)
+    if asker.reply:
+        return await _after_reply(engine, asker)
+    if action == "status":
+        return await status(engine)
+    if action != "start":
+        found = await sign_in_status(engine.tokens)
+        if _is_pending(engine) or not _calls_for_login(found, engine):
+            return _told(found, engine)
+    login = await engine.sign_in.start(method, start_url=start_url, region=region)
+    return await _shown(engine, login, asker)
+
+
+async def status(engine: Engine) -> types.CallToolResult:
+    """Say who is signed in, or that a login is under way."""
+    return _told(await sign_in_status(engine.tokens), engine)
+
+
+async def signed_in_first(
+    call: Callable[[], Awaitable[types.CallToolResult]], engine: Engine, asker: Asker
+) -> Result:
+    """Make a call; where it fails for want of a login, have the person sign in, if it can be.
+
+    Raises:
+        KiroError: The call failed, or the person cannot be asked, or did not sign in.
+    """
+    if asker.reply == "accept":
+        await engine.sign_in.wait(WAIT_SECONDS)
+    elif asker.reply:
+        engine.sign_in.cancel()
     try:
-        credential = engine.tokens.credential()
-    except KiroError as error:
-        return _state("signed_out", next_step=str(error))
-    if credential is None:
-        return _state("signed_out", next_step=_HOW_TO_SIGN_IN)
-    return _signed_in(credential, engine)
+        return await call()
+    except SignInRequired as error:
+        if asker.way == "none" or not await _would_help(engine):
+            raise
+        if asker.reply:
+            raise _not_yet(engine, error) from None
+    login = await _usual_login(engine)
+    if asker.way == "input_required":
+        return _page(login)
+    if await _pushed(engine, login, asker):
+        return await call()
+    raise _not_yet(engine, SignInRequired("Nobody is signed in to Kiro."))
 
 
-def _signed_in(credential: Credential, engine: Engine) -> types.CallToolResult:
-    token = access_token(credential, api_region=engine.settings.api_region)
-    return _state(
-        "signed_in",
-        method=credential.kind,
-        account=_masked(credential.secret),
-        source=credential.source,
-        profile_arn=token.profile_arn,
-        region=token.region,
-        next_step="Call `ask_claude`.",
+# --- the steps of a login ------------------------------------------------------------------
+
+
+async def _shown(engine: Engine, login: DeviceLogin, asker: Asker) -> Result:
+    if asker.way == "input_required":
+        return _page(login)
+    if asker.way == "push":
+        await _pushed(engine, login, asker)
+        return await _outcome(engine)
+    return _pending(login)
+
+
+async def _after_reply(engine: Engine, asker: Asker) -> Result:
+    if asker.reply == "accept":
+        await engine.sign_in.wait(WAIT_SECONDS)
+    else:
+        engine.sign_in.cancel()
+    return await _outcome(engine)
+
+
+async def _outcome(engine: Engine) -> types.CallToolResult:
+    state = engine.sign_in.state
+    if state.state == "pending" and state.login:
+        return _pending(state.login)
+    if state.state == "failed" and state.error:
+        return _state("failed", next_step=str(state.error))
+    return _told(await sign_in_status(engine.tokens), engine)
+
+
+def _page(login: DeviceLogin) -> types.InputRequiredResult:
+    params = types.ElicitRequestURLParams(message=_message(login), url=login.verification_url)
+    return types.InputRequiredResult(input_requests={_INPUT: types.ElicitRequest(params=params)})
+
+
+async def _pushed(engine: Engine, login: DeviceLogin, asker: Asker) -> bool:
+    """Show the page through the client and wait; say whether the person has signed in."""
+    assert asker.session
+    name = login.user_code or "kiro-sign-in"
+    try:
+        with anyio.move_on_after(WAIT_SECONDS):
+            answer = await asker.session.elicit_url(
+                _message(login), login.verification_url, name, asker.request_id
+            )
+            if answer.action != "accept":
+                engine.sign_in.cancel()
+                return False
+            state = await engine.sign_in.wait(WAIT_SECONDS)
+            if state.state == "done":
+                await asker.session.send_elicit_complete(name)
+    except MCPError:
+        return False  # The client cannot after all; the text that follows has link and code.
+    return engine.sign_in.state.state == "done"
+
+
+async def _usual_login(engine: Engine) -> DeviceLogin:
+    """Start the login that nobody said more about: the one under way, or the last one again."""
+    state = engine.sign_in.state
+    if state.state == "pending" and state.login:
+        return state.login
+    credential = (await engine.tokens.resolution()).credential
+    if credential and credential.origin == "own" and credential.kind == "idc":
+        return await engine.sign_in.start(
+            "idc", start_url=credential.start_url, region=credential.region
+        )
+    return await engine.sign_in.start("builder_id")
+
+
+async def _would_help(engine: Engine) -> bool:
+    """Whether a login made here would be used at all."""
+    resolution = await engine.tokens.resolution()
+    return resolution.problem is None and not _is_named(resolution.credential)
+
+
+def _is_named(credential: Credential | None) -> bool:
+    return bool(credential and credential.is_explicit and credential.origin != "own")
+
+
+def _is_pending(engine: Engine) -> bool:
+    return engine.sign_in.state.state == "pending"
+
+
+def _calls_for_login(found: SignInStatus, engine: Engine) -> bool:
+    """Whether a login is what is missing, and not a setting, a folder, the network or a profile."""
+    if engine.tokens.store is None:
+        return False
+    is_out = not found.is_signed_in and isinstance(found.problem, SignInRequired)
+    return is_out and not found.is_misconfigured and not _is_named(found.credential)
+
+
+def _not_yet(engine: Engine, error: SignInRequired) -> KiroError:
+    state = engine.sign_in.state
+    if state.state == "failed" and state.error:
+        return state.error
+    if state.state != "pending" or state.login is None:
+        return error
+    return SignInRequired(
+        "The sign-in has not been confirmed yet.",
+        next_step=f"{_message(state.login)} Then call again.",
     )
 
 
-def _masked(secret: str) -> str:
-    """Show enough of a secret to tell two apart: its kind and its last four characters."""
-    kind = secret[:4] if secret.startswith("ksk_") else ""
-    return f"{kind}…{secret[-4:]}" if len(secret) >= 16 else "…"
+async def _log_out(engine: Engine) -> types.CallToolResult:
+    engine.sign_in.cancel()
+    store = engine.tokens.store
+    was_in = await store.remove_login(store.hosts) if store else False
+    found = await engine.tokens.resolution(is_forced=True)
+    what = "Our own login was removed." if was_in else "There was no login of our own."
+    left = f" {found.credential.source} is used now." if found.credential else ""
+    return _state("signed_out", next_step=f"{what}{left} Other programs' logins are untouched.")
 
 
-def _state(state: str, **facts: str) -> types.CallToolResult:
+# --- results -------------------------------------------------------------------------------
+
+
+def _message(login: DeviceLogin) -> str:
+    code = f" The page must show the code {login.user_code}." if login.user_code else ""
+    note = (
+        " (This kind of sign-in uses an undocumented service of Kiro.)"
+        if login.plan.is_social
+        else ""
+    )
+    return f"Sign in to Kiro: open {login.verification_url} in a browser and allow it.{code}{note}"
+
+
+def _pending(login: DeviceLogin) -> types.CallToolResult:
+    return _state(
+        "pending",
+        method=login.plan.method,
+        expires_at=format_time(login.expires_at),
+        verification_url=login.verification_url,
+        user_code=login.user_code,
+        next_step=f"{_message(login)} {_CALL_AGAIN}",
+    )
+
+
+def _told(found: SignInStatus, engine: Engine) -> types.CallToolResult:
+    pending = engine.sign_in.state.login if _is_pending(engine) else None
+    if pending and not found.is_signed_in:
+        return _pending(pending)
+    if not found.is_signed_in:
+        state, why = "signed_out", str(found.problem)
+        failure = engine.sign_in.state.error
+        warnings = [str(failure)] if failure else []
+    else:
+        state, why = "signed_in", "Call `ask_claude`."
+        warnings = [f"The credits are not known: {found.problem}"] if found.problem else []
+    credential = found.credential
+    ends = credential.expires_at if credential else None
+    return _state(
+        state,
+        method=credential.kind if credential else "",
+        account=found.account,
+        expires_at=format_time(ends) if ends else "",
+        profile_arn=found.profile_arn,
+        region=found.region,
+        source=credential.source if credential else "",
+        credits=_credits(found),
+        looked_at=[str(finding) for finding in found.findings],
+        warnings=warnings,
+        next_step=why,
+    )
+
+
+def _credits(found: SignInStatus) -> dict[str, Any]:
+    credits = found.credits
+    if credits.limit is None and not credits.plan:
+        return {}
+    return {
+        "used": credits.used,
+        "limit": credits.limit,
+        "resets_at": format_time(credits.resets_at) if credits.resets_at else "",
+        "plan": credits.plan,
+    }
+
+
+def _state(state: str, **facts: Any) -> types.CallToolResult:
     structured = {"state": state, **facts}
-    lines = [f"{name}: {value}" for name, value in structured.items() if value]
+    lines = [f"{name}: {_in_words(value)}" for name, value in structured.items() if value]
     return success("\n".join(lines), structured, more=compact_json(structured))
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(cast("list[str]", value))
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value)
+        return ", ".join(f"{name} {inner}" for name, inner in members.items() if inner)
+    return str(value)

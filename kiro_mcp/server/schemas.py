@@ -29,7 +29,7 @@ def _one_of(*values: str) -> dict[str, Any]:
 
 ASK_RESULT = _object(
     {
-        "status": _one_of("completed"),
+        "status": _one_of("completed", "running", "dry_run"),
         "text": {"type": "string", "description": "The answer, all of it"},
         "thinking": _TEXT,
         "tool_calls": _array(
@@ -56,9 +56,11 @@ ASK_RESULT = _object(
             "refusal",
             "stop_sequence",
             "truncated",
+            "running",
+            "",
         ),
         "truncated": {"type": "boolean", "description": "The answer is known to be incomplete"},
-        "data": {"type": ["object", "null"]},
+        "data": {"description": "The value for output_schema, else null"},
         "model": _TEXT,
         "model_requested": _TEXT,
         "conversation_id": _TEXT,
@@ -75,6 +77,10 @@ ASK_RESULT = _object(
         ),
         "warnings": _TEXTS,
         "repairs": _array({"type": "object"}),
+        "findings": _array({"type": "object"}),
+        "payload": {"type": "object"},
+        "payload_bytes": _COUNT,
+        "next_step": _TEXT,
     },
     "status",
     "text",
@@ -115,12 +121,25 @@ MODELS_RESULT = _object(
 
 LOGIN_RESULT = _object(
     {
-        "state": _one_of("signed_in", "signed_out"),
+        "state": _one_of("signed_in", "pending", "signed_out", "failed"),
         "method": _TEXT,
         "account": _TEXT,
-        "source": _TEXT,
+        "expires_at": _TEXT,
         "profile_arn": _TEXT,
         "region": _TEXT,
+        "source": _TEXT,
+        "verification_url": {"type": "string", "description": "For the user to open"},
+        "user_code": _TEXT,
+        "credits": _object(
+            {
+                "used": _NUMBER_OR_NULL,
+                "limit": _NUMBER_OR_NULL,
+                "resets_at": _TEXT,
+                "plan": _TEXT,
+            }
+        ),
+        "looked_at": _TEXTS,
+        "warnings": _TEXTS,
         "next_step": _TEXT,
     },
     "state",

@@ -1,81 +1,95 @@
-"""The three tools: their arguments, their declarations, and what each does when called.
+"""The three tools: their declarations, and what each does when called."""
 
-Arguments are what strangers send, so pydantic reads them; a refusal is in our own words,
-because the library's text would echo the whole prompt back. The schemas that clients see come
-from the same classes and are flat: several clients cannot read `$ref` or `anyOf`.
-"""
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-import uuid
-from typing import Any, Literal, TypeVar, cast
-
+import anyio
 import mcp_types as types
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.models import ChatRequest, Message, ModelInfo, TextPart
+from kiro_mcp.models import ModelInfo
+from kiro_mcp.protocol.dry_run import describe_payload
 from kiro_mcp.server import login
+from kiro_mcp.server.answering import make_result
+from kiro_mcp.server.answers import RunningAnswer
+from kiro_mcp.server.arguments import (
+    AskArguments,
+    ListModelsArguments,
+    LoginArguments,
+    input_schema,
+    read_arguments,
+)
+from kiro_mcp.server.asking import understand
 from kiro_mcp.server.engine import Catalogue, Engine
-from kiro_mcp.server.results import answer, compact_json, success
+from kiro_mcp.server.login import Asker
+from kiro_mcp.server.progress import ProgressReporter, Report
+from kiro_mcp.server.results import compact_json, rehearsed, still_running, success
 from kiro_mcp.server.schemas import ASK_RESULT, LOGIN_RESULT, MODELS_RESULT
 
 MAX_RESULT_CHARACTERS = 400_000
 """How large a result may be before a client that asks cuts it: well over any whole answer."""
 
 
-class AskArguments(BaseModel):
-    """The arguments of `ask_claude`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a tool call brings besides its arguments."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    asker: Asker
+    """How the person behind it can be shown a page."""
+    report: Report
+    """What sends progress, or does nothing where the caller did not ask for any."""
 
-    prompt: str = Field("", description="The message to Claude. Required.")
-    system: str = Field("", description="System prompt: who Claude is and how it should answer.")
-    model: str = Field(
-        "", description="Model id from list_models; empty for the default, usually auto."
+
+async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> login.Result:
+    """Send what is asked and return the whole answer; have the user sign in first, if need be."""
+    given = read_arguments(AskArguments, "ask_claude", arguments)
+    if given.answer_id:
+        return await _collect(engine, given, call)
+    return await login.signed_in_first(partial(_ask, engine, given, call), engine, call.asker)
+
+
+async def _ask(engine: Engine, given: AskArguments, call: Call) -> types.CallToolResult:
+    asked = await understand(given, engine, new_id=engine.new_id())
+    if given.dry_run:
+        return rehearsed(asked, describe_payload(engine.client.draft(asked.request)))
+    await engine.tokens.access_token()  # Signed out, the call fails here, and not in a task.
+    running = RunningAnswer(
+        id=engine.new_id(),
+        conversation_id=asked.place.conversation_id,
+        model=asked.request.model,
+    )
+    engine.answers.start(running, partial(make_result, asked, engine))
+    return await _wait(engine, running, given, call)
+
+
+async def _collect(engine: Engine, given: AskArguments, call: Call) -> types.CallToolResult:
+    """Return an answer that was left to go on, from the task that makes it or from the store."""
+    if running := engine.answers.get(given.answer_id):
+        return await _wait(engine, running, given, call)
+    if kept := await engine.conversations.answer(given.answer_id):
+        return types.CallToolResult.model_validate_json(kept)
+    raise InvalidRequest(
+        f"There is no answer {given.answer_id!r}; it may have been cancelled, or be too old.",
+        next_step="Ask again.",
+        code="not_found",
     )
 
 
-class ListModelsArguments(BaseModel):
-    """The arguments of `list_models`."""
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-    refresh: bool = Field(False, description="Ask the service again instead of using a kept list.")
-
-
-class LoginArguments(BaseModel):
-    """The arguments of `login`."""
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-    action: Literal["status"] = Field("status", description="status: say who is signed in.")
-
-
-Arguments = TypeVar("Arguments", bound=BaseModel)
-
-
-async def ask_claude(engine: Engine, arguments: dict[str, Any]) -> types.CallToolResult:
-    """Send one prompt and return the whole answer."""
-    asked = _read(AskArguments, "ask_claude", arguments)
-    if not asked.prompt.strip():
-        raise InvalidRequest("The prompt is empty.", next_step="Put the question in `prompt`.")
-    model = asked.model.strip() or engine.settings.model
-    conversation_id = str(uuid.uuid4())
-    reply = await engine.client.ask(
-        ChatRequest(
-            messages=(Message(role="user", parts=(TextPart(text=asked.prompt),)),),
-            system=asked.system,
-            model=model,
-            conversation_id=conversation_id,
-        )
+async def _wait(
+    engine: Engine, running: RunningAnswer, given: AskArguments, call: Call
+) -> types.CallToolResult:
+    progress = ProgressReporter(call.report, answer_id=running.id, now=anyio.current_time)
+    result = await engine.answers.collect(
+        running, wait_seconds=given.wait_seconds, progress=progress
     )
-    return answer(
-        reply, model=model, model_requested=asked.model, conversation_id=conversation_id, turn=1
-    )
+    return result or still_running(running)
 
 
-async def list_models(engine: Engine, arguments: dict[str, Any]) -> types.CallToolResult:
+async def list_models(engine: Engine, arguments: dict[str, Any], _call: Call) -> login.Result:
     """List the models: the service's list when signed in, the built-in one otherwise."""
-    asked = _read(ListModelsArguments, "list_models", arguments)
+    asked = read_arguments(ListModelsArguments, "list_models", arguments)
     catalogue = await engine.catalogue(refresh=asked.refresh)
     structured = {
         "models": [_listed(model) for model in catalogue.models],
@@ -87,13 +101,26 @@ async def list_models(engine: Engine, arguments: dict[str, Any]) -> types.CallTo
     return success(_in_words(catalogue), structured, more=compact_json(structured))
 
 
-async def login_tool(engine: Engine, arguments: dict[str, Any]) -> types.CallToolResult:
-    """Say whether a credential is there, which, and what to do if not."""
-    _read(LoginArguments, "login", arguments)
-    return login.status(engine)
+async def login_tool(engine: Engine, arguments: dict[str, Any], call: Call) -> login.Result:
+    """Say who is signed in, or begin or end a login."""
+    asked = read_arguments(LoginArguments, "login", arguments)
+    return await login.run(
+        engine,
+        action=asked.action,
+        method=asked.method,
+        start_url=asked.start_url,
+        region=asked.region or engine.settings.region,
+        asker=call.asker,
+    )
 
 
-HANDLERS = {"ask_claude": ask_claude, "list_models": list_models, "login": login_tool}
+Handler = Callable[[Engine, dict[str, Any], Call], Awaitable[login.Result]]
+
+HANDLERS: dict[str, Handler] = {
+    "ask_claude": ask_claude,
+    "list_models": list_models,
+    "login": login_tool,
+}
 
 
 def declarations() -> list[types.Tool]:
@@ -103,13 +130,14 @@ def declarations() -> list[types.Tool]:
             name="ask_claude",
             title="Ask Claude",
             description=(
-                "Ask Claude one question through the user's Kiro subscription and get the whole"
-                " answer back. Claude sees only what you send: put all it needs into prompt."
-                " Use it for a second opinion or a self-contained piece of work. Returns the"
-                " text, any tool calls, the stop reason and the credits used. Nothing that"
-                " Claude answers is executed here. If it says auth_required, call login."
+                "Ask Claude through the user's Kiro subscription and get the whole answer back."
+                " Claude sees only what you send: put all it needs into prompt, or go on with a"
+                " conversation_id. Use it for a second opinion or a self-contained piece of"
+                " work, also with tools of your own: their calls come back in tool_calls, you"
+                " run them, and send tool_results. Nothing that Claude answers is executed here."
+                " status running: call again with the answer_id. auth_required: call login."
             ),
-            input_schema=_input_schema(AskArguments, required=["prompt"]),
+            input_schema=input_schema(AskArguments),
             output_schema=ASK_RESULT,
             annotations=types.ToolAnnotations(read_only_hint=True, open_world_hint=True),
             _meta={"anthropic/maxResultSizeChars": MAX_RESULT_CHARACTERS},
@@ -121,7 +149,7 @@ def declarations() -> list[types.Tool]:
                 "List the models that ask_claude can use, with context window, credit rate and"
                 " thinking effort. Works signed out, from a built-in list; source says which."
             ),
-            input_schema=_input_schema(ListModelsArguments),
+            input_schema=input_schema(ListModelsArguments),
             output_schema=MODELS_RESULT,
             annotations=types.ToolAnnotations(read_only_hint=True, open_world_hint=True),
         ),
@@ -129,10 +157,11 @@ def declarations() -> list[types.Tool]:
             name="login",
             title="Kiro sign-in",
             description=(
-                "Say whether a Kiro credential is there, where it came from, and what to do if"
-                " not. Call it when another tool answers auth_required or auth_expired."
+                "Say who is signed in to Kiro, or sign in: it returns at once with a link and a"
+                " code for the user to open, and goes on in the background. Call it when another"
+                " tool answers auth_required or auth_expired; show the user the link."
             ),
-            input_schema=_input_schema(LoginArguments),
+            input_schema=input_schema(LoginArguments),
             output_schema=LOGIN_RESULT,
             annotations=types.ToolAnnotations(
                 read_only_hint=False,
@@ -142,36 +171,6 @@ def declarations() -> list[types.Tool]:
             ),
         ),
     ]
-
-
-def _input_schema(arguments: type[BaseModel], required: list[str] | None = None) -> dict[str, Any]:
-    schema = arguments.model_json_schema()
-    properties = cast("dict[str, dict[str, Any]]", schema["properties"])
-    for declared in properties.values():
-        declared.pop("title")
-        if "const" in declared:  # Some clients know only `enum`.
-            declared["enum"] = [declared.pop("const")]
-    listed: dict[str, Any] = {"type": "object", "properties": properties}
-    if required:
-        listed["required"] = required
-    return {**listed, "additionalProperties": False}
-
-
-def _read(kind: type[Arguments], tool: str, given: dict[str, Any]) -> Arguments:
-    # Models write null for what they leave out.
-    present = {name: value for name, value in given.items() if value is not None}
-    known = ", ".join(kind.model_fields)
-    try:
-        return kind.model_validate(present)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    name = ".".join(str(step) for step in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        raise InvalidRequest(f"{tool} has no argument {name!r}.", next_step=f"It takes: {known}.")
-    raise InvalidRequest(
-        f"The argument {name!r} of {tool} cannot be used: {fault['msg']}.",
-        next_step="Correct it and call again.",
-    )
 
 
 def _listed(model: ModelInfo) -> dict[str, Any]:

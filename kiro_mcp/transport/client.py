@@ -29,7 +29,14 @@ from kiro_mcp.models import (
     ToolUse,
 )
 from kiro_mcp.protocol.models_catalog import default_model, models_from_page
-from kiro_mcp.protocol.payload import build_payload, encode_payload
+from kiro_mcp.protocol.payload import (
+    Envelope,
+    Payload,
+    draft_payload,
+    encode_payload,
+    make_payload,
+)
+from kiro_mcp.protocol.prepare import PayloadOptions
 from kiro_mcp.protocol.reply import ReplyBuilder
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.classify import classify, fault_from_response
@@ -74,9 +81,12 @@ class AnswerStream:
         response: HttpResponse,
         builder: ReplyBuilder,
         *,
+        payload: Payload,
         first_token_deadline: float,
         idle_timeout_seconds: float,
     ) -> None:
+        self.payload = payload
+        """What was sent, and what was made of the request on the way."""
         self._chunks = response.chunks()
         self._request_id = response.headers.get("x-amzn-requestid")
         self._builder = builder
@@ -178,6 +188,12 @@ class KiroClient:
         self._tokens = tokens
         self._settings = settings or Settings.load({})
         self._new_id = new_id
+        self._payload_options = PayloadOptions(
+            description_max_bytes=self._settings.tool_description_max_bytes,
+            thinking_budget=self._settings.thinking_budget,
+            max_payload_bytes=self._settings.max_payload_bytes,
+            tells_of_truncation=self._settings.truncation_recovery,
+        )
         self._http = HttpPool(connect_timeout_seconds=self._settings.connect_timeout_seconds)
 
     async def __aenter__(self) -> Self:
@@ -217,15 +233,28 @@ class KiroClient:
         async with AsyncExitStack() as stack:
             try:
                 with anyio.fail_after(self._settings.first_token_timeout_seconds):
-                    response = await stack.enter_async_context(self._generate(request))
+                    token = await self._tokens.access_token()
+                    payload = make_payload(request, self._envelope(token), self._payload_options)
+                    body = encode_payload(payload.body)
+                    response = await stack.enter_async_context(self._post(GENERATE, token, body))
             except TimeoutError:
                 raise _no_answer_in_time() from None
             yield AnswerStream(
                 response,
-                ReplyBuilder(prompt_characters=_prompt_characters(request)),
+                self._reply_builder(request, payload),
+                payload=payload,
                 first_token_deadline=deadline,
                 idle_timeout_seconds=self._settings.stream_read_timeout_seconds,
             )
+
+    def draft(self, request: ChatRequest, profile_arn: str = "") -> Payload:
+        """Return what would be sent, be it something that the service refuses. Nothing is sent.
+
+        Raises:
+            InvalidRequest: There is no message.
+        """
+        envelope = Envelope(origin=self._origin(GENERATE), profile_arn=profile_arn)
+        return draft_payload(request, envelope, self._payload_options)
 
     async def list_models(self) -> ModelList:
         """Return the models that the service offers to this account, all pages of them.
@@ -245,14 +274,20 @@ class KiroClient:
                 break
         return ModelList(models=tuple(models), default_model=default)
 
-    @asynccontextmanager
-    async def _generate(self, request: ChatRequest) -> AsyncGenerator[HttpResponse]:
-        token = await self._tokens.access_token()
-        payload = build_payload(
-            request, origin=self._origin(GENERATE), profile_arn=token.profile_arn
+    def _envelope(self, token: AccessToken) -> Envelope:
+        return Envelope(origin=self._origin(GENERATE), profile_arn=token.profile_arn)
+
+    def _reply_builder(self, request: ChatRequest, payload: Payload) -> ReplyBuilder:
+        return ReplyBuilder(
+            prompt_characters=_prompt_characters(request),
+            context_window_tokens=payload.model.context_window or 0,
+            thinking=self._settings.thinking_handling,
+            tools=request.tools,
+            caller_names=payload.tool_names,
+            reads_text_calls=self._settings.text_tool_calls,
+            max_payload_bytes=self._settings.max_frame_payload_bytes,
+            max_headers_bytes=self._settings.max_frame_headers_bytes,
         )
-        async with self._post(GENERATE, token, encode_payload(payload)) as response:
-            yield response
 
     async def _model_page(self, next_token: str) -> dict[str, object]:
         token = await self._tokens.access_token()

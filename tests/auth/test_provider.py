@@ -1,45 +1,456 @@
-"""Which credential is used, and what is said when there is none."""
+"""Tokens handed out and kept fresh, over HTTP against the emulator, with real files."""
 
+import json
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
 import pytest
+from anyio import fail_after
 
-from kiro_mcp.auth.provider import TokenProvider
-from kiro_mcp.errors import InvalidRequest, SignInRequired
+from kiro_mcp.auth.store import OwnStore
+from kiro_mcp.auth.tokens import BUILDER_ID_PROFILE_ARN
+from kiro_mcp.emulator import (
+    EMULATOR_ACCESS_TOKEN,
+    EMULATOR_API_KEY,
+    EMULATOR_BUILDER_ID_ACCESS_TOKEN,
+    EMULATOR_CLIENT_ID,
+    EMULATOR_CLIENT_SECRET,
+    EMULATOR_PROFILE_ARN,
+    EMULATOR_REFRESH_TOKEN,
+    EMULATOR_SOCIAL_REFRESH_TOKEN,
+    HttpAnswer,
+    Pause,
+    RunningEmulator,
+)
+from kiro_mcp.emulator.steps import json_answer
+from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
+from kiro_mcp.server.engine import Engine
 from kiro_mcp.settings import Settings
+from tests.support.logins import (
+    LONG_AGO,
+    Clock,
+    accepted_refresh_tokens,
+    idc_credential,
+    ide_social,
+    kiro_cli_database,
+    odic_rows,
+    row_of,
+    sign_in_before,
+)
 
-ARN = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE"
+CLI_DB = ".local/share/kiro-cli/data.sqlite3"
+REFUSED = json_answer({"error": "invalid_grant"}, status=400)
+REFRESHES = ("CreateToken", "RefreshToken")
 
 
-def provider(**environ: str) -> TokenProvider:
-    return TokenProvider(Settings.load(environ))
+@asynccontextmanager
+async def engine_of(
+    home: Path,
+    emulator: RunningEmulator | None = None,
+    clock: Clock | None = None,
+    /,
+    **environ: str,
+) -> AsyncGenerator[Engine]:
+    given = {"HOME": str(home), **environ}
+    if emulator:
+        given["KIRO_MCP_ENDPOINT_URL"] = emulator.url
+    clock = clock or Clock()
+    with fail_after(10):
+        async with Engine(
+            Settings.load(given), environ=given, now=clock, sleep=clock.sleep
+        ) as engine:
+            yield engine
 
 
-async def test_signed_out_names_the_variable_to_set() -> None:
+def own_folder(home: Path) -> Path:
+    return home / ".local/share/kiro-mcp"
+
+
+def refreshes(emulator: RunningEmulator) -> int:
+    return sum(len(emulator.state.requests_to(name)) for name in REFRESHES)
+
+
+def encoded() -> str:
+    return f"{EMULATOR_REFRESH_TOKEN}|{EMULATOR_CLIENT_ID}|{EMULATOR_CLIENT_SECRET}|idc"
+
+
+# --- what is handed out ---------------------------------------------------------------------
+
+
+async def test_signed_out_names_the_tool_and_the_variable(tmp_path: Path) -> None:
     """Ours: the first call works, or says exactly what to do."""
-    with pytest.raises(SignInRequired, match="KIRO_API_KEY"):
-        await provider().access_token()
+    async with engine_of(tmp_path) as engine:
+        with pytest.raises(SignInRequired, match=r"login.*KIRO_API_KEY"):
+            await engine.tokens.access_token()
+    assert list(tmp_path.iterdir()) == []
 
 
-async def test_an_api_key_wins_over_an_access_token() -> None:
-    """Ours: the key is the vendor's documented way to run unattended, and does not expire."""
-    tokens = provider(KIRO_API_KEY="ksk_x", KIRO_ACCESS_TOKEN="aoa", KIRO_PROFILE_ARN=ARN)
-    assert (await tokens.access_token()).value == "ksk_x"
-
-
-async def test_an_access_token_goes_with_its_profile() -> None:
-    """Observed: without one the service answers "profileArn is required for this request"."""
-    token = await provider(KIRO_ACCESS_TOKEN="aoa", KIRO_PROFILE_ARN=ARN).access_token()
-    assert (token.value, token.profile_arn, token.token_type) == ("aoa", ARN, "")
-
-
-@pytest.mark.parametrize(("arn", "says"), [("", "is not set"), ("arn:x", "'arn:x'")])
-async def test_an_access_token_without_a_usable_profile_is_refused_before_sending(
-    arn: str, says: str
+async def test_an_api_key_is_sent_nowhere_before_it_is_used_and_never_refreshed(
+    tmp_path: Path, emulator: RunningEmulator
 ) -> None:
+    """Observed: a key has no refresh; another identity must not take its place."""
+    ide_social(tmp_path, expires_at="2099-01-01T00:00:00Z")
+    async with engine_of(tmp_path, emulator, KIRO_API_KEY="ksk_x") as engine:
+        token = await engine.tokens.access_token()
+        assert (token.value, token.token_type, token.is_explicit) == ("ksk_x", "API_KEY", True)
+        for _ in range(2):
+            with pytest.raises(SignInRequired, match="KIRO_API_KEY"):
+                await engine.tokens.refreshed(token)
+    assert len(emulator.state.requests) == 0
+
+
+async def test_an_access_token_without_a_profile_has_it_looked_up(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: without one the service answers "profileArn is required for this request"."""
+    async with engine_of(tmp_path, emulator, KIRO_ACCESS_TOKEN=EMULATOR_ACCESS_TOKEN) as engine:
+        for _ in range(3):
+            assert (await engine.tokens.access_token()).profile_arn == EMULATOR_PROFILE_ARN
+    assert len(emulator.state.requests_to("ListAvailableProfiles")) == 1
+
+
+async def test_builder_ids_refusal_to_list_profiles_is_the_answer(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: 403 "AWS Builder ID is not supported for this operation." in each region."""
+    async with engine_of(
+        tmp_path, emulator, KIRO_ACCESS_TOKEN=EMULATOR_BUILDER_ID_ACCESS_TOKEN
+    ) as engine:
+        assert (await engine.tokens.access_token()).profile_arn == BUILDER_ID_PROFILE_ARN
+
+
+async def test_several_profiles_are_a_question_and_the_setting_its_answer(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: which one is billed is the user's to say; they come in pages."""
+    other = EMULATOR_PROFILE_ARN.replace("EMULATOR", "OTHER")
+    emulator.state.accounts.profile_arns = (EMULATOR_PROFILE_ARN, other)
+    environ = {"KIRO_ACCESS_TOKEN": EMULATOR_ACCESS_TOKEN}
+    async with engine_of(tmp_path, emulator, **environ) as engine:
+        with pytest.raises(InvalidRequest, match="Which one") as caught:
+            await engine.tokens.access_token()
+        assert other in str(caught.value)
+    async with engine_of(tmp_path, emulator, **environ, KIRO_PROFILE_ARN=other) as engine:
+        assert (await engine.tokens.access_token()).profile_arn == other
+
+
+async def test_a_malformed_profile_is_refused_before_sending(tmp_path: Path) -> None:
     """Ours: the service's own answer to it names no cause."""
-    with pytest.raises(InvalidRequest, match=says):
-        await provider(KIRO_ACCESS_TOKEN="aoa", KIRO_PROFILE_ARN=arn).access_token()
+    environ = {"KIRO_ACCESS_TOKEN": "aoa", "KIRO_PROFILE_ARN": "arn:x"}
+    async with engine_of(tmp_path, **environ) as engine:
+        with pytest.raises(InvalidRequest, match="'arn:x'"):
+            await engine.tokens.access_token()
 
 
-async def test_a_token_from_the_environment_counts_as_given_on_purpose() -> None:
-    """Ours: only such a token may go to an overridden host."""
-    assert (await provider(KIRO_API_KEY="ksk_x").access_token()).is_explicit
+# --- refresh --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [EMULATOR_SOCIAL_REFRESH_TOKEN, encoded()], ids=["bare", "idc"])
+async def test_a_given_refresh_token_is_renewed_once_and_its_successor_kept(
+    given: str, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: the environment cannot be written to, so its successor lies in our own store."""
+    for _ in range(2):
+        async with engine_of(tmp_path, emulator, KIRO_REFRESH_TOKEN=given) as engine:
+            token = await engine.tokens.access_token()
+            assert token.value.startswith("aoa")
+            assert (token.profile_arn, token.is_explicit) == (EMULATOR_PROFILE_ARN, True)
+    assert refreshes(emulator) == 1
+    kept = (own_folder(tmp_path) / "credentials.json").read_text("utf-8")
+    assert given not in kept
+
+
+async def test_64_calls_with_one_expired_token_make_one_refresh(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: single-flight."""
+    await sign_in_before(own_folder(tmp_path), emulator.url)
+    values: set[str] = set()
+
+    async def call(engine: Engine) -> None:
+        values.add((await engine.tokens.access_token()).value)
+
+    async with engine_of(tmp_path, emulator) as engine, anyio.create_task_group() as calls:
+        for _ in range(64):
+            calls.start_soon(call, engine)
+    assert refreshes(emulator) == 1
+    assert len(values) == 1
+
+
+async def test_a_token_that_somebody_else_has_renewed_is_used_without_a_request(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: read again before a refresh."""
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+    async with engine_of(tmp_path, emulator) as engine:
+        await engine.tokens.resolution()
+        await store.save_login(replace(idc_credential(is_expired=False), access_token="theirs"))
+        assert (await engine.tokens.access_token()).value == "theirs"
+    assert refreshes(emulator) == 0
+
+
+async def test_a_rejected_token_is_renewed_once_and_a_second_rejection_ends_it(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: two programs with one login refuse each other for ever."""
+    await sign_in_before(own_folder(tmp_path), emulator.url, is_expired=False)
+    clock = Clock()
+    async with engine_of(tmp_path, emulator, clock) as engine:
+        first = await engine.tokens.access_token()
+        second = await engine.tokens.refreshed(first)
+        assert second.value != first.value
+        assert (await engine.tokens.refreshed(first)).value == second.value
+        with pytest.raises(SignInRequired, match="Another program"):
+            await engine.tokens.refreshed(second)
+        assert refreshes(emulator) == 1
+        clock.advance(31)
+        third = await engine.tokens.refreshed(second)
+        assert third.value not in (first.value, second.value)
+
+
+async def test_a_token_that_ends_soon_is_renewed_while_it_is_still_used(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Botocore's advisory window: try, and let nobody wait."""
+    clock = Clock()
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+    soon = replace(idc_credential(), expires_at=datetime(2026, 11, 1, 0, 3, tzinfo=UTC))
+    await store.save_login(soon)
+    async with engine_of(tmp_path, emulator, clock) as engine:
+        assert (await engine.tokens.access_token()).value == EMULATOR_ACCESS_TOKEN
+        await engine.tokens.settle()
+        assert (await engine.tokens.access_token()).value != EMULATOR_ACCESS_TOKEN
+    assert refreshes(emulator) == 1
+
+
+@pytest.mark.parametrize("status", [500, 429])
+async def test_a_token_is_used_to_its_end_while_it_cannot_be_renewed(
+    status: int, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: a sign-in service that fails must not fail calls that need it not."""
+    clock = Clock()
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+    soon = replace(idc_credential(), expires_at=datetime(2026, 11, 1, 0, 0, 50, tzinfo=UTC))
+    await store.save_login(soon)
+    emulator.state.enqueue(*[(HttpAnswer(status=status),)] * 3, operation="CreateToken")
+    async with engine_of(tmp_path, emulator, clock) as engine:
+        assert (await engine.tokens.access_token()).value == EMULATOR_ACCESS_TOKEN
+        clock.advance(60)
+        with pytest.raises(ServiceUnavailable, match="could not be renewed now"):
+            await engine.tokens.access_token()
+    login = store.login()
+    assert login
+    assert login.refresh_token == EMULATOR_REFRESH_TOKEN
+
+
+async def test_a_refused_refresh_token_is_asked_for_once_and_never_deleted(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: a wrong region is answered exactly like a revoked token."""
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+    await store.save_login(replace(idc_credential(), refresh_token="aor-stale-token"))
+    async with engine_of(tmp_path, emulator) as engine:
+        for _ in range(3):
+            with pytest.raises(SignInRequired, match="Invalid refresh token") as caught:
+                await engine.tokens.access_token()
+            assert caught.value.code == "auth_expired"
+            assert "aor-stale-token" not in str(caught.value)
+    assert refreshes(emulator) == 1
+    assert store.login()
+
+
+async def test_where_the_source_has_rotated_meanwhile_its_new_token_is_tried_once(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: read again after a refusal."""
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+    await store.save_login(replace(idc_credential(), refresh_token="aor-stale-token"))
+
+    async def rotate() -> None:
+        await emulator.state.until(lambda state: bool(state.requests))
+        await store.save_login(idc_credential())
+
+    async with engine_of(tmp_path, emulator) as engine, anyio.create_task_group() as others:
+        emulator.state.enqueue((Pause(0.5), *REFUSED), operation="CreateToken")
+        others.start_soon(rotate)
+        assert (await engine.tokens.access_token()).value.startswith("aoa")
+    assert refreshes(emulator) == 2
+
+
+async def test_a_cancelled_call_does_not_lose_the_successor_of_a_spent_token(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: a token that was rotated and not kept is a login lost."""
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+    async with engine_of(tmp_path, emulator) as engine:
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(engine.tokens.access_token)
+            await emulator.state.until(lambda state: bool(state.requests))
+            calls.cancel_scope.cancel()
+        await engine.tokens.settle()
+    login = store.login()
+    assert login
+    assert login.refresh_token in accepted_refresh_tokens(emulator.state)
+    assert refreshes(emulator) == 1
+
+
+async def test_a_logout_during_a_refresh_stays_a_logout(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: what is written is compared with what was spent."""
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+    assert await store.remove_login(emulator.url)
+    renewed = replace(idc_credential(), key=emulator.url, access_token="late")
+    assert not await store.renew_login(renewed, spent_refresh_token=EMULATOR_REFRESH_TOKEN)
+    assert store.login() is None
+
+
+# --- borrowed logins ------------------------------------------------------------------------
+
+
+def _named_ide(home: Path) -> dict[str, str]:
+    return {"KIRO_CREDS_FILE": str(ide_social(home, machine="kept", region="us-east-1"))}
+
+
+def _named_database(home: Path) -> dict[str, str]:
+    state = {"api.codewhisperer.profile": {"arn": EMULATOR_PROFILE_ARN}}
+    return {"KIRO_CLI_DB_FILE": str(kiro_cli_database(home / "x.sqlite3", odic_rows(), state))}
+
+
+BORROWED = pytest.mark.parametrize("named", [_named_ide, _named_database], ids=["file", "database"])
+
+
+@BORROWED
+async def test_another_programs_login_is_not_renewed_unasked(
+    named: Callable[[Path], dict[str, str]], tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: it would log that program out."""
+    async with engine_of(tmp_path, emulator, **named(tmp_path)) as engine:
+        with pytest.raises(SignInRequired, match="KIRO_MCP_WRITE_BACK=all"):
+            await engine.tokens.access_token()
+    assert refreshes(emulator) == 0
+
+
+@BORROWED
+async def test_asked_to_it_is_renewed_and_put_back_with_all_that_is_unknown_here(
+    named: Callable[[Path], dict[str, str]], tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: owners lose fields, region and scopes to tools that write only what they know."""
+    environ = named(tmp_path)
+    async with engine_of(tmp_path, emulator, **environ, KIRO_MCP_WRITE_BACK="all") as engine:
+        token = await engine.tokens.access_token()
+    assert refreshes(emulator) == 1
+    assert token.profile_arn == EMULATOR_PROFILE_ARN
+    if "KIRO_CREDS_FILE" in environ:
+        path = Path(environ["KIRO_CREDS_FILE"])
+        kept = json.loads(path.read_text("utf-8"))
+        assert (kept["machine"], kept["provider"]) == ("kept", "Google")
+        assert kept["accessToken"] == token.value
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert [other.name for other in path.parent.iterdir()] == [path.name]
+        refresh_token = kept["refreshToken"]
+    else:
+        row = row_of(Path(environ["KIRO_CLI_DB_FILE"]), "kirocli:odic:token")
+        assert row["scopes"] == ["codewhisperer:completions"]
+        assert (row["region"], row["access_token"]) == ("us-east-1", token.value)
+        refresh_token = row["refresh_token"]
+    assert refresh_token in accepted_refresh_tokens(emulator.state)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+@BORROWED
+async def test_where_it_could_not_be_put_back_nothing_is_spent(
+    named: Callable[[Path], dict[str, str]], tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: a read-only mount, and a login that is dead after a restart."""
+    home = tmp_path / "read-only"
+    environ = named(home)
+    folder = Path(next(iter(environ.values()))).parent
+    folder.chmod(0o500)
+    try:
+        async with engine_of(tmp_path, emulator, **environ, KIRO_MCP_WRITE_BACK="all") as engine:
+            with pytest.raises(SignInRequired, match="cannot be written"):
+                await engine.tokens.access_token()
+    finally:
+        folder.chmod(0o700)
+    assert refreshes(emulator) == 0
+
+
+async def test_a_found_login_never_goes_to_an_overridden_host(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: a setting in a project's folder must not send a login elsewhere."""
+    ide_social(tmp_path, expires_at="2099-01-01T00:00:00Z")
+    async with engine_of(tmp_path, emulator, KIRO_MCP_WRITE_BACK="all") as engine:
+        token = await engine.tokens.access_token()
+        assert not token.is_explicit
+        with pytest.raises(SignInRequired, match=r"127\.0\.0\.1"):
+            await engine.client.list_models()
+        with pytest.raises(SignInRequired, match=r"127\.0\.0\.1"):
+            await engine.tokens.refreshed(token)
+        with pytest.raises(SignInRequired, match=r"127\.0\.0\.1"):
+            await engine.tokens.account.credits(token)
+    assert len(emulator.state.requests) == 0
+
+
+async def test_our_default_login_never_goes_to_an_overridden_host(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: only a login that was made against that host does."""
+    await OwnStore(own_folder(tmp_path)).save_login(idc_credential())
+    async with engine_of(tmp_path, emulator) as engine:
+        with pytest.raises(SignInRequired, match=r"127\.0\.0\.1"):
+            await engine.tokens.access_token()
+    assert len(emulator.state.requests) == 0
+
+
+async def test_a_bearer_does_not_follow_a_redirect(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: it would go wherever the answer says."""
+    elsewhere = HttpAnswer(status=307, headers={"location": f"{emulator.url}/elsewhere"})
+    emulator.state.enqueue((elsewhere,), operation="GetUsageLimits")
+    async with engine_of(tmp_path, emulator, KIRO_API_KEY=EMULATOR_API_KEY) as engine:
+        token = await engine.tokens.access_token()
+        with pytest.raises(KiroError):
+            await engine.tokens.account.credits(token)
+    assert len(emulator.state.requests) == 1
+
+
+async def test_a_login_made_elsewhere_is_picked_up_by_the_next_call(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: no restart."""
+    async with engine_of(tmp_path, emulator) as engine:
+        with pytest.raises(SignInRequired):
+            await engine.tokens.access_token()
+        ide_social(tmp_path, expires_at="2099-01-01T00:00:00Z")
+        assert (await engine.tokens.access_token()).profile_arn == EMULATOR_PROFILE_ARN
+
+
+async def test_kiro_cli_renews_its_own_login_where_it_is_there(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: then nothing is spent behind its back. Here a script stands in for it."""
+    path = kiro_cli_database(tmp_path / CLI_DB, odic_rows(profile_arn=EMULATOR_PROFILE_ARN))
+    program = tmp_path / "bin" / "kiro-cli"
+    program.parent.mkdir()
+    update = f"UPDATE auth_kv SET value = replace(value, '{LONG_AGO}', '2099-01-01T00:00:00Z')"
+    fresh = f"UPDATE auth_kv SET value = replace(value, '{EMULATOR_ACCESS_TOKEN}', 'aoa-fresh')"
+    program.write_text(
+        "#!/bin/sh\n"
+        f'[ "$*" = "debug refresh-auth-token" ] || exit 9\n'
+        f"exec python3 -c \"import sqlite3; d = sqlite3.connect('{path}');"
+        f' d.execute(\\"{update}\\"); d.execute(\\"{fresh}\\"); d.commit()"\n',
+        "utf-8",
+    )
+    program.chmod(0o755)
+    environ = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    async with engine_of(tmp_path, emulator, **environ) as engine:
+        assert (await engine.tokens.access_token()).value == "aoa-fresh"
+    assert refreshes(emulator) == 0

@@ -1,32 +1,88 @@
 """What a request needs from each kind of credential."""
 
+import base64
+import json
+from datetime import UTC, datetime
+
 import pytest
 
-from kiro_mcp.auth.tokens import Credential, access_token, region_of
+from kiro_mcp.auth.tokens import (
+    BUILDER_ID_PROFILE_ARN,
+    SOCIAL_PROFILE_ARN,
+    Credential,
+    CredentialKind,
+    as_access_token,
+    jwt_expiry,
+    known_profile,
+    region_of,
+)
+from kiro_mcp.models import TokenType
 
 ARN = "arn:aws:codewhisperer:eu-central-1:111122223333:profile/EXAMPLE"
 
 
-def test_an_api_key_goes_with_its_header_and_without_a_profile() -> None:
+def credential(kind: CredentialKind, **members: str) -> Credential:
+    return Credential(kind=kind, access_token="aoa-secret", source="a test", **members)  # pyright: ignore[reportArgumentType]  # only texts are passed
+
+
+@pytest.mark.parametrize(
+    ("kind", "header"),
+    [
+        ("api_key", "API_KEY"),
+        ("external_idp", "EXTERNAL_IDP"),
+        ("social", ""),
+        ("builder_id", ""),
+        ("idc", ""),
+        ("access_token", ""),
+    ],
+)
+def test_each_kind_goes_with_its_header(kind: CredentialKind, header: TokenType) -> None:
+    """Observed: without it the service calls a good bearer invalid."""
+    assert as_access_token(credential(kind)).token_type == header
+
+
+def test_an_api_key_goes_without_a_profile_whatever_is_set() -> None:
     """Observed: with another identity's profile the service answers 403."""
-    key = Credential(kind="api_key", secret="ksk_x", source="KIRO_API_KEY", profile_arn=ARN)
-    token = access_token(key, api_region="")
-    assert (token.value, token.token_type, token.profile_arn) == ("ksk_x", "API_KEY", "")
-    assert token.region == "us-east-1"
+    key = credential("api_key", profile_arn=ARN)
+    assert known_profile(key, ARN) == ""
+    token = as_access_token(key, profile_arn=ARN)
+    assert (token.profile_arn, token.region) == ("", "eu-central-1")
 
 
-def test_the_region_of_the_service_is_the_profiles() -> None:
+@pytest.mark.parametrize(
+    ("kind", "own", "chosen", "expected"),
+    [
+        ("idc", "", "", ""),
+        ("idc", ARN, "", ARN),
+        ("idc", "", ARN, ARN),
+        ("builder_id", "", "", BUILDER_ID_PROFILE_ARN),
+        ("builder_id", ARN, "", ARN),
+        ("social", "", "", SOCIAL_PROFILE_ARN),
+        ("social", ARN, "", ARN),
+        ("access_token", "", "", ""),
+        ("external_idp", "", "", ""),
+    ],
+)
+def test_the_profile_is_the_users_choice_else_the_logins_else_the_shared_one(
+    kind: CredentialKind, own: str, chosen: str, expected: str
+) -> None:
+    """Observed: each kind of identity comes by its profile in another way."""
+    assert known_profile(credential(kind, profile_arn=own), chosen) == expected
+
+
+def test_the_region_of_the_service_is_the_profiles_and_never_the_logins() -> None:
     """Observed: a region other than the profile's gives "Improperly formed request"."""
-    credential = Credential(kind="access_token", secret="x", source="env", profile_arn=ARN)
-    assert access_token(credential, api_region="").region == "eu-central-1"
-    assert access_token(credential, api_region="us-east-1").region == "us-east-1"
+    one = credential("idc", region="ap-southeast-2")
+    assert as_access_token(one, profile_arn=ARN).region == "eu-central-1"
+    assert as_access_token(one, profile_arn=ARN, api_region="us-east-1").region == "us-east-1"
+    assert as_access_token(one).region == "us-east-1"
 
 
 def test_a_secret_does_not_show_when_its_credential_is_printed() -> None:
     """Ours: values end up in logs."""
-    credential = Credential(kind="api_key", secret="ksk_secret", source="env")
-    assert "secret" not in repr(credential).replace("secret=", "")
-    assert "ksk" not in repr(access_token(credential, api_region=""))
+    one = credential("idc", refresh_token="aor-secret")
+    assert "secret" not in repr(one)
+    assert "secret" not in repr(as_access_token(one))
 
 
 @pytest.mark.parametrize(
@@ -48,3 +104,27 @@ def test_the_arns_of_other_partitions_are_read_too() -> None:
     """The vendor's list of regions includes GovCloud."""
     arn = "arn:aws-us-gov:codewhisperer:us-gov-west-1:111122223333:profile/X"
     assert region_of(arn) == "us-gov-west-1"
+
+
+def _jwt(payload: object) -> str:
+    middle = base64.urlsafe_b64encode(json.dumps(payload).encode()).decode()
+    return f"eyJhbGciOiJub25lIn0.{middle.rstrip('=')}.sig"
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [
+        (_jwt({"exp": 1_800_000_000}), datetime(2027, 1, 15, 8, tzinfo=UTC)),
+        (_jwt({"exp": "soon"}), None),
+        (_jwt({"exp": True}), None),
+        (_jwt({"exp": 10**30}), None),
+        (_jwt({}), None),
+        (_jwt(["exp"]), None),
+        ("aoaAAA:sig", None),
+        ("a.%%%.c", None),
+        ("a.e30.c", None),
+    ],
+)
+def test_only_a_jwt_says_itself_when_it_ends(token: str, expected: datetime | None) -> None:
+    """RFC 7519, section 4.1.4; padding may be left out."""
+    assert jwt_expiry(token) == expected

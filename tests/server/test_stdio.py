@@ -174,9 +174,10 @@ async def test_nothing_but_json_rpc_reaches_stdout() -> None:
         "from kiro_mcp.__main__ import main; main()"
     )
     with fail_after(START_SECONDS):
-        async with started(command=(sys.executable, "-c", stray)) as server:
+        async with started(environment(HOME=""), (sys.executable, "-c", stray)) as server:
             await server.initialize()
-            assert (await server.call("login"))["structuredContent"]["state"] == "signed_out"
+            status = await server.call("login", action="status")
+            assert status["structuredContent"]["state"] == "signed_out"
             await server.stdin.aclose()
             assert await server.rest_of_stdout() == b""
             assert "never flushed" in server.stderr

@@ -1,8 +1,7 @@
 """The three tools, driven by the SDK's client against our server, engine and the emulator."""
 
 import json
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any, cast
 
 import mcp_types as types
@@ -22,42 +21,11 @@ from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.results import ERROR_META_KEY
 from kiro_mcp.server.tools import declarations
+from tests.support.mcp import assert_valid, code, connected, words
 
 MAX_LISTED_BYTES = 9000
+NOWHERE = "http://127.0.0.1:1"
 FORBIDDEN_KEYWORDS = {"$ref", "$defs", "anyOf", "oneOf", "allOf", "format"}
-
-
-@asynccontextmanager
-async def connected(
-    emulator: RunningEmulator | None = None, *, mode: str = "2026-07-28", **environ: str
-) -> AsyncGenerator[Client]:
-    if emulator:
-        environ = {
-            "KIRO_MCP_ENDPOINT_URL": emulator.url,
-            "KIRO_API_KEY": EMULATOR_API_KEY,
-            **environ,
-        }
-    with fail_after(10):
-        async with Client(build_server(lambda: Engine.from_environ(environ)), mode=mode) as client:
-            yield client
-
-
-def words(result: types.CallToolResult) -> str:
-    return "\n".join(block.text for block in result.content if isinstance(block, types.TextContent))
-
-
-def code(result: types.CallToolResult) -> str:
-    assert result.is_error
-    assert result.structured_content is None
-    facts = cast("dict[str, Any]", (result.meta or {})[ERROR_META_KEY])
-    assert words(result).startswith(f"{facts['code']}: ")
-    return facts["code"]
-
-
-def assert_valid(tool: int, structured: object) -> None:
-    """Check a result against the schema that its tool declares."""
-    validator: Any = Draft202012Validator(declarations()[tool].output_schema or False)
-    validator.validate(structured)
 
 
 def keywords(schema: object) -> Iterator[str]:
@@ -127,7 +95,7 @@ async def test_an_answer_is_complete_in_each_half_of_the_result(
     assert answer["model"] == answer["model_requested"] == "claude-sonnet-4.5"
     assert answer["usage"]["credits"] > 0
     assert answer["usage"]["context_percent"] > 0
-    assert_valid(0, answer)
+    assert_valid("ask_claude", answer)
 
 
 async def test_an_access_token_works_with_its_profile(emulator: RunningEmulator) -> None:
@@ -247,7 +215,7 @@ async def test_what_arrived_before_a_fault_is_returned_and_marked(
     assert answer["truncated"] is True
     assert answer["warnings"]
     assert '"truncated":true' in words(result)
-    assert_valid(0, answer)
+    assert_valid("ask_claude", answer)
 
 
 async def test_a_service_that_cannot_be_reached_is_named() -> None:
@@ -292,7 +260,7 @@ async def test_signed_in_the_services_own_list_is_shown_whole(emulator: RunningE
     assert listed["source"] == "live"
     assert listed["fetched_at"]
     assert len(ids) == len(emulator.state.catalogue)
-    assert_valid(1, listed)
+    assert_valid("list_models", listed)
 
 
 async def test_a_list_is_kept_until_it_is_refreshed(emulator: RunningEmulator) -> None:
@@ -334,18 +302,18 @@ async def test_login_says_what_to_do_when_signed_out() -> None:
 async def test_login_says_which_credential_is_used_without_showing_it() -> None:
     """Ours: enough to tell two keys apart, and no more."""
     secret = "ksk_0123456789abcdef0123456789abcdef"
-    async with connected(KIRO_API_KEY=secret) as client:
+    async with connected(KIRO_API_KEY=secret, KIRO_MCP_ENDPOINT_URL=NOWHERE) as client:
         result = await client.call_tool("login", {"action": "status"})
     state = result.structured_content
     assert (state["state"], state["source"]) == ("signed_in", "KIRO_API_KEY")
     assert state["account"] == "ksk_…cdef"
     assert secret not in result.model_dump_json()
-    assert_valid(2, state)
+    assert_valid("login", state)
 
 
 async def test_login_says_what_a_credential_lacks() -> None:
     """Ours."""
-    async with connected(KIRO_ACCESS_TOKEN="aoa_short") as client:
+    async with connected(KIRO_ACCESS_TOKEN="aoa_short", KIRO_MCP_ENDPOINT_URL=NOWHERE) as client:
         result = await client.call_tool("login", {})
     assert result.structured_content["state"] == "signed_out"
     assert "KIRO_PROFILE_ARN" in result.structured_content["next_step"]
@@ -353,7 +321,7 @@ async def test_login_says_what_a_credential_lacks() -> None:
 
 async def test_a_short_secret_is_not_shown_at_all() -> None:
     """Ours: four characters of a short one are most of it."""
-    async with connected(KIRO_API_KEY="ksk_1") as client:
+    async with connected(KIRO_API_KEY="ksk_1", KIRO_MCP_ENDPOINT_URL=NOWHERE) as client:
         result = await client.call_tool("login", {})
     assert result.structured_content["account"] == "…"
 

@@ -1,0 +1,98 @@
+r"""Where logins are kept on each system. Pure: home, platform and environment are parameters.
+
+::
+
+    Linux    $XDG_DATA_HOME or ~/.local/share     kiro-cli/data.sqlite3
+    macOS    ~/Library/Application Support        kiro-cli/data.sqlite3
+    Windows  %LOCALAPPDATA%, then %APPDATA%       Kiro-Cli\data.sqlite3
+
+The Kiro IDE's file is `~/.aws/sso/cache/kiro-auth-token.json` everywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+IDE_FILE: Final = Path(".aws", "sso", "cache", "kiro-auth-token.json")
+_IDE_PROFILE: Final = Path("Kiro", "User", "globalStorage", "kiro.kiroagent", "profile.json")
+_DATABASE: Final = "data.sqlite3"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What is asked of the machine: all that decides where logins are looked for."""
+
+    home: Path | None
+    """The user's folder; None where there is none, and then nothing is looked for."""
+    platform: str
+    """As `sys.platform` has it: `linux`, `darwin`, `win32`."""
+    environ: Mapping[str, str]
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str], platform: str) -> "Machine":
+        """Describe the machine as its environment does."""
+        named = environ.get("HOME") or environ.get("USERPROFILE") or ""
+        return cls(home=Path(named) if named else None, platform=platform, environ=environ)
+
+    def expanded(self, path: str) -> Path:
+        """Read a path that a person wrote, with `~` for the user's folder."""
+        if path == "~" or path.startswith(("~/", "~\\")):
+            return (self.home or Path("~")) / path[2:]
+        return Path(path)
+
+
+def data_folders(machine: Machine) -> tuple[Path, ...]:
+    """Return where programs keep their data, the usual place first."""
+    if machine.home is None:
+        return ()
+    if machine.platform == "darwin":
+        return (machine.home / "Library" / "Application Support",)
+    if machine.platform == "win32":
+        local = machine.environ.get("LOCALAPPDATA") or machine.home / "AppData" / "Local"
+        roaming = machine.environ.get("APPDATA") or machine.home / "AppData" / "Roaming"
+        return (Path(local), Path(roaming))
+    usual = machine.home / ".local" / "share"
+    return _distinct(Path(machine.environ.get("XDG_DATA_HOME") or usual), usual)
+
+
+def own_home(machine: Machine, named: str = "") -> Path | None:
+    """Return the folder of our own login; None where the machine has no place for it."""
+    if named:
+        return machine.expanded(named)
+    folders = data_folders(machine)
+    return folders[0] / "kiro-mcp" if folders else None
+
+
+def ide_file(machine: Machine) -> Path | None:
+    """Return the Kiro IDE's file."""
+    return machine.home / IDE_FILE if machine.home else None
+
+
+def ide_profile_file(machine: Machine) -> Path | None:
+    """Return where the Kiro IDE keeps the profile of an organisation's login."""
+    if machine.home is None:
+        return None
+    if machine.platform == "linux":
+        base = Path(machine.environ.get("XDG_CONFIG_HOME") or machine.home / ".config")
+    else:
+        base = data_folders(machine)[-1]  # Roaming on Windows.
+    return base / _IDE_PROFILE
+
+
+def kiro_cli_databases(machine: Machine) -> tuple[Path, ...]:
+    """Return where kiro-cli's database may be."""
+    name = "Kiro-Cli" if machine.platform == "win32" else "kiro-cli"
+    found = [folder / name / _DATABASE for folder in data_folders(machine)]
+    if machine.home:
+        found.append(machine.home / ".kiro-cli" / "auth.db")
+    return tuple(found)
+
+
+def amazon_q_databases(machine: Machine) -> tuple[Path, ...]:
+    """Return where the database of kiro-cli's forerunner may be."""
+    return tuple(folder / "amazon-q" / _DATABASE for folder in data_folders(machine))
+
+
+def _distinct(*paths: Path) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(paths))

@@ -1,0 +1,90 @@
+"""Files that hold secrets, replaced as a whole or not at all. Blocking: call it in a thread.
+
+A new text goes into a temporary file in the same folder, readable by its owner alone, reaches the
+disk, and only then takes the old one's name. Whoever reads meets the old text or the new one.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""How much of a file is read. A login is under 10 KiB."""
+
+_REPLACE_TRIES: Final = 20
+_REPLACE_PAUSE_SECONDS: Final = 0.025
+"""On Windows a file that another program has open cannot be replaced for that moment."""
+
+
+def read_text(path: Path) -> str:
+    """Read a small file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no UTF-8, or larger than any login.
+    """
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES} bytes")
+    return data.decode("utf-8-sig")
+
+
+def replace_text(path: Path, text: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Write a file so that it is there whole, 0600, before this returns. Links are followed.
+
+    Raises:
+        OSError: It cannot be written; the old one is as it was.
+    """
+    target = path.resolve()
+    handle, temporary = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"
+    )
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        _replace(temporary, target, sleep)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _replace(temporary: str, target: Path, sleep: Callable[[float], None]) -> None:
+    for tries_left in reversed(range(_REPLACE_TRIES)):
+        try:
+            Path(temporary).replace(target)
+        except PermissionError:
+            if sys.platform != "win32" or not tries_left:
+                raise
+            sleep(_REPLACE_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name outlive a power cut, where the system knows such a thing."""
+    if sys.platform == "win32":
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return  # A folder that may be written and not read; the file itself is on disk.
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # Some network file systems cannot.
+    finally:
+        os.close(handle)
+
+
+def can_replace(path: Path) -> bool:
+    """Whether a file could be replaced: its folder, not the file, decides that."""
+    target = path.resolve()
+    return os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)

@@ -1,0 +1,243 @@
+"""One refresh, safe among processes: locked, re-read, sent once, on disk before it is used.
+
+::
+
+    lock ─► read again ─► somebody was faster? ─► use theirs
+                │ no
+                ▼
+    borrowed: kiro-cli renews its own ─► may we write there? no ─► refuse, spend nothing
+                │ yes
+                ▼
+    send ─► refused? ─► read again ─► rotated? ─► use it, or send that one, once
+                │ renewed
+                ▼
+    write (shielded from cancellation) ─► return
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from kiro_mcp.auth.kiro_cli import renew_by_kiro_cli
+from kiro_mcp.auth.lock import Sleep, locked
+from kiro_mcp.auth.oidc import SignInService
+from kiro_mcp.auth.places import Machine
+from kiro_mcp.auth.refresh_policy import may_try_again, refresh_need
+from kiro_mcp.auth.sources import Sources
+from kiro_mcp.auth.store import OwnStore, digest
+from kiro_mcp.auth.token_requests import Refused
+from kiro_mcp.auth.tokens import Credential
+from kiro_mcp.auth.write_back import can_write_back, write_back
+from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
+
+logger = logging.getLogger(__name__)
+
+LOCK_SECONDS: Final = 90.0
+"""How long another process's refresh is waited for: its two requests, at their longest."""
+
+REFUSED: Final = "refresh_refused"
+"""The reason of an error that makes asking again with the same refresh token useless."""
+
+_MAX_MOVES: Final = 3
+"""How often the credential in use may become another one while its lock is waited for."""
+
+
+class Refresher:
+    """Renews credentials of any origin."""
+
+    def __init__(
+        self,
+        *,
+        sources: Sources,
+        store: OwnStore | None,
+        service: SignInService,
+        machine: Machine,
+        may_write_back: bool,
+        now: Callable[[], datetime],
+        sleep: Sleep = anyio.sleep,
+    ) -> None:
+        self._sources = sources
+        self._store = store
+        self._service = service
+        self._machine = machine
+        self._may_write_back = may_write_back
+        self._now = now
+        self._sleep = sleep
+        self._helped_at: datetime | None = None
+
+    def can_refresh(self, credential: Credential) -> bool:
+        """Whether a refresh that nobody waits for makes sense."""
+        return credential.can_refresh() and (self._may_write_back or not credential.is_borrowed)
+
+    async def refresh(self, credential: Credential, *, rejected: str = "") -> Credential:
+        """Return a renewed credential, by us or by whoever was faster.
+
+        Args:
+            credential: What is known of it now.
+            rejected: An access token that the service did not take, however long it has to live.
+
+        Raises:
+            SignInRequired: Only a person can renew this login.
+            ServiceUnavailable: It could not be renewed now.
+        """
+        for _ in range(_MAX_MOVES):
+            if credential.origin == "environment" and not credential.can_refresh():
+                raise _not_renewable(credential)
+            async with self._locked(credential):
+                current = await self.read_again()
+                if self._is_news(current, credential, rejected):
+                    return current
+                if current.place == credential.place:
+                    return await self._renew(current)
+            credential = current
+        raise ServiceUnavailable(
+            "The login in use keeps changing.", next_step="Wait for a moment and call again."
+        )
+
+    async def read_again(self) -> Credential:
+        """Look for the credential in use anew.
+
+        Raises:
+            KiroError: There is none, or the one that was named cannot be used.
+        """
+        resolution = await anyio.to_thread.run_sync(self._sources.look)
+        if resolution.problem:
+            raise resolution.problem
+        if resolution.credential is None:
+            raise signed_out()
+        return resolution.credential
+
+    def _locked(self, credential: Credential) -> AbstractAsyncContextManager[None]:
+        if self._store is None:
+            raise ServiceUnavailable(
+                "There is no folder to keep a renewed login in.",
+                next_step="Name one in KIRO_MCP_HOME.",
+            )
+        name = f"refresh-{digest(credential.place)[:16]}.lock"
+        return locked(self._store.folder / name, timeout_seconds=LOCK_SECONDS, sleep=self._sleep)
+
+    def _is_news(self, current: Credential, before: Credential, rejected: str) -> bool:
+        if current.access_token in (before.access_token, rejected):
+            return False
+        return refresh_need(current, self._now(), threshold_seconds=0) != "mandatory"
+
+    async def _renew(self, credential: Credential) -> Credential:
+        if credential.is_borrowed and credential.kind != "api_key":
+            current = await self._renewed_by_its_owner(credential)
+            if self._is_news(current, credential, credential.access_token):
+                return current
+            await self._require_may_renew(credential)
+        if not credential.can_refresh():
+            raise _not_renewable(credential)
+        return await self._spend(credential)
+
+    async def _renewed_by_its_owner(self, credential: Credential) -> Credential:
+        if not may_try_again(self._helped_at, self._now()):
+            return credential
+        self._helped_at = self._now()
+        is_done = await renew_by_kiro_cli(credential, self._machine)
+        return await self.read_again() if is_done else credential
+
+    async def _require_may_renew(self, credential: Credential) -> None:
+        if not self._may_write_back:
+            raise _only_its_owner(credential)
+        if not await anyio.to_thread.run_sync(can_write_back, credential):
+            raise SignInRequired(
+                f"The login from {credential.source} has expired and cannot be written there:"
+                " renewing it here would log its owner out.",
+                next_step="Make file and folder writable, or call `login` for one of its own.",
+                code="auth_expired",
+            )
+
+    async def _spend(self, credential: Credential) -> Credential:
+        outcome = await self._service.refresh(credential)
+        if isinstance(outcome, Refused) and outcome.is_final:
+            current = await self.read_again()
+            if self._is_news(current, credential, credential.access_token):
+                return current
+            if current.can_refresh() and current.refresh_token != credential.refresh_token:
+                credential = current
+                outcome = await self._service.refresh(credential)
+        if isinstance(outcome, Refused):
+            raise _refused(credential, outcome)
+        return await self._kept(outcome, spent=credential.refresh_token)
+
+    async def _kept(self, renewed: Credential, *, spent: str) -> Credential:
+        """Put a renewed login on disk; it must not be lost once its predecessor is spent."""
+        is_ours = False
+        with anyio.CancelScope(shield=True):
+            is_ours = await self._persist(renewed, spent=spent)
+        return renewed if is_ours else await self.read_again()
+
+    async def _persist(self, renewed: Credential, *, spent: str) -> bool:
+        assert self._store
+        if renewed.origin == "own":
+            return await self._store.renew_login(renewed, spent_refresh_token=spent)
+        if renewed.origin == "environment":
+            await self._store.save_successor(renewed.key, renewed)
+            return True
+        write = partial(write_back, renewed, spent_refresh_token=spent)
+        try:
+            return await anyio.to_thread.run_sync(write)
+        except OSError as error:
+            logger.warning("%s could not be written (%s); kept here", renewed.source, error)
+            await self._store.save_successor(digest(spent), renewed)
+            return True
+
+
+def signed_out() -> KiroError:
+    """Return the error of a call that nobody is signed in for."""
+    return SignInRequired(
+        "No Kiro credential was found.",
+        next_step="Call the tool `login` (or run `kiro-mcp login`), or set KIRO_API_KEY (made at"
+        " https://app.kiro.dev) where this server is configured.",
+    )
+
+
+def how_to_renew(credential: Credential) -> str:
+    """Say what a person does to renew a login that only a person can renew."""
+    if credential.origin == "environment":
+        return f"Renew {credential.source} where this server is configured, or call `login`."
+    if credential.origin == "own":
+        return "Call the tool `login` with action `start`, or run `kiro-mcp login`."
+    owner = "run `kiro-cli login`" if credential.origin == "database" else "sign in there again"
+    return f"In the program that it belongs to, {owner}; or call `login` for one of its own."
+
+
+def _not_renewable(credential: Credential) -> KiroError:
+    why = f": {credential.problem}" if credential.problem else ""
+    return SignInRequired(
+        f"The credential from {credential.source} is no longer good and cannot be renewed{why}.",
+        next_step=how_to_renew(credential),
+        code="auth_expired",
+    )
+
+
+def _only_its_owner(credential: Credential) -> KiroError:
+    return SignInRequired(
+        f"The login from {credential.source} has expired. It belongs to another program, which"
+        " would be logged out if it were renewed here.",
+        next_step=f"{how_to_renew(credential)} KIRO_MCP_WRITE_BACK=all lets it be renewed here.",
+        code="auth_expired",
+    )
+
+
+def _refused(credential: Credential, outcome: Refused) -> KiroError:
+    if outcome.is_final:
+        return SignInRequired(
+            f"The login from {credential.source} has ended ({outcome.why}).",
+            next_step=how_to_renew(credential),
+            code="auth_expired",
+            reason=REFUSED,
+        )
+    return ServiceUnavailable(
+        f"The login from {credential.source} could not be renewed now ({outcome.why}).",
+        next_step="Call again in a moment.",
+        code="network_error",
+    )

@@ -1,0 +1,75 @@
+"""Who is signed in, from where and why, and what is left of the plan: all that can be shown."""
+
+from dataclasses import dataclass, field
+
+from kiro_mcp.auth.account import Credits
+from kiro_mcp.auth.provider import TokenProvider
+from kiro_mcp.auth.sources import Finding
+from kiro_mcp.auth.tokens import Credential
+from kiro_mcp.errors import KiroError, SignInRequired
+from kiro_mcp.models import AccessToken
+from kiro_mcp.redaction import mask, mask_address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignInStatus:
+    """What `login` and `kiro-mcp status` say; nothing in it is secret."""
+
+    is_signed_in: bool
+    credential: Credential | None = None
+    account: str = ""
+    """Enough to tell two accounts apart."""
+    profile_arn: str = ""
+    region: str = ""
+    credits: Credits = field(default_factory=Credits)
+    findings: tuple[Finding, ...] = ()
+    problem: KiroError | None = None
+    """Why nobody is signed in, or why the credits are not known."""
+    is_misconfigured: bool = False
+    """Whether what is wrong is a source that the user named: no new login would be used."""
+
+
+async def sign_in_status(tokens: TokenProvider) -> SignInStatus:
+    """Say who is signed in. An expired login is renewed first; the service is asked for credits."""
+    resolution = await tokens.resolution()
+    try:
+        token = await tokens.access_token()
+    except KiroError as error:
+        return SignInStatus(
+            is_signed_in=False,
+            credential=resolution.credential,
+            findings=resolution.findings,
+            problem=error,
+            is_misconfigured=resolution.problem is not None,
+        )
+    resolution = await tokens.resolution()
+    credential = resolution.credential
+    credits, problem = await _credits(tokens, token)
+    arn = token.profile_arn
+    if credential and credential.kind == "api_key" and problem is None:
+        arn = await tokens.account.find_key_profile(token)
+    return SignInStatus(
+        is_signed_in=not isinstance(problem, SignInRequired) or problem.code != "auth_expired",
+        credential=credential,
+        account=mask_address(credits.email) if credits.email else mask(token.value),
+        profile_arn=arn,
+        region=token.region,
+        credits=credits,
+        findings=resolution.findings,
+        problem=problem,
+    )
+
+
+async def _credits(tokens: TokenProvider, token: AccessToken) -> tuple[Credits, KiroError | None]:
+    """Ask for the credits; a refused token is renewed once."""
+    try:
+        return await tokens.account.credits(token), None
+    except SignInRequired as error:
+        if error.status is None:
+            return Credits(), error
+    except KiroError as error:
+        return Credits(), error
+    try:
+        return await tokens.account.credits(await tokens.refreshed(token)), None
+    except KiroError as error:
+        return Credits(), error

@@ -1,0 +1,174 @@
+"""The request that renews a login, and what its answer means. Pure.
+
+Three services, three forms::
+
+    social                  POST {auth}/refreshToken    JSON  {refreshToken}
+    Builder ID, IdC         POST {oidc}/token           JSON  camelCase (AWS SSO OIDC CreateToken)
+    an organisation's own   POST its token endpoint     form  snake_case (RFC 6749, section 6)
+
+The region is the login's own: a wrong one is answered exactly like a revoked token.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, cast
+from urllib.parse import urlencode
+
+from kiro_mcp import __version__
+from kiro_mcp.auth.credential_files import parse_object
+from kiro_mcp.auth.hosts import idp_token_endpoint, require_may_send, sign_in_address
+from kiro_mcp.auth.tokens import DEFAULT_REGION, Credential, jwt_expiry
+from kiro_mcp.errors import SignInRequired
+from kiro_mcp.redaction import redact
+
+DEFAULT_LIFETIME_SECONDS: Final = 3600
+"""How long a token lives where its answer does not say."""
+
+MAX_WORDS: Final = 300
+"""How much of a refusal's own words is shown."""
+
+_REFUSALS: Final = frozenset(
+    {
+        "access_denied",
+        "expired_token",
+        "interaction_required",
+        "invalid_client",
+        "invalid_grant",
+        "invalid_request",
+        "invalid_scope",
+        "unauthorized_client",
+        "unsupported_grant_type",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """One POST to a sign-in service."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A refresh that gave no token."""
+
+    is_final: bool
+    """Whether the same refresh token will never be taken again; else it may be, later."""
+    why: str
+    """The service's words, without secrets, for people."""
+
+
+def json_request(url: str, members: Mapping[str, object]) -> TokenRequest:
+    """Build a POST of JSON that carries no bearer."""
+    body = json.dumps(members, separators=(",", ":")).encode()
+    return TokenRequest(url=url, headers=_headers("application/json"), body=body)
+
+
+def _headers(content_type: str) -> dict[str, str]:
+    return {
+        "Content-Type": content_type,
+        "Accept": "application/json",
+        "User-Agent": f"kiro-mcp/{__version__}",
+    }
+
+
+def refresh_request(credential: Credential, overrides: Mapping[str, str]) -> TokenRequest:
+    """Build the request that renews a credential.
+
+    Raises:
+        SignInRequired: It must not be sent where settings say, or nowhere it could go is known.
+    """
+    if credential.kind == "external_idp":
+        return _external_request(credential)
+    region = credential.region or DEFAULT_REGION
+    host, path = ("auth", "/refreshToken") if credential.kind == "social" else ("oidc", "/token")
+    address = sign_in_address(host, path, region=region, overrides=overrides)
+    require_may_send(address, credential)
+    if credential.kind == "social" or credential.client is None:
+        return json_request(address.url, {"refreshToken": credential.refresh_token})
+    return json_request(
+        address.url,
+        {
+            "clientId": credential.client.client_id,
+            "clientSecret": credential.client.client_secret,
+            "grantType": "refresh_token",
+            "refreshToken": credential.refresh_token,
+        },
+    )
+
+
+def _external_request(credential: Credential) -> TokenRequest:
+    endpoint = idp_token_endpoint(credential)
+    if not endpoint or credential.client is None:
+        raise SignInRequired(
+            f"The login from {credential.source} cannot be renewed here: its token endpoint"
+            f" {credential.token_endpoint or 'none'!r} is not one that is known to be safe.",
+            next_step="Sign in again where that login was made (`kiro-cli login`).",
+            code="auth_expired",
+        )
+    members = {
+        "grant_type": "refresh_token",
+        "client_id": credential.client.client_id,
+        "refresh_token": credential.refresh_token,
+    }
+    if credential.scopes:
+        members["scope"] = " ".join(credential.scopes)
+    return TokenRequest(
+        url=endpoint,
+        headers=_headers("application/x-www-form-urlencoded"),
+        body=urlencode(members).encode(),
+    )
+
+
+def read_answer(
+    credential: Credential, status: int, body: bytes, now: datetime
+) -> Credential | Refused:
+    """Read the answer to a refresh: the renewed credential, or why there is none."""
+    try:
+        members = parse_object(body)
+    except ValueError:
+        members = {}
+    if status == 200 and _text(members, "accessToken", "access_token"):
+        return renewed(credential, members, now)
+    return refusal(status, members)
+
+
+def renewed(credential: Credential, members: Mapping[str, object], now: datetime) -> Credential:
+    """Put the tokens of an answer into a credential; what the answer leaves out is kept."""
+    access_token = _text(members, "accessToken", "access_token")
+    lifetime = members.get("expiresIn", members.get("expires_in"))
+    return replace(
+        credential,
+        access_token=access_token,
+        refresh_token=_text(members, "refreshToken", "refresh_token") or credential.refresh_token,
+        expires_at=jwt_expiry(access_token) or now + _lifetime(lifetime),
+        profile_arn=_text(members, "profileArn") or credential.profile_arn,
+    )
+
+
+def refusal(status: int, members: Mapping[str, object]) -> Refused:
+    """Tell what a sign-in service's refusal means, whichever service it is."""
+    error = _text(members, "error").removesuffix("Exception")
+    words = _text(members, "error_description", "message", "Message")
+    said = ": ".join(word for word in (error, words) if word) or f"status {status}"
+    is_final = status in (400, 401, 403) and not (status == 403 and not error)
+    is_final = is_final and (error in _REFUSALS or not error)
+    return Refused(is_final=is_final, why=redact(said)[:MAX_WORDS])
+
+
+def _lifetime(seconds: object) -> timedelta:
+    if isinstance(seconds, str) and seconds.isdigit():
+        seconds = int(seconds)
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    is_sound = is_number and 0 < cast("float", seconds) < 10**9
+    return timedelta(seconds=cast("float", seconds) if is_sound else DEFAULT_LIFETIME_SECONDS)
+
+
+def _text(members: Mapping[str, object], *names: str) -> str:
+    values = (members.get(name) for name in names)
+    return next((value for value in values if isinstance(value, str) and value), "")

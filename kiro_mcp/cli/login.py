@@ -1,0 +1,102 @@
+"""`kiro-mcp login` and `logout`: the device flow on a terminal."""
+
+import os
+import sys
+import tempfile
+import webbrowser
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import anyio.to_thread
+from rich.console import Console
+
+from kiro_mcp.auth.device_flow import DeviceLogin, Method
+from kiro_mcp.auth.status import sign_in_status
+from kiro_mcp.cli.session import connected, failed, run_command
+from kiro_mcp.emulator import running
+from kiro_mcp.errors import InternalFault, KiroError
+from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.results import failure
+
+_HOUR_SECONDS = 3600.0
+"""Longer than any code is valid: the login ends by itself, with the reason."""
+
+
+def run_login(
+    method: Method, *, start_url: str, region: str, opens_browser: bool, offline: bool
+) -> int:
+    """Sign in and return the exit code."""
+
+    async def command() -> int:
+        async with _engine(offline=offline) as engine:
+            try:
+                login = await engine.sign_in.start(
+                    method, start_url=start_url, region=region or engine.settings.region
+                )
+                await _show(login, opens_browser=opens_browser and not offline)
+                await _confirmed(engine)
+            except KiroError as error:
+                return failed(failure(error))
+            return await _welcome(engine)
+
+    return run_command(command)
+
+
+def run_logout() -> int:
+    """Forget our own login and return the exit code."""
+
+    async def command() -> int:
+        async with connected(offline=False) as client:
+            result = await client.call_tool("login", {"action": "logout"})
+        if result.is_error:
+            return failed(result)
+        print(result.structured_content["next_step"])
+        return 0
+
+    return run_command(command)
+
+
+@asynccontextmanager
+async def _engine(*, offline: bool) -> AsyncGenerator[Engine]:
+    """Make an engine for the service, or for an emulator of it and a store that is thrown away."""
+    async with AsyncExitStack() as stack:
+        environ: Mapping[str, str] = dict(os.environ)
+        if offline:
+            emulator = await stack.enter_async_context(running())
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kiro-mcp-"))
+            environ = {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_MCP_HOME": folder}
+        yield await stack.enter_async_context(Engine.from_environ(environ))
+
+
+async def _show(login: DeviceLogin, *, opens_browser: bool) -> None:
+    if login.plan.is_social:
+        print("Note: this sign-in uses an undocumented service of Kiro.", file=sys.stderr)
+    print(f"Open  {login.verification_url}")
+    print(f"Code  {login.user_code}", flush=True)
+    if opens_browser and sys.stdout.isatty():
+        await anyio.to_thread.run_sync(_open_browser, login.verification_url)
+
+
+def _open_browser(url: str) -> None:
+    with suppress(webbrowser.Error):  # There is none; the address has been printed.
+        webbrowser.open(url)
+
+
+async def _confirmed(engine: Engine) -> None:
+    # On a terminal a spinner; in a pipe nothing.
+    with Console(stderr=True).status("Waiting for you to allow it in the browser …"):
+        state = await engine.sign_in.wait(_HOUR_SECONDS)
+    if state.state != "done":
+        raise state.error or InternalFault("The login ended without a result.")
+
+
+async def _welcome(engine: Engine) -> int:
+    found = await sign_in_status(engine.tokens)
+    if not found.is_signed_in and found.problem:
+        return failed(failure(found.problem))
+    plan = f", {found.credits.plan}" if found.credits.plan else ""
+    print(f"Signed in as {found.account}{plan}.")
+    used = found.credential
+    if used and used.origin != "own":
+        print(f"warning: {used.source} is set and is used instead.", file=sys.stderr)
+    return 0

@@ -1,0 +1,165 @@
+"""A call's arguments and its conversation's turns -> a request, its place and what it adds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.models import (
+    ChatRequest,
+    JsonObject,
+    JsonValue,
+    Message,
+    Part,
+    Reply,
+    TextPart,
+    ToolResult,
+    ToolSpec,
+)
+from kiro_mcp.protocol.findings import Repair
+from kiro_mcp.protocol.messages import Chat, read_messages, read_tool_results
+from kiro_mcp.protocol.model_names import ModelChoice, resolve_model
+from kiro_mcp.protocol.tool_specs import read_tool_specs
+from kiro_mcp.protocol.typed_answers import require_usable_schema
+from kiro_mcp.server.arguments import AskArguments
+from kiro_mcp.server.attachments import Attachments
+from kiro_mcp.server.conversations import Conversation, Place
+from kiro_mcp.server.engine import Engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A call's arguments, understood."""
+
+    request: ChatRequest
+    choice: ModelChoice
+    repairs: tuple[Repair, ...]
+    place: Place
+    """Where its turn is to stand."""
+    forked_from: str
+    """The conversation whose earlier turns it continues under a new id; "" for its own."""
+    added: tuple[Message, ...]
+    """What the call adds to the turns before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What came of a request."""
+
+    reply: Reply
+    data: JsonValue = None
+    """The validated value, where `output_schema` asked for one."""
+    warnings: tuple[str, ...] = ()
+    repairs: tuple[Repair, ...] = ()
+
+
+async def understand(arguments: AskArguments, engine: Engine, *, new_id: str) -> Asked:
+    """Make a request of a call's arguments.
+
+    Args:
+        arguments: The arguments of the call.
+        engine: The account, its settings and its conversations.
+        new_id: The id that a new conversation gets, a UUID.
+
+    Raises:
+        InvalidRequest: There is nothing to answer, no such conversation, or something that the
+            service does not take.
+    """
+    before = await _conversation(arguments, engine)
+    chat = read_messages(arguments.messages, system=arguments.system)
+    tools, tool_repairs = read_tool_specs(arguments.tools)
+    results, result_repairs = read_tool_results(arguments.tool_results)
+    added = (*chat.messages, *await _user_turn(arguments, engine, results))
+    _require_something(arguments, added, before)
+    choice = _model(arguments, engine, before)
+    place = _place(arguments, before, new_id)
+    request = ChatRequest(
+        messages=(*before.messages, *added),
+        conversation_id=place.conversation_id,
+        system=_system(chat, before),
+        tools=tools or _last_tools(before),
+        effort=arguments.effort,
+        max_tokens=arguments.max_tokens,
+        output_schema=_checked_schema(arguments),
+    )
+    request = choice.applied_to(request)
+    return Asked(
+        request=replace(request, effort=request.effort or engine.settings.thinking),
+        choice=choice,
+        repairs=(*chat.repairs, *tool_repairs, *result_repairs),
+        place=place,
+        forked_from=before.id if place.conversation_id != before.id else "",
+        added=added,
+    )
+
+
+async def _conversation(arguments: AskArguments, engine: Engine) -> Conversation:
+    if arguments.conversation_id:
+        return await engine.conversations.load(
+            arguments.conversation_id, up_to_turn=arguments.from_turn
+        )
+    if arguments.from_turn:
+        raise InvalidRequest(
+            "from_turn says where to leave a conversation, and conversation_id is empty.",
+            next_step="Give the conversation's id, too.",
+        )
+    return Conversation(id="", turns=())
+
+
+async def _user_turn(
+    arguments: AskArguments, engine: Engine, results: Sequence[ToolResult]
+) -> Sequence[Message]:
+    attachments = Attachments(engine.settings.roots)
+    files = [await attachments.file(given, f"files[{n}]") for n, given in _each(arguments.files)]
+    texts = [TextPart(text=arguments.prompt)] if arguments.prompt.strip() else []
+    images = [
+        await attachments.image(given, f"images[{n}]") for n, given in _each(arguments.images)
+    ]
+    parts: list[Part] = [*results, *files, *texts, *images]
+    return (Message(role="user", parts=tuple(parts)),) if parts else ()
+
+
+def _each(given: Sequence[str]) -> Sequence[tuple[int, str]]:
+    return tuple(enumerate(given))
+
+
+def _require_something(
+    arguments: AskArguments, added: Sequence[Message], before: Conversation
+) -> None:
+    if not added:
+        raise InvalidRequest(
+            "There is nothing to answer: prompt, messages and tool_results are empty.",
+            next_step="Put the question in `prompt`.",
+        )
+    if arguments.tool_results and not before.turns and not arguments.messages:
+        raise InvalidRequest(
+            "tool_results answers the tool calls of an earlier turn, and there is none.",
+            next_step="Give the conversation_id of that answer, or the history in `messages`.",
+        )
+
+
+def _model(arguments: AskArguments, engine: Engine, before: Conversation) -> ModelChoice:
+    last = before.turns[-1].model if before.turns else ""
+    name = arguments.model.strip() or last or engine.settings.model
+    choice = resolve_model(name, engine.known_models, aliases=engine.settings.model_aliases)
+    return replace(choice, model_requested=arguments.model)
+
+
+def _place(arguments: AskArguments, before: Conversation, new_id: str) -> Place:
+    is_continued = before.turns and not arguments.from_turn
+    conversation_id = before.id if is_continued else new_id
+    return Place(conversation_id=conversation_id, turn=len(before.turns) + 1)
+
+
+def _system(chat: Chat, before: Conversation) -> str:
+    return chat.system or (before.turns[-1].system if before.turns else "")
+
+
+def _last_tools(before: Conversation) -> tuple[ToolSpec, ...]:
+    return before.turns[-1].tools if before.turns else ()
+
+
+def _checked_schema(arguments: AskArguments) -> JsonObject | None:
+    if not arguments.output_schema:
+        return None
+    require_usable_schema(arguments.output_schema)
+    return arguments.output_schema

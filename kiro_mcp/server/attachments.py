@@ -1,0 +1,87 @@
+"""Images and text files that a call names -> parts of its message.
+
+A path is read only under the folders that the user opened for it, after links are resolved:
+whoever can make a model call a tool must not thereby read the whole disk.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import anyio.to_thread
+
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.models import ImagePart, TextPart
+from kiro_mcp.protocol.documents import document_text
+from kiro_mcp.protocol.images import MAX_IMAGE_BYTES, image_from_bytes, image_from_url
+
+MAX_FILE_BYTES: Final = 4 * 1024 * 1024
+"""The largest text file: about a million tokens, as much as any model reads."""
+
+
+class Attachments:
+    """Reads what a call names, under the folders that are open to it."""
+
+    def __init__(self, roots: Sequence[str]) -> None:
+        self._roots = [Path(root) for root in roots]
+
+    async def image(self, given: str, place: str) -> ImagePart:
+        """Return an image from a data URL or a path.
+
+        Raises:
+            InvalidRequest: It is neither, may not be read, or is no image that the service takes.
+        """
+        if ":" in given[:12] and not _is_path(given):
+            return image_from_url(given, place=place)
+        data = await anyio.to_thread.run_sync(self._read, given, place, MAX_IMAGE_BYTES)
+        return image_from_bytes(data, place=place)
+
+    async def file(self, given: str, place: str) -> TextPart:
+        """Return a text file with its name.
+
+        Raises:
+            InvalidRequest: It may not be read, is too large, or is no UTF-8 text.
+        """
+        data = await anyio.to_thread.run_sync(self._read, given, place, MAX_FILE_BYTES)
+        try:
+            return document_text(Path(given).name, data.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            raise InvalidRequest(
+                f"{place} is no UTF-8 text: {given!r}.", next_step="Attach text files only."
+            ) from None
+
+    def _read(self, given: str, place: str, limit: int) -> bytes:
+        path = self._allowed(given, place)
+        try:
+            with path.open("rb") as file:
+                data = file.read(limit + 1)
+        except OSError as error:
+            raise InvalidRequest(
+                f"{place} cannot be read: {given!r} ({error.strerror}).",
+                next_step="Check the path.",
+            ) from None
+        if len(data) > limit:
+            raise InvalidRequest(
+                f"{place} is larger than {limit} bytes: {given!r}.",
+                next_step="Attach the part that matters.",
+            )
+        return data
+
+    def _allowed(self, given: str, place: str) -> Path:
+        path = Path(given).expanduser()
+        resolved = Path(os.path.realpath(path))
+        roots = [Path(os.path.realpath(root)) for root in self._roots]
+        if path.is_absolute() and any(resolved.is_relative_to(root) for root in roots):
+            return resolved
+        shown = ", ".join(str(root) for root in self._roots) or "none"
+        raise InvalidRequest(
+            f"{place} names a path that may not be read: {given!r} (open folders: {shown}).",
+            next_step="Give an absolute path in a folder that KIRO_MCP_ROOTS opens"
+            " where this server is configured, or the content itself.",
+        )
+
+
+def _is_path(given: str) -> bool:
+    r"""Whether what has a colon is a Windows path, such as `C:\a.png`, not a URL."""
+    return len(given) > 2 and given[1] == ":" and given[2] in "\\/"

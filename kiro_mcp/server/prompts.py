@@ -1,0 +1,91 @@
+"""Prompts: slash commands for the people in front of a client, with the models to choose from."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import mcp_types as types
+from mcp.shared.exceptions import MCPError
+
+from kiro_mcp.server.engine import Engine
+
+MAX_COMPLETIONS: Final = 100
+"""How many values a completion may list, by the specification."""
+
+_MODEL: Final = types.PromptArgument(
+    name="model", description="Model id; empty for the default.", required=False
+)
+
+LISTED: Final = (
+    types.Prompt(
+        name="ask-claude",
+        title="Ask Claude",
+        description="Ask Claude a question and show its answer.",
+        arguments=[
+            types.PromptArgument(name="question", description="The question.", required=True),
+            _MODEL,
+        ],
+    ),
+    types.Prompt(
+        name="second-opinion",
+        title="Second opinion",
+        description="Have Claude judge the work of this conversation independently.",
+        arguments=[
+            types.PromptArgument(
+                name="about",
+                description="What to judge; empty for the latest work.",
+                required=False,
+            ),
+            _MODEL,
+        ],
+    ),
+)
+
+
+def get_prompt(name: str, arguments: Mapping[str, str]) -> types.GetPromptResult:
+    """Return a prompt, filled in.
+
+    Raises:
+        MCPError: There is no such prompt, or an argument that it needs is missing.
+    """
+    model = arguments.get("model", "").strip()
+    with_model = f" with model {model!r}" if model else ""
+    match name:
+        case "ask-claude":
+            question = arguments.get("question", "").strip()
+            if not question:
+                raise MCPError(
+                    code=types.INVALID_PARAMS, message="The prompt ask-claude needs a question."
+                )
+            text = (
+                f"Call the tool ask_claude{with_model}, pass it this question with all the"
+                f" context it needs, and show me its answer:\n\n{question}"
+            )
+        case "second-opinion":
+            about = arguments.get("about", "").strip() or "your latest work in this conversation"
+            text = (
+                f"Get a second opinion on {about}: call the tool ask_claude{with_model} with a"
+                " self-contained description, including the relevant code or text. Ask what is"
+                " wrong or risky. Then weigh its answer against your own view and tell me both."
+            )
+        case _:
+            known = ", ".join(prompt.name for prompt in LISTED)
+            raise MCPError(
+                code=types.INVALID_PARAMS,
+                message=f"There is no prompt {name!r}; there are {known}.",
+            )
+    content = types.TextContent(type="text", text=text)
+    return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=content)])
+
+
+def complete(engine: Engine, params: types.CompleteRequestParams) -> types.CompleteResult:
+    """Return the models whose ids have what was typed."""
+    values: list[str] = []
+    if isinstance(params.ref, types.PromptReference) and params.argument.name == "model":
+        typed = params.argument.value.lower()
+        values = [model.id for model in engine.known_models if typed in model.id]
+    completion = types.Completion(
+        values=values[:MAX_COMPLETIONS],
+        total=len(values),
+        has_more=len(values) > MAX_COMPLETIONS,
+    )
+    return types.CompleteResult(completion=completion)

@@ -1,0 +1,78 @@
+"""Messages as JSON and back, for the store on disk.
+
+Each part carries its kind, because several have the same members. A record that this version
+cannot read is an error of its own kind, so that one bad row does not take a store down.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from kiro_mcp.models import (
+    ImagePart,
+    Message,
+    Part,
+    TextPart,
+    ThinkingPart,
+    ToolResult,
+    ToolSpec,
+    ToolUse,
+)
+
+_KINDS: Final[Mapping[str, type[Any]]] = {
+    "text": TextPart,
+    "thinking": ThinkingPart,
+    "tool_use": ToolUse,
+    "tool_result": ToolResult,
+    "image": ImagePart,
+}
+_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
+
+
+class UnreadableRecordError(ValueError):
+    """A record was written by another version, or is damaged."""
+
+
+def record_of(message: Message) -> dict[str, Any]:
+    """Turn a message into a JSON object."""
+    parts = [{"kind": _NAMES[type(part)], **asdict(part)} for part in message.parts]
+    return {"role": message.role, "parts": parts, "is_truncated": message.is_truncated}
+
+
+def message_of(record: Mapping[str, Any]) -> Message:
+    """Turn a JSON object back into the message.
+
+    Raises:
+        UnreadableRecordError: It is not one that `record_of` made.
+    """
+    try:
+        return Message(
+            role=record["role"],
+            parts=tuple(_part_of(part) for part in record["parts"]),
+            is_truncated=record["is_truncated"],
+        )
+    except (KeyError, TypeError) as error:
+        raise UnreadableRecordError(str(error)) from error
+
+
+def records_of_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
+    """Turn tool specs into JSON objects."""
+    return [asdict(tool) for tool in tools]
+
+
+def tools_of(records: Sequence[Mapping[str, Any]]) -> tuple[ToolSpec, ...]:
+    """Turn JSON objects back into the tool specs."""
+    try:
+        return tuple(ToolSpec(**record) for record in records)
+    except TypeError as error:
+        raise UnreadableRecordError(str(error)) from error
+
+
+def _part_of(record: Mapping[str, Any]) -> Part:
+    members = dict(record)
+    kind = _KINDS[members.pop("kind")]
+    if kind is ToolResult:
+        members["images"] = tuple(ImagePart(**image) for image in members["images"])
+    if kind is ToolUse:
+        members["schema_errors"] = tuple(members["schema_errors"])
+    return kind(**members)

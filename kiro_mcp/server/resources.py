@@ -1,0 +1,111 @@
+"""Conversations and finished answers as MCP resources.
+
+kiro://conversations         the latest conversations, as JSON
+kiro://conversations/{id}    one conversation, its turns in words
+kiro://answers/{id}          one finished answer, as JSON
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import mcp_types as types
+from mcp.shared.exceptions import MCPError
+
+from kiro_mcp.errors import KiroError
+from kiro_mcp.models import Message, TextPart, ToolResult, ToolUse
+from kiro_mcp.server.engine import Engine
+
+CONVERSATIONS: Final = "kiro://conversations"
+ANSWERS: Final = "kiro://answers"
+
+LISTED: Final = (
+    types.Resource(
+        uri=CONVERSATIONS,
+        name="conversations",
+        title="Conversations with Claude",
+        description="The latest conversations: id, last use, number of turns.",
+        mime_type="application/json",
+    ),
+)
+TEMPLATES: Final = (
+    types.ResourceTemplate(
+        uri_template=f"{CONVERSATIONS}/{{id}}",
+        name="conversation",
+        title="A conversation with Claude",
+        description="One conversation, turn by turn.",
+        mime_type="text/markdown",
+    ),
+    types.ResourceTemplate(
+        uri_template=f"{ANSWERS}/{{id}}",
+        name="answer",
+        title="An answer of Claude",
+        description="One finished answer, by its answer_id, as ask_claude returned it.",
+        mime_type="application/json",
+    ),
+)
+
+
+async def read_resource(engine: Engine, uri: str) -> types.ReadResourceResult:
+    """Return a resource.
+
+    Raises:
+        MCPError: There is none under the address, or the store cannot be read.
+    """
+    kind, _, name = uri.removeprefix("kiro://").partition("/")
+    try:
+        if uri == CONVERSATIONS:
+            return _contents(uri, "application/json", await _listing(engine))
+        if kind == "conversations" and name:
+            return _contents(uri, "text/markdown", await _conversation(engine, name))
+        if kind == "answers" and (kept := await engine.conversations.answer(name)):
+            return _contents(uri, "application/json", kept)
+    except KiroError as error:
+        raise MCPError(code=types.INVALID_PARAMS, message=str(error)) from error
+    raise MCPError(code=types.INVALID_PARAMS, message=f"There is no resource {uri!r}.")
+
+
+def _contents(uri: str, mime_type: str, text: str) -> types.ReadResourceResult:
+    contents = types.TextResourceContents(uri=uri, mime_type=mime_type, text=text)
+    return types.ReadResourceResult(contents=[contents])
+
+
+async def _listing(engine: Engine) -> str:
+    listed = await engine.conversations.listed()
+    return json.dumps(
+        [
+            {
+                "id": item.id,
+                "uri": f"{CONVERSATIONS}/{item.id}",
+                "updated_at": datetime.fromtimestamp(item.updated_at, UTC).isoformat(),
+                "turns": item.turn_count,
+            }
+            for item in listed
+        ]
+    )
+
+
+async def _conversation(engine: Engine, name: str) -> str:
+    conversation = await engine.conversations.load(name)
+    lines: list[str] = []
+    for number, turn in enumerate(conversation.turns, start=1):
+        lines.append(f"# Turn {number} ({turn.model})")
+        lines.extend(_in_words(message) for message in (*turn.messages, turn.answer))
+    return "\n\n".join(lines)
+
+
+def _in_words(message: Message) -> str:
+    words = [_part_in_words(part) for part in message.parts]
+    return f"**{message.role}**: " + "\n\n".join(filter(None, words))
+
+
+def _part_in_words(part: Any) -> str:
+    match part:
+        case TextPart():
+            return part.text
+        case ToolUse():
+            return f"[asks for {part.name} {json.dumps(part.arguments, ensure_ascii=False)}]"
+        case ToolResult():
+            return f"[{'error' if part.is_error else 'result'}: {part.text}]"
+        case _:
+            return ""

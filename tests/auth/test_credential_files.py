@@ -1,0 +1,224 @@
+"""Every spelling of a credential that is around, read."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from kiro_mcp.auth.credential_files import (
+    BUILDER_ID_CLIENT_HASH,
+    Place,
+    client_id_hash,
+    parse_object,
+    read_credential,
+    read_registration_file,
+    registration_name,
+)
+from kiro_mcp.auth.encoded_tokens import decode_refresh_token
+from kiro_mcp.auth.renewal import merged, own_document
+from kiro_mcp.auth.timestamps import LONG_AGO, format_time, parse_time
+from kiro_mcp.auth.tokens import BUILDER_ID_START_URL, Credential
+from kiro_mcp.emulator import EMULATOR_CLIENT_ID
+from tests.support.logins import IDC_START_URL, idc_credential
+
+PLACE = Place(source="a test", origin="file", path="/x")
+TOKENS = {"accessToken": "aoa", "refreshToken": "aor", "expiresAt": "2026-01-01T00:00:00.000Z"}
+CLIENT = {"clientId": "id", "clientSecret": "secret"}
+
+
+def read(document: dict[str, Any], registration: dict[str, Any] | None = None) -> Credential:
+    client = read_registration_file(registration) if registration else None
+    found = read_credential(document, PLACE, client)
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("members", "kind"),
+    [
+        ({"authMethod": "social", "provider": "Google"}, "social"),
+        ({"authMethod": "social", **CLIENT}, "social"),
+        ({"authMethod": "Social"}, "social"),
+        ({"authMethod": "IdC", "provider": "Enterprise", **CLIENT}, "idc"),
+        ({"authMethod": "IdC", "provider": "Internal", "clientIdHash": "0" * 40}, "idc"),
+        ({"authMethod": "IdC", "provider": "BuilderId", **CLIENT}, "builder_id"),
+        ({"authMethod": "builder-id", **CLIENT}, "builder_id"),
+        ({"authMethod": "iam", "startUrl": IDC_START_URL, **CLIENT}, "idc"),
+        ({"authMethod": "idc", "startUrl": f"{BUILDER_ID_START_URL}/#", **CLIENT}, "builder_id"),
+        ({"authMethod": "idc", "clientIdHash": BUILDER_ID_CLIENT_HASH}, "builder_id"),
+        ({"authMethod": "external-idp", "clientId": "x"}, "external_idp"),
+        ({"authMethod": "external_idp", "clientId": "x"}, "external_idp"),
+        ({"authMethod": "imported"}, "social"),
+        ({"authMethod": "imported", **CLIENT}, "idc"),
+        ({"tokenEndpoint": "https://login.microsoftonline.com/t", **CLIENT}, "external_idp"),
+        ({}, "social"),
+        (CLIENT, "idc"),
+        ({"authMethod": "api_key", "accessToken": "ksk_x"}, "api_key"),
+        ({"accessToken": "ksk_x"}, "api_key"),
+    ],
+)
+def test_the_kind_is_what_the_document_says_else_what_it_has(
+    members: dict[str, Any], kind: str
+) -> None:
+    """Observed: Builder ID has a client too, so a client alone makes no organisation's login."""
+    assert read({**TOKENS, **members}).kind == kind
+
+
+def test_an_api_key_may_stand_in_a_file() -> None:
+    """Observed: other gateways keep it there."""
+    assert read({"apiKey": "ksk_x"}).access_token == "ksk_x"
+    assert not read({"api_key": "ksk_x"}).can_refresh()
+
+
+def test_snake_case_and_nested_members_are_read_too() -> None:
+    """Observed: files of other gateways; `metadata` comes before `attributes` and the top."""
+    flat = read({"access_token": "a", "refresh_token": "r", "profile_arn": "p"})
+    assert (flat.access_token, flat.refresh_token, flat.profile_arn) == ("a", "r", "p")
+    nested = read({"metadata": {"access_token": "m"}, "attributes": {"profileArn": "p"}})
+    assert (nested.access_token, nested.profile_arn) == ("m", "p")
+
+
+def test_a_document_without_a_token_is_no_credential() -> None:
+    """Ours."""
+    assert read_credential({"profileArn": "p", "accessToken": ""}, PLACE) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", '"x"', "[" * 100_000])
+def test_what_is_no_json_object_is_one_error(text: str) -> None:
+    """Ours: a file may hold anything."""
+    with pytest.raises(ValueError):  # noqa: PT011  # its words are for people
+        parse_object(text)
+
+
+def test_a_registration_belongs_to_its_token_and_its_lack_only_stops_a_refresh() -> None:
+    """Observed: the access token is good all the same."""
+    document = {**TOKENS, "authMethod": "IdC", "clientIdHash": "a" * 40, "region": "eu-west-2"}
+    whole = read(document, {**CLIENT, "expiresAt": "2027-01-01T00:00:00Z"})
+    assert whole.can_refresh()
+    assert whole.region == "eu-west-2"
+    assert whole.client
+    assert whole.client.has_expired(datetime(2028, 1, 1, tzinfo=UTC))
+    assert whole.expires_at == datetime(2026, 1, 1, tzinfo=UTC)
+    partial = read(document, {"clientId": "id"})
+    assert partial.access_token == "aoa"
+    assert not partial.can_refresh()
+    assert "registration" in partial.problem
+
+
+def test_the_hash_of_a_start_url_is_the_ides() -> None:
+    """Observed: SHA-1 of the compact JSON; Builder ID's is a constant."""
+    assert client_id_hash(BUILDER_ID_START_URL) == BUILDER_ID_CLIENT_HASH
+
+
+@pytest.mark.parametrize("named", ["../../etc/passwd", "A" * 40, "a" * 39, "/abs", "", "a" * 41])
+def test_only_a_hash_becomes_the_name_of_a_file(named: str) -> None:
+    """Ours: the file is written by strangers, and its members may not choose a path."""
+    assert registration_name({"clientIdHash": named}) == ""
+    assert registration_name({"clientIdHash": "a" * 40}) == f"{'a' * 40}.json"
+
+
+# --- dates --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2026-03-01T10:20:30.123456789Z", datetime(2026, 3, 1, 10, 20, 30, 123456, UTC)),
+        ("2026-03-01T10:20:30.786627Z", datetime(2026, 3, 1, 10, 20, 30, 786627, UTC)),
+        ("2026-03-01T10:20:30.123Z", datetime(2026, 3, 1, 10, 20, 30, 123000, UTC)),
+        ("2026-03-01T10:20:30.1Z", datetime(2026, 3, 1, 10, 20, 30, 100000, UTC)),
+        ("2026-03-01T10:20:30Z", datetime(2026, 3, 1, 10, 20, 30, tzinfo=UTC)),
+        ("2026-03-01T12:20:30+02:00", datetime(2026, 3, 1, 10, 20, 30, tzinfo=UTC)),
+        ("2026-03-01T10:20:30", datetime(2026, 3, 1, 10, 20, 30, tzinfo=UTC)),
+        ("2026-03-01 10:20:30.5", datetime(2026, 3, 1, 10, 20, 30, 500000, UTC)),
+        (1_800_000_000, datetime(2027, 1, 15, 8, tzinfo=UTC)),
+        (1_800_000_000_000, datetime(2027, 1, 15, 8, tzinfo=UTC)),
+        ("1800000000", datetime(2027, 1, 15, 8, tzinfo=UTC)),
+        (1_800_000_000.5, datetime(2027, 1, 15, 8, 0, 0, 500000, UTC)),
+        (None, None),
+        ("", None),
+        ("soon", LONG_AGO),
+        ("2026-13-45", LONG_AGO),
+        (True, LONG_AGO),
+        ([], LONG_AGO),
+        (10**40, LONG_AGO),
+        (float("nan"), LONG_AGO),
+    ],
+)
+def test_every_known_form_of_a_date_is_read(value: object, expected: datetime | None) -> None:
+    """Observed: nanoseconds, offsets and epochs; what cannot be read counts as expired."""
+    assert parse_time(value) == expected
+
+
+def test_a_date_is_written_so_that_every_reader_takes_it() -> None:
+    """Observed: milliseconds and Z, as the IDE writes it."""
+    moment = datetime(2026, 3, 1, 10, 20, 30, 123456, UTC)
+    assert format_time(moment) == "2026-03-01T10:20:30.123Z"
+
+
+# --- encoded refresh tokens ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "token", "client_id", "last"),
+    [
+        ("aorX:sig", "social", "aorX:sig", "", ""),
+        ("aorX|desktop", "social", "aorX", "", ""),
+        ("aorX|id|secret|idc", "idc", "aorX", "id", "secret"),
+        ("aorX|id|secret|builder-id", "builder_id", "aorX", "id", "secret"),
+        ("a|b|c|id|secret|idc", "idc", "a|b|c", "id", "secret"),
+        ("a|b|desktop", "social", "a|b", "", ""),
+        ("aorX|id|https://x.okta.com/t|external-idp", "external_idp", "aorX", "id", ""),
+        ("a|b|c|unknown", "social", "a|b|c|unknown", "", ""),
+        ("id|secret|idc", "social", "id|secret|idc", "", ""),
+    ],
+)
+def test_an_encoded_refresh_token_is_read_from_the_right(
+    text: str, kind: str, token: str, client_id: str, last: str
+) -> None:
+    """Observed: forms of other tools; a bar inside the token does no harm."""
+    found = decode_refresh_token(text, source="KIRO_REFRESH_TOKEN")
+    assert (found.kind, found.refresh_token) == (kind, token)
+    assert (found.client.client_id if found.client else "") == client_id
+    assert (found.client.client_secret if found.client else "") == last
+    assert found.can_refresh()
+
+
+# --- writing back -------------------------------------------------------------------------
+
+RENEWED = Credential(
+    kind="idc",
+    access_token="new-access",
+    refresh_token="new-refresh",
+    expires_at=datetime(2030, 1, 1, tzinfo=UTC),
+    profile_arn="arn:new",
+    source="a test",
+)
+
+
+def test_only_what_is_new_changes_and_in_its_own_spelling() -> None:
+    """Observed: owners lose fields to tools that write only what they know."""
+    before = {"access_token": "a", "refresh_token": "r", "region": "eu-west-1", "x": [1]}
+    assert merged(before, RENEWED) == {
+        "access_token": "new-access",
+        "refresh_token": "new-refresh",
+        "expires_at": "2030-01-01T00:00:00.000Z",
+        "region": "eu-west-1",
+        "x": [1],
+    }
+    camel = merged({"accessToken": "a", "expiresAt": 5}, RENEWED)
+    assert camel["expiresAt"] == int(datetime(2030, 1, 1, tzinfo=UTC).timestamp())
+    nested = merged({"metadata": {"access_token": "a"}, "refreshToken": "r"}, RENEWED)
+    assert nested["metadata"] == {"access_token": "new-access"}
+    assert nested["refreshToken"] == "new-refresh"
+
+
+def test_our_own_entry_is_read_back_as_it_was() -> None:
+    """Ours: what is stored is what was signed in."""
+    before = idc_credential()
+    found = read(own_document(before))
+    assert found.expires_at == before.expires_at
+    assert (found.kind, found.start_url) == ("idc", before.start_url)
+    assert found.client
+    assert found.client.client_id == EMULATOR_CLIENT_ID
+    assert not found.client.has_expired(datetime.now(UTC) + timedelta(days=9999))

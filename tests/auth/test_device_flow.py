@@ -1,0 +1,339 @@
+"""Device sign-in, sentence by sentence of RFC 8628, and the requests of a refresh."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs
+
+import pytest
+
+from kiro_mcp.auth.account import Profile, choose_profile, read_credits, read_profile, read_profiles
+from kiro_mcp.auth.device_flow import (
+    DeviceLogin,
+    KeepPolling,
+    Method,
+    authorization_request,
+    plan_login,
+    poll_request,
+    read_authorization_answer,
+    read_poll_answer,
+    read_registration_answer,
+    registration_request,
+)
+from kiro_mcp.auth.token_requests import Refused, read_answer, refresh_request
+from kiro_mcp.auth.tokens import BUILDER_ID_START_URL, ClientRegistration, Credential
+from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
+from tests.support.logins import IDC_START_URL, idc_credential
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+CLIENT = ClientRegistration(client_id="id", client_secret="secret")
+PAGE = "https://device.sso.us-east-1.amazonaws.com/?user_code=AB"
+
+
+def body(**members: object) -> bytes:
+    return json.dumps(members).encode()
+
+
+def login(method: Method = "builder_id") -> DeviceLogin:
+    plan = plan_login(
+        method,
+        start_url=IDC_START_URL if method == "idc" else "",
+        region="eu-west-1" if method == "idc" else "",
+        overrides={},
+    )
+    client = None if plan.is_social else CLIENT
+    answer = body(
+        deviceCode="device",
+        userCode="AB-CD",
+        verificationUri=PAGE,
+        **({"expiresInMilliseconds": 300_000} if plan.is_social else {"expiresIn": 300}),
+    )
+    return read_authorization_answer(plan, client, 200, answer, NOW)
+
+
+# --- the requests -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "host", "start_url"),
+    [
+        ("builder_id", "https://oidc.us-east-1.amazonaws.com", BUILDER_ID_START_URL),
+        ("idc", "https://oidc.eu-west-1.amazonaws.com", IDC_START_URL),
+    ],
+)
+def test_an_aws_login_is_asked_for_in_its_own_region_as_camel_case_json(
+    method: Method, host: str, start_url: str
+) -> None:
+    """The published model of AWS SSO OIDC."""
+    plan = login(method).plan
+    registered = registration_request(plan)
+    assert registered.url == f"{host}/client/register"
+    assert json.loads(registered.body)["clientType"] == "public"
+    assert "sso:account:access" not in registered.body.decode()
+    asked = authorization_request(plan, CLIENT)
+    assert asked.url == f"{host}/device_authorization"
+    assert json.loads(asked.body) == {
+        "clientId": "id",
+        "clientSecret": "secret",
+        "startUrl": start_url,
+    }
+    polled = json.loads(poll_request(login(method)).body)
+    assert polled["grantType"] == "urn:ietf:params:oauth:grant-type:device_code"
+    assert polled["deviceCode"] == "device"
+
+
+def test_a_social_login_goes_to_kiros_own_service() -> None:
+    """Observed (2026-06): undocumented, without a registration, in milliseconds."""
+    asked = authorization_request(login("github").plan, None)
+    host = "https://prod.us-east-1.auth.desktop.kiro.dev"
+    assert asked.url == f"{host}/oauth/device/authorization"
+    assert json.loads(asked.body) == {"clientId": "kiro-cli", "loginProvider": "Github"}
+    assert login("github").expires_at == NOW + timedelta(seconds=300)
+    assert json.loads(poll_request(login("google")).body)["deviceCode"] == "device"
+
+
+def test_an_organisations_login_asks_for_its_start_url_and_no_other_takes_one() -> None:
+    """Ours: probing ten regions in its place would be noise."""
+    with pytest.raises(InvalidRequest, match="start URL"):
+        plan_login("idc", start_url="", region="", overrides={})
+    with pytest.raises(InvalidRequest, match="idc"):
+        plan_login("google", start_url=IDC_START_URL, region="", overrides={})
+    assert plan_login("builder_id", start_url=BUILDER_ID_START_URL, region="", overrides={})
+
+
+# --- the answers --------------------------------------------------------------------------
+
+
+def test_a_registration_is_kept_with_its_end_in_seconds() -> None:
+    """The published model of AWS SSO OIDC."""
+    answer = body(clientId="a", clientSecret="b", clientSecretExpiresAt=1_800_000_000)
+    client = read_registration_answer(login().plan, 200, answer)
+    assert client.expires_at == datetime(2027, 1, 15, 8, tzinfo=UTC)
+    assert client.region == "us-east-1"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, InvalidRequest), (500, ServiceUnavailable), (429, ServiceUnavailable)],
+)
+def test_a_login_that_cannot_start_says_why(status: int, error: type[KiroError]) -> None:
+    """Ours."""
+    answer = body(error="invalid_request", error_description="no such start URL")
+    with pytest.raises(error, match="no such start URL"):
+        read_registration_answer(login().plan, status, answer)
+    with pytest.raises(error, match="no such start URL"):
+        read_authorization_answer(login().plan, CLIENT, status, answer, NOW)
+
+
+@pytest.mark.parametrize("url", ["https://evil.example/x", "http://app.kiro.dev", "javascript:x"])
+def test_a_link_that_leads_elsewhere_is_not_shown(url: str) -> None:
+    """Ours: a person would open it."""
+    answer = body(deviceCode="d", userCode="u", verificationUri=url)
+    with pytest.raises(ServiceUnavailable, match="Do not open it"):
+        read_authorization_answer(login().plan, CLIENT, 200, answer, NOW)
+
+
+def test_the_interval_is_the_services_else_five_seconds() -> None:
+    """RFC 8628, section 3.2."""
+    assert login().interval_seconds == 5
+    answer = body(deviceCode="d", userCode="u", verificationUri=PAGE, interval=1)
+    assert read_authorization_answer(login().plan, CLIENT, 200, answer, NOW).interval_seconds == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "members", "too_fast"),
+    [
+        (400, {"error": "authorization_pending"}, False),
+        (400, {"error": "slow_down"}, True),
+        (500, {}, False),
+        (503, {"error": "server_error"}, False),
+        (429, {}, False),
+        (200, {"status": "authorization_pending"}, False),
+        (200, {"status": "slow_down"}, True),
+        (200, {"accessToken": None, "refreshToken": None}, False),
+        (200, {"accessToken": "a", "refreshToken": None}, False),
+    ],
+)
+def test_polling_goes_on_while_nothing_is_decided(
+    status: int, members: dict[str, object], too_fast: bool
+) -> None:
+    """RFC 8628, section 3.5; a server error decides nothing."""
+    found = read_poll_answer(login(), status, body(**members), NOW)
+    assert found == KeepPolling(is_too_fast=too_fast)
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ({"error": "access_denied"}, "refused on its page"),
+        ({"error": "expired_token"}, "not confirmed in time"),
+        ({"error": "invalid_grant"}, "invalid_grant"),
+        ({"error": "invalid_client"}, "invalid_client"),
+        ({"status": "expired_token"}, "not confirmed in time"),
+        ({"status": "invalid_token"}, "ended"),
+    ],
+)
+def test_a_decision_against_it_ends_a_login(members: dict[str, object], says: str) -> None:
+    """RFC 8628, section 3.5."""
+    found = read_poll_answer(login(), 400, body(**members), NOW)
+    assert isinstance(found, SignInRequired)
+    assert says in str(found)
+
+
+@pytest.mark.parametrize("word", ["authorized", "success", ""])
+def test_both_tokens_make_a_login_whatever_the_word_for_it(word: str) -> None:
+    """Observed: the word for success differs."""
+    answer = body(accessToken="a", refreshToken="r", expiresIn=60, status=word, profileArn="p")
+    found = read_poll_answer(login("google"), 200, answer, NOW)
+    assert isinstance(found, Credential)
+    assert (found.kind, found.profile_arn) == ("social", "p")
+    assert found.expires_at == NOW + timedelta(seconds=60)
+    aws = read_poll_answer(login("idc"), 200, answer, NOW)
+    assert isinstance(aws, Credential)
+    assert (aws.kind, aws.region, aws.client) == ("idc", "eu-west-1", CLIENT)
+
+
+# --- refresh ------------------------------------------------------------------------------
+
+
+def test_an_aws_refresh_goes_to_the_logins_region_whatever_the_profiles() -> None:
+    """Observed: a wrong region is answered exactly like a revoked token."""
+    request = refresh_request(idc_credential(), {})
+    assert request.url == "https://oidc.us-east-1.amazonaws.com/token"
+    assert set(json.loads(request.body)) == {
+        *("clientId", "clientSecret", "grantType", "refreshToken")
+    }
+
+
+def test_a_social_refresh_holds_the_token_alone() -> None:
+    """Observed: all clients send exactly this."""
+    one = Credential(kind="social", refresh_token="aor", source="a test")
+    request = refresh_request(one, {})
+    assert request.url == "https://prod.us-east-1.auth.desktop.kiro.dev/refreshToken"
+    assert json.loads(request.body) == {"refreshToken": "aor"}
+
+
+def test_an_organisations_own_refresh_is_a_form_with_its_scopes() -> None:
+    """RFC 6749, section 6, as a public client."""
+    one = Credential(
+        kind="external_idp",
+        refresh_token="r&=",
+        client=ClientRegistration(client_id="c"),
+        token_endpoint="https://acme.okta.com/oauth2/v1/token",
+        scopes=("openid", "offline_access"),
+        source="a test",
+    )
+    request = refresh_request(one, {"oidc": "https://proxy.example"})
+    assert request.url == "https://acme.okta.com/oauth2/v1/token"
+    assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert parse_qs(request.body.decode()) == {
+        "grant_type": ["refresh_token"],
+        "client_id": ["c"],
+        "refresh_token": ["r&="],
+        "scope": ["openid offline_access"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "is_final"),
+    [
+        (400, body(error="invalid_grant"), True),
+        (400, body(error="invalid_request", error_description="Invalid request"), True),
+        (400, body(message="Invalid refresh token provided"), True),
+        (401, body(error="invalid_client"), True),
+        (401, body(message="Bad credentials"), True),
+        (400, body(error="unauthorized_client"), True),
+        (400, body(error="slow_down"), False),
+        (403, b"<html>blocked by a proxy</html>", False),
+        (429, b"", False),
+        (500, body(error="server_error"), False),
+        (200, b"not json", False),
+        (200, body(accessToken=""), False),
+    ],
+)
+def test_a_refusal_is_final_only_where_the_service_says_so(
+    status: int, answer: bytes, is_final: bool
+) -> None:
+    """Ours: a proxy's page must not end a login."""
+    found = read_answer(idc_credential(), status, answer, NOW)
+    assert isinstance(found, Refused)
+    assert found.is_final is is_final
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "seconds"),
+    [(60, 60), (0, 3600), (-1, 3600), (None, 3600), ("120", 120), (10**12, 3600), (True, 3600)],
+)
+def test_what_an_answer_leaves_out_is_kept(lifetime: object, seconds: int) -> None:
+    """Observed: the refresh token may be absent, and the lifetime nonsense."""
+    before = idc_credential()
+    found = read_answer(before, 200, body(accessToken="new", expiresIn=lifetime), NOW)
+    assert isinstance(found, Credential)
+    assert found.refresh_token == before.refresh_token
+    assert found.profile_arn == before.profile_arn
+    assert found.expires_at == NOW + timedelta(seconds=seconds)
+
+
+def test_a_refusals_words_are_shown_without_secrets() -> None:
+    """Ours: some services echo the request."""
+    echoed = body(error="invalid_grant", error_description="bad aorAAAAAAAAAAAA:sig")
+    found = read_answer(idc_credential(), 400, echoed, NOW)
+    assert isinstance(found, Refused)
+    assert "aorAAAA" not in found.why
+
+
+# --- the account --------------------------------------------------------------------------
+
+ARN = "arn:aws:codewhisperer:us-east-1:111122223333:profile/A"
+
+
+def test_one_profile_is_chosen_none_and_several_are_said() -> None:
+    """Ours: which one is billed is the user's to say."""
+    one = Profile(arn=ARN, name="Team")
+    assert choose_profile([one, one]) == ARN
+    with pytest.raises(InvalidRequest, match="no Kiro profile"):
+        choose_profile([])
+    with pytest.raises(InvalidRequest, match="Team"):
+        choose_profile([one, Profile(arn=f"{ARN}2", name="")])
+
+
+def test_profiles_that_are_malformed_are_left_out() -> None:
+    """Ours: an ARN's region becomes part of a host name."""
+    page = {"profiles": [{"arn": ARN, "profileName": "T"}, {"arn": "x"}, 1, {}], "nextToken": "n"}
+    assert read_profiles(page) == ([Profile(arn=ARN, name="T")], "n")
+    assert read_profiles({}) == ([], "")
+    assert read_profile({"profile": {"arn": ARN}}) == ARN
+    assert read_profile({"profile": None}) == ""
+
+
+def test_credits_are_the_plans_and_an_active_trials_and_active_bonuses() -> None:
+    """Observed: exact figures win over rounded ones, and what has expired counts no more."""
+    answer: dict[str, object] = {
+        "usageBreakdownList": [
+            {"resourceType": "SPEC", "usageLimit": 9},
+            {
+                "resourceType": "CREDIT",
+                "currentUsage": 1,
+                "currentUsageWithPrecision": 1.5,
+                "usageLimit": 100,
+                "nextDateReset": 1_800_000_000.0,
+                "freeTrialInfo": {
+                    "freeTrialStatus": "ACTIVE",
+                    "currentUsage": 2,
+                    "usageLimit": 50,
+                },
+                "bonuses": [
+                    {"status": "ACTIVE", "currentUsage": 3.25, "usageLimit": 10},
+                    {"status": "EXPIRED", "currentUsage": 99, "usageLimit": 99},
+                ],
+            },
+        ],
+        "subscriptionInfo": {"subscriptionTitle": "KIRO PRO", "type": "PRO"},
+        "userInfo": {"email": "a@b.c"},
+    }
+    found = read_credits(answer)
+    assert (found.used, found.limit, found.plan) == (6.75, 160.0, "KIRO PRO")
+    assert found.resets_at == datetime(2027, 1, 15, 8, tzinfo=UTC)
+    answer["usageBreakdownList"] = [{"freeTrialInfo": {"freeTrialStatus": "EXPIRED"}}]
+    assert read_credits(answer).limit is None
+    assert read_credits({}).plan == ""
+    assert read_credits({"usageBreakdown": {"usageLimit": 5}}).limit == 5.0

@@ -1,0 +1,154 @@
+"""A device login from its start to its end, over HTTP against the emulator."""
+
+from pathlib import Path
+
+import pytest
+from anyio import fail_after
+
+from kiro_mcp.auth.device_flow import Method
+from kiro_mcp.emulator import HttpAnswer, RunningEmulator
+from kiro_mcp.errors import InvalidRequest, KiroError, SignInRequired
+from tests.auth.test_provider import engine_of, own_folder
+from tests.support.logins import IDC_START_URL, Clock
+
+
+@pytest.mark.parametrize("method", ["builder_id", "idc", "google", "github"])
+async def test_a_confirmed_login_is_on_disk_and_gives_tokens(
+    method: Method, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """The published model of AWS SSO OIDC; observed for Kiro's own service."""
+    async with engine_of(tmp_path, emulator) as engine:
+        start_url = IDC_START_URL if method == "idc" else ""
+        login = await engine.sign_in.start(method, start_url=start_url)
+        assert login.user_code in login.verification_url
+        assert (await engine.sign_in.wait(5)).state == "done"
+        token = await engine.tokens.access_token()
+        assert token.is_explicit
+        assert (await engine.client.list_models()).models
+    kept = own_folder(tmp_path) / "credentials.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert token.value in kept.read_text("utf-8")
+
+
+async def test_polls_keep_the_interval_and_slow_down_for_good(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """RFC 8628, section 3.5: each slow_down adds five seconds to every later poll."""
+    emulator.state.accounts.slow_downs = 2
+    emulator.state.accounts.pending_polls = 2
+    clock = Clock()
+    async with engine_of(tmp_path, emulator, clock) as engine:
+        await engine.sign_in.start("builder_id")
+        assert (await engine.sign_in.wait(5)).state == "done"
+    assert clock.slept == [1, 6, 11, 11, 11]
+
+
+async def test_a_service_that_fails_meanwhile_is_asked_again(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: a minute of trouble must not cost the login."""
+    emulator.state.enqueue(
+        (HttpAnswer(status=503),), (HttpAnswer(status=500),), operation="CreateToken"
+    )
+    async with engine_of(tmp_path, emulator) as engine:
+        await engine.sign_in.start("builder_id")
+        assert (await engine.sign_in.wait(5)).state == "done"
+
+
+async def test_a_login_that_nobody_confirms_ends_at_its_time(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """RFC 8628, section 3.2: by the clock, however many polls that were."""
+    emulator.state.accounts.pending_polls = 10_000
+    emulator.state.accounts.device_login_seconds = 60
+    emulator.state.accounts.poll_interval_seconds = 7
+    clock = Clock()
+    async with engine_of(tmp_path, emulator, clock) as engine:
+        await engine.sign_in.start("builder_id")
+        state = await engine.sign_in.wait(5)
+    assert state.state == "failed"
+    assert "not confirmed in time" in str(state.error)
+    assert len(clock.slept) == 9
+
+
+@pytest.mark.parametrize("outcome", ["access_denied", "expired_token"])
+async def test_a_login_that_is_refused_ends_at_once(
+    outcome: str, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """RFC 8628, section 3.5."""
+    emulator.state.accounts.device_outcome = outcome  # pyright: ignore[reportAttributeAccessIssue]  # one of its words
+    async with engine_of(tmp_path, emulator) as engine:
+        await engine.sign_in.start("builder_id")
+        assert (await engine.sign_in.wait(5)).state == "failed"
+        with pytest.raises(SignInRequired):
+            await engine.tokens.access_token()
+
+
+async def test_starting_twice_is_one_login_and_starting_another_ends_the_first(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: clients repeat calls."""
+    emulator.state.accounts.pending_polls = 10_000
+    async with engine_of(tmp_path, emulator) as engine:
+        first = await engine.sign_in.start("builder_id")
+        assert await engine.sign_in.start("builder_id") == first
+        other = await engine.sign_in.start("github")
+        assert other != first
+        assert engine.sign_in.state.login == other
+
+
+async def test_a_registration_is_used_again_until_the_service_forgets_it(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: it is good for months."""
+    async with engine_of(tmp_path, emulator, clock := Clock()) as engine:
+        for _ in range(2):
+            await engine.sign_in.start("builder_id")
+            assert (await engine.sign_in.wait(5)).state == "done"
+        assert len(emulator.state.requests_to("RegisterClient")) == 1
+        unknown = HttpAnswer(status=401, body=b'{"error": "invalid_client"}')
+        emulator.state.enqueue((unknown,), operation="StartDeviceLogin")
+        await engine.sign_in.start("builder_id")
+        assert (await engine.sign_in.wait(5)).state == "done"
+        assert len(emulator.state.requests_to("RegisterClient")) == 2
+        clock.advance(400 * 24 * 3600)
+        await engine.sign_in.start("builder_id")
+        assert len(emulator.state.requests_to("RegisterClient")) == 3
+
+
+async def test_a_login_that_cannot_be_kept_is_not_begun(emulator: RunningEmulator) -> None:
+    """Ours: it would be lost with the process."""
+    async with engine_of(Path("/"), emulator, HOME="") as engine:
+        with pytest.raises(InvalidRequest, match="KIRO_MCP_HOME"):
+            await engine.sign_in.start("builder_id")
+    assert len(emulator.state.requests) == 0
+
+
+async def test_a_store_that_holds_something_else_is_not_overwritten(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: it may be the only copy of a login."""
+    path = own_folder(tmp_path) / "credentials.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("not json", "utf-8")
+    async with engine_of(tmp_path, emulator) as engine:
+        with pytest.raises(KiroError, match=r"credentials\.json"):
+            await engine.tokens.access_token()
+        with pytest.raises(KiroError, match=r"credentials\.json"):
+            await engine.sign_in.start("builder_id")
+    assert path.read_text("utf-8") == "not json"
+
+
+async def test_what_a_later_version_keeps_in_the_store_survives(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: two versions may run side by side."""
+    path = own_folder(tmp_path) / "credentials.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"version": 9, "future": {"a": 1}}', "utf-8")
+    with fail_after(10):
+        async with engine_of(tmp_path, emulator) as engine:
+            await engine.sign_in.start("builder_id")
+            assert (await engine.sign_in.wait(5)).state == "done"
+    assert '"future"' in path.read_text("utf-8")
+    assert '"version": 9' in path.read_text("utf-8")

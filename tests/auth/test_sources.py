@@ -1,0 +1,363 @@
+"""Where credentials are looked for: real files, real databases, every platform's paths."""
+
+import sqlite3
+import threading
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from kiro_mcp.auth.places import Machine
+from kiro_mcp.auth.sources import Resolution, Sources
+from kiro_mcp.auth.store import OwnStore
+from kiro_mcp.emulator import EMULATOR_ACCESS_TOKEN, EMULATOR_SOCIAL_ACCESS_TOKEN
+from kiro_mcp.settings import Settings
+from tests.support.logins import (
+    LONG_AGO,
+    idc_credential,
+    ide_social,
+    kiro_cli_database,
+    odic_rows,
+    write_json,
+)
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+LATER = "2026-11-01T01:00:00.123456789Z"
+ARN = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE"
+CLI_DB = ".local/share/kiro-cli/data.sqlite3"
+
+
+def sources(home: Path, platform: str = "linux", **environ: str) -> Sources:
+    settings = Settings.load(environ)
+    machine = Machine(home=home, platform=platform, environ=environ)
+    return Sources(settings, machine, OwnStore(home / "own"), now=lambda: NOW)
+
+
+def look(home: Path, platform: str = "linux", **environ: str) -> Resolution:
+    return sources(home, platform, **environ).look()
+
+
+def why(resolution: Resolution) -> str:
+    return "\n".join(map(str, resolution.findings))
+
+
+async def everywhere(home: Path) -> dict[str, str]:
+    """Put a login at each place; return the settings that name the rest."""
+    await OwnStore(home / "own").save_login(idc_credential(is_expired=False))
+    ide_social(home, expires_at=LATER)
+    kiro_cli_database(home / CLI_DB, odic_rows(expires_at=LATER))
+    creds = write_json(home / "creds.json", {"accessToken": "file", "expiresAt": LATER})
+    database = kiro_cli_database(home / "other.sqlite3", odic_rows(expires_at=LATER))
+    return {
+        "KIRO_API_KEY": "ksk_x",
+        "KIRO_REFRESH_TOKEN": "aorX",
+        "KIRO_ACCESS_TOKEN": "aoaX",
+        "KIRO_CREDS_FILE": str(creds),
+        "KIRO_CLI_DB_FILE": str(database),
+    }
+
+
+async def test_the_order_is_environment_named_files_own_login_found_ones(tmp_path: Path) -> None:
+    """Ours: what is more deliberate comes first."""
+    environ = await everywhere(tmp_path)
+    used: list[str] = []
+    for name in [*environ, "own", "ide"]:
+        found = look(tmp_path, **environ)
+        assert found.credential
+        used.append(found.credential.source.partition(" (")[0])
+        environ.pop(name, None)
+        if name == "KIRO_REFRESH_TOKEN":
+            continue
+        if name == "own":
+            (tmp_path / "own" / "credentials.json").unlink()
+    last = look(tmp_path).credential
+    assert last
+    used.append(last.source.partition(" (")[0])
+    assert used == [
+        "KIRO_API_KEY",
+        "KIRO_REFRESH_TOKEN",
+        "KIRO_ACCESS_TOKEN",
+        "KIRO_CREDS_FILE",
+        "KIRO_CLI_DB_FILE",
+        "kiro-mcp's own login",
+        "the Kiro IDE",
+        "the Kiro IDE",
+    ]
+
+
+async def test_only_what_the_user_named_counts_as_given_for_this_run(tmp_path: Path) -> None:
+    """Ours: only such a credential may go to an overridden host."""
+    environ = await everywhere(tmp_path)
+    named: list[bool] = []
+    for name in list(environ):
+        found = look(tmp_path, **{name: environ[name]}).credential
+        named.append(bool(found and found.is_explicit))
+    assert named == [True] * 5
+    own = look(tmp_path).credential
+    assert own
+    assert not own.is_explicit
+    (tmp_path / "own" / "credentials.json").unlink()
+    found = look(tmp_path).credential
+    assert found
+    assert not found.is_explicit
+
+
+def test_a_named_file_that_cannot_be_used_is_an_error_and_not_another_account(
+    tmp_path: Path,
+) -> None:
+    """Ours: falling through would bill someone else."""
+    ide_social(tmp_path, expires_at=LATER)
+    for variable in ("KIRO_CREDS_FILE", "KIRO_CLI_DB_FILE"):
+        found = look(tmp_path, **{variable: "~/missing"})
+        assert found.credential is None
+        assert variable in str(found.problem)
+        assert "not there" in str(found.problem)
+
+
+def test_each_place_says_why_it_lost(tmp_path: Path) -> None:
+    """Ours: "why is it not using my login" has an answer."""
+    write_json(tmp_path / ".aws/sso/cache/kiro-auth-token.json", {})
+    kiro_cli_database(tmp_path / CLI_DB, {"kirocli:odic:token": "null"})
+    text = why(look(tmp_path))
+    assert "nobody has signed in here" in text
+    assert "holds no token" in text
+    assert "signed out there" in text
+    assert "not there" in text
+
+
+def test_a_found_login_that_is_good_now_wins_over_one_that_has_expired(tmp_path: Path) -> None:
+    """Ours: the IDE's file may have been left behind years ago."""
+    ide_social(tmp_path, expires_at=LONG_AGO)
+    kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LATER))
+    found = look(tmp_path)
+    assert found.credential
+    assert found.credential.access_token == EMULATOR_ACCESS_TOKEN
+    assert "has expired, but another one comes first" in why(found)
+
+
+@pytest.mark.parametrize(
+    ("platform", "path", "environ"),
+    [
+        ("linux", CLI_DB, {}),
+        ("linux", "xdg/kiro-cli/data.sqlite3", {"XDG_DATA_HOME": "xdg"}),
+        ("linux", CLI_DB, {"XDG_DATA_HOME": "xdg"}),
+        ("linux", ".local/share/amazon-q/data.sqlite3", {}),
+        ("linux", ".kiro-cli/auth.db", {}),
+        ("darwin", "Library/Application Support/kiro-cli/data.sqlite3", {}),
+        ("darwin", "Library/Application Support/amazon-q/data.sqlite3", {}),
+        ("win32", "AppData/Local/Kiro-Cli/data.sqlite3", {}),
+        ("win32", "AppData/Roaming/Kiro-Cli/data.sqlite3", {}),
+        ("win32", "Local/Kiro-Cli/data.sqlite3", {"LOCALAPPDATA": "Local"}),
+        ("win32", "AppData/Local/amazon-q/data.sqlite3", {}),
+    ],
+)
+def test_a_database_is_found_where_its_platform_keeps_it(
+    platform: str, path: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """Observed: the usual data folder of each system; on Windows the local one comes first."""
+    kiro_cli_database(tmp_path / path, odic_rows(expires_at=LATER))
+    absolute = {name: str(tmp_path / folder) for name, folder in environ.items()}
+    found = look(tmp_path, platform, **absolute).credential
+    assert found
+    assert found.path == str(tmp_path / path)
+
+
+def test_a_machine_without_a_home_is_not_searched() -> None:
+    """Ours."""
+    machine = Machine.of({}, "linux")
+    found = Sources(Settings.load({}), machine, None, now=lambda: NOW).look()
+    assert (found.credential, found.findings) == (None, ())
+
+
+# --- the Kiro IDE -------------------------------------------------------------------------
+
+
+def test_a_social_login_of_the_ide_is_read_with_its_profile(tmp_path: Path) -> None:
+    """Observed: the IDE's file after a login with Google."""
+    ide_social(tmp_path, expires_at=LATER, profileArn=ARN)
+    found = look(tmp_path).credential
+    assert found
+    assert (found.kind, found.profile_arn) == ("social", ARN)
+    assert found.access_token == EMULATOR_SOCIAL_ACCESS_TOKEN
+    assert found.client is None
+
+
+@pytest.mark.parametrize("registration", [None, "{", '{"clientId": "id"}', "[]"])
+def test_an_organisations_login_of_the_ide_is_usable_without_its_registration(
+    registration: str | None, tmp_path: Path
+) -> None:
+    """Observed: the registration has a file of its own, which may be gone."""
+    path = ide_social(
+        tmp_path,
+        expires_at=LATER,
+        authMethod="IdC",
+        provider="Enterprise",
+        clientIdHash="a" * 40,
+        profileArn="",
+        region="eu-west-1",
+    )
+    if registration is not None:
+        (path.parent / f"{'a' * 40}.json").write_text(registration, "utf-8")
+    found = look(tmp_path).credential
+    assert found
+    assert (found.kind, found.region) == ("idc", "eu-west-1")
+    assert found.is_usable(NOW)
+    assert not found.can_refresh()
+
+
+def test_the_profile_of_an_organisations_login_is_in_the_ides_settings(tmp_path: Path) -> None:
+    """Observed: `profile.json` of the IDE's own extension."""
+    ide_social(tmp_path, authMethod="IdC", profileArn="", clientIdHash="a" * 40)
+    folder = tmp_path / ".config/Kiro/User/globalStorage/kiro.kiroagent"
+    write_json(folder / "profile.json", {"arn": ARN})
+    write_json(tmp_path / f".aws/sso/cache/{'a' * 40}.json", {"clientId": "i", "clientSecret": "s"})
+    found = look(tmp_path).credential
+    assert found
+    assert found.profile_arn == ARN
+    assert found.can_refresh()
+
+
+# --- kiro-cli -----------------------------------------------------------------------------
+
+
+def test_the_rows_of_a_login_are_read_with_profile_and_client(tmp_path: Path) -> None:
+    """Observed: `state` holds bytes and JSON-quoted texts."""
+    state = {
+        "api.codewhisperer.profile": b'{"arn": "%s", "profile_name": "x"}' % ARN.encode(),
+        "auth.idc.region": b'"eu-west-2"',
+    }
+    rows = odic_rows(expires_at=LATER, region=None)
+    del rows["kirocli:odic:device-registration"]["region"]  # pyright: ignore[reportIndexIssue, reportUnknownMemberType]  # an object
+    kiro_cli_database(tmp_path / CLI_DB, rows, state)
+    found = look(tmp_path).credential
+    assert found
+    assert (found.kind, found.profile_arn, found.region) == ("idc", ARN, "eu-west-2")
+    assert found.key == "kirocli:odic:token"
+    assert found.can_refresh()
+
+
+def test_a_login_without_a_start_url_is_builder_ids(tmp_path: Path) -> None:
+    """The open source of kiro-cli's forerunner."""
+    kiro_cli_database(tmp_path / CLI_DB, odic_rows(start_url=None))
+    found = look(tmp_path).credential
+    assert found
+    assert found.kind == "builder_id"
+
+
+def test_a_registration_belongs_to_the_token_of_its_own_prefix(tmp_path: Path) -> None:
+    """Observed: a stale one of the forerunner makes every refresh fail."""
+    rows = odic_rows()
+    stale = rows.pop("kirocli:odic:device-registration")
+    kiro_cli_database(tmp_path / CLI_DB, {**rows, "codewhisperer:odic:device-registration": stale})
+    found = look(tmp_path).credential
+    assert found
+    assert found.client is None
+    assert "registration" in found.problem
+
+
+def test_a_social_row_takes_no_client_from_its_neighbour(tmp_path: Path) -> None:
+    """Observed: with one it would be refreshed at the wrong service."""
+    social = {"access_token": "s", "refresh_token": "r", "expires_at": LATER, "provider": "google"}
+    kiro_cli_database(tmp_path / CLI_DB, {**odic_rows(), "kirocli:social:token": social})
+    found = look(tmp_path).credential
+    assert found
+    assert (found.kind, found.client, found.access_token) == ("social", None, "s")
+
+
+def test_an_external_login_is_read_with_its_endpoint_and_scopes(tmp_path: Path) -> None:
+    """Observed: scopes are one text there."""
+    external = {
+        "access_token": "e",
+        "refresh_token": "r",
+        "expires_at": LATER,
+        "client_id": "c",
+        "token_endpoint": "https://acme.okta.com/oauth2/v1/token",
+        "issuer_url": "https://acme.okta.com",
+        "scopes": "openid offline_access",
+    }
+    kiro_cli_database(tmp_path / CLI_DB, {"kirocli:external-idp:token": external})
+    found = look(tmp_path).credential
+    assert found
+    assert (found.kind, found.scopes) == ("external_idp", ("openid", "offline_access"))
+    assert found.can_refresh()
+
+
+def test_of_several_rows_the_one_that_is_good_and_ends_last_is_used(tmp_path: Path) -> None:
+    """Ours: nothing says which login is the newest."""
+    social = {"access_token": "s", "refresh_token": "r", "expires_at": "2026-11-01T02:00:00Z"}
+    kiro_cli_database(
+        tmp_path / CLI_DB, {**odic_rows(expires_at=LATER), "kirocli:social:token": social}
+    )
+    found = look(tmp_path).credential
+    assert found
+    assert found.access_token == "s"
+
+
+@pytest.mark.parametrize("value", ["null", "{", "[]", "", '{"access_token": ""}'])
+def test_a_row_that_holds_no_login_is_as_if_not_there(value: str, tmp_path: Path) -> None:
+    """Observed: `null` means signed out."""
+    kiro_cli_database(tmp_path / CLI_DB, {"kirocli:odic:token": value})
+    found = look(tmp_path)
+    assert found.credential is None
+    assert "signed out there" in why(found)
+
+
+def test_a_file_that_is_no_database_and_a_database_without_tables_are_survived(
+    tmp_path: Path,
+) -> None:
+    """Ours: a path may hold anything."""
+    (tmp_path / ".kiro-cli").mkdir()
+    (tmp_path / ".kiro-cli/auth.db").write_bytes(b"no database at all" * 100)
+    (tmp_path / CLI_DB).parent.mkdir(parents=True)
+    with closing(sqlite3.connect(tmp_path / CLI_DB)) as database:
+        database.execute("CREATE TABLE other (x)")
+    text = why(look(tmp_path))
+    assert "cannot be read" in text
+    assert "signed out there" in text
+
+
+def test_a_database_that_another_program_writes_to_is_waited_for(tmp_path: Path) -> None:
+    """Observed: kiro-cli locks it for moments."""
+    path = kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LATER))
+    with closing(sqlite3.connect(path, check_same_thread=False)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        threading.Timer(0.2, writer.rollback).start()
+        found = look(tmp_path).credential
+    assert found
+
+
+def test_what_is_in_the_write_ahead_log_is_seen(tmp_path: Path) -> None:
+    """SQLite: an immutable or copied file would miss it."""
+    path = kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LONG_AGO))
+    with closing(sqlite3.connect(path)) as writer:
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.execute("UPDATE auth_kv SET value = replace(value, ?, ?)", (LONG_AGO, LATER))
+        writer.commit()
+        found = look(tmp_path).credential
+        assert found
+        assert found.is_usable(NOW)
+
+
+# --- the watch ----------------------------------------------------------------------------
+
+
+def test_a_change_of_any_file_that_mattered_is_seen(tmp_path: Path) -> None:
+    """Ours: a login made elsewhere is used by the next call."""
+    watching = sources(tmp_path)
+    nothing = watching.look()
+    assert not watching.has_changed(nothing)
+    ide_social(tmp_path, expires_at=LATER)
+    assert watching.has_changed(nothing)
+    ide = watching.look()
+    assert not watching.has_changed(ide)
+    kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LATER))
+    assert watching.has_changed(ide)
+
+
+def test_nothing_is_written_by_looking(tmp_path: Path) -> None:
+    """Ours: another program's folder is not ours to touch."""
+    kiro_cli_database(tmp_path / CLI_DB, odic_rows())
+    before = sorted(tmp_path.rglob("*"))
+    look(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before

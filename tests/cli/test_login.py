@@ -1,0 +1,87 @@
+"""Signing in, out, and asking who is signed in, as a person does it."""
+
+import json
+from pathlib import Path
+
+from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
+from tests.cli.test_commands import run
+from tests.support.logins import sign_in_before
+
+
+async def test_login_offline_completes_the_whole_flow_and_keeps_nothing(tmp_path: Path) -> None:
+    """README: a try without an account."""
+    done = await run("login", "--offline", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"https://device.sso.us-east-1.amazonaws.com/?user_code=EMUL-" in done.stdout
+    assert b"Signed in as p" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_login_status_and_logout_go_together(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: 0 signed in, 3 not."""
+    environ = {"HOME": str(tmp_path), "KIRO_MCP_ENDPOINT_URL": emulator.url}
+    done = await run("login", "--method", "github", **environ)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"undocumented" in done.stderr
+    status = await run("status", **environ)
+    assert status.returncode == 0
+    assert b"12.5 of 1000" in status.stdout
+    assert b"looked at: kiro-mcp's own login: used" in status.stderr
+    out = await run("logout", **environ)
+    assert (out.returncode, b"was removed" in out.stdout) == (0, True)
+    assert (await run("status", **environ)).returncode == 3
+
+
+async def test_status_as_json_is_the_whole_status(emulator: RunningEmulator) -> None:
+    """Ours: for programs."""
+    done = await run(
+        "status",
+        "--json",
+        HOME="",
+        KIRO_API_KEY=EMULATOR_API_KEY,
+        KIRO_MCP_ENDPOINT_URL=emulator.url,
+    )
+    status = json.loads(done.stdout)
+    assert (status["state"], status["source"]) == ("signed_in", "KIRO_API_KEY")
+    assert EMULATOR_API_KEY not in done.stdout.decode()
+
+
+async def test_a_login_that_is_refused_is_exit_code_3(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """README's exit codes."""
+    emulator.state.accounts.device_outcome = "access_denied"
+    environ = {"HOME": str(tmp_path), "KIRO_MCP_ENDPOINT_URL": emulator.url}
+    done = await run("login", "--no-browser", **environ)
+    assert done.returncode == 3
+    assert b"refused on its page" in done.stderr
+
+
+async def test_a_login_that_would_not_be_used_says_so(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: a key that is set comes first."""
+    environ = {"HOME": str(tmp_path), "KIRO_MCP_ENDPOINT_URL": emulator.url}
+    done = await run("login", **environ, KIRO_API_KEY=EMULATOR_API_KEY)
+    assert done.returncode == 0
+    assert b"KIRO_API_KEY is set and is used instead" in done.stderr
+
+
+async def test_an_organisations_login_without_a_start_url_is_a_usage_error(tmp_path: Path) -> None:
+    """README's exit codes."""
+    done = await run("login", "--method", "idc", HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert b"start URL" in done.stderr
+
+
+async def test_ask_renews_an_expired_login_of_our_own(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: the thin whole way, from a file to an answer."""
+    store = await sign_in_before(tmp_path / "own", emulator.url)
+    environ = {"KIRO_MCP_HOME": str(store.folder), "KIRO_MCP_ENDPOINT_URL": emulator.url}
+    done = await run("ask", "Say hello", HOME=str(tmp_path), **environ)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Say hello" in done.stdout

@@ -1,0 +1,151 @@
+"""Answers that outlive their call: left to go on, collected, cancelled, reported on."""
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio import fail_after
+
+from kiro_mcp.emulator import Pause, RunningEmulator, Send, frames
+from kiro_mcp.server.progress import HEARTBEAT_SECONDS, MIN_INTERVAL_SECONDS, ProgressReporter
+from tests.support.mcp import ask, code, connected
+
+SLOW = (Send(frames.text("Once upon a time")), Pause(0.6), Send(frames.text(" it ended.")))
+SLOW_TO_THE_END = (*SLOW, Send(frames.ending("END_TURN")))
+
+
+async def test_a_call_whose_patience_ends_returns_what_there_is(emulator: RunningEmulator) -> None:
+    """Ours: many clients give up on a call after 60 seconds, whatever is still to come."""
+    emulator.state.enqueue(SLOW_TO_THE_END)
+    async with connected(emulator) as client:
+        early = await ask(client, prompt="Tell.", wait_seconds=0.2)
+        assert early["status"] == early["stop_reason"] == "running"
+        assert early["text"] == "Once upon a time"
+        late = await ask(client, answer_id=early["answer_id"])
+    assert late["status"] == "completed"
+    assert late["text"] == "Once upon a time it ended."
+    assert late["answer_id"] == early["answer_id"]
+    assert len(emulator.state.requests) == 1
+
+
+async def test_several_callers_collect_the_same_answer(emulator: RunningEmulator) -> None:
+    """Ours."""
+    emulator.state.enqueue(SLOW_TO_THE_END)
+    collected: list[dict[str, Any]] = []
+    async with connected(emulator) as client:
+        early = await ask(client, prompt="Tell.", wait_seconds=0.1)
+
+        async def collect() -> None:
+            collected.append(await ask(client, answer_id=early["answer_id"]))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(collect)
+    assert collected == [collected[0]] * 3
+
+
+async def test_a_finished_answer_outlives_the_server(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: it is on disk before it is returned."""
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        first = await ask(client, prompt="Say hello")
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        again = await ask(client, answer_id=first["answer_id"])
+    assert again == first
+
+
+async def test_an_answer_that_nobody_has_asked_for_is_not_found(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours."""
+    async with connected(emulator) as client:
+        result = await client.call_tool("ask_claude", {"answer_id": "gone"})
+    assert code(result) == "not_found"
+
+
+async def test_a_failure_is_collected_like_an_answer(emulator: RunningEmulator) -> None:
+    """Ours: whoever comes for it must learn what became of it."""
+    emulator.state.enqueue((Pause(0.4), Send(frames.exception("busy", "x"))))
+    async with connected(emulator) as client:
+        early = await ask(client, prompt="x", wait_seconds=0.1)
+        result = await client.call_tool("ask_claude", {"answer_id": early["answer_id"]})
+    assert result.is_error
+
+
+async def test_a_cancelled_call_cancels_its_answer(emulator: RunningEmulator) -> None:
+    """Ours: what nobody waits for must not be billed on."""
+    async with connected(emulator) as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.call_tool, "ask_claude", {"prompt": "/emulate slow 60"})
+            await emulator.state.until(lambda state: state.open_streams == 1)
+            tasks.cancel_scope.cancel()
+        with fail_after(1):
+            await emulator.state.until(lambda state: state.open_streams == 0)
+
+
+async def test_an_answer_that_was_left_to_go_on_survives_a_cancelled_collector(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours."""
+    emulator.state.enqueue(SLOW_TO_THE_END)
+    async with connected(emulator) as client:
+        early = await ask(client, prompt="Tell.", wait_seconds=0.1)
+        with anyio.move_on_after(0.1):
+            await client.call_tool("ask_claude", {"answer_id": early["answer_id"]})
+        late = await ask(client, answer_id=early["answer_id"])
+    assert late["text"] == "Once upon a time it ended."
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_progress_comes_at_once_and_always_grows(
+    mode: str, emulator: RunningEmulator
+) -> None:
+    """The MCP specification: the value increases with each notification."""
+    seen: list[tuple[float, str]] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        seen.append((progress, message or ""))
+
+    emulator.state.enqueue(SLOW_TO_THE_END)
+    async with connected(emulator, mode=mode) as client:
+        result = await client.call_tool("ask_claude", {"prompt": "x"}, progress_callback=note)
+        count = len(seen)
+        await client.call_tool("login", {"action": "status"})
+    values = [progress for progress, _ in seen]
+    assert values == sorted(set(values))
+    assert seen[0][1].startswith("0 characters")
+    assert any("Once upon a time" in message for _, message in seen)
+    assert all(result.structured_content["answer_id"] in message for _, message in seen)
+    assert len(seen) == count, "none comes after the result"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_progress_is_paced_and_beats_in_silence() -> None:
+    """Ours: at most four a second, at least one in ten seconds."""
+    clock, said = Clock(), list[tuple[float, str | None]]()
+
+    async def report(
+        progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        said.append((progress, message))
+
+    reporter = ProgressReporter(report, answer_id="a", now=clock)
+    assert reporter.seconds_until_due == 0
+    await reporter.report(characters=0, tail="")
+    assert reporter.seconds_until_due == MIN_INTERVAL_SECONDS
+    assert reporter.seconds_until_heartbeat == HEARTBEAT_SECONDS
+    await reporter.report(characters=0, tail="")
+    clock.now += 3.1
+    await reporter.report(characters=1240, tail="x" * 200 + "\n the  end")
+    assert reporter.seconds_until_heartbeat == HEARTBEAT_SECONDS
+    assert [progress for progress, _ in said] == [1, 2, 3100]
+    assert said[-1][1] == "1240 characters, 3.1 s, answer a: …" + "x" * 70 + " the end"

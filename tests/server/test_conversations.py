@@ -1,0 +1,360 @@
+"""Conversations on disk: continued, forked, never mixed, never lost."""
+
+import stat
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio import create_task_group, fail_after
+
+from kiro_mcp.emulator import RunningEmulator
+from kiro_mcp.errors import InternalFault, InvalidRequest
+from kiro_mcp.models import (
+    ImagePart,
+    Message,
+    TextPart,
+    ThinkingPart,
+    ToolResult,
+    ToolSpec,
+    ToolUse,
+)
+from kiro_mcp.server.conversations import ConversationStore, Place, Turn
+from kiro_mcp.server.records import UnreadableRecordError, message_of, record_of, tools_of
+from tests.support.mcp import ask, code, connected, sent, words
+
+HOUR = 3600.0
+
+
+def turn(said: str, answer: str = "Yes.") -> Turn:
+    return Turn(
+        model="auto",
+        system="Be brief.",
+        tools=(ToolSpec(name="read", description="Read.", input_schema={"type": "object"}),),
+        messages=(Message(role="user", parts=(TextPart(text=said),)),),
+        answer=Message(role="assistant", parts=(TextPart(text=answer),)),
+    )
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def ids() -> Iterator[str]:
+    return (f"fork-{number}" for number in count(1))
+
+
+def opened(path: Path | None, clock: Clock | None = None) -> ConversationStore:
+    fresh = ids()
+    return ConversationStore(
+        path, lifetime_seconds=HOUR, now=clock or Clock(), new_id=lambda: next(fresh)
+    )
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncGenerator[ConversationStore]:
+    store = opened(tmp_path / "private" / "store.sqlite3")
+    with fail_after(10):
+        yield store
+        await store.aclose()
+
+
+FIRST = Place(conversation_id="c", turn=1)
+SECOND = Place(conversation_id="c", turn=2)
+
+
+async def test_a_conversation_comes_back_as_it_was(store: ConversationStore) -> None:
+    """Ours."""
+    assert await store.append(FIRST, turn("One?")) == FIRST
+    assert await store.append(SECOND, turn("Two?")) == SECOND
+    loaded = await store.load("c")
+    assert loaded.turns == (turn("One?"), turn("Two?"))
+    assert [message.role for message in loaded.messages] == ["user", "assistant"] * 2
+
+
+async def test_nothing_is_written_before_the_first_turn(tmp_path: Path) -> None:
+    """Ours: a server that is only configured touches nothing."""
+    store = opened(tmp_path / "store.sqlite3")
+    await store.aclose()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
+async def test_the_store_is_its_owners_alone(store: ConversationStore, tmp_path: Path) -> None:
+    """Ours: conversations hold whatever people say."""
+    await store.append(FIRST, turn("One?"))
+    folder = tmp_path / "private"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for file in folder.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+async def test_a_turn_survives_a_process_that_is_killed(tmp_path: Path) -> None:
+    """Ours: it is on disk when `append` returns, so another process finds it at once."""
+    path = tmp_path / "store.sqlite3"
+    writer, reader = opened(path), opened(path)
+    await writer.append(FIRST, turn("One?"))
+    assert (await reader.load("c")).turns == (turn("One?"),)
+    await reader.aclose()
+    await writer.aclose()
+
+
+async def test_two_calls_at_the_same_place_get_conversations_of_their_own(
+    store: ConversationStore,
+) -> None:
+    """Ours: turns of two clients are never mixed."""
+    await store.append(FIRST, turn("One?"))
+    await store.append(SECOND, turn("Two?"))
+    place = await store.append(SECOND, turn("Another two?"))
+    assert place == Place(conversation_id="fork-1", turn=2)
+    assert (await store.load("fork-1")).turns == (turn("One?"), turn("Another two?"))
+    assert (await store.load("c")).turns == (turn("One?"), turn("Two?"))
+
+
+async def test_a_fork_shares_the_turns_before_it(store: ConversationStore) -> None:
+    """Ours."""
+    for number, said in enumerate(("One?", "Two?", "Three?"), start=1):
+        await store.append(Place(conversation_id="c", turn=number), turn(said))
+    place = Place(conversation_id="other", turn=2)
+    assert await store.append(place, turn("Else?"), forked_from="c") == place
+    assert (await store.load("other")).turns == (turn("One?"), turn("Else?"))
+
+
+async def test_a_conversation_is_read_up_to_a_turn(store: ConversationStore) -> None:
+    """Ours."""
+    await store.append(FIRST, turn("One?"))
+    await store.append(SECOND, turn("Two?"))
+    assert (await store.load("c", up_to_turn=1)).turns == (turn("One?"),)
+    with pytest.raises(InvalidRequest, match="no turn 3") as caught:
+        await store.load("c", up_to_turn=3)
+    assert caught.value.code == "not_found"
+
+
+async def test_an_unknown_conversation_is_not_found(store: ConversationStore) -> None:
+    """Ours: and what to do is said."""
+    with pytest.raises(InvalidRequest, match="'gone'") as caught:
+        await store.load("gone")
+    assert caught.value.code == "not_found"
+    assert caught.value.next_step
+
+
+async def test_what_was_not_used_for_long_is_forgotten(tmp_path: Path) -> None:
+    """Ours."""
+    path, clock = tmp_path / "store.sqlite3", Clock()
+    store = opened(path, clock)
+    await store.append(FIRST, turn("One?"))
+    await store.keep_answer("a", "{}")
+    await store.aclose()
+    clock.now += HOUR - 1
+    store = opened(path, clock)
+    await store.append(SECOND, turn("Two?"))
+    assert await store.answer("a") == "{}"
+    await store.aclose()
+    clock.now += 2
+    store = opened(path, clock)
+    assert len((await store.load("c")).turns) == 2
+    assert await store.answer("a") is None
+    await store.aclose()
+
+
+async def test_the_latest_conversations_are_listed_first(tmp_path: Path) -> None:
+    """Ours."""
+    clock = Clock()
+    store = opened(None, clock)
+    for name in ("a", "b"):
+        clock.now += 1
+        await store.append(Place(conversation_id=name, turn=1), turn("?"))
+    listed = await store.listed()
+    assert [(item.id, item.turn_count) for item in listed] == [("b", 1), ("a", 1)]
+    await store.aclose()
+
+
+async def test_a_failed_write_leaves_nothing_behind(store: ConversationStore) -> None:
+    """Ours: a turn is whole or not there."""
+    await store.append(FIRST, turn("One?"))
+    unwritable: Any = object()
+    broken = Turn(model="m", system=unwritable, tools=(), messages=(), answer=turn("x").answer)
+    with pytest.raises(InternalFault):
+        await store.append(Place(conversation_id="new", turn=1), broken)
+    assert [item.id for item in await store.listed()] == ["c"]
+
+
+async def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+    """Ours: several clients start a server each, on one store."""
+    stores = [opened(tmp_path / "store.sqlite3") for _ in range(4)]
+    with fail_after(20):
+        async with create_task_group() as tasks:
+            for number, store in enumerate(stores):
+                for turns in range(10):
+                    place = Place(conversation_id=f"{number}-{turns}", turn=1)
+                    tasks.start_soon(store.append, place, turn("?"))
+        assert len(await stores[0].listed()) == 40
+        for store in stores:
+            await store.aclose()
+
+
+PARTS = (
+    TextPart(text="grüß 🙂"),
+    ThinkingPart(text="hm", signature="s"),
+    ToolUse(id="t", name="n", arguments={"a": [1, None]}, schema_errors=("x",)),
+    ToolResult(id="t", text="r", is_error=True, images=(ImagePart(format="png", data="AAAA"),)),
+    ImagePart(format="png", data="AAAA"),
+)
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: type(part).__name__)
+def test_every_kind_of_part_comes_back_as_it_was(part: Any) -> None:
+    """Ours."""
+    message = Message(role="user", parts=(part,), is_truncated=True)
+    assert message_of(record_of(message)) == message
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"role": "user", "parts": [{"kind": "smell"}], "is_truncated": False},
+        {"role": "user", "parts": [{"kind": "text", "words": "x"}], "is_truncated": False},
+    ],
+)
+def test_a_record_of_another_version_is_refused_in_words(record: dict[str, Any]) -> None:
+    """Ours: one bad row must not end the server."""
+    with pytest.raises(UnreadableRecordError):
+        message_of(record)
+
+
+def test_tools_of_another_version_are_refused_in_words() -> None:
+    """Ours."""
+    with pytest.raises(UnreadableRecordError):
+        tools_of([{"title": "x"}])
+
+
+# --- through the tool ---------------------------------------------------------------------
+
+
+async def test_a_conversation_goes_on_under_its_id(emulator: RunningEmulator) -> None:
+    """Ours: with the system prompt, model and tools that it had."""
+    tool = {"name": "read", "description": "Read.", "inputSchema": {"type": "object"}}
+    async with connected(emulator) as client:
+        first = await ask(
+            client, prompt="One?", system="Count.", model="claude-haiku-4.5", tools=[tool]
+        )
+        second = await ask(client, prompt="Two?", conversation_id=first["conversation_id"])
+    assert (first["turn"], second["turn"]) == (1, 2)
+    assert second["conversation_id"] == first["conversation_id"]
+    assert second["model"] == "claude-haiku-4.5"
+    state = sent(emulator)["conversationState"]
+    assert state["conversationId"] == first["conversation_id"]
+    assert state["history"][0]["userInputMessage"]["content"] == "Count.\n\nOne?"
+    assert state["history"][1]["assistantResponseMessage"]["content"] == first["text"]
+    current = state["currentMessage"]["userInputMessage"]
+    assert current["content"] == "Two?"
+    assert len(current["userInputMessageContext"]["tools"]) == 1
+
+
+async def test_tool_results_go_back_to_the_calls_they_answer(emulator: RunningEmulator) -> None:
+    """Ours: the whole round trip, with no history on the caller's side."""
+    tool = {"name": "read", "description": "Read.", "inputSchema": {"type": "object"}}
+    async with connected(emulator) as client:
+        first = await ask(client, prompt="/emulate parallel_tools", tools=[tool])
+        results = [
+            {"id": call["id"], "content": f"result {number}", "is_error": number == 1}
+            for number, call in enumerate(first["tool_calls"])
+        ]
+        await ask(client, tool_results=results, conversation_id=first["conversation_id"])
+    state = sent(emulator)["conversationState"]
+    said = state["history"][-1]["assistantResponseMessage"]
+    assert [use["toolUseId"] for use in said["toolUses"]] == [
+        call["id"] for call in first["tool_calls"]
+    ]
+    context = state["currentMessage"]["userInputMessage"]["userInputMessageContext"]
+    assert [result["status"] for result in context["toolResults"]] == ["success", "error"]
+
+
+async def test_a_fork_leaves_the_conversation_as_it_was(emulator: RunningEmulator) -> None:
+    """Ours."""
+    async with connected(emulator) as client:
+        first = await ask(client, prompt="One?")
+        name = first["conversation_id"]
+        await ask(client, prompt="Two?", conversation_id=name)
+        fork = await ask(client, prompt="Else?", conversation_id=name, from_turn=1)
+        again = await ask(client, prompt="Three?", conversation_id=name)
+    assert fork["conversation_id"] != name
+    assert fork["turn"] == 2
+    assert again["turn"] == 3
+    assert len(sent(emulator)["conversationState"]["history"]) == 4
+
+
+async def test_a_conversation_outlives_the_server(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours."""
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        first = await ask(client, prompt="One?")
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        second = await ask(client, prompt="Two?", conversation_id=first["conversation_id"])
+    assert second["turn"] == 2
+
+
+async def test_kept_in_memory_a_conversation_ends_with_the_server(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours."""
+    settings = {"KIRO_MCP_HOME": str(tmp_path), "KIRO_MCP_STORE": "memory"}
+    async with connected(emulator, **settings) as client:
+        first = await ask(client, prompt="One?")
+    async with connected(emulator, **settings) as client:
+        result = await client.call_tool(
+            "ask_claude", {"prompt": "Two?", "conversation_id": first["conversation_id"]}
+        )
+    assert code(result) == "not_found"
+    assert list(tmp_path.rglob("*.sqlite3")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "says"),
+    [
+        ({"conversation_id": "gone", "prompt": "x"}, "not_found", "gone"),
+        ({"from_turn": 1, "prompt": "x"}, "invalid_request", "conversation_id"),
+        ({"tool_results": [{"id": "t", "content": "x"}]}, "invalid_request", "earlier turn"),
+    ],
+)
+async def test_a_call_that_continues_nothing_is_told_so(
+    arguments: dict[str, Any], expected: str, says: str
+) -> None:
+    """Ours."""
+    async with connected() as client:
+        result = await client.call_tool("ask_claude", arguments)
+    assert code(result) == expected
+    assert says in words(result)
+
+
+async def test_an_answer_that_cannot_be_kept_is_returned_with_a_warning(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: it has been paid for."""
+    (tmp_path / "conversations.sqlite3").write_bytes(b"this is no database" * 100)
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        answer = await ask(client, prompt="Say hello")
+    assert "Say hello" in answer["text"]
+    assert "could not be kept" in answer["warnings"][0]
+
+
+async def test_a_store_that_cannot_be_read_is_named(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: with the way out of it."""
+    (tmp_path / "conversations.sqlite3").write_bytes(b"this is no database" * 100)
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        result = await client.call_tool("ask_claude", {"prompt": "x", "conversation_id": "c"})
+    assert code(result) == "internal_error"
+    assert "conversations.sqlite3" in words(result)
+    assert "KIRO_MCP_STORE" in words(result)

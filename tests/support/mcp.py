@@ -1,0 +1,69 @@
+"""An MCP client on our server in this process, and what its results say."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import mcp_types as types
+from anyio import fail_after
+from jsonschema import Draft202012Validator
+from mcp.client import Client
+
+from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
+from kiro_mcp.server.app import build_server
+from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.results import ERROR_META_KEY
+from kiro_mcp.server.tools import declarations
+
+CALL_SECONDS = 20
+"""How long a test's calls may take together on a busy machine."""
+
+
+@asynccontextmanager
+async def connected(
+    emulator: RunningEmulator | None = None, *, mode: str = "2026-07-28", **environ: str
+) -> AsyncGenerator[Client]:
+    """Connect a client to a server with these settings; with an emulator, signed in to it."""
+    if emulator:
+        environ = {
+            "KIRO_MCP_ENDPOINT_URL": emulator.url,
+            "KIRO_API_KEY": EMULATOR_API_KEY,
+            **environ,
+        }
+    with fail_after(CALL_SECONDS):
+        async with Client(build_server(lambda: Engine.from_environ(environ)), mode=mode) as client:
+            yield client
+
+
+async def ask(client: Client, **arguments: Any) -> dict[str, Any]:
+    """Ask, and return the structured result, checked against its schema."""
+    result = await client.call_tool("ask_claude", arguments)
+    assert not result.is_error, words(result)
+    assert_valid("ask_claude", result.structured_content)
+    return result.structured_content
+
+
+def words(result: types.CallToolResult) -> str:
+    """Return what a client that reads only content shows."""
+    return "\n".join(block.text for block in result.content if isinstance(block, types.TextContent))
+
+
+def code(result: types.CallToolResult) -> str:
+    """Return the code of an error result."""
+    assert result.is_error
+    assert result.structured_content is None
+    facts = cast("dict[str, Any]", (result.meta or {})[ERROR_META_KEY])
+    assert words(result).startswith(f"{facts['code']}: ")
+    return facts["code"]
+
+
+def assert_valid(tool: str, structured: object) -> None:
+    """Check a result against the schema that its tool declares."""
+    declared = {declaration.name: declaration.output_schema for declaration in declarations()}
+    validator: Any = Draft202012Validator(declared[tool] or False)
+    validator.validate(structured)
+
+
+def sent(emulator: RunningEmulator) -> dict[str, Any]:
+    """Return the body of the last request that reached the emulator."""
+    return cast("dict[str, Any]", emulator.state.requests[-1].body)

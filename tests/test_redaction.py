@@ -1,0 +1,85 @@
+"""No secret leaves: each shape, and each name, wherever it stands."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kiro_mcp.redaction import HIDDEN, mask, mask_address, redact
+
+ACCESS = "aoaAAAAAGk3x9QzV8nK_abcDEF123-xyz:MGUCMQDsig/nature+base64=="
+REFRESH = ACCESS.replace("aoa", "aor", 1)
+KEY = "ksk_0123456789abcdef0123456789abcdef"
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJleHAiOjE3MzAwMDAwMDB9.c2lnbmF0dXJl-_x"
+
+
+@pytest.mark.parametrize("secret", [ACCESS, REFRESH, KEY, JWT], ids=["aoa", "aor", "ksk", "jwt"])
+@pytest.mark.parametrize(
+    "around",
+    ["{}", "before {} after", "Authorization: Bearer {}", "x={}&y=1", '{{"a": "{}"}}', "({})."],
+)
+def test_a_secret_is_known_by_its_own_shape(secret: str, around: str) -> None:
+    """Observed: the shapes of the service's tokens; RFC 7519 for a JWT."""
+    shown = redact(around.format(secret))
+    assert secret not in shown
+    assert secret[8:20] not in shown
+    assert HIDDEN in shown
+
+
+NAMES = [
+    *("accessToken", "access_token", "refreshToken", "refresh_token", "idToken", "clientSecret"),
+    *("client_secret", "deviceCode", "device_code", "codeVerifier", "apiKey", "password"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "around",
+    [
+        '{{"{name}": "{value}", "region": "us-east-1"}}',
+        '{{"{name}":"{value}"}}',
+        "{{'{name}': '{value}'}}",
+        '{{\\"{name}\\": \\"{value}\\"}}',
+        "{name}={value}&region=us-east-1",
+        "{name}: {value}",
+    ],
+)
+def test_a_secret_is_known_by_the_name_beside_it(name: str, around: str) -> None:
+    """Ours: client secrets and device codes have no shape of their own."""
+    value = "s3cr3t-value-of-no-known-shape"
+    shown = redact(around.format(name=name, value=value))
+    assert value not in shown
+    assert name in shown
+
+
+@given(st.text(min_size=1).filter(lambda text: "redacted" not in text))
+def test_no_json_value_beside_a_secret_name_survives(value: str) -> None:
+    """Ours: whatever bytes a client secret has, JSON's escapes included."""
+    encoded = json.dumps({"clientSecret": f"begin{value}end", "region": "us-east-1"})
+    assert "begin" not in redact(encoded)
+    assert "us-east-1" in redact(encoded)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invalid refresh token provided",
+        "The bearer token included in the request is invalid.",
+        "https://device.sso.us-east-1.amazonaws.com/?user_code=ABCD-EFGH",
+        "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE",
+        "",
+    ],
+)
+def test_what_is_no_secret_is_left_alone(text: str) -> None:
+    """Ours: a message that hides its cause is no help."""
+    assert redact(text) == text
+
+
+def test_a_mask_tells_two_secrets_apart_and_no_more() -> None:
+    """Ours."""
+    assert mask(KEY) == "ksk_…cdef"
+    assert mask("ksk_1") == "…"
+    assert mask(ACCESS) == f"…{ACCESS[-4:]}"
+    assert mask_address("person@example.com") == "p…@example.com"
+    assert mask_address("no address") == "…"
