@@ -348,6 +348,8 @@ class AccessToken:
     """The region of the service's data plane, not that of the sign-in."""
     is_explicit: bool = False
     """Whether the user gave it for this run. Only then may an overridden host receive it."""
+    preferred_endpoint: str = ""
+    """The endpoint that its store says to try first, in the store's words; "" for none."""
 
 
 __all__ = [

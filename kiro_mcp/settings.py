@@ -6,88 +6,40 @@ redirect it. An empty variable counts as unset.
 """
 
 import difflib
-import ipaddress
-import os
-import re
+import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal, cast
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-)
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 from pydantic import ValidationError as PydanticError
 
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.models import Effort
 from kiro_mcp.protocol.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
+from kiro_mcp.setting_values import (
+    Aliases,
+    Endpoint,
+    EndpointNames,
+    Headers,
+    Proxy,
+    Region,
+    Roots,
+)
 
 PREFIX = "KIRO_MCP_"
 
-_REGION = re.compile(r"[a-z]{2}(-gov)?-[a-z]+-\d")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only be this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _checked_endpoint(url: str) -> str:
-    if not url:
-        return url
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    is_allowed = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-    if not host or not is_allowed:
-        raise ValueError("must be an https:// address, or http:// on this machine (127.0.0.1)")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must be an address without user name, query or fragment")
-    return url.rstrip("/")
-
-
-def _checked_region(region: str) -> str:
-    # The region becomes part of a host name, so nothing else may pass.
-    if region and not _REGION.fullmatch(region):
-        raise ValueError("must be an AWS region such as us-east-1")
-    return region
-
-
-def _read_aliases(given: object) -> object:
-    if not isinstance(given, str):
-        return given
-    pairs = [pair.partition("=") for pair in given.split(",") if pair.strip()]
-    if any(not name.strip() or not model.strip() for name, _, model in pairs):
-        raise ValueError("must be pairs of name=id, separated by commas")
-    return {name.strip(): model.strip() for name, _, model in pairs}
-
-
-def _read_roots(given: object) -> object:
-    return tuple(filter(None, given.split(os.pathsep))) if isinstance(given, str) else given
-
-
-Roots = Annotated[tuple[str, ...], BeforeValidator(_read_roots)]
-Aliases = Annotated[dict[str, str], BeforeValidator(_read_aliases)]
-Endpoint = Annotated[str, AfterValidator(_checked_endpoint)]
-Region = Annotated[str, AfterValidator(_checked_region)]
-
 
 def _setting(
-    default: Any, name: str, *other_names: str, says: str, above: float | None = None
+    default: Any,
+    name: str,
+    *other_names: str,
+    says: str,
+    above: float | None = None,
+    least: float | None = None,
 ) -> Any:
     """Declare a setting: its default, its variable, the variable's aliases, its meaning."""
     alias = AliasChoices(name, *other_names) if other_names else name
-    return Field(default, validation_alias=alias, description=says, gt=above)
+    return Field(default, validation_alias=alias, description=says, gt=above, ge=least)
 
 
 class Settings(BaseModel):
@@ -187,6 +139,22 @@ class Settings(BaseModel):
     user_agent: str = _setting(
         "", "KIRO_MCP_USER_AGENT", says="The User-Agent; by default kiro-mcp and its version"
     )
+    extra_headers: Headers = _setting(
+        SecretStr(""),
+        "KIRO_MCP_EXTRA_HEADERS",
+        says="Headers to send besides or instead of ours, as a JSON object",
+    )
+    proxy_url: Proxy = _setting(
+        SecretStr(""),
+        "KIRO_MCP_PROXY_URL",
+        "VPN_PROXY_URL",
+        says="HTTP or SOCKS proxy to the service; by default the environment's",
+    )
+    endpoints: EndpointNames = _setting(
+        "runtime",
+        "KIRO_MCP_ENDPOINTS",
+        says="Endpoints to ask, the next where one is overloaded: runtime q amazonq codewhisperer",
+    )
     endpoint_url: Endpoint = _setting(
         "", "KIRO_MCP_ENDPOINT_URL", says="Takes the place of every host of the service"
     )
@@ -195,6 +163,14 @@ class Settings(BaseModel):
     )
     endpoint_url_management: Endpoint = _setting(
         "", "KIRO_MCP_ENDPOINT_URL_MANAGEMENT", says="Takes the place of the management host alone"
+    )
+    endpoint_url_q: Endpoint = _setting(
+        "", "KIRO_MCP_ENDPOINT_URL_Q", says="Takes the place of the host of q and amazonq alone"
+    )
+    endpoint_url_codewhisperer: Endpoint = _setting(
+        "",
+        "KIRO_MCP_ENDPOINT_URL_CODEWHISPERER",
+        says="Takes the place of the codewhisperer host alone",
     )
     endpoint_url_oidc: Endpoint = _setting(
         "", "KIRO_MCP_ENDPOINT_URL_OIDC", says="Takes the place of the AWS sign-in host alone"
@@ -208,8 +184,14 @@ class Settings(BaseModel):
     first_token_timeout_seconds: float = _setting(
         120.0,
         "KIRO_MCP_FIRST_TOKEN_TIMEOUT",
-        says="Seconds to wait for an answer to begin",
+        says="Seconds to wait for an answer to begin, and half as many more if it thinks",
         above=0,
+    )
+    first_token_max_retries: int = _setting(
+        1,
+        "KIRO_MCP_FIRST_TOKEN_MAX_RETRIES",
+        says="How often to ask again when no answer began in time",
+        least=0,
     )
     stream_read_timeout_seconds: float = _setting(
         300.0, "KIRO_MCP_STREAM_READ_TIMEOUT", says="Seconds of silence that end an answer", above=0
@@ -235,6 +217,33 @@ class Settings(BaseModel):
     roots: Roots = _setting(
         (), "KIRO_MCP_ROOTS", says="Folders that calls may read files and images from, as in PATH"
     )
+    max_retries: int = _setting(
+        3,
+        "KIRO_MCP_MAX_RETRIES",
+        says="How often to try again what failed before an answer began",
+        least=0,
+    )
+    base_retry_delay_seconds: float = _setting(
+        1.0,
+        "KIRO_MCP_BASE_RETRY_DELAY",
+        says="Seconds, doubled each time, to wait before that; five times as long when overloaded",
+        above=0,
+    )
+    max_concurrency: int = _setting(
+        4, "KIRO_MCP_MAX_CONCURRENCY", says="How many answers may be on their way at once", least=1
+    )
+    max_credits_per_call: float = _setting(
+        0.0,
+        "KIRO_MCP_MAX_CREDITS_PER_CALL",
+        says="Credits after which a call sends nothing more; 0 is no limit",
+        least=0,
+    )
+    max_credits_per_day: float = _setting(
+        0.0,
+        "KIRO_MCP_MAX_CREDITS_PER_DAY",
+        says="Credits after which nothing is sent until the next day (UTC); 0 is no limit",
+        least=0,
+    )
     model_cache_ttl_seconds: float = _setting(
         3600.0,
         "KIRO_MCP_MODEL_CACHE_TTL",
@@ -248,7 +257,12 @@ class Settings(BaseModel):
     @property
     def endpoint_overrides(self) -> dict[str, str]:
         """The addresses that take the place of the service's hosts, by host."""
-        own = {"runtime": self.endpoint_url_runtime, "management": self.endpoint_url_management}
+        own = {
+            "runtime": self.endpoint_url_runtime,
+            "management": self.endpoint_url_management,
+            "q": self.endpoint_url_q,
+            "codewhisperer": self.endpoint_url_codewhisperer,
+        }
         return {host: url or self.endpoint_url for host, url in own.items()}
 
     @property
@@ -256,6 +270,16 @@ class Settings(BaseModel):
         """The same for the hosts of sign-in and refresh."""
         own = {"oidc": self.endpoint_url_oidc, "auth": self.endpoint_url_auth}
         return {host: url or self.endpoint_url for host, url in own.items()}
+
+    @property
+    def endpoint_names(self) -> tuple[str, ...]:
+        """The endpoints to ask, in this order."""
+        return tuple(self.endpoints.split(","))
+
+    @property
+    def headers_to_add(self) -> dict[str, str]:
+        """The headers to send besides or instead of ours."""
+        return cast("dict[str, str]", json.loads(self.extra_headers.get_secret_value() or "{}"))
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> "Settings":

@@ -40,11 +40,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         PURE_AUTH, ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.redaction", *PURE_AUTH)
     ),
-    "kiro_mcp.transport.endpoints": ("kiro_mcp.errors", "kiro_mcp.models"),
+    "kiro_mcp.transport.endpoints": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.protocol"),
     "kiro_mcp.transport.retry": ("kiro_mcp.errors", "kiro_mcp.models"),
-    "kiro_mcp.transport.classify": ("kiro_mcp.errors", "kiro_mcp.models"),
+    "kiro_mcp.transport.classify": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.protocol"),
+    "kiro_mcp.transport.usage_limits": (),
     "kiro_mcp.transport.http": ("kiro_mcp.errors",),
-    "kiro_mcp.settings": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.protocol"),
+    "kiro_mcp.setting_values": (),
+    "kiro_mcp.settings": (
+        "kiro_mcp.errors",
+        "kiro_mcp.models",
+        "kiro_mcp.protocol",
+        "kiro_mcp.setting_values",
+    ),
     "kiro_mcp.auth": (
         "kiro_mcp.errors",
         "kiro_mcp.models",
@@ -53,7 +60,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "kiro_mcp.transport.classify",
         "kiro_mcp.transport.endpoints",
     ),
-    "kiro_mcp.transport.client": (
+    "kiro_mcp.transport": (
         "kiro_mcp.errors",
         "kiro_mcp.models",
         "kiro_mcp.protocol",
@@ -81,6 +88,10 @@ PURE = (
     "kiro_mcp.errors",
     "kiro_mcp.redaction",
     *PURE_AUTH,
+    "kiro_mcp.transport.classify",
+    "kiro_mcp.transport.endpoints",
+    "kiro_mcp.transport.retry",
+    "kiro_mcp.transport.usage_limits",
 )
 IMPURE_IMPORTS = {
     "anyio",

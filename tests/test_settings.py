@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.settings import Settings, is_loopback, unknown_variables, variables
+from kiro_mcp.setting_values import is_loopback
+from kiro_mcp.settings import Settings, unknown_variables, variables
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -44,6 +45,18 @@ def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
         ("KIRO_MCP_MODEL_ALIASES", "fast", "name=id"),
         ("KIRO_MCP_THINKING", "very", "'low'"),
         ("KIRO_API_REGION", "us-east-1/../evil.example", "AWS region"),
+        ("KIRO_MCP_ENDPOINTS", "runtime,elsewhere", "runtime, q, amazonq, codewhisperer"),
+        ("KIRO_MCP_ENDPOINTS", ",", "runtime, q, amazonq, codewhisperer"),
+        ("KIRO_MCP_EXTRA_HEADERS", "X-Team: blue", "JSON object"),
+        ("KIRO_MCP_EXTRA_HEADERS", '["X-Team"]', "JSON object"),
+        ("KIRO_MCP_EXTRA_HEADERS", '{"Authorization": "x"}', "'Authorization'"),
+        ("KIRO_MCP_EXTRA_HEADERS", '{"X-A": "a\\r\\nX-B: b"}', "printable"),
+        ("KIRO_MCP_EXTRA_HEADERS", '{"X-A": 1}', "printable"),
+        ("KIRO_MCP_PROXY_URL", "ftp://proxy.example", "socks5"),
+        ("KIRO_MCP_PROXY_URL", "http://", "host:port"),
+        ("KIRO_MCP_PROXY_URL", "host:99999999", "host:port"),
+        ("KIRO_MCP_MAX_CONCURRENCY", "0", "greater than or equal to 1"),
+        ("KIRO_MCP_MAX_RETRIES", "-1", "greater than or equal to 0"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_variables_name(
@@ -76,6 +89,8 @@ def test_one_hosts_override_wins_over_the_override_of_all() -> None:
     assert settings.endpoint_overrides == {
         "runtime": "https://one.example",
         "management": "https://all.example",
+        "q": "https://all.example",
+        "codewhisperer": "https://all.example",
     }
 
 
@@ -143,3 +158,29 @@ def _shown(default: object) -> str:
             return ""
         case _:
             return str(default)
+
+
+@pytest.mark.parametrize(
+    ("given", "proxy"),
+    [
+        ("10.0.0.1:3128", "http://10.0.0.1:3128"),
+        ("http://me:word@proxy.example:3128", "http://me:word@proxy.example:3128"),
+        ("socks5://127.0.0.1:1080", "socks5://127.0.0.1:1080"),
+    ],
+)
+def test_a_proxy_may_be_given_as_host_and_port(given: str, proxy: str) -> None:
+    """Ours: users of other gateways have it set so, under their name of it."""
+    assert Settings.load({"VPN_PROXY_URL": given}).proxy_url.get_secret_value() == proxy
+
+
+def test_endpoints_are_names_in_the_users_order() -> None:
+    """Ours."""
+    settings = Settings.load({"KIRO_MCP_ENDPOINTS": " Q, runtime,q "})
+    assert settings.endpoint_names == ("q", "runtime")
+
+
+def test_extra_headers_are_a_json_object_of_texts() -> None:
+    """Ours: one variable has to hold them all."""
+    settings = Settings.load({"KIRO_MCP_EXTRA_HEADERS": '{"X-Team": "blue"}'})
+    assert settings.headers_to_add == {"X-Team": "blue"}
+    assert "blue" not in repr(settings)

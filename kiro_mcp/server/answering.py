@@ -26,6 +26,7 @@ from kiro_mcp.server.asking import Answered, Asked
 from kiro_mcp.server.conversations import Place, Turn
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.results import answered, failure
+from kiro_mcp.transport.client import CallSpending
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ async def answer(asked: Asked, engine: Engine, running: RunningAnswer) -> Answer
     Raises:
         KiroError: There is no answer, nor a part of one.
     """
-    first = await _ask(asked.request, engine, running)
+    spending = CallSpending()
+    first = await _ask(asked.request, engine, running, spending)
     schema = asked.request.output_schema
     if schema is None or first.reply.truncated or first.reply.tool_uses:
         return first
@@ -62,7 +64,8 @@ async def answer(asked: Asked, engine: Engine, running: RunningAnswer) -> Answer
     if not typed.violations:
         return replace(first, data=typed.data)
     running.begin_anew()
-    second = await _ask(_mended(asked.request, first.reply, typed.violations), engine, running)
+    mended = _mended(asked.request, first.reply, typed.violations)
+    second = await _ask(mended, engine, running, spending)
     usage = _sum(first.reply.usage, second.reply.usage)
     second = replace(second, reply=replace(second.reply, usage=usage))
     typed = read_typed_answer(second.reply.text, schema)
@@ -71,8 +74,10 @@ async def answer(asked: Asked, engine: Engine, running: RunningAnswer) -> Answer
     return replace(second, warnings=(*second.warnings, _breaks_schema(typed.violations)))
 
 
-async def _ask(request: ChatRequest, engine: Engine, running: RunningAnswer) -> Answered:
-    async with engine.client.stream(request) as stream:
+async def _ask(
+    request: ChatRequest, engine: Engine, running: RunningAnswer, spending: CallSpending
+) -> Answered:
+    async with engine.client.stream(request, spending=spending) as stream:
         async for delta in stream:
             if isinstance(delta, TextDelta | ThinkingDelta):
                 running.take(delta.text, is_thinking=isinstance(delta, ThinkingDelta))

@@ -83,7 +83,10 @@ class Engine:
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self.settings = settings
-        self._sign_in_http = HttpPool(connect_timeout_seconds=settings.connect_timeout_seconds)
+        self._sign_in_http = HttpPool(
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            proxy_url=settings.proxy_url.get_secret_value(),
+        )
         self.tokens = TokenProvider(
             settings,
             poster=_Poster(self._sign_in_http),
@@ -98,7 +101,9 @@ class Engine:
             now=now,
             sleep=sleep,
         )
-        self.client = KiroClient(self.tokens, settings)
+        self.client = KiroClient(
+            self.tokens, settings, state_folder=_home(settings, environ or {}), now=now, sleep=sleep
+        )
         self.new_id = new_id
         self.conversations = ConversationStore(
             _store_path(settings, environ or {}),
@@ -190,7 +195,12 @@ class Engine:
         return kept.fetched_at is not None and self._now() - kept.fetched_at < lifetime
 
 
+def _home(settings: Settings, environ: Mapping[str, str]) -> Path | None:
+    """The folder of what we keep; None where the machine has no place for it."""
+    return own_home(Machine.of(environ, sys.platform), settings.home)
+
+
 def _store_path(settings: Settings, environ: Mapping[str, str]) -> Path | None:
-    """Where conversations are kept; None for in memory, which is also where there is no home."""
-    home = own_home(Machine.of(environ, sys.platform), settings.home)
+    """Where conversations are kept; None for in memory."""
+    home = _home(settings, environ)
     return home / STORE_NAME if home and settings.store == "disk" else None

@@ -2,15 +2,16 @@
 
 One classifier serves both, because the service sends the same errors either way. The name of
 an error comes from the header `x-amzn-errortype` (cut at `:`) or the body's `__type` (after
-`#`); some bodies are empty, plain text or HTML, and are met with the status alone.
+`#`); some bodies are empty, plain text or HTML, and are met with the status alone. Source of
+truth: the service's published error model, and the texts observed with it (2025 to 2026).
 """
 
 import email.utils
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import cast
+from typing import Final
 
 from kiro_mcp.errors import (
     AccountBlocked,
@@ -21,21 +22,183 @@ from kiro_mcp.errors import (
     SignInRequired,
 )
 from kiro_mcp.models import Fault
+from kiro_mcp.protocol.events import MAX_MESSAGE_CHARACTERS, read_fault
+from kiro_mcp.protocol.members import UnreadableError, parse_object
 
-MAX_MESSAGE_CHARACTERS = 500
-"""How much of the service's words is kept: enough to tell, too little to flood a chat."""
+_STATUS_OF_NAME: Final[Mapping[str, int]] = {
+    "AccessDeniedException": 403,
+    "ConflictException": 409,
+    "ExpiredTokenException": 401,
+    "InternalFailure": 500,
+    "InternalServerException": 500,
+    "RequestTimeoutException": 408,
+    "ResourceNotFoundException": 404,
+    "ServiceQuotaExceededException": 402,
+    "ServiceUnavailableException": 503,
+    "ThrottlingException": 429,
+    "TooManyRequestsException": 429,
+    "UnauthorizedException": 401,
+    "UnrecognizedClientException": 401,
+    "ValidationException": 400,
+}
+"""What an error inside a stream would have had as its HTTP status."""
 
-_SIGN_IN = "Sign in again, or renew KIRO_API_KEY or KIRO_ACCESS_TOKEN; the tool `login` tells how."
-_USAGE_PAGE = "See https://app.kiro.dev/account/usage for the limit and when it is reset."
-
-_QUOTA_REASONS = frozenset(
+_QUOTA_REASONS: Final = frozenset(
     {"MONTHLY_REQUEST_COUNT", "DAILY_REQUEST_COUNT", "OVERAGE_REQUEST_LIMIT_EXCEEDED"}
 )
-_BUSY_REASONS = frozenset({"INSUFFICIENT_MODEL_CAPACITY", "MODEL_TEMPORARILY_UNAVAILABLE"})
-_BUSY_WORDS = ("high volume of traffic", "unexpectedly high load")
-_SUSPENDED_WORDS = ("suspended",)
-_BEARER_WORDS = ("bearer token", "invalid token", "expiredtoken", "security token", "token expired")
-_TOO_LONG_WORDS = ("input is too long", "length limit exceeded")
+_BUSY_REASONS: Final = frozenset({"INSUFFICIENT_MODEL_CAPACITY", "MODEL_TEMPORARILY_UNAVAILABLE"})
+_BUSY_WORDS: Final = ("high volume of traffic", "unexpectedly high load")
+_REQUEST_REASONS: Final = frozenset(
+    {"REQUEST_BODY_INVALID", "THINKING_SIGNATURE_INVALID", "INVALID_CONVERSATION_ID"}
+)
+_TOO_LONG_WORDS: Final = ("input is too long", "length limit exceeded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Meaning:
+    """What one kind of refusal is to a caller."""
+
+    kind: type[KiroError]
+    code: ErrorCode
+    what: str
+    """What happened, without the full stop."""
+    next_step: str
+
+    def of(self, fault: Fault) -> KiroError:
+        """Return the error for one such refusal."""
+        return self.kind(
+            _with_service_words(self.what, fault),
+            next_step=self.next_step,
+            code=self.code,
+            reason=fault.reason,
+            status=fault.status,
+            request_id=fault.request_id,
+            retry_after_seconds=fault.retry_after_seconds,
+        )
+
+
+_SUSPENDED: Final = _Meaning(
+    kind=AccountBlocked,
+    code="account_suspended",
+    what="The service has suspended this account",
+    next_step="Do not retry. Ask the support of Kiro, as the service's message says.",
+)
+_SUSPICIOUS: Final = _Meaning(
+    kind=AccountBlocked,
+    code="forbidden",
+    what="The service limits this account for unusual activity",
+    next_step="Do not retry now: retries can lead to a suspension. Wait for some hours.",
+)
+_QUOTA: Final = _Meaning(
+    kind=AccountBlocked,
+    code="quota_exhausted",
+    what="The account's credits are used up",
+    next_step="See https://app.kiro.dev/account/usage for the limit and when it is reset.",
+)
+_SIGN_IN: Final = _Meaning(
+    kind=SignInRequired,
+    code="auth_expired",
+    what="The service did not take the credential",
+    next_step="Sign in again, or renew KIRO_API_KEY or KIRO_ACCESS_TOKEN; the tool `login` tells"
+    " how.",
+)
+_FORBIDDEN: Final = _Meaning(
+    kind=AccountBlocked,
+    code="forbidden",
+    what="The service does not allow this account to make this call",
+    next_step="Check the profile (KIRO_PROFILE_ARN), its region and the subscription.",
+)
+_KEY_GRANT: Final = _Meaning(
+    kind=AccountBlocked,
+    code="forbidden",
+    what="The service cannot use the organisation's encryption key",
+    next_step="Ask whoever administers the organisation's KMS key for Kiro.",
+)
+_TOO_LONG: Final = _Meaning(
+    kind=InvalidRequest,
+    code="context_too_long",
+    what="The request is too long for the model",
+    next_step="Shorten it, or start a new conversation with a summary of this one.",
+)
+_NO_MODEL: Final = _Meaning(
+    kind=InvalidRequest,
+    code="model_unavailable",
+    what="The service does not offer this model to this account",
+    next_step="Call `list_models` for the ids that it offers; plan, region and network decide.",
+)
+_NO_PROFILE: Final = _Meaning(
+    kind=InvalidRequest,
+    code="invalid_request",
+    what="The service must be told which profile to bill",
+    next_step="Set KIRO_PROFILE_ARN to the profile's ARN, or sign in with the tool `login`.",
+)
+_IMPROPER: Final = _Meaning(
+    kind=InvalidRequest,
+    code="invalid_request",
+    what="The service refused the request's form",
+    next_step="It says so for three causes: the messages, tools or images are not as it wants"
+    " them; the region is not the profile's (KIRO_API_REGION, KIRO_PROFILE_ARN); or the request"
+    " is too large.",
+)
+_INVALID: Final = _Meaning(
+    kind=InvalidRequest,
+    code="invalid_request",
+    what="The service refused the request",
+    next_step="Change what its message names and call again.",
+)
+_BUSY: Final = _Meaning(
+    kind=ServiceUnavailable,
+    code="model_busy",
+    what="The model has no capacity at the moment",
+    next_step="Wait for half a minute and call again, or choose another model.",
+)
+_RATE: Final = _Meaning(
+    kind=ServiceUnavailable,
+    code="rate_limited",
+    what="The service asks for fewer requests",
+    next_step="Wait for a minute and call again. If it persists, the plan's credits may be used"
+    " up: see https://app.kiro.dev/account/usage.",
+)
+_TIMEOUT: Final = _Meaning(
+    kind=ServiceUnavailable,
+    code="timeout",
+    what="The service gave up waiting",
+    next_step="Call again; a shorter request helps where it happens every time.",
+)
+_FAILED: Final = _Meaning(
+    kind=ServiceUnavailable,
+    code="upstream_error",
+    what="The service failed",
+    next_step="Call again in a moment.",
+)
+
+_Test = Callable[[Fault, str], bool]
+
+_RULES: Final[tuple[tuple[_Test, _Meaning], ...]] = (
+    (lambda f, words: f.reason == "TEMPORARILY_SUSPENDED" or "suspended" in words, _SUSPENDED),
+    (lambda _, words: "suspicious activity" in words, _SUSPICIOUS),
+    (lambda f, _: f.reason == "CONVERSATION_LIMIT_EXCEEDED", _TOO_LONG),
+    (lambda f, _: f.reason in _QUOTA_REASONS or f.status == 402, _QUOTA),
+    (lambda f, _: f.name == "ServiceQuotaExceededException", _QUOTA),
+    (lambda f, _: f.reason == "CONTENT_LENGTH_EXCEEDS_THRESHOLD", _TOO_LONG),
+    (lambda f, words: f.status == 413 or _has(words, _TOO_LONG_WORDS), _TOO_LONG),
+    (lambda f, _: f.reason == "INVALID_MODEL_ID", _NO_MODEL),
+    (lambda f, words: f.reason in _BUSY_REASONS or _has(words, _BUSY_WORDS), _BUSY),
+    (lambda f, _: f.reason == "INVALID_KMS_GRANT" or f.status == 409, _KEY_GRANT),
+    (lambda f, _: f.reason == "FEATURE_NOT_SUPPORTED", _FORBIDDEN),
+    (lambda f, _: f.reason.startswith("UNAUTHORIZED_"), _FORBIDDEN),
+    (lambda f, _: f.status == 401, _SIGN_IN),
+    (lambda f, words: f.status == 403 and _is_about_a_bad_token(words), _SIGN_IN),
+    (lambda f, _: f.status == 403, _FORBIDDEN),
+    (lambda f, _: f.status == 408, _TIMEOUT),
+    (lambda f, _: f.status == 429, _RATE),
+    (lambda _, words: "profilearn is required" in words, _NO_PROFILE),
+    (lambda _, words: "improperly formed" in words, _IMPROPER),
+    (lambda f, _: f.reason in _REQUEST_REASONS, _INVALID),
+    (lambda f, _: f.status is not None and 400 <= f.status < 500, _INVALID),
+)
+"""What a fault means: the first rule that fits. The service's reason wins over its words, and
+those over the status; what no call can mend comes before what a later call may meet."""
 
 
 def fault_from_response(
@@ -47,169 +210,67 @@ def fault_from_response(
         status: The HTTP status.
         headers: The answer's headers, names in lower case.
         body: The answer's body, or its beginning.
-        now: The time against which a `Retry-After` date is read; the clock's by default.
+        now: The time against which a `Retry-After` date is read; without it, none is.
     """
-    members = _json_members(body)
-    name = headers.get("x-amzn-errortype", "").partition(":")[0]
-    name = name or _first_text(members, "__type", "_type", "code").rpartition("#")[2]
-    message = _first_text(members, "message", "Message", "errorMessage", "error_description")
-    return Fault(
-        name=name,
-        reason=_first_text(members, "reason"),
-        message=_shortened(message),
+    fault = _read_body(body, headers.get("x-amzn-errortype", ""))
+    return replace(
+        fault,
+        message=re.sub(r"\s+", " ", fault.message).strip(),
         status=status,
         request_id=headers.get("x-amzn-requestid"),
-        retry_after_seconds=_retry_after(headers.get("retry-after", ""), now or datetime.now(UTC)),
+        retry_after_seconds=_retry_after(headers.get("retry-after", ""), now),
     )
 
 
 def classify(fault: Fault) -> KiroError:
-    """Turn the service's error into ours: its code, what happened, and what to do next.
-
-    Rules are tried from the most specific to the least: what the service names as its reason
-    wins over its words, and its words over the status.
-    """
+    """Turn the service's error into ours: its code, what happened, and what to do next."""
     words = f"{fault.name} {fault.message}".lower()
-    for rule in (_account_error, _request_error, _capacity_error):
-        if error := rule(fault, words):
-            return error
-    return _by_status(fault)
+    status = fault.status or _STATUS_OF_NAME.get(fault.name)
+    judged = replace(fault, reason=fault.reason.upper(), status=status)
+    meaning = next((meaning for test, meaning in _RULES if test(judged, words)), _FAILED)
+    if meaning is _RATE and fault.retry_after_seconds is not None:
+        wait = f"Wait for {fault.retry_after_seconds:g} seconds and call again."
+        meaning = replace(meaning, next_step=wait)
+    elif meaning is _FAILED and status is not None:
+        meaning = replace(meaning, what=f"{meaning.what} with status {status}")
+    return meaning.of(fault)
 
 
-def _account_error(fault: Fault, words: str) -> KiroError | None:
-    if fault.reason == "TEMPORARILY_SUSPENDED" or any(word in words for word in _SUSPENDED_WORDS):
-        return _error(
-            AccountBlocked,
-            "account_suspended",
-            fault,
-            "The service has suspended this account",
-            "Do not retry. Ask the support of Kiro, as the service's message says.",
-        )
-    if fault.reason in _QUOTA_REASONS or fault.status == 402:
-        what = "The account's credits are used up"
-        return _error(AccountBlocked, "quota_exhausted", fault, what, _USAGE_PAGE)
-    if "suspicious activity" in words:
-        return _error(
-            AccountBlocked,
-            "forbidden",
-            fault,
-            "The service limits this account for unusual activity",
-            "Do not retry now: retries can lead to a suspension. Wait for some hours.",
-        )
-    if fault.status == 401 or (fault.status == 403 and any(w in words for w in _BEARER_WORDS)):
-        what = "The service did not take the credential"
-        return _error(SignInRequired, "auth_expired", fault, what, _SIGN_IN)
-    return None
+def _is_about_a_bad_token(words: str) -> bool:
+    # "Unsupported token type" is not: another token of that type would fare no better.
+    return "token" in words and _has(words, ("expired", "invalid"))
 
 
-def _request_error(fault: Fault, words: str) -> KiroError | None:
-    is_too_long = fault.reason == "CONTENT_LENGTH_EXCEEDS_THRESHOLD" or fault.status == 413
-    if is_too_long or any(word in words for word in _TOO_LONG_WORDS):
-        return _error(
-            InvalidRequest,
-            "context_too_long",
-            fault,
-            "The request is too long for the model",
-            "Shorten it, or start a new conversation with a summary of this one.",
-        )
-    if fault.reason == "INVALID_MODEL_ID":
-        return _error(
-            InvalidRequest,
-            "model_unavailable",
-            fault,
-            "The service does not offer this model to this account",
-            "Call `list_models` for the ids that it offers.",
-        )
-    return None
-
-
-def _capacity_error(fault: Fault, words: str) -> KiroError | None:
-    if fault.reason in _BUSY_REASONS or any(word in words for word in _BUSY_WORDS):
-        return _error(
-            ServiceUnavailable,
-            "model_busy",
-            fault,
-            "The model has no capacity at the moment",
-            "Wait for half a minute and call again, or choose another model.",
-        )
-    return None
-
-
-def _by_status(fault: Fault) -> KiroError:
-    status = fault.status
-    if status == 403:
-        what = "The service does not allow this account to make this call"
-        how = "Check the profile (KIRO_PROFILE_ARN), its region and the subscription."
-        return _error(AccountBlocked, "forbidden", fault, what, how)
-    if status == 429 or fault.name == "ThrottlingException":
-        wait = fault.retry_after_seconds
-        how = f"Wait for {wait:g} seconds" if wait is not None else "Wait for a minute"
-        what = "The service asks for fewer requests"
-        return _error(ServiceUnavailable, "rate_limited", fault, what, f"{how} and call again.")
-    if (status is not None and 400 <= status < 500) or fault.name == "ValidationException":
-        return _error(
-            InvalidRequest,
-            "invalid_request",
-            fault,
-            "The service refused the request's form",
-            "If the form is right, the profile's region may not be the service's"
-            " (KIRO_API_REGION), or the request may be too large.",
-        )
-    what = "The service failed" if status is None else f"The service failed with status {status}"
-    return _error(ServiceUnavailable, "upstream_error", fault, what, "Call again in a moment.")
-
-
-def _error(
-    kind: type[KiroError], code: ErrorCode, fault: Fault, what: str, next_step: str
-) -> KiroError:
-    return kind(
-        _with_service_words(what, fault),
-        next_step=next_step,
-        code=code,
-        reason=fault.reason,
-        status=fault.status,
-        request_id=fault.request_id,
-        retry_after_seconds=fault.retry_after_seconds,
-    )
+def _has(words: str, marks: tuple[str, ...]) -> bool:
+    return any(mark in words for mark in marks)
 
 
 def _with_service_words(what: str, fault: Fault) -> str:
-    words = ", ".join(word for word in (fault.reason or fault.name, fault.message) if word)
-    return f"{what} ({words})." if words else f"{what}."
+    said = ", ".join(word for word in (fault.reason or fault.name, fault.message) if word)
+    return f"{what} ({said.rstrip('.')})." if said else f"{what}."
 
 
-def _json_members(body: bytes) -> dict[str, object]:
+def _read_body(body: bytes, name: str) -> Fault:
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(document, dict):
-        return {}
-    members = cast("dict[str, object]", document)
-    nested = members.get("error")
-    return cast("dict[str, object]", nested) if isinstance(nested, dict) else members
+        return read_fault(parse_object(body), name)
+    except (UnreadableError, RecursionError):
+        return read_fault({"message": _plain_text(body)}, name)
 
 
-def _first_text(members: Mapping[str, object], *names: str) -> str:
-    texts = (members.get(name) for name in names)
-    return next((text for text in texts if isinstance(text, str) and text), "")
+def _plain_text(body: bytes) -> str:
+    """Return a body that is words; "" for a page, broken JSON or binary data."""
+    text = body[: MAX_MESSAGE_CHARACTERS * 4].decode(errors="replace").strip()
+    return "" if text.startswith(("<", "{", "[", '"')) or "\ufffd" in text else text
 
 
-def _shortened(message: str) -> str:
-    one_line = re.sub(r"\s+", " ", message).strip()
-    if len(one_line) <= MAX_MESSAGE_CHARACTERS:
-        return one_line
-    return one_line[: MAX_MESSAGE_CHARACTERS - 1] + "…"
-
-
-def _retry_after(value: str, now: datetime) -> float | None:
+def _retry_after(value: str, now: datetime | None) -> float | None:
     """Seconds to wait, from either form of the header: a number, or a date."""
-    if not value:
-        return None
-    if re.fullmatch(r"\d+(\.\d+)?", value):
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", value.strip()):
         return float(value)
     try:
         at = email.utils.parsedate_to_datetime(value)
     except ValueError:
+        return None
+    if now is None:
         return None
     return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())

@@ -1,34 +1,30 @@
 """The engine: a `ChatRequest` goes to the service, its answer comes back as deltas and a `Reply`.
 
-A call is: payload -> HTTP -> event stream -> deltas. What was received before a fault is
-never lost: it is the `Reply`, marked truncated. An error is raised only where there is nothing
-to give. Leaving `stream()` closes the connection to the service, however it is left.
+A call waits for a slot and for its budget, then is attempted until its answer has begun or
+nothing more should be tried; from there on nothing is sent again::
+
+    slot ─▶ budget ─▶ token ─▶ payload ─▶ HTTP ─▶ event stream ─▶ first delta ─▶ the caller
+                        ▲                                    │
+                        └────── retry: wait, mend, move on ◀─┘
+
+What was received before a fault is never lost: it is the `Reply`, marked truncated. An error is
+raised only where there is nothing to give. Leaving `stream()` closes the connection to the
+service, however it is left.
 """
 
-import json
+import random as randomness
 import uuid
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Self
 
 import anyio
 
-from kiro_mcp import __version__
-from kiro_mcp.errors import AnswerBroken, KiroError, ServiceUnavailable
-from kiro_mcp.models import (
-    AccessToken,
-    ChatRequest,
-    Delta,
-    Fault,
-    ImagePart,
-    ModelInfo,
-    Reply,
-    ToolUse,
-)
-from kiro_mcp.protocol.models_catalog import default_model, models_from_page
+from kiro_mcp.models import ChatRequest, ImagePart, Reply, ThinkingPart, ToolUse
 from kiro_mcp.protocol.payload import (
     Envelope,
     Payload,
@@ -39,162 +35,81 @@ from kiro_mcp.protocol.payload import (
 from kiro_mcp.protocol.prepare import PayloadOptions
 from kiro_mcp.protocol.reply import ReplyBuilder
 from kiro_mcp.settings import Settings
-from kiro_mcp.transport.classify import classify, fault_from_response
-from kiro_mcp.transport.endpoints import (
-    GENERATE,
-    LIST_MODELS,
-    EndpointProfile,
-    destination,
-    require_may_receive,
-)
-from kiro_mcp.transport.http import HttpPool, HttpResponse
+from kiro_mcp.transport.answer import AnswerStream
+from kiro_mcp.transport.attempts import Attempts, Mender, Sleep, Surroundings, attempted
+from kiro_mcp.transport.budget import Budget, CallSpending
+from kiro_mcp.transport.endpoints import EndpointProfile, endpoints_in_order
+from kiro_mcp.transport.http import HttpPool
+from kiro_mcp.transport.management import Management, ModelList
+from kiro_mcp.transport.retry import Failure, Remedy, RetryPolicy
+from kiro_mcp.transport.sending import AGENT_MODE, Sender, Trial
+from kiro_mcp.transport.tokens import RefreshingTokenSource, TokenSource
+from kiro_mcp.transport.usage_limits import UsageLimits
 
-MAX_PAGE_BYTES = 4 * 1024 * 1024
-"""How much of one page of models is read. The service's whole list is about 20 KiB."""
+__all__ = [
+    "AnswerStream",
+    "CallSpending",
+    "KiroClient",
+    "ModelList",
+    "RefreshingTokenSource",
+    "TokenSource",
+    "UsageLimits",
+]
 
-MAX_MODEL_PAGES = 50
-"""Where a list of models that never ends is cut. The service sends one or two pages."""
+DEFAULT_REGION = "us-east-1"
+"""For what is drafted without knowing the account; every endpoint is there."""
 
-
-class TokenSource(Protocol):
-    """Whatever can say which token a request goes with."""
-
-    async def access_token(self) -> AccessToken:
-        """Return a token that the service should take, or raise `SignInRequired`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelList:
-    """The models that the service offers to an account."""
-
-    models: tuple[ModelInfo, ...]
-    default_model: str
-    """The service's own default, or "" where it names none."""
-
-
-class AnswerStream:
-    """An answer on its way: iterate for its deltas; `reply` is the whole of it."""
-
-    def __init__(
-        self,
-        response: HttpResponse,
-        builder: ReplyBuilder,
-        *,
-        payload: Payload,
-        first_token_deadline: float,
-        idle_timeout_seconds: float,
-    ) -> None:
-        self.payload = payload
-        """What was sent, and what was made of the request on the way."""
-        self._chunks = response.chunks()
-        self._request_id = response.headers.get("x-amzn-requestid")
-        self._builder = builder
-        self._first_token_deadline = first_token_deadline
-        self._idle_timeout_seconds = idle_timeout_seconds
-        self._pending: deque[Delta] = deque()
-        self._reply: Reply | None = None
-
-    @property
-    def reply(self) -> Reply:
-        """The whole answer. There once iteration has ended.
-
-        Raises:
-            RuntimeError: The answer has not been read to its end.
-        """
-        if self._reply is None:
-            raise RuntimeError("read the stream to its end before its reply")
-        return self._reply
-
-    def __aiter__(self) -> AsyncIterator[Delta]:
-        return self
-
-    async def __anext__(self) -> Delta:
-        """Return the next delta.
-
-        Raises:
-            KiroError: The answer ended, or failed, with nothing in it.
-        """
-        while not self._pending:
-            if self._reply is not None:
-                raise StopAsyncIteration
-            await self._read()
-        return self._pending.popleft()
-
-    async def _read(self) -> None:
-        try:
-            chunk = await self._next_chunk()
-        except KiroError as error:
-            self._end(error)
-            return
-        if chunk is None:
-            self._end(None)
-        else:
-            self._take(chunk)
-
-    async def _next_chunk(self) -> bytes | None:
-        with anyio.CancelScope(deadline=self._deadline()):
-            return await anext(self._chunks, None)
-        raise self._timed_out()
-
-    def _take(self, chunk: bytes) -> None:
-        self._pending.extend(self._builder.feed(chunk))
-        if self._builder.fault is not None:
-            self._end(None)
-
-    def _deadline(self) -> float:
-        if self._builder.has_begun:
-            return anyio.current_time() + self._idle_timeout_seconds
-        return self._first_token_deadline
-
-    def _timed_out(self) -> KiroError:
-        if not self._builder.has_begun:
-            return _no_answer_in_time()
-        return ServiceUnavailable(
-            f"The service fell silent for {self._idle_timeout_seconds:g} seconds.",
-            next_step="Call again; KIRO_MCP_STREAM_READ_TIMEOUT sets how long silence may last.",
-            code="timeout",
-        )
-
-    def _end(self, fault: KiroError | None) -> None:
-        reply = self._reply = self._builder.close(fault)
-        self._pending.extend(self._builder.last_deltas)
-        if reply.is_empty and not self._pending:
-            raise self._nothing_to_give(reply.fault)
-
-    def _nothing_to_give(self, fault: Fault | KiroError | None) -> KiroError:
-        if isinstance(fault, KiroError):
-            return fault
-        if fault is not None:
-            return classify(fault)
-        return AnswerBroken(
-            "The service answered with nothing.",
-            next_step="Call again, or put the question in other words.",
-            code="empty_response",
-            request_id=self._request_id,
-        )
+THINKING_TIMEOUT_FACTOR = 1.5
+"""How much longer an answer that begins with thought may take to begin."""
 
 
 class KiroClient:
-    """Asks the service, with the token that its `TokenSource` gives. An async context manager."""
+    """Asks the service, with the token that its `TokenSource` gives. An async context manager.
+
+    Args:
+        tokens: Gives the tokens, and renews them if it can.
+        settings: All settings; the defaults where None.
+        state_folder: Where the day's credits are kept, if there is a budget; None for memory.
+        new_id: Makes UUIDs.
+        now: The time.
+        sleep: Waits; cancelled, it must end at once.
+        random: Gives numbers from 0 up to 1, for the jitter of retries.
+    """
 
     def __init__(
         self,
         tokens: TokenSource,
         settings: Settings | None = None,
         *,
+        state_folder: Path | None = None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Sleep = anyio.sleep,
+        random: Callable[[], float] = randomness.random,
     ) -> None:
-        self._tokens = tokens
-        self._settings = settings or Settings.load({})
-        self._new_id = new_id
-        self._payload_options = PayloadOptions(
-            description_max_bytes=self._settings.tool_description_max_bytes,
-            thinking_budget=self._settings.thinking_budget,
-            max_payload_bytes=self._settings.max_payload_bytes,
-            tells_of_truncation=self._settings.truncation_recovery,
+        self._settings = settings = settings or Settings.load({})
+        self._options = PayloadOptions(
+            description_max_bytes=settings.tool_description_max_bytes,
+            thinking_budget=settings.thinking_budget,
+            max_payload_bytes=settings.max_payload_bytes,
+            tells_of_truncation=settings.truncation_recovery,
         )
-        self._http = HttpPool(connect_timeout_seconds=self._settings.connect_timeout_seconds)
+        self._new_id = new_id
+        self._http = HttpPool(
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            proxy_url=settings.proxy_url.get_secret_value(),
+        )
+        self._sender = Sender(settings, self._http, now=now)
+        surroundings = Surroundings(sleep=sleep, random=random, new_id=new_id)
+        self._attempts = Attempts(tokens, _policy(settings), surroundings)
+        self._management = Management(settings, self._sender, self._attempts)
+        self._budget = Budget(
+            per_call=settings.max_credits_per_call,
+            per_day=settings.max_credits_per_day,
+            folder=state_folder,
+            now=now,
+        )
+        self._slots = anyio.Semaphore(settings.max_concurrency)  # Whoever waits longest is next.
 
     async def __aenter__(self) -> Self:
         return self
@@ -208,53 +123,57 @@ class KiroClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection, for good."""
         await self._http.aclose()
 
-    async def ask(self, request: ChatRequest) -> Reply:
+    async def ask(self, request: ChatRequest, *, spending: CallSpending | None = None) -> Reply:
         """Return the whole answer.
 
         Raises:
             KiroError: There is no answer, nor a part of one.
         """
-        async with self.stream(request) as answer:
+        async with self.stream(request, spending=spending) as answer:
             async for _ in answer:
                 pass
             return answer.reply
 
     @asynccontextmanager
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[AnswerStream]:
-        """Send a request and yield its answer, to be read delta by delta.
+    async def stream(
+        self, request: ChatRequest, *, spending: CallSpending | None = None
+    ) -> AsyncGenerator[AnswerStream]:
+        """Send a request and yield its answer once it has begun, to be read delta by delta.
+
+        Args:
+            request: What is asked.
+            spending: What the requests of one call have cost; by default this one is alone.
 
         Raises:
-            KiroError: The service refused, or could not be reached.
+            KiroError: There is no answer, nor a part of one.
         """
-        deadline = anyio.current_time() + self._settings.first_token_timeout_seconds
-        async with AsyncExitStack() as stack:
-            try:
-                with anyio.fail_after(self._settings.first_token_timeout_seconds):
-                    token = await self._tokens.access_token()
-                    payload = make_payload(request, self._envelope(token), self._payload_options)
-                    body = encode_payload(payload.body)
-                    response = await stack.enter_async_context(self._post(GENERATE, token, body))
-            except TimeoutError:
-                raise _no_answer_in_time() from None
-            yield AnswerStream(
-                response,
-                self._reply_builder(request, payload),
-                payload=payload,
-                first_token_deadline=deadline,
-                idle_timeout_seconds=self._settings.stream_read_timeout_seconds,
-            )
+        spending = spending or CallSpending()
+        async with self._slots, AsyncExitStack() as stack:
 
-    def draft(self, request: ChatRequest, profile_arn: str = "") -> Payload:
+            async def attempt(trial: Trial) -> AnswerStream | Failure:
+                await self._budget.require_left(spending)
+                return await self._attempt(trial, stack, spending)
+
+            trial = replace(await self._attempts.first_trial(self._endpoints), request=request)
+            yield await self._attempts.until_done(attempt, trial, self._menders())
+
+    def draft(self, request: ChatRequest) -> Payload:
         """Return what would be sent, be it something that the service refuses. Nothing is sent.
 
         Raises:
             InvalidRequest: There is no message.
         """
-        envelope = Envelope(origin=self._origin(GENERATE), profile_arn=profile_arn)
-        return draft_payload(request, envelope, self._payload_options)
+        (endpoint, *_) = self._endpoints(DEFAULT_REGION, "")
+        envelope = Envelope(
+            origin=self._sender.origin(endpoint),
+            profile_arn="",
+            form=endpoint.form,
+            agent_mode=AGENT_MODE,
+        )
+        return draft_payload(request, envelope, self._options)
 
     async def list_models(self) -> ModelList:
         """Return the models that the service offers to this account, all pages of them.
@@ -262,20 +181,65 @@ class KiroClient:
         Raises:
             KiroError: The list cannot be had.
         """
-        models: list[ModelInfo] = []
-        default = ""
-        next_token = ""
-        for _ in range(MAX_MODEL_PAGES):
-            page = await self._model_page(next_token)
-            found, next_token = models_from_page(page)
-            models.extend(found)
-            default = default or default_model(page)
-            if not next_token:
-                break
-        return ModelList(models=tuple(models), default_model=default)
+        return await self._management.models()
 
-    def _envelope(self, token: AccessToken) -> Envelope:
-        return Envelope(origin=self._origin(GENERATE), profile_arn=token.profile_arn)
+    async def usage_limits(self) -> UsageLimits:
+        """Return what the account has used of its plan.
+
+        Raises:
+            KiroError: It cannot be had.
+        """
+        return await self._management.usage_limits()
+
+    def _endpoints(self, region: str, preferred: str) -> tuple[EndpointProfile, ...]:
+        names = self._settings.endpoint_names
+        return endpoints_in_order(names, preferred=preferred, region=region)
+
+    async def _attempt(
+        self, trial: Trial, call: AsyncExitStack, spending: CallSpending
+    ) -> AnswerStream | Failure:
+        """Make one attempt; what it opens stays open, in the call's stack, only if it succeeds."""
+        deadline = anyio.current_time() + self._first_token_seconds(trial)
+        async with AsyncExitStack() as stack:
+            opened = await attempted(lambda: self._opened(trial, stack, deadline), deadline)
+            if isinstance(opened, Failure):
+                return opened
+            stack.push_async_callback(self._settle, opened, spending)
+            failure = await opened.begin()
+            if failure is None:
+                call.push_async_exit(stack.pop_all())
+            return failure or opened
+
+    async def _opened(self, trial: Trial, stack: AsyncExitStack, deadline: float) -> AnswerStream:
+        payload = self._payload(trial)
+        response = await stack.enter_async_context(
+            self._sender.send(trial, body=encode_payload(payload.body))
+        )
+        assert trial.request
+        return AnswerStream(
+            response,
+            self._reply_builder(trial.request, payload),
+            payload,
+            first_token_deadline=deadline,
+            idle_timeout_seconds=self._settings.stream_read_timeout_seconds,
+        )
+
+    async def _settle(self, answer: AnswerStream, spending: CallSpending) -> None:
+        await answer.aclose()
+        await self._budget.add(answer.credits, spending)
+
+    def _payload(self, trial: Trial) -> Payload:
+        assert trial.request
+        envelope = Envelope(
+            origin=self._sender.origin(trial.endpoint),
+            profile_arn=trial.token.profile_arn,
+            form=trial.endpoint.form,
+            agent_mode=AGENT_MODE,
+        )
+        payload = make_payload(trial.request, envelope, self._options)
+        if not trial.sends_model_fields:
+            payload.body.pop("additionalModelRequestFields", None)
+        return payload
 
     def _reply_builder(self, request: ChatRequest, payload: Payload) -> ReplyBuilder:
         return ReplyBuilder(
@@ -289,57 +253,43 @@ class KiroClient:
             max_headers_bytes=self._settings.max_frame_headers_bytes,
         )
 
-    async def _model_page(self, next_token: str) -> dict[str, object]:
-        token = await self._tokens.access_token()
-        body = {"origin": self._origin(LIST_MODELS)}
-        if next_token:
-            body["nextToken"] = next_token
-        query = f"?origin={self._origin(LIST_MODELS)}"
-        with anyio.move_on_after(self._settings.first_token_timeout_seconds):
-            async with self._post(LIST_MODELS, token, json.dumps(body).encode(), query) as response:
-                return _json_object(await response.beginning(MAX_PAGE_BYTES))
-        raise _no_answer_in_time()
+    def _first_token_seconds(self, trial: Trial) -> float:
+        is_thinking = trial.request is not None and trial.request.effort not in ("", "off")
+        factor = THINKING_TIMEOUT_FACTOR if is_thinking else 1.0
+        return self._settings.first_token_timeout_seconds * factor
 
-    @asynccontextmanager
-    async def _post(
-        self, profile: EndpointProfile, token: AccessToken, body: bytes, query: str = ""
-    ) -> AsyncGenerator[HttpResponse]:
-        target = destination(
-            profile, region=token.region, overrides=self._settings.endpoint_overrides
-        )
-        require_may_receive(target, token)
-        headers = self._headers(profile, token)
-        async with self._http.request(
-            "POST", target.url + query, headers=headers, body=body
-        ) as response:
-            if response.status != 200:
-                refusal = await response.beginning()
-                raise classify(fault_from_response(response.status, response.headers, refusal))
-            yield response
-
-    def _headers(self, profile: EndpointProfile, token: AccessToken) -> dict[str, str]:
-        headers = {
-            "Authorization": f"Bearer {token.value}",
-            "Content-Type": profile.content_type,
-            "Accept": "*/*",
-            "Accept-Encoding": "identity",  # Frames come as they are made, not as gzip fills up.
-            "User-Agent": self._settings.user_agent or f"kiro-mcp/{__version__}",
-            "amz-sdk-invocation-id": self._new_id(),
-            "amz-sdk-request": "attempt=1; max=1",
-            "x-amzn-codewhisperer-optout": "true",
+    def _menders(self) -> Mapping[Remedy, Mender]:
+        return {
+            "without_reasoning": _without_reasoning,
+            "new_conversation": self._with_new_conversation,
+            "known_profile": self._management.with_profile,
+            "without_model_fields": _without_model_fields,
         }
-        if token.token_type:
-            headers["TokenType"] = token.token_type
-        if profile.target:
-            headers["X-Amz-Target"] = profile.target
-        if profile is GENERATE:
-            headers["x-amzn-kiro-agent-mode"] = "vibe"
-        elif token.profile_arn:
-            headers["x-amzn-kiro-profile-arn"] = token.profile_arn
-        return headers
 
-    def _origin(self, profile: EndpointProfile) -> str:
-        return self._settings.origin or profile.origin
+    async def _with_new_conversation(self, trial: Trial) -> Trial | None:
+        assert trial.request
+        return replace(trial, request=replace(trial.request, conversation_id=self._new_id()))
+
+
+async def _without_reasoning(trial: Trial) -> Trial | None:
+    assert trial.request
+    messages = tuple(
+        replace(one, parts=tuple(part for part in one.parts if not isinstance(part, ThinkingPart)))
+        for one in trial.request.messages
+    )
+    return replace(trial, request=replace(trial.request, messages=messages))
+
+
+async def _without_model_fields(trial: Trial) -> Trial | None:
+    return replace(trial, sends_model_fields=False)
+
+
+def _policy(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(
+        max_retries=settings.max_retries,
+        base_delay_seconds=settings.base_retry_delay_seconds,
+        first_token_max_retries=settings.first_token_max_retries,
+    )
 
 
 def _prompt_characters(request: ChatRequest) -> int:
@@ -350,23 +300,3 @@ def _prompt_characters(request: ChatRequest) -> int:
         if not isinstance(part, ToolUse | ImagePart)
     )
     return len(request.system) + sum(map(len, texts))
-
-
-def _json_object(body: bytes) -> dict[str, object]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise ServiceUnavailable(
-            "The service's list of models is not JSON.", next_step="Call again in a moment."
-        )
-    return cast("dict[str, object]", document)
-
-
-def _no_answer_in_time() -> KiroError:
-    return ServiceUnavailable(
-        "The service did not begin to answer in time.",
-        next_step="Call again; KIRO_MCP_FIRST_TOKEN_TIMEOUT sets how long to wait.",
-        code="timeout",
-    )

@@ -1,54 +1,159 @@
 """Where the service is, as data: hosts, paths and headers, and who may be sent a bearer.
 
-Sources: captures of the official command line client (2.15.2, 2026-07) and the vendor's
-list of hosts for firewalls. `runtime` answers prompts; `management` lists models.
+Sources: captures of the official command line client (2.15.2, 2026-07), the vendor's list of
+hosts for firewalls, and the vendor's open source clients for the older hosts. Four endpoints
+answer prompts; `management` tells of models and usage::
+
+    endpoint       host                            form                      origin
+    runtime        runtime.{region}.kiro.dev       REST                      KIRO_CLI
+    q              q.{region}.amazonaws.com        REST                      AI_EDITOR
+    amazonq        q.{region}.amazonaws.com        RPC SendMessage           CLI
+    codewhisperer  codewhisperer.us-east-1...      RPC Generate...           AI_EDITOR
+
+What an endpoint fixes must agree, or the service answers 403; so each is one value here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from kiro_mcp.errors import SignInRequired
+from kiro_mcp.errors import InvalidRequest, SignInRequired
 from kiro_mcp.models import AccessToken
+from kiro_mcp.protocol.payload import WireForm
 
-HostName = Literal["runtime", "management"]
+HostName = Literal["runtime", "management", "q", "codewhisperer"]
 
 _HOSTS: dict[HostName, str] = {
     "runtime": "https://runtime.{region}.kiro.dev",
     "management": "https://management.{region}.kiro.dev",
+    "q": "https://q.{region}.amazonaws.com",
+    "codewhisperer": "https://codewhisperer.{region}.amazonaws.com",
 }
 
 TRUSTED_DOMAINS = (".kiro.dev", ".amazonaws.com")
 """The only domains that receive a bearer which was not given for another host on purpose."""
 
+_JSON: Final = "application/json"
+_RPC_JSON: Final = "application/x-amz-json-1.0"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointProfile:
-    """One operation of the service: the parts of its request that must agree."""
+    """One operation of the service at one host: the parts of its request that must agree."""
 
     host: HostName
     path: str
     content_type: str
+    method: Literal["POST", "GET"] = "POST"
+    """In the form with GET, the operation's members are in the query."""
     target: str = ""
     """The `X-Amz-Target` of the RPC form; "" for the REST form, which names it in the path."""
     origin: str
     """What the body, and the query string, say the request comes from."""
+    form: WireForm = "rest"
+    """What the body of a prompt may carry here, and where the agent's mode goes."""
+    regions: tuple[str, ...] = ()
+    """The only regions that have it; () for all."""
 
 
-GENERATE = EndpointProfile(
-    host="runtime",
-    path="/generateAssistantResponse",
-    content_type="application/json",
-    origin="KIRO_CLI",
+ENDPOINTS: Final[Mapping[str, EndpointProfile]] = MappingProxyType(
+    {
+        "runtime": EndpointProfile(
+            host="runtime",
+            path="/generateAssistantResponse",
+            content_type=_JSON,
+            origin="KIRO_CLI",
+        ),
+        "q": EndpointProfile(
+            host="q",
+            path="/generateAssistantResponse",
+            content_type=_JSON,
+            origin="AI_EDITOR",
+        ),
+        "amazonq": EndpointProfile(
+            host="q",
+            path="/",
+            content_type=_RPC_JSON,
+            target="AmazonQDeveloperStreamingService.SendMessage",
+            origin="CLI",
+            form="send_message",
+        ),
+        "codewhisperer": EndpointProfile(
+            host="codewhisperer",
+            path="/",
+            content_type=_RPC_JSON,
+            target="AmazonCodeWhispererStreamingService.GenerateAssistantResponse",
+            origin="AI_EDITOR",
+            form="rpc",
+            regions=("us-east-1",),
+        ),
+    }
 )
-LIST_MODELS = EndpointProfile(
-    host="management",
-    path="/",
-    content_type="application/x-amz-json-1.0",
-    target="AmazonCodeWhispererService.ListAvailableModels",
-    origin="KIRO_CLI",
+"""The endpoints that answer prompts, by the names that `KIRO_MCP_ENDPOINTS` takes."""
+
+_PREFERENCES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "runtime": "runtime",
+        "codewhisperer": "codewhisperer",
+        "ide": "codewhisperer",
+        "amazonq": "amazonq",
+        "q": "amazonq",
+        "cli": "amazonq",
+    }
 )
+"""What the stores of other programs call the endpoint that they prefer."""
+
+
+def _rpc(operation: str) -> EndpointProfile:
+    return EndpointProfile(
+        host="management",
+        path="/",
+        content_type=_RPC_JSON,
+        target=f"AmazonCodeWhispererService.{operation}",
+        origin="KIRO_CLI",
+        form="rpc",
+    )
+
+
+def _rest(path: str) -> EndpointProfile:
+    return EndpointProfile(
+        host="management", path=path, content_type=_JSON, method="GET", origin="AI_EDITOR"
+    )
+
+
+LIST_MODELS: Final = _rpc("ListAvailableModels")
+USAGE_LIMITS: Final = _rpc("GetUsageLimits")
+LIST_PROFILES: Final = _rpc("ListAvailableProfiles")
+LIST_MODELS_REST: Final = _rest("/List-Available-Models")
+USAGE_LIMITS_REST: Final = _rest("/Get-Usage-Limits")
+
+
+def endpoints_in_order(
+    names: Sequence[str], *, preferred: str, region: str
+) -> tuple[EndpointProfile, ...]:
+    """Return the endpoints to try, the one that a credential prefers first.
+
+    Args:
+        names: Names of endpoints in the user's order; unknown ones are left out.
+        preferred: What the credential's store prefers, in its own words; an unknown one, or "",
+            changes nothing.
+        region: The region of the service; endpoints that are not there are left out.
+
+    Raises:
+        InvalidRequest: None of them is in the region.
+    """
+    first = _PREFERENCES.get(preferred.strip().lower(), "")
+    order = dict.fromkeys([first, *names])
+    found = [profile for name in order if (profile := ENDPOINTS.get(name))]
+    there = tuple(one for one in found if not one.regions or region in one.regions)
+    if not there:
+        raise InvalidRequest(
+            f"None of the endpoints {', '.join(names)} is in the region {region!r}.",
+            next_step="Add `runtime` to KIRO_MCP_ENDPOINTS.",
+        )
+    return there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,16 +5,27 @@ The client is made at the first request, because its TLS context costs 75 to 90 
 """
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 import httpx as http
 import truststore
 
-from kiro_mcp.errors import AnswerBroken, KiroError, ServiceUnavailable
+from kiro_mcp.errors import (
+    AnswerBroken,
+    CallCancelled,
+    InvalidRequest,
+    KiroError,
+    ServiceUnavailable,
+)
 
 MAX_REFUSAL_BYTES = 64 * 1024
 """How much of a refusal is read. The service's own are under 1 KiB; a proxy's page may be long."""
+
+KEEP_ALIVE_SECONDS = 30.0
+"""How long an idle connection is kept: less than after which the service's side drops it."""
+
+MAX_IDLE_CONNECTIONS = 16
 
 _LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
@@ -29,7 +40,7 @@ class HttpResponse:
             name.lower(): value for name, value in response.headers.items()
         }
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the body as it arrives.
 
         Raises:
@@ -60,14 +71,23 @@ class HttpResponse:
 
 
 class HttpPool:
-    """Connections that are kept alive across requests, and closed by their one owner."""
+    """Connections that are kept alive across requests, and closed by their one owner.
 
-    def __init__(self, *, connect_timeout_seconds: float) -> None:
+    Args:
+        connect_timeout_seconds: How long making a connection may take.
+        proxy_url: The HTTP or SOCKS proxy to go through, "" for what the environment says.
+            What is on this machine is never behind a proxy.
+    """
+
+    def __init__(self, *, connect_timeout_seconds: float, proxy_url: str = "") -> None:
         self._connect_timeout_seconds = connect_timeout_seconds
+        self._proxy_url = proxy_url
         self._client: http.AsyncClient | None = None
+        self._is_closed = False
 
     async def aclose(self) -> None:
-        """Close every connection. Requests that are under way fail."""
+        """Close every connection, for good. Requests that are under way fail."""
+        self._is_closed = True
         if self._client is not None:
             await self._client.aclose()
             self._client = None
@@ -83,10 +103,13 @@ class HttpPool:
 
         Raises:
             ServiceUnavailable: The host cannot be reached, or hung up without an answer.
+            CallCancelled: The pool is closed.
+            InvalidRequest: The proxy's address cannot be used.
         """
-        request = self._opened().build_request(method, url, headers=dict(headers), content=body)
+        client = self._opened()
+        request = client.build_request(method, url, headers=dict(headers), content=body)
         try:
-            response = await self._opened().send(request, stream=True)
+            response = await client.send(request, stream=True)
         except http.HTTPError as error:
             raise _unreachable(error, request.url.host) from error
         try:
@@ -95,15 +118,30 @@ class HttpPool:
             await response.aclose()
 
     def _opened(self) -> http.AsyncClient:
+        if self._is_closed:
+            raise CallCancelled("The connections to the service are closed.")
         if self._client is None:
-            self._client = http.AsyncClient(
+            self._client = self._made()
+        return self._client
+
+    def _made(self) -> http.AsyncClient:
+        try:
+            return http.AsyncClient(
                 verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 timeout=http.Timeout(None, connect=self._connect_timeout_seconds),
-                limits=http.Limits(max_connections=None, max_keepalive_connections=16),
-                # What is on this machine is never behind a proxy.
+                limits=http.Limits(
+                    max_connections=None,
+                    max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+                    keepalive_expiry=KEEP_ALIVE_SECONDS,
+                ),
+                proxy=self._proxy_url or None,
                 mounts=dict.fromkeys(_LOOPBACK),
             )
-        return self._client
+        except (ValueError, ImportError):  # Their words would show the proxy's password.
+            raise InvalidRequest(
+                "The proxy that is set for this server is not an HTTP or SOCKS address.",
+                next_step="Correct KIRO_MCP_PROXY_URL, or HTTPS_PROXY and ALL_PROXY.",
+            ) from None
 
 
 def _unreachable(error: http.HTTPError, host: str) -> KiroError:

@@ -30,6 +30,7 @@ async def connected(
             "KIRO_API_KEY": EMULATOR_API_KEY,
             **environ,
         }
+    environ.setdefault("KIRO_MCP_MAX_RETRIES", "0")  # Or a test would wait as a person does.
     with fail_after(CALL_SECONDS):
         async with Client(build_server(lambda: Engine.from_environ(environ)), mode=mode) as client:
             yield client

@@ -29,7 +29,7 @@ def environment(**variables: str) -> dict[str, str]:
     """Return this process's environment without the settings of whoever runs the tests."""
     hiding = ("KIRO", "PROFILE_ARN", "REFRESH_TOKEN", "PYTHONUNBUFFERED")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hiding)}
-    return {**kept, **variables}
+    return {**kept, "KIRO_MCP_MAX_RETRIES": "0", **variables}
 
 
 class PipeReader(ByteReceiveStream):

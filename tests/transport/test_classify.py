@@ -7,7 +7,8 @@ import pytest
 
 from kiro_mcp.errors import ErrorCode
 from kiro_mcp.models import Fault
-from kiro_mcp.transport.classify import MAX_MESSAGE_CHARACTERS, classify, fault_from_response
+from kiro_mcp.protocol.events import MAX_MESSAGE_CHARACTERS
+from kiro_mcp.transport.classify import classify, fault_from_response
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -173,4 +174,4 @@ def test_a_long_message_is_cut_and_brought_onto_one_line() -> None:
     """Ours: an error is one line in somebody's chat."""
     message = fault(500, service_error("a\n b" + "c" * 5000)).message
     assert message.startswith("a bc")
-    assert len(message) == MAX_MESSAGE_CHARACTERS
+    assert len(message) <= MAX_MESSAGE_CHARACTERS

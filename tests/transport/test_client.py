@@ -13,11 +13,14 @@ from kiro_mcp.emulator import (
     EMULATOR_API_KEY,
     EMULATOR_PROFILE_ARN,
     EmulatorState,
+    Pause,
     RunningEmulator,
+    Send,
+    frames,
     running,
 )
 from kiro_mcp.errors import AnswerBroken, KiroError, ServiceUnavailable, SignInRequired
-from kiro_mcp.models import AccessToken, ChatRequest, Message, Reply, TextDelta, TextPart
+from kiro_mcp.models import AccessToken, ChatRequest, Message, Reply, TextDelta, TextPart, ToolSpec
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.client import KiroClient
 
@@ -186,14 +189,11 @@ async def test_a_found_token_is_not_sent_to_an_overridden_host(emulator: Running
     assert not emulator.state.requests
 
 
-async def test_a_model_that_the_service_does_not_offer_is_its_to_refuse(
-    emulator: RunningEmulator,
-) -> None:
-    """Ours: new models must not need a release."""
-    unknown = replace(prompt("hi"), model="model-of-tomorrow")
+async def test_the_services_refusal_of_a_model_is_told(emulator: RunningEmulator) -> None:
+    """Ours: the emulator refuses what the service refuses."""
     async with client_of(emulator) as client:
         with pytest.raises(KiroError) as caught:
-            await client.ask(unknown)
+            await client.ask(replace(prompt("hi"), model="no-such-model"))
     assert caught.value.code == "model_unavailable"
 
 
@@ -204,3 +204,71 @@ async def test_the_profile_goes_into_the_header_of_the_list(emulator: RunningEmu
         with pytest.raises(SignInRequired):
             await client.list_models()
     assert emulator.state.requests[-1].headers["x-amzn-kiro-profile-arn"] == EMULATOR_PROFILE_ARN
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path", "target", "origin"),
+    [
+        ("runtime", "/generateAssistantResponse", None, "KIRO_CLI"),
+        ("q", "/generateAssistantResponse", None, "AI_EDITOR"),
+        ("amazonq", "/", "AmazonQDeveloperStreamingService.SendMessage", "CLI"),
+        (
+            "codewhisperer",
+            "/",
+            "AmazonCodeWhispererStreamingService.GenerateAssistantResponse",
+            "AI_EDITOR",
+        ),
+    ],
+)
+async def test_each_endpoint_gets_its_own_form_of_the_request(
+    endpoint: str, path: str, target: str | None, origin: str, emulator: RunningEmulator
+) -> None:
+    """Observed: what does not agree is refused, and so does the emulator."""
+    async with client_of(emulator, KIRO_MCP_ENDPOINTS=endpoint) as client:
+        assert (await client.ask(prompt("hi"))).text
+    seen = emulator.state.requests[-1]
+    body = json.dumps(seen.body)
+    assert (seen.path, seen.headers.get("x-amz-target")) == (path, target)
+    assert f'"origin": "{origin}"' in body
+    assert ("x-amzn-kiro-agent-mode" in seen.headers) == (target is None)
+    assert ("agentMode" in body) == (endpoint == "codewhisperer")
+
+
+async def test_what_the_credential_prefers_is_asked_first(emulator: RunningEmulator) -> None:
+    """Ours: a store of another program names the endpoint that it works with."""
+    async with client_of(emulator, replace(KEY, preferred_endpoint=" CLI ")) as client:
+        await client.ask(prompt("hi"))
+    assert emulator.state.requests[-1].path == "/"
+
+
+async def test_extra_headers_are_added_and_take_the_place_of_ours(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: what the service takes differs by account."""
+    extra = json.dumps({"X-Team": "blue", "user-agent": "me/2"})
+    async with client_of(emulator, KIRO_MCP_EXTRA_HEADERS=extra) as client:
+        await client.ask(prompt("hi"))
+    seen = emulator.state.requests[-1]
+    assert (seen.headers["x-team"], seen.headers["user-agent"]) == ("blue", "me/2")
+
+
+async def test_an_answer_that_begins_with_thought_may_begin_later(
+    emulator: RunningEmulator,
+) -> None:
+    """Observed: the large models think for over a minute; half as long again is given them."""
+    emulator.state.enqueue((Pause(0.6), Send(frames.text("x") + frames.ending())))
+    async with client_of(
+        emulator, KIRO_MCP_FIRST_TOKEN_TIMEOUT="0.5", KIRO_MCP_FIRST_TOKEN_MAX_RETRIES="0"
+    ) as client:
+        thinking = replace(prompt("hi"), model="claude-opus-4.6", effort="high")
+        assert (await client.ask(thinking)).text == "x"
+
+
+async def test_a_tool_use_comes_with_the_callers_name_of_the_tool(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: names that the service does not take are sent otherwise."""
+    tool = ToolSpec(name="my.tool with spaces", description="x", input_schema={"type": "object"})
+    async with client_of(emulator) as client:
+        reply = await client.ask(replace(prompt("/emulate tool_use"), tools=(tool,)))
+    assert [use.name for use in reply.tool_uses] == ["my.tool with spaces"]

@@ -4,8 +4,9 @@ from collections.abc import AsyncGenerator
 
 import pytest
 from anyio import fail_after
+from anyio.abc import SocketStream
 
-from kiro_mcp.errors import AnswerBroken, ServiceUnavailable
+from kiro_mcp.errors import AnswerBroken, CallCancelled, InvalidRequest, ServiceUnavailable
 from kiro_mcp.transport.http import MAX_REFUSAL_BYTES, HttpPool
 from tests.support.wire import saying, speaking
 
@@ -84,3 +85,89 @@ async def test_a_redirect_is_not_followed(pool: HttpPool) -> None:
 async def test_closing_a_pool_that_was_never_used_does_nothing() -> None:
     """Ours."""
     await HttpPool(connect_timeout_seconds=1).aclose()
+
+
+async def test_what_is_not_on_this_machine_goes_through_the_proxy() -> None:
+    """Ours: networks that let nothing else out."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    async with speaking(saying(head)) as url:
+        pool = HttpPool(connect_timeout_seconds=5, proxy_url=url)
+        with fail_after(5):
+            async with pool.request("POST", "http://a.example/", headers={}, body=b"") as response:
+                assert await response.beginning() == b"ok"
+        await pool.aclose()
+
+
+async def test_what_is_on_this_machine_does_not() -> None:
+    """Ours: a proxy could not reach it."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    async with speaking(saying(head)) as url:
+        pool = HttpPool(connect_timeout_seconds=5, proxy_url="http://127.0.0.1:1")
+        with fail_after(5):
+            async with pool.request("POST", url, headers={}, body=b"") as response:
+                assert await response.beginning() == b"ok"
+        await pool.aclose()
+
+
+async def test_a_socks_proxy_is_spoken_to_in_its_own_protocol() -> None:
+    """RFC 1928: versions and methods, then the host's name, then what was to be said."""
+    said: list[bytes] = []
+    answers = (
+        b"\x05\x00",
+        b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    )
+
+    async def proxy(client: SocketStream) -> None:
+        async with client:
+            for answer in answers:
+                said.append(await client.receive())
+                await client.send(answer)
+
+    async with speaking(proxy) as url:
+        pool = HttpPool(connect_timeout_seconds=5, proxy_url=url.replace("http", "socks5"))
+        with fail_after(5):
+            async with pool.request("POST", "http://a.example/", headers={}, body=b"") as response:
+                assert await response.beginning() == b"ok"
+        await pool.aclose()
+    assert said[0] == b"\x05\x01\x00"
+    assert b"a.example" in said[1]
+
+
+async def test_a_proxy_that_is_none_is_refused_without_its_password() -> None:
+    """Ours: an error is shown in a chat."""
+    pool = HttpPool(connect_timeout_seconds=5, proxy_url="ftp://me:secret@example.com")
+    with pytest.raises(InvalidRequest) as caught:
+        async with pool.request("POST", "http://a.example/", headers={}, body=b""):
+            pass
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_closed_pool_opens_nothing_more() -> None:
+    """Ours: what is opened after the end would be closed by nobody."""
+    pool = HttpPool(connect_timeout_seconds=5)
+    await pool.aclose()
+    with pytest.raises(CallCancelled):
+        async with pool.request("POST", "http://127.0.0.1:1/", headers={}, body=b""):
+            pass
+
+
+async def test_a_connection_is_kept_for_the_next_request() -> None:
+    """Ours: a handshake for each call would cost more than the rest of our part."""
+    connections: list[int] = []
+
+    async def twice(client: SocketStream) -> None:
+        connections.append(1)
+        async with client:
+            for _ in range(2):
+                await client.receive()
+                await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async with speaking(twice) as url:
+        pool = HttpPool(connect_timeout_seconds=5)
+        with fail_after(5):
+            for _ in range(2):
+                async with pool.request("POST", url, headers={}, body=b"") as response:
+                    assert await response.beginning() == b"ok"
+        await pool.aclose()
+    assert connections == [1]

@@ -1,0 +1,113 @@
+"""The kinds of values that settings take, and what is said of one that cannot be used."""
+
+import ipaddress
+import json
+import os
+import re
+from typing import Annotated, cast
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+
+ENDPOINT_NAMES = ("runtime", "q", "amazonq", "codewhisperer")
+"""The endpoints that answer prompts. What each is, `kiro_mcp.transport.endpoints` says."""
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+_OUR_HEADERS = ("authorization", "connection", "content-length", "host", "transfer-encoding")
+"""What another value would break, or send to another account."""
+
+_PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
+
+_REGION = re.compile(r"[a-z]{2}(-gov)?-[a-z]+-\d")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _checked_endpoint(url: str) -> str:
+    if not url:
+        return url
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_allowed = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    if not host or not is_allowed:
+        raise ValueError("must be an https:// address, or http:// on this machine (127.0.0.1)")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be an address without user name, query or fragment")
+    return url.rstrip("/")
+
+
+def _checked_region(region: str) -> str:
+    # The region becomes part of a host name, so nothing else may pass.
+    if region and not _REGION.fullmatch(region):
+        raise ValueError("must be an AWS region such as us-east-1")
+    return region
+
+
+def _read_aliases(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    pairs = [pair.partition("=") for pair in given.split(",") if pair.strip()]
+    if any(not name.strip() or not model.strip() for name, _, model in pairs):
+        raise ValueError("must be pairs of name=id, separated by commas")
+    return {name.strip(): model.strip() for name, _, model in pairs}
+
+
+def _read_roots(given: object) -> object:
+    return tuple(filter(None, given.split(os.pathsep))) if isinstance(given, str) else given
+
+
+Roots = Annotated[tuple[str, ...], BeforeValidator(_read_roots)]
+Aliases = Annotated[dict[str, str], BeforeValidator(_read_aliases)]
+
+
+def _checked_names(names: str) -> str:
+    given = [name.strip().lower() for name in names.split(",") if name.strip()]
+    if not given or not set(given) <= set(ENDPOINT_NAMES):
+        raise ValueError(f"must be names out of {', '.join(ENDPOINT_NAMES)}, with commas between")
+    return ",".join(dict.fromkeys(given))
+
+
+def _checked_headers(headers: SecretStr) -> SecretStr:
+    try:
+        given = json.loads(headers.get_secret_value() or "{}")
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise ValueError('must be a JSON object such as {"X-Team": "blue"}')
+    for name, value in cast("dict[str, object]", given).items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OUR_HEADERS:
+            raise ValueError(f"must not hold a header {name!r}")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"must have printable ASCII text for the header {name!r}")
+    return headers
+
+
+def _checked_proxy(proxy: SecretStr) -> SecretStr:
+    url = proxy.get_secret_value()
+    if not url:
+        return proxy
+    url = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        has_host = False
+    if not has_host or not url.startswith(_PROXY_SCHEMES):
+        raise ValueError("must be host:port, or an http, https, socks5 or socks5h address")
+    return SecretStr(url)
+
+
+Endpoint = Annotated[str, AfterValidator(_checked_endpoint)]
+Region = Annotated[str, AfterValidator(_checked_region)]
+EndpointNames = Annotated[str, AfterValidator(_checked_names)]
+Headers = Annotated[SecretStr, AfterValidator(_checked_headers)]
+Proxy = Annotated[SecretStr, AfterValidator(_checked_proxy)]

@@ -1,0 +1,159 @@
+"""A call, attempted until it succeeds or nothing more should be tried.
+
+The thin loop around `kiro_mcp.transport.retry`, which decides: wait, mend, move on, give up.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar, assert_never
+
+import anyio
+
+from kiro_mcp.errors import KiroError, ServiceUnavailable
+from kiro_mcp.models import Fault
+from kiro_mcp.transport.classify import classify
+from kiro_mcp.transport.endpoints import EndpointProfile
+from kiro_mcp.transport.retry import (
+    Failure,
+    GiveUp,
+    Mend,
+    MoveOn,
+    Remedy,
+    RetryPlan,
+    RetryPolicy,
+    Step,
+    Wait,
+    remedy_for,
+)
+from kiro_mcp.transport.sending import RefusedError, Trial
+from kiro_mcp.transport.tokens import RefreshingTokenSource, TokenSource
+
+Result = TypeVar("Result")
+
+Sleep: TypeAlias = Callable[[float], Awaitable[object]]
+Mender: TypeAlias = Callable[[Trial], Awaitable[Trial | None]]
+"""Makes one change to an attempt; None where it cannot be made."""
+Attempt: TypeAlias = Callable[[Trial], Awaitable[Result | Failure]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What retrying takes from outside, so that tests can have it otherwise."""
+
+    sleep: Sleep
+    random: Callable[[], float]
+    new_id: Callable[[], str]
+
+
+class Attempts:
+    """Makes the attempts of calls, with a token that is renewed where the service refuses it."""
+
+    def __init__(
+        self, tokens: TokenSource, policy: RetryPolicy, surroundings: Surroundings
+    ) -> None:
+        self._tokens = tokens
+        self._policy = policy
+        self._surroundings = surroundings
+
+    async def first_trial(
+        self, endpoints: Callable[[str, str], tuple[EndpointProfile, ...]]
+    ) -> Trial:
+        """Return the first attempt of a new call.
+
+        Args:
+            endpoints: The endpoints for a region and for what the credential prefers.
+
+        Raises:
+            SignInRequired: There is no token.
+        """
+        token = await self._tokens.access_token()
+        return Trial(
+            token=token,
+            endpoints=endpoints(token.region, token.preferred_endpoint),
+            invocation_id=self._surroundings.new_id(),
+            max_attempts=self._policy.max_retries + 1,
+        )
+
+    async def until_done(
+        self,
+        attempt: Attempt[Result],
+        trial: Trial,
+        menders: Mapping[Remedy, Mender] | None = None,
+    ) -> Result:
+        """Attempt a call until it succeeds.
+
+        Args:
+            attempt: Makes one attempt; what it raises is not tried again.
+            trial: The first attempt.
+            menders: What can be changed about an attempt, by the remedy that asks for it.
+
+        Raises:
+            KiroError: What the last attempt met, or what mending met.
+        """
+        menders = {**(menders or {}), **self._token_mender()}
+        plan = RetryPlan(
+            self._policy,
+            remedies=menders,
+            endpoint_count=len(trial.endpoints),
+            random=self._surroundings.random,
+        )
+        while isinstance(result := await attempt(trial), Failure):
+            changed = await self._changed(trial, plan.after(result), menders)
+            if changed is None:
+                raise result.error
+            trial = replace(changed, attempt=plan.attempt, max_attempts=plan.max_attempts)
+        return result
+
+    async def _changed(
+        self, trial: Trial, step: Step, menders: Mapping[Remedy, Mender]
+    ) -> Trial | None:
+        """Return the next attempt, when it is time for it; None if there is to be none."""
+        match step:
+            case Wait(seconds):
+                await self._surroundings.sleep(seconds)
+                return replace(trial, place=0)
+            case MoveOn():
+                return replace(trial, place=trial.place + 1)
+            case Mend(remedy):
+                return await menders[remedy](trial)
+            case GiveUp():
+                return None
+            case _:
+                assert_never(step)
+
+    def _token_mender(self) -> dict[Remedy, Mender]:
+        tokens = self._tokens
+        if not isinstance(tokens, RefreshingTokenSource):
+            return {}
+
+        async def with_fresh_token(trial: Trial) -> Trial:
+            return replace(trial, token=await tokens.refreshed(trial.token))
+
+        return {"fresh_token": with_fresh_token}
+
+
+async def attempted(make: Callable[[], Awaitable[Result]], deadline: float) -> Result | Failure:
+    """Make one attempt, by a deadline of `anyio.current_time`; what it raises becomes a failure."""
+    try:
+        with anyio.CancelScope(deadline=deadline):
+            return await make()
+    except RefusedError as refused:
+        return failure_of(refused.fault)
+    except KiroError as error:
+        return Failure(error=error)
+    return Failure(error=no_answer_in_time())
+
+
+def failure_of(fault: Fault) -> Failure:
+    """Say what a refusal is, and what would take its cause away."""
+    error = classify(fault)
+    return Failure(error=error, remedy=remedy_for(fault, error))
+
+
+def no_answer_in_time() -> KiroError:
+    """Return the error of an answer that did not begin in time."""
+    return ServiceUnavailable(
+        "The service did not begin to answer in time.",
+        next_step="Call again; KIRO_MCP_FIRST_TOKEN_TIMEOUT sets how long to wait.",
+        code="timeout",
+    )

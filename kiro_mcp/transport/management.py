@@ -1,0 +1,147 @@
+"""What the service says about itself and about the account: models, usage, profiles.
+
+On the management host, in either form of the wire: RPC, as the official command line client
+sends it, and REST for those who use the older endpoints.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+import anyio
+
+from kiro_mcp.errors import ServiceUnavailable
+from kiro_mcp.models import ModelInfo
+from kiro_mcp.protocol.models_catalog import default_model, models_from_page
+from kiro_mcp.settings import Settings
+from kiro_mcp.transport.attempts import Attempts, attempted
+from kiro_mcp.transport.endpoints import (
+    LIST_MODELS,
+    LIST_MODELS_REST,
+    LIST_PROFILES,
+    USAGE_LIMITS,
+    USAGE_LIMITS_REST,
+    EndpointProfile,
+)
+from kiro_mcp.transport.retry import Failure
+from kiro_mcp.transport.sending import Sender, Trial
+from kiro_mcp.transport.usage_limits import UsageLimits, read_usage_limits
+
+MAX_PAGE_BYTES = 4 * 1024 * 1024
+"""How much of one answer is read. The service's whole list of models is about 20 KiB."""
+
+MAX_MODEL_PAGES = 50
+"""Where a list of models that never ends is cut. The service sends one or two pages."""
+
+Page = dict[str, object]
+
+# The region becomes part of a host name, so nothing else may pass.
+_ARN = re.compile(r"arn:aws[a-z-]*:codewhisperer:[a-z]{2}(-gov)?-[a-z]+-\d:\d+:profile/[\w-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelList:
+    """The models that the service offers to an account."""
+
+    models: tuple[ModelInfo, ...]
+    default_model: str
+    """The service's own default, or "" where it names none."""
+
+
+class Management:
+    """Asks the management host."""
+
+    def __init__(self, settings: Settings, sender: Sender, attempts: Attempts) -> None:
+        self._is_rest = settings.endpoint_names[0] != "runtime"
+        self._timeout_seconds = settings.first_token_timeout_seconds
+        self._sender = sender
+        self._attempts = attempts
+
+    async def models(self) -> ModelList:
+        """Return all pages of the list of models, or nothing of it.
+
+        Raises:
+            KiroError: A page cannot be had.
+        """
+        models: dict[str, ModelInfo] = {}
+        default = ""
+        next_token = ""
+        for _ in range(MAX_MODEL_PAGES):
+            page = await self._page(next_token)
+            found, next_token = models_from_page(page)
+            models.update((model.id, model) for model in found)
+            default = default or default_model(page)
+            if not next_token:
+                break
+        return ModelList(models=tuple(models.values()), default_model=default)
+
+    async def usage_limits(self) -> UsageLimits:
+        """Return what the account has used of its plan.
+
+        Raises:
+            KiroError: It cannot be had.
+        """
+        if self._is_rest:
+            members = {"resourceType": "CREDIT", "isEmailRequired": "false"}
+            return read_usage_limits(await self._asked(USAGE_LIMITS_REST, members))
+        return read_usage_limits(await self._asked(USAGE_LIMITS, {"isEmailRequired": False}))
+
+    async def with_profile(self, trial: Trial) -> Trial | None:
+        """Return an attempt with the only profile of its account; None where that is unclear."""
+        page = await self._attempted(replace(trial, endpoints=(LIST_PROFILES,), place=0), {})
+        arns = [] if isinstance(page, Failure) else _arns(page)
+        if len(arns) != 1:
+            return None
+        region = arns[0].split(":")[3]
+        return replace(trial, token=replace(trial.token, profile_arn=arns[0], region=region))
+
+    async def _page(self, next_token: str) -> Page:
+        members = {"nextToken": next_token} if next_token else {}
+        return await self._asked(LIST_MODELS_REST if self._is_rest else LIST_MODELS, members)
+
+    async def _asked(self, endpoint: EndpointProfile, members: Mapping[str, str | bool]) -> Page:
+        trial = await self._attempts.first_trial(lambda _region, _preferred: (endpoint,))
+        named = {"origin": self._sender.origin(endpoint), **members}
+        return await self._attempts.until_done(lambda one: self._attempted(one, named), trial)
+
+    async def _attempted(self, trial: Trial, members: Mapping[str, str | bool]) -> Page | Failure:
+        async def make() -> Page:
+            body, query = _written(trial, members)
+            async with self._sender.send(trial, body=body, query=query) as response:
+                return _json_object(await response.beginning(MAX_PAGE_BYTES))
+
+        return await attempted(make, anyio.current_time() + self._timeout_seconds)
+
+
+def _written(trial: Trial, members: Mapping[str, str | bool]) -> tuple[bytes, dict[str, str]]:
+    """Write an operation's members down, as body and query, in the form of its endpoint."""
+    query = {
+        name: value if isinstance(value, str) else str(value).lower()
+        for name, value in members.items()
+    }
+    if trial.endpoint.method == "GET":
+        profile = {"profileArn": trial.token.profile_arn} if trial.token.profile_arn else {}
+        return b"", {**query, **profile}
+    query.pop("nextToken", None)  # The official client has it in the body alone.
+    return json.dumps(members).encode(), query
+
+
+def _arns(page: Page) -> list[str]:
+    listed = page.get("profiles")
+    profiles = cast("list[object]", listed) if isinstance(listed, list) else []
+    arns = (cast("Page", one).get("arn") for one in profiles if isinstance(one, dict))
+    return [arn for arn in arns if isinstance(arn, str) and _ARN.fullmatch(arn)]
+
+
+def _json_object(body: bytes) -> Page:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise ServiceUnavailable(
+            "The service's answer is not a JSON object.", next_step="Call again in a moment."
+        )
+    return cast("Page", document)

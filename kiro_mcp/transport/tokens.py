@@ -1,0 +1,22 @@
+"""What the client asks of whoever holds the credentials."""
+
+from typing import Protocol, runtime_checkable
+
+from kiro_mcp.models import AccessToken
+
+
+class TokenSource(Protocol):
+    """Whatever can say which token a request goes with."""
+
+    async def access_token(self) -> AccessToken:
+        """Return a token that the service should take, or raise `SignInRequired`."""
+        ...
+
+
+@runtime_checkable
+class RefreshingTokenSource(TokenSource, Protocol):
+    """One that can also renew a token which the service has refused."""
+
+    async def refreshed(self, rejected: AccessToken) -> AccessToken:
+        """Return another token than the refused one, or raise a `KiroError`."""
+        ...
