@@ -57,8 +57,8 @@ def describe_payload(payload: Payload, *, shows_content: bool = False) -> DryRun
     """
     return DryRun(
         model=payload.model.id,
-        size_bytes=len(payload.encoded),
-        estimated_tokens=estimate_tokens(payload.body, len(payload.encoded)),
+        size_bytes=payload.size_bytes,
+        estimated_tokens=estimate_tokens(payload.body, payload.size_bytes),
         repairs=payload.repairs,
         warnings=payload.warnings,
         findings=payload.findings,

@@ -51,21 +51,11 @@ def run_steps(turns: Turns, steps: Sequence[Step]) -> Repaired:
 
 def drop_unsigned_thinking(turns: Turns) -> Repaired:
     """Leave out reasoning without a signature: the service takes back only its own."""
-    return _without(turns, _is_unsigned, "unsigned_reasoning", "unsigned block(s) of reasoning")
-
-
-def drop_all_thinking(turns: Turns) -> Repaired:
-    """Leave out all reasoning: the way on after the service has refused a signature."""
-    return _without(turns, _is_reasoning, "dropped_reasoning", "block(s) of reasoning")
-
-
-def _without(turns: Turns, goes: Callable[[Part], bool], rule: str, what: str) -> Repaired:
-    kept = [_with_parts(turn, [part for part in turn.parts if not goes(part)]) for turn in turns]
-    return kept, _repair(_part_count(turns) - _part_count(kept), rule, f"{what} left out")
-
-
-def _is_reasoning(part: Part) -> bool:
-    return isinstance(part, ThinkingPart)
+    kept = [
+        _with_parts(turn, [part for part in turn.parts if not _is_unsigned(part)]) for turn in turns
+    ]
+    count = _part_count(turns) - _part_count(kept)
+    return kept, _repair(count, "unsigned_reasoning", "unsigned block(s) of reasoning left out")
 
 
 def _is_unsigned(part: Part) -> bool:

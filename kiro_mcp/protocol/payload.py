@@ -59,8 +59,8 @@ class Payload:
     """A request as it goes to an endpoint, and what was made of it on the way."""
 
     body: JsonObject
-    encoded: bytes
-    """The body as it goes over the wire."""
+    size_bytes: int
+    """How large the body is as it goes over the wire."""
     model: ModelInfo
     tool_names: Mapping[str, str]
     """The caller's name of each tool, by the name that is sent."""
@@ -111,17 +111,17 @@ def draft_payload(
     """
     prepared = prepare(request, options)
     body, repairs = _fitted_body(prepared, envelope, options.max_payload_bytes)
-    encoded = encode_payload(body)
+    size_bytes = len(encode_payload(body))
     return Payload(
         body=body,
-        encoded=encoded,
+        size_bytes=size_bytes,
         model=prepared.model,
         tool_names=prepared.tool_names,
         repairs=(*prepared.repairs, *repairs),
         warnings=(
             *prepared.warnings,
             *_unsaid(prepared, envelope),
-            *window_warnings(prepared.model, estimate_tokens(body, len(encoded))),
+            *window_warnings(prepared.model, estimate_tokens(body, size_bytes)),
         ),
         findings=lint_payload(body, model=prepared.model, max_bytes=options.max_payload_bytes),
     )

@@ -57,8 +57,6 @@ class PayloadOptions:
     """Over which the oldest turns are left out; 0 never leaves any out."""
     tells_of_truncation: bool = True
     """Whether the model is told of an answer of its own that was cut off."""
-    replays_reasoning: bool = True
-    """Whether signed reasoning goes back; off for the second try after a refused signature."""
     prefill: Literal["history", "drop"] = "history"
     """What becomes of an assistant's turn at the end: a turn of the history, or nothing."""
     strips_invisible: bool = False
@@ -150,7 +148,7 @@ def _steps(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> S
     return (
         clean_turns,
         *((strip_invisible,) if options.strips_invisible else ()),
-        history.drop_unsigned_thinking if options.replays_reasoning else history.drop_all_thinking,
+        history.drop_unsigned_thinking,
         history.split_by_role,
         history.merge_turns,
         *((history.drop_prefill,) if options.prefill == "drop" else ()),

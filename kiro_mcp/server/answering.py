@@ -8,9 +8,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+import anyio
 import mcp_types as types
 
-from kiro_mcp.errors import InternalFault, KiroError
+from kiro_mcp.errors import CallCancelled, InternalFault, KiroError
 from kiro_mcp.models import (
     ChatRequest,
     Message,
@@ -30,6 +31,11 @@ from kiro_mcp.transport.client import CallSpending
 
 logger = logging.getLogger(__name__)
 
+KEEPING_SECONDS = 0.15
+"""How long keeping a cancelled answer may take: a server must be gone in half a second."""
+
+_CANCELLED = CallCancelled("The call was cancelled before its answer was complete.")
+
 
 async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> types.CallToolResult:
     """Ask, keep what came of it, and return the result. Never raises a `KiroError`."""
@@ -37,6 +43,11 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
         came = await answer(asked, engine, running)
     except KiroError as error:
         result = failure(error)
+    except anyio.get_cancelled_exc_class():
+        if running.partial is not None and not running.partial.is_empty:
+            with anyio.move_on_after(KEEPING_SECONDS, shield=True):
+                await _keep_partial(asked, engine, running, running.partial)
+        raise
     else:
         place, warnings = await _kept_turn(asked, came, engine)
         result = answered(
@@ -47,6 +58,18 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
         )
     await _keep(engine, running.id, result)
     return result
+
+
+async def _keep_partial(
+    asked: Asked, engine: Engine, running: RunningAnswer, partial: Reply
+) -> None:
+    """Keep what had come before the call was cancelled: it has been paid for.
+
+    A client that gave up by itself finds it under the id that progress named.
+    """
+    came = Answered(reply=partial)
+    place, _ = await _kept_turn(asked, came, engine)
+    await _keep(engine, running.id, answered(asked, came, place=place, answer_id=running.id))
 
 
 async def answer(asked: Asked, engine: Engine, running: RunningAnswer) -> Answered:
@@ -78,9 +101,13 @@ async def _ask(
     request: ChatRequest, engine: Engine, running: RunningAnswer, spending: CallSpending
 ) -> Answered:
     async with engine.client.stream(request, spending=spending) as stream:
-        async for delta in stream:
-            if isinstance(delta, TextDelta | ThinkingDelta):
-                running.take(delta.text, is_thinking=isinstance(delta, ThinkingDelta))
+        try:
+            async for delta in stream:
+                if isinstance(delta, TextDelta | ThinkingDelta):
+                    running.take(delta.text, is_thinking=isinstance(delta, ThinkingDelta))
+        except anyio.get_cancelled_exc_class():
+            running.partial = stream.cut(_CANCELLED)
+            raise
         return Answered(
             reply=stream.reply, warnings=stream.payload.warnings, repairs=stream.payload.repairs
         )

@@ -16,6 +16,7 @@ import anyio
 import mcp_types as types
 from anyio.abc import TaskGroup
 
+from kiro_mcp.models import Reply
 from kiro_mcp.server.progress import ProgressReporter
 
 MAX_REMEMBERED: Final = 1000
@@ -31,6 +32,8 @@ class RunningAnswer:
     model: str
     result: types.CallToolResult | None = None
     """The finished result; None while it is worked on."""
+    partial: Reply | None = None
+    """What had come of it when it was cancelled."""
     is_detached: bool = False
     """Whether it goes on without anybody waiting."""
     watchers: int = 0
@@ -39,6 +42,7 @@ class RunningAnswer:
     _characters: int = 0
     _tail: str = ""
     _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    _ended: anyio.Event = field(default_factory=anyio.Event)
     _changed: anyio.Event = field(default_factory=anyio.Event)
 
     @property
@@ -86,8 +90,26 @@ class RunningAnswer:
         self, make: Callable[["RunningAnswer"], Awaitable[types.CallToolResult]]
     ) -> None:
         """Make the result, unless cancelled."""
-        with self._scope:
-            self.finish(await make(self))
+        try:
+            with self._scope:
+                self.finish(await make(self))
+        finally:
+            self._ended.set()
+            self._announce()
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it is still worked on."""
+        return not self._ended.is_set()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it came to its end without a result."""
+        return self.result is None and self._ended.is_set()
+
+    async def ended(self) -> None:
+        """Wait until nothing works on it any more."""
+        await self._ended.wait()
 
     def _announce(self) -> None:
         self._changed.set()
@@ -102,8 +124,9 @@ class Answers:
         self._answers: OrderedDict[str, RunningAnswer] = OrderedDict()
 
     def get(self, answer_id: str) -> RunningAnswer | None:
-        """Return an answer that is worked on or was finished lately."""
-        return self._answers.get(answer_id)
+        """Return an answer that is worked on or was finished lately; None for a cancelled one."""
+        answer = self._answers.get(answer_id)
+        return None if answer is None or answer.is_cancelled else answer
 
     def start(
         self,
@@ -126,22 +149,30 @@ class Answers:
         try:
             with anyio.move_on_after(wait_seconds if wait_seconds > 0 else math.inf):
                 await _watch(answer, progress)
-            answer.is_detached = answer.result is None or answer.is_detached
+            answer.is_detached = answer.is_unfinished or answer.is_detached
             return answer.result
         finally:
             answer.watchers -= 1
-            if answer.result is None and not answer.watchers and not answer.is_detached:
+            if answer.is_unfinished and not answer.watchers and not answer.is_detached:
                 answer.cancel()
 
+    async def stop(self) -> None:
+        """Cancel what is worked on, and wait until what had come of it is kept."""
+        running = [answer for answer in self._answers.values() if answer.is_unfinished]
+        for answer in running:
+            answer.cancel()
+        for answer in running:
+            await answer.ended()
+
     def _forget_oldest(self) -> None:
-        finished = [key for key, answer in self._answers.items() if answer.result is not None]
+        finished = [key for key, answer in self._answers.items() if not answer.is_unfinished]
         for key in finished[: max(0, len(self._answers) - MAX_REMEMBERED)]:
             del self._answers[key]
 
 
 async def _watch(answer: RunningAnswer, progress: ProgressReporter) -> None:
     """Report until there is a result: on what comes, but not too often, and in silence."""
-    while answer.result is None:
+    while answer.is_unfinished:
         await progress.report(characters=answer.characters, tail=answer.tail)
         with anyio.move_on_after(progress.seconds_until_heartbeat):
             await answer.changed()
@@ -150,5 +181,5 @@ async def _watch(answer: RunningAnswer, progress: ProgressReporter) -> None:
 
 async def _until_result(answer: RunningAnswer, seconds: float) -> None:
     with anyio.move_on_after(seconds):
-        while answer.result is None:
+        while answer.is_unfinished:
             await answer.changed()

@@ -5,8 +5,9 @@ and serves every protocol revision from 2024-11-05 to 2026-07-28 from one object
 """
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import mcp_types as types
@@ -17,7 +18,7 @@ from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 
 from kiro_mcp import __version__
-from kiro_mcp.errors import InternalFault, KiroError
+from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError
 from kiro_mcp.server import prompts, resources
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.login import Asker, Result
@@ -40,6 +41,11 @@ _STATIC: tuple[CacheableMethod, ...] = (
     "resources/templates/list",
 )
 """What changes only with the package's version."""
+
+DEPTH_META_KEY = "kiro-mcp/depth"
+"""Where a caller that is itself answering a call of ours says how deep it is nested."""
+
+MAX_DEPTH = 3
 
 CLOSING_SECONDS = 0.3
 """How long closing connections may take, so that the server is gone within half a second."""
@@ -124,6 +130,7 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
             message=f"There is no tool {params.name!r}; there are {known}.",
         )
     try:
+        _require_shallow(context.meta)
         engine = context.lifespan_context()
         call = Call(asker=Asker.of(context, params), report=context.session.report_progress)
         return await handler(engine, params.arguments or {}, call)
@@ -136,6 +143,20 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
                 f"{params.name} met a defect of kiro-mcp.",
                 next_step="Its log (stderr) has the details; please report them.",
             )
+        )
+
+
+def _require_shallow(meta: Mapping[str, Any] | None) -> None:
+    """Stop an agent that asks Claude, which asks an agent, which asks Claude, and so on.
+
+    Raises:
+        InvalidRequest: The call is nested too deep.
+    """
+    depth = (meta or {}).get(DEPTH_META_KEY, 0)
+    if isinstance(depth, int) and depth >= MAX_DEPTH:
+        raise InvalidRequest(
+            f"This call is nested {depth} deep in calls of ask_claude; {MAX_DEPTH} is the limit.",
+            next_step="Answer without asking again.",
         )
 
 

@@ -156,10 +156,13 @@ class Engine:
             await self._tasks.__aexit__(None, None, None)
 
     async def aclose(self) -> None:
-        """Let a refresh under way reach the disk, then close every connection."""
+        """Let what is under way reach the disk, then close every connection."""
         with anyio.move_on_after(SETTLING_SECONDS):
             await self.tokens.settle()
         self.tokens.abandon()
+        if self._answers is not None:
+            with anyio.move_on_after(SETTLING_SECONDS):
+                await self._answers.stop()
         await self.client.aclose()
         await self._sign_in_http.aclose()
         await self.conversations.aclose()

@@ -68,10 +68,14 @@ async def _collect(engine: Engine, given: AskArguments, call: Call) -> types.Cal
     """Return an answer that was left to go on, from the task that makes it or from the store."""
     if running := engine.answers.get(given.answer_id):
         return await _wait(engine, running, given, call)
-    if kept := await engine.conversations.answer(given.answer_id):
+    return await _kept(engine, given.answer_id)
+
+
+async def _kept(engine: Engine, answer_id: str) -> types.CallToolResult:
+    if kept := await engine.conversations.answer(answer_id):
         return types.CallToolResult.model_validate_json(kept)
     raise InvalidRequest(
-        f"There is no answer {given.answer_id!r}; it may have been cancelled, or be too old.",
+        f"There is no answer {answer_id!r}; it may have been cancelled, or be too old.",
         next_step="Ask again.",
         code="not_found",
     )
@@ -84,6 +88,8 @@ async def _wait(
     result = await engine.answers.collect(
         running, wait_seconds=given.wait_seconds, progress=progress
     )
+    if running.is_cancelled:
+        return await _kept(engine, running.id)  # What had come of it, if anything had.
     return result or still_running(running)
 
 

@@ -81,6 +81,10 @@ class AnswerStream:
             return None
         return self._failure(self.reply.fault)
 
+    def cut(self, fault: KiroError) -> Reply:
+        """End the answer here, and return what has come of it."""
+        return self._builder.close(fault)
+
     async def aclose(self) -> None:
         """Stop reading."""
         await self._chunks.aclose()

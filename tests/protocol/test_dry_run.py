@@ -49,7 +49,7 @@ def test_size_model_and_what_was_done_are_said() -> None:
     payload = draft_payload(CHAT, ENVELOPE)
     described = describe_payload(payload)
     assert described.model == "claude-opus-4.6"
-    assert described.size_bytes == len(encode_payload(payload.body))
+    assert described.size_bytes == payload.size_bytes == len(encode_payload(payload.body))
     assert 1_600 < described.estimated_tokens < 3_000
     assert (described.repairs, described.findings) == (payload.repairs, ())
     assert len(described.warnings) == 1

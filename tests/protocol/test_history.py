@@ -89,13 +89,6 @@ def test_reasoning_without_a_signature_is_left_out() -> None:
     assert rules == ["unsigned_reasoning"]
 
 
-def test_all_reasoning_can_be_left_out() -> None:
-    """The way on after the service has refused a signature."""
-    turns, rules = after(history.drop_all_thinking, assistant(UNSIGNED, SIGNED, REDACTED, B))
-    assert turns == [assistant(B)]
-    assert rules == ["dropped_reasoning"]
-
-
 def test_parts_go_to_the_role_that_may_say_them() -> None:
     """The service's schema: uses belong to the assistant, results and images to the user."""
     turns, rules = after(

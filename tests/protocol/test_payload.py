@@ -237,6 +237,7 @@ def test_signed_reasoning_goes_back_in_its_nested_form() -> None:
     redacted = {"type": "redacted_thinking", "data": "cg=="}
     for blocks, expected in (
         ([unsigned, thinking, "b"], {"reasoningText": {"text": "hm", "signature": "s"}}),
+        ([thinking, redacted, "b"], {"reasoningText": {"text": "hm", "signature": "s"}}),
         ([redacted, "b"], {"redactedContent": "cg=="}),
         ([unsigned, "b"], None),
     ):
@@ -286,6 +287,19 @@ def test_results_are_text_or_json(result: dict[str, Any], content: Any, status: 
         {"toolUseId": "t1", "status": status, "content": content}
     ]
     assert ("images" in current) == (result["content"] == [{"type": "image", "data": PNG}])
+
+
+def test_a_result_without_an_id_answers_the_call_before_it() -> None:
+    """OpenAI's older function calls have no ids, and some clients forget them."""
+    function = {"name": "look", "arguments": "{}"}
+    for call in ({"function_call": function}, {"tool_calls": [{"id": "t1", "function": function}]}):
+        result = {"role": "function", "name": "look", "content": "seen"}
+        state = state_of(asked("a", {"role": "assistant", **call}, result))
+        (use,) = state["history"][1]["assistantResponseMessage"]["toolUses"]
+        context = state["currentMessage"]["userInputMessage"]["userInputMessageContext"]
+        assert context["toolResults"] == [
+            {"toolUseId": use["toolUseId"], "status": "success", "content": [{"text": "seen"}]}
+        ]
 
 
 def test_a_tool_is_sent_by_a_legal_name_and_known_by_its_callers() -> None:

@@ -304,6 +304,33 @@ def test_building_changes_nothing_of_the_callers_and_is_the_same_each_time(
 
 
 @moderate
+@given(request=requests(), form=forms)
+def test_nothing_that_was_said_is_lost(request: ChatRequest, form: Form) -> None:
+    """Ours: what cannot go where it stood goes elsewhere, or a repair says that it went."""
+    payload = drafted(request, form, PayloadOptions())
+    if payload is None:
+        return
+    rules = {repair.rule for repair in payload.repairs}
+    given = [part for message in request.messages for part in message.parts]
+    results = [part for part in given if isinstance(part, ToolResult)]
+    said = json.dumps(payload.body, ensure_ascii=False)
+    assert all(as_sent(part.text) in said for part in given if isinstance(part, TextPart))
+    if "repeated_tool_use" not in rules:
+        assert all(as_sent(result.text) in said for result in results)
+    if rules.isdisjoint({"repeated_tool_use", "old_image"}):
+        pictures = sum(isinstance(part, ImagePart) for part in given)
+        assert said.count(f'{{"bytes": "{PNG}"}}') == pictures + sum(
+            len(result.images) for result in results
+        )
+
+
+def as_sent(text: str) -> str:
+    """Return how a text shows in JSON; "" for one that says nothing."""
+    sendable = clean_text(text)
+    return json.dumps(sendable, ensure_ascii=False)[1:-1] if sendable.strip() else ""
+
+
+@moderate
 @given(request=requests())
 def test_a_repaired_conversation_needs_no_repair(request: ChatRequest) -> None:
     """Ours: each step leaves alone what is right, so that a history stays as it was sent."""

@@ -14,7 +14,6 @@ from kiro_mcp.models import (
     ModelInfo,
     Part,
     TextPart,
-    ThinkingPart,
     ToolResult,
     ToolSpec,
     ToolUse,
@@ -91,6 +90,15 @@ def test_a_prefill_is_kept_or_dropped() -> None:
     assert prepare(asked, PayloadOptions(prefill="drop")).turns == (user(A),)
 
 
+def test_parts_of_the_other_role_are_moved_to_turns_of_its_own() -> None:
+    """The service's schema: results and images are the user's, uses the assistant's."""
+    result, image = ToolResult(id="t1", text="r"), ImagePart(format="png", data="x")
+    prepared = prepare(request(user(A), assistant(A, USE, result, image, A)))
+    assert [turn.role for turn in prepared.turns] == ["user", "assistant"] * 2 + ["user"]
+    assert prepared.turns[2] == user(result, image)
+    assert "misplaced_part" in rules(prepared)
+
+
 def test_names_are_mapped_in_tools_and_history_and_back() -> None:
     """Observed: the service takes 64 letters, digits, `_` and `-`."""
     turns = (user(A), assistant(USE), user(ToolResult(id="t1", text="r")))
@@ -155,14 +163,6 @@ def test_the_model_is_told_of_an_answer_that_was_cut_off_unless_that_is_off() ->
     assert rules(prepare(request(*turns))) == ["truncation_notice"]
     off = PayloadOptions(tells_of_truncation=False)
     assert prepare(request(*turns), off).turns == turns
-
-
-def test_reasoning_goes_back_unless_that_is_off() -> None:
-    """The way on after the service has refused a signature."""
-    turns = (user(A), assistant(ThinkingPart(text="hm", signature="s"), A), user(A))
-    assert prepare(request(*turns)).turns == turns
-    off = PayloadOptions(replays_reasoning=False)
-    assert prepare(request(*turns), off).turns == (user(A), assistant(A), user(A))
 
 
 def test_invisible_characters_go_only_when_that_is_on() -> None:

@@ -17,7 +17,7 @@ def asked(*parts: TextPart | ImagePart) -> ChatRequest:
 def test_tokens_are_estimated_by_text_and_by_image() -> None:
     """Ours: about four bytes to a token; an image's bytes say nothing of its tokens."""
     payload = draft_payload(asked(TextPart(text="ü" * 2_000), PICTURE), ENVELOPE)
-    size = len(payload.encoded)
+    size = payload.size_bytes
     expected = (size - len(PICTURE.data)) // 4 + TOKENS_PER_IMAGE
     assert estimate_tokens(payload.body, size) == expected
     assert 1_000 < expected - TOKENS_PER_IMAGE < 1_100

@@ -85,6 +85,38 @@ async def test_a_cancelled_call_cancels_its_answer(emulator: RunningEmulator) ->
             await emulator.state.until(lambda state: state.open_streams == 0)
 
 
+async def test_what_had_come_of_a_cancelled_answer_is_found_under_its_id(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: a client that gives up at its own timeout cancels, and has paid all the same."""
+    seen: list[str] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        seen.append(message or "")
+
+    emulator.state.enqueue((Send(frames.text("Once upon a time")), Pause(60)))
+    async with connected(emulator) as client:
+        with anyio.move_on_after(0.5):
+            await client.call_tool("ask_claude", {"prompt": "x"}, progress_callback=note)
+        answer_id = seen[-1].split("answer ")[1].split(":")[0]
+        await emulator.state.until(lambda state: state.open_streams == 0)
+        kept = await ask(client, answer_id=answer_id)
+    assert kept["text"] == "Once upon a time"
+    assert kept["truncated"]
+    assert "cancelled" in kept["warnings"][0]
+
+
+@pytest.mark.parametrize(("depth", "is_refused"), [(2, False), (3, True), ("deep", False)])
+async def test_calls_within_calls_end_at_a_depth(
+    depth: Any, is_refused: bool, emulator: RunningEmulator
+) -> None:
+    """Ours: an agent that asks Claude may be what Claude's answer is for."""
+    meta: Any = {"kiro-mcp/depth": depth}
+    async with connected(emulator) as client:
+        result = await client.call_tool("ask_claude", {"prompt": "x"}, meta=meta)
+    assert result.is_error is is_refused
+
+
 async def test_an_answer_that_was_left_to_go_on_survives_a_cancelled_collector(
     emulator: RunningEmulator,
 ) -> None:
