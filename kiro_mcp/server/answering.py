@@ -34,6 +34,11 @@ logger = logging.getLogger(__name__)
 KEEPING_SECONDS = 0.15
 """How long keeping a cancelled answer may take: a server must be gone in half a second."""
 
+_STANDS_APART = (
+    "Another call went on with this conversation meanwhile: this answer stands in a conversation"
+    " of its own, {}."
+)
+
 _CANCELLED = CallCancelled("The call was cancelled before its answer was complete.")
 
 
@@ -43,33 +48,62 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
         came = await answer(asked, engine, running)
     except KiroError as error:
         result = failure(error)
+        await _keep_failure(engine, running.id, result)
+        return result
     except anyio.get_cancelled_exc_class():
+        # What had come has been paid for: a client that gave up by itself finds it under the
+        # id that progress named.
         if running.partial is not None and not running.partial.is_empty:
             with anyio.move_on_after(KEEPING_SECONDS, shield=True):
-                await _keep_partial(asked, engine, running, running.partial)
+                await _kept(asked, Answered(reply=running.partial), engine, running.id)
         raise
-    else:
-        place, warnings = await _kept_turn(asked, came, engine)
-        result = answered(
-            asked,
-            replace(came, warnings=(*came.warnings, *warnings)),
-            place=place,
-            answer_id=running.id,
+    return await _kept(asked, came, engine, running.id)
+
+
+async def _kept(
+    asked: Asked, came: Answered, engine: Engine, answer_id: str
+) -> types.CallToolResult:
+    """Put turn and result on disk. That they cannot be is a warning: nothing must be lost."""
+
+    def result_at(place: Place, *warnings: str) -> types.CallToolResult:
+        if place != asked.place:
+            warnings = (*warnings, _STANDS_APART.format(place.conversation_id))
+        told = replace(came, warnings=(*came.warnings, *warnings))
+        return answered(asked, told, place=place, answer_id=answer_id)
+
+    try:
+        place = await engine.conversations.append(
+            asked.place,
+            _turn(asked, came.reply),
+            forked_from=asked.forked_from,
+            answer_id=answer_id,
+            result_at=lambda place: _as_json(result_at(place)),
         )
-    await _keep(engine, running.id, result)
-    return result
+    except InternalFault as error:
+        logger.warning("The conversation could not be kept: %s", error)
+        return result_at(asked.place, f"The conversation could not be kept. {error}")
+    return result_at(place)
 
 
-async def _keep_partial(
-    asked: Asked, engine: Engine, running: RunningAnswer, partial: Reply
-) -> None:
-    """Keep what had come before the call was cancelled: it has been paid for.
+def _turn(asked: Asked, reply: Reply) -> Turn:
+    return Turn(
+        model=asked.request.model,
+        system=asked.request.system,
+        tools=asked.request.tools,
+        messages=asked.added,
+        answer=Message(role="assistant", parts=reply.parts, is_truncated=reply.truncated),
+    )
 
-    A client that gave up by itself finds it under the id that progress named.
-    """
-    came = Answered(reply=partial)
-    place, _ = await _kept_turn(asked, came, engine)
-    await _keep(engine, running.id, answered(asked, came, place=place, answer_id=running.id))
+
+async def _keep_failure(engine: Engine, answer_id: str, result: types.CallToolResult) -> None:
+    try:
+        await engine.conversations.keep_answer(answer_id, _as_json(result))
+    except InternalFault as error:
+        logger.warning("The answer %s could not be kept: %s", answer_id, error)
+
+
+def _as_json(result: types.CallToolResult) -> str:
+    return result.model_dump_json(by_alias=True, exclude_none=True)
 
 
 async def answer(asked: Asked, engine: Engine, running: RunningAnswer) -> Answered:
@@ -111,36 +145,6 @@ async def _ask(
         return Answered(
             reply=stream.reply, warnings=stream.payload.warnings, repairs=stream.payload.repairs
         )
-
-
-async def _kept_turn(asked: Asked, came: Answered, engine: Engine) -> tuple[Place, Sequence[str]]:
-    """Put the turn on disk. That it cannot be is a warning: the answer must not be lost."""
-    turn = Turn(
-        model=asked.request.model,
-        system=asked.request.system,
-        tools=asked.request.tools,
-        messages=asked.added,
-        answer=Message(role="assistant", parts=came.reply.parts, is_truncated=came.reply.truncated),
-    )
-    try:
-        place = await engine.conversations.append(asked.place, turn, forked_from=asked.forked_from)
-    except InternalFault as error:
-        logger.warning("The conversation could not be kept: %s", error)
-        return asked.place, (f"The conversation could not be kept. {error}",)
-    if place == asked.place:
-        return place, ()
-    return place, (
-        "Another call went on with this conversation meanwhile: this answer stands in a"
-        f" conversation of its own, {place.conversation_id}.",
-    )
-
-
-async def _keep(engine: Engine, answer_id: str, result: types.CallToolResult) -> None:
-    try:
-        text = result.model_dump_json(by_alias=True, exclude_none=True)
-        await engine.conversations.keep_answer(answer_id, text)
-    except InternalFault as error:
-        logger.warning("The answer %s could not be kept: %s", answer_id, error)
 
 
 def _mended(request: ChatRequest, reply: Reply, violations: Sequence[str]) -> ChatRequest:

@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 from kiro_mcp.models import Reply
 from kiro_mcp.server.progress import ProgressReporter
 
-MAX_REMEMBERED: Final = 1000
+MAX_REMEMBERED: Final = 100
 """How many finished answers are held in memory; the store on disk has them all."""
 
 
@@ -165,9 +165,11 @@ class Answers:
             await answer.ended()
 
     def _forget_oldest(self) -> None:
-        finished = [key for key, answer in self._answers.items() if not answer.is_unfinished]
-        for key in finished[: max(0, len(self._answers) - MAX_REMEMBERED)]:
-            del self._answers[key]
+        if len(self._answers) <= MAX_REMEMBERED:
+            return
+        finished = (key for key, answer in self._answers.items() if not answer.is_unfinished)
+        if (oldest := next(finished, None)) is not None:
+            del self._answers[oldest]
 
 
 async def _watch(answer: RunningAnswer, progress: ProgressReporter) -> None:

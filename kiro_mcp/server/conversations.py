@@ -140,29 +140,41 @@ class ConversationStore:
         """
         return await self._run(lambda db: _load(db, conversation_id, up_to_turn))
 
-    async def append(self, place: Place, turn: Turn, *, forked_from: str = "") -> Place:
-        """Write a turn; return where it came to stand.
+    async def append(
+        self,
+        place: Place,
+        turn: Turn,
+        *,
+        forked_from: str = "",
+        answer_id: str = "",
+        result_at: Callable[[Place], str] = lambda _: "",
+    ) -> Place:
+        """Write a turn, and the answer that it ends with; return where the turn came to stand.
 
         Args:
             place: Where it should stand.
             turn: The turn.
             forked_from: The conversation whose turns before `place.turn` it continues; "" for
                 the conversation itself.
+            answer_id: The id of the answer; "" keeps the turn alone.
+            result_at: Makes the answer's result, as JSON, once its place is known.
         """
-        return await self._run(lambda db: self._append(db, place, turn, forked_from))
+
+        def work(db: sqlite3.Connection) -> Place:
+            stands = self._append(db, place, turn, forked_from)
+            if answer_id:
+                _put_answer(db, answer_id, self._now(), result_at(stands))
+            return stands
+
+        return await self._run(work)
 
     async def listed(self) -> tuple[Listed, ...]:
         """Return the latest conversations, the last used first."""
         return await self._run(_listed)
 
     async def keep_answer(self, answer_id: str, result: str) -> None:
-        """Write a finished answer, as JSON, under its id."""
-        await self._run(
-            lambda db: db.execute(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)",
-                (answer_id, self._now(), result),
-            )
-        )
+        """Write a finished answer that is no turn, such as a failure, as JSON under its id."""
+        await self._run(lambda db: _put_answer(db, answer_id, self._now(), result))
 
     async def answer(self, answer_id: str) -> str | None:
         """Return a finished answer, or None where there is none under the id."""
@@ -234,7 +246,8 @@ def _open(path: Path | None) -> sqlite3.Connection:
         target, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
     )
     db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
+    # With the log, this loses nothing to a process that is killed; only to a power failure.
+    db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA foreign_keys = ON")
     _migrate(db)
     return db
@@ -294,6 +307,10 @@ def _listed(db: sqlite3.Connection) -> tuple[Listed, ...]:
         (MAX_LISTED,),
     )
     return tuple(Listed(id=id_, updated_at=at, turn_count=count) for id_, at, count in rows)
+
+
+def _put_answer(db: sqlite3.Connection, answer_id: str, now: float, result: str) -> None:
+    db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (answer_id, now, result))
 
 
 def _answer(db: sqlite3.Connection, answer_id: str) -> str | None:
