@@ -7,7 +7,7 @@ import re
 from typing import Annotated, cast
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 ENDPOINT_NAMES = ("runtime", "q", "amazonq", "codewhisperer")
 """The endpoints that answer prompts. What each is, `kiro_mcp.transport.endpoints` says."""
@@ -107,6 +107,7 @@ def _checked_proxy(proxy: SecretStr) -> SecretStr:
 
 
 Endpoint = Annotated[str, AfterValidator(_checked_endpoint)]
+Port = Annotated[int, Field(ge=0, le=65535)]
 Region = Annotated[str, AfterValidator(_checked_region)]
 EndpointNames = Annotated[str, AfterValidator(_checked_names)]
 Headers = Annotated[SecretStr, AfterValidator(_checked_headers)]

@@ -21,6 +21,7 @@ from kiro_mcp.setting_values import (
     Endpoint,
     EndpointNames,
     Headers,
+    Port,
     Proxy,
     Region,
     Roots,
@@ -250,9 +251,34 @@ class Settings(BaseModel):
         says="Seconds for which a list of models is kept",
         above=0,
     )
+    host: str = _setting("127.0.0.1", "KIRO_MCP_HOST", says="Over HTTP: the address to listen on")
+    port: Port = _setting(8000, "KIRO_MCP_PORT", says="Over HTTP: the port; 0 for any free one")
+    http_token: SecretStr = _setting(
+        SecretStr(""),
+        "KIRO_MCP_HTTP_TOKEN",
+        says="Over HTTP: the token that clients send; by default one is made and kept in a file",
+    )
+    max_body_bytes: int = _setting(
+        32 * 1024 * 1024,
+        "KIRO_MCP_MAX_BODY_BYTES",
+        says="Over HTTP: the largest request that is read",
+        above=0,
+    )
+    allowed_hosts: str = _setting(
+        "",
+        "KIRO_MCP_ALLOWED_HOSTS",
+        says="Over HTTP: names that clients may call the server by, besides localhost; commas"
+        " between",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(
         "WARNING", "KIRO_MCP_LOG_LEVEL", says="What is logged to stderr: DEBUG INFO WARNING ERROR"
     )
+
+    @property
+    def allowed_host_names(self) -> tuple[str, ...]:
+        """The names by which clients may call the server, besides this machine's."""
+        names = (name.strip() for name in self.allowed_hosts.split(","))
+        return tuple(name for name in names if name)
 
     @property
     def endpoint_overrides(self) -> dict[str, str]:

@@ -73,6 +73,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "kiro_mcp.models",
         "kiro_mcp.protocol",
         "kiro_mcp.settings",
+        "kiro_mcp.setting_values",
         "kiro_mcp.auth",
         "kiro_mcp.redaction",
         "kiro_mcp.transport",

@@ -6,7 +6,7 @@ Exit codes: 0 ok, 2 usage, 3 sign-in, 4 network, 5 the service refused, 130 inte
 """
 
 import sys
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import click
 
@@ -22,6 +22,35 @@ With no command: an MCP server on standard input and output, which is how MCP cl
 @click.version_option(__version__, prog_name="kiro-mcp")
 def commands() -> None:
     """Group the commands."""
+
+
+@commands.command()
+@click.option(
+    "--transport",
+    type=click.Choice(["stdio", "http", "sse"]),
+    default="stdio",
+    show_default=True,
+    help="http is Streamable HTTP at /mcp; sse is what MCP had before, for old clients.",
+)
+@click.option("--host", help="Over HTTP: the address; by default KIRO_MCP_HOST, else 127.0.0.1.")
+@click.option("--port", type=int, help="Over HTTP: by default KIRO_MCP_PORT, else 8000; 0 for any.")
+@click.option("--no-auth", is_flag=True, help="Over HTTP, on this machine only: ask for no token.")
+@click.option("--offline", is_flag=True, help="Use the built-in emulator instead of the service.")
+def serve(
+    transport: Literal["stdio", "http", "sse"],
+    host: str | None,
+    port: int | None,
+    no_auth: bool,
+    offline: bool,
+) -> None:
+    """Serve MCP on standard input and output, or over HTTP."""
+    if transport == "stdio":
+        from kiro_mcp.cli.serve import serve_stdio_and_exit  # Imports mcp: half a second.
+
+        serve_stdio_and_exit(offline=offline)
+    from kiro_mcp.cli.serve_http import serve_http_and_exit  # Imports the HTTP server, too.
+
+    serve_http_and_exit(transport, host=host, port=port, no_auth=no_auth, offline=offline)
 
 
 @commands.command()

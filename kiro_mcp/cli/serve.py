@@ -1,9 +1,10 @@
-"""The server as a process: logging to stderr, the run itself, and a prompt end."""
+"""`kiro-mcp` and `kiro-mcp serve`: the server as a process, and a prompt end to it."""
 
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import NoReturn
 
 import anyio
@@ -13,15 +14,41 @@ from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.stdio import serve_stdio
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_INTERRUPTED = 130
 
 
-def serve_stdio_and_exit() -> NoReturn:
+def serve_stdio_and_exit(*, offline: bool = False) -> NoReturn:
     """Serve on stdio and end the process without waiting for a thread that reads its input."""
-    environ = dict(os.environ)
-    log_to_stderr(environ)
-    code = anyio.run(serve_stdio, build_server(lambda: Engine.from_environ(environ)))
+
+    async def serve() -> int:
+        async with service_environ(offline=offline) as environ:
+            return await serve_stdio(build_server(lambda: Engine.from_environ(environ)))
+
+    run_and_exit(serve)
+
+
+def run_and_exit(serve: Callable[[], Awaitable[int]]) -> NoReturn:
+    """Serve, then end the process at once: no thread that still waits may hold it up."""
+    log_to_stderr(os.environ)
+    try:
+        code = anyio.run(serve)
+    except KeyboardInterrupt:  # Where event loops have no signal handlers, which is Windows.
+        code = _INTERRUPTED
     sys.stderr.flush()
     os._exit(code)
+
+
+@asynccontextmanager
+async def service_environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]:
+    """Yield the variables that say which service to use: the process's, or an emulator's."""
+    if not offline:
+        yield dict(os.environ)
+        return
+    # Imported here to keep the start of a server light, which does without it.
+    from kiro_mcp.emulator import EMULATOR_API_KEY, running
+
+    async with running() as emulator:
+        yield {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_API_KEY": EMULATOR_API_KEY}
 
 
 def log_to_stderr(environ: Mapping[str, str]) -> None:

@@ -1,0 +1,82 @@
+"""`kiro-mcp serve --transport http|sse`: the server on a port, and what its owner is told."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import NoReturn
+
+from kiro_mcp.cli.serve import run_and_exit, service_environ
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.server.app import build_server
+from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.http import SSE_PATH, STREAMABLE_PATH, Transport, WebOptions, build_web_app
+from kiro_mcp.server.http_auth import Token, choose_token
+from kiro_mcp.server.http_hosts import in_url, security_for
+from kiro_mcp.server.http_serving import listen, serving, signalled
+from kiro_mcp.setting_values import is_loopback
+from kiro_mcp.settings import Settings
+
+_USAGE = 2
+_NETWORK = 4
+
+
+def serve_http_and_exit(
+    transport: Transport, *, host: str | None, port: int | None, no_auth: bool, offline: bool
+) -> NoReturn:
+    """Serve until a signal comes and end the process; None takes the setting's value."""
+    try:
+        settings = _settings(host, port)
+        secret = settings.http_token.get_secret_value()
+        token = choose_token(secret, host=settings.host, no_auth=no_auth)
+    except InvalidRequest as error:
+        print(error, file=sys.stderr)
+        sys.exit(_USAGE)
+
+    async def serve() -> int:
+        async with service_environ(offline=offline) as environ:
+            return await _serve(transport, settings, token, environ)
+
+    run_and_exit(serve)
+
+
+def _settings(host: str | None, port: int | None) -> Settings:
+    given = {"KIRO_MCP_HOST": host, "KIRO_MCP_PORT": None if port is None else str(port)}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return Settings.load({**os.environ, **chosen})
+
+
+async def _serve(
+    transport: Transport, settings: Settings, token: Token, environ: Mapping[str, str]
+) -> int:
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        place = f"{in_url(settings.host)}:{settings.port}"
+        print(f"Cannot listen on {place}: {error.strerror}. Choose another.", file=sys.stderr)
+        return _NETWORK
+    port = listener.getsockname()[1]
+    options = WebOptions(
+        transport=transport,
+        token=token,
+        security=security_for(settings.host, port, settings.allowed_host_names),
+        max_body_bytes=settings.max_body_bytes,
+    )
+    server = build_server(lambda: Engine.from_environ(environ))
+    async with serving(build_web_app(server, options), listener):
+        for line in _announcement(options, settings, port):
+            print(line, file=sys.stderr, flush=True)
+        return await signalled()
+
+
+def _announcement(options: WebOptions, settings: Settings, port: int) -> Iterator[str]:
+    path = {"http": STREAMABLE_PATH, "sse": SSE_PATH}[options.transport]
+    if options.transport == "sse":
+        yield "warning: MCP has deprecated the SSE transport; use --transport http if you can."
+    if not options.token.secret:
+        yield "warning: no token: each user and program of this machine can use your subscription."
+    if not is_loopback(settings.host):
+        names = ", ".join(("localhost", *settings.allowed_host_names))
+        yield f"Requests are answered that call this server {names} (KIRO_MCP_ALLOWED_HOSTS)."
+    if options.token.secret:
+        yield f"Clients must send the token that is in {options.token.where}."
+    yield f"Serving MCP at http://{in_url(settings.host)}:{port}{path} until Ctrl-C."

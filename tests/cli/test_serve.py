@@ -1,0 +1,277 @@
+"""`kiro-mcp serve`, as a process."""
+
+import re
+import signal
+import stat
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from anyio import fail_after
+from anyio.abc import ByteReceiveStream, Process
+
+from kiro_mcp.emulator import RunningEmulator
+from kiro_mcp.server.http_serving import listen
+from tests.support.http import TOKEN, WebServer, against
+from tests.support.stdio import COMMAND, environment, started
+
+RUN_SECONDS = 30
+"""How long a command may take on a busy machine; it takes about one second."""
+
+END_SECONDS = 0.5
+"""How long it may take to end: whoever stops a server waits for no longer."""
+
+
+class Stderr:
+    """What a process writes to stderr, read as it comes so that it is never held up."""
+
+    def __init__(self) -> None:
+        self.said = ""
+        self.is_over = anyio.Event()
+        self._address = anyio.Event()
+
+    async def read(self, stream: ByteReceiveStream) -> None:
+        async for chunk in stream:
+            self.said += chunk.decode()
+            if "until Ctrl-C" in self.said:
+                self._address.set()
+        self.is_over.set()
+
+    async def address(self) -> httpx.URL:
+        await self._address.wait()
+        found = re.search(r"Serving MCP at (\S+) ", self.said)
+        assert found
+        return httpx.URL(found[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A server process and a client of it."""
+
+    process: Process
+    server: WebServer
+    stderr: Stderr
+
+    @property
+    def said(self) -> str:
+        return self.stderr.said
+
+    async def ended(self) -> int:
+        with fail_after(END_SECONDS):
+            code = await self.process.wait()
+        await self.stderr.is_over.wait()
+        return code
+
+
+@asynccontextmanager
+async def serve(*arguments: str, **environ: str) -> AsyncGenerator[Served]:
+    """Start a server on a free port, and make sure that it is gone in the end."""
+    command = [*COMMAND, "serve", "--port", "0", *arguments]
+    stderr = Stderr()
+    async with (
+        await anyio.open_process(
+            command, stdin=None, stdout=None, stderr=PIPE, env=environment(**environ)
+        ) as process,
+        anyio.create_task_group() as tasks,
+    ):
+        assert process.stderr
+        tasks.start_soon(stderr.read, process.stderr)
+        try:
+            url = await stderr.address()
+            async with httpx.AsyncClient(
+                base_url=url.copy_with(path="/"),
+                headers={"Accept": "application/json, text/event-stream"},
+                timeout=None,
+            ) as client:
+                server = WebServer(client, url.path)
+                yield Served(process=process, server=server, stderr=stderr)
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+async def refused(*arguments: str, **environ: str) -> tuple[int, str]:
+    """Run a server that must not start; return its exit code and what it says."""
+    with fail_after(RUN_SECONDS):
+        done = await anyio.run_process(
+            [*COMMAND, "serve", *arguments], check=False, env=environment(**environ), stdin=None
+        )
+    assert done.stdout == b""
+    return done.returncode, done.stderr.decode()
+
+
+async def test_offline_over_http_answers_from_the_emulator() -> None:
+    """README: `--offline` needs no account."""
+    with fail_after(RUN_SECONDS):
+        async with serve("--transport", "http", "--no-auth", "--offline") as served:
+            await served.server.initialize()
+            called = await served.server.call("ask_claude", prompt="Say hello")
+            assert "Say hello" in called["structuredContent"]["text"]
+            assert "warning: no token" in served.said
+
+
+async def test_offline_over_stdio_answers_from_the_emulator() -> None:
+    """Ours: a client's configuration can be tried without an account."""
+    command = (*COMMAND, "serve", "--offline")
+    with fail_after(RUN_SECONDS):
+        async with started(command=command) as server:
+            await server.initialize()
+            called = await server.call("ask_claude", prompt="Say hello")
+            assert "Say hello" in called["structuredContent"]["text"]
+            await server.stdin.aclose()
+            with fail_after(END_SECONDS):
+                assert await server.process.wait() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such file modes")
+async def test_a_token_is_made_and_its_place_is_told_but_not_the_token(tmp_path: Path) -> None:
+    """Ours: stderr ends up in logs of the client."""
+    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data")}
+    tokens = set[str]()
+    with fail_after(RUN_SECONDS):
+        for _ in range(2):
+            async with serve("--transport", "http", **home) as served:
+                said = served.said
+                [place] = re.findall(r"token that is in (.*)\.", said)
+                token = Path(place).read_text("ascii").strip()
+                tokens.add(token)
+                assert Path(place).is_relative_to(tmp_path)
+                assert stat.S_IMODE(Path(place).stat().st_mode) == 0o600
+                assert token not in said
+                bearer = {"Authorization": f"Bearer {token}"}
+                assert (await served.server.post_modern("tools/list")).status_code == 401
+                assert (await served.server.post_modern("tools/list", bearer)).status_code == 200
+    assert len(tokens) == 1
+
+
+@pytest.mark.parametrize("transport", ["http", "sse"])
+async def test_no_secret_is_logged_even_when_all_is(
+    transport: str, emulator: RunningEmulator
+) -> None:
+    """Ours: logs are sent around."""
+    key = against(emulator)["KIRO_API_KEY"]
+    variables = against(emulator, KIRO_MCP_HTTP_TOKEN=TOKEN, KIRO_MCP_LOG_LEVEL="DEBUG")
+    with fail_after(RUN_SECONDS):
+        async with serve("--transport", transport, **variables) as served:
+            for offered in (TOKEN, f"{TOKEN}, but wrong"):
+                headers = {"Authorization": f"Bearer {offered}", "X-Api-Key": offered}
+                await served.server.post_modern(
+                    "tools/call", headers, name="list_models", arguments={}
+                )
+            served.process.send_signal(signal.SIGTERM)
+            await served.ended()
+            said = served.said
+            assert "KIRO_MCP_HTTP_TOKEN" in said
+            assert TOKEN not in said
+            assert key not in said
+
+
+@pytest.mark.parametrize(
+    ("era", "number", "code"),
+    [
+        ("idle", signal.SIGINT, 130),
+        ("legacy", signal.SIGINT, 130),
+        ("legacy", signal.SIGTERM, 143),
+        ("modern", signal.SIGTERM, 143),
+        ("abandoned", signal.SIGTERM, 143),
+    ],
+)
+async def test_a_signal_ends_the_server_at_once_whatever_it_is_doing(
+    era: str, number: signal.Signals, code: int, emulator: RunningEmulator
+) -> None:
+    """The shell's convention for the code; and cleanup always runs, without a traceback."""
+    arguments: dict[str, Any] = {"name": "ask_claude", "arguments": {"prompt": "/emulate stall"}}
+    with fail_after(RUN_SECONDS):
+        async with (
+            serve("--transport", "http", "--no-auth", **against(emulator)) as served,
+            anyio.create_task_group() as tasks,
+        ):
+            await served.server.initialize()
+            if era == "modern":
+                request = served.server.modern_request("tools/call", **arguments)
+            else:
+                request = served.server.request("tools/call", arguments)
+            if era != "idle":
+                tasks.start_soon(served.server.client.send, request)
+                await emulator.state.until(lambda state: state.open_streams == 1)
+            if era == "abandoned":
+                tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                served.process.send_signal(number)
+                assert await served.ended() == code
+                await emulator.state.until(lambda state: state.open_streams == 0)
+                assert "Traceback" not in served.said
+
+
+async def test_a_signal_ends_sse_connections_without_a_traceback() -> None:
+    """Ours."""
+    with fail_after(RUN_SECONDS):
+        async with serve("--transport", "sse", "--no-auth") as served:
+            async with served.server.client.stream("GET", "/sse") as response:
+                lines = response.aiter_lines()
+                assert await anext(lines) == "event: endpoint"
+                served.process.send_signal(signal.SIGTERM)
+                await served.ended()
+                rest = [line async for line in lines]
+                assert rest[0].startswith("data: /messages/")
+            said = served.said
+            assert "Traceback" not in said
+            assert "deprecated" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "says"),
+    [
+        (["--host", "0.0.0.0"], {}, "no token is set"),
+        (["--host", "0.0.0.0", "--no-auth"], {"KIRO_MCP_HTTP_TOKEN": TOKEN}, "--no-auth"),
+        ([], {"KIRO_MCP_HOST": "::"}, "no token is set"),
+        ([], {"KIRO_MCP_HTTP_TOKEN": "my-super-secret-password-123"}, "KIRO_MCP_HTTP_TOKEN"),
+        (["--port", "70000"], {}, "KIRO_MCP_PORT"),
+    ],
+)
+async def test_a_server_that_anyone_could_use_does_not_start(
+    arguments: list[str], environ: dict[str, str], says: str
+) -> None:
+    """Ours: it would spend its owner's subscription for strangers."""
+    code, said = await refused("--transport", "http", *arguments, **environ)
+    assert code == 2
+    assert says in said
+    assert "my-super-secret" not in said
+    assert "Traceback" not in said
+
+
+async def test_a_port_that_is_taken_is_told() -> None:
+    """Ours."""
+    with listen("127.0.0.1", 0) as listener:
+        listener.listen()
+        port = str(listener.getsockname()[1])
+        code, said = await refused("--transport", "http", "--no-auth", "--port", port)
+    assert code == 4
+    assert f"127.0.0.1:{port}" in said
+    assert "Traceback" not in said
+
+
+async def test_other_machines_are_served_with_a_token_and_told_names() -> None:
+    """Ours: a name that clients may use has to be allowed first."""
+    environ = {
+        "KIRO_MCP_HTTP_TOKEN": TOKEN,
+        "KIRO_MCP_ALLOWED_HOSTS": "kiro.example, other.example:1",
+    }
+    with fail_after(RUN_SECONDS):
+        async with serve("--transport", "http", "--host", "0.0.0.0", **environ) as served:
+            assert "localhost, kiro.example, other.example:1" in served.said
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            statuses = [
+                (
+                    await served.server.post_modern("tools/list", {**headers, "Host": host})
+                ).status_code
+                for host in ("kiro.example", "other.example:1", "0.0.0.0", "evil.example")
+            ]
+            assert statuses == [200, 200, 421, 421]

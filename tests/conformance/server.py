@@ -1,0 +1,91 @@
+"""Our server, made by its own factory, with the fixtures that the conformance suite wants.
+
+The suite calls tools, resources and prompts by fixed names. They are added to the server that
+ships, so what is tested around them is what ships: the factory, the web application with its
+gates, the sessions, both eras.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import mcp_types as types
+from mcp.server.context import HandlerResult
+from mcp.server.lowlevel import Server
+from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+
+from kiro_mcp.server.app import Deferred, build_server
+from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.http import STREAMABLE_PATH, WebOptions, build_web_app
+from kiro_mcp.server.http_auth import Token
+from kiro_mcp.server.http_hosts import security_for
+from kiro_mcp.server.http_serving import listen, serving
+from kiro_mcp.server.tools import declarations
+from tests.conformance import documents, rounds, tools
+from tests.conformance.tools import Context
+
+_FIXTURES = {**tools.TOOLS, **rounds.TOOLS}
+
+
+@asynccontextmanager
+async def serving_fixtures() -> AsyncGenerator[str]:
+    """Serve on a free port while the block runs; yield the address."""
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    options = WebOptions(
+        token=Token(secret="", where=""),
+        security=security_for("127.0.0.1", port),
+        max_body_bytes=1024 * 1024,
+    )
+    async with serving(build_web_app(_build(), options), listener):
+        # By this name, because the suite's test of rebinding wants to see it.
+        yield f"http://localhost:{port}{STREAMABLE_PATH}"
+
+
+def _build() -> Server[Deferred]:
+    server = build_server(lambda: Engine.from_environ({}))
+    if not any(isinstance(one, RequestStateBoundary) for one in server.middleware):
+        seal = RequestStateSecurity.ephemeral()
+        server.middleware.append(RequestStateBoundary(seal, default_audience=server.name))
+    _add_tools(server)
+    _add_documents(server)
+    return server
+
+
+def _add_tools(server: Server[Deferred]) -> None:
+    shipped = server.get_request_handler("tools/call")
+    assert shipped
+
+    async def list_tools(
+        context: Context, params: types.PaginatedRequestParams
+    ) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=[*declarations(), *map(_declared, _FIXTURES)])
+
+    async def call_tool(context: Context, params: types.CallToolRequestParams) -> HandlerResult:
+        if params.name in _FIXTURES:
+            return await _FIXTURES[params.name](context, params)
+        return await shipped.handler(context, params)
+
+    server.add_request_handler("tools/list", types.PaginatedRequestParams, list_tools)
+    server.add_request_handler("tools/call", types.CallToolRequestParams, call_tool)
+
+
+def _declared(name: str) -> types.Tool:
+    schema = tools.SCHEMAS.get(name, {"type": "object"})
+    return types.Tool(name=name, description="For the suite.", input_schema=schema)
+
+
+def _add_documents(server: Server[Deferred]) -> None:
+    add = server.add_request_handler
+    add("resources/list", types.PaginatedRequestParams, documents.list_resources)
+    add("resources/templates/list", types.PaginatedRequestParams, documents.list_templates)
+    add("resources/read", types.ReadResourceRequestParams, documents.read_resource)
+    add("resources/subscribe", types.SubscribeRequestParams, documents.subscribe)
+    add("resources/unsubscribe", types.UnsubscribeRequestParams, documents.unsubscribe)
+    add("prompts/list", types.PaginatedRequestParams, documents.list_prompts)
+    add("prompts/get", types.GetPromptRequestParams, documents.get_prompt)
+    add("completion/complete", types.CompleteRequestParams, documents.complete)
+    add("logging/setLevel", types.SetLevelRequestParams, _set_level)
+
+
+async def _set_level(context: Context, params: types.SetLevelRequestParams) -> types.EmptyResult:
+    return types.EmptyResult()

@@ -1,0 +1,400 @@
+"""The server over HTTP, on real sockets: both eras on one endpoint, and SSE."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from anyio import fail_after
+from mcp.client import Client
+from mcp.client.sse import sse_client
+
+from kiro_mcp import __version__
+from kiro_mcp.emulator import RunningEmulator
+from kiro_mcp.server.http_hosts import in_url, security_for
+from tests.support.http import MAX_BODY_BYTES, WebServer, against, answer, serving_http
+from tests.support.stdio import ENVELOPE
+
+TEST_SECONDS = 20
+"""How long a test may take on a busy machine; each takes under one second."""
+
+CANCEL_SECONDS = 0.5
+"""How long a cancelled call may keep the way to the service open."""
+
+HELLO: dict[str, Any] = {
+    "protocolVersion": "2024-11-05",
+    "capabilities": {},
+    "clientInfo": {"name": "tests", "version": "1"},
+}
+
+TOOLS = ["ask_claude", "list_models", "login"]
+
+
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
+async def test_each_legacy_revision_is_negotiated_and_answers_calls(
+    version: str, emulator: RunningEmulator
+) -> None:
+    """The MCP specification's lifecycle: the server answers in the client's revision."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http(against(emulator)) as server:
+            hello = (await server.initialize(version))["result"]
+            assert hello["protocolVersion"] == version
+            assert hello["serverInfo"]["version"] == __version__
+            listed = answer(await server.post("tools/list"))["result"]["tools"]
+            assert [tool["name"] for tool in listed] == TOOLS
+            called = await server.call("ask_claude", prompt="Say hello")
+            assert called["content"][0]["text"]
+
+
+async def test_an_unknown_revision_is_answered_with_the_newest_legacy_one() -> None:
+    """The MCP specification's lifecycle."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            hello = await server.initialize("1999-01-01")
+            assert hello["result"]["protocolVersion"] == "2025-11-25"
+
+
+async def test_the_stateless_revision_is_served_without_a_session(
+    emulator: RunningEmulator,
+) -> None:
+    """MCP 2026-07-28."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http(against(emulator)) as server:
+            found = await server.post_modern("server/discover")
+            assert "mcp-session-id" not in found.headers
+            assert answer(found)["result"]["ttlMs"] > 0
+            listed = answer(await server.post_modern("tools/list"))["result"]
+            assert [tool["name"] for tool in listed["tools"]] == TOOLS
+            called = await server.post_modern(
+                "tools/call", name="ask_claude", arguments={"prompt": "Say hello"}
+            )
+            assert answer(called)["result"]["structuredContent"]["text"]
+
+
+async def test_both_eras_are_served_by_one_endpoint_in_turn(emulator: RunningEmulator) -> None:
+    """Ours: the clients of one person are of different ages."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http(against(emulator)) as server:
+            await server.initialize()
+            for _ in range(2):
+                modern = await server.post_modern("tools/call", name="login", arguments={})
+                assert answer(modern)["result"]["structuredContent"]["state"] == "signed_in"
+                legacy = await server.call("login")
+                assert legacy["structuredContent"]["state"] == "signed_in"
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy", "2026-07-28"])
+async def test_the_sdks_own_client_lists_and_calls_the_tools(
+    mode: str, emulator: RunningEmulator
+) -> None:
+    """Ours: most Python clients are built on it."""
+    with fail_after(TEST_SECONDS):
+        async with (
+            serving_http(against(emulator)) as server,
+            Client(server.url, mode=mode) as client,
+        ):
+            assert len((await client.list_tools()).tools) == len(TOOLS)
+            called = await client.call_tool("ask_claude", {"prompt": "Say hello"})
+            assert "Say hello" in called.structured_content["text"]
+
+
+@pytest.mark.parametrize("path", ["/", "/health"])
+async def test_the_public_paths_say_only_that_the_server_is_up(path: str) -> None:
+    """Ours: a monitor needs no token, and a stranger learns nothing."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http(token="a token") as server:
+            response = await server.client.get(path)
+            body = response.json()
+            assert (response.status_code, set(body)) == (200, {"status", "time"})
+            assert datetime.fromisoformat(body["time"]).tzinfo
+            assert "server" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/health", "/nowhere"])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1:1", "0.0.0.0"])
+async def test_a_foreign_host_is_refused_on_every_path(host: str, path: str) -> None:
+    """MCP's transports, security warning: DNS rebinding."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            headers = {"Host": host.format(port=server.port)}
+            assert (await server.client.get(path, headers=headers)).status_code == 421
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://localhost"])
+async def test_a_foreign_origin_is_refused(origin: str) -> None:
+    """MCP's transports, security warning: servers MUST validate the Origin header."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            response = await server.post_modern("tools/list", headers={"Origin": origin})
+            assert response.status_code == 403
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1:{port}", "localhost:{port}", "proxy.example"])
+async def test_the_servers_own_names_may_call_and_be_an_origin(name: str) -> None:
+    """Ours: those of this machine, and those that its owner named."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http(also=("proxy.example",)) as server:
+            host = name.format(port=server.port)
+            headers = {"Host": host, "Origin": f"http://{host}"}
+            assert (await server.post_modern("tools/list", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "is_allowed"), [("10.1.2.3", True), ("fe80::1", True), ("a.b", True), ("::", False)]
+)
+def test_the_address_that_is_listened_on_is_a_name_unless_it_is_every_address(
+    host: str, is_allowed: bool
+) -> None:
+    """Ours: browsers take 0.0.0.0 for this machine, so no page may call it by that."""
+    name = f"{in_url(host)}:8000"
+    security = security_for(host, 8000)
+    assert security.enable_dns_rebinding_protection
+    assert (name in security.allowed_hosts) is is_allowed
+    assert (f"http://{name}" in security.allowed_origins) is is_allowed
+
+
+@pytest.mark.parametrize("is_declared", [True, False])
+async def test_a_body_that_is_too_large_is_refused(is_declared: bool) -> None:
+    """RFC 9110, 413; also where its length is not told beforehand."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(MAX_BODY_BYTES // 1024 + 1):
+            yield b" " * 1024
+
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            body = b" " * (MAX_BODY_BYTES + 1) if is_declared else pieces()
+            response = await server.client.post(
+                "/mcp", content=body, headers={"Content-Type": "application/json"}
+            )
+            assert response.status_code == 413
+
+
+async def test_a_body_that_is_not_json_is_refused_by_its_type() -> None:
+    """Ours: a form on a web page can send text/plain without asking the server first."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            headers = {"Content-Type": "text/plain"}
+            response = await server.client.post("/mcp", content=b"{}", headers=headers)
+            assert response.status_code == 400
+
+
+async def test_a_web_page_is_never_allowed_in_by_cors() -> None:
+    """Fetch standard: without these headers a browser does not send the request."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            response = await server.client.options(
+                "/mcp", headers={"Access-Control-Request-Method": "POST"}
+            )
+            assert response.status_code >= 400
+            assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+async def test_an_unknown_session_is_not_found() -> None:
+    """MCP 2025-11-25: 404 tells the client to initialize again."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            response = await server.post("tools/list", headers={"Mcp-Session-Id": "f" * 32})
+            assert response.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Mcp-Method": "tools/call"}, {"Mcp-Name": "login"}], ids=["method", "name"]
+)
+async def test_headers_that_disagree_with_the_body_are_refused(headers: dict[str, str]) -> None:
+    """MCP 2026-07-28: 400 and -32020."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            method = "tools/list" if "Mcp-Method" in headers else "tools/call"
+            params: dict[str, Any] = {"name": "ask_claude"} if method == "tools/call" else {}
+            response = await server.post_modern(method, headers=headers, **params)
+            assert (response.status_code, answer(response)["error"]["code"]) == (400, -32020)
+
+
+async def test_an_unknown_revision_in_the_header_is_refused_with_those_that_are_served() -> None:
+    """MCP 2026-07-28: 400 and -32022."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            envelope = {**ENVELOPE, "io.modelcontextprotocol/protocolVersion": "2099-01-01"}
+            response = await server.post_modern(
+                "tools/list", headers={"MCP-Protocol-Version": "2099-01-01"}, _meta=envelope
+            )
+            error = answer(response)["error"]
+            assert (response.status_code, error["code"]) == (400, -32022)
+            assert "2026-07-28" in error["data"]["supported"]
+
+
+async def test_hanging_up_cancels_a_modern_call(emulator: RunningEmulator) -> None:
+    """MCP 2026-07-28: cancellation over HTTP is closing the stream."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http(against(emulator)) as server:
+            async with sent(server, stalling_modern_call(server)):
+                await emulator.state.until(lambda state: state.open_streams == 1)
+            await closes_the_way_to_the_service(emulator)
+            assert (await server.post_modern("tools/list")).status_code == 200
+
+
+async def test_cancelling_a_legacy_call_closes_the_way_to_the_service(
+    emulator: RunningEmulator,
+) -> None:
+    """MCP 2025-11-25: notifications/cancelled."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http(against(emulator)) as server:
+            await server.initialize()
+            async with sent(server, stalling_call(server)) as sent_id:
+                await emulator.state.until(lambda state: state.open_streams == 1)
+                await server.notify("notifications/cancelled", {"requestId": sent_id})
+                await closes_the_way_to_the_service(emulator)
+            assert (await server.call("login"))["structuredContent"]["state"] == "signed_in"
+
+
+async def test_deleting_a_session_ends_its_calls(emulator: RunningEmulator) -> None:
+    """MCP 2025-11-25: a client that is done says so with DELETE."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http(against(emulator)) as server:
+            await server.initialize()
+            request = stalling_call(server)
+            async with sent(server, request):
+                await emulator.state.until(lambda state: state.open_streams == 1)
+                session = {"Mcp-Session-Id": request.headers["mcp-session-id"]}
+                await server.client.delete("/mcp", headers=session)
+                await closes_the_way_to_the_service(emulator)
+            assert (await server.post("tools/list", headers=session)).status_code == 404
+
+
+async def test_a_legacy_call_whose_client_hung_up_is_ended_by_the_timeouts(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: to MCP 2025-11-25 a lost connection is no cancellation; it must end all the same."""
+    timeouts = {"FIRST_TOKEN": "0.2", "STREAM_READ": "0.2"}
+    variables = {f"KIRO_MCP_{name}_TIMEOUT": seconds for name, seconds in timeouts.items()}
+    environ = against(emulator, **variables)
+    with fail_after(TEST_SECONDS):
+        async with serving_http(environ) as server:
+            await server.initialize()
+            async with sent(server, stalling_call(server)):
+                await emulator.state.until(lambda state: state.open_streams == 1)
+            await emulator.state.until(lambda state: state.open_streams == 0)
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_the_servers_end_ends_running_calls_and_answers_them(
+    era: str, emulator: RunningEmulator
+) -> None:
+    """Ours: nothing goes on being billed, and no client is left waiting."""
+    responses = list[httpx.Response]()
+
+    async def call(server: WebServer, request: httpx.Request) -> None:
+        responses.append(await server.client.send(request))
+
+    with fail_after(TEST_SECONDS):
+        async with anyio.create_task_group() as tasks, serving_http(against(emulator)) as server:
+            if era == "legacy":
+                await server.initialize()
+            build = stalling_call if era == "legacy" else stalling_modern_call
+            tasks.start_soon(call, server, build(server))
+            await emulator.state.until(lambda state: state.open_streams == 1)
+        await closes_the_way_to_the_service(emulator)
+    [response] = responses
+    assert answer(response)["error"]["message"] == "The server is ending."
+
+
+async def test_the_servers_end_refuses_a_request_that_is_not_whole_yet() -> None:
+    """RFC 9110, 503; a client that never sends the rest must not hold up the end."""
+    head = b"POST /mcp HTTP/1.1\r\nHost: localhost:%d\r\nContent-Length: 9\r\n"
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            client = await anyio.connect_tcp("127.0.0.1", server.port)
+            await client.send(head % server.port + b"Expect: 100-continue\r\n\r\n")
+            assert b"100 Continue" in await client.receive()
+        async with client:
+            assert (await client.receive()).startswith(b"HTTP/1.1 503")
+
+
+async def test_sse_names_the_address_for_messages_and_answers_there(
+    emulator: RunningEmulator,
+) -> None:
+    """MCP 2024-11-05, HTTP with SSE."""
+    with fail_after(TEST_SECONDS):
+        async with (
+            serving_http(against(emulator), transport="sse") as server,
+            events(server) as seen,
+        ):
+            address = await anext(seen)
+            assert address.startswith("/messages/?session_id=")
+            server.path = address
+            accepted = await server.post("initialize", HELLO)
+            assert accepted.status_code == 202
+            assert json.loads(await anext(seen))["result"]["protocolVersion"] == "2024-11-05"
+
+
+async def test_the_sdks_sse_client_calls_the_tools(emulator: RunningEmulator) -> None:
+    """Ours."""
+    with fail_after(TEST_SECONDS):
+        async with (
+            serving_http(against(emulator), transport="sse") as server,
+            Client(sse_client(server.url), mode="legacy") as client,
+        ):
+            called = await client.call_tool("ask_claude", {"prompt": "Say hello"})
+            assert "Say hello" in called.structured_content["text"]
+
+
+async def test_hanging_up_ends_the_calls_of_an_sse_connection(emulator: RunningEmulator) -> None:
+    """Ours: on that transport the connection is the session."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http(against(emulator), transport="sse") as server:
+            async with events(server) as seen:
+                server.path = await anext(seen)
+                await server.post("initialize", HELLO)
+                await anext(seen)
+                await server.post("notifications/initialized")
+                await server.client.send(stalling_call(server))
+                await emulator.state.until(lambda state: state.open_streams == 1)
+            await closes_the_way_to_the_service(emulator)
+
+
+@pytest.mark.parametrize("path", ["/sse", "/messages/?session_id=0"])
+async def test_sse_refuses_a_foreign_host(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """MCP's transports, security warning; and no traceback about it in the log."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http(transport="sse") as server:
+            response = await server.client.post(path, headers={"Host": "evil.example"})
+            assert response.status_code == 421
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def closes_the_way_to_the_service(emulator: RunningEmulator) -> None:
+    with fail_after(CANCEL_SECONDS):
+        await emulator.state.until(lambda state: state.open_streams == 0)
+
+
+def stalling_call(server: WebServer) -> httpx.Request:
+    return server.request(
+        "tools/call", {"name": "ask_claude", "arguments": {"prompt": "/emulate stall"}}
+    )
+
+
+def stalling_modern_call(server: WebServer) -> httpx.Request:
+    arguments = {"prompt": "/emulate stall"}
+    return server.modern_request("tools/call", name="ask_claude", arguments=arguments)
+
+
+@asynccontextmanager
+async def sent(server: WebServer, request: httpx.Request) -> AsyncGenerator[int]:
+    """Send a request, yield its id, and hang up at the end of the block."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.client.send, request)
+        yield json.loads(request.content)["id"]
+        tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def events(server: WebServer) -> AsyncGenerator[AsyncIterator[str]]:
+    """Open an SSE connection and yield what its events say."""
+    async with server.client.stream("GET", "/sse") as response:
+        lines = response.aiter_lines()
+        yield (line.removeprefix("data: ") async for line in lines if line.startswith("data: "))
