@@ -112,17 +112,21 @@ async def test_emulate_serves_until_it_is_interrupted() -> None:
     """Ours: its output is what another shell needs to use it."""
     with fail_after(RUN_SECONDS):
         async with await anyio.open_process(
-            [*COMMAND, "emulate", "--port", "0"], stdout=PIPE, stderr=PIPE, env=environment()
+            [*COMMAND, "emulate", "--port", "0"], stdout=PIPE, env=environment()
         ) as process:
-            assert process.stdout
-            lines = b""
-            while lines.count(b"\n") < 2:
-                lines += await process.stdout.receive()
-            settings = dict(line.split("=", 1) for line in lines.decode().splitlines())
-            done = await run("ask", "hi", **settings)
-            assert done.returncode == 0, done.stderr.decode()
-            process.send_signal(signal.SIGINT)
-            assert await process.wait() == 130
+            try:
+                assert process.stdout
+                lines = b""
+                while lines.count(b"\n") < 2:
+                    lines += await process.stdout.receive()
+                settings = dict(line.split("=", 1) for line in lines.decode().splitlines())
+                done = await run("ask", "hi", **settings)
+                assert done.returncode == 0, done.stderr.decode()
+                process.send_signal(signal.SIGINT)
+                assert await process.wait() == 130
+            finally:
+                if process.returncode is None:
+                    process.kill()
 
 
 async def test_the_version_is_the_packages() -> None:
