@@ -4,8 +4,9 @@ All are frozen. `ChatRequest` goes in at `kiro_mcp.protocol.payload`; deltas and
 come out at `kiro_mcp.protocol.reply`. The spelling of the wire (`toolUseId`) stays there.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import Literal, TypeAlias
 
 from kiro_mcp.errors import KiroError
@@ -95,6 +96,13 @@ class Message:
     parts: tuple[Part, ...]
     is_truncated: bool = False
     """Whether it is an answer that was cut off; the turn after it then tells the model so."""
+
+    def with_parts(self, parts: Iterable[Part]) -> "Message":
+        """Return the same turn with other parts; itself where they are the very same ones."""
+        given = tuple(parts)
+        if len(given) == len(self.parts) and all(map(is_, given, self.parts)):
+            return self
+        return replace(self, parts=given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,14 +47,15 @@ def _mapped(turns: Turns, change: Callable[[Part], Part], rule: str, what: str) 
     for turn in turns:
         parts = tuple(map(change, turn.parts))
         count += sum(new != old for new, old in zip(parts, turn.parts, strict=True))
-        changed.append(replace(turn, parts=parts))
+        changed.append(turn.with_parts(parts))
     return changed, [Repair(rule=rule, detail=f"{count} {what}.")] if count else []
 
 
 def _clean_part(part: Part) -> Part:
     match part:
         case TextPart():
-            return replace(part, text=clean_text(part.text))
+            text = clean_text(part.text)
+            return part if text is part.text else replace(part, text=text)
         case ThinkingPart():
             return replace(
                 part,

@@ -52,7 +52,7 @@ def run_steps(turns: Turns, steps: Sequence[Step]) -> Repaired:
 def drop_unsigned_thinking(turns: Turns) -> Repaired:
     """Leave out reasoning without a signature: the service takes back only its own."""
     kept = [
-        _with_parts(turn, [part for part in turn.parts if not _is_unsigned(part)]) for turn in turns
+        turn.with_parts([part for part in turn.parts if not _is_unsigned(part)]) for turn in turns
     ]
     count = _part_count(turns) - _part_count(kept)
     return kept, _repair(count, "unsigned_reasoning", "unsigned block(s) of reasoning left out")
@@ -128,7 +128,7 @@ def end_with_user(turns: Turns) -> Repaired:
 
 def keep_one_reasoning(turns: Turns) -> Repaired:
     """Keep the first block of reasoning of a turn: the service has room for one."""
-    kept = [_with_parts(turn, _one_reasoning(turn.parts)) for turn in turns]
+    kept = [turn.with_parts(_one_reasoning(turn.parts)) for turn in turns]
     count = _part_count(turns) - _part_count(kept)
     return kept, _repair(count, "one_reasoning", "further block(s) of reasoning left out")
 
@@ -148,14 +148,14 @@ def tell_of_truncation(turns: Turns) -> Repaired:
     for index, turn in enumerate(turns):
         is_after_cut = index > 0 and turns[index - 1].is_truncated
         notice = (TextPart(text=TRUNCATION_NOTICE),) if is_after_cut else ()
-        told.append(replace(turn, parts=(*notice, *turn.parts)))
+        told.append(turn.with_parts((*notice, *turn.parts)))
     count = _part_count(told) - _part_count(turns)
     return told, _repair(count, "truncation_notice", "notice(s) of a cut-off answer added")
 
 
 def hoist_images(turns: Turns) -> Repaired:
     """Move images out of tool results, which have no room for them, into their turn."""
-    hoisted = [_with_parts(turn, _hoisted(turn.parts)) for turn in turns]
+    hoisted = [turn.with_parts(_hoisted(turn.parts)) for turn in turns]
     count = _part_count(hoisted) - _part_count(turns)
     return hoisted, _repair(count, "hoisted_image", "image(s) put beside their tool results")
 
@@ -194,7 +194,7 @@ def _without_first_images(turn: Message, count: int) -> Message:
         return turn
     places = [index for index, part in enumerate(turn.parts) if isinstance(part, ImagePart)]
     first = set(places[:count])
-    return _with_parts(turn, [part for index, part in enumerate(turn.parts) if index not in first])
+    return turn.with_parts([part for index, part in enumerate(turn.parts) if index not in first])
 
 
 def _image_count(turn: Message) -> int:
@@ -203,10 +203,6 @@ def _image_count(turn: Message) -> int:
 
 def _part_count(turns: Turns) -> int:
     return sum(len(turn.parts) for turn in turns)
-
-
-def _with_parts(turn: Message, parts: Sequence[Part]) -> Message:
-    return turn if len(parts) == len(turn.parts) else replace(turn, parts=tuple(parts))
 
 
 def _repair(count: int, rule: str, what: str) -> list[Repair]:

@@ -10,7 +10,7 @@ cache holds. Source of truth: the service's published request model.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from kiro_mcp.models import (
@@ -52,6 +52,8 @@ class Envelope:
     """The profile to bill; "" leaves it out, as API keys must."""
     form: WireForm = "rest"
     agent_mode: str = "vibe"
+    sends_model_fields: bool = True
+    """Whether effort and max_tokens go along, where the form has room for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +61,8 @@ class Payload:
     """A request as it goes to an endpoint, and what was made of it on the way."""
 
     body: JsonObject
-    size_bytes: int
-    """How large the body is as it goes over the wire."""
+    encoded: bytes = field(repr=False)
+    """The body as it goes over the wire."""
     model: ModelInfo
     tool_names: Mapping[str, str]
     """The caller's name of each tool, by the name that is sent."""
@@ -68,6 +70,11 @@ class Payload:
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
     """Why the service would refuse it; () if nothing speaks against it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How large it is as it goes over the wire."""
+        return len(self.encoded)
 
 
 def build_payload(
@@ -111,17 +118,17 @@ def draft_payload(
     """
     prepared = prepare(request, options)
     body, repairs = _fitted_body(prepared, envelope, options.max_payload_bytes)
-    size_bytes = len(encode_payload(body))
+    encoded = encode_payload(body)
     return Payload(
         body=body,
-        size_bytes=size_bytes,
+        encoded=encoded,
         model=prepared.model,
         tool_names=prepared.tool_names,
         repairs=(*prepared.repairs, *repairs),
         warnings=(
             *prepared.warnings,
             *_unsaid(prepared, envelope),
-            *window_warnings(prepared.model, estimate_tokens(body, size_bytes)),
+            *window_warnings(prepared.model, estimate_tokens(body, len(encoded))),
         ),
         findings=lint_payload(body, model=prepared.model, max_bytes=options.max_payload_bytes),
     )
@@ -158,7 +165,8 @@ def _body(prepared: Prepared, envelope: Envelope) -> JsonObject:
         body["profileArn"] = envelope.profile_arn
     if envelope.form == "rpc":
         body["agentMode"] = envelope.agent_mode
-    if prepared.fields and envelope.form != "send_message":
+    has_room = envelope.form != "send_message"
+    if prepared.fields and has_room and envelope.sends_model_fields:
         body["additionalModelRequestFields"] = prepared.fields
     return body
 

@@ -184,12 +184,9 @@ def _tools(request: ChatRequest, turns: Turns, options: PayloadOptions) -> SentT
 
 def _with_sent_names(turns: Turns, names: Mapping[str, str]) -> Sequence[Message]:
     return [
-        replace(
-            turn,
-            parts=tuple(
-                replace(part, name=names[part.name]) if isinstance(part, ToolUse) else part
-                for part in turn.parts
-            ),
+        turn.with_parts(
+            replace(part, name=names[part.name]) if isinstance(part, ToolUse) else part
+            for part in turn.parts
         )
         for turn in turns
     ]

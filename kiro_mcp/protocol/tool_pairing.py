@@ -41,7 +41,7 @@ def fill_missing_ids(turns: Turns) -> Repaired:
     filled: list[Message] = []
     for index, turn in enumerate(turns):
         parts = _filled(turn.parts, index, _asked(filled))
-        filled.append(replace(turn, parts=tuple(parts)))
+        filled.append(turn.with_parts(parts))
     return filled, _repair(turns, filled, "missing_id", "id(s) of tool uses were missing")
 
 
@@ -59,7 +59,7 @@ def _filled(parts: Sequence[Part], index: int, asked: Sequence[str]) -> Iterator
 
 def make_ids_legal(turns: Turns) -> Repaired:
     """Put hashes in the place of ids that the service does not take, in uses and results."""
-    legal = [replace(turn, parts=tuple(map(_with_legal_id, turn.parts))) for turn in turns]
+    legal = [turn.with_parts(map(_with_legal_id, turn.parts)) for turn in turns]
     return legal, _repair(turns, legal, "illegal_id", "id(s) of tool uses were replaced")
 
 
@@ -82,7 +82,7 @@ def make_ids_unique(turns: Turns) -> Repaired:
         if turn.role == "assistant":
             renamed = _names_for_uses(turn, seen)
             seen.update(renamed.values())
-        unique.append(replace(turn, parts=tuple(_once(turn.parts, renamed))))
+        unique.append(turn.with_parts(_once(turn.parts, renamed)))
     repairs = _repair(turns, unique, "repeated_id", "repeated id(s) of tool uses were renamed")
     dropped = sum(len(turn.parts) for turn in turns) - sum(len(turn.parts) for turn in unique)
     if dropped:
@@ -120,7 +120,7 @@ def orphans_to_text(turns: Turns) -> Repaired:
             for given in turn.parts
             for part in (_as_parts(given) if _is_orphan(given, asked) else (given,))
         )
-        mended.append(replace(turn, parts=tuple(parts)))
+        mended.append(turn.with_parts(parts))
     count = _result_count(turns) - _result_count(mended)
     detail = f"{count} tool result(s) that no tool use asked for became text."
     return mended, [Repair(rule="orphan_result", detail=detail)] if count else []
@@ -137,7 +137,7 @@ def answer_the_unanswered(turns: Turns) -> Repaired:
         uses = _uses(answered)
         given = {part.id for part in turn.parts if isinstance(part, ToolResult)}
         missing = [_no_result(use) for use in uses if use.id not in given]
-        answered.append(replace(turn, parts=(*turn.parts, *missing)))
+        answered.append(turn.with_parts((*turn.parts, *missing)))
     count = _result_count(answered) - _result_count(turns)
     detail = f"{count} tool use(s) without a result got one that says so."
     return answered, [Repair(rule="missing_result", detail=detail)] if count else []
@@ -151,8 +151,7 @@ def _no_result(use: ToolUse) -> ToolResult:
 def tool_uses_to_text(turns: Turns) -> Repaired:
     """Turn all tool uses and results into text, for a model that is to have no tools."""
     told = [
-        replace(turn, parts=tuple(text for part in turn.parts for text in _as_parts(part)))
-        for turn in turns
+        turn.with_parts(text for part in turn.parts for text in _as_parts(part)) for turn in turns
     ]
     return told, _repair(turns, told, "tools_as_text", "tool use(s) and result(s) became text")
 

@@ -43,7 +43,8 @@ class RunningAnswer:
     _tail: str = ""
     _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _ended: anyio.Event = field(default_factory=anyio.Event)
-    _changed: anyio.Event = field(default_factory=anyio.Event)
+    _changed: anyio.Event | None = None
+    """There while somebody waits for it."""
 
     @property
     def text(self) -> str:
@@ -80,6 +81,8 @@ class RunningAnswer:
 
     async def changed(self) -> None:
         """Wait until something has come."""
+        if self._changed is None:
+            self._changed = anyio.Event()
         await self._changed.wait()
 
     def cancel(self) -> None:
@@ -112,8 +115,9 @@ class RunningAnswer:
         await self._ended.wait()
 
     def _announce(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
 
 class Answers:
@@ -175,13 +179,10 @@ class Answers:
 async def _watch(answer: RunningAnswer, progress: ProgressReporter) -> None:
     """Report until there is a result: on what comes, but not too often, and in silence."""
     while answer.is_unfinished:
-        await progress.report(characters=answer.characters, tail=answer.tail)
-        with anyio.move_on_after(progress.seconds_until_heartbeat):
-            await answer.changed()
-            await _until_result(answer, progress.seconds_until_due)
-
-
-async def _until_result(answer: RunningAnswer, seconds: float) -> None:
-    with anyio.move_on_after(seconds):
-        while answer.is_unfinished:
-            await answer.changed()
+        reported = answer.characters
+        await progress.report(characters=reported, tail=answer.tail)
+        with anyio.move_on_after(progress.seconds_until_due):
+            await answer.ended()
+        if answer.is_unfinished and answer.characters == reported:
+            with anyio.move_on_after(progress.seconds_until_heartbeat):
+                await answer.changed()

@@ -4,9 +4,9 @@ The SDK's own runner hangs on SIGINT until its input closes, dies of SIGTERM wit
 up, and stays for ever when only its output is closed. This one ends within half a second of
 any of: end of input, SIGINT, SIGTERM, a reader that went away; and always cleans up first.
 
-While it serves, nothing but JSON-RPC reaches the wire: the SDK moves file descriptor 1 to
-stderr, and `sys.stdout` is stderr here, so that a stray `print` that is never flushed is not
-drained onto the wire when the process ends.
+While it serves, nothing but JSON-RPC reaches the wire: file descriptor 1 is stderr, and so is
+`sys.stdout`, so that a stray `print` that is never flushed is not drained onto the wire when the
+process ends.
 """
 
 import os
@@ -15,7 +15,6 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from io import BufferedReader
 from typing import cast
 
 import anyio
@@ -24,38 +23,10 @@ from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
 from kiro_mcp.server.app import Deferred
-
-MAX_LINE_BYTES = 192 * 1024 * 1024
-"""The longest message that is read: ten images of 10 MB in base64, and room for the rest."""
+from kiro_mcp.server.lines import LineReader, LineWriter
 
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _CLOSED_OUTPUT = 0
-
-
-class LineReader:
-    """Lines of standard input, read in a thread that cancellation leaves behind."""
-
-    def __init__(self, buffer: BufferedReader) -> None:
-        self._buffer = buffer
-
-    def __aiter__(self) -> "LineReader":
-        return self
-
-    async def __anext__(self) -> str:
-        """Return the next line, decoded; bytes that are not UTF-8 become U+FFFD."""
-        line = await anyio.to_thread.run_sync(self._readline, abandon_on_cancel=True)
-        if not line:
-            raise StopAsyncIteration
-        return line.decode("utf-8", errors="replace")
-
-    def _readline(self) -> bytes:
-        line = self._buffer.readline(MAX_LINE_BYTES)
-        if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
-            return line
-        # Too long to be a message of ours: drop the rest of it; the SDK drops this part.
-        while line and not line.endswith(b"\n"):
-            line = self._buffer.readline(MAX_LINE_BYTES)
-        return b"\n"
 
 
 async def serve_stdio(server: Server[Deferred]) -> int:
@@ -67,29 +38,38 @@ async def serve_stdio(server: Server[Deferred]) -> int:
         exit_code = code
         tasks.cancel_scope.cancel()
 
-    wire_out = os.dup(1)
-    wire_in = _take_stdin()
+    wire_in = _take(0, instead=os.open(os.devnull, os.O_RDONLY))
+    wire_out = _take(1, instead=_stderr())
+    sys.stdout = sys.stderr
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_end_on_signal, end)
         tasks.start_soon(_end_on_closed_output, wire_out, end)
         with suppress(BrokenPipeError):
-            async with stdio_server(stdin=cast("anyio.AsyncFile[str]", wire_in)) as streams:
-                sys.stdout = sys.stderr  # Only now: the SDK takes the wire from sys.stdout.
+            async with stdio_server(
+                stdin=cast("anyio.AsyncFile[str]", LineReader(wire_in)),
+                stdout=cast("anyio.AsyncFile[str]", LineWriter(wire_out)),
+            ) as streams:
                 await server.run(*streams, server.create_initialization_options())
         tasks.cancel_scope.cancel()
     return exit_code
 
 
-def _take_stdin() -> LineReader:
-    """Read from a private duplicate; what is left as standard input is at its end.
+def _take(fd: int, *, instead: int) -> int:
+    """Return a private duplicate of a standard descriptor, and put something else in its place.
 
-    So a child process, or a library that reads standard input, cannot eat the client's messages.
+    So no library and no child process can eat the client's messages, or write among ours.
     """
-    private = os.dup(0)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return LineReader(os.fdopen(private, "rb"))
+    private = os.dup(fd)
+    os.dup2(instead, fd)
+    os.close(instead)
+    return private
+
+
+def _stderr() -> int:
+    try:
+        return os.dup(2)
+    except OSError:  # Started without one.
+        return os.open(os.devnull, os.O_WRONLY)
 
 
 async def _end_on_signal(end: Callable[[int], None]) -> None:

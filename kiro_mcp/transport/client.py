@@ -29,7 +29,6 @@ from kiro_mcp.protocol.payload import (
     Envelope,
     Payload,
     draft_payload,
-    encode_payload,
     make_payload,
 )
 from kiro_mcp.protocol.prepare import PayloadOptions
@@ -212,9 +211,7 @@ class KiroClient:
 
     async def _opened(self, trial: Trial, stack: AsyncExitStack, deadline: float) -> AnswerStream:
         payload = self._payload(trial)
-        response = await stack.enter_async_context(
-            self._sender.send(trial, body=encode_payload(payload.body))
-        )
+        response = await stack.enter_async_context(self._sender.send(trial, body=payload.encoded))
         assert trial.request
         return AnswerStream(
             response,
@@ -235,11 +232,9 @@ class KiroClient:
             profile_arn=trial.token.profile_arn,
             form=trial.endpoint.form,
             agent_mode=AGENT_MODE,
+            sends_model_fields=trial.sends_model_fields,
         )
-        payload = make_payload(trial.request, envelope, self._options)
-        if not trial.sends_model_fields:
-            payload.body.pop("additionalModelRequestFields", None)
-        return payload
+        return make_payload(trial.request, envelope, self._options)
 
     def _reply_builder(self, request: ChatRequest, payload: Payload) -> ReplyBuilder:
         return ReplyBuilder(

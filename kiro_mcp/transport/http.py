@@ -1,12 +1,15 @@
 """HTTP, and the only module that knows httpx: requests in, answers out, errors translated once.
 
 `httpx` is named here alone, so that moving to its fork `httpx2` is one changed line.
-The client is made at the first request, because its TLS context costs 75 to 90 ms.
+A transport is made at the first request, because its TLS context costs 75 to 90 ms.
 """
 
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.request import getproxies
 
 import httpx as http
 import truststore
@@ -27,7 +30,8 @@ KEEP_ALIVE_SECONDS = 30.0
 
 MAX_IDLE_CONNECTIONS = 16
 
-_LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+MAX_WAYS = 64
+"""How many addresses are remembered with the way to them."""
 
 
 class HttpResponse:
@@ -73,24 +77,36 @@ class HttpResponse:
 class HttpPool:
     """Connections that are kept alive across requests, and closed by their one owner.
 
+    It works on httpx's transports and not on its client, which would add to each request what
+    none of ours may have: cookies, redirects, logins from `.netrc`.
+
     Args:
         connect_timeout_seconds: How long making a connection may take.
-        proxy_url: The HTTP or SOCKS proxy to go through, "" for what the environment says.
+        proxy_url: The HTTP or SOCKS proxy to go through, "" for what the system says.
             What is on this machine is never behind a proxy.
+        system_proxies: The system's proxies by scheme, and under "no" the hosts without one.
     """
 
-    def __init__(self, *, connect_timeout_seconds: float, proxy_url: str = "") -> None:
-        self._connect_timeout_seconds = connect_timeout_seconds
+    def __init__(
+        self,
+        *,
+        connect_timeout_seconds: float,
+        proxy_url: str = "",
+        system_proxies: Callable[[], Mapping[str, str]] = getproxies,
+    ) -> None:
+        self._timeouts = {"connect": connect_timeout_seconds}
         self._proxy_url = proxy_url
-        self._client: http.AsyncClient | None = None
+        self._system_proxies = system_proxies
+        self._transports: dict[str, http.AsyncHTTPTransport] = {}
+        self._ways: dict[str, _Way] = {}
         self._is_closed = False
 
     async def aclose(self) -> None:
         """Close every connection, for good. Requests that are under way fail."""
         self._is_closed = True
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        while self._transports:
+            _, transport = self._transports.popitem()
+            await transport.aclose()
 
     @asynccontextmanager
     async def request(
@@ -106,42 +122,88 @@ class HttpPool:
             CallCancelled: The pool is closed.
             InvalidRequest: The proxy's address cannot be used.
         """
-        client = self._opened()
-        request = client.build_request(method, url, headers=dict(headers), content=body)
+        way = self._way_to(url)
+        request = http.Request(
+            method,
+            way.url,
+            headers=dict(headers),
+            content=body,
+            extensions={"timeout": self._timeouts},
+        )
         try:
-            response = await client.send(request, stream=True)
+            response = await way.transport.handle_async_request(request)
         except http.HTTPError as error:
-            raise _unreachable(error, request.url.host) from error
+            raise _unreachable(error, way.url.host) from error
         try:
             yield HttpResponse(response)
         finally:
             await response.aclose()
 
-    def _opened(self) -> http.AsyncClient:
+    def _way_to(self, url: str) -> "_Way":
         if self._is_closed:
             raise CallCancelled("The connections to the service are closed.")
-        if self._client is None:
-            self._client = self._made()
-        return self._client
+        if url not in self._ways:
+            if len(self._ways) >= MAX_WAYS:
+                self._ways.clear()
+            parsed = http.URL(url)
+            transport = self._transport(self._proxy_for(parsed))
+            self._ways[url] = _Way(url=parsed, transport=transport)
+        return self._ways[url]
 
-    def _made(self) -> http.AsyncClient:
-        try:
-            return http.AsyncClient(
-                verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-                timeout=http.Timeout(None, connect=self._connect_timeout_seconds),
-                limits=http.Limits(
-                    max_connections=None,
-                    max_keepalive_connections=MAX_IDLE_CONNECTIONS,
-                    keepalive_expiry=KEEP_ALIVE_SECONDS,
-                ),
-                proxy=self._proxy_url or None,
-                mounts=dict.fromkeys(_LOOPBACK),
-            )
-        except (ValueError, ImportError):  # Their words would show the proxy's password.
-            raise InvalidRequest(
-                "The proxy that is set for this server is not an HTTP or SOCKS address.",
-                next_step="Correct KIRO_MCP_PROXY_URL, or HTTPS_PROXY and ALL_PROXY.",
-            ) from None
+    def _proxy_for(self, url: http.URL) -> str:
+        if _is_loopback(url.host):
+            return ""
+        if self._proxy_url:
+            return self._proxy_url
+        proxies = self._system_proxies()
+        proxy = proxies.get(url.scheme) or proxies.get("all") or ""
+        if not proxy or _is_exempt(url.host, proxies.get("no", "")):
+            return ""
+        return proxy if "://" in proxy else f"http://{proxy}"
+
+    def _transport(self, proxy: str) -> http.AsyncHTTPTransport:
+        if proxy not in self._transports:
+            self._transports[proxy] = _made(proxy)
+        return self._transports[proxy]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """An address, taken apart once, and what its requests go through."""
+
+    url: http.URL
+    transport: http.AsyncHTTPTransport
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_exempt(host: str, exempted: str) -> bool:
+    """Say whether a host is one of `NO_PROXY`'s, as curl reads it: names, and what ends in them."""
+    names = [name.strip().lower().lstrip(".") for name in exempted.split(",")]
+    return any(name and (name in ("*", host) or host.endswith(f".{name}")) for name in names)
+
+
+def _made(proxy: str) -> http.AsyncHTTPTransport:
+    try:
+        return http.AsyncHTTPTransport(
+            verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            limits=http.Limits(
+                max_connections=None,
+                max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+                keepalive_expiry=KEEP_ALIVE_SECONDS,
+            ),
+            proxy=proxy or None,
+        )
+    except (ValueError, ImportError):  # Their words would show the proxy's password.
+        raise InvalidRequest(
+            "The proxy that is set for this server is not an HTTP or SOCKS address.",
+            next_step="Correct KIRO_MCP_PROXY_URL, or HTTPS_PROXY and ALL_PROXY.",
+        ) from None
 
 
 def _unreachable(error: http.HTTPError, host: str) -> KiroError:

@@ -98,6 +98,57 @@ async def test_what_is_not_on_this_machine_goes_through_the_proxy() -> None:
         await pool.aclose()
 
 
+@pytest.mark.parametrize("scheme", ["http", "all"])
+async def test_where_none_is_set_the_systems_proxy_is_used(scheme: str) -> None:
+    """What HTTPS_PROXY and ALL_PROXY say, and system settings on macOS and Windows."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    async with speaking(saying(head)) as url:
+        said = {scheme: url.removeprefix("http://")}
+        pool = HttpPool(connect_timeout_seconds=5, system_proxies=lambda: said)
+        with fail_after(5):
+            async with pool.request("POST", "http://a.example/", headers={}, body=b"") as response:
+                assert await response.beginning() == b"ok"
+        await pool.aclose()
+
+
+@pytest.mark.parametrize("exempted", ["*", "other.example, a.invalid", ".invalid", "INVALID"])
+async def test_hosts_that_the_system_exempts_are_reached_without_its_proxy(exempted: str) -> None:
+    """NO_PROXY, as curl reads it."""
+    asked: list[bytes] = []
+
+    async def proxy(client: SocketStream) -> None:
+        async with client:
+            asked.append(await client.receive())
+
+    async with speaking(proxy) as url:
+        said = {"all": url, "no": exempted}
+        pool = HttpPool(connect_timeout_seconds=5, system_proxies=lambda: said)
+        with fail_after(30), pytest.raises(ServiceUnavailable):  # There is no such host.
+            async with pool.request("POST", "http://a.invalid/", headers={}, body=b""):
+                pass
+        await pool.aclose()
+    assert not asked
+
+
+async def test_cookies_are_not_kept(pool: HttpPool) -> None:
+    """Ours: nothing that one host sets reaches another request."""
+    head = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 2\r\n\r\nok"
+    said: list[bytes] = []
+
+    async def host(client: SocketStream) -> None:
+        async with client:
+            for _ in range(2):
+                said.append(await client.receive())
+                await client.send(head)
+
+    async with speaking(host) as url:
+        for _ in range(2):
+            async with pool.request("POST", url, headers={}, body=b"") as response:
+                await response.beginning()
+    assert len(said) == 2
+    assert b"cookie" not in said[1].lower()
+
+
 async def test_what_is_on_this_machine_does_not() -> None:
     """Ours: a proxy could not reach it."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

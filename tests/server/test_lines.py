@@ -1,0 +1,149 @@
+"""Lines over file descriptors: whole, in order, and without a thread where that can be."""
+
+import os
+import socket
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio import fail_after
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kiro_mcp.server.lines import LineReader, LineSplitter, LineWriter, can_wait_for
+
+LINES = [b'{"a":1}', b"", "é€😀".encode(), b"x" * 300]
+
+
+@contextmanager
+def piped() -> Generator[tuple[int, int]]:
+    """Yield the two ends of a pipe."""
+    reading, writing = os.pipe()
+    with ExitStack() as stack:
+        for fd in (reading, writing):
+            stack.callback(_close, fd)
+        yield reading, writing
+
+
+def _close(fd: int) -> None:
+    with suppress(OSError):  # The test may have closed it.
+        os.close(fd)
+
+
+def test_lines_are_the_same_wherever_their_bytes_are_cut() -> None:
+    """Ours: a pipe cuts anywhere."""
+    data = b"\n".join(LINES) + b"\n"
+    for cut in range(len(data) + 1):
+        splitter = LineSplitter()
+        assert splitter.feed(data[:cut]) + splitter.feed(data[cut:]) == LINES
+        assert splitter.rest() == b""
+
+
+@given(st.lists(st.binary(max_size=20), max_size=20))
+def test_chunks_of_any_kind_give_what_splitting_their_whole_gives(chunks: list[bytes]) -> None:
+    """Ours, against `bytes.split`."""
+    splitter = LineSplitter()
+    lines = [line for chunk in chunks for line in splitter.feed(chunk)]
+    assert [*lines, splitter.rest()] == b"".join(chunks).split(b"\n")
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_line_over_the_limit_becomes_an_empty_one_and_the_next_is_whole(size: int) -> None:
+    """Ours: a message that nobody can have meant must not fill the memory."""
+    data = b"y" * 100 + b"\nok\n" + b"z" * 10 + b"\n"
+    splitter = LineSplitter(max_line_bytes=10)
+    chunks = [data[at : at + size] for at in range(0, len(data), size)]
+    lines = [line for chunk in chunks for line in splitter.feed(chunk)]
+    assert lines == [b"", b"ok", b"z" * 10]
+
+
+async def _read_all(fd: int) -> list[str]:
+    with fail_after(10):
+        return [line async for line in LineReader(fd)]
+
+
+async def test_a_pipe_is_read_to_its_end_and_a_last_line_needs_none() -> None:
+    """Ours: what was sent before a client left still counts."""
+    with piped() as (reading, writing):
+        os.write(writing, b"one\ntwo\xff\nthree")
+        os.close(writing)
+        assert await _read_all(reading) == ["one", "two�", "three"]
+
+
+async def test_a_regular_file_is_read_too(tmp_path: Path) -> None:
+    """`kiro-mcp < requests.jsonl`: an event loop cannot wait for a file."""
+    file = tmp_path / "requests"
+    file.write_bytes(b"one\ntwo\n")
+    fd = os.open(file, os.O_RDONLY)
+    try:
+        assert not can_wait_for(fd)
+        assert await _read_all(fd) == ["one", "two"]
+    finally:
+        os.close(fd)
+
+
+async def test_what_a_slow_reader_takes_arrives_whole_and_in_order() -> None:
+    """A pipe holds 64 KiB; the writer has to wait, and nothing else may."""
+    texts = ["a" * 100_000 + "\n", "é😀" * 50_000 + "\n"]
+    with piped() as (reading, writing):
+        writer, taken = LineWriter(writing), bytearray()
+
+        async def write() -> None:
+            for text in texts:
+                await writer.write(text)
+            await writer.flush()
+            os.close(writing)
+
+        with fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(write)
+                while chunk := await _chunk(reading):
+                    taken += chunk
+        assert bytes(taken).decode() == "".join(texts)
+
+
+async def _chunk(fd: int) -> bytes:
+    await anyio.wait_readable(fd)
+    return os.read(fd, 1000)
+
+
+async def test_a_socket_is_as_good_as_a_pipe() -> None:
+    """Clients that run on Node give their servers sockets."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        writer = LineWriter(ours.fileno())
+        assert can_wait_for(ours.fileno())
+        with fail_after(10):
+            await writer.write("hello\n")
+        theirs.shutdown(socket.SHUT_WR)
+        assert theirs.recv(100) == b"hello\n"
+        assert await _read_all(ours.fileno()) == []
+
+
+async def test_a_regular_file_is_written_too(tmp_path: Path) -> None:
+    """`kiro-mcp > answers.jsonl`."""
+    fd = os.open(tmp_path / "answers", os.O_WRONLY | os.O_CREAT)
+    try:
+        with fail_after(10):
+            await LineWriter(fd).write("hello\n")
+    finally:
+        os.close(fd)
+    assert (tmp_path / "answers").read_text() == "hello\n"
+
+
+async def test_writing_to_nobody_says_so() -> None:
+    """Ours: the server ends then."""
+    with piped() as (reading, writing):
+        os.close(reading)
+        with fail_after(10), pytest.raises(BrokenPipeError):
+            await LineWriter(writing).write("hello\n")
+
+
+async def test_a_wait_for_a_reader_can_be_cancelled() -> None:
+    """Ours: a client that reads nothing must not keep the server from ending."""
+    with piped() as (_, writing), fail_after(10):
+        with anyio.move_on_after(0.1) as scope:
+            await LineWriter(writing).write("x" * 1_000_000)
+        assert scope.cancelled_caught
