@@ -3,9 +3,8 @@
 A SQLite database, written in a worker thread. A turn is what the caller added and what the
 model answered; both are on disk, in one transaction, before the answer is returned::
 
-    conversations   id, created_at, updated_at
-    turns           conversation_id, turn (from 1), model, system, tools, messages, answer
-    answers         id, created_at, result
+    turns     conversation_id, turn (from 1), created_at, model, system, tools, messages, answer
+    answers   id, created_at, result
 
 A conversation only ever grows at its end. Whoever finds that another call has put a turn where
 its own should go, because two clients continued the same conversation at once, gets a
@@ -14,13 +13,13 @@ conversation of its own that shares the turns before: turns are never mixed.
 
 import json
 import sqlite3
-import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import anyio
 import anyio.to_thread
 
 from kiro_mcp.errors import InternalFault, InvalidRequest
@@ -46,13 +45,10 @@ BUSY_SECONDS: Final = 5.0
 
 _MIGRATIONS: Final = (
     """
-    CREATE TABLE conversations (
-        id TEXT PRIMARY KEY, created_at REAL NOT NULL, updated_at REAL NOT NULL
-    );
     CREATE TABLE turns (
-        conversation_id TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
-        turn INTEGER NOT NULL, model TEXT NOT NULL, system TEXT NOT NULL, tools TEXT NOT NULL,
-        messages TEXT NOT NULL, answer TEXT NOT NULL, PRIMARY KEY (conversation_id, turn)
+        conversation_id TEXT NOT NULL, turn INTEGER NOT NULL, created_at REAL NOT NULL,
+        model TEXT NOT NULL, system TEXT NOT NULL, tools TEXT NOT NULL, messages TEXT NOT NULL,
+        answer TEXT NOT NULL, PRIMARY KEY (conversation_id, turn)
     );
     CREATE TABLE answers (id TEXT PRIMARY KEY, created_at REAL NOT NULL, result TEXT NOT NULL);
     """,
@@ -130,7 +126,7 @@ class ConversationStore:
         self._now = now
         self._new_id = new_id
         self._connection: sqlite3.Connection | None = None
-        self._lock = threading.Lock()
+        self._turn = anyio.CapacityLimiter(1)  # One at a time, first come first served.
 
     async def load(self, conversation_id: str, *, up_to_turn: int = 0) -> Conversation:
         """Return a conversation, whole or up to a turn.
@@ -182,16 +178,16 @@ class ConversationStore:
 
     async def aclose(self) -> None:
         """Close the database."""
-        await anyio.to_thread.run_sync(self._close)
+        await anyio.to_thread.run_sync(self._close, limiter=self._turn)
 
     async def _run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        return await anyio.to_thread.run_sync(self._in_transaction, work)
+        return await anyio.to_thread.run_sync(self._in_transaction, work, limiter=self._turn)
 
     # --- in the worker thread -------------------------------------------------------------
 
     def _in_transaction(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         try:
-            with self._lock, _transaction(self._opened()) as db:
+            with _transaction(self._opened()) as db:
                 return work(db)
         except (sqlite3.Error, OSError, UnreadableRecordError) as error:
             raise InternalFault(
@@ -209,29 +205,19 @@ class ConversationStore:
 
     def _append(self, db: sqlite3.Connection, place: Place, turn: Turn, forked_from: str) -> Place:
         source = forked_from or place.conversation_id
-        is_taken = db.execute(
-            "SELECT 1 FROM turns WHERE conversation_id = ? AND turn = ?",
-            (place.conversation_id, place.turn),
-        ).fetchone()
-        target = self._new_id() if is_taken else place.conversation_id
-        now = self._now()
-        db.execute(
-            "INSERT INTO conversations VALUES (?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at",
-            (target, now, now),
-        )
+        target = place.conversation_id
+        values = (place.turn, self._now(), *_row_of(turn))
+        if not _put_turn(db, target, values):
+            target = self._new_id()
+            _put_turn(db, target, values)
         if target != source:
-            _copy_turns(db, source, target, before=place.turn)
-        db.execute(
-            "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?)", (target, place.turn, *_row_of(turn))
-        )
+            _copy_turns(db, source, target, place.turn, now=self._now())
         return Place(conversation_id=target, turn=place.turn)
 
     def _close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def _open(path: Path | None) -> sqlite3.Connection:
@@ -248,7 +234,6 @@ def _open(path: Path | None) -> sqlite3.Connection:
     db.execute("PRAGMA journal_mode = WAL")
     # With the log, this loses nothing to a process that is killed; only to a power failure.
     db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA foreign_keys = ON")
     _migrate(db)
     return db
 
@@ -274,7 +259,11 @@ def _transaction(db: sqlite3.Connection) -> Generator[sqlite3.Connection]:
 
 
 def _forget(db: sqlite3.Connection, *, before: float) -> None:
-    db.execute("DELETE FROM conversations WHERE updated_at < ?", (before,))
+    db.execute(
+        "DELETE FROM turns WHERE conversation_id IN (SELECT conversation_id FROM turns"
+        " GROUP BY conversation_id HAVING max(created_at) < ?)",
+        (before,),
+    )
     db.execute("DELETE FROM answers WHERE created_at < ?", (before,))
 
 
@@ -302,8 +291,8 @@ def _load(db: sqlite3.Connection, conversation_id: str, up_to_turn: int) -> Conv
 
 def _listed(db: sqlite3.Connection) -> tuple[Listed, ...]:
     rows = db.execute(
-        "SELECT id, updated_at, (SELECT count(*) FROM turns WHERE conversation_id = id)"
-        " FROM conversations ORDER BY updated_at DESC, id LIMIT ?",
+        "SELECT conversation_id, max(created_at) AS updated_at, count(*) FROM turns"
+        " GROUP BY conversation_id ORDER BY updated_at DESC, conversation_id LIMIT ?",
         (MAX_LISTED,),
     )
     return tuple(Listed(id=id_, updated_at=at, turn_count=count) for id_, at, count in rows)
@@ -318,11 +307,19 @@ def _answer(db: sqlite3.Connection, answer_id: str) -> str | None:
     return row[0] if row else None
 
 
-def _copy_turns(db: sqlite3.Connection, source: str, target: str, *, before: int) -> None:
+def _put_turn(db: sqlite3.Connection, conversation_id: str, values: Sequence[Any]) -> bool:
+    """Write a turn; return whether its place was free."""
+    row = (conversation_id, *values)
+    return db.execute("INSERT OR IGNORE INTO turns VALUES (?,?,?,?,?,?,?,?)", row).rowcount == 1
+
+
+def _copy_turns(
+    db: sqlite3.Connection, source: str, target: str, before: int, *, now: float
+) -> None:
     db.execute(
-        "INSERT INTO turns SELECT ?, turn, model, system, tools, messages, answer"
+        "INSERT INTO turns SELECT ?, turn, ?, model, system, tools, messages, answer"
         " FROM turns WHERE conversation_id = ? AND turn < ?",
-        (target, source, before),
+        (target, now, source, before),
     )
 
 

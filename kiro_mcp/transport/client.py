@@ -108,7 +108,9 @@ class KiroClient:
             folder=state_folder,
             now=now,
         )
-        self._slots = anyio.Semaphore(settings.max_concurrency)  # Whoever waits longest is next.
+        self._slots = anyio.Semaphore(
+            settings.max_concurrency, fast_acquire=True
+        )  # Whoever waits longest is next.
 
     async def __aenter__(self) -> Self:
         return self
