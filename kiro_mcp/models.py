@@ -183,8 +183,8 @@ class ChatRequest:
     """A model id of the service."""
     model_info: ModelInfo | None = None
     """What is known of the model; None for what the built-in list knows."""
-    conversation_id: str
-    """A UUID. The same one for every turn of a chat lets the service cache."""
+    conversation_id: str = ""
+    """A UUID, or "" for a new one. The same for every turn of a chat lets the service cache."""
     system: str = ""
     tools: tuple[ToolSpec, ...] = ()
     allows_tools: bool = True

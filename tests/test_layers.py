@@ -1,6 +1,8 @@
 """The house rules that a reader relies on, held by reading the source."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -178,3 +180,14 @@ def test_a_module_says_what_it_is_and_is_readable_in_one_sitting(module: str) ->
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 50, f"{module}:{node.lineno} {node.name}"
+
+
+def test_the_start_of_a_server_loads_nothing_that_only_calls_need() -> None:
+    """Clients start servers that may never be called, and wait for them."""
+    code = "import sys, kiro_mcp.cli.serve; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    loaded = done.stdout.decode().split()
+    late = {"httpx", "sqlite3", "truststore", "rich", "jsonschema", "platformdirs"}
+    assert "mcp" in loaded
+    assert not late.intersection(loaded)
+    assert "kiro_mcp.server.engine" not in loaded

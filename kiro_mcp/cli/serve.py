@@ -5,13 +5,16 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import anyio
+from mcp.server.lowlevel import Server
 
-from kiro_mcp.server.app import build_server
-from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.app import Deferred, build_server
 from kiro_mcp.server.stdio import serve_stdio
+
+if TYPE_CHECKING:
+    from kiro_mcp.server.engine import Engine
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _INTERRUPTED = 130
@@ -22,9 +25,20 @@ def serve_stdio_and_exit(*, offline: bool = False) -> NoReturn:
 
     async def serve() -> int:
         async with service_environ(offline=offline) as environ:
-            return await serve_stdio(build_server(lambda: Engine.from_environ(environ)))
+            return await serve_stdio(server_for(environ))
 
     run_and_exit(serve)
+
+
+def server_for(environ: Mapping[str, str]) -> Server[Deferred]:
+    """Build a server with the settings of an environment, which its first tool call reads."""
+
+    def engine() -> "Engine":
+        from kiro_mcp.server.engine import Engine  # HTTP, SQLite, sign-in: no start needs them.
+
+        return Engine.from_environ(environ)
+
+    return build_server(engine)
 
 
 def run_and_exit(serve: Callable[[], Awaitable[int]]) -> NoReturn:

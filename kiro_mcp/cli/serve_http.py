@@ -5,10 +5,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
-from kiro_mcp.cli.serve import run_and_exit, service_environ
+from kiro_mcp.cli.serve import run_and_exit, server_for, service_environ
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.server.app import build_server
-from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.http import SSE_PATH, STREAMABLE_PATH, Transport, WebOptions, build_web_app
 from kiro_mcp.server.http_auth import Token, choose_token
 from kiro_mcp.server.http_hosts import in_url, security_for
@@ -61,7 +59,7 @@ async def _serve(
         security=security_for(settings.host, port, settings.allowed_host_names),
         max_body_bytes=settings.max_body_bytes,
     )
-    server = build_server(lambda: Engine.from_environ(environ))
+    server = server_for(environ)
     async with serving(build_web_app(server, options), listener):
         for line in _announcement(options, settings, port):
             print(line, file=sys.stderr, flush=True)

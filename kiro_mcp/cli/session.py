@@ -10,10 +10,8 @@ import anyio
 import mcp_types as types
 from mcp.client import Client
 
-from kiro_mcp.cli.serve import log_to_stderr
+from kiro_mcp.cli.serve import log_to_stderr, server_for
 from kiro_mcp.emulator import EMULATOR_API_KEY, running
-from kiro_mcp.server.app import build_server
-from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.results import ERROR_META_KEY
 
 INTERRUPTED = 130
@@ -47,7 +45,7 @@ async def connected(*, offline: bool) -> AsyncGenerator[Client]:
         if offline:
             emulator = await stack.enter_async_context(running())
             environ = {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_API_KEY": EMULATOR_API_KEY}
-        server = build_server(lambda: Engine.from_environ(environ))
+        server = server_for(environ)
         yield await stack.enter_async_context(Client(server, mode="2026-07-28"))
 
 

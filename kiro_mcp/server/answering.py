@@ -23,10 +23,11 @@ from kiro_mcp.models import (
 )
 from kiro_mcp.protocol.typed_answers import read_typed_answer, repair_prompt
 from kiro_mcp.server.answers import RunningAnswer
+from kiro_mcp.server.ask_results import answered
 from kiro_mcp.server.asking import Answered, Asked
 from kiro_mcp.server.conversations import Place, Turn
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.results import answered, failure
+from kiro_mcp.server.results import failure
 from kiro_mcp.transport.client import CallSpending
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ and serves every protocol revision from 2024-11-05 to 2026-07-28 from one object
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import mcp_types as types
@@ -20,10 +20,12 @@ from mcp.shared.exceptions import MCPError
 from kiro_mcp import __version__
 from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError
 from kiro_mcp.server import prompts, resources
-from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.login import Asker, Result
+from kiro_mcp.server.asker import Asker, Result
 from kiro_mcp.server.results import failure
-from kiro_mcp.server.tools import HANDLERS, Call, declarations
+from kiro_mcp.server.tools import declarations
+
+if TYPE_CHECKING:
+    from kiro_mcp.server.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +59,12 @@ _TOOLS_TTL_MS = 60 * 60 * 1000
 class Deferred:
     """An engine that is made at its first use and closed with the server."""
 
-    def __init__(self, make_engine: Callable[[], Engine], tasks: TaskGroup) -> None:
+    def __init__(self, make_engine: Callable[[], "Engine"], tasks: TaskGroup) -> None:
         self._make_engine = make_engine
         self._tasks = tasks
         self._engine: Engine | None = None
 
-    def __call__(self) -> Engine:
+    def __call__(self) -> "Engine":
         """Return the engine.
 
         Raises:
@@ -83,7 +85,7 @@ class Deferred:
 Context = ServerRequestContext[Deferred]
 
 
-def build_server(make_engine: Callable[[], Engine]) -> Server[Deferred]:
+def build_server(make_engine: Callable[[], "Engine"]) -> Server[Deferred]:
     """Build the server. Neither this nor its start calls `make_engine`; a tool call does."""
 
     @asynccontextmanager
@@ -122,6 +124,9 @@ async def _list_tools(
 
 
 async def _call_tool(context: Context, params: types.CallToolRequestParams) -> Result:
+    # The engine brings HTTP, SQLite and sign-in: a quarter of a start that needs none of them.
+    from kiro_mcp.server.handlers import HANDLERS, Call
+
     handler = HANDLERS.get(params.name)
     if handler is None:
         known = ", ".join(HANDLERS)
@@ -194,7 +199,7 @@ async def _complete(context: Context, params: types.CompleteRequestParams) -> ty
     return prompts.complete(_engine(context), params)
 
 
-def _engine(context: Context) -> Engine:
+def _engine(context: Context) -> "Engine":
     try:
         return context.lifespan_context()
     except KiroError as error:

@@ -11,13 +11,10 @@ counts is how the login stands here, so no state travels with it.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 import anyio
 import mcp_types as types
-from mcp.server.context import ServerRequestContext
-from mcp.server.session import ServerSession
 from mcp.shared.exceptions import MCPError
 
 from kiro_mcp.auth.device_flow import DeviceLogin, Method
@@ -25,6 +22,7 @@ from kiro_mcp.auth.status import SignInStatus, sign_in_status
 from kiro_mcp.auth.timestamps import format_time
 from kiro_mcp.auth.tokens import Credential
 from kiro_mcp.errors import KiroError, SignInRequired
+from kiro_mcp.server.asker import SIGN_IN_INPUT, Asker, Result
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.results import compact_json, success
 
@@ -32,40 +30,8 @@ WAIT_SECONDS = 45.0
 """How long a call waits for a person: clients give up on a call after 60 seconds."""
 
 Action: TypeAlias = Literal["", "status", "start", "logout"]
-Result: TypeAlias = types.CallToolResult | types.InputRequiredResult
 
-_INPUT = "kiro_sign_in"
-_MODERN = "2026-07-28"
-_PUSHED = "2025-11-25"
 _CALL_AGAIN = "Then call `login` again to see that it worked."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asker:
-    """How the person behind a call can be shown a page."""
-
-    way: Literal["none", "input_required", "push"] = "none"
-    session: ServerSession | None = None
-    request_id: types.RequestId | None = None
-    reply: str = ""
-    """What the person said to the page that the same call has shown before; "" for not asked."""
-
-    @classmethod
-    def of(
-        cls, context: ServerRequestContext[Any, Any], params: types.CallToolRequestParams
-    ) -> "Asker":
-        """Read from a call what its client can do. Nothing is asked that it did not declare."""
-        capabilities = context.session.client_capabilities
-        elicitation = capabilities.elicitation if capabilities else None
-        if elicitation is None or elicitation.url is None:
-            return cls()
-        if context.protocol_version >= _MODERN:
-            reply = (params.input_responses or {}).get(_INPUT)
-            said = reply.action if isinstance(reply, types.ElicitResult) else ""
-            return cls(way="input_required", reply=said)
-        if context.protocol_version == _PUSHED:
-            return cls(way="push", session=context.session, request_id=context.request_id)
-        return cls()
 
 
 async def run(
@@ -159,7 +125,9 @@ async def _outcome(engine: Engine) -> types.CallToolResult:
 
 def _page(login: DeviceLogin) -> types.InputRequiredResult:
     params = types.ElicitRequestURLParams(message=_message(login), url=login.verification_url)
-    return types.InputRequiredResult(input_requests={_INPUT: types.ElicitRequest(params=params)})
+    return types.InputRequiredResult(
+        input_requests={SIGN_IN_INPUT: types.ElicitRequest(params=params)}
+    )
 
 
 async def _pushed(engine: Engine, login: DeviceLogin, asker: Asker) -> bool:

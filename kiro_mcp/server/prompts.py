@@ -1,12 +1,13 @@
 """Prompts: slash commands for the people in front of a client, with the models to choose from."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from kiro_mcp.server.engine import Engine
+if TYPE_CHECKING:
+    from kiro_mcp.server.engine import Engine
 
 MAX_COMPLETIONS: Final = 100
 """How many values a completion may list, by the specification."""
@@ -77,7 +78,7 @@ def get_prompt(name: str, arguments: Mapping[str, str]) -> types.GetPromptResult
     return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=content)])
 
 
-def complete(engine: Engine, params: types.CompleteRequestParams) -> types.CompleteResult:
+def complete(engine: "Engine", params: types.CompleteRequestParams) -> types.CompleteResult:
     """Return the models whose ids have what was typed."""
     values: list[str] = []
     if isinstance(params.ref, types.PromptReference) and params.argument.name == "model":

@@ -7,14 +7,16 @@ kiro://answers/{id}          one finished answer, as JSON
 
 import json
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
 from kiro_mcp.errors import KiroError
 from kiro_mcp.models import Message, TextPart, ToolResult, ToolUse
-from kiro_mcp.server.engine import Engine
+
+if TYPE_CHECKING:
+    from kiro_mcp.server.engine import Engine
 
 CONVERSATIONS: Final = "kiro://conversations"
 ANSWERS: Final = "kiro://answers"
@@ -46,7 +48,7 @@ TEMPLATES: Final = (
 )
 
 
-async def read_resource(engine: Engine, uri: str) -> types.ReadResourceResult:
+async def read_resource(engine: "Engine", uri: str) -> types.ReadResourceResult:
     """Return a resource.
 
     Raises:
@@ -70,7 +72,7 @@ def _contents(uri: str, mime_type: str, text: str) -> types.ReadResourceResult:
     return types.ReadResourceResult(contents=[contents])
 
 
-async def _listing(engine: Engine) -> str:
+async def _listing(engine: "Engine") -> str:
     listed = await engine.conversations.listed()
     return json.dumps(
         [
@@ -85,7 +87,7 @@ async def _listing(engine: Engine) -> str:
     )
 
 
-async def _conversation(engine: Engine, name: str) -> str:
+async def _conversation(engine: "Engine", name: str) -> str:
     conversation = await engine.conversations.load(name)
     lines: list[str] = []
     for number, turn in enumerate(conversation.turns, start=1):

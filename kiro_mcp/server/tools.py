@@ -1,132 +1,17 @@
-"""The three tools: their declarations, and what each does when called."""
+"""The three tools as clients see them. What each does is in `kiro_mcp.server.handlers`."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
-
-import anyio
 import mcp_types as types
 
-from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.models import ModelInfo
-from kiro_mcp.protocol.dry_run import describe_payload
-from kiro_mcp.server import login
-from kiro_mcp.server.answering import make_result
-from kiro_mcp.server.answers import RunningAnswer
 from kiro_mcp.server.arguments import (
     AskArguments,
     ListModelsArguments,
     LoginArguments,
     input_schema,
-    read_arguments,
 )
-from kiro_mcp.server.asking import understand
-from kiro_mcp.server.engine import Catalogue, Engine
-from kiro_mcp.server.login import Asker
-from kiro_mcp.server.progress import ProgressReporter, Report
-from kiro_mcp.server.results import compact_json, rehearsed, still_running, success
 from kiro_mcp.server.schemas import ASK_RESULT, LOGIN_RESULT, MODELS_RESULT
 
 MAX_RESULT_CHARACTERS = 400_000
 """How large a result may be before a client that asks cuts it: well over any whole answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What a tool call brings besides its arguments."""
-
-    asker: Asker
-    """How the person behind it can be shown a page."""
-    report: Report
-    """What sends progress, or does nothing where the caller did not ask for any."""
-
-
-async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> login.Result:
-    """Send what is asked and return the whole answer; have the user sign in first, if need be."""
-    given = read_arguments(AskArguments, "ask_claude", arguments)
-    if given.answer_id:
-        return await _collect(engine, given, call)
-    return await login.signed_in_first(partial(_ask, engine, given, call), engine, call.asker)
-
-
-async def _ask(engine: Engine, given: AskArguments, call: Call) -> types.CallToolResult:
-    asked = await understand(given, engine, new_id=engine.new_id())
-    if given.dry_run:
-        return rehearsed(asked, describe_payload(engine.client.draft(asked.request)))
-    await engine.tokens.access_token()  # Signed out, the call fails here, and not in a task.
-    running = RunningAnswer(
-        id=engine.new_id(),
-        conversation_id=asked.place.conversation_id,
-        model=asked.request.model,
-    )
-    engine.answers.start(running, partial(make_result, asked, engine))
-    return await _wait(engine, running, given, call)
-
-
-async def _collect(engine: Engine, given: AskArguments, call: Call) -> types.CallToolResult:
-    """Return an answer that was left to go on, from the task that makes it or from the store."""
-    if running := engine.answers.get(given.answer_id):
-        return await _wait(engine, running, given, call)
-    return await _kept(engine, given.answer_id)
-
-
-async def _kept(engine: Engine, answer_id: str) -> types.CallToolResult:
-    if kept := await engine.conversations.answer(answer_id):
-        return types.CallToolResult.model_validate_json(kept)
-    raise InvalidRequest(
-        f"There is no answer {answer_id!r}; it may have been cancelled, or be too old.",
-        next_step="Ask again.",
-        code="not_found",
-    )
-
-
-async def _wait(
-    engine: Engine, running: RunningAnswer, given: AskArguments, call: Call
-) -> types.CallToolResult:
-    progress = ProgressReporter(call.report, answer_id=running.id, now=anyio.current_time)
-    result = await engine.answers.collect(
-        running, wait_seconds=given.wait_seconds, progress=progress
-    )
-    if running.is_cancelled:
-        return await _kept(engine, running.id)  # What had come of it, if anything had.
-    return result or still_running(running)
-
-
-async def list_models(engine: Engine, arguments: dict[str, Any], _call: Call) -> login.Result:
-    """List the models: the service's list when signed in, the built-in one otherwise."""
-    asked = read_arguments(ListModelsArguments, "list_models", arguments)
-    catalogue = await engine.catalogue(refresh=asked.refresh)
-    structured = {
-        "models": [_listed(model) for model in catalogue.models],
-        "default_model": engine.settings.model,
-        "source": catalogue.source,
-        "fetched_at": catalogue.fetched_at.isoformat() if catalogue.fetched_at else "",
-        "warnings": [str(catalogue.fault)] if catalogue.fault else [],
-    }
-    return success(_in_words(catalogue), structured, more=compact_json(structured))
-
-
-async def login_tool(engine: Engine, arguments: dict[str, Any], call: Call) -> login.Result:
-    """Say who is signed in, or begin or end a login."""
-    asked = read_arguments(LoginArguments, "login", arguments)
-    return await login.run(
-        engine,
-        action=asked.action,
-        method=asked.method,
-        start_url=asked.start_url,
-        region=asked.region or engine.settings.region,
-        asker=call.asker,
-    )
-
-
-Handler = Callable[[Engine, dict[str, Any], Call], Awaitable[login.Result]]
-
-HANDLERS: dict[str, Handler] = {
-    "ask_claude": ask_claude,
-    "list_models": list_models,
-    "login": login_tool,
-}
 
 
 def declarations() -> list[types.Tool]:
@@ -177,29 +62,3 @@ def declarations() -> list[types.Tool]:
             ),
         ),
     ]
-
-
-def _listed(model: ModelInfo) -> dict[str, Any]:
-    price = model.list_price
-    return {
-        "id": model.id,
-        "name": model.name,
-        "aliases": list(model.aliases),
-        "context_window": model.context_window,
-        "max_output_tokens": model.max_output_tokens,
-        "rate_multiplier": model.rate_multiplier,
-        "list_price": price
-        and {
-            "input_per_million": price.input_per_million,
-            "output_per_million": price.output_per_million,
-        },
-        "input_types": list(model.input_types),
-        "thinking": model.thinking,
-        "effort_levels": list(model.effort_levels),
-    }
-
-
-def _in_words(catalogue: Catalogue) -> str:
-    ids = ", ".join(model.id for model in catalogue.models)
-    doubt = f" ({catalogue.fault})" if catalogue.fault else ""
-    return f"{len(catalogue.models)} models, {catalogue.source} list{doubt}: {ids}"

@@ -152,6 +152,8 @@ class KiroClient:
             KiroError: There is no answer, nor a part of one.
         """
         spending = spending or CallSpending()
+        if not request.conversation_id:
+            request = replace(request, conversation_id=self._new_id())
         async with self._slots, AsyncExitStack() as stack:
 
             async def attempt(trial: Trial) -> AnswerStream | Failure:
