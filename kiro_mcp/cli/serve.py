@@ -12,6 +12,7 @@ from mcp.server.lowlevel import Server
 
 from kiro_mcp.server.app import Deferred, build_server
 from kiro_mcp.server.stdio import serve_stdio
+from kiro_mcp.transport.telemetry import flush_telemetry
 
 if TYPE_CHECKING:
     from kiro_mcp.server.engine import Engine
@@ -48,6 +49,7 @@ def run_and_exit(serve: Callable[[], Awaitable[int]]) -> NoReturn:
         code = anyio.run(serve)
     except KeyboardInterrupt:  # Where event loops have no signal handlers, which is Windows.
         code = _INTERRUPTED
+    flush_telemetry()  # Exit handlers, which would do so, are not run.
     sys.stderr.flush()
     os._exit(code)
 

@@ -30,6 +30,7 @@ from kiro_mcp.server.conversations import ConversationStore
 from kiro_mcp.settings import Settings, unknown_variables
 from kiro_mcp.transport.client import KiroClient
 from kiro_mcp.transport.http import HttpPool
+from kiro_mcp.transport.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Engine:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Sleep = anyio.sleep,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.settings = settings
         self._sign_in_http = HttpPool(
@@ -102,7 +104,12 @@ class Engine:
             sleep=sleep,
         )
         self.client = KiroClient(
-            self.tokens, settings, state_folder=_home(settings, environ or {}), now=now, sleep=sleep
+            self.tokens,
+            settings,
+            state_folder=_home(settings, environ or {}),
+            now=now,
+            sleep=sleep,
+            telemetry=telemetry,
         )
         self.new_id = new_id
         self.conversations = ConversationStore(

@@ -56,9 +56,14 @@ class AnswerStream:
         return self._reply
 
     @property
+    def so_far(self) -> Reply:
+        """What has come of it until now; the whole of it once iteration has ended."""
+        return self._reply or self._builder.close()
+
+    @property
     def credits(self) -> float:
         """What the service has said until now that the answer costs."""
-        return self._builder.close().usage.credits or 0.0
+        return self.so_far.usage.credits or 0.0
 
     def __aiter__(self) -> AsyncIterator[Delta]:
         return self

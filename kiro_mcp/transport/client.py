@@ -42,6 +42,7 @@ from kiro_mcp.transport.http import HttpPool
 from kiro_mcp.transport.management import Management, ModelList
 from kiro_mcp.transport.retry import Failure, Remedy, RetryPolicy
 from kiro_mcp.transport.sending import AGENT_MODE, Sender, Trial
+from kiro_mcp.transport.telemetry import Telemetry
 from kiro_mcp.transport.tokens import RefreshingTokenSource, TokenSource
 from kiro_mcp.transport.usage_limits import UsageLimits
 
@@ -73,6 +74,7 @@ class KiroClient:
         now: The time.
         sleep: Waits; cancelled, it must end at once.
         random: Gives numbers from 0 up to 1, for the jitter of retries.
+        telemetry: Makes spans and metrics of calls; by default for OpenTelemetry's own providers.
     """
 
     def __init__(
@@ -85,7 +87,9 @@ class KiroClient:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Sleep = anyio.sleep,
         random: Callable[[], float] = randomness.random,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self._telemetry = telemetry or Telemetry()
         self._settings = settings = settings or Settings.load({})
         self._options = PayloadOptions(
             description_max_bytes=settings.tool_description_max_bytes,
@@ -155,13 +159,17 @@ class KiroClient:
         if not request.conversation_id:
             request = replace(request, conversation_id=self._new_id())
         async with self._slots, AsyncExitStack() as stack:
+            inference = stack.enter_context(self._telemetry.inference(request))
 
             async def attempt(trial: Trial) -> AnswerStream | Failure:
                 await self._budget.require_left(spending)
+                inference.sends_to(self._sender.destination(trial).url)
                 return await self._attempt(trial, stack, spending)
 
             trial = replace(await self._attempts.first_trial(self._endpoints), request=request)
-            yield await self._attempts.until_done(attempt, trial, self._menders())
+            answer = await self._attempts.until_done(attempt, trial, self._menders())
+            inference.begins(answer)
+            yield answer
 
     def draft(self, request: ChatRequest) -> Payload:
         """Return what would be sent, be it something that the service refuses. Nothing is sent.

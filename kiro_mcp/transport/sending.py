@@ -13,7 +13,12 @@ from kiro_mcp import __version__
 from kiro_mcp.models import AccessToken, ChatRequest, Fault
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.classify import fault_from_response
-from kiro_mcp.transport.endpoints import EndpointProfile, destination, require_may_receive
+from kiro_mcp.transport.endpoints import (
+    Destination,
+    EndpointProfile,
+    destination,
+    require_may_receive,
+)
 from kiro_mcp.transport.http import HttpPool, HttpResponse
 
 AGENT_MODE = "vibe"
@@ -61,6 +66,11 @@ class Sender:
         """Say where a request to an endpoint claims to come from."""
         return self._settings.origin or endpoint.origin
 
+    def destination(self, trial: Trial) -> Destination:
+        """Say where an attempt goes."""
+        overrides = self._settings.endpoint_overrides
+        return destination(trial.endpoint, region=trial.token.region, overrides=overrides)
+
     @asynccontextmanager
     async def send(
         self, trial: Trial, *, body: bytes = b"", query: Mapping[str, str] | None = None
@@ -72,14 +82,11 @@ class Sender:
             SignInRequired: The token may not go to the host.
             ServiceUnavailable: The host cannot be reached.
         """
-        endpoint, token = trial.endpoint, trial.token
-        target = destination(
-            endpoint, region=token.region, overrides=self._settings.endpoint_overrides
-        )
-        require_may_receive(target, token)
+        target = self.destination(trial)
+        require_may_receive(target, trial.token)
         url = f"{target.url}?{urlencode(query)}" if query else target.url
         async with self._http.request(
-            endpoint.method, url, headers=self._headers(trial), body=body
+            trial.endpoint.method, url, headers=self._headers(trial), body=body
         ) as response:
             if response.status != 200:
                 refusal = await response.beginning()

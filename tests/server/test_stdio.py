@@ -1,5 +1,6 @@
 """The server as a process on stdio: every revision, and an end that always comes."""
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -237,3 +238,41 @@ async def ended(server: StdioServer) -> int:
     """Wait until the process is gone, for no longer than it may take."""
     with anyio.fail_after(END_SECONDS):
         return await server.process.wait()
+
+
+async def test_spans_that_are_held_back_are_handed_on_at_the_end(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: the SDK of OpenTelemetry does so in an exit handler, which this end does not run."""
+    spans = tmp_path / "spans"
+    command = (sys.executable, "-m", "tests.support.traced", str(spans))
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    with fail_after(START_SECONDS):
+        async with started(against(emulator), command) as server:
+            await server.initialize()
+            call = {"name": "ask_claude", "arguments": {"prompt": "Say hello"}}
+            meta = {"traceparent": f"00-{trace}-{parent}-01"}
+            answer = await server.request("tools/call", {**call, "_meta": meta})
+            assert not answer["result"].get("isError")
+            assert not spans.read_text("utf-8")
+            await server.stdin.aclose()
+            assert await server.process.wait() == 0
+    told = [json.loads(line) for line in spans.read_text("utf-8").splitlines()]
+    by_name = {span["name"]: span for span in told}
+    asked, chat = by_name["tools/call ask_claude"], by_name["chat auto"]
+    assert asked["parent_id"] == f"0x{parent}"
+    assert chat["parent_id"] == asked["context"]["span_id"]
+    assert chat["context"]["trace_id"] == f"0x{trace}"
+
+
+async def test_a_collector_that_never_answers_does_not_hold_up_the_end(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: a client that is quitting waits for no one's traces."""
+    command = (sys.executable, "-m", "tests.support.traced", "-")
+    with fail_after(START_SECONDS):
+        async with started(against(emulator), command) as server:
+            await server.initialize()
+            assert not (await server.call("ask_claude", prompt="Say hello")).get("isError")
+            await server.stdin.aclose()
+            assert await server.process.wait() == 0

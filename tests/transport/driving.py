@@ -22,6 +22,7 @@ from kiro_mcp.emulator import (
 from kiro_mcp.models import AccessToken, ChatRequest, Message, TextPart
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.client import KiroClient, TokenSource
+from kiro_mcp.transport.telemetry import Telemetry
 
 KEY = AccessToken(value=EMULATOR_API_KEY, token_type="API_KEY", is_explicit=True)
 LOGIN = AccessToken(value=EMULATOR_ACCESS_TOKEN, profile_arn=EMULATOR_PROFILE_ARN, is_explicit=True)
@@ -97,6 +98,7 @@ async def driven(
     clock: Clock | None = None,
     jitter: float = 0.0,
     state_folder: Path | None = None,
+    telemetry: Telemetry | None = None,
     seconds: float = 10,
     **environ: str,
 ) -> AsyncGenerator[KiroClient]:
@@ -110,6 +112,7 @@ async def driven(
             now=lambda: NOW,
             sleep=(clock or Clock()).sleep,
             random=lambda: jitter,
+            telemetry=telemetry,
         ) as client:
             yield client
 
