@@ -61,6 +61,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "kiro_mcp.settings",
         "kiro_mcp.transport.classify",
         "kiro_mcp.transport.endpoints",
+        "kiro_mcp.transport.usage_limits",
     ),
     "kiro_mcp.transport": (
         "kiro_mcp.errors",

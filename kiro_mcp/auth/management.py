@@ -14,10 +14,8 @@ from kiro_mcp import __version__
 from kiro_mcp.auth.account import (
     MAX_PROFILE_PAGES,
     PROFILE_REGIONS,
-    Credits,
     Profile,
     choose_profile,
-    read_credits,
     read_profile,
     read_profiles,
 )
@@ -33,6 +31,7 @@ from kiro_mcp.transport.endpoints import (
     destination,
     require_may_receive,
 )
+from kiro_mcp.transport.usage_limits import UsageLimits, read_usage_limits
 
 _ORIGIN: Final = "KIRO_CLI"
 _BUILDER_ID_WORDS: Final = "Builder ID is not supported"
@@ -103,7 +102,7 @@ class AccountService:
                 return arn
         return ""
 
-    async def credits(self, token: AccessToken) -> Credits:
+    async def credits(self, token: AccessToken) -> UsageLimits:
         """Return what the account has used of its plan.
 
         Raises:
@@ -111,7 +110,7 @@ class AccountService:
         """
         body = {"origin": _ORIGIN, "isEmailRequired": True}
         query = f"?origin={_ORIGIN}&isEmailRequired=true"
-        return read_credits(await self._call(_GET_USAGE, token, body, query))
+        return read_usage_limits(await self._call(_GET_USAGE, token, body, query))
 
     def _regions(self) -> tuple[str, ...]:
         """The regions to ask; only one where an override answers for all."""

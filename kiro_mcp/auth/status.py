@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from kiro_mcp.auth.account import Credits
 from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.auth.sources import Finding
 from kiro_mcp.auth.tokens import Credential
 from kiro_mcp.errors import KiroError, SignInRequired
 from kiro_mcp.models import AccessToken
 from kiro_mcp.redaction import mask, mask_address
+from kiro_mcp.transport.usage_limits import UsageLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class SignInStatus:
     """Enough to tell two accounts apart."""
     profile_arn: str = ""
     region: str = ""
-    credits: Credits = field(default_factory=Credits)
+    credits: UsageLimits = field(default_factory=UsageLimits)
     findings: tuple[Finding, ...] = ()
     problem: KiroError | None = None
     """Why nobody is signed in, or why the credits are not known."""
@@ -60,16 +60,18 @@ async def sign_in_status(tokens: TokenProvider) -> SignInStatus:
     )
 
 
-async def _credits(tokens: TokenProvider, token: AccessToken) -> tuple[Credits, KiroError | None]:
+async def _credits(
+    tokens: TokenProvider, token: AccessToken
+) -> tuple[UsageLimits, KiroError | None]:
     """Ask for the credits; a refused token is renewed once."""
     try:
         return await tokens.account.credits(token), None
     except SignInRequired as error:
         if error.status is None:
-            return Credits(), error
+            return UsageLimits(), error
     except KiroError as error:
-        return Credits(), error
+        return UsageLimits(), error
     try:
         return await tokens.account.credits(await tokens.refreshed(token)), None
     except KiroError as error:
-        return Credits(), error
+        return UsageLimits(), error

@@ -31,6 +31,8 @@ class UsageLimits:
     """When the next period begins; aware, UTC."""
     plan: str = ""
     """The plan's name, such as `KIRO PRO`; "" where the service does not say."""
+    email: str = ""
+    """The account's address, to be masked before it is shown; "" where it was not asked for."""
     is_overage_allowed: bool | None = None
     """Whether calls beyond the limit are made, and billed."""
     overage_used: float | None = None
@@ -50,6 +52,7 @@ def read_usage_limits(answer: Members) -> UsageLimits:
         limit=_sum(pots, "usageLimit", "totalUsageLimit"),
         resets_at=_time(chosen.get("nextDateReset")) or _time(answer.get("nextDateReset")),
         plan=_text(subscription.get("subscriptionTitle")) or _text(subscription.get("type")),
+        email=_text(_object(answer.get("userInfo")).get("email")),
         is_overage_allowed=status == "ENABLED" if isinstance(status, str) else None,
         overage_used=_amount(chosen, "currentOverages"),
         overage_cap=_first(_amount(chosen, "overageCap"), _amount(overage, "overageLimit")),

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from kiro_mcp.auth.account import Profile, choose_profile, read_credits, read_profile, read_profiles
+from kiro_mcp.auth.account import Profile, choose_profile, read_profile, read_profiles
 from kiro_mcp.auth.device_flow import (
     DeviceLogin,
     KeepPolling,
@@ -303,37 +303,3 @@ def test_profiles_that_are_malformed_are_left_out() -> None:
     assert read_profiles({}) == ([], "")
     assert read_profile({"profile": {"arn": ARN}}) == ARN
     assert read_profile({"profile": None}) == ""
-
-
-def test_credits_are_the_plans_and_an_active_trials_and_active_bonuses() -> None:
-    """Observed: exact figures win over rounded ones, and what has expired counts no more."""
-    answer: dict[str, object] = {
-        "usageBreakdownList": [
-            {"resourceType": "SPEC", "usageLimit": 9},
-            {
-                "resourceType": "CREDIT",
-                "currentUsage": 1,
-                "currentUsageWithPrecision": 1.5,
-                "usageLimit": 100,
-                "nextDateReset": 1_800_000_000.0,
-                "freeTrialInfo": {
-                    "freeTrialStatus": "ACTIVE",
-                    "currentUsage": 2,
-                    "usageLimit": 50,
-                },
-                "bonuses": [
-                    {"status": "ACTIVE", "currentUsage": 3.25, "usageLimit": 10},
-                    {"status": "EXPIRED", "currentUsage": 99, "usageLimit": 99},
-                ],
-            },
-        ],
-        "subscriptionInfo": {"subscriptionTitle": "KIRO PRO", "type": "PRO"},
-        "userInfo": {"email": "a@b.c"},
-    }
-    found = read_credits(answer)
-    assert (found.used, found.limit, found.plan) == (6.75, 160.0, "KIRO PRO")
-    assert found.resets_at == datetime(2027, 1, 15, 8, tzinfo=UTC)
-    answer["usageBreakdownList"] = [{"freeTrialInfo": {"freeTrialStatus": "EXPIRED"}}]
-    assert read_credits(answer).limit is None
-    assert read_credits({}).plan == ""
-    assert read_credits({"usageBreakdown": {"usageLimit": 5}}).limit == 5.0

@@ -93,13 +93,18 @@ def test_the_reset_is_a_time_and_never_the_days_until_it(
     assert read_usage_limits(answer).resets_at == resets_at
 
 
-def test_plan_and_overage_are_read() -> None:
+def test_plan_overage_and_address_are_read() -> None:
     """The service's published model."""
     answer = {
         "subscriptionInfo": {"subscriptionTitle": "KIRO PRO", "type": "KIRO_PRO"},
         "overageConfiguration": {"overageStatus": "ENABLED", "overageLimit": 100},
+        "userInfo": {"email": "a@b.example"},
         **breakdown(currentOverages=2, currentOveragesWithPrecision=2.5),
     }
     assert read_usage_limits(answer) == UsageLimits(
-        plan="KIRO PRO", is_overage_allowed=True, overage_used=2.5, overage_cap=100.0
+        plan="KIRO PRO",
+        email="a@b.example",
+        is_overage_allowed=True,
+        overage_used=2.5,
+        overage_cap=100.0,
     )
