@@ -28,6 +28,7 @@ from mcp.server.stdio import stdio_server
 from kiro_mcp.emulator import frames
 from kiro_mcp.models import ChatRequest, Message, TextPart
 from kiro_mcp.protocol.payload import build_payload
+from tests.benchmarks.table import Row, print_table
 from tests.support.stdio import StdioServer, environment, started
 
 ROUNDS = 8
@@ -154,8 +155,8 @@ class Side:
         return count / (time.perf_counter() - began)
 
 
-async def compare(ours: Side, rival: Side) -> bool:
-    """Measure both and print the table; return whether the bars are met."""
+async def compare(ours: Side, rival: Side) -> list[Row]:
+    """Measure both, round by round."""
     for side in (ours, rival):
         await side.latencies(20)
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -168,20 +169,28 @@ async def compare(ours: Side, rival: Side) -> bool:
             found.append(await side.calls_per_second(CALLS_IN_FLIGHT))
     mine, theirs = (median(one) * 1000 for one in seconds)
     my_rate, their_rate = (median(one) for one in rates)
-    overhead, throughput = mine / theirs, my_rate / their_rate
-    print(f"{'':<26}{'ours':>10}{'rival':>10}{'ratio':>8}  bar")
-    print(
-        f"{'one call, median ms':<26}{mine:>10.2f}{theirs:>10.2f}{overhead:>8.2f}"
-        f"  <= {OVERHEAD_BAR}"
-    )
-    print(
-        f"{f'{IN_FLIGHT} in flight, calls/s':<26}{my_rate:>10.0f}{their_rate:>10.0f}"
-        f"{throughput:>8.2f}  >= {THROUGHPUT_BAR}"
-    )
-    return overhead <= OVERHEAD_BAR and throughput >= THROUGHPUT_BAR
+    return [
+        Row(
+            name="one call over stdio, median",
+            ours=mine,
+            rival=theirs,
+            unit="ms",
+            bar=OVERHEAD_BAR,
+            is_ceiling=True,
+        ),
+        Row(
+            name=f"{IN_FLIGHT} calls in flight",
+            ours=my_rate,
+            rival=their_rate,
+            unit="/s",
+            bar=THROUGHPUT_BAR,
+            is_ceiling=False,
+            more_is_better=True,
+        ),
+    ]
 
 
-async def run() -> int:
+async def rows() -> list[Row]:
     """Start both servers and the service, and compare."""
     async with service() as url:
         environ = environment(
@@ -193,10 +202,9 @@ async def run() -> int:
         async with started(environ) as ours, started(environment(), rival_command) as rival:
             await ours.initialize()
             await rival.initialize()
-            met = await compare(
+            return await compare(
                 Side(ours, "ask_claude", {"prompt": PROMPT}), Side(rival, "ask", {})
             )
-    return 0 if met else 1
 
 
 def main() -> int:
@@ -207,7 +215,7 @@ def main() -> int:
         case ["rival", url]:
             anyio.run(serve_rival, url)
         case _:
-            return anyio.run(run)
+            return 0 if print_table(anyio.run(rows)) else 1
     return 0
 
 
