@@ -25,11 +25,22 @@ ENVELOPE: dict[str, Any] = {
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
 
+_NOBODYS_HOME = tempfile.TemporaryDirectory(prefix="kiro-mcp-tests-")
+"""The folder of a user who has nothing; gone when this process ends."""
+
+_HIDDEN = ("KIRO", "PROFILE_ARN", "REFRESH_TOKEN", "PYTHONUNBUFFERED", "XDG_")
+
+
 def environment(**variables: str) -> dict[str, str]:
-    """Return this process's environment without the settings of whoever runs the tests."""
-    hiding = ("KIRO", "PROFILE_ARN", "REFRESH_TOKEN", "PYTHONUNBUFFERED")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(hiding)}
-    return {**kept, "KIRO_MCP_MAX_RETRIES": "0", **variables}
+    """Return this process's environment without what is whoever's who runs the tests.
+
+    Neither their settings nor their logins may have a part in a test, nor may it write to their
+    folders.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)}
+    homes = ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA")
+    home = dict.fromkeys(homes, _NOBODYS_HOME.name)
+    return {**kept, **home, "KIRO_MCP_MAX_RETRIES": "0", **variables}
 
 
 class PipeReader(ByteReceiveStream):
