@@ -5,8 +5,10 @@ and serves every protocol revision from 2024-11-05 to 2026-07-28 from one object
 """
 
 import logging
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -34,6 +36,9 @@ INSTRUCTIONS = (
     " self-contained task; it sees only what you send and costs the user credits. list_models"
     " names the models. If a tool answers auth_required, call login and tell the user what it says."
 )
+
+ICON = Path(__file__).with_name("icon.png")
+"""A speech bubble, 64 by 64. Small: MCP 2026-07-28 repeats it in each result."""
 
 _STATIC: tuple[CacheableMethod, ...] = (
     "tools/list",
@@ -104,6 +109,7 @@ def build_server(make_engine: Callable[[], "Engine"]) -> Server[Deferred]:
         version=__version__,
         title="Claude through Kiro",
         instructions=INSTRUCTIONS,
+        icons=[_icon()],
         lifespan=lifespan,
         cache_hints=dict.fromkeys(_STATIC, hint),
         on_list_tools=_list_tools,
@@ -115,6 +121,13 @@ def build_server(make_engine: Callable[[], "Engine"]) -> Server[Deferred]:
         on_get_prompt=_get_prompt,
         on_completion=_complete,
     )
+
+
+def _icon() -> types.Icon:
+    # A data address, so that no client has to fetch it; of the kinds of image that the
+    # specification names, PNG is the one that each client which shows icons can read.
+    src = f"data:image/png;base64,{b64encode(ICON.read_bytes()).decode()}"
+    return types.Icon(src=src, mime_type="image/png", sizes=["64x64"])
 
 
 async def _list_tools(

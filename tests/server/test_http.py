@@ -17,6 +17,7 @@ from kiro_mcp import __version__
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.server.http_hosts import in_url, security_for
 from tests.support.http import MAX_BODY_BYTES, WebServer, against, answer, serving_http
+from tests.support.mcp import assert_describes_the_server
 from tests.support.stdio import ENVELOPE
 
 TEST_SECONDS = 20
@@ -66,7 +67,7 @@ async def test_the_stateless_revision_is_served_without_a_session(
         async with serving_http(against(emulator)) as server:
             found = await server.post_modern("server/discover")
             assert "mcp-session-id" not in found.headers
-            assert answer(found)["result"]["ttlMs"] > 0
+            assert_describes_the_server(answer(found)["result"])
             listed = answer(await server.post_modern("tools/list"))["result"]
             assert [tool["name"] for tool in listed["tools"]] == TOOLS
             called = await server.post_modern(

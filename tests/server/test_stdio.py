@@ -14,6 +14,7 @@ from mcp.client.stdio import StdioServerParameters
 
 from kiro_mcp import __version__
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
+from tests.support.mcp import assert_describes_the_server
 from tests.support.stdio import COMMAND, StdioServer, environment, started
 
 START_SECONDS = 20
@@ -62,10 +63,7 @@ async def test_the_stateless_revision_is_served_without_a_handshake(
     """MCP 2026-07-28."""
     with fail_after(START_SECONDS):
         async with started(against(emulator)) as server:
-            found = (await server.request_modern("server/discover"))["result"]
-            assert found["resultType"] == "complete"
-            assert found["instructions"]
-            assert found["ttlMs"] > 0
+            assert_describes_the_server((await server.request_modern("server/discover"))["result"])
             listed = (await server.request_modern("tools/list"))["result"]
             assert [tool["name"] for tool in listed["tools"]] == [
                 "ask_claude",

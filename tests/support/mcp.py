@@ -9,6 +9,7 @@ from anyio import fail_after
 from jsonschema import Draft202012Validator
 from mcp.client import Client
 
+from kiro_mcp import __version__
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
@@ -63,6 +64,19 @@ def assert_valid(tool: str, structured: object) -> None:
     declared = {declaration.name: declaration.output_schema for declaration in declarations()}
     validator: Any = Draft202012Validator(declared[tool] or False)
     validator.validate(structured)
+
+
+def assert_describes_the_server(found: dict[str, Any]) -> None:
+    """Check what `server/discover` answers, as it came over the wire."""
+    info = found["_meta"]["io.modelcontextprotocol/serverInfo"]
+    assert (info["name"], info["version"]) == ("kiro-mcp", __version__)
+    assert info["title"]
+    assert info["icons"]
+    assert found["instructions"]
+    assert {"tools", "resources", "prompts", "completions"} <= set(found["capabilities"])
+    assert "2026-07-28" in found["supportedVersions"]
+    assert found["resultType"] == "complete"
+    assert (found["ttlMs"], found["cacheScope"]) == (3_600_000, "public")
 
 
 def sent(emulator: RunningEmulator) -> dict[str, Any]:
