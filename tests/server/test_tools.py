@@ -1,13 +1,10 @@
 """The three tools, driven by the SDK's client against our server, engine and the emulator."""
 
 import json
-from collections.abc import Iterator
 from typing import Any, cast
 
-import mcp_types as types
 import pytest
 from anyio import fail_after
-from jsonschema import Draft202012Validator
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
@@ -20,56 +17,9 @@ from kiro_mcp.emulator import (
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.results import ERROR_META_KEY
-from kiro_mcp.server.tools import declarations
 from tests.support.mcp import assert_valid, code, connected, words
 
-MAX_LISTED_BYTES = 9000
 NOWHERE = "http://127.0.0.1:1"
-FORBIDDEN_KEYWORDS = {"$ref", "$defs", "anyOf", "oneOf", "allOf", "format"}
-
-
-def keywords(schema: object) -> Iterator[str]:
-    if isinstance(schema, dict):
-        for name, inner in cast("dict[str, object]", schema).items():
-            yield name
-            yield from keywords(inner)
-    elif isinstance(schema, list):
-        for inner in cast("list[object]", schema):
-            yield from keywords(inner)
-
-
-# --- the declarations ---------------------------------------------------------------------
-
-
-async def test_there_are_exactly_three_tools_and_they_never_change_their_order() -> None:
-    """Ours: a client caches the list, and a model's prompt cache depends on it."""
-    async with connected() as client:
-        first = await client.list_tools()
-        second = await client.list_tools()
-    assert [tool.name for tool in first.tools] == ["ask_claude", "list_models", "login"]
-    assert first.model_dump_json() == second.model_dump_json()
-
-
-def test_the_list_of_tools_is_small() -> None:
-    """Ours: it lies in the context of every conversation of every client."""
-    listed = types.ListToolsResult(tools=declarations())
-    assert len(listed.model_dump_json(by_alias=True, exclude_none=True)) <= MAX_LISTED_BYTES
-
-
-@pytest.mark.parametrize("tool", declarations(), ids=lambda tool: tool.name)
-def test_a_tools_declaration_is_complete_and_flat(tool: types.Tool) -> None:
-    """Observed: clients fail on references and combinators, and models on bare names."""
-    assert tool.title
-    assert tool.description
-    assert tool.annotations
-    assert tool.output_schema
-    for schema in (tool.input_schema, tool.output_schema):
-        Draft202012Validator.check_schema(schema)
-        assert schema["type"] == "object"
-        assert not FORBIDDEN_KEYWORDS & set(keywords(schema))
-    for declared in tool.input_schema["properties"].values():
-        assert declared["description"]
-        assert "default" in declared
 
 
 # --- ask_claude ---------------------------------------------------------------------------
