@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
 
 from kiro_mcp import __version__
@@ -104,7 +105,7 @@ def build_server(make_engine: Callable[[], "Engine"]) -> Server[Deferred]:
                 tasks.cancel_scope.cancel()
 
     hint = CacheHint(ttl_ms=_TOOLS_TTL_MS, scope="public")
-    return Server(
+    server = Server(
         "kiro-mcp",
         version=__version__,
         title="Claude through Kiro",
@@ -121,6 +122,11 @@ def build_server(make_engine: Callable[[], "Engine"]) -> Server[Deferred]:
         on_get_prompt=_get_prompt,
         on_completion=_complete,
     )
+    # Refuses each `requestState` that was not sealed here, which is each one there is: how a login
+    # stands is known to this process, so nothing has to travel through the client.
+    seal = RequestStateSecurity.ephemeral()
+    server.middleware.append(RequestStateBoundary(seal, default_audience=server.name))
+    return server
 
 
 def _icon() -> types.Icon:

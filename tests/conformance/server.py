@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 import mcp_types as types
 from mcp.server.context import HandlerResult
 from mcp.server.lowlevel import Server
-from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 
 from kiro_mcp.server.app import Deferred, build_server
 from kiro_mcp.server.engine import Engine
@@ -43,9 +42,6 @@ async def serving_fixtures() -> AsyncGenerator[str]:
 
 def _build() -> Server[Deferred]:
     server = build_server(lambda: Engine.from_environ({}))
-    if not any(isinstance(one, RequestStateBoundary) for one in server.middleware):
-        seal = RequestStateSecurity.ephemeral()
-        server.middleware.append(RequestStateBoundary(seal, default_audience=server.name))
     _add_tools(server)
     _add_documents(server)
     return server
