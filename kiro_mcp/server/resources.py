@@ -63,8 +63,13 @@ async def read_resource(engine: "Engine", uri: str) -> types.ReadResourceResult:
         if kind == "answers" and (kept := await engine.conversations.answer(name)):
             return _contents(uri, "application/json", kept)
     except KiroError as error:
-        raise MCPError(code=types.INVALID_PARAMS, message=str(error)) from error
-    raise MCPError(code=types.INVALID_PARAMS, message=f"There is no resource {uri!r}.")
+        raise _refusal(str(error), uri) from error
+    raise _refusal(f"There is no resource {uri!r}.", uri)
+
+
+def _refusal(message: str, uri: str) -> MCPError:
+    # MCP 2026-07-28 wants the address in the data, too.
+    return MCPError(code=types.INVALID_PARAMS, message=message, data={"uri": uri})
 
 
 def _contents(uri: str, mime_type: str, text: str) -> types.ReadResourceResult:

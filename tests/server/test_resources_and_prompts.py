@@ -45,11 +45,12 @@ async def test_a_finished_answer_is_read_by_its_id(emulator: RunningEmulator) ->
     "uri", ["kiro://answers/gone", "kiro://conversations/gone", "kiro://else", "kiro://answers"]
 )
 async def test_a_resource_that_is_not_there_is_a_protocol_error(uri: str) -> None:
-    """MCP 2026-07-28: -32602."""
+    """MCP 2026-07-28: -32602, and the data names what was asked for."""
     async with connected() as client:
         with pytest.raises(MCPError) as caught:
             await client.read_resource(uri)
     assert caught.value.error.code == types.INVALID_PARAMS
+    assert caught.value.error.data == {"uri": uri}
 
 
 async def test_resources_and_templates_are_listed() -> None:
