@@ -188,7 +188,7 @@ def test_the_start_of_a_server_loads_nothing_that_only_calls_need() -> None:
     code = "import sys, kiro_mcp.cli.serve; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
     loaded = done.stdout.decode().split()
-    late = {"httpx", "sqlite3", "truststore", "rich", "jsonschema", "platformdirs"}
+    late = {"httpx", "sqlite3", "truststore", "rich", "jsonschema"}
     assert "mcp" in loaded
     assert not late.intersection(loaded)
     assert "kiro_mcp.server.engine" not in loaded

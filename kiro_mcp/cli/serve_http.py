@@ -3,12 +3,14 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NoReturn
 
+from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.cli.serve import run_and_exit, server_for, service_environ
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.http import SSE_PATH, STREAMABLE_PATH, Transport, WebOptions, build_web_app
-from kiro_mcp.server.http_auth import Token, choose_token
+from kiro_mcp.server.http_auth import HTTP_AUTH_FILE, Token, choose_token
 from kiro_mcp.server.http_hosts import in_url, security_for
 from kiro_mcp.server.http_serving import listen, serving, signalled
 from kiro_mcp.setting_values import is_loopback
@@ -25,7 +27,8 @@ def serve_http_and_exit(
     try:
         settings = _settings(host, port)
         secret = settings.http_token.get_secret_value()
-        token = choose_token(secret, host=settings.host, no_auth=no_auth)
+        file = _token_file(settings)
+        token = choose_token(secret, host=settings.host, no_auth=no_auth, file=file)
     except InvalidRequest as error:
         print(error, file=sys.stderr)
         sys.exit(_USAGE)
@@ -41,6 +44,11 @@ def _settings(host: str | None, port: int | None) -> Settings:
     given = {"KIRO_MCP_HOST": host, "KIRO_MCP_PORT": None if port is None else str(port)}
     chosen = {name: value for name, value in given.items() if value is not None}
     return Settings.load({**os.environ, **chosen})
+
+
+def _token_file(settings: Settings) -> Path | None:
+    home = own_home(Machine.of(os.environ, sys.platform), settings.home)
+    return home / HTTP_AUTH_FILE if home else None
 
 
 async def _serve(

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import platformdirs
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,6 +22,9 @@ TOKEN_BYTES: Final = 32
 
 PUBLIC_PATHS: Final = frozenset({"/", "/health"})
 """What answers without a token: it says only that the server is up."""
+
+HTTP_AUTH_FILE: Final = "http-token"
+"""Where a token that was made is kept, in the folder of all else that is."""
 
 _SEEN_IN_PUBLIC: Final = frozenset({"my-super-secret-password-123"})
 """Tokens that stand in the examples of other gateways: everybody knows them."""
@@ -45,7 +47,7 @@ def choose_token(token: str, *, host: str, no_auth: bool, file: Path | None = No
         token: The one that was set; empty for none.
         host: The address that the server will listen on.
         no_auth: Ask for none.
-        file: Where a token that was made is kept; by default in the program's data folder.
+        file: Where a token that was made is kept; None where the machine has no place for it.
 
     Raises:
         InvalidRequest: Anyone could use a server so set up, or the file cannot be used.
@@ -64,7 +66,11 @@ def choose_token(token: str, *, host: str, no_auth: bool, file: Path | None = No
         return Token(secret="", where="")
     if token:
         return Token(secret=token, where="KIRO_MCP_HTTP_TOKEN")
-    file = file or platformdirs.user_data_path("kiro-mcp", appauthor=False) / "http-token"
+    if file is None:
+        raise InvalidRequest(
+            "There is no folder to keep a token in: neither HOME nor KIRO_MCP_HOME is set.",
+            next_step="Set one of them, or KIRO_MCP_HTTP_TOKEN.",
+        )
     return Token(secret=_kept_in(file), where=str(file))
 
 

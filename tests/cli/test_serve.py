@@ -131,9 +131,20 @@ async def test_offline_over_stdio_answers_from_the_emulator() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such file modes")
-async def test_a_token_is_made_and_its_place_is_told_but_not_the_token(tmp_path: Path) -> None:
-    """Ours: stderr ends up in logs of the client."""
-    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data")}
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({"HOME": "home", "XDG_DATA_HOME": "data"}, "data/kiro-mcp"),
+        ({"HOME": "home", "KIRO_MCP_HOME": "here"}, "here"),
+        ({"HOME": "", "KIRO_MCP_HOME": "here"}, "here"),
+    ],
+    ids=["the-systems-folder", "ours", "homeless"],
+)
+async def test_a_token_is_made_and_its_place_is_told_but_not_the_token(
+    variables: dict[str, str], folder: str, tmp_path: Path
+) -> None:
+    """Ours: it lies with all else that is kept; and stderr ends up in logs of the client."""
+    home = {name: str(tmp_path / path) if path else "" for name, path in variables.items()}
     tokens = set[str]()
     with fail_after(RUN_SECONDS):
         for _ in range(2):
@@ -142,7 +153,7 @@ async def test_a_token_is_made_and_its_place_is_told_but_not_the_token(tmp_path:
                 [place] = re.findall(r"token that is in (.*)\.", said)
                 token = Path(place).read_text("ascii").strip()
                 tokens.add(token)
-                assert Path(place).is_relative_to(tmp_path)
+                assert Path(place) == tmp_path / folder / "http-token"
                 assert stat.S_IMODE(Path(place).stat().st_mode) == 0o600
                 assert token not in said
                 bearer = {"Authorization": f"Bearer {token}"}
@@ -234,6 +245,7 @@ async def test_a_signal_ends_sse_connections_without_a_traceback() -> None:
         ([], {"KIRO_MCP_HOST": "::"}, "no token is set"),
         ([], {"KIRO_MCP_HTTP_TOKEN": "my-super-secret-password-123"}, "KIRO_MCP_HTTP_TOKEN"),
         (["--port", "70000"], {}, "KIRO_MCP_PORT"),
+        ([], {"HOME": "", "USERPROFILE": "", "XDG_DATA_HOME": "/x"}, "KIRO_MCP_HOME"),
     ],
 )
 async def test_a_server_that_anyone_could_use_does_not_start(

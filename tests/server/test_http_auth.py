@@ -120,6 +120,12 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         choose_token("", host="127.0.0.1", no_auth=False, file=tmp_path / "file" / "token")
 
 
+def test_where_nothing_can_be_kept_a_token_has_to_be_set() -> None:
+    """Ours: containers often have no home."""
+    with pytest.raises(InvalidRequest, match="KIRO_MCP_HTTP_TOKEN"):
+        choose_token("", host="127.0.0.1", no_auth=False, file=None)
+
+
 def test_a_token_does_not_show_when_it_is_printed() -> None:
     """Ours: such values end up in logs."""
     assert TOKEN not in repr(Token(secret=TOKEN, where="here"))
