@@ -82,7 +82,9 @@ class Settings(BaseModel):
         says="Region of the service; by default the one in the profile's ARN, else us-east-1",
     )
     home: str = _setting(
-        "", "KIRO_MCP_HOME", says="Folder of our own login; by default the system's data folder"
+        "",
+        "KIRO_MCP_HOME",
+        says="Where login, conversations and token are kept; by default the system's data folder",
     )
     write_back: Literal["own", "all"] = _setting(
         "own",
@@ -269,6 +271,12 @@ class Settings(BaseModel):
         "KIRO_MCP_ALLOWED_HOSTS",
         says="Over HTTP: names that clients may call the server by, besides localhost; commas"
         " between",
+    )
+    depth: int = _setting(
+        0,
+        "KIRO_MCP_DEPTH",
+        says="How deep this server is nested in calls of ask_claude; from 3 on it asks no more",
+        least=0,
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(
         "WARNING", "KIRO_MCP_LOG_LEVEL", says="What is logged to stderr: DEBUG INFO WARNING ERROR"

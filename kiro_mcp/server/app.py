@@ -51,7 +51,10 @@ _STATIC: tuple[CacheableMethod, ...] = (
 """What changes only with the package's version."""
 
 DEPTH_META_KEY = "kiro-mcp/depth"
-"""Where a caller that is itself answering a call of ours says how deep it is nested."""
+"""Where a caller that is itself answering a call of ours says how deep it is nested.
+
+One that starts a server of its own says so with the setting KIRO_MCP_DEPTH.
+"""
 
 MAX_DEPTH = 3
 
@@ -154,8 +157,9 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
             message=f"There is no tool {params.name!r}; there are {known}.",
         )
     try:
-        _require_shallow(context.meta)
         engine = context.lifespan_context()
+        if params.name == "ask_claude":
+            _require_shallow(context.meta, engine.settings.depth)
         call = Call(asker=Asker.of(context, params), report=context.session.report_progress)
         return await handler(engine, params.arguments or {}, call)
     except KiroError as error:
@@ -170,14 +174,15 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
         )
 
 
-def _require_shallow(meta: Mapping[str, Any] | None) -> None:
+def _require_shallow(meta: Mapping[str, Any] | None, server_depth: int) -> None:
     """Stop an agent that asks Claude, which asks an agent, which asks Claude, and so on.
 
     Raises:
         InvalidRequest: The call is nested too deep.
     """
-    depth = (meta or {}).get(DEPTH_META_KEY, 0)
-    if isinstance(depth, int) and depth >= MAX_DEPTH:
+    said = (meta or {}).get(DEPTH_META_KEY, 0)
+    depth = max(server_depth, said if isinstance(said, int) else 0)
+    if depth >= MAX_DEPTH:
         raise InvalidRequest(
             f"This call is nested {depth} deep in calls of ask_claude; {MAX_DEPTH} is the limit.",
             next_step="Answer without asking again.",

@@ -109,17 +109,6 @@ async def test_what_had_come_of_a_cancelled_answer_is_found_under_its_id(
     assert "cancelled" in kept["warnings"][0]
 
 
-@pytest.mark.parametrize(("depth", "is_refused"), [(2, False), (3, True), ("deep", False)])
-async def test_calls_within_calls_end_at_a_depth(
-    depth: Any, is_refused: bool, emulator: RunningEmulator
-) -> None:
-    """Ours: an agent that asks Claude may be what Claude's answer is for."""
-    meta: Any = {"kiro-mcp/depth": depth}
-    async with connected(emulator) as client:
-        result = await client.call_tool("ask_claude", {"prompt": "x"}, meta=meta)
-    assert result.is_error is is_refused
-
-
 async def test_an_answer_that_was_left_to_go_on_survives_a_cancelled_collector(
     emulator: RunningEmulator,
 ) -> None:
