@@ -1,6 +1,7 @@
 """The server on a real port of this machine, spoken to in raw JSON-RPC over HTTP."""
 
 import json
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -72,11 +73,14 @@ class WebServer:
     ) -> httpx.Response:
         return await self.client.send(self.request(method, params, headers))
 
-    async def initialize(self, version: str = "2025-11-25") -> dict[str, Any]:
+    async def initialize(
+        self, version: str = "2025-11-25", capabilities: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Open a session, which later requests are made in."""
         client = {"name": "tests", "version": "1"}
+        can = capabilities or {}
         response = await self.post(
-            "initialize", {"protocolVersion": version, "capabilities": {}, "clientInfo": client}
+            "initialize", {"protocolVersion": version, "capabilities": can, "clientInfo": client}
         )
         hello = answer(response)
         self._session = {
@@ -113,16 +117,18 @@ class WebServer:
         return await self.client.send(self.modern_request(method, headers, **params))
 
 
-def answer(response: httpx.Response) -> dict[str, Any]:
-    """The message that answers, from a body that is JSON or a stream of events."""
+def messages(response: httpx.Response) -> list[dict[str, Any]]:
+    """The messages of a body that is JSON or a stream of events, in their order."""
     if response.headers["content-type"].startswith("application/json"):
-        return response.json()
-    messages = [
-        json.loads(line.removeprefix("data: "))
-        for line in response.text.splitlines()
-        if line.startswith("data: {")
-    ]
-    return next(message for message in messages if "id" in message)
+        return [response.json()]
+    # Not `splitlines`, which also cuts at characters that JSON may hold as they are.
+    lines = re.split(r"\r\n|\n|\r", response.text)
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+
+
+def answer(response: httpx.Response) -> dict[str, Any]:
+    """The message that answers."""
+    return next(message for message in messages(response) if "id" in message)
 
 
 @asynccontextmanager

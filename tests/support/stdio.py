@@ -109,12 +109,14 @@ class StdioServer:
     async def request_modern(self, method: str, **params: Any) -> dict[str, Any]:
         return await self.request(method, {**params, "_meta": ENVELOPE})
 
-    async def initialize(self, version: str = "2025-11-25") -> dict[str, Any]:
+    async def initialize(
+        self, version: str = "2025-11-25", capabilities: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         answer = await self.request(
             "initialize",
             {
                 "protocolVersion": version,
-                "capabilities": {},
+                "capabilities": capabilities or {},
                 "clientInfo": {"name": "tests", "version": "1"},
             },
         )
