@@ -162,6 +162,22 @@ async def test_a_token_is_made_and_its_place_is_told_but_not_the_token(
     assert len(tokens) == 1
 
 
+async def test_before_the_first_call_nothing_is_sent_and_nothing_written(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: a server that only waits must cost nothing and touch nothing."""
+    home = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    with fail_after(RUN_SECONDS):
+        async with serve("--transport", "http", "--no-auth", **against(emulator), **home) as served:
+            await served.server.initialize()
+            await served.server.post("tools/list")
+            await served.server.post_modern("server/discover")
+            served.process.send_signal(signal.SIGTERM)
+            await served.ended()
+    assert not emulator.state.requests
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("transport", ["http", "sse"])
 async def test_no_secret_is_logged_even_when_all_is(
     transport: str, emulator: RunningEmulator

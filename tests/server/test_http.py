@@ -76,16 +76,34 @@ async def test_the_stateless_revision_is_served_without_a_session(
             assert answer(called)["result"]["structuredContent"]["text"]
 
 
-async def test_both_eras_are_served_by_one_endpoint_in_turn(emulator: RunningEmulator) -> None:
+async def test_both_eras_are_served_by_one_endpoint_in_turn_and_at_once(
+    emulator: RunningEmulator,
+) -> None:
     """Ours: the clients of one person are of different ages."""
+    texts = dict[str, str]()
+
+    async def ask(server: WebServer, era: str, number: int) -> None:
+        call: dict[str, Any] = {"name": "ask_claude", "arguments": {"prompt": f"{era} {number}"}}
+        if era == "modern":
+            response = await server.post_modern("tools/call", **call)
+        else:
+            response = await server.post("tools/call", call)
+        result = answer(response)["result"]
+        assert ("resultType" in result) is (era == "modern")
+        texts[f"{era} {number}"] = result["structuredContent"]["text"]
+
     with fail_after(TEST_SECONDS):
         async with serving_http(against(emulator)) as server:
             await server.initialize()
-            for _ in range(2):
-                modern = await server.post_modern("tools/call", name="login", arguments={})
-                assert answer(modern)["result"]["structuredContent"]["state"] == "signed_in"
-                legacy = await server.call("login")
-                assert legacy["structuredContent"]["state"] == "signed_in"
+            for number in range(2):
+                await ask(server, "modern", number)
+                await ask(server, "legacy", number)
+            async with anyio.create_task_group() as tasks:
+                for number in range(2, 6):
+                    tasks.start_soon(ask, server, "modern", number)
+                    tasks.start_soon(ask, server, "legacy", number)
+    assert len(texts) == 12
+    assert all(prompt in text for prompt, text in texts.items())
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy", "2026-07-28"])
@@ -184,6 +202,27 @@ async def test_a_body_that_is_not_json_is_refused_by_its_type() -> None:
             assert response.status_code == 400
 
 
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b'{"jsonrpc":"2.0"}', b"[" * 50_000],
+    ids=["blank", "cut", "batch", "string", "no-utf-8", "no-method", "deep"],
+)
+async def test_a_body_that_is_no_message_is_refused_and_survived(body: bytes, era: str) -> None:
+    """JSON-RPC; MCP has had no batches since 2025-06-18."""
+    headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"}
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            if era == "legacy":
+                await server.initialize()
+                headers = {}
+            response = await server.post_bytes(body, headers)
+            assert response.status_code == 400
+            assert response.json()["error"]["code"] in (-32700, -32600, -32602)
+            await server.initialize()
+            assert answer(await server.post("ping"))["result"] == {}
+
+
 async def test_a_web_page_is_never_allowed_in_by_cors() -> None:
     """Fetch standard: without these headers a browser does not send the request."""
     with fail_after(TEST_SECONDS):
@@ -214,6 +253,18 @@ async def test_headers_that_disagree_with_the_body_are_refused(headers: dict[str
             params: dict[str, Any] = {"name": "ask_claude"} if method == "tools/call" else {}
             response = await server.post_modern(method, headers=headers, **params)
             assert (response.status_code, answer(response)["error"]["code"]) == (400, -32020)
+
+
+@pytest.mark.parametrize("missing", ["Mcp-Method", "Mcp-Name", "MCP-Protocol-Version"])
+async def test_headers_that_are_missing_are_missed(missing: str) -> None:
+    """MCP 2026-07-28: proxies route by them. Without the version it is no request of that era."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            request = server.modern_request("tools/call", name="login", arguments={})
+            del request.headers[missing]
+            response = await server.client.send(request)
+            code = -32600 if missing == "MCP-Protocol-Version" else -32020
+            assert (response.status_code, answer(response)["error"]["code"]) == (400, code)
 
 
 async def test_an_unknown_revision_in_the_header_is_refused_with_those_that_are_served() -> None:

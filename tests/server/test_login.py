@@ -1,10 +1,11 @@
 """The tool `login`, through the SDK's client, by each way in which its user can be asked."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import anyio
 import mcp_types as types
 import pytest
 from anyio import fail_after
@@ -45,13 +46,14 @@ async def connected(
     *,
     mode: str = "2026-07-28",
     person: Person | None = None,
+    sleep: Callable[[float], Awaitable[None]] | None = None,
     **environ: str,
 ) -> AsyncGenerator[Client]:
     clock = Clock()
     given = {"HOME": str(home), "KIRO_MCP_ENDPOINT_URL": emulator.url, **environ}
 
     def engine() -> Engine:
-        return Engine(Settings.load(given), environ=given, now=clock, sleep=clock.sleep)
+        return Engine(Settings.load(given), environ=given, now=clock, sleep=sleep or clock.sleep)
 
     with fail_after(15):
         async with Client(build_server(engine), mode=mode, elicitation_callback=person) as client:
@@ -128,6 +130,41 @@ async def test_a_person_who_declines_is_not_polled_for(
     assert result.is_error
     assert "auth_required" in str(result.content)
     assert len(person.pages) == 2
+
+
+@MODES
+async def test_a_second_login_while_one_is_pending_shows_the_same_page(
+    mode: str, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: the page that the person has open must stay the right one."""
+
+    async def never(_: float) -> None:
+        await anyio.sleep_forever()
+
+    async with connected(tmp_path, emulator, mode=mode, sleep=never) as client:
+        pages = [
+            (await call(client, **arguments))["verification_url"]
+            for arguments in ({}, {"action": "start"}, {"action": "status"}, {})
+        ]
+        other = await call(client, action="start", method="github")
+    assert pages == [pages[0]] * 4
+    assert other["verification_url"] != pages[0]
+
+
+@MODES
+async def test_somebody_who_is_signed_in_is_not_asked_again(
+    mode: str, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: `login` without more says who it is; only `start` means another login."""
+    person = Person()
+    store = await sign_in_before(tmp_path / "own", emulator.url)
+    async with connected(
+        tmp_path, emulator, mode=mode, person=person, KIRO_MCP_HOME=str(store.folder)
+    ) as client:
+        assert (await call(client))["state"] == "signed_in"
+        assert person.pages == []
+        assert (await call(client, action="start"))["state"] == "signed_in"
+    assert len(person.pages) == 1
 
 
 @MODES

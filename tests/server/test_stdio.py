@@ -77,6 +77,23 @@ async def test_the_stateless_revision_is_served_without_a_handshake(
             assert called["result"]["structuredContent"]["text"]
 
 
+@pytest.mark.parametrize("first", ["legacy", "modern"])
+async def test_the_first_request_decides_the_era_and_the_other_one_is_refused(first: str) -> None:
+    """The SDK's: a process has one client, and that is of one age; it stays usable all the same."""
+    with fail_after(START_SECONDS):
+        async with started() as server:
+            if first == "legacy":
+                await server.initialize()
+                refused = await server.request_modern("tools/list")
+                listed = await server.request("tools/list")
+            else:
+                await server.request_modern("server/discover")
+                refused = await server.initialize()
+                listed = await server.request_modern("tools/list")
+    assert refused["error"]["code"] == {"legacy": -32600, "modern": -32022}[first]
+    assert len(listed["result"]["tools"]) == 3
+
+
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_the_sdks_own_client_lists_and_calls_the_tools(
     mode: str, emulator: RunningEmulator
@@ -95,13 +112,20 @@ async def test_the_sdks_own_client_lists_and_calls_the_tools(
             assert not (await client.call_tool("login", {})).is_error
 
 
-async def test_end_of_input_ends_the_server() -> None:
+@pytest.mark.parametrize("prompt", ["", "/emulate stall"], ids=["idle", "answering"])
+async def test_end_of_input_ends_the_server_and_what_it_is_doing(
+    prompt: str, emulator: RunningEmulator
+) -> None:
     """Ours: it is how clients stop a server."""
     with fail_after(START_SECONDS):
-        async with started() as server:
+        async with started(against(emulator)) as server:
             await server.initialize()
+            if prompt:
+                await ask_without_waiting(server, prompt)
+                await emulator.state.until(lambda state: state.open_streams == 1)
             await server.stdin.aclose()
             assert await ended(server) == 0
+            await emulator.state.until(lambda state: state.open_streams == 0)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -122,9 +146,7 @@ async def test_a_signal_in_the_middle_of_an_answer_closes_the_way_to_the_service
     with fail_after(START_SECONDS):
         async with started(against(emulator)) as server:
             await server.initialize()
-            await server.post(
-                "tools/call", {"name": "ask_claude", "arguments": {"prompt": "/emulate stall"}}
-            )
+            await ask_without_waiting(server, "/emulate stall")
             await emulator.state.until(lambda state: state.open_streams == 1)
             server.process.send_signal(number)
             await ended(server)
@@ -140,24 +162,35 @@ async def test_a_client_that_stops_reading_ends_the_server() -> None:
             assert await ended(server) == 0
 
 
-async def test_cancelling_a_call_closes_the_way_to_the_service(emulator: RunningEmulator) -> None:
-    """Ours: a cancelled answer must not go on being billed."""
+async def test_cancelling_a_call_closes_the_way_to_the_service_and_leaves_the_others(
+    emulator: RunningEmulator,
+) -> None:
+    """The MCP specification: a cancelled request is not answered. Nor must it be billed on."""
     with fail_after(START_SECONDS):
         async with started(against(emulator)) as server:
             await server.initialize()
-            called = await server.post(
-                "tools/call", {"name": "ask_claude", "arguments": {"prompt": "/emulate stall"}}
-            )
+            cancelled = await ask_without_waiting(server, "/emulate stall")
             await emulator.state.until(lambda state: state.open_streams == 1)
-            await server.send(
-                {
-                    "jsonrpc": "2.0",
-                    "method": "notifications/cancelled",
-                    "params": {"requestId": called},
-                }
-            )
+            others = {await ask_without_waiting(server, "/emulate slow 0.5") for _ in range(3)}
+            await emulator.state.until(lambda state: state.open_streams == 4)
+            await server.cancel(cancelled)
             with fail_after(END_SECONDS):
-                await emulator.state.until(lambda state: state.open_streams == 0)
+                await emulator.state.until(lambda state: state.disconnects == 1)
+            answers = [await server.receive() for _ in others]
+            assert {answer["id"] for answer in answers} == others
+            assert all(not answer["result"].get("isError") for answer in answers)
+            assert (await server.call("login"))["structuredContent"]["state"] == "signed_in"
+
+
+async def test_cancelling_what_is_over_or_never_was_is_ignored(emulator: RunningEmulator) -> None:
+    """The MCP specification: it may come too late."""
+    with fail_after(START_SECONDS):
+        async with started(against(emulator)) as server:
+            await server.initialize()
+            over = await ask_without_waiting(server, "Say hello")
+            assert (await server.receive())["id"] == over
+            for request_id in (over, 999, "never", None, [1]):
+                await server.cancel(request_id)
             assert (await server.call("login"))["structuredContent"]["state"] == "signed_in"
 
 
@@ -230,6 +263,27 @@ async def test_a_setting_that_cannot_be_used_is_told_to_whoever_calls() -> None:
             answer = await server.call("ask_claude", prompt="hi")
             assert answer["isError"]
             assert "KIRO_MCP_CONNECT_TIMEOUT" in answer["content"][0]["text"]
+
+
+async def test_a_session_leaves_no_warning_behind(emulator: RunningEmulator) -> None:
+    """Ours: neither of what the SDK has deprecated, nor of what was left open."""
+    command = (sys.executable, "-W", "error", *COMMAND[1:])
+    with fail_after(START_SECONDS):
+        async with started(against(emulator), command) as server:
+            await server.initialize()
+            assert not (await server.call("ask_claude", prompt="Say hello")).get("isError")
+            for tool in ("list_models", "login"):
+                assert not (await server.call(tool)).get("isError")
+            await server.request("resources/read", {"uri": "kiro://conversations"})
+            await server.stdin.aclose()
+            assert await server.process.wait() == 0
+            assert server.stderr == ""
+
+
+async def ask_without_waiting(server: StdioServer, prompt: str) -> int:
+    """Send a call and return its id."""
+    call = {"name": "ask_claude", "arguments": {"prompt": prompt}}
+    return await server.post("tools/call", call)
 
 
 async def ended(server: StdioServer) -> int:

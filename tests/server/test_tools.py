@@ -276,7 +276,9 @@ async def test_a_short_secret_is_not_shown_at_all() -> None:
     assert result.structured_content["account"] == "…"
 
 
-async def test_a_defect_of_ours_is_told_without_its_details() -> None:
+async def test_a_defect_of_ours_is_told_without_its_details(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Ours: a traceback may hold a prompt or a token; it goes to the log alone."""
 
     def broken() -> Engine:
@@ -287,3 +289,5 @@ async def test_a_defect_of_ours_is_told_without_its_details() -> None:
             result = await client.call_tool("login", {})
     assert code(result) == "internal_error"
     assert "secret detail" not in words(result)
+    [logged] = [record for record in caplog.records if record.exc_info]
+    assert "secret detail" in str(logged.exc_info)

@@ -73,12 +73,18 @@ class WebServer:
     ) -> httpx.Response:
         return await self.client.send(self.request(method, params, headers))
 
+    async def post_bytes(self, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
+        """Make a POST of anything that claims to be JSON."""
+        sent = {**self._session, "Content-Type": "application/json", **headers}
+        return await self.client.post(self.path, content=body, headers=sent)
+
     async def initialize(
         self, version: str = "2025-11-25", capabilities: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Open a session, which later requests are made in."""
         client = {"name": "tests", "version": "1"}
         can = capabilities or {}
+        self._session = {}
         response = await self.post(
             "initialize", {"protocolVersion": version, "capabilities": can, "clientInfo": client}
         )

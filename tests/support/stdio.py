@@ -106,6 +106,11 @@ class StdioServer:
             assert "id" not in message
         return message
 
+    async def cancel(self, request_id: object) -> None:
+        """Tell the server that a request's answer is no longer wanted."""
+        params = {"requestId": request_id}
+        await self.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
+
     async def request_modern(self, method: str, **params: Any) -> dict[str, Any]:
         return await self.request(method, {**params, "_meta": ENVELOPE})
 

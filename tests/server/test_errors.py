@@ -1,0 +1,134 @@
+"""Every way in which a call can fail, as whoever made it reads it: a code, what, and what next."""
+
+import json
+import re
+from typing import Any, cast
+
+import pytest
+
+from kiro_mcp.emulator import (
+    EMULATOR_API_KEY,
+    Cut,
+    HttpAnswer,
+    Pause,
+    RunningEmulator,
+    Script,
+    Send,
+    frames,
+    refusals,
+)
+from kiro_mcp.server.results import ERROR_META_KEY
+from tests.support.mcp import ask, code, connected, words
+
+PROMPT = "the words of a private prompt"
+QUICK = {"KIRO_MCP_FIRST_TOKEN_TIMEOUT": "0.2", "KIRO_MCP_FIRST_TOKEN_MAX_RETRIES": "0"}
+NOWHERE = {"KIRO_MCP_ENDPOINT_URL": "http://127.0.0.1:1"}
+TOOL = {"name": "read", "description": "Read.", "inputSchema": {"type": "object"}}
+
+
+def status(number: int, **headers: str) -> Script:
+    return (HttpAnswer(status=number, body=b"<html>teapot</html>", headers=headers),)
+
+
+def stream(data: bytes) -> Script:
+    return (Send(data), Cut())
+
+
+FAILURES: dict[str, tuple[Script, dict[str, Any], dict[str, str], str]] = {
+    "signed-out": ((), {}, {"KIRO_API_KEY": ""}, "auth_required"),
+    "wrong-key": ((), {}, {"KIRO_API_KEY": "ksk_wrong_wrong_wrong"}, "auth_expired"),
+    "bad-bearer": ((refusals.BAD_BEARER,), {}, {}, "auth_expired"),
+    "401": (status(401), {}, {}, "auth_expired"),
+    "403": (status(403), {}, {}, "forbidden"),
+    "not-authorized": ((refusals.NOT_AUTHORIZED,), {}, {}, "forbidden"),
+    "suspended": ((refusals.SUSPENDED,), {}, {}, "account_suspended"),
+    "quota": ((refusals.QUOTA_EXHAUSTED,), {}, {}, "quota_exhausted"),
+    "throttled": ((refusals.THROTTLED,), {}, {}, "rate_limited"),
+    "busy": ((refusals.MODEL_BUSY,), {}, {}, "model_busy"),
+    "500": (status(500), {}, {}, "upstream_error"),
+    "503": (status(503), {}, {}, "upstream_error"),
+    "silence": ((Send(b""), Pause(60)), {}, QUICK, "timeout"),
+    "unreachable": ((), {}, NOWHERE, "network_error"),
+    "unknown-model": ((), {"model": "gpt-9"}, {}, "model_unavailable"),
+    "too-long": ((refusals.INPUT_TOO_LONG,), {}, {}, "context_too_long"),
+    "413": (status(413), {}, {}, "context_too_long"),
+    "improper": ((refusals.MALFORMED,), {}, {}, "invalid_request"),
+    "no-image": ((), {"images": ["data:image/png;base64,AAAA"]}, {}, "invalid_request"),
+    "no-image-path": ((), {"images": ["?"]}, {}, "invalid_request"),
+    "no-file": ((), {"files": ["/etc/passwd"]}, {}, "invalid_request"),
+    "no-such-argument": ((), {"temperature": 1}, {}, "invalid_request"),
+    "wrong-type": ((), {"max_tokens": "many"}, {}, "invalid_request"),
+    "wrong-setting": ((), {}, {"KIRO_MCP_MAX_RETRIES": "some"}, "invalid_request"),
+    "no-such-conversation": ((), {"conversation_id": "gone"}, {}, "not_found"),
+    "no-such-answer": ((), {"answer_id": "gone"}, {}, "not_found"),
+    "cut-at-once": (stream(b""), {}, {}, "stream_broken"),
+    "garbage": (stream(b"HTTP/1.1 200 OK, says a proxy"), {}, {}, "stream_broken"),
+    "bad-checksum": (stream(frames.with_bad_checksum(frames.text("x"))), {}, {}, "stream_broken"),
+    "fault-in-stream": (stream(frames.exception("busy", "x")), {}, {}, "upstream_error"),
+    "nothing": ((Send(frames.ending("END_TURN")),), {}, {}, "empty_response"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_failure_says_what_happened_and_what_to_do_next_and_nothing_private(
+    failure: str, emulator: RunningEmulator
+) -> None:
+    """Ours: a model or a person reads one line and can go on; a program reads the code."""
+    script, arguments, environ, expected = FAILURES[failure]
+    if script:
+        emulator.state.enqueue(script)
+    given = {"prompt": PROMPT, **arguments}
+    if "answer_id" in arguments:
+        del given["prompt"]
+    async with connected(emulator, **environ) as client:
+        result = await client.call_tool("ask_claude", given)
+    assert code(result) == expected
+    [block] = result.content
+    assert "\n" not in words(result)
+    assert re.fullmatch(r"[a-z_]+: \S.*?[.)] [A-Z`].*\.", words(result)), words(result)
+    shown = block.model_dump_json() + json.dumps(result.meta)
+    for private in (PROMPT, EMULATOR_API_KEY, "ksk_wrong", "Traceback", "pydantic", "teapot"):
+        assert private not in shown
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7), ("0.5", 0.5), ("soon", None)])
+async def test_how_long_to_wait_is_said_where_the_service_says_it(
+    header: str, seconds: float | None, emulator: RunningEmulator
+) -> None:
+    """RFC 9110, Retry-After; a program waits by the number, a model reads the words."""
+    emulator.state.enqueue(status(429, **{"retry-after": header}))
+    async with connected(emulator) as client:
+        result = await client.call_tool("ask_claude", {"prompt": "x"})
+    facts = cast("dict[str, Any]", (result.meta or {})[ERROR_META_KEY])
+    assert facts.get("retry_after_seconds") == seconds
+    assert (f"Wait for {seconds:g} seconds" if seconds else "Wait for a minute") in words(result)
+
+
+async def test_an_answer_that_was_filtered_says_that_it_was_refused(
+    emulator: RunningEmulator,
+) -> None:
+    """Observed in the published model: a filter ends an answer, and is no failure of the call."""
+    said = frames.text("I would rather not.") + frames.ending("CONTENT_FILTERED")
+    emulator.state.enqueue((Send(said),))
+    async with connected(emulator) as client:
+        answer = await ask(client, prompt="x")
+    assert answer["stop_reason"] == "refusal"
+    assert answer["text"] == "I would rather not."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "state"),
+    [('{"path": "a"}', "complete"), ("[1, 2]", "invalid"), ('{"path": "a', "truncated")],
+)
+async def test_a_call_whose_arguments_are_no_object_is_told_with_what_came(
+    arguments: str, state: str, emulator: RunningEmulator
+) -> None:
+    """Ours: it must be neither lost nor taken for complete."""
+    call = frames.tool_use("t1", "read", arguments) + frames.ending("TOOL_USE")
+    emulator.state.enqueue((Send(call),))
+    async with connected(emulator) as client:
+        answer = await ask(client, prompt="x", tools=[TOOL])
+    [told] = answer["tool_calls"]
+    assert (told["id"], told["name"], told["state"]) == ("t1", "read", state)
+    assert told["arguments"] == ({"path": "a"} if state == "complete" else {})
+    assert told.get("raw", arguments) == arguments
