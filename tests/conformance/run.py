@@ -8,17 +8,14 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from subprocess import PIPE
 
 import anyio
 
 from tests.conformance.server import serving_fixtures
 from tests.support.npm import program
 from tests.support.optional import exit_code
-from tests.support.stdio import COMMAND, environment
+from tests.support.shipped import shipped_over_http
 
 VERSION = "0.2.0-alpha.12"
 
@@ -49,7 +46,6 @@ SHIPPED = {
 UNTESTABLE = Path(__file__).with_name("untestable.yaml")
 """The single checks among them that do need one. With it, warnings count as failures, too."""
 
-START_SECONDS = 30
 RUN_SECONDS = 180
 
 _SUM = re.compile(r"^(?:Total|Passed): (.*)$|^Not scored for .*?: (.*?) These", re.M)
@@ -62,7 +58,7 @@ async def conforms() -> bool:
     async with serving_fixtures() as url:
         for revision in REVISIONS:
             is_good &= await _passes(suite, url, "--requirements", revision)
-    async with _shipped() as url:
+    async with shipped_over_http() as url:
         for revision, scenarios in SHIPPED.items():
             what = ["--expected-failures", str(UNTESTABLE), "--spec-version", revision]
             for scenario in scenarios:
@@ -88,23 +84,6 @@ async def _passes(suite: list[str], url: str, *what: str) -> bool:
     if not is_good:
         print(said, done.stderr.decode(), sep="\n")
     return is_good
-
-
-@asynccontextmanager
-async def _shipped() -> AsyncGenerator[str]:
-    arguments = ["serve", "--transport", "http", "--port", "0", "--no-auth", "--offline"]
-    async with await anyio.open_process(
-        [*COMMAND, *arguments], stdin=None, stderr=PIPE, env=environment()
-    ) as process:
-        assert process.stderr
-        said = ""
-        with anyio.fail_after(START_SECONDS):
-            while not (found := re.search(r"Serving MCP at (\S+) ", said)):
-                said += (await process.stderr.receive()).decode()
-        try:
-            yield found[1].replace("127.0.0.1", "localhost")
-        finally:
-            process.terminate()
 
 
 if __name__ == "__main__":
