@@ -1,7 +1,7 @@
 """Every comparison with a rival, in one run and one table.
 
 Run it with `python -m tests.benchmarks`, on a machine that does nothing else. What has no rival
-has commands of its own: `tests.benchmarks.faults`, `mutations`, `payload` and `refresh`.
+has commands of its own: `tests.benchmarks.crowd`, `faults`, `mutations`, `payload` and `refresh`.
 Exits with 1 when a bar is missed.
 """
 
