@@ -96,6 +96,19 @@ PURE = (
     "kiro_mcp.transport.endpoints",
     "kiro_mcp.transport.retry",
     "kiro_mcp.transport.usage_limits",
+    *(
+        f"kiro_mcp.cli.clients.{name}"
+        for name in (
+            "diff",
+            "documents",
+            "entries",
+            "jsonc",
+            "jsonc_edit",
+            "launch",
+            "text",
+            "toml_edit",
+        )
+    ),
 )
 IMPURE_IMPORTS = {
     "anyio",

@@ -34,8 +34,16 @@ def read_text(path: Path) -> str:
     return data.decode("utf-8-sig")
 
 
-def replace_text(path: Path, text: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Write a file so that it is there whole, 0600, before this returns. Links are followed.
+def replace_text(
+    path: Path,
+    text: str,
+    *,
+    mode: int = 0o600,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Write a file so that it is there whole, with its mode, before this returns.
+
+    Links are followed.
 
     Raises:
         OSError: It cannot be written; the old one is as it was.
@@ -49,6 +57,7 @@ def replace_text(path: Path, text: str, *, sleep: Callable[[float], None] = time
             file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
+        Path(temporary).chmod(mode)
         _replace(temporary, target, sleep)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -120,6 +120,40 @@ def status(as_json: bool, offline: bool) -> None:
 
 
 @commands.command()
+@click.argument(
+    "client",
+    type=click.Choice(
+        ["claude-desktop", "claude-code", "vscode", "cursor", "zed", "codex", "kiro", "windsurf"]
+    ),
+)
+@click.option("--name", default="kiro", show_default=True, help="What the client calls the server.")
+@click.option(
+    "--env",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="A variable for the server; without a value, the one that is set here. Repeatable.",
+)
+@click.option("--project", is_flag=True, help="For the project in this folder, not for the user.")
+@click.option("--file", default="", metavar="PATH", help="Edit this file instead of the usual one.")
+@click.option("--dry-run", is_flag=True, help="Show the change, and write nothing.")
+@click.option("--uninstall", is_flag=True, help="Take the server out again.")
+def install(
+    client: str,
+    name: str,
+    env: tuple[str, ...],
+    project: bool,
+    file: str,
+    dry_run: bool,
+    uninstall: bool,
+) -> None:
+    """Put this server into the configuration of an MCP client."""
+    from kiro_mcp.cli.install import Options, run_install  # Imports the settings and sign-in.
+
+    options = Options(name=name, env=env, in_project=project, file=file, is_dry_run=dry_run)
+    sys.exit(run_install(client, options, is_removal=uninstall))
+
+
+@commands.command()
 @click.option("--port", default=8787, show_default=True, help="Port on 127.0.0.1; 0 for any.")
 def emulate(port: int) -> None:
     """Serve a stand-in for the Kiro service on this machine, for tests."""

@@ -1,0 +1,160 @@
+"""Clients' configuration files, read and replaced: the only module here that touches the disk.
+
+A file is replaced as a whole or not at all, keeps its mode, and stays behind the link that leads
+to it; what it held before is kept beside it.
+"""
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from kiro_mcp.auth.places import Machine
+from kiro_mcp.auth.private_files import can_replace, replace_text
+from kiro_mcp.cli.clients.known import Client
+from kiro_mcp.cli.clients.launch import Running
+from kiro_mcp.errors import InvalidRequest
+
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""How much of a file is read. Claude Code keeps its history in the same file, some megabytes."""
+
+NEW_FILE_MODE: Final = 0o600
+"""A new file may come to hold an API key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigFile:
+    """A file as it was read."""
+
+    path: Path
+    data: bytes | None
+    """None where there is no file."""
+    text: str
+
+
+def user_file(client: Client, machine: Machine) -> Path:
+    """Return where a client keeps its user's configuration on this machine.
+
+    Raises:
+        InvalidRequest: The machine does not say where its user's folder is.
+    """
+    if machine.home is None:
+        raise InvalidRequest(
+            "HOME is not set, so the client's configuration cannot be found.",
+            next_step="Set it, or name the file with --file.",
+        )
+    usual = client.file(machine.home, machine)
+    folder = _packaged_folder(client, machine)
+    return folder / usual.name if folder else usual
+
+
+def is_installed(client: Client, machine: Machine) -> bool:
+    """Whether the client has left a trace on this machine."""
+    if machine.home is None:
+        return False
+    is_used = client.folder(machine.home, machine).is_dir()
+    return is_used or _packaged_folder(client, machine) is not None
+
+
+def _packaged_folder(client: Client, machine: Machine) -> Path | None:
+    if machine.platform != "win32" or not client.packaged or machine.home is None:
+        return None
+    local = machine.environ.get("LOCALAPPDATA") or machine.home / "AppData" / "Local"
+    return next(iter(sorted(Path(local).glob(client.packaged))), None)
+
+
+def read(path: Path) -> ConfigFile:
+    """Read a file; one that is not there counts as empty.
+
+    Raises:
+        InvalidRequest: It cannot be read, or is no text in UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return ConfigFile(path=path, data=None, text="")
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be read ({error.strerror}).", next_step="Make it readable."
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise InvalidRequest(f"{path} is larger than {MAX_BYTES} bytes; it is not touched.")
+    try:
+        return ConfigFile(path=path, data=data, text=data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(
+            f"{path} is not UTF-8 (at byte {error.start}); it is not touched.",
+            next_step="Save it as UTF-8 in an editor.",
+        ) from error
+
+
+def write(before: ConfigFile, text: str, now: datetime) -> Path | None:
+    """Replace a file that is still as it was read; return its backup, None where it is new.
+
+    Raises:
+        InvalidRequest: It cannot be written, or somebody else has changed it since.
+    """
+    path = before.path
+    if read(path).data != before.data:
+        raise InvalidRequest(
+            f"{path} was changed by another program just now; it is not touched.",
+            next_step="Run this again.",
+        )
+    try:
+        target = path.resolve()
+        if before.data is None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(target, text, mode=NEW_FILE_MODE)
+            return None
+        if not can_replace(target):
+            raise PermissionError(0, "it, or its folder, may not be written to")
+        mode = stat.S_IMODE(target.stat().st_mode)
+        backup = _backup(path, before.data, mode, now)
+        replace_text(target, text, mode=mode)
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be written ({error.strerror}).",
+            next_step="Make it writable, or put in what --dry-run shows yourself.",
+        ) from error
+    return backup
+
+
+def _backup(path: Path, data: bytes, mode: int, now: datetime) -> Path:
+    """Keep what a file held, beside it, readable by whom the file was."""
+    stamp = f"{now:%Y%m%d-%H%M%S}"
+    for number in range(1, sys.maxsize):
+        more = f"-{number}" if number > 1 else ""
+        backup = path.with_name(f"{path.name}.{stamp}{more}.bak")
+        try:
+            handle = os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE)
+        except FileExistsError:
+            continue
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        backup.chmod(mode)
+        return backup
+    raise AssertionError("there is always another number")
+
+
+def running() -> Running:
+    """Describe how this process was started."""
+    return Running(
+        argv0=os.path.abspath(sys.argv[0]),
+        executable=sys.executable,
+        platform=sys.platform,
+        environ=os.environ,
+        exists=os.path.isfile,
+        find=lambda name: _programs(name, os.environ.get("PATH", os.defpath)),
+    )
+
+
+def _programs(name: str, path: str) -> Iterator[str]:
+    for folder in path.split(os.pathsep):
+        if os.path.isabs(folder) and (found := shutil.which(name, path=folder)):
+            yield found

@@ -1,0 +1,74 @@
+"""What the editors of JSON and of TOML share. Pure.
+
+Both edit the text and not a tree made of it, so that every comment, every blank and the order of
+everything that is not ours stay as they are.
+"""
+
+from collections.abc import Iterable
+from typing import TypeAlias, TypeGuard
+
+Path: TypeAlias = tuple[str, ...]
+"""The keys that lead to a value from the top of a document."""
+
+
+class Unparsable(ValueError):
+    """A document breaks the rules of its format."""
+
+    def __init__(self, message: str, *, line: int, column: int) -> None:
+        super().__init__(message)
+        self.line = line
+        """From 1."""
+        self.column = column
+        """From 1, in characters."""
+
+
+class CannotEdit(ValueError):
+    """A document is in order, and yet its form leaves no safe place for the change."""
+
+
+def position(text: str, offset: int) -> tuple[int, int]:
+    """Return line and column of an offset, both from 1."""
+    line_start = text.rfind("\n", 0, offset) + 1
+    return text.count("\n", 0, offset) + 1, offset - line_start + 1
+
+
+def newline_of(text: str) -> str:
+    """Return how the lines of a text end."""
+    return "\r\n" if "\r\n" in text else "\n"
+
+
+def spliced(text: str, *edits: tuple[int, int, str]) -> str:
+    """Replace parts of a text, each given as its start, its end and what comes there.
+
+    Of several at the same place, the first given stands first.
+    """
+    parts: list[str] = []
+    at = 0
+    for start, end, replacement in sorted(edits, key=lambda edit: edit[:2]):
+        parts += (text[at:start], replacement)
+        at = end
+    return "".join((*parts, text[at:]))
+
+
+def nested(path: Path, value: object) -> object:
+    """Wrap a value into one object for each key."""
+    for key in reversed(path):
+        value = {key: value}
+    return value
+
+
+def is_object(value: object) -> TypeGuard[dict[str, object]]:
+    """Whether a value read from JSON or TOML is an object, whose keys are texts."""
+    return isinstance(value, dict)
+
+
+def as_object(value: object) -> dict[str, object]:
+    """Return a value if it is an object, and an empty one if it is something else."""
+    return value if is_object(value) else {}
+
+
+def looked_up(document: object, path: Iterable[str]) -> object:
+    """Return the value at a path, None where there is none."""
+    for key in path:
+        document = as_object(document).get(key)
+    return document

@@ -1,0 +1,194 @@
+"""`kiro-mcp install CLIENT`: put this server into a client's own configuration, or take it out."""
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from kiro_mcp.auth.places import Machine
+from kiro_mcp.cli.clients import files
+from kiro_mcp.cli.clients.diff import shown_change
+from kiro_mcp.cli.clients.documents import servers, with_server, without_server
+from kiro_mcp.cli.clients.entries import entry_of, is_ours, launch_of, variables_of
+from kiro_mcp.cli.clients.known import CLIENTS, Client, inherited
+from kiro_mcp.cli.clients.launch import Launch, lasting_launch
+from kiro_mcp.cli.clients.sign_in import finds_credential
+from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.settings import Settings, unknown_variables
+
+_USAGE: Final = 2
+_SERVER_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What was asked for on the command line."""
+
+    name: str
+    env: tuple[str, ...]
+    in_project: bool
+    file: str
+    is_dry_run: bool
+
+
+def run_install(client_id: str, options: Options, *, is_removal: bool) -> int:
+    """Install into a client, or remove from it, and return the exit code."""
+    client = CLIENTS[client_id]
+    machine = Machine.of(os.environ, sys.platform)
+    try:
+        before = files.read(_place(client, machine, options))
+        try:
+            if is_removal:
+                return _remove(client, before, options)
+            return _install(client, machine, before, options)
+        except Unparsable as fault:
+            raise _not_understood(before.path, fault) from fault
+        except CannotEdit as fault:
+            raise InvalidRequest(
+                f"{before.path} cannot be edited: {fault}. Nothing was changed.",
+                next_step="Put the entry in, or take it out, by hand (see README).",
+            ) from fault
+    except InvalidRequest as error:
+        print(error, file=sys.stderr)
+        return _USAGE
+
+
+def _place(client: Client, machine: Machine, options: Options) -> Path:
+    if options.file and options.in_project:
+        raise InvalidRequest("--file and --project exclude each other.")
+    if options.file:
+        return machine.expanded(options.file).absolute()
+    if not options.in_project:
+        return files.user_file(client, machine)
+    if not client.project_file:
+        raise InvalidRequest(
+            f"{client.title} has no configuration of its own for a project.",
+            next_step="Leave --project out.",
+        )
+    return Path.cwd() / client.project_file
+
+
+def _not_understood(path: Path, fault: Unparsable) -> InvalidRequest:
+    return InvalidRequest(
+        f"{path}, line {fault.line}, column {fault.column}: {fault}. Nothing was changed.",
+        next_step="Correct that place, then run this again.",
+    )
+
+
+# --- putting in ----------------------------------------------------------------------------------
+
+
+def _install(client: Client, machine: Machine, before: files.ConfigFile, options: Options) -> int:
+    if not _SERVER_NAME.fullmatch(options.name):
+        raise InvalidRequest(
+            f"{options.name!r} is no name for a server.",
+            next_step="Use letters, digits, - and _, at most 40.",
+        )
+    variables = _variables(options.env, os.environ)
+    there = servers(before.text, client).get(options.name)
+    if there is not None and not is_ours(there):
+        raise _taken(before.path, options.name, launch_of(there))
+    entry = entry_of(_launch(), variables, has_type=client.has_type)
+    after = with_server(before.text, client, options.name, entry)
+    is_usual = not options.in_project and not options.file
+    if is_usual and before.data is None and not files.is_installed(client, machine):
+        print(f"{client.title} seems not to be installed here.", file=sys.stderr)
+    _apply(before, after, options, nothing=f"{options.name!r} is there already")
+    after_variables = variables_of(servers(after, client)[options.name])
+    for line in _next_steps(client, machine, after_variables, options):
+        print(line)
+    return 0
+
+
+def _launch() -> Launch:
+    launch = lasting_launch(files.running())
+    if launch is None:
+        raise InvalidRequest(
+            "This kiro-mcp runs from a cache, and neither an installed one nor uvx was found.",
+            next_step="Run `uv tool install kiro-mcp`, then `kiro-mcp install` again.",
+        )
+    return launch
+
+
+def _variables(given: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Read `NAME=VALUE`, or `NAME` for the value that it has here, and check what they set."""
+    variables: dict[str, str] = {}
+    for one in given:
+        name, has_value, value = one.partition("=")
+        if not _VARIABLE.fullmatch(name):
+            raise InvalidRequest(f"--env {name!r} is no variable's name; give NAME=VALUE.")
+        if not has_value and name not in environ:
+            raise InvalidRequest(f"--env {name}: it is not set here; give {name}=VALUE.")
+        variables[name] = value if has_value else environ[name]
+        if not variables[name].isprintable():
+            raise InvalidRequest(f"The value of --env {name} has unprintable characters in it.")
+    for sentence in unknown_variables(variables):
+        print(f"warning: {sentence}", file=sys.stderr)
+    # Values such as ${input:kiro-key} are the client's to fill in.
+    Settings.load({name: value for name, value in variables.items() if "${" not in value})
+    return variables
+
+
+def _taken(path: Path, name: str, launch: Launch | None) -> InvalidRequest:
+    what = f", which starts {launch.command}" if launch else ""
+    return InvalidRequest(
+        f"{path} has another server {name!r}{what}. Nothing was changed.",
+        next_step="Choose another name with --name.",
+    )
+
+
+# --- taking out ----------------------------------------------------------------------------------
+
+
+def _remove(client: Client, before: files.ConfigFile, options: Options) -> int:
+    there = servers(before.text, client).get(options.name)
+    if there is not None and not is_ours(there):
+        raise _taken(before.path, options.name, launch_of(there))
+    after = without_server(before.text, client, options.name)
+    _apply(before, after, options, nothing=f"there is no {options.name!r}")
+    if after != before.text and not options.is_dry_run:
+        print("A running server ends when the client is restarted.")
+    return 0
+
+
+# --- both ----------------------------------------------------------------------------------------
+
+
+def _apply(before: files.ConfigFile, after: str, options: Options, *, nothing: str) -> None:
+    if after == before.text:
+        print(f"{before.path}: {nothing}; nothing changed.")
+        return
+    for line in shown_change(before.text, after, str(before.path)):
+        print(line)
+    if options.is_dry_run:
+        print("Nothing was written (--dry-run).")
+        return
+    backup = files.write(before, after, datetime.now(UTC))
+    print(f"Wrote {before.path}." + (f" Before: {backup}" if backup else ""))
+
+
+def _next_steps(
+    client: Client, machine: Machine, variables: Mapping[str, str], options: Options
+) -> Iterable[str]:
+    if options.is_dry_run:
+        return
+    if options.in_project:
+        yield "The path of the command is this machine's; keep that in mind if you commit the file."
+        if any(name.endswith(("KEY", "TOKEN")) for name in variables):
+            yield "warning: a credential is in it; do not commit it."
+    yield client.next_step
+    if finds_credential({**inherited(client, machine), **variables}, machine.platform):
+        return
+    if machine.environ.get("KIRO_API_KEY"):
+        yield (
+            f"KIRO_API_KEY is set here, but {client.title} does not hand it on: add"
+            " `--env KIRO_API_KEY`, or run `kiro-mcp login`."
+        )
+    else:
+        yield "Nobody is signed in yet: run `kiro-mcp login`, or add `--env KIRO_API_KEY=ksk_…`."

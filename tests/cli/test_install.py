@@ -1,0 +1,352 @@
+"""`kiro-mcp install CLIENT`, as a person runs it, in a home of its own."""
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import anyio
+import pytest
+from anyio import fail_after
+
+from kiro_mcp.cli.clients import files
+from kiro_mcp.errors import InvalidRequest
+from tests.support.logins import Clock, sign_in_before
+from tests.support.stdio import COMMAND, environment
+
+RUN_SECONDS = 30
+"""How long a command may take on a busy machine; it takes about half a second."""
+
+KEY = "ksk_0123456789abcdef"
+SCRIPT = str(Path(sys.executable).with_name("kiro-mcp"))
+
+ZED = """\
+// Zed settings
+//
+// For information on how to configure Zed, see the documentation.
+{
+  "ui_font_size": 16,
+  "theme": {
+    "mode": "system", // follows the desktop
+    "light": "One Light",
+  },
+  /* servers */
+  "context_servers": {
+    "docs": { "command": "npx", "args": ["-y", "docs-mcp"], "env": { "DOCS_TOKEN": "hunter2" } },
+  },
+}
+"""
+
+CODEX = """\
+model = "gpt-5"  # the usual one
+
+[mcp_servers.docs]
+command = "npx"
+args = [
+  "-y",
+  "docs-mcp",  # pinned elsewhere
+]
+
+# What may be done without asking.
+[projects."/home/me/src"]
+trust_level = "trusted"
+"""
+
+
+async def install(
+    home: Path, *arguments: str, cwd: Path | None = None, **environ: str
+) -> CompletedProcess[bytes]:
+    variables = {"HOME": str(home), "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": "", **environ}
+    with fail_after(RUN_SECONDS):
+        return await anyio.run_process(
+            [*COMMAND, "install", *arguments],
+            check=False,
+            env=environment(**variables),
+            stdin=None,
+            cwd=cwd,
+        )
+
+
+def said(done: CompletedProcess[bytes]) -> str:
+    return done.stdout.decode() + done.stderr.decode()
+
+
+def backups(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.name}.*.bak"))
+
+
+def written(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+async def test_a_first_installation_makes_the_file_and_says_what_is_next(tmp_path: Path) -> None:
+    """Ours: an absolute command, which is there; and the way to sign in."""
+    done = await install(tmp_path, "cursor")
+    assert done.returncode == 0, said(done)
+    path = tmp_path / ".cursor" / "mcp.json"
+    entry = json.loads(path.read_bytes())["mcpServers"]["kiro"]
+    assert os.path.isabs(entry["command"])
+    assert entry["command"] == SCRIPT
+    assert entry["args"] == []
+    if sys.platform != "win32":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert backups(path) == []
+    text = said(done)
+    assert "Cursor seems not to be installed here" in text
+    assert f"+++ {path}" in text
+    assert "Restart Cursor" in text
+    assert "run `kiro-mcp login`" in text
+
+
+async def test_a_second_installation_changes_nothing(tmp_path: Path) -> None:
+    """Ours: idempotent, to the time of the file."""
+    await install(tmp_path, "codex")
+    path = tmp_path / ".codex" / "config.toml"
+    before = (path.read_bytes(), path.stat().st_mtime_ns)
+    done = await install(tmp_path, "codex")
+    assert done.returncode == 0
+    assert "is there already; nothing changed" in said(done)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert backups(path) == []
+
+
+@pytest.mark.parametrize(
+    ("client", "place", "before", "added"),
+    [
+        (
+            "zed",
+            ".config/zed/settings.json",
+            ZED,
+            [
+                '    "kiro": {',
+                f'      "command": "{SCRIPT}",',
+                '      "args": []',
+                "    },",
+            ],
+        ),
+        (
+            "zed",
+            ".config/zed/settings.json",
+            "\ufeff" + ZED.replace("\n", "\r\n").replace("  ", "\t"),
+            ['\t\t"kiro": {', f'\t\t\t"command": "{SCRIPT}",', '\t\t\t"args": []', "\t\t},"],
+        ),
+        (
+            "codex",
+            ".codex/config.toml",
+            CODEX,
+            ["", "[mcp_servers.kiro]", f'command = "{SCRIPT}"', "args = []"],
+        ),
+    ],
+    ids=["Zed", "Zed on Windows", "Codex"],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="The places are those of Linux")
+async def test_installing_adds_lines_and_uninstalling_brings_the_file_back(
+    tmp_path: Path, client: str, place: str, before: str, added: list[str]
+) -> None:
+    """Ours: comments, order, tabs, line ends and the byte order mark are its owner's."""
+    path = written(tmp_path / place, before)
+    path.chmod(0o640)
+    done = await install(tmp_path, client)
+    assert done.returncode == 0, said(done)
+    after = path.read_bytes().decode()
+    assert [line for line in after.splitlines() if line not in before.splitlines()] == [
+        line for line in added if line not in before.splitlines()
+    ]
+    assert "\r\n".join(added) in after or "\n".join(added) in after
+    assert ("\r\n" in before) == ("\r\n" in after)
+    assert "hunter2" not in said(done)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    [backup] = backups(path)
+    assert backup.read_bytes() == before.encode()
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o640
+    gone = await install(tmp_path, client, "--uninstall")
+    assert gone.returncode == 0, said(gone)
+    assert path.read_bytes() == before.encode()
+    again = await install(tmp_path, client, "--uninstall")
+    assert (again.returncode, "nothing changed" in said(again)) == (0, True)
+
+
+async def test_a_dry_run_shows_the_change_and_writes_nothing(tmp_path: Path) -> None:
+    """Ours."""
+    done = await install(tmp_path, "claude-code", "--dry-run", "--env", f"KIRO_API_KEY={KEY}")
+    assert done.returncode == 0
+    assert '+      "type": "stdio",' in said(done)
+    assert "Nothing was written" in said(done)
+    assert KEY not in said(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Links need a privilege there")
+async def test_a_link_into_dotfiles_stays_a_link(tmp_path: Path) -> None:
+    """Ours: the file behind it is changed; the backup lies beside the link, not among dotfiles."""
+    real = written(tmp_path / "dotfiles" / "mcp.json", '{"mcpServers": {}}')
+    link = tmp_path / ".cursor" / "mcp.json"
+    link.parent.mkdir()
+    link.symlink_to(real)
+    done = await install(tmp_path, "cursor")
+    assert done.returncode == 0, said(done)
+    assert link.is_symlink()
+    assert "kiro" in json.loads(real.read_bytes())["mcpServers"]
+    assert len(backups(link)) == 1
+    assert sorted(real.parent.iterdir()) == [real]
+
+
+async def test_a_variable_is_taken_from_here_and_its_value_is_not_shown(tmp_path: Path) -> None:
+    """Ours: so a key needs to stand neither in the shell's history nor on the screen."""
+    arguments = ("kiro", "--env", "KIRO_API_KEY", "--env", "KIRO_MCP_MODEL=a=b", "--name", "k-1")
+    done = await install(tmp_path, *arguments, KIRO_API_KEY=KEY)
+    assert done.returncode == 0, said(done)
+    path = tmp_path / ".kiro" / "settings" / "mcp.json"
+    entry = json.loads(path.read_bytes())["mcpServers"]["k-1"]
+    assert entry["env"] == {"KIRO_API_KEY": KEY, "KIRO_MCP_MODEL": "a=b"}
+    assert KEY not in said(done)
+    assert "kiro-mcp login" not in said(done)
+    forced = await install(
+        tmp_path, "kiro", "--name", "k-1", "--env", "KIRO_API_KEY=ksk_other12345678"
+    )
+    assert forced.returncode == 0
+    assert said(forced).count("[redacted]") == 2
+
+
+async def test_a_key_that_a_desktop_program_does_not_see_is_told(tmp_path: Path) -> None:
+    """Ours: it works in the shell, and the client would say that nobody is signed in."""
+    done = await install(tmp_path, "windsurf", KIRO_API_KEY=KEY)
+    assert "does not hand it on: add `--env KIRO_API_KEY`" in said(done)
+    shell = await install(tmp_path, "claude-code", KIRO_API_KEY=KEY)
+    assert "--env" not in said(shell)
+
+
+async def test_whoever_is_signed_in_is_not_told_to(tmp_path: Path) -> None:
+    """Ours."""
+    await sign_in_before(tmp_path / ".local" / "share" / "kiro-mcp", "")
+    done = await install(tmp_path, "cursor")
+    assert "kiro-mcp login" not in said(done)
+
+
+async def test_a_project_gets_its_own_file(tmp_path: Path) -> None:
+    """Ours: in the folder where the command is run."""
+    done = await install(
+        tmp_path, "vscode", "--project", "--env", f"KIRO_API_KEY={KEY}", cwd=tmp_path
+    )
+    assert done.returncode == 0, said(done)
+    document = json.loads((tmp_path / ".vscode" / "mcp.json").read_bytes())
+    assert document["servers"]["kiro"]["type"] == "stdio"
+    assert "do not commit it" in said(done)
+    assert "seems not to be installed" not in said(done)
+
+
+async def test_another_file_can_be_named(tmp_path: Path) -> None:
+    """Ours: for editors that are made of VS Code, or lie elsewhere."""
+    done = await install(tmp_path, "vscode", "--file", "~/a/mcp.json")
+    assert done.returncode == 0, said(done)
+    assert "kiro" in json.loads((tmp_path / "a" / "mcp.json").read_bytes())["servers"]
+
+
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [
+        ('{\n  "mcpServers": {\n    "a": {}\n    "b": {}\n  }\n}', "line 4, column 5"),
+        ('{"mcpServers": []}', "'mcpServers' is not an object"),
+        ("[]", "is not an object"),
+        ('{"mcpServers": {"kiro": {"command": "npx", "args": ["other"]}}}', "--name"),
+        ('{"mcpServers": {"kiro": {"url": "https://example.com/mcp"}}}', "--name"),
+        ("\udcff", "is not UTF-8 (at byte 0)"),
+    ],
+    ids=["a comma is missing", "servers are a list", "a list", "another", "by HTTP", "no text"],
+)
+async def test_a_file_that_cannot_be_edited_is_left_alone(
+    tmp_path: Path, before: str, says: str
+) -> None:
+    """Ours: with the place of the fault and the next step."""
+    path = tmp_path / ".kiro" / "settings" / "mcp.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(before.encode("utf-8", "surrogateescape"))
+    done = await install(tmp_path, "kiro")
+    assert done.returncode == 2
+    assert says in said(done)
+    assert str(path) in said(done)
+    assert "Traceback" not in said(done)
+    assert path.read_bytes() == before.encode("utf-8", "surrogateescape")
+    assert backups(path) == []
+
+
+async def test_another_server_of_the_same_name_is_not_taken_out(tmp_path: Path) -> None:
+    """Ours."""
+    before = '{"mcpServers": {"kiro": {"url": "https://example.com/mcp"}}}'
+    path = written(tmp_path / ".cursor" / "mcp.json", before)
+    done = await install(tmp_path, "cursor", "--uninstall")
+    assert done.returncode == 2
+    assert "another server 'kiro'" in said(done)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nope",), "'claude-desktop'"),
+        (("windsurf", "--project"), "no configuration of its own for a project"),
+        (("cursor", "--project", "--file", "x"), "exclude each other"),
+        (("cursor", "--name", "my kiro"), "'my kiro' is no name"),
+        (("cursor", "--env", "A B=1"), "'A B' is no variable's name"),
+        (("cursor", "--env", "NOT_SET_ANYWHERE"), "it is not set here"),
+        (("cursor", "--env", "A=1\n2"), "unprintable"),
+        (("cursor", "--env", "KIRO_MCP_PORT=x"), "KIRO_MCP_PORT"),
+        (("cursor", "--file", "."), "cannot be read"),
+    ],
+)
+async def test_a_wrong_option_is_told_before_anything_is_written(
+    tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    """README's exit codes."""
+    done = await install(tmp_path, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in said(done)
+    assert "Traceback" not in said(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_misspelt_setting_is_warned_of(tmp_path: Path) -> None:
+    """Ours: the client would pass it on, and nothing would come of it."""
+    done = await install(tmp_path, "cursor", "--env", "KIRO_MCP_MODLE=x")
+    assert done.returncode == 0
+    assert "Did you mean KIRO_MCP_MODEL?" in said(done)
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+def test_a_file_that_another_program_has_changed_since_is_left_alone(tmp_path: Path) -> None:
+    """Claude Code writes its own file while it runs."""
+    path = written(tmp_path / ".claude.json", "{}")
+    before = files.read(path)
+    path.write_text('{"numStartups": 2}')
+    with pytest.raises(InvalidRequest, match="changed by another program"):
+        files.write(before, "{1}", Clock().now)
+    assert path.read_text() == '{"numStartups": 2}'
+    assert backups(path) == []
+
+
+def test_backups_of_the_same_second_are_kept_apart(tmp_path: Path) -> None:
+    """Ours: none is written over."""
+    path = written(tmp_path / "f", "0")
+    for number in range(1, 4):
+        files.write(files.read(path), str(number), Clock().now)
+    assert [backup.read_text() for backup in backups(path)] == ["1", "2", "0"]
+    assert path.read_text() == "3"
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere"
+)
+def test_a_file_that_its_owner_has_closed_is_not_replaced(tmp_path: Path) -> None:
+    """Ours: a new file in its place would undo that."""
+    path = written(tmp_path / "f", "0")
+    path.chmod(0o444)
+    with pytest.raises(InvalidRequest, match="may not be written to"):
+        files.write(files.read(path), "1", Clock().now)
+    assert path.read_text() == "0"
+    assert backups(path) == []

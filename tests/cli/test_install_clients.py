@@ -1,0 +1,340 @@
+"""Where clients keep their servers, what is written there, and which command lasts."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from kiro_mcp.auth.places import Machine
+from kiro_mcp.cli.app import commands
+from kiro_mcp.cli.clients.diff import MAX_LINE, shown_change
+from kiro_mcp.cli.clients.documents import servers, with_server, without_server
+from kiro_mcp.cli.clients.entries import (
+    entry_of,
+    is_ours,
+    is_switched_off,
+    launch_of,
+    variables_of,
+)
+from kiro_mcp.cli.clients.files import user_file
+from kiro_mcp.cli.clients.known import CLIENTS, Client, inherited
+from kiro_mcp.cli.clients.launch import Launch, Running, is_lasting, lasting_launch
+from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
+from kiro_mcp.errors import InvalidRequest
+
+HOME = Path("/home/me")
+LAUNCH = Launch(command="/opt/kiro-mcp")
+
+
+def machine(platform: str = "linux", **environ: str) -> Machine:
+    return Machine(home=HOME, platform=platform, environ=environ)
+
+
+# --- places --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("client", "platform", "environ", "path"),
+    [
+        (
+            "claude-desktop",
+            "darwin",
+            {},
+            "Library/Application Support/Claude/claude_desktop_config.json",
+        ),
+        ("claude-desktop", "linux", {}, ".config/Claude/claude_desktop_config.json"),
+        ("claude-desktop", "win32", {}, "AppData/Roaming/Claude/claude_desktop_config.json"),
+        ("claude-desktop", "win32", {"APPDATA": "/a"}, "/a/Claude/claude_desktop_config.json"),
+        ("claude-code", "darwin", {}, ".claude.json"),
+        ("claude-code", "linux", {"CLAUDE_CONFIG_DIR": "/c"}, "/c/.claude.json"),
+        ("vscode", "darwin", {}, "Library/Application Support/Code/User/mcp.json"),
+        ("vscode", "linux", {"XDG_CONFIG_HOME": "/x"}, "/x/Code/User/mcp.json"),
+        ("vscode", "win32", {"APPDATA": "/a"}, "/a/Code/User/mcp.json"),
+        ("cursor", "win32", {}, ".cursor/mcp.json"),
+        ("zed", "darwin", {"XDG_CONFIG_HOME": "/x"}, ".config/zed/settings.json"),
+        ("zed", "linux", {"XDG_CONFIG_HOME": "/x"}, "/x/zed/settings.json"),
+        ("zed", "win32", {"APPDATA": "/a"}, "/a/Zed/settings.json"),
+        ("codex", "linux", {}, ".codex/config.toml"),
+        ("codex", "linux", {"CODEX_HOME": "/c"}, "/c/config.toml"),
+        ("kiro", "darwin", {}, ".kiro/settings/mcp.json"),
+        ("windsurf", "linux", {}, ".codeium/windsurf/mcp_config.json"),
+    ],
+)
+def test_each_client_has_its_place_on_each_system(
+    client: str, platform: str, environ: dict[str, str], path: str
+) -> None:
+    """The clients' documentation; for Zed and Codex their source."""
+    assert user_file(CLIENTS[client], machine(platform, **environ)) == HOME / path
+
+
+def test_a_packaged_claude_desktop_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    """Windows: what lies in %APPDATA% is not seen by a program from a package."""
+    folder = tmp_path / "Packages" / "Claude_pzs8sxrjxfjjc" / "LocalCache" / "Roaming" / "Claude"
+    folder.mkdir(parents=True)
+    here = machine("win32", LOCALAPPDATA=str(tmp_path), APPDATA="/a")
+    file = user_file(CLIENTS["claude-desktop"], here)
+    assert file == folder / "claude_desktop_config.json"
+
+
+def test_without_a_home_the_cure_is_told() -> None:
+    """Ours."""
+    with pytest.raises(InvalidRequest, match="--file"):
+        user_file(CLIENTS["kiro"], Machine(home=None, platform="linux", environ={}))
+
+
+def test_the_command_line_takes_the_clients_that_are_known() -> None:
+    """Ours: the names stand there once more, which keeps --help quick."""
+    [client] = [one for one in commands.commands["install"].params if one.name == "client"]
+    assert list(client.to_info_dict()["type"]["choices"]) == list(CLIENTS)
+
+
+@pytest.mark.parametrize(
+    ("client", "platform", "seen"),
+    [
+        ("cursor", "darwin", {"HOME": "/h", "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}),
+        ("cursor", "linux", {"HOME": "/h", "PATH": "/usr/local/bin:/usr/bin:/bin"}),
+        ("cursor", "win32", {"HOME": "/h", "PATH": "/long"}),
+        ("codex", "linux", {"HOME": "/h", "PATH": "/long"}),
+        ("claude-code", "linux", {"HOME": "/h", "PATH": "/long", "KIRO_API_KEY": "k"}),
+    ],
+)
+def test_a_client_hands_on_what_it_has_itself(
+    client: str, platform: str, seen: dict[str, str]
+) -> None:
+    """A desktop starts programs without the variables of a shell."""
+    here = machine(platform, HOME="/h", PATH="/long", KIRO_API_KEY="k")
+    assert inherited(CLIENTS[client], here) == seen
+
+
+# --- which command -------------------------------------------------------------------------------
+
+CACHED = "/home/me/.cache/uv/archive-v0/AazAI/bin"
+WINDOWS = "C:\\Users\\me"
+
+
+def running(
+    argv0: str,
+    executable: str,
+    *,
+    platform: str = "linux",
+    files: tuple[str, ...] = (),
+    path: Mapping[str, tuple[str, ...]] | None = None,
+    **environ: str,
+) -> Running:
+    return Running(
+        argv0=argv0,
+        executable=executable,
+        platform=platform,
+        environ=environ,
+        exists=lambda file: file in files,
+        find=lambda name: (path or {}).get(name, ()),
+    )
+
+
+LAUNCHES = {
+    "an installed script": (
+        running(
+            "/home/me/.local/bin/kiro-mcp", "/v/bin/python", files=("/home/me/.local/bin/kiro-mcp",)
+        ),
+        Launch(command="/home/me/.local/bin/kiro-mcp"),
+    ),
+    "the module, with its script beside": (
+        running("/v/lib/kiro_mcp/__main__.py", "/v/bin/python", files=("/v/bin/kiro-mcp",)),
+        Launch(command="/v/bin/kiro-mcp"),
+    ),
+    "the module alone": (
+        running("/src/kiro_mcp/__main__.py", "/v/bin/python"),
+        Launch(command="/v/bin/python", args=("-m", "kiro_mcp")),
+    ),
+    "Windows' script, named without its suffix": (
+        running(
+            f"{WINDOWS}\\bin\\kiro-mcp",
+            f"{WINDOWS}\\python.exe",
+            platform="win32",
+            files=(f"{WINDOWS}\\bin\\kiro-mcp.exe",),
+        ),
+        Launch(command=f"{WINDOWS}\\bin\\kiro-mcp.exe"),
+    ),
+    "uvx": (
+        running(
+            f"{CACHED}/kiro-mcp",
+            f"{CACHED}/python",
+            files=(f"{CACHED}/kiro-mcp",),
+            path={"kiro-mcp": (f"{CACHED}/kiro-mcp",), "uvx": ("/opt/uvx",)},
+        ),
+        Launch(command="/opt/uvx", args=("kiro-mcp",)),
+    ),
+    "uvx, while there is an installed one": (
+        running(
+            f"{CACHED}/kiro-mcp",
+            f"{CACHED}/python",
+            files=(f"{CACHED}/kiro-mcp",),
+            path={"kiro-mcp": (f"{CACHED}/kiro-mcp", "/usr/bin/kiro-mcp"), "uvx": ("/opt/uvx",)},
+        ),
+        Launch(command="/usr/bin/kiro-mcp"),
+    ),
+    "uvx that is not on PATH": (
+        running(f"{CACHED}/kiro-mcp", f"{CACHED}/python", files=("/opt/uvx",), UV="/opt/uv"),
+        Launch(command="/opt/uvx", args=("kiro-mcp",)),
+    ),
+    "pipx run": (
+        running(
+            "/home/me/.cache/pipx/1f2/bin/kiro-mcp",
+            "/home/me/.cache/pipx/1f2/bin/python",
+            path={"uvx": ("/opt/uvx",)},
+        ),
+        Launch(command="/opt/uvx", args=("kiro-mcp",)),
+    ),
+    "a cache, and nothing else": (running(f"{CACHED}/kiro-mcp", f"{CACHED}/python"), None),
+}
+
+
+@pytest.mark.parametrize(("how", "launch"), LAUNCHES.values(), ids=LAUNCHES)
+def test_the_command_is_one_that_will_still_be_there(how: Running, launch: Launch | None) -> None:
+    """Ours: a path into a cache is gone after the next clean-up."""
+    assert lasting_launch(how) == launch
+
+
+@pytest.mark.parametrize(
+    ("path", "lasts"),
+    [
+        ("/home/me/.local/share/uv/tools/kiro-mcp/bin/kiro-mcp", True),
+        ("/home/me/.local/share/pipx/venvs/kiro-mcp/bin/kiro-mcp", True),
+        (f"{CACHED}/kiro-mcp", False),
+        (f"{WINDOWS}\\AppData\\Local\\uv\\cache\\environments-v2\\x\\kiro-mcp.exe", False),
+        ("/tmp/.tmpX/builds-v0/.tmpY/bin/kiro-mcp", False),
+        ("/home/me/.local/pipx/.cache/1f2/bin/kiro-mcp", False),
+        ("/Users/me/Library/Caches/pipx/1f2/bin/kiro-mcp", False),
+    ],
+)
+def test_caches_are_told_from_installations(path: str, lasts: bool) -> None:
+    """Observed: uv 0.13 and pipx 1.8."""
+    assert is_lasting(path) is lasts
+
+
+# --- entries and documents -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
+def test_an_entry_is_read_back_as_it_was_written(client: Client) -> None:
+    """Ours: for each client."""
+    entry = entry_of(LAUNCH, {"A": "1"}, has_type=client.has_type)
+    text = with_server("", client, "kiro", entry)
+    [(name, found)] = servers(text, client).items()
+    assert (name, launch_of(found), variables_of(found)) == ("kiro", LAUNCH, {"A": "1"})
+    assert is_ours(found)
+    assert servers(without_server(text, client, "kiro"), client) == {}
+
+
+def test_entries_have_the_shape_of_their_client() -> None:
+    """The clients' documentation: where the servers stand, and whether the transport is named."""
+    shapes = {
+        name: with_server("", client, "kiro", entry_of(LAUNCH, {}, has_type=client.has_type))
+        for name, client in CLIENTS.items()
+    }
+    plain: dict[str, object] = {"command": "/opt/kiro-mcp", "args": []}
+    typed: dict[str, object] = {"type": "stdio", **plain}
+    for name in ("claude-desktop", "cursor", "kiro", "windsurf"):
+        assert json.loads(shapes[name]) == {"mcpServers": {"kiro": plain}}
+    assert json.loads(shapes["claude-code"]) == {"mcpServers": {"kiro": typed}}
+    assert json.loads(shapes["vscode"]) == {"servers": {"kiro": typed}}
+    assert json.loads(shapes["zed"]) == {"context_servers": {"kiro": plain}}
+    assert shapes["codex"] == '[mcp_servers.kiro]\ncommand = "/opt/kiro-mcp"\nargs = []\n'
+
+
+@pytest.mark.parametrize(
+    ("entry", "launch", "ours"),
+    [
+        ({"command": "uvx", "args": ["kiro-mcp"]}, Launch(command="uvx", args=("kiro-mcp",)), True),
+        (
+            {"command": {"path": "/p", "args": ["-m", "kiro_mcp"]}},
+            Launch(command="/p", args=("-m", "kiro_mcp")),
+            True,
+        ),
+        ({"command": "npx", "args": ["kiro", 1]}, Launch(command="npx", args=("kiro",)), False),
+        ({"url": "http://127.0.0.1:8000/mcp"}, None, False),
+        ({"command": ""}, None, False),
+        ("text", None, False),
+    ],
+)
+def test_ours_is_known_by_its_command(entry: object, launch: Launch | None, ours: bool) -> None:
+    """Ours: another server of the same name is not to be overwritten."""
+    assert (launch_of(entry), is_ours(entry)) == (launch, ours)
+
+
+def test_an_entry_can_be_switched_off_in_two_ways() -> None:
+    """Kiro and Windsurf say disabled, Codex and Zed enabled."""
+    assert is_switched_off({"disabled": True})
+    assert is_switched_off({"enabled": False})
+    assert not is_switched_off({"command": "x", "disabled": False, "enabled": True})
+
+
+@pytest.mark.parametrize("client", ["kiro", "codex"])
+def test_an_entry_that_is_there_keeps_what_its_owner_set(client: str) -> None:
+    """Ours: only the command, its arguments and the variables that were named are changed."""
+    known = CLIENTS[client]
+    old = {
+        "command": "uvx",
+        "args": ["kiro-mcp"],
+        "env": {"A": "1", "B": "1"},
+        "autoApprove": ["x"],
+    }
+    text = with_server("", known, "kiro", old)
+    new = entry_of(LAUNCH, {"B": "2", "C": "3"}, has_type=False)
+    found = servers(with_server(text, known, "kiro", new), known)["kiro"]
+    assert found == {**new, "env": {"A": "1", "B": "2", "C": "3"}, "autoApprove": ["x"]}
+    without = entry_of(LAUNCH, {}, has_type=False)
+    again = servers(with_server(text, known, "kiro", without), known)["kiro"]
+    assert again == {**old, **without}
+
+
+def test_a_byte_order_mark_stays_where_it_is() -> None:
+    """Windows' editors write one."""
+    text = with_server('\ufeff{\r\n  "a": 1\r\n}', CLIENTS["kiro"], "kiro", {"command": "x"})
+    assert text.startswith("\ufeff{\r\n")
+    assert text.count("\ufeff") == 1
+    assert text.count("\n") == text.count("\r\n")
+    assert without_server(text, CLIENTS["kiro"], "kiro") == '\ufeff{\r\n  "a": 1\r\n}'
+
+
+def test_only_clients_that_take_comments_are_given_files_with_some() -> None:
+    """Ours: a file that the client cannot read anyway is not added to."""
+    text = '{\n  // mine\n  "mcpServers": {}\n}'
+    assert servers(text, CLIENTS["cursor"]) == {}
+    with pytest.raises(Unparsable):
+        servers(text, CLIENTS["claude-desktop"])
+
+
+@pytest.mark.parametrize("text", ["[]", '{"mcpServers": []}'])
+def test_a_file_of_another_form_is_not_edited(text: str) -> None:
+    """Ours."""
+    with pytest.raises(CannotEdit):
+        servers(text, CLIENTS["kiro"])
+    with pytest.raises(CannotEdit):
+        with_server(text, CLIENTS["kiro"], "kiro", {"command": "x"})
+
+
+# --- the change, shown ---------------------------------------------------------------------------
+
+
+def test_a_change_is_shown_without_any_secret_of_any_server() -> None:
+    """Ours: it is read over a shoulder, and pasted into reports."""
+    secrets = ("ksk_0123456789abcdef", "ghp_0123456789", "hunter2", "sk-abc")
+    before = (
+        '{\n  "GITHUB_TOKEN": "ghp_0123456789",\n  "DB_PASSWORD": "hunter2",\n'
+        '  "OPENAI_API_KEY": "sk-abc",\n  "KIRO_API_KEY": "old"\n}'
+    )
+    after = before.replace('"old"', '"ksk_0123456789abcdef"')
+    shown = "\n".join(shown_change(before, after, "f"))
+    assert shown.startswith("--- f\n+++ f\n")
+    assert "GITHUB_TOKEN" in shown
+    assert sum(line.startswith(("-  ", "+  ")) for line in shown.splitlines()) == 2
+    assert not any(secret in shown for secret in secrets)
+    assert "'hunter2'" not in "\n".join(shown_change("", "password = 'hunter2'", "f"))
+
+
+def test_a_file_of_one_long_line_is_not_shown_whole() -> None:
+    """Ours: some clients write megabytes into one line."""
+    lines = list(shown_change("", "x" * 10_000, "f"))
+    assert max(map(len, lines)) < 2 * MAX_LINE

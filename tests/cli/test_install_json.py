@@ -1,0 +1,244 @@
+"""JSON with comments: read with its faults told, edited without a character lost."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kiro_mcp.cli.clients.jsonc import MAX_DEPTH, Node, parse
+from kiro_mcp.cli.clients.jsonc_edit import read, read_strict, remove, set_value
+from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
+
+ENTRY = {"command": "/opt/uvx", "args": ["kiro-mcp"]}
+PLACE = ("servers", "kiro")
+moderate = settings(derandomize=True, max_examples=60, deadline=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("", {}),
+        (" // nothing\n/* at all */", {}),
+        ('{"a": 1, /* one */ "b": [1, 2,], // two\n}', {"a": 1, "b": [1, 2]}),
+        (
+            '{"a": "// no comment", "b": "/* nor here */"}',
+            {"a": "// no comment", "b": "/* nor here */"},
+        ),
+        (r'{"\u00e4\"": "\\"}', {'ä"': "\\"}),
+        ('{"a": {"b": -1.5e3}, "a": null}', {"a": None}),
+        ("{}\r\n//", {}),
+    ],
+)
+def test_what_editors_take_is_read(text: str, value: object) -> None:
+    """VS Code and Zed: comments, and a comma after the last member."""
+    assert read(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "says"),
+    [
+        ("{", 1, 2, "'}'"),
+        ('{"a": 1\n "b": 2}', 2, 2, "a comma"),
+        ('{"a" 1}', 1, 6, "a colon"),
+        ("{a: 1}", 1, 2, "double quotes"),
+        ('{\r\n  "a": tru\r\n}', 2, 8, "'tru'"),
+        ('{"a": 01}', 1, 8, "a comma"),
+        ("{,}", 1, 2, "double quotes"),
+        ('{"a": 1,,}', 1, 9, "double quotes"),
+        ("[1 2]", 1, 4, "a comma"),
+        ("{} {}", 1, 4, "the end"),
+        ('{"a": "x\ny"}', 1, 7, "no end in its line"),
+        (r'{"a": "\q"}', 1, 7, "escape"),
+        ("{} /* open", 1, 4, "has no end"),
+        ('{"a": NaN}', 1, 7, "'NaN'"),
+        ('{"a": [NaN]}', 1, 8, "'NaN'"),
+        ("[" * (MAX_DEPTH + 1), 1, MAX_DEPTH + 1, "nested deeper"),
+        ('{"a": ' * 100_000, 1, 6 * MAX_DEPTH + 1, "nested deeper"),
+    ],
+)
+def test_a_fault_is_told_with_its_place(text: str, line: int, column: int, says: str) -> None:
+    """Ours: whoever has to correct a file of 400 lines needs the line."""
+    with pytest.raises(Unparsable, match=says.replace("'", ".")) as caught:
+        parse(text)
+    assert (caught.value.line, caught.value.column) == (line, column)
+
+
+def test_a_client_that_takes_plain_json_alone_is_told_about_a_comment() -> None:
+    """Claude Desktop: a file with one comment in it is not read at all."""
+    assert read_strict("\n") == {}
+    assert read_strict('{"a": 1}') == {"a": 1}
+    with pytest.raises(Unparsable, match="no comments") as caught:
+        read_strict('{\n  // mine\n  "a": 1}')
+    assert (caught.value.line, caught.value.column) == (2, 3)
+
+
+EDITS = {
+    "nothing": ("", '{\n  "servers": {\n    "kiro": 1\n  }\n}\n'),
+    "a comment alone": ("// mine", '// mine\n{\n  "servers": {\n    "kiro": 1\n  }\n}\n'),
+    "an empty object": ("{}", '{\n  "servers": {\n    "kiro": 1\n  }\n}'),
+    "a comment inside of one": (
+        "{\n  // mine\n}\n",
+        '{\n  // mine\n  "servers": {\n    "kiro": 1\n  }\n}\n',
+    ),
+    "other members, tabs": (
+        '{\n\t"a": 1\n}\n',
+        '{\n\t"a": 1,\n\t"servers": {\n\t\t"kiro": 1\n\t}\n}\n',
+    ),
+    "another server, Windows' lines": (
+        '{\r\n    "servers": {\r\n        "b": {}\r\n    }\r\n}',
+        '{\r\n    "servers": {\r\n        "b": {},\r\n        "kiro": 1\r\n    }\r\n}',
+    ),
+    "a comment after the last one": (
+        '{\n  "servers": {\n    "b": {} // two\n    // three\n  }\n}',
+        '{\n  "servers": {\n    "b": {}, // two\n    "kiro": 1\n    // three\n  }\n}',
+    ),
+    "a comma after the last one": (
+        '{\n  "servers": {\n    "b": {}, // two\n  },\n}',
+        '{\n  "servers": {\n    "b": {}, // two\n    "kiro": 1,\n  },\n}',
+    ),
+    "one line": ('{"a":1,"servers":{"b":{}}}', '{"a":1,"servers":{"b":{}, "kiro": 1}}'),
+    "one line, no servers": ('{"a":1}', '{"a":1, "servers": {"kiro": 1}}'),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), EDITS.values(), ids=EDITS)
+def test_a_member_comes_after_the_others_in_their_style(before: str, after: str) -> None:
+    """Ours: the change reads as if its owner had made it."""
+    assert set_value(before, PLACE, 1) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{"servers": {"kiro": 1, "b": 2}}', '{"servers": {"b": 2}}'),
+        ('{"servers": {"a": 1, "kiro": 1, "b": 2}}', '{"servers": {"a": 1, "b": 2}}'),
+        ('{"servers": {"kiro": 1}, "c": 3}', '{"c": 3}'),
+        ('{"servers": {"kiro": 1}}', "{}"),
+        ('{"kiro": 1, "servers": {"kiro": 1, "kiro": 2}}', '{"kiro": 1}'),
+        (
+            '{\n  "servers": {\n    // why\n    "kiro": 1 // mine\n  }\n}',
+            '{\n  "servers": {\n    // why\n     // mine\n  }\n}',
+        ),
+        (
+            '{\n  "servers": {\n    "a": 1, // one\n    "kiro": 2, "b": 3\n  }\n}',
+            '{\n  "servers": {\n    "a": 1, // one\n     "b": 3\n  }\n}',
+        ),
+        ('{"servers": {"b": 2}}', '{"servers": {"b": 2}}'),
+        ('{"a": 1}', '{"a": 1}'),
+        ("", ""),
+    ],
+)
+def test_a_member_goes_and_takes_no_comment_along(before: str, after: str) -> None:
+    """Ours: what its owner wrote beside it stays."""
+    assert remove(before, PLACE) == after
+
+
+def test_a_value_is_replaced_where_it_stands() -> None:
+    """Ours: a setting keeps its place and its comment."""
+    before = '{\n  "servers": {"kiro": {"command": "old" /* why */, "mine": true}}\n}'
+    after = set_value(before, (*PLACE, "command"), "new")
+    assert after == before.replace('"old"', '"new"')
+    assert set_value(after, (*PLACE, "command"), "new") == after
+
+
+@pytest.mark.parametrize("text", ["[]", '"x"', '{"servers": []}', '{"servers": null}'])
+def test_what_is_no_object_is_not_written_into(text: str) -> None:
+    """Ours: replacing it would lose what it is."""
+    with pytest.raises(CannotEdit, match="not an object"):
+        set_value(text, PLACE, 1)
+
+
+# --- for any document ----------------------------------------------------------------------------
+
+BLANKS = ["", "", " ", "\n  ", "\r\n", "\t", "/* c */", "/* a\n b */", " // d\n", "//\r\n\t"]
+KEYS = st.sampled_from(["a", "b", "servers", "kiro-not", 'qu"ote', "ü", ""])
+SCALARS = st.sampled_from(["1", "-0.5", "true", "null", '"text"', '"{//"', '"\\u00e4"', "[]", "{}"])
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> str:
+    """An object with blanks and comments at every place where they may stand."""
+
+    def blanks() -> str:
+        return "".join(draw(st.lists(st.sampled_from(BLANKS), max_size=2)))
+
+    def value(depth: int) -> str:
+        kind = draw(
+            st.sampled_from(["scalar", "scalar", "array", "object"] if depth else ["scalar"])
+        )
+        if kind == "array":
+            return listed("[", [value(depth - 1) for _ in range(draw(st.integers(1, 3)))], "]")
+        return members(depth) if kind == "object" else draw(SCALARS)
+
+    def members(depth: int, servers: bool = False) -> str:
+        keys = draw(st.lists(KEYS, max_size=4, unique=True))
+        return listed("{", [member(key, depth, servers) for key in keys], "}")
+
+    def member(key: str, depth: int, servers: bool) -> str:
+        held = members(1) if servers and key == "servers" else value(depth - 1)
+        return f"{json.dumps(key, ensure_ascii=False)}{blanks()}:{blanks()}{held}"
+
+    def listed(begin: str, items: list[str], end: str) -> str:
+        body = ",".join(f"{blanks()}{item}{blanks()}" for item in items)
+        comma = "," if items and draw(st.booleans()) else ""
+        return f"{begin}{body}{comma}{blanks()}{end}"
+
+    return f"{blanks()}{members(3, servers=True)}{blanks()}"
+
+
+def keeps_every_character(before: str, after: str) -> bool:
+    """Whether the first text can be had from the second by taking characters away."""
+    rest = iter(after)
+    return all(character in rest for character in before)
+
+
+@moderate
+@given(documents())
+def test_whatever_the_document_putting_in_adds_the_entry_and_nothing_else(text: str) -> None:
+    """Ours: the promise to everybody who lets an installer near a configuration."""
+    before = read(text)
+    held: Any = before.get("servers", {})
+    after = set_value(text, PLACE, ENTRY)
+    assert read(after) == {**before, "servers": {**held, "kiro": ENTRY}}
+    assert keeps_every_character(text, after)
+
+
+@moderate
+@given(documents())
+def test_whatever_the_document_taking_out_brings_the_old_one_back(text: str) -> None:
+    """Ours: to the character, if the object that was written into was not empty."""
+    before = read(text)
+    back = remove(set_value(text, PLACE, ENTRY), PLACE)
+    if before.get("servers") or (before and "servers" not in before):
+        assert back == text
+    else:
+        assert read(back) == {key: value for key, value in before.items() if key != "servers"} or (
+            read(back) == before
+        )
+
+
+@moderate
+@given(st.text(alphabet=st.sampled_from('{}[]:,"/*\\ \n\r\ta1.-etrufalsn'), max_size=40))
+def test_whatever_the_text_it_is_read_or_its_fault_is_told(text: str) -> None:
+    """Ours: and what is plain JSON is read as that."""
+    found, fault = outcome_of(text)
+    assert (found is None) or (0 <= found.start < found.end <= len(text))
+    assert fault is None or (fault.line >= 1 and fault.column >= 1)
+    plain = plain_json(text)
+    assert plain is None or (found is not None and found.value == plain)
+
+
+def outcome_of(text: str) -> tuple[Node | None, Unparsable | None]:
+    try:
+        return parse(text), None
+    except Unparsable as fault:
+        return None, fault
+
+
+def plain_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -1,0 +1,168 @@
+"""TOML: one table put in or taken out, and not a character besides."""
+
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kiro_mcp.cli.clients.text import CannotEdit, Unparsable, looked_up
+from kiro_mcp.cli.clients.toml_edit import read, remove, scan, set_value
+
+ENTRY = {"command": "C:\\uv\\uvx.exe", "args": ["kiro-mcp"], "env": {"KIRO_API_KEY": "ksk_\x7f"}}
+PLACE = ("mcp_servers", "kiro")
+moderate = settings(derandomize=True, max_examples=60, deadline=None)
+
+BLOCK = """\
+[mcp_servers.kiro]
+command = "new"
+args = []
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("a = 1\nb = ]", 2, "Invalid value"),
+        ("a = [\n", 2, "Invalid value"),
+        ("a = 1\na = 2", 2, "a"),
+    ],
+)
+def test_a_fault_is_told_with_its_place(text: str, line: int, says: str) -> None:
+    """Ours."""
+    with pytest.raises(Unparsable, match=says) as caught:
+        read(text)
+    assert caught.value.line == line
+    assert "at line" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", BLOCK),
+        ("# mine\n", f"# mine\n\n{BLOCK}"),
+        ("a = 1", f"a = 1\n\n{BLOCK}".removesuffix("\n")),
+        ("a = 1\r\n", f"a = 1\n\n{BLOCK}".replace("\n", "\r\n")),
+        ('[mcp_servers]\nb.command = "x"\n', f'[mcp_servers]\nb.command = "x"\n\n{BLOCK}'),
+        (
+            'mcp_servers = { b = { c = "x" } } # mine\n',
+            'mcp_servers = { b = { c = "x" }, kiro = { command = "new", args = [] } } # mine\n',
+        ),
+    ],
+)
+def test_a_new_table_comes_last_and_in_the_files_own_lines(before: str, after: str) -> None:
+    """Ours: at the end, it cannot become part of another table."""
+    assert set_value(before, PLACE, {"command": "new", "args": []}) == after
+    assert remove(after, PLACE) == before
+
+
+ENTRIES = {
+    "a table": '[mcp_servers.kiro]\n# why\ncommand = "old" # mine\n\n[other]\n',
+    "quoted keys": "[ mcp_servers . 'kiro' ]\n\"command\" = 'old'\n",
+    "one line": '[mcp_servers]\nkiro = { command = "old", tags = [1, 2.5, true] }\n',
+    "dotted keys": '[mcp_servers]\nkiro.command = "old"\nb = { command = "old" }\n',
+    "several lines": '[mcp_servers.kiro]\ncommand = """\nold"""\nargs = [\n  "x", # [b]\n]\n',
+    "no table of its own": '[mcp_servers.kiro.tools.ask]\nmode = "old"\n[b]\n',
+}
+
+
+@pytest.mark.parametrize("before", ENTRIES.values(), ids=ENTRIES)
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [(("command",), "new"), (("args",), ["new"]), (("env", "A"), "new"), (("env",), {"A": "new"})],
+    ids=lambda part: str(part),
+)
+def test_a_value_of_an_entry_is_set_however_the_entry_is_written(
+    before: str, path: tuple[str, ...], value: object
+) -> None:
+    """TOML has five ways to write the same table."""
+    place = (*PLACE, *path)
+    after = set_value(before, place, value)
+    assert looked_up(read(after), place) == value
+    assert set_value(after, place, value) == after
+    kept: Any = read(before)["mcp_servers"]
+    found: Any = read(after)["mcp_servers"]
+    assert found.keys() == kept.keys()
+    rest = {key: held for key, held in kept["kiro"].items() if key != path[0]}
+    assert {key: held for key, held in found["kiro"].items() if key != path[0]} == rest
+    assert all(comment in after for comment in ("# why", "# mine") if comment in before)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            '[mcp_servers.kiro]\ncommand = "x"\n\n[mcp_servers.kiro.env]\nA = "1"\n# of b\n[b]\n',
+            "# of b\n[b]\n",
+        ),
+        ('[a]\n\n[mcp_servers.kiro]\ncommand = "x"\n\n# of b\n[b]\n', "[a]\n\n# of b\n[b]\n"),
+        (
+            '[mcp_servers]\nkiro.command = "x" # y\nb.command = "z"\n',
+            '[mcp_servers]\nb.command = "z"\n',
+        ),
+        ("[mcp_servers.kiro-2]\n", "[mcp_servers.kiro-2]\n"),
+        ("", ""),
+    ],
+)
+def test_an_entry_goes_and_the_comment_of_the_next_one_stays(before: str, after: str) -> None:
+    """Ours: a comment above a table is about that table."""
+    assert remove(before, PLACE) == after
+
+
+def test_what_cannot_be_written_anew_is_not_touched() -> None:
+    """Ours: a date in a table of one line has no form of its own here."""
+    with pytest.raises(CannotEdit, match="written anew"):
+        set_value("mcp_servers = { b = 1979-05-27 }\n", PLACE, ENTRY)
+    with pytest.raises(CannotEdit, match="no table"):
+        set_value("mcp_servers = 1\n", PLACE, ENTRY)
+
+
+PIECES = (
+    "# a comment [mcp_servers.kiro]",
+    "",
+    "a = '[mcp_servers.kiro]'",
+    'b = """\n[mcp_servers.kiro]\n"""',
+    "c = '''\nit''s\n[x]'''''",
+    'd = "\\" # no comment"',
+    "e.f . 'g=h' = [\n  [1, 2], # ]\n  {x = 1},\n]",
+    '[mcp_servers.other] # "why"',
+    'command = "x"',
+    "[mcp_servers.other.env]",
+    "[[list]]",
+    "[ [ list ] ]",
+    "  [list.inner]",
+    "f = 2026-11-21T10:00:00Z",
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> str:
+    """Statements in any order, as far as they make up a document."""
+    pieces = draw(st.lists(st.sampled_from(PIECES), max_size=8))
+    newline = draw(st.sampled_from(["\n", "\r\n"]))
+    text = "\n".join(pieces) + draw(st.sampled_from(["", "\n", "\n\n", "\n  "]))
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        text = "\n".join(piece for piece in pieces if piece.startswith("#") or not piece)
+    return text.replace("\n", newline)
+
+
+@moderate
+@given(documents())
+def test_whatever_the_document_an_entry_is_added_and_taken_out_again(text: str) -> None:
+    """Ours: what was there is there in between, and nothing else is after."""
+    before = read(text)
+    held: Any = before.get("mcp_servers", {})
+    after = set_value(text, PLACE, ENTRY)
+    assert read(after) == {**before, "mcp_servers": {**held, "kiro": ENTRY}}
+    assert after.startswith(text)
+    assert remove(after, PLACE) == text
+
+
+@moderate
+@given(documents())
+def test_statements_together_are_the_whole_document(text: str) -> None:
+    """Ours: what an edit does not name, it cannot lose."""
+    assert "".join(text[one.start : one.end] for one in scan(text)) == text
