@@ -109,6 +109,7 @@ PURE = (
             "toml_edit",
         )
     ),
+    "kiro_mcp.cli.doctor.checks",
 )
 IMPURE_IMPORTS = {
     "anyio",

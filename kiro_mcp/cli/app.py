@@ -154,6 +154,16 @@ def install(
 
 
 @commands.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
+def doctor(as_json: bool, offline: bool) -> None:
+    """Look for what could keep the server from working, and say what to do about it."""
+    from kiro_mcp.cli.doctor.run import run_doctor  # Imports mcp, which takes half a second.
+
+    sys.exit(run_doctor(as_json=as_json, offline=offline))
+
+
+@commands.command()
 @click.option("--port", default=8787, show_default=True, help="Port on 127.0.0.1; 0 for any.")
 def emulate(port: int) -> None:
     """Serve a stand-in for the Kiro service on this machine, for tests."""

@@ -1,0 +1,371 @@
+"""What was seen becomes a judgement: ok, warning or failed, each with its cure. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from shlex import quote
+from typing import Final, Literal
+
+from kiro_mcp.auth.refresher import how_to_renew
+from kiro_mcp.auth.sources import Resolution
+from kiro_mcp.auth.tokens import Credential
+from kiro_mcp.cli.clients.launch import Launch
+from kiro_mcp.errors import KiroError
+from kiro_mcp.settings import Settings
+from kiro_mcp.transport.usage_limits import UsageLimits
+
+Outcome = Literal["ok", "warning", "failed", "skipped"]
+
+AUTH: Final = 3
+NETWORK: Final = 4
+OTHER: Final = 5
+
+_EXIT_CODES: Final[Mapping[str, int]] = {
+    "auth_required": AUTH,
+    "auth_expired": AUTH,
+    "network_error": NETWORK,
+    "timeout": NETWORK,
+}
+
+MAX_SKEW_SECONDS: Final = 60.0
+"""How wrong the clock may be. Tokens are renewed a minute before they end, by this clock."""
+
+SLOW_START_SECONDS: Final = 10.0
+"""Some clients wait no longer for a server to answer."""
+
+_PROXY_STATUSES: Final = (407, 502, 503, 504)
+"""What a proxy answers by itself where it cannot, or will not, pass a request on."""
+
+_KINDS: Final = {
+    "api_key": "an API key",
+    "access_token": "an access token",
+    "social": "a Google or GitHub login",
+    "builder_id": "an AWS Builder ID login",
+    "idc": "an IAM Identity Center login",
+    "external_idp": "a login of an organisation's own sign-in",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    outcome: Outcome
+    found: str
+    cure: str = ""
+    """What to do; "" where nothing is to be done."""
+    details: tuple[str, ...] = ()
+    exit_code: int = 0
+    """What the process ends with if nothing is worse; 0 unless it failed."""
+
+
+def ok(name: str, found: str, *, details: Iterable[str] = ()) -> Check:
+    """Make the check of what is in order."""
+    return Check(name=name, outcome="ok", found=found, details=tuple(details))
+
+
+def warning(name: str, found: str, cure: str) -> Check:
+    """Make the check of what works, or may work, and should be looked at."""
+    return Check(name=name, outcome="warning", found=found, cure=cure)
+
+
+def failed(
+    name: str, found: str, cure: str, *, exit_code: int = OTHER, details: Iterable[str] = ()
+) -> Check:
+    """Make the check of what keeps the server from working."""
+    return Check(
+        name=name,
+        outcome="failed",
+        found=found,
+        cure=cure,
+        exit_code=exit_code,
+        details=tuple(details),
+    )
+
+
+def skipped(name: str, found: str, cure: str = "") -> Check:
+    """Make the check of what could not, or need not, be looked at."""
+    return Check(name=name, outcome="skipped", found=found, cure=cure)
+
+
+def fault(name: str, error: KiroError, *, details: Iterable[str] = ()) -> Check:
+    """Make the check of what an error says."""
+    exit_code = _EXIT_CODES.get(error.code, OTHER)
+    return failed(name, error.message, error.next_step, exit_code=exit_code, details=details)
+
+
+def exit_code_of(checks: Iterable[Check]) -> int:
+    """Return the exit code of the worst check; 0 if none failed."""
+    return max((check.exit_code for check in checks), default=0)
+
+
+# --- the account ---------------------------------------------------------------------------------
+
+
+def judge_credential(
+    resolution: Resolution, now: datetime, *, elsewhere: Sequence[str] = ()
+) -> tuple[Check, Check]:
+    """Judge which credential is used, and how long it lasts.
+
+    Args:
+        resolution: What was found.
+        now: The time, aware UTC.
+        elsewhere: The clients that have a credential of their own in their configuration.
+    """
+    details = [
+        f"{finding.source}, {'used, ' if finding.is_used else ''}{finding.why}"
+        for finding in resolution.findings
+    ]
+    nothing = skipped("token", "there is none to look at")
+    if resolution.problem:
+        return fault("sign-in", resolution.problem, details=details), nothing
+    if resolution.credential is None:
+        cure = "Run `kiro-mcp login`, or set KIRO_API_KEY."
+        if elsewhere:
+            found = (
+                f"nobody is signed in here; with a credential of its own: {', '.join(elsewhere)}"
+            )
+            return warning("sign-in", found, cure), nothing
+        found = "nobody is signed in"
+        return failed("sign-in", found, cure, exit_code=AUTH, details=details), nothing
+    credential = resolution.credential
+    found = f"{_KINDS[credential.kind]} from {credential.source}"
+    return ok("sign-in", found, details=details), _judge_token(credential, now)
+
+
+def _judge_token(credential: Credential, now: datetime) -> Check:
+    if credential.kind == "api_key":
+        return ok("token", "an API key does not expire")
+    if credential.is_usable(now):
+        ends = credential.expires_at
+        return ok("token", f"good for {_span(ends - now)}" if ends else "nothing says when it ends")
+    ended = f"ended {_span(now - credential.expires_at)} ago" if credential.expires_at else "unused"
+    if credential.is_borrowed:
+        return warning("token", f"{ended}; its owner renews it", how_to_renew(credential))
+    if credential.can_refresh():
+        return ok("token", f"{ended}; the next call renews it")
+    return failed(
+        "token", f"{ended}, and cannot be renewed", how_to_renew(credential), exit_code=AUTH
+    )
+
+
+def judge_credits(credits: UsageLimits, now: datetime) -> Check:
+    """Judge what is left of the plan."""
+    if credits.used is None or credits.limit is None:
+        return ok("credits", "the service does not say how many are left")
+    plan = f"{credits.plan}: " if credits.plan else ""
+    resets = f", anew in {_span(credits.resets_at - now)}" if credits.resets_at else ""
+    found = f"{plan}{credits.used:g} of {credits.limit:g} used{resets}"
+    if credits.used >= credits.limit:
+        if credits.is_overage_allowed:
+            return warning("credits", f"{found}; more is billed", "See your account page.")
+        return warning("credits", found, "Wait for the reset, or see your account page.")
+    return ok("credits", found)
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """What came of asking a host for anything at all."""
+
+    host: str
+    used_for: str
+    status: int | None = None
+    """The HTTP status; None where no answer came."""
+    seconds: float = 0.0
+    skew_seconds: float | None = None
+    """By how much its clock is ahead of this machine's; None where it does not tell its time."""
+    error: KiroError | None = None
+
+
+def judge_hosts(reached: Iterable[Reached], *, is_proxied: bool) -> list[Check]:
+    """Judge whether each host can be reached."""
+    way = " through the proxy" if is_proxied else ""
+    return [_judge_host(one, way) for one in reached]
+
+
+def _judge_host(one: Reached, way: str) -> Check:
+    name = f"host for {one.used_for}"
+    if one.error:
+        return fault(name, one.error)
+    found = f"{one.host} answers{way} in {one.seconds:.2f} s (HTTP {one.status})"
+    if one.status in _PROXY_STATUSES:
+        return warning(
+            name, found, "That may be a proxy's answer: check KIRO_MCP_PROXY_URL and HTTPS_PROXY."
+        )
+    return ok(name, found)
+
+
+def judge_clock(reached: Iterable[Reached]) -> Check:
+    """Judge this machine's clock by the time that the hosts tell."""
+    skews = [one.skew_seconds for one in reached if one.skew_seconds is not None]
+    if not skews:
+        return skipped("clock", "no host told its time")
+    skew = min(skews, key=abs)
+    if abs(skew) <= MAX_SKEW_SECONDS:
+        return ok("clock", f"right to {abs(skew):.0f} s")
+    side = "slow" if skew > 0 else "fast"
+    return warning(
+        "clock",
+        f"{_span(timedelta(seconds=abs(skew)))} {side}",
+        "Let the system set its clock: tokens would be renewed too late, or all the time.",
+    )
+
+
+def judge_endpoint(settings: Settings, region: str, *, offline: bool) -> Check:
+    """Say where prompts go; an address that takes the service's place is worth a look."""
+    where = f"{', '.join(settings.endpoint_names)} in {region}"
+    if offline:
+        return ok("endpoint", f"{where}, played by the built-in emulator")
+    hosts = sorted({url for url in settings.endpoint_overrides.values() if url})
+    if hosts:
+        return warning(
+            "endpoint",
+            f"{where}, but at {', '.join(hosts)}",
+            "Unset KIRO_MCP_ENDPOINT_URL… to ask the service itself.",
+        )
+    return ok("endpoint", where)
+
+
+# --- the machine ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSeen:
+    """The folder that logins, conversations and answers are kept in."""
+
+    folder: str
+    is_there: bool
+    is_writable: bool
+    """Whether it, or what it would be made in, may be written to."""
+    open_to_others: tuple[str, ...] = ()
+    """What in it others may read, with its mode."""
+    size_bytes: int = 0
+    database_error: str = ""
+    """Why the database of conversations cannot be read; "" where it can, or is not there."""
+    is_in_use: bool = False
+    """Whether a server has the database open."""
+
+
+def judge_store(seen: StoreSeen) -> Check:
+    """Judge the folder of what is kept."""
+    name = "store"
+    if not seen.is_writable:
+        cure = "Make it writable, or name another folder in KIRO_MCP_HOME."
+        return failed(name, f"{seen.folder} may not be written to", cure)
+    if not seen.is_there:
+        return ok(name, f"{seen.folder} is made at the first use")
+    if seen.database_error and not seen.is_in_use:
+        cure = "Move the database away, or set KIRO_MCP_STORE=memory."
+        return failed(name, f"{seen.folder}: {seen.database_error}", cure)
+    if seen.open_to_others:
+        found = f"{seen.folder}: others may read {', '.join(seen.open_to_others)}"
+        return warning(name, found, f"Run `chmod -R go= {quote(seen.folder)}`.")
+    return ok(name, f"{seen.folder}, {seen.size_bytes / 1_000_000:.1f} MB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What came of starting a server and asking for its tools."""
+
+    seconds: float = 0.0
+    """From the start of the process to the list of tools."""
+    tools: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configured:
+    """An entry for this server in a client's configuration."""
+
+    client: str
+    """The client's name for `kiro-mcp install`."""
+    title: str
+    name: str
+    file: str
+    launch: Launch
+    environ: Mapping[str, str]
+    """The variables that the client starts it with."""
+    is_absolute: bool
+    is_there: bool
+    """Whether the client will find the command."""
+    is_switched_off: bool = False
+    has_placeholders: bool = False
+    """Whether its command has parts that only the client can fill in."""
+    has_credential: bool = True
+    """Whether it will find a credential."""
+    brings_credential: bool = False
+    """Whether its own variables hold one."""
+    faults: tuple[str, ...] = ()
+    """What is wrong with its variables."""
+
+    @property
+    def is_startable(self) -> bool:
+        """Whether it can be started here as the client does it."""
+        return self.is_there and not self.is_switched_off and not self.has_placeholders
+
+
+def judge_start(started: Started, name: str, cure: str) -> Check:
+    """Judge a start of the server."""
+    if started.error:
+        return failed(name, started.error, cure)
+    found = f"answers in {started.seconds:.1f} s, with {len(started.tools)} tools"
+    if started.seconds > SLOW_START_SECONDS:
+        return warning(
+            name,
+            found,
+            "Some clients wait no longer than that. The quickest start is an installed one:"
+            " `uv tool install --compile-bytecode kiro-mcp`.",
+        )
+    return ok(name, found)
+
+
+def judge_client(entry: Configured, started: Started | None) -> Check:
+    """Judge an entry of a client, and the start of what it names, None where it was not started."""
+    name = f"{entry.title}: {entry.name}"
+    install = f"kiro-mcp install {entry.client} --name {entry.name}"
+    again = f"Run `{install}`, which corrects it."
+    command = entry.launch.command
+    if entry.is_switched_off:
+        return warning(name, f"it is switched off in {entry.file}", "Switch it on in the client.")
+    if entry.has_placeholders:
+        return skipped(name, f"its command is filled in by the client ({entry.file})")
+    if not entry.is_there:
+        why = "is not there" if entry.is_absolute else "is not on the PATH that the client has"
+        return failed(name, f"its command {command} {why} ({entry.file})", again)
+    check = judge_start(started or Started(error="it was not started"), name, again)
+    if check.outcome != "ok":
+        return check
+    if entry.faults:
+        cure = f"Correct it in {entry.file}."
+        return warning(name, f"{check.found}, but: {' '.join(entry.faults)}", cure)
+    if not entry.has_credential:
+        cure = f"Run `kiro-mcp login`; or set KIRO_API_KEY and run `{install} --env KIRO_API_KEY`."
+        return warning(name, f"{check.found}, but it finds no credential there", cure)
+    if not entry.is_absolute:
+        return warning(name, f"{check.found}, but {command} is no absolute path", again)
+    return check
+
+
+def summary(checks: Sequence[Check]) -> str:
+    """Say how it went, in one line."""
+    counts = {
+        kind: sum(check.outcome == kind for check in checks) for kind in ("failed", "warning")
+    }
+    if not any(counts.values()):
+        return "Everything is in order."
+    parts = [f"{counts['failed']} failed"] if counts["failed"] else []
+    if counts["warning"]:
+        parts.append(f"{counts['warning']} warning{'s' if counts['warning'] > 1 else ''}")
+    return ", ".join(parts).capitalize() + "."
+
+
+def _span(span: timedelta) -> str:
+    seconds = span.total_seconds()
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,242 @@
+"""Looking and asking: each probe returns what it saw, within its time, and changes nothing.
+
+No probe sends a credential where a call would not: hosts are asked for nothing at all, and the
+credits with a token that is good as it is. A token is not renewed, for that would write it down.
+"""
+
+import os
+import sqlite3
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import anyio
+from mcp import ClientSession, MCPError, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+from kiro_mcp.auth.hosts import sign_in_address
+from kiro_mcp.auth.sources import checked_profile_arn
+from kiro_mcp.auth.tokens import DEFAULT_REGION, Credential, as_access_token, known_profile
+from kiro_mcp.cli.clients.launch import Launch
+from kiro_mcp.cli.doctor.checks import Reached, Started, StoreSeen
+from kiro_mcp.errors import KiroError, ServiceUnavailable
+from kiro_mcp.models import AccessToken
+from kiro_mcp.server.engine import STORE_NAME, Engine
+from kiro_mcp.settings import Settings
+from kiro_mcp.transport.endpoints import ENDPOINTS, LIST_MODELS, destination
+from kiro_mcp.transport.http import HttpPool
+from kiro_mcp.transport.usage_limits import UsageLimits
+
+NETWORK_SECONDS: Final = 10.0
+"""How long a host may take to answer."""
+
+START_SECONDS: Final = 30.0
+"""How long a server may take to start; `uvx` may have to fetch it first."""
+
+MAX_STDERR_BYTES: Final = 64 * 1024
+"""How much of what a server says on stderr is read, from its end."""
+
+Clock = Callable[[], float]
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+def token_as_it_is(settings: Settings, credential: Credential | None) -> AccessToken:
+    """Derive what a request would carry, asking nobody; without a credential, its region alone.
+
+    Raises:
+        InvalidRequest: KIRO_PROFILE_ARN is no profile's ARN.
+    """
+    chosen = checked_profile_arn(settings.profile_arn)
+    nobody = Credential(kind="access_token", source="")
+    arn = known_profile(credential or nobody, chosen)
+    return as_access_token(credential or nobody, profile_arn=arn, api_region=settings.api_region)
+
+
+def hosts_in_use(settings: Settings, credential: Credential | None, region: str) -> dict[str, str]:
+    """Return the addresses that calls go to, each with what for."""
+    overrides = settings.endpoint_overrides
+    profiles = [(ENDPOINTS[name], "prompts") for name in settings.endpoint_names]
+    used = [
+        (destination(profile, region=region, overrides=overrides).url, use)
+        for profile, use in (*profiles, (LIST_MODELS, "the account"))
+    ]
+    is_social = credential is not None and credential.kind == "social"
+    sign_in = sign_in_address(
+        "auth" if is_social else "oidc",
+        "/",
+        region=(credential.region if credential else "") or settings.region or DEFAULT_REGION,
+        overrides=settings.sign_in_overrides,
+    )
+    hosts: dict[str, list[str]] = {}
+    for url, use in (*used, (sign_in.url, "sign-in")):
+        uses = hosts.setdefault("{0.scheme}://{0.netloc}/".format(urlsplit(url)), [])
+        if use not in uses:
+            uses.append(use)
+    return {url: ", ".join(uses) for url, uses in hosts.items()}
+
+
+async def reach(
+    pool: HttpPool,
+    url: str,
+    used_for: str,
+    *,
+    now: Callable[[], datetime],
+    clock: Clock,
+    within_seconds: float = NETWORK_SECONDS,
+) -> Reached:
+    """Ask a host for its front page, without any credential: each answer says that it is there."""
+    host = urlsplit(url).netloc
+    began = clock()
+    try:
+        with anyio.fail_after(within_seconds):
+            async with pool.request("GET", url, headers={}, body=b"") as response:
+                return Reached(
+                    host=host,
+                    used_for=used_for,
+                    status=response.status,
+                    seconds=clock() - began,
+                    skew_seconds=_skew(response.headers.get("date", ""), now()),
+                )
+    except KiroError as error:
+        return Reached(host=host, used_for=used_for, error=error)
+    except TimeoutError:
+        return Reached(host=host, used_for=used_for, error=_too_slow(host, within_seconds))
+
+
+def _skew(date: str, now: datetime) -> float | None:
+    try:
+        return (parsedate_to_datetime(date) - now).total_seconds()
+    except (TypeError, ValueError):
+        return None  # None sent, or not a date with its zone.
+
+
+def _too_slow(host: str, seconds: float) -> KiroError:
+    return ServiceUnavailable(
+        f"{host} does not answer within {seconds:g} s.",
+        next_step="Check the network, a proxy or firewall.",
+        code="timeout",
+    )
+
+
+async def ask_credits(engine: Engine, credential: Credential) -> UsageLimits | KiroError:
+    """Ask the service for the credits, with the token as it is."""
+    account = engine.tokens.account
+    try:
+        with anyio.fail_after(NETWORK_SECONDS):
+            token = token_as_it_is(engine.settings, credential)
+            if not token.profile_arn and credential.kind != "api_key":
+                arn = await account.find_profile(token)
+                token = as_access_token(
+                    credential, profile_arn=arn, api_region=engine.settings.api_region
+                )
+            return await account.credits(token)
+    except KiroError as error:
+        return error
+    except TimeoutError:
+        return _too_slow("the service", NETWORK_SECONDS)
+
+
+# --- the disk ------------------------------------------------------------------------------------
+
+
+def look_at_store(folder: Path) -> StoreSeen:
+    """Look at the folder that logins and conversations are kept in. Blocking."""
+    nearest = next(one for one in (folder, *folder.parents) if one.exists())
+    files = sorted(one for one in folder.iterdir() if one.is_file()) if folder.is_dir() else []
+    database = folder / STORE_NAME
+    return StoreSeen(
+        folder=str(folder),
+        is_there=folder.is_dir(),
+        is_writable=nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK),
+        open_to_others=tuple(_open_to_others([folder, *files] if folder.is_dir() else [])),
+        size_bytes=sum(one.stat().st_size for one in files),
+        database_error=_database_error(database) if database.is_file() else "",
+        is_in_use=database.with_name(f"{STORE_NAME}-wal").is_file(),
+    )
+
+
+def _open_to_others(paths: list[Path]) -> Iterator[str]:
+    if sys.platform == "win32":
+        return  # Its modes say nothing of that.
+    for path in paths:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            yield f"{path.name} ({mode:o})"
+
+
+def _database_error(path: Path) -> str:
+    # Opened as immutable: even a reader would make a write-ahead log and its index otherwise.
+    address = f"file:{quote(str(path))}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        return f"{path.name} cannot be read ({error})"
+    return ""
+
+
+# --- a start of the server -----------------------------------------------------------------------
+
+
+async def start(
+    launch: Launch,
+    environ: Mapping[str, str],
+    *,
+    clock: Clock,
+    within_seconds: float = START_SECONDS,
+) -> Started:
+    """Start a server as a client does, ask for its tools, and end it."""
+    parameters = StdioServerParameters(
+        command=launch.command,
+        args=list(launch.args),
+        env=dict(environ),
+        encoding_error_handler="replace",
+    )
+    began = clock()
+    started = Started(error=f"no answer within {within_seconds:g} s")
+    noises: list[Exception] = []
+
+    async def listen(message: object) -> None:
+        noises.extend([message] if isinstance(message, Exception) else [])
+
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        try:
+            with anyio.move_on_after(within_seconds):
+                async with (
+                    stdio_client(parameters, errlog=stderr) as streams,
+                    ClientSession(*streams, message_handler=listen) as session,
+                ):
+                    started = await _greeted(session, began, clock)
+        except (OSError, ValueError, ExceptionGroup) as error:
+            return Started(error=f"it cannot be started ({error})")
+        if not started.error:
+            return started
+        noise = "; its standard output has something else than MCP in it" if noises else ""
+        return Started(error=f"{started.error}{noise}{_last_words(stderr.fileno())}")
+
+
+async def _greeted(session: ClientSession, began: float, clock: Clock) -> Started:
+    try:
+        await session.initialize()
+        listed = await session.list_tools()
+    except MCPError as error:
+        return Started(error=f"it does not answer ({error})")
+    return Started(seconds=clock() - began, tools=tuple(tool.name for tool in listed.tools))
+
+
+def _last_words(stderr: int) -> str:
+    """Quote the last thing that a server said before it failed."""
+    size = os.lseek(stderr, 0, os.SEEK_END)
+    os.lseek(stderr, max(0, size - MAX_STDERR_BYTES), os.SEEK_SET)
+    lines = os.read(stderr, MAX_STDERR_BYTES).decode("utf-8", errors="replace").split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    return f"; it said: {said[-1]}" if said else ""

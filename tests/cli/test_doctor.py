@@ -1,0 +1,657 @@
+"""`kiro-mcp doctor`: what it judges, what it looks at, and that it leaves all as it was."""
+
+import io
+import json
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import anyio
+import pytest
+from anyio import fail_after
+from anyio.abc import SocketAttribute, SocketStream
+from rich.console import Console
+
+from kiro_mcp.auth.places import Machine
+from kiro_mcp.auth.sources import Finding, Resolution
+from kiro_mcp.auth.tokens import Credential
+from kiro_mcp.cli.clients.launch import Launch
+from kiro_mcp.cli.doctor.checks import (
+    SLOW_START_SECONDS,
+    Check,
+    Configured,
+    Reached,
+    Started,
+    StoreSeen,
+    exit_code_of,
+    failed,
+    judge_client,
+    judge_clock,
+    judge_credential,
+    judge_credits,
+    judge_endpoint,
+    judge_hosts,
+    judge_store,
+    ok,
+    summary,
+    warning,
+)
+from kiro_mcp.cli.doctor.configured import entries_on
+from kiro_mcp.cli.doctor.probes import hosts_in_use, look_at_store, reach, start, token_as_it_is
+from kiro_mcp.cli.doctor.report import print_report
+from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
+from kiro_mcp.errors import InvalidRequest, ServiceUnavailable, SignInRequired
+from kiro_mcp.server.engine import STORE_NAME
+from kiro_mcp.settings import Settings
+from kiro_mcp.transport.http import HttpPool
+from kiro_mcp.transport.usage_limits import UsageLimits
+from tests.support.logins import idc_credential, ide_social, sign_in_before
+from tests.support.stdio import COMMAND, environment
+
+RUN_SECONDS = 120
+"""How long a command may take on a busy machine; with two servers started it takes about three."""
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+OWN = Launch(command=sys.executable, args=("-m", "kiro_mcp"))
+
+
+def now() -> datetime:
+    return NOW
+
+
+# --- judging -------------------------------------------------------------------------------------
+
+
+def credential(**changes: Any) -> Credential:
+    return replace(Credential(kind="idc", source="a test", origin="own"), **changes)
+
+
+CREDENTIALS: dict[str, tuple[Credential, str, str]] = {
+    "a key": (credential(kind="api_key", access_token="x"), "ok", "does not expire"),
+    "good": (
+        credential(access_token="x", expires_at=NOW + timedelta(minutes=54)),
+        "ok",
+        "good for 54 min",
+    ),
+    "no end": (credential(access_token="x"), "ok", "nothing says"),
+    "ended": (
+        credential(access_token="x", refresh_token="y", expires_at=NOW - timedelta(hours=3)),
+        "ok",
+        "ended 3 h ago; the next call renews it",
+    ),
+    "never used": (credential(refresh_token="y"), "ok", "unused"),
+    "another's": (
+        credential(access_token="x", origin="database", expires_at=NOW - timedelta(days=2)),
+        "warning",
+        "ended 2 days ago; its owner",
+    ),
+    "lost": (credential(access_token="x", expires_at=NOW), "failed", "cannot be renewed"),
+}
+
+
+@pytest.mark.parametrize(("found", "outcome", "says"), CREDENTIALS.values(), ids=CREDENTIALS)
+def test_a_token_is_judged_by_what_the_next_call_can_do_with_it(
+    found: Credential, outcome: str, says: str
+) -> None:
+    """Ours: one that has ended and renews itself is no reason to worry."""
+    finding = Finding(source="a test", is_used=True, why="made here")
+    resolution = Resolution(credential=found, findings=(finding,), watched=())
+    sign_in, token = judge_credential(resolution, NOW)
+    assert (sign_in.outcome, sign_in.details) == ("ok", ("a test, used, made here",))
+    assert token.outcome == outcome
+    assert says in token.found
+    assert token.exit_code == (3 if outcome == "failed" else 0)
+    assert bool(token.cure) == (outcome != "ok")
+
+
+def test_nobody_signed_in_is_a_failure_unless_a_client_brings_its_own() -> None:
+    """Ours: a key in a client's configuration is a way to use this server, too."""
+    nobody = Resolution(credential=None, findings=(), watched=())
+    alone, _ = judge_credential(nobody, NOW)
+    assert (alone.outcome, alone.exit_code) == ("failed", 3)
+    assert "kiro-mcp login" in alone.cure
+    helped, _ = judge_credential(nobody, NOW, elsewhere=["Zed"])
+    assert (helped.outcome, helped.exit_code) == ("warning", 0)
+    assert "Zed" in helped.found
+    problem = SignInRequired("It is no JSON.", next_step="Correct it.")
+    wrong, _ = judge_credential(replace(nobody, problem=problem), NOW, elsewhere=["Zed"])
+    assert (wrong.outcome, wrong.found, wrong.cure) == ("failed", "It is no JSON.", "Correct it.")
+
+
+@pytest.mark.parametrize(
+    ("credits", "outcome", "says"),
+    [
+        (UsageLimits(), "ok", "does not say"),
+        (UsageLimits(used=1, limit=50, plan="PRO"), "ok", "PRO: 1 of 50 used"),
+        (UsageLimits(used=1, limit=50, resets_at=NOW + timedelta(days=9)), "ok", "anew in 9 days"),
+        (UsageLimits(used=50, limit=50), "warning", "50 of 50"),
+        (UsageLimits(used=51, limit=50, is_overage_allowed=True), "warning", "more is billed"),
+    ],
+)
+def test_credits_that_are_used_up_are_warned_of(
+    credits: UsageLimits, outcome: str, says: str
+) -> None:
+    """Ours."""
+    check = judge_credits(credits, NOW)
+    assert (check.outcome, says in check.found) == (outcome, True)
+
+
+def test_a_host_that_answers_anything_is_there_and_a_proxys_answer_is_told_apart() -> None:
+    """Ours: the service's front page is a 404."""
+    down = ServiceUnavailable("It is down.", next_step="Wait.", code="network_error")
+    checks = judge_hosts(
+        [
+            Reached(host="a", used_for="prompts", status=404, seconds=0.1),
+            Reached(host="b", used_for="sign-in", status=407),
+            Reached(host="c", used_for="the account", error=down),
+        ],
+        is_proxied=True,
+    )
+    assert [check.outcome for check in checks] == ["ok", "warning", "failed"]
+    assert "through the proxy in 0.10 s (HTTP 404)" in checks[0].found
+    assert "HTTPS_PROXY" in checks[1].cure
+    assert (checks[2].exit_code, checks[2].cure) == (4, "Wait.")
+
+
+@pytest.mark.parametrize(
+    ("skews", "outcome", "says"),
+    [
+        ([None], "skipped", "no host"),
+        ([0.4, None], "ok", "right to 0 s"),
+        ([400.0], "warning", "7 min slow"),
+        ([-7200.0, -7201.0], "warning", "2 h fast"),
+        ([-7200.0, 2.0], "ok", "right to 2 s"),
+    ],
+)
+def test_the_clock_is_judged_by_the_host_that_agrees_most(
+    skews: list[float | None], outcome: str, says: str
+) -> None:
+    """Ours: one host, or a proxy, may have a wrong clock itself."""
+    reached = [Reached(host="h", used_for="x", status=200, skew_seconds=skew) for skew in skews]
+    check = judge_clock(reached)
+    assert (check.outcome, check.found) == (outcome, check.found)
+    assert says in check.found
+
+
+def test_an_address_in_the_services_place_is_warned_of_unless_it_was_asked_for() -> None:
+    """Ours: a setting forgotten from a test is a common reason for odd answers."""
+    usual = judge_endpoint(Settings.load({}), "eu-central-1", offline=False)
+    assert (usual.outcome, usual.found) == ("ok", "runtime in eu-central-1")
+    other = Settings.load({"KIRO_MCP_ENDPOINT_URL_RUNTIME": "https://example.com"})
+    assert judge_endpoint(other, "us-east-1", offline=False).outcome == "warning"
+    assert judge_endpoint(other, "us-east-1", offline=True).outcome == "ok"
+
+
+STORE = StoreSeen(folder="/s", is_there=True, is_writable=True, size_bytes=1_500_000)
+
+
+@pytest.mark.parametrize(
+    ("seen", "outcome", "says"),
+    [
+        (STORE, "ok", "1.5 MB"),
+        (replace(STORE, is_there=False), "ok", "first use"),
+        (replace(STORE, is_there=False, is_writable=False), "failed", "may not be written"),
+        (replace(STORE, database_error="broken"), "failed", "broken"),
+        (replace(STORE, database_error="broken", is_in_use=True), "ok", "1.5 MB"),
+        (replace(STORE, open_to_others=("credentials.json (644)",)), "warning", "(644)"),
+    ],
+)
+def test_the_store_is_judged_by_what_a_server_could_do_with_it(
+    seen: StoreSeen, outcome: str, says: str
+) -> None:
+    """Ours."""
+    check = judge_store(seen)
+    assert (check.outcome, says in check.found) == (outcome, True)
+
+
+def test_a_cure_that_is_a_command_can_be_pasted_into_a_shell() -> None:
+    """macOS: the folder is in `Application Support`."""
+    seen = replace(STORE, folder="/Users/me/Library/Application Support/k", open_to_others=("x",))
+    assert "'/Users/me/Library/Application Support/k'" in judge_store(seen).cure
+
+
+ENTRY = Configured(
+    client="zed",
+    title="Zed",
+    name="kiro",
+    file="/f",
+    launch=Launch(command="/opt/kiro-mcp"),
+    environ={},
+    is_absolute=True,
+    is_there=True,
+)
+GOOD = Started(seconds=0.8, tools=("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "started", "outcome", "says"),
+    [
+        (ENTRY, GOOD, "ok", "0.8 s, with 3 tools"),
+        (ENTRY, Started(error="no answer"), "failed", "no answer"),
+        (ENTRY, replace(GOOD, seconds=SLOW_START_SECONDS + 1), "warning", "11.0 s"),
+        (replace(ENTRY, is_there=False), None, "failed", "/opt/kiro-mcp is not there"),
+        (replace(ENTRY, is_there=False, is_absolute=False), None, "failed", "not on the PATH"),
+        (replace(ENTRY, is_absolute=False), GOOD, "warning", "no absolute path"),
+        (replace(ENTRY, is_switched_off=True), None, "warning", "switched off"),
+        (replace(ENTRY, has_placeholders=True, is_there=False), None, "skipped", "filled in"),
+        (replace(ENTRY, has_credential=False), GOOD, "warning", "no credential"),
+        (replace(ENTRY, faults=("No setting is named X.",)), GOOD, "warning", "named X"),
+    ],
+)
+def test_an_entry_of_a_client_is_judged_by_its_start(
+    entry: Configured, started: Started | None, outcome: str, says: str
+) -> None:
+    """Ours: what works in a shell may not work from a desktop."""
+    check = judge_client(entry, started)
+    assert (check.name, check.outcome) == ("Zed: kiro", outcome)
+    assert says in check.found
+    assert bool(check.cure) == (outcome in ("warning", "failed"))
+
+
+def test_the_exit_code_is_that_of_the_worst_failure() -> None:
+    """Ours: 3 sign-in, 4 network, 5 anything else; a warning is none."""
+    checks: list[Check] = [ok("a", "x"), warning("b", "y", "z")]
+    assert (exit_code_of(checks), summary(checks)) == (0, "1 warning.")
+    checks += [failed("c", "x", "", exit_code=3), failed("d", "x", "", exit_code=4)]
+    assert (exit_code_of(checks), summary(checks)) == (4, "2 failed, 1 warning.")
+    assert exit_code_of([*checks, failed("e", "x", "")]) == 5
+    assert (exit_code_of([]), summary([])) == (0, "Everything is in order.")
+
+
+def test_on_a_terminal_it_is_a_table_and_in_a_pipe_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ours: marks of its own in what was found are text, and no secret gets through."""
+    checks = [
+        ok("a", "[bold]1", details=["x"]),
+        failed("b", "with ksk_0123456789abcdef", "Do that."),
+    ]
+    for no_color in (False, True):
+        screen = io.StringIO()
+        console = Console(file=screen, force_terminal=True, width=80, no_color=no_color)
+        print_report(checks, as_json=False, console=console)
+        assert "[bold]1" in screen.getvalue()
+        assert "ksk_" not in screen.getvalue()
+        assert ("\x1b[32m" in screen.getvalue()) == (not no_color)
+    assert capsys.readouterr().out == ""
+    print_report(checks, as_json=False, console=Console(file=io.StringIO()))
+    assert capsys.readouterr().out.splitlines() == [
+        "ok       a: [bold]1",
+        "           x",
+        "failed   b: with [redacted]",
+        "           → Do that.",
+        "1 failed.",
+    ]
+
+
+# --- looking -------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def answering(answer: bytes | None) -> AsyncGenerator[str]:
+    """A host that gives every request the same answer, or none at all."""
+
+    async def handle(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            if answer is None:
+                await anyio.sleep_forever()
+            else:
+                await stream.send(answer)
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        port = listener.extra(SocketAttribute.local_port)
+        yield f"http://127.0.0.1:{port}/"
+        tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def pool() -> AsyncGenerator[HttpPool]:
+    made = HttpPool(connect_timeout_seconds=RUN_SECONDS)
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+async def test_a_host_tells_its_time_with_its_answer() -> None:
+    """RFC 9110, the header Date."""
+    date = "Sat, 21 Nov 2026 12:01:30 GMT"
+    answer = f"HTTP/1.1 404 Not Found\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode()
+    with fail_after(RUN_SECONDS):
+        async with answering(answer) as url, pool() as http:
+            reached = await reach(http, url, "prompts", now=now, clock=time.monotonic)
+    assert (reached.status, reached.skew_seconds, reached.error) == (404, 90.0, None)
+
+
+@pytest.mark.parametrize("date", ["", "Date: soon\r\n", "Date: Sat, 21 Nov 2026 12:01:30\r\n"])
+async def test_a_host_without_a_usable_time_is_there_all_the_same(date: str) -> None:
+    """Ours."""
+    answer = f"HTTP/1.1 200 OK\r\n{date}Content-Length: 0\r\n\r\n".encode()
+    with fail_after(RUN_SECONDS):
+        async with answering(answer) as url, pool() as http:
+            reached = await reach(http, url, "prompts", now=now, clock=time.monotonic)
+    assert (reached.status, reached.skew_seconds) == (200, None)
+
+
+async def test_a_host_that_hangs_is_left_after_its_time() -> None:
+    """Ours: a doctor that hangs helps nobody."""
+    with fail_after(RUN_SECONDS):
+        async with answering(None) as url, pool() as http:
+            reached = await reach(
+                http, url, "prompts", now=now, clock=time.monotonic, within_seconds=0.1
+            )
+    assert reached.error is not None
+    assert reached.error.code == "timeout"
+    assert "within 0.1 s" in reached.error.message
+
+
+async def test_a_host_that_is_not_there_is_a_network_error() -> None:
+    """Ours."""
+    with fail_after(RUN_SECONDS):
+        async with pool() as http:
+            reached = await reach(
+                http, "http://127.0.0.1:1/", "prompts", now=now, clock=time.monotonic
+            )
+    assert reached.error is not None
+    assert reached.error.code == "network_error"
+
+
+def test_the_hosts_that_are_asked_are_those_that_calls_go_to() -> None:
+    """Ours: in the regions of the profile and of the login, with what is overridden."""
+    settings = Settings.load({"KIRO_MCP_ENDPOINTS": "runtime,q", "KIRO_REGION": "eu-west-1"})
+    assert hosts_in_use(settings, None, "eu-central-1") == {
+        "https://runtime.eu-central-1.kiro.dev/": "prompts",
+        "https://q.eu-central-1.amazonaws.com/": "prompts",
+        "https://management.eu-central-1.kiro.dev/": "the account",
+        "https://oidc.eu-west-1.amazonaws.com/": "sign-in",
+    }
+    social = credential(kind="social", region="us-east-1")
+    assert "https://prod.us-east-1.auth.desktop.kiro.dev/" in hosts_in_use(
+        settings, social, "us-east-1"
+    )
+    other = Settings.load({"KIRO_MCP_ENDPOINT_URL": "http://127.0.0.1:9/x"})
+    assert hosts_in_use(other, None, "us-east-1") == {
+        "http://127.0.0.1:9/": "prompts, the account, sign-in"
+    }
+
+
+def test_the_region_comes_from_the_profile_without_asking_anybody() -> None:
+    """Ours."""
+    arn = "arn:aws:codewhisperer:eu-central-1:111122223333:profile/EXAMPLE"
+    token = token_as_it_is(Settings.load({}), credential(profile_arn=arn))
+    assert (token.region, token.profile_arn) == ("eu-central-1", arn)
+    assert token_as_it_is(Settings.load({}), None).region == "us-east-1"
+    with pytest.raises(InvalidRequest, match="KIRO_PROFILE_ARN"):
+        token_as_it_is(Settings.load({"KIRO_PROFILE_ARN": "mine"}), None)
+
+
+def test_a_store_is_looked_at_and_stays_as_it_is(tmp_path: Path) -> None:
+    """Ours: not even the log that a reader of such a database makes is left behind."""
+    folder = tmp_path / "store"
+    assert not look_at_store(folder).is_there
+    assert look_at_store(folder).is_writable
+    folder.mkdir(mode=0o700)
+    database = folder / STORE_NAME
+    with closing(sqlite3.connect(database)) as made:
+        made.execute("PRAGMA journal_mode = WAL")
+        made.execute("CREATE TABLE t (x)")
+    database.chmod(0o600)
+    before = snapshot(tmp_path)
+    seen = look_at_store(folder)
+    assert (seen.database_error, seen.is_in_use, seen.open_to_others) == ("", False, ())
+    assert seen.size_bytes == database.stat().st_size
+    assert snapshot(tmp_path) == before
+    database.write_bytes(b"no database" * 100)
+    assert "cannot be read" in look_at_store(folder).database_error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such file modes")
+def test_what_others_may_read_in_a_store_is_named(tmp_path: Path) -> None:
+    """Ours: it holds a login."""
+    tmp_path.chmod(0o700)
+    (tmp_path / "credentials.json").write_text("{}")
+    (tmp_path / "credentials.json").chmod(0o644)
+    assert look_at_store(tmp_path).open_to_others == ("credentials.json (644)",)
+
+
+def test_a_store_where_a_file_is_in_the_way_cannot_be_written(tmp_path: Path) -> None:
+    """Ours."""
+    (tmp_path / "file").write_text("")
+    assert not look_at_store(tmp_path / "file" / "store").is_writable
+
+
+# --- starting ------------------------------------------------------------------------------------
+
+
+async def test_a_start_is_measured_to_the_list_of_tools() -> None:
+    """Ours: what a client waits for."""
+    with fail_after(RUN_SECONDS):
+        started = await start(OWN, environment(), clock=time.monotonic, within_seconds=RUN_SECONDS)
+    assert started.error == ""
+    assert started.tools == ("ask_claude", "list_models", "login")
+    assert started.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("import sys; sys.exit('there is no such thing')", "it said: there is no such thing"),
+        ("print('Welcome!')", "something else than MCP"),
+        (r"import sys; sys.stdout.buffer.write(b'\xff\n')", "something else than MCP"),
+        ("import sys; sys.stdin.read()", "no answer within 0.5 s"),
+    ],
+)
+async def test_a_start_that_fails_says_why(program: str, says: str) -> None:
+    """Ours: with what the server itself said last."""
+    launch = Launch(command=sys.executable, args=("-c", program))
+    seconds = 0.5 if "within" in says else RUN_SECONDS
+    with fail_after(RUN_SECONDS):
+        started = await start(launch, environment(), clock=time.monotonic, within_seconds=seconds)
+    assert says in started.error
+
+
+async def test_a_command_that_is_not_there_is_told() -> None:
+    """Ours."""
+    with fail_after(RUN_SECONDS):
+        started = await start(Launch(command="/not/there"), {}, clock=time.monotonic)
+    assert "cannot be started" in started.error
+
+
+# --- the clients ---------------------------------------------------------------------------------
+
+
+def configured(home: Path, **environ: str) -> tuple[list[Configured], list[Check]]:
+    variables = {"HOME": str(home), "PATH": "/nowhere", **environ}
+    return entries_on(Machine(home=home, platform="linux", environ=variables))
+
+
+def put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_the_users_own_files_are_read_and_only_our_entries(tmp_path: Path) -> None:
+    """Ours: others' entries, and files in projects, are never run."""
+    entry = {"command": sys.executable, "args": ["-m", "kiro_mcp"], "env": {"KIRO_API_KEY": "k"}}
+    servers = {"mcpServers": {"kiro": entry, "other": {"command": "npx", "args": ["other"]}}}
+    put(tmp_path / ".cursor" / "mcp.json", json.dumps(servers))
+    put(
+        tmp_path / ".codex" / "config.toml", '[mcp_servers.k]\ncommand = "uvx"\nargs = ["kiro-mcp"]'
+    )
+    entries, faults = configured(tmp_path, KIRO_API_KEY="shell", LANG="C")
+    assert faults == []
+    assert [(one.title, one.name) for one in entries] == [("Cursor", "kiro"), ("Codex", "k")]
+    cursor, codex = entries
+    assert cursor.is_startable
+    assert cursor.brings_credential
+    assert cursor.environ == {
+        "HOME": str(tmp_path),
+        "LANG": "C",
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "KIRO_API_KEY": "k",
+    }
+    assert (codex.is_absolute, codex.is_there, codex.has_credential) == (False, False, False)
+    assert codex.environ["PATH"] == "/nowhere"
+
+
+def test_what_only_the_client_can_fill_in_is_left_out(tmp_path: Path) -> None:
+    """VS Code asks for `${input:…}` itself."""
+    servers = {
+        "a": {"command": "${workspaceFolder}/kiro-mcp"},
+        "b": {
+            "command": "/x/kiro-mcp",
+            "env": {"KIRO_API_KEY": "${input:k}", "KIRO_MCP_PORT": "x"},
+        },
+        "c": {"command": "/x/kiro-mcp", "disabled": True},
+    }
+    put(tmp_path / ".config" / "Code" / "User" / "mcp.json", json.dumps({"servers": servers}))
+    (a, b, c), _ = configured(tmp_path)
+    assert a.has_placeholders
+    assert not a.is_startable
+    assert "KIRO_API_KEY" not in b.environ
+    assert b.has_credential
+    assert "KIRO_MCP_PORT" in b.faults[0]
+    assert c.is_switched_off
+
+
+def test_a_clients_file_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
+    """Ours: its client cannot read it, too."""
+    put(tmp_path / ".cursor" / "mcp.json", "{\n  oops\n}")
+    put(tmp_path / ".kiro" / "settings" / "mcp.json", "[]")
+    entries, faults = configured(tmp_path)
+    assert entries == []
+    assert [fault.name for fault in faults] == ["Cursor", "Kiro"]
+    assert "line 2, column 3" in faults[0].found
+    assert entries_on(Machine(home=None, platform="linux", environ={})) == ([], [])
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Everything below a folder, with its times and contents."""
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+async def doctor(home: Path, *arguments: str, **environ: str) -> CompletedProcess[bytes]:
+    variables = {"HOME": str(home), "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": "", **environ}
+    with fail_after(RUN_SECONDS):
+        return await anyio.run_process(
+            [*COMMAND, "doctor", *arguments],
+            check=False,
+            env=environment(**variables),
+            stdin=None,
+        )
+
+
+def outcomes(done: CompletedProcess[bytes]) -> dict[str, str]:
+    report = json.loads(done.stdout)
+    assert report["exit_code"] == done.returncode
+    return {check["name"]: check["outcome"] for check in report["checks"]}
+
+
+async def test_offline_everything_is_in_order_and_nothing_is_changed(tmp_path: Path) -> None:
+    """README: `--offline` needs no account; and a doctor touches nothing."""
+    entry = {"command": sys.executable, "args": ["-m", "kiro_mcp"]}
+    put(tmp_path / ".cursor" / "mcp.json", json.dumps({"mcpServers": {"kiro": entry}}))
+    before = snapshot(tmp_path)
+    done = await doctor(tmp_path, "--offline")
+    said = done.stdout.decode()
+    assert done.returncode == 0, said + done.stderr.decode()
+    assert "ok       credits: KIRO PRO: 12.5 of 1000 used" in said
+    assert "ok       Cursor: kiro: answers in" in said
+    assert said.endswith("Everything is in order.\n")
+    assert EMULATOR_API_KEY not in said
+    assert snapshot(tmp_path) == before
+
+
+async def test_a_login_that_has_ended_is_not_renewed(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: renewing would write it down, and spend a token."""
+    await sign_in_before(tmp_path / "own", emulator.url)
+    before = snapshot(tmp_path)
+    environ = {"KIRO_MCP_HOME": str(tmp_path / "own"), "KIRO_MCP_ENDPOINT_URL": emulator.url}
+    done = await doctor(tmp_path, "--json", **environ)
+    assert done.returncode == 0, done.stdout.decode()
+    found = outcomes(done)
+    assert (found["sign-in"], found["token"], found["credits"]) == ("ok", "ok", "skipped")
+    assert found["endpoint"] == "warning"
+    assert snapshot(tmp_path) == before
+    assert not emulator.state.requests_to("CreateToken")
+    login = idc_credential()
+    assert login.refresh_token not in done.stdout.decode()
+    assert login.access_token not in done.stdout.decode()
+
+
+async def test_credits_are_asked_for_with_a_login_that_is_good(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours."""
+    await sign_in_before(tmp_path / "own", emulator.url, is_expired=False)
+    before = snapshot(tmp_path)
+    environ = {"KIRO_MCP_HOME": str(tmp_path / "own"), "KIRO_MCP_ENDPOINT_URL": emulator.url}
+    done = await doctor(tmp_path, "--json", **environ)
+    assert outcomes(done)["credits"] == "ok"
+    assert snapshot(tmp_path) == before
+
+
+async def test_a_login_found_on_the_machine_goes_to_no_other_host(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: the doctor asks where a call would, and nowhere else."""
+    ide_social(tmp_path, expires_at="2099-01-01T00:00:00.000Z")
+    done = await doctor(tmp_path, "--json", KIRO_MCP_ENDPOINT_URL=emulator.url)
+    assert outcomes(done)["credits"] == "failed"
+    assert done.returncode == 3
+    assert all("authorization" not in request.headers for request in emulator.state.requests)
+
+
+async def test_signed_out_and_unreachable_is_told_with_its_cure_and_its_code(
+    tmp_path: Path,
+) -> None:
+    """README's exit codes: the network is worse than the sign-in."""
+    done = await doctor(tmp_path, KIRO_MCP_ENDPOINT_URL="http://127.0.0.1:1")
+    said = done.stdout.decode()
+    assert done.returncode == 4
+    assert "failed   sign-in: nobody is signed in" in said
+    assert "→ Run `kiro-mcp login`, or set KIRO_API_KEY." in said
+    assert "failed   host for prompts, the account, sign-in: " in said
+    assert "skipped  clients: " in said
+    assert "`kiro-mcp install CLIENT`" in said
+    assert "Traceback" not in done.stderr.decode()
+
+
+async def test_wrong_settings_are_told_and_the_rest_is_looked_at(tmp_path: Path) -> None:
+    """Ours: a client's entry may be right where the shell is wrong."""
+    broken = {"command": "/not/there/kiro-mcp"}
+    put(tmp_path / ".cursor" / "mcp.json", json.dumps({"mcpServers": {"kiro": broken}}))
+    done = await doctor(tmp_path, KIRO_MCP_PORT="x", KIRO_MCP_MODLE="y", KIRO_API_KEY="ksk_secret")
+    said = done.stdout.decode()
+    assert done.returncode == 5
+    assert "failed   settings: The setting KIRO_MCP_PORT cannot be used" in said
+    assert "Did you mean KIRO_MCP_MODEL?" in said
+    assert "ok       this installation: answers in" in said
+    assert "failed   Cursor: kiro: its command /not/there/kiro-mcp is not there" in said
+    assert "kiro-mcp install cursor --name kiro" in said
+    assert "ksk_secret" not in said
+
+
+async def test_a_wrong_profile_is_told(tmp_path: Path) -> None:
+    """Ours: the service would answer with `Improperly formed request`."""
+    done = await doctor(tmp_path, KIRO_API_KEY="ksk_x", KIRO_PROFILE_ARN="mine")
+    assert done.returncode == 5
+    assert "KIRO_PROFILE_ARN is 'mine'" in done.stdout.decode()
