@@ -5,12 +5,15 @@ Each command imports what it needs when it runs, so that `--help` and `--version
 Exit codes: 0 ok, 2 usage, 3 sign-in, 4 network, 5 the service refused, 130 interrupted.
 """
 
+import os
 import sys
+from pathlib import Path
 from typing import Literal, NoReturn
 
 import click
 
 from kiro_mcp import __version__
+from kiro_mcp.cli.env_file import EnvFileError, add_env_file
 
 _HELP = """Claude for any MCP client, through your own Kiro subscription.
 
@@ -18,10 +21,29 @@ With no command: an MCP server on standard input and output, which is how MCP cl
 """
 
 
-@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
+@click.option(
+    "--env-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take settings from this file, too; no .env is read unasked.",
+)
 @click.version_option(__version__, prog_name="kiro-mcp")
-def commands() -> None:
-    """Group the commands."""
+@click.pass_context
+def commands(context: click.Context, env_file: Path | None) -> None:
+    """Group the commands; without one, serve."""
+    if env_file is not None:
+        try:
+            add_env_file(env_file, os.environ)
+        except EnvFileError as error:
+            raise click.BadParameter(f"{env_file}: {error}", param_hint="--env-file") from error
+    if context.invoked_subcommand is None:
+        from kiro_mcp.cli.serve import serve_stdio_and_exit  # Imports mcp: half a second.
+
+        serve_stdio_and_exit()
 
 
 @commands.command()

@@ -1,0 +1,78 @@
+"""`--env-file`: settings from a file that the user names, beside those of the environment.
+
+A `.env` is never looked for: a server is started in any folder, and a stranger's file there must
+not redirect it. The lines are those that the many readers of such files agree on::
+
+    # a comment, or nothing
+    NAME=value                 to its end, or to a `#` after a space
+    export NAME="a # value"    as it stands between the quotes
+
+Nothing is expanded or unescaped: a value is what can be read there.
+"""
+
+import re
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Final
+
+MAX_BYTES: Final = 1024 * 1024
+"""The largest file that is read: whoever names a larger one means another file."""
+
+_NAME: Final = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)\s*", re.ASCII)
+_COMMENT: Final = re.compile(r"(?:^|\s)#.*")
+
+
+class EnvFileError(ValueError):
+    """A file that cannot be used; its words never show a value."""
+
+
+def add_env_file(path: Path, environ: MutableMapping[str, str]) -> None:
+    """Set the variables of a file that the environment lacks, or has empty.
+
+    Raises:
+        EnvFileError: The file cannot be used.
+    """
+    for name, value in parse_env_file(_text(path)).items():
+        if not environ.get(name, "").strip():
+            environ[name] = value
+
+
+def parse_env_file(text: str) -> dict[str, str]:
+    """Read variables; of two with one name, the later one counts.
+
+    Raises:
+        EnvFileError: A line is none of a name and a value; says which.
+    """
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        named, has_value, given = stripped.partition("=")
+        name, value = _NAME.fullmatch(named), _value(given.strip())
+        if name is None or not has_value or value is None:
+            raise EnvFileError(f"line {number} is not NAME=value")
+        found[name[1]] = value
+    return found
+
+
+def _value(given: str) -> str | None:
+    """Read what stands after `=`; None where a quotation is not closed, or words follow it."""
+    if not given.startswith(('"', "'")):
+        return _COMMENT.sub("", given).rstrip()
+    value, is_closed, rest = given[1:].partition(given[0])
+    return value if is_closed and not _COMMENT.sub("", rest).strip() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            read = file.read(MAX_BYTES + 1)
+        text = read.decode("utf-8-sig")
+    except OSError as error:
+        raise EnvFileError(f"it cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise EnvFileError("it is not UTF-8 text") from error
+    if len(read) > MAX_BYTES or "\0" in text:
+        raise EnvFileError("it is no file of settings")
+    return text

@@ -1,0 +1,138 @@
+"""`--env-file`: settings from a file, which is read only where it is named."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio import fail_after
+
+from kiro_mcp.cli.env_file import MAX_BYTES, EnvFileError, add_env_file, parse_env_file
+from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
+from tests.cli.test_commands import RUN_SECONDS, run
+from tests.support.stdio import COMMAND, environment, started
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=b", "b"),
+        ("A=b\r", "b"),
+        (" A = b ", "b"),
+        ("export A=b", "b"),
+        ("A=", ""),
+        ('A=""', ""),
+        ("A=b # c", "b"),
+        ("A=b  # c", "b"),
+        ("A=# c", ""),
+        ("A=b#c", "b#c"),
+        ('A="b # c"', "b # c"),
+        ("A='b\"c' # d", 'b"c'),
+        ('A="~/.aws/x.json"', "~/.aws/x.json"),
+        (r'A="C:\new"', r"C:\new"),
+        ("A=b=c", "b=c"),
+        ("A=$HOME", "$HOME"),
+        ("A=grüß\u2028x", "grüß\u2028x"),
+        ("A=b\nA=c", "c"),
+        ("# A=b\n\n  # x\nA=c", "c"),
+    ],
+)
+def test_a_line_is_a_name_and_what_can_be_read_after_it(line: str, value: str) -> None:
+    """The files that users of kiro-gateway have; no program expands all of them alike."""
+    assert parse_env_file(line) == {"A": value}
+
+
+@pytest.mark.parametrize("line", ["A", "A b=c", "1A=b", "=b", 'A="b', "A='b' c", "ä=b"])
+def test_a_line_that_is_none_is_named_without_what_it_says(line: str) -> None:
+    """Ours: it may be a secret."""
+    with pytest.raises(EnvFileError) as caught:
+        parse_env_file(f"X=y\n{line}")
+    assert str(caught.value) == "line 2 is not NAME=value"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"A=\xff", "UTF-8"),
+        (b"A=\0", "no file of settings"),
+        (b"#" * (MAX_BYTES + 1), "no file of settings"),
+        (None, "cannot be read"),
+    ],
+    ids=["no-text", "binary", "large", "folder"],
+)
+def test_a_file_of_another_kind_is_refused(
+    content: bytes | None, says: str, tmp_path: Path
+) -> None:
+    """Ours."""
+    path = tmp_path / "env"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(EnvFileError, match=says):
+        add_env_file(path, {})
+
+
+def test_the_environment_stands_above_the_file_unless_it_is_empty(tmp_path: Path) -> None:
+    """As other readers of such files have it; an empty variable counts as unset here."""
+    path = tmp_path / "env"
+    path.write_text("\ufeffA=file\nB=file\nC=file\n", "utf-8")
+    environ = {"A": "environment", "B": " "}
+    add_env_file(path, environ)
+    assert environ == {"A": "environment", "B": "file", "C": "file"}
+
+
+def settings_file(folder: Path, emulator: RunningEmulator) -> Path:
+    path = folder / ".env"
+    path.write_text(
+        f'KIRO_API_KEY="{EMULATOR_API_KEY}"\nKIRO_MCP_ENDPOINT_URL={emulator.url} # here\n', "utf-8"
+    )
+    return path
+
+
+async def test_a_command_takes_its_settings_from_the_file(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours."""
+    path = settings_file(tmp_path, emulator)
+    done = await run("--env-file", str(path), "ask", "Say hello")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Say hello" in done.stdout
+
+
+async def test_the_server_that_no_command_means_takes_them_too(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours."""
+    command = (*COMMAND, "--env-file", str(settings_file(tmp_path, emulator)))
+    with fail_after(RUN_SECONDS):
+        async with started(command=command) as server:
+            await server.initialize()
+            called = await server.call("ask_claude", prompt="Say hello")
+            assert "Say hello" in called["structuredContent"]["text"]
+
+
+async def test_a_file_in_the_folder_where_it_is_started_is_not_read(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: a stranger's project must not send anyone's prompts elsewhere."""
+    settings_file(tmp_path, emulator)
+    with fail_after(RUN_SECONDS):
+        done = await anyio.run_process(
+            [*COMMAND, "ask", "hi"], check=False, env=environment(HOME=""), cwd=tmp_path
+        )
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert not emulator.state.requests
+
+
+@pytest.mark.parametrize("content", [None, "KIRO_API_KEY ksk_secret"])
+async def test_a_file_that_cannot_be_used_is_a_usage_error(
+    content: str | None, tmp_path: Path
+) -> None:
+    """README's exit codes."""
+    path = tmp_path / "settings"
+    if content:
+        path.write_text(content, "utf-8")
+    done = await run("--env-file", str(path), "status")
+    assert done.returncode == 2
+    assert str(path).encode() in done.stderr.replace(b"\n", b"")
+    assert b"secret" not in done.stderr
