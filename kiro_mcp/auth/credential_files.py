@@ -164,6 +164,7 @@ def read_credential(
         issuer_url=text_of(document, "issuer_url"),
         scopes=_scopes(_member(document, "scopes")),
         start_url=text_of(document, "start_url"),
+        preferred_endpoint=text_of(document, "preferred_endpoint"),
         problem=_problem(kind, client),
         source=place.source,
         origin=place.origin,

@@ -31,7 +31,7 @@ from kiro_mcp.auth.encoded_tokens import decode_refresh_token
 from kiro_mcp.auth.kiro_cli_db import best, credentials_in
 from kiro_mcp.auth.private_files import read_text
 from kiro_mcp.auth.store import OWN_SOURCE, OwnStore, digest
-from kiro_mcp.auth.tokens import ClientRegistration, Credential, region_of
+from kiro_mcp.auth.tokens import ClientRegistration, Credential, jwt_expiry, region_of
 from kiro_mcp.errors import InvalidRequest, KiroError, SignInRequired
 from kiro_mcp.redaction import redact
 from kiro_mcp.settings import Settings
@@ -162,7 +162,12 @@ class Sources:
     ) -> _Look:
         source = "KIRO_REFRESH_TOKEN"
         given = decode_refresh_token(text, source=source, region=self._settings.region)
-        given = replace(given, access_token=access_token, key=digest(given.refresh_token))
+        given = replace(
+            given,
+            access_token=access_token,
+            expires_at=jwt_expiry(access_token),
+            key=digest(given.refresh_token),
+        )
         try:
             newer = self._successor(given.key, watched)
         except (OSError, ValueError) as error:

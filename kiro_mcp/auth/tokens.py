@@ -70,6 +70,8 @@ class Credential:
     issuer_url: str = ""
     scopes: tuple[str, ...] = ()
     start_url: str = ""
+    preferred_endpoint: str = ""
+    """The endpoint that its store says to try first, in the store's words; "" for none."""
     problem: str = ""
     """Why it cannot be refreshed, as the end of a sentence; "" where it can be tried."""
 
@@ -146,6 +148,7 @@ def as_access_token(
         profile_arn="" if credential.kind == "api_key" else profile_arn,
         region=api_region or region_of(profile_arn) or DEFAULT_REGION,
         is_explicit=credential.is_explicit,
+        preferred_endpoint=credential.preferred_endpoint,
     )
 
 

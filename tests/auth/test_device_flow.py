@@ -68,7 +68,11 @@ def test_an_aws_login_is_asked_for_in_its_own_region_as_camel_case_json(
     registered = registration_request(plan)
     assert registered.url == f"{host}/client/register"
     assert json.loads(registered.body)["clientType"] == "public"
-    assert "sso:account:access" not in registered.body.decode()
+    assert json.loads(registered.body)["scopes"] == [
+        "codewhisperer:completions",
+        "codewhisperer:analysis",
+        "codewhisperer:conversations",
+    ]
     asked = authorization_request(plan, CLIENT)
     assert asked.url == f"{host}/device_authorization"
     assert json.loads(asked.body) == {

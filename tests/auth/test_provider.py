@@ -1,5 +1,6 @@
 """Tokens handed out and kept fresh, over HTTP against the emulator, with real files."""
 
+import base64
 import json
 import os
 from collections.abc import AsyncGenerator, Callable
@@ -29,6 +30,7 @@ from kiro_mcp.emulator import (
 )
 from kiro_mcp.emulator.steps import json_answer
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
+from kiro_mcp.models import ChatRequest, Message, TextPart
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.settings import Settings
 from tests.support.logins import (
@@ -41,6 +43,7 @@ from tests.support.logins import (
     odic_rows,
     row_of,
     sign_in_before,
+    write_json,
 )
 
 CLI_DB = ".local/share/kiro-cli/data.sqlite3"
@@ -147,7 +150,68 @@ async def test_a_malformed_profile_is_refused_before_sending(tmp_path: Path) -> 
             await engine.tokens.access_token()
 
 
+async def test_a_file_may_say_which_endpoint_its_login_is_for(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: files of other gateways name the endpoint that a login works with."""
+    login = {"accessToken": EMULATOR_ACCESS_TOKEN, "profileArn": EMULATOR_PROFILE_ARN}
+    preferring = {**login, "metadata": {"preferred_endpoint": "AmazonQ"}}
+    paths: list[str] = []
+    for document in (login, preferring):
+        file = write_json(tmp_path / "login", document)
+        async with engine_of(tmp_path, emulator, KIRO_CREDS_FILE=str(file)) as engine:
+            message = Message(role="user", parts=(TextPart(text="hi"),))
+            await engine.client.ask(ChatRequest(messages=(message,)))
+        paths.append(emulator.state.requests[-1].path)
+    assert paths == ["/generateAssistantResponse", "/"]
+
+
 # --- refresh --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("exp", "count"), [(1_700_000_000, 1), (4_000_000_000, 0), (None, 0)])
+async def test_a_given_token_that_says_it_has_ended_is_renewed_before_it_is_sent(
+    exp: int | None, count: int, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """RFC 7519, section 4.1.4; a token that says nothing is the service's to judge."""
+    payload = base64.urlsafe_b64encode(json.dumps({"exp": exp}).encode()).decode().rstrip("=")
+    given = f"eyJhbGciOiJub25lIn0.{payload}.sig"
+    environ = {
+        "KIRO_ACCESS_TOKEN": given,
+        "KIRO_REFRESH_TOKEN": EMULATOR_SOCIAL_REFRESH_TOKEN,
+        "KIRO_PROFILE_ARN": EMULATOR_PROFILE_ARN,
+    }
+    async with engine_of(tmp_path, emulator, **environ) as engine:
+        token = await engine.tokens.access_token()
+    assert refreshes(emulator) == count
+    assert (token.value == given) is (count == 0)
+
+
+async def test_an_expired_token_with_nothing_to_renew_it_by_is_told_before_it_is_sent(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: the service would only say that it is invalid."""
+    file = write_json(tmp_path / "login", {"accessToken": "aoa", "expiresAt": LONG_AGO})
+    async with engine_of(tmp_path, emulator, KIRO_CREDS_FILE=str(file)) as engine:
+        with pytest.raises(SignInRequired, match="login") as caught:
+            await engine.tokens.access_token()
+    assert caught.value.next_step
+    assert not emulator.state.requests
+
+
+@pytest.mark.parametrize(("threshold", "count"), [("600", 1), ("60", 0)])
+async def test_how_early_a_token_is_renewed_is_a_setting(
+    threshold: str, count: int, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours."""
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+    soon = replace(idc_credential(), expires_at=datetime(2026, 11, 1, 0, 8, tzinfo=UTC))
+    await store.save_login(soon)
+    environ = {"KIRO_MCP_TOKEN_REFRESH_THRESHOLD": threshold}
+    async with engine_of(tmp_path, emulator, **environ) as engine:
+        await engine.tokens.access_token()
+        await engine.tokens.settle()
+    assert refreshes(emulator) == count
 
 
 @pytest.mark.parametrize("given", [EMULATOR_SOCIAL_REFRESH_TOKEN, encoded()], ids=["bare", "idc"])

@@ -115,6 +115,34 @@ def test_a_named_file_that_cannot_be_used_is_an_error_and_not_another_account(
         assert "not there" in str(found.problem)
 
 
+@pytest.mark.parametrize("variable", ["KIRO_CREDS_FILE", "KIRO_CLI_DB_FILE"])
+def test_a_tilde_in_a_named_path_is_the_users_folder(variable: str, tmp_path: Path) -> None:
+    """Ours: clients hand a setting on as it is written, without a shell."""
+    write_json(tmp_path / "sub/login", {"accessToken": "file", "expiresAt": LATER})
+    kiro_cli_database(tmp_path / "sub/database", odic_rows(expires_at=LATER))
+    name = "login" if variable == "KIRO_CREDS_FILE" else "database"
+    found = look(tmp_path, **{variable: f"~/sub/{name}"})
+    assert found.problem is None
+    assert found.credential
+    assert found.credential.path == str(tmp_path / "sub" / name)
+
+
+@pytest.mark.parametrize(
+    ("members", "region"), [({}, "eu-west-1"), ({"region": "ap-south-1"}, "ap-south-1")]
+)
+def test_the_region_of_the_settings_is_that_of_a_login_that_names_none(
+    members: dict[str, str], region: str, tmp_path: Path
+) -> None:
+    """Observed: a refresh in another region is answered like a revoked token."""
+    document = {"accessToken": "a", "refreshToken": "r", "expiresAt": LATER, **members}
+    file = write_json(tmp_path / "login", document)
+    found = look(tmp_path, KIRO_CREDS_FILE=str(file), KIRO_REGION="eu-west-1").credential
+    given = look(tmp_path, KIRO_REFRESH_TOKEN="aorX", KIRO_REGION="eu-west-1").credential
+    assert found
+    assert given
+    assert (found.region, given.region) == (region, "eu-west-1")
+
+
 def test_each_place_says_why_it_lost(tmp_path: Path) -> None:
     """Ours: "why is it not using my login" has an answer."""
     write_json(tmp_path / ".aws/sso/cache/kiro-auth-token.json", {})
@@ -243,6 +271,16 @@ def test_a_login_without_a_start_url_is_builder_ids(tmp_path: Path) -> None:
     found = look(tmp_path).credential
     assert found
     assert found.kind == "builder_id"
+
+
+def test_the_rows_of_the_forerunner_are_read_by_its_own_names(tmp_path: Path) -> None:
+    """The open source of Amazon Q's command line."""
+    rows = {key.replace("kirocli:", "codewhisperer:"): row for key, row in odic_rows().items()}
+    kiro_cli_database(tmp_path / ".local/share/amazon-q/data.sqlite3", rows)
+    found = look(tmp_path).credential
+    assert found
+    assert (found.key, found.kind) == ("codewhisperer:odic:token", "idc")
+    assert found.can_refresh()
 
 
 def test_a_registration_belongs_to_the_token_of_its_own_prefix(tmp_path: Path) -> None:
