@@ -3,8 +3,13 @@
 from collections.abc import AsyncGenerator
 
 import pytest
+from hypothesis import settings
 
 from kiro_mcp.emulator import RunningEmulator, running
+
+# A busy machine may hold any example up for a second; what is tested is never how long it takes.
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import runpy
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
@@ -19,6 +20,7 @@ from anyio.abc import Process
 from jsonschema import Draft7Validator
 
 from kiro_mcp import __version__
+from kiro_mcp.__main__ import main
 from kiro_mcp.server.tools import declarations
 from kiro_mcp.settings import Settings, variables
 from tests.support.stdio import COMMAND, environment, started
@@ -110,6 +112,12 @@ def test_the_registrys_name_follows_from_the_repository_and_is_the_same_everywhe
     assert f"<!-- mcp-name: {name} -->" in README
     assert f'LABEL io.modelcontextprotocol.server.name="{name}"' in "\n".join(DOCKERFILE)
     assert SERVER["repository"]["url"] == MANIFEST["repository"]["url"] == REPOSITORY
+
+
+def test_the_command_that_is_installed_is_the_program() -> None:
+    """The packaging user guide: entry points for console scripts."""
+    (command,) = entry_points(group="console_scripts", name="kiro-mcp")
+    assert command.load() is main
 
 
 def test_every_address_of_the_project_is_in_its_repository() -> None:
@@ -271,6 +279,14 @@ def test_the_image_runs_without_root_and_knows_no_secret() -> None:
     copied = [line.split()[1:-1] for line in DOCKERFILE if line.startswith("COPY ")]
     assert copied[:2] == [["pyproject.toml", "README.md", "LICENSE"], ["kiro_mcp"]]
     assert DOCKERFILE[-1] == 'ENTRYPOINT ["kiro-mcp"]'
+
+
+def test_the_image_is_built_in_two_stages_and_names_the_port_of_the_settings() -> None:
+    """Ours: what builds it is not in it, and what it serves on is what `KIRO_MCP_PORT` says."""
+    stages = [line for line in DOCKERFILE if line.startswith("FROM ")]
+    assert len(stages) == 2
+    assert stages[0].endswith(" AS build")
+    assert f"EXPOSE {Settings().port}" in DOCKERFILE
 
 
 async def health(process: Process, port: int) -> int:

@@ -238,6 +238,16 @@ def test_stop_reason_and_truncation_follow_the_signs_in_order_of_trust(
     assert reply.truncated is bool(why)
 
 
+def test_of_several_stop_reasons_the_last_counts() -> None:
+    """Not observed: another client of the service takes it so."""
+    said = [metadata(stopReason="TOOL_USE"), text("a", stopReason="END_TURN")]
+    assert read(b"".join([text("a"), *said])).stop_reason == "end_turn"
+    later = event("messageStopEvent", {"stop_reason": "MAX_TOKENS"})
+    assert read(b"".join([text("a"), *said, later])).stop_reason == "max_tokens"
+    silent = event("messageStopEvent", {})
+    assert read(b"".join([text("a"), *said, later, silent])).raw_stop_reason == "MAX_TOKENS"
+
+
 def test_service_s_own_word_is_kept() -> None:
     """Ours: an unknown one may mean something to a person."""
     assert read(text("a") + metadata(stopReason="newWord")).raw_stop_reason == "newWord"

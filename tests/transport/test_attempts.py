@@ -470,6 +470,17 @@ async def test_with_no_retries_set_a_fault_is_told_at_once(emulator: RunningEmul
     assert attempts_seen(emulator.state) == ["attempt=1; max=1"]
 
 
+async def test_how_long_the_first_wait_is_is_a_setting(emulator: RunningEmulator) -> None:
+    """Ours: all other waits grow with it."""
+    emulator.state.enqueue(*[(refusal(503),)] * 3)
+    clock = Clock()
+    environ = {"KIRO_MCP_BASE_RETRY_DELAY": "0.5", "KIRO_MCP_MAX_RETRIES": "2"}
+    async with driven(emulator.url, clock=clock, jitter=1.0, **environ) as client:
+        with pytest.raises(KiroError):
+            await client.ask(prompt())
+    assert clock.waits == [0.5, 1.0]
+
+
 async def test_a_host_that_hangs_up_without_an_answer_is_asked_again() -> None:
     """Ours: nothing was delivered."""
     clock = Clock()

@@ -234,6 +234,28 @@ async def test_each_endpoint_gets_its_own_form_of_the_request(
     assert ("agentMode" in body) == (endpoint == "codewhisperer")
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "content_type"),
+    [
+        ("runtime", "application/json"),
+        ("q", "application/json"),
+        ("amazonq", "application/x-amz-json-1.0"),
+        ("codewhisperer", "application/x-amz-json-1.0"),
+    ],
+)
+async def test_a_request_says_what_it_carries_and_takes(
+    endpoint: str, content_type: str, emulator: RunningEmulator
+) -> None:
+    """The service's SDKs; frames come as they are made only where nothing is compressed."""
+    async with client_of(emulator, KIRO_MCP_ENDPOINTS=endpoint) as client:
+        await client.ask(prompt("hi"))
+    seen = emulator.state.requests[-1].headers
+    assert seen["authorization"] == f"Bearer {EMULATOR_API_KEY}"
+    assert seen["content-type"] == content_type
+    assert (seen["accept"], seen["accept-encoding"]) == ("*/*", "identity")
+    assert seen["amz-sdk-request"] == "attempt=1; max=4"
+
+
 async def test_what_the_credential_prefers_is_asked_first(emulator: RunningEmulator) -> None:
     """Ours: a store of another program names the endpoint that it works with."""
     async with client_of(emulator, replace(KEY, preferred_endpoint=" CLI ")) as client:
