@@ -20,9 +20,10 @@ def test_an_empty_variable_counts_as_unset() -> None:
 
 
 def test_the_ecosystems_name_of_a_setting_works_too() -> None:
-    """Ours: `PROFILE_ARN` is what users of other gateways have set already."""
+    """Ours: it is what users of other gateways have set already."""
     arn = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE"
     assert Settings.load({"PROFILE_ARN": arn}).profile_arn == arn
+    assert Settings.load({"REFRESH_TOKEN": "aorX"}).refresh_token.get_secret_value() == "aorX"
 
 
 def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:

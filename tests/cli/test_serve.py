@@ -286,6 +286,16 @@ async def test_a_port_that_is_taken_is_told() -> None:
     assert "Traceback" not in said
 
 
+async def test_the_port_of_the_settings_is_used_where_the_command_names_none() -> None:
+    """Ours."""
+    with listen("127.0.0.1", 0) as listener:
+        listener.listen()
+        port = str(listener.getsockname()[1])
+        code, said = await refused("--transport", "http", "--no-auth", KIRO_MCP_PORT=port)
+    assert code == 4
+    assert f"127.0.0.1:{port}" in said
+
+
 async def test_other_machines_are_served_with_a_token_and_told_names() -> None:
     """Ours: a name that clients may use has to be allowed first."""
     environ = {

@@ -474,8 +474,13 @@ async def test_how_long_the_first_wait_is_is_a_setting(emulator: RunningEmulator
     """Ours: all other waits grow with it."""
     emulator.state.enqueue(*[(refusal(503),)] * 3)
     clock = Clock()
-    environ = {"KIRO_MCP_BASE_RETRY_DELAY": "0.5", "KIRO_MCP_MAX_RETRIES": "2"}
-    async with driven(emulator.url, clock=clock, jitter=1.0, **environ) as client:
+    async with driven(
+        emulator.url,
+        clock=clock,
+        jitter=1.0,
+        KIRO_MCP_BASE_RETRY_DELAY="0.5",
+        KIRO_MCP_MAX_RETRIES="2",
+    ) as client:
         with pytest.raises(KiroError):
             await client.ask(prompt())
     assert clock.waits == [0.5, 1.0]
@@ -525,6 +530,9 @@ async def test_overload_moves_on_at_once_and_waits_only_when_all_are_overloaded(
         assert (await client.ask(prompt())).text
     paths = [seen.path for seen in emulator.state.requests]
     assert paths == ["/generateAssistantResponse", "/", "/generateAssistantResponse", "/"]
+    turns = [_state(seen.body)["currentMessage"] for seen in emulator.state.requests]
+    origins = [turn["userInputMessage"]["origin"] for turn in turns]
+    assert origins == ["KIRO_CLI", "CLI", "KIRO_CLI", "CLI"]
     assert clock.waits == [5.0]
     assert attempts_seen(emulator.state)[-1] == "attempt=4; max=4"
 
