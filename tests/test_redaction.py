@@ -6,12 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiro_mcp.redaction import HIDDEN, mask, mask_address, redact
-
-ACCESS = "aoaAAAAAGk3x9QzV8nK_abcDEF123-xyz:MGUCMQDsig/nature+base64=="
-REFRESH = ACCESS.replace("aoa", "aor", 1)
-KEY = "ksk_0123456789abcdef0123456789abcdef"
-JWT = "eyJhbGciOiJSUzI1NiJ9.eyJleHAiOjE3MzAwMDAwMDB9.c2lnbmF0dXJl-_x"
+from kiro_mcp.redaction import HIDDEN, mask, mask_address, redact, redact_json, secret_spans
+from tests.support.secrets import ACCESS, JWT, KEY, REFRESH, TEXTS
 
 
 @pytest.mark.parametrize("secret", [ACCESS, REFRESH, KEY, JWT], ids=["aoa", "aor", "ksk", "jwt"])
@@ -65,6 +61,7 @@ def test_no_json_value_beside_a_secret_name_survives(value: str) -> None:
     "text",
     [
         "Invalid refresh token provided",
+        "It takes a basic understanding, and Basic knowledge.",
         "The bearer token included in the request is invalid.",
         "https://device.sso.us-east-1.amazonaws.com/?user_code=ABCD-EFGH",
         "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE",
@@ -74,6 +71,39 @@ def test_no_json_value_beside_a_secret_name_survives(value: str) -> None:
 def test_what_is_no_secret_is_left_alone(text: str) -> None:
     """Ours: a message that hides its cause is no help."""
     assert redact(text) == text
+
+
+@given(
+    st.text(alphabet="aoerksy_JAB:=\"' .1\\")
+    | st.sampled_from([text for text, _ in TEXTS.values()])
+)
+def test_what_is_redacted_stays_as_it_is(text: str) -> None:
+    """Ours: a capture is redacted when it is written and again when it is read."""
+    assert redact(redact(text)) == redact(text)
+
+
+@given(st.text(alphabet="aoerksy_JAB:=\"' .1\\token"))
+def test_where_secrets_are_is_told_in_order_and_without_overlaps(text: str) -> None:
+    """Ours: whoever cuts them out relies on it."""
+    places = [place for span in secret_spans(text) for place in span]
+    assert places == sorted(set(places))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({"apiKey": "opaque"}, {"apiKey": HIDDEN}),
+        ({"api_key": 123, "n": 123}, {"api_key": HIDDEN, "n": 123}),
+        ({"password": ""}, {"password": ""}),
+        ({"password": True, "x": None}, {"password": True, "x": None}),
+        ({"properties": {"password": {"type": "string"}}},) * 2,
+        ([f"the key is {KEY}", {KEY: 1}], [f"the key is {HIDDEN}", {HIDDEN: 1}]),
+        ({"text": "the password: ", "next": "fine"},) * 2,
+    ],
+)
+def test_a_json_value_stays_one_without_its_secrets(value: object, shown: object) -> None:
+    """Ours: a declaration of a password is not one."""
+    assert redact_json(value) == shown
 
 
 def test_a_mask_tells_two_secrets_apart_and_no_more() -> None:
