@@ -282,6 +282,15 @@ class Settings(BaseModel):
         "WARNING", "KIRO_MCP_LOG_LEVEL", says="What is logged to stderr: DEBUG INFO WARNING ERROR"
     )
 
+    debug_mode: Literal["off", "errors", "all"] = _setting(
+        "off",
+        "KIRO_MCP_DEBUG_MODE",
+        says="Which calls are written down: off, errors (failed, cut off, with warnings), all",
+    )
+    debug_dir: str = _setting(
+        "", "KIRO_MCP_DEBUG_DIR", says="Folder of the captures; by default `debug` in KIRO_MCP_HOME"
+    )
+
     @property
     def allowed_host_names(self) -> tuple[str, ...]:
         """The names by which clients may call the server, besides this machine's."""

@@ -70,7 +70,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "kiro_mcp.settings",
         "kiro_mcp.transport",
     ),
-    "kiro_mcp.emulator": ("kiro_mcp.errors", "kiro_mcp.protocol.eventstream"),
+    "kiro_mcp.captures": (
+        "kiro_mcp.errors",
+        "kiro_mcp.models",
+        "kiro_mcp.protocol",
+        "kiro_mcp.redaction",
+        "kiro_mcp.transport.classify",
+    ),
+    "kiro_mcp.emulator": (
+        "kiro_mcp.errors",
+        "kiro_mcp.protocol.eventstream",
+        "kiro_mcp.captures.folder",  # Captured calls are scripts, too.
+    ),
     "kiro_mcp.server": (
         "kiro_mcp.errors",
         "kiro_mcp.models",
@@ -78,6 +89,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "kiro_mcp.settings",
         "kiro_mcp.setting_values",
         "kiro_mcp.auth",
+        "kiro_mcp.captures",
         "kiro_mcp.redaction",
         "kiro_mcp.transport",
     ),
@@ -86,12 +98,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "kiro_mcp": ("kiro_mcp",),
 }
 
+PURE_CAPTURES = tuple(
+    f"kiro_mcp.captures.{name}"
+    for name in ("heads", "left_out", "manifest", "masking", "rendering", "replaying")
+)
+
 PURE = (
     "kiro_mcp.protocol",
     "kiro_mcp.models",
     "kiro_mcp.errors",
     "kiro_mcp.redaction",
     *PURE_AUTH,
+    *PURE_CAPTURES,
     "kiro_mcp.transport.classify",
     "kiro_mcp.transport.endpoints",
     "kiro_mcp.transport.retry",

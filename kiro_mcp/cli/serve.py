@@ -75,6 +75,8 @@ def log_to_stderr(environ: Mapping[str, str]) -> None:
         level=level if level in _LEVELS else "WARNING",
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.getLogger().level)  # Captures have the package log more than that.
     if level != "DEBUG":
         for chatty in ("httpx", "httpx2"):
             logging.getLogger(chatty).setLevel("WARNING")

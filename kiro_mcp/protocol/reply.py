@@ -12,6 +12,7 @@ reply holds all before that, and says that it is truncated and why.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypedDict
 from uuid import uuid4
 
 from kiro_mcp.errors import AnswerBroken, FrameError, KiroError
@@ -56,6 +57,19 @@ from kiro_mcp.protocol.speech import Speech
 from kiro_mcp.protocol.text_tool_calls import find_calls
 from kiro_mcp.protocol.tool_use import ToolUseAssembler
 from kiro_mcp.protocol.usage import UsageMeter
+
+
+class ReplyOptions(TypedDict, total=False):
+    """How an answer is read: what `ReplyBuilder` is given, and an answer's replay too."""
+
+    prompt_characters: int
+    context_window_tokens: int
+    thinking: ThinkingHandling
+    tools: Sequence[ToolSpec]
+    caller_names: Mapping[str, str]
+    reads_text_calls: bool
+    max_payload_bytes: int
+    max_headers_bytes: int
 
 
 def _random_id() -> str:

@@ -135,7 +135,8 @@ async def answer(asked: Asked, engine: Engine, running: RunningAnswer) -> Answer
 async def _ask(
     request: ChatRequest, engine: Engine, running: RunningAnswer, spending: CallSpending
 ) -> Answered:
-    async with engine.client.stream(request, spending=spending) as stream:
+    recorder = running.recorder
+    async with engine.client.stream(request, spending=spending, recorder=recorder) as stream:
         try:
             async for delta in stream:
                 if isinstance(delta, TextDelta | ThinkingDelta):

@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 
 from kiro_mcp.models import Reply
 from kiro_mcp.server.progress import ProgressReporter
+from kiro_mcp.transport.capture import Recorder
 
 MAX_REMEMBERED: Final = 100
 """How many finished answers are held in memory; the store on disk has them all."""
@@ -30,6 +31,8 @@ class RunningAnswer:
     id: str
     conversation_id: str
     model: str
+    recorder: Recorder | None = None
+    """What notes its requests, where calls are captured."""
     result: types.CallToolResult | None = None
     """The finished result; None while it is worked on."""
     partial: Reply | None = None

@@ -26,6 +26,7 @@ from kiro_mcp.errors import KiroError
 from kiro_mcp.models import ModelInfo
 from kiro_mcp.protocol.models_catalog import BUILTIN_MODELS
 from kiro_mcp.server.answers import Answers
+from kiro_mcp.server.captures import captures_of
 from kiro_mcp.server.conversations import ConversationStore
 from kiro_mcp.settings import Settings, unknown_variables
 from kiro_mcp.transport.client import KiroClient
@@ -38,6 +39,8 @@ MAX_ANSWER_BYTES = 1024 * 1024
 """How much of a sign-in service's answer is read. Its tokens take about 2 KiB."""
 
 STORE_NAME = "conversations.sqlite3"
+
+DEBUG_NAME = "debug"
 
 SETTLING_SECONDS = 0.2
 """How long the end waits for a refresh under way; a server must be gone in half a second."""
@@ -118,6 +121,8 @@ class Engine:
             now=lambda: now().timestamp(),
             new_id=new_id,
         )
+        debug_folder = _debug_folder(settings, environ or {})
+        self.captures = captures_of(settings, debug_folder, now=now, new_id=new_id)
         self._answers: Answers | None = None
         self._now = now
         self._fetched: Catalogue | None = None
@@ -170,6 +175,9 @@ class Engine:
         if self._answers is not None:
             with anyio.move_on_after(SETTLING_SECONDS):
                 await self._answers.stop()
+        if self.captures is not None:
+            with anyio.move_on_after(SETTLING_SECONDS):
+                await self.captures.aclose()
         await self.client.aclose()
         await self._sign_in_http.aclose()
         await self.conversations.aclose()
@@ -208,6 +216,14 @@ class Engine:
 def _home(settings: Settings, environ: Mapping[str, str]) -> Path | None:
     """The folder of what we keep; None where the machine has no place for it."""
     return own_home(Machine.of(environ, sys.platform), settings.home)
+
+
+def _debug_folder(settings: Settings, environ: Mapping[str, str]) -> Path | None:
+    """Where captured calls are kept."""
+    if settings.debug_dir:
+        return Machine.of(environ, sys.platform).expanded(settings.debug_dir)
+    home = _home(settings, environ)
+    return home / DEBUG_NAME if home else None
 
 
 def _store_path(settings: Settings, environ: Mapping[str, str]) -> Path | None:

@@ -23,6 +23,8 @@ from kiro_mcp.server.arguments import (
 from kiro_mcp.server.ask_results import rehearsed, still_running
 from kiro_mcp.server.asker import Asker, Result
 from kiro_mcp.server.asking import understand
+from kiro_mcp.server.captures import CallCapture
+from kiro_mcp.server.capturing import captured, handed_over
 from kiro_mcp.server.engine import Catalogue, Engine
 from kiro_mcp.server.progress import ProgressReporter, Report
 from kiro_mcp.server.results import compact_json, success
@@ -40,13 +42,17 @@ class Call:
 
 async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> Result:
     """Send what is asked and return the whole answer; have the user sign in first, if need be."""
-    given = read_arguments(AskArguments, "ask_claude", arguments)
-    if given.answer_id:
-        return await _collect(engine, given, call)
-    return await login.signed_in_first(partial(_ask, engine, given, call), engine, call.asker)
+    with captured(engine.captures, arguments) as capture:
+        given = read_arguments(AskArguments, "ask_claude", arguments)
+        if given.answer_id:
+            return await _collect(engine, given, call)
+        ask = partial(_ask, engine, given, call, capture)
+        return await login.signed_in_first(ask, engine, call.asker)
 
 
-async def _ask(engine: Engine, given: AskArguments, call: Call) -> types.CallToolResult:
+async def _ask(
+    engine: Engine, given: AskArguments, call: Call, capture: CallCapture | None
+) -> types.CallToolResult:
     asked = await understand(given, engine, new_id=engine.new_id())
     if given.dry_run:
         return rehearsed(asked, describe_payload(engine.client.draft(asked.request)))
@@ -55,8 +61,9 @@ async def _ask(engine: Engine, given: AskArguments, call: Call) -> types.CallToo
         id=engine.new_id(),
         conversation_id=asked.place.conversation_id,
         model=asked.request.model,
+        recorder=capture,
     )
-    engine.answers.start(running, partial(make_result, asked, engine))
+    engine.answers.start(running, handed_over(capture, partial(make_result, asked, engine)))
     return await _wait(engine, running, given, call)
 
 

@@ -98,6 +98,8 @@ class Attempts:
             random=self._surroundings.random,
         )
         while isinstance(result := await attempt(trial), Failure):
+            if trial.recorder is not None:
+                trial.recorder.failed(result.error)
             changed = await self._changed(trial, plan.after(result), menders)
             if changed is None:
                 raise result.error

@@ -32,11 +32,12 @@ from kiro_mcp.protocol.payload import (
     make_payload,
 )
 from kiro_mcp.protocol.prepare import PayloadOptions
-from kiro_mcp.protocol.reply import ReplyBuilder
+from kiro_mcp.protocol.reply import ReplyBuilder, ReplyOptions
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.answer import AnswerStream
 from kiro_mcp.transport.attempts import Attempts, Mender, Sleep, Surroundings, attempted
 from kiro_mcp.transport.budget import Budget, CallSpending
+from kiro_mcp.transport.capture import Recorder
 from kiro_mcp.transport.endpoints import EndpointProfile, endpoints_in_order
 from kiro_mcp.transport.http import HttpPool
 from kiro_mcp.transport.management import Management, ModelList
@@ -144,13 +145,18 @@ class KiroClient:
 
     @asynccontextmanager
     async def stream(
-        self, request: ChatRequest, *, spending: CallSpending | None = None
+        self,
+        request: ChatRequest,
+        *,
+        spending: CallSpending | None = None,
+        recorder: Recorder | None = None,
     ) -> AsyncGenerator[AnswerStream]:
         """Send a request and yield its answer once it has begun, to be read delta by delta.
 
         Args:
             request: What is asked.
             spending: What the requests of one call have cost; by default this one is alone.
+            recorder: Notes what goes over the wire, where calls are captured.
 
         Raises:
             KiroError: There is no answer, nor a part of one.
@@ -166,7 +172,8 @@ class KiroClient:
                 inference.sends_to(self._sender.destination(trial).url)
                 return await self._attempt(trial, stack, spending)
 
-            trial = replace(await self._attempts.first_trial(self._endpoints), request=request)
+            trial = await self._attempts.first_trial(self._endpoints)
+            trial = replace(trial, request=request, recorder=recorder)
             answer = await self._attempts.until_done(attempt, trial, self._menders())
             inference.begins(answer)
             yield answer
@@ -215,7 +222,7 @@ class KiroClient:
             opened = await attempted(lambda: self._opened(trial, stack, deadline), deadline)
             if isinstance(opened, Failure):
                 return opened
-            stack.push_async_callback(self._settle, opened, spending)
+            stack.push_async_callback(self._settle, opened, spending, trial.recorder)
             failure = await opened.begin()
             if failure is None:
                 call.push_async_exit(stack.pop_all())
@@ -225,15 +232,22 @@ class KiroClient:
         payload = self._payload(trial)
         response = await stack.enter_async_context(self._sender.send(trial, body=payload.encoded))
         assert trial.request
+        options = self._reply_options(trial.request, payload)
+        if trial.recorder is not None:
+            trial.recorder.reads_with(options)
         return AnswerStream(
             response,
-            self._reply_builder(trial.request, payload),
+            ReplyBuilder(**options),
             payload,
             first_token_deadline=deadline,
             idle_timeout_seconds=self._settings.stream_read_timeout_seconds,
         )
 
-    async def _settle(self, answer: AnswerStream, spending: CallSpending) -> None:
+    async def _settle(
+        self, answer: AnswerStream, spending: CallSpending, recorder: Recorder | None
+    ) -> None:
+        if recorder is not None:
+            recorder.replied(answer.so_far)
         await answer.aclose()
         await self._budget.add(answer.credits, spending)
 
@@ -248,8 +262,8 @@ class KiroClient:
         )
         return make_payload(trial.request, envelope, self._options)
 
-    def _reply_builder(self, request: ChatRequest, payload: Payload) -> ReplyBuilder:
-        return ReplyBuilder(
+    def _reply_options(self, request: ChatRequest, payload: Payload) -> ReplyOptions:
+        return ReplyOptions(
             prompt_characters=_prompt_characters(request),
             context_window_tokens=payload.model.context_window or 0,
             thinking=self._settings.thinking_handling,

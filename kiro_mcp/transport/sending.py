@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from kiro_mcp import __version__
 from kiro_mcp.models import AccessToken, ChatRequest, Fault
 from kiro_mcp.settings import Settings
+from kiro_mcp.transport.capture import RecordedPool, Recorder
 from kiro_mcp.transport.classify import fault_from_response
 from kiro_mcp.transport.endpoints import (
     Destination,
@@ -39,6 +40,8 @@ class Trial:
     request: ChatRequest | None = None
     """The prompt; None for what has none."""
     sends_model_fields: bool = True
+    recorder: Recorder | None = None
+    """What notes it, where calls are captured."""
 
     @property
     def endpoint(self) -> EndpointProfile:
@@ -85,7 +88,8 @@ class Sender:
         target = self.destination(trial)
         require_may_receive(target, trial.token)
         url = f"{target.url}?{urlencode(query)}" if query else target.url
-        async with self._http.request(
+        http = RecordedPool(self._http, trial.recorder) if trial.recorder else self._http
+        async with http.request(
             trial.endpoint.method, url, headers=self._headers(trial), body=body
         ) as response:
             if response.status != 200:

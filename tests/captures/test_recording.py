@@ -1,0 +1,369 @@
+"""Captures as they are written: limits, a disk that is slow or fails, and how calls end."""
+
+import logging
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import mcp_types as types
+import pytest
+from anyio import fail_after
+
+from kiro_mcp.captures import folder
+from kiro_mcp.captures.call_files import CallFiles
+from kiro_mcp.captures.capped_folder import CappedFolder
+from kiro_mcp.captures.folder import MAX_FILE_BYTES, read_capture
+from kiro_mcp.captures.left_out import without_base64
+from kiro_mcp.captures.manifest import MAX_EXCHANGES, Manifest
+from kiro_mcp.captures.recording import MAX_WAITING_JOBS, CallCapture, Captures
+from kiro_mcp.captures.replaying import as_recorded, is_comparable, replayed
+from kiro_mcp.captures.writer import Writer
+from kiro_mcp.emulator import frames
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.models import ToolSpec
+from kiro_mcp.protocol.reply import ReplyOptions
+from kiro_mcp.server.answers import RunningAnswer
+from kiro_mcp.server.capturing import captured, handed_over
+from tests.support.replies import read
+from tests.support.secrets import KEY
+
+URL = "https://runtime.us-east-1.kiro.dev/generateAssistantResponse"
+PROMPT = b'{"conversationState": {}}'
+WRITING_SECONDS = 60
+"""How long writing may take on a busy machine; it takes about two seconds at most."""
+ANSWER = frames.text("One word.") + frames.ending("END_TURN")
+
+
+class Clock:
+    """A second passes whenever somebody looks."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.time += timedelta(seconds=1)
+        return self.time
+
+
+@contextmanager
+def capturing(root: Path, mode: Any = "all") -> Generator[Captures]:
+    """Captures whose end is waited for."""
+    writer = Writer()
+    yield Captures(root, mode, now=Clock(), new_id=lambda: str(uuid.uuid4()), writer=writer)
+    writer.close(WRITING_SECONDS)
+
+
+def begun(captures: Captures, **arguments: Any) -> CallCapture:
+    capture = captures.begin(arguments or {"prompt": "hi"})
+    assert capture is not None
+    return capture
+
+
+def _wait(event: threading.Event) -> None:
+    event.wait()
+
+
+def answered(capture: CallCapture, data: bytes = ANSWER, chunk_bytes: int = 1000) -> None:
+    """Go through a whole exchange."""
+    capture.sent("POST", URL, {"Authorization": f"Bearer {KEY}"}, PROMPT)
+    capture.answered(200, {})
+    capture.reads_with(ReplyOptions())
+    for start in range(0, len(data), chunk_bytes):
+        capture.received(data[start : start + chunk_bytes])
+    capture.replied(read(data))
+
+
+def manifest_in(root: Path) -> Manifest:
+    (capture,) = root.iterdir()
+    return Manifest.model_validate_json((capture / folder.MANIFEST).read_bytes())
+
+
+def test_times_are_counted_from_the_beginning_of_the_call(tmp_path: Path) -> None:
+    """Ours: so that a slow step is seen at once."""
+    with capturing(tmp_path) as captures:
+        capture = begun(captures)
+        answered(capture)
+        capture.finish("completed")
+    facts = manifest_in(tmp_path)
+    assert facts.began_at == "2026-11-01T12:00:02+00:00"
+    (exchange,) = facts.exchanges
+    assert exchange.sent_after_seconds == 1
+    assert exchange.answered_after_seconds == 2
+    assert exchange.first_bytes_after_seconds == exchange.last_bytes_after_seconds == 3
+    assert facts.seconds == 4
+
+
+def test_an_answer_over_the_limit_is_cut_and_counted(tmp_path: Path) -> None:
+    """Ours: a capture must not fill the disk, and must not pass for the whole."""
+    chunk = frames.text("x" * 24) * 1000
+    count = 2 * MAX_FILE_BYTES // len(chunk)
+    with capturing(tmp_path) as captures:
+        capture = begun(captures)
+        capture.sent("POST", URL, {}, PROMPT)
+        capture.answered(200, {})
+        for _ in range(count):
+            capture.received(chunk)
+        capture.replied(read(ANSWER))
+        capture.finish("completed")
+    (exchange,) = read_capture(next(tmp_path.iterdir())).exchanges
+    assert len(exchange.raw) <= MAX_FILE_BYTES
+    assert exchange.facts.received_bytes == count * len(chunk)
+    assert not exchange.facts.is_whole
+    assert not is_comparable(exchange)
+
+
+def test_the_files_of_one_call_have_a_limit_together(tmp_path: Path) -> None:
+    """Ours."""
+    files = CappedFolder(tmp_path / "new", max_file_bytes=100, max_bytes=150)
+    files.create()
+    assert files.append("a.txt", b"x" * 90)
+    assert not files.append("a.txt", b"x" * 20)
+    assert not files.append("b.txt", b"x" * 90)
+    assert not files.append("c.txt", b"x")
+    assert files.cut_files == ["a.txt", "b.txt", "c.txt"]
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "new").iterdir()}
+    assert sizes == {"a.txt": 100, "b.txt": 50}
+
+
+def test_what_is_cut_is_said(tmp_path: Path) -> None:
+    """Ours: JSON that ends in the middle must not puzzle anybody."""
+    files = CappedFolder(tmp_path / "new", max_file_bytes=200)
+    call = CallFiles(files, began_at="")
+    call.begin({"prompt": "word " * 100})
+    call.sent("POST", URL, {}, PROMPT, 0)
+    call.answered(200, {}, 0)
+    call.received(ANSWER, len(ANSWER), 0)
+    call.finish("completed", None, 0)
+    facts = Manifest.model_validate_json((tmp_path / "new" / folder.MANIFEST).read_bytes())
+    assert facts.cut_files == [folder.REQUEST, folder.RAW, folder.FRAMES]
+    assert not facts.exchanges[0].is_whole
+
+
+def test_exchanges_beyond_a_limit_are_counted(tmp_path: Path) -> None:
+    """Ours: retries are a setting without an upper end."""
+    with capturing(tmp_path) as captures:
+        capture = begun(captures)
+        for _ in range(MAX_EXCHANGES + 2):
+            answered(capture)
+            capture.failed(InvalidRequest("no"))
+        capture.finish("completed")
+    facts = manifest_in(tmp_path)
+    assert (len(facts.exchanges), facts.unkept_exchanges) == (MAX_EXCHANGES, 2)
+
+
+def test_a_description_that_would_be_too_large_does_without_the_tools(tmp_path: Path) -> None:
+    """Ours: it must stay JSON."""
+    schema: Any = {"type": "object", "description": "word " * (MAX_FILE_BYTES // 4)}
+    tools = [ToolSpec(name="n", description="", input_schema=schema)]
+    with capturing(tmp_path) as captures:
+        capture = begun(captures)
+        capture.sent("POST", URL, {}, PROMPT)
+        capture.answered(200, {})
+        capture.reads_with(ReplyOptions(tools=tools))
+        capture.finish("completed")
+    assert manifest_in(tmp_path).exchanges[0].reading is None
+
+
+def test_a_call_that_never_ends_leaves_what_had_come(tmp_path: Path) -> None:
+    """Ours: it may hang, or its process be killed, and that is what a capture is wanted for."""
+    with capturing(tmp_path, "errors") as captures:
+        capture = begun(captures)
+        capture.sent("POST", URL, {}, PROMPT)
+        capture.answered(200, {})
+        capture.reads_with(ReplyOptions())
+        capture.received(frames.text("Once upon a time"))
+    (exchange,) = read_capture(next(tmp_path.iterdir())).exchanges
+    assert manifest_in(tmp_path).outcome == "running"
+    assert "Once upon a time" in as_recorded(replayed(exchange))
+
+
+# --- a disk that is slow or fails ---------------------------------------------------------
+
+
+def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
+    """Ours: what waits for it has a limit, and calls go on without."""
+    hangs = threading.Event()
+    writer = Writer()
+    captures = Captures(tmp_path, "all", now=Clock(), new_id=lambda: "0" * 36, writer=writer)
+    writer.submit(partial(_wait, hangs))
+    for _ in range(MAX_WAITING_JOBS + 2):
+        writer.submit(lambda: None)
+    assert captures.begin({}) is None
+    writer.close(timeout_seconds=0.01)
+    hangs.set()
+
+
+async def test_closing_can_be_cancelled(tmp_path: Path) -> None:
+    """Ours: a server must be gone in half a second, whatever the disk does."""
+    hangs = threading.Event()
+    writer = Writer()
+    captures = Captures(tmp_path, "all", now=Clock(), new_id=lambda: "0" * 36, writer=writer)
+    writer.submit(partial(_wait, hangs))
+    with fail_after(5):
+        with anyio.move_on_after(0.05) as scope:
+            await captures.aclose()
+        assert scope.cancelled_caught
+    hangs.set()
+
+
+def test_a_disk_that_fails_in_the_middle_ends_the_capture_with_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours: also where the folder is taken away."""
+    writer = Writer()
+    captures = Captures(tmp_path, "all", now=Clock(), new_id=lambda: "0" * 36, writer=writer)
+    capture = begun(captures)
+    writer.submit(lambda: shutil.rmtree(next(tmp_path.iterdir())))
+    answered(capture)
+    capture.finish("failed", {"code": "x"})
+    writer.close()
+    warnings = [one for one in caplog.records if one.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert "cannot be captured" in warnings[0].getMessage()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_defect_of_ours_ends_one_capture_and_not_the_thread(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours: arguments that JSON cannot hold stand for any defect."""
+    with capturing(tmp_path) as captures:
+        begun(captures, prompt=object()).finish("completed")
+        whole = begun(captures)
+        whole.finish("completed")
+    assert [path.name for path in sorted(tmp_path.iterdir())[-1].iterdir()]
+    assert [one.levelname for one in caplog.records if one.exc_info] == ["ERROR"]
+
+
+def test_what_comes_after_the_end_is_not_noted(tmp_path: Path) -> None:
+    """Ours: a task that is slow to end has nothing to add."""
+    with capturing(tmp_path, "errors") as captures:
+        capture = begun(captures)
+        capture.finish("completed")
+        answered(capture)
+        with capture.log():
+            logging.getLogger("kiro_mcp.tests").debug("late")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arguments_that_are_no_unicode_are_kept(tmp_path: Path) -> None:
+    """Observed: models write half surrogate pairs."""
+    with capturing(tmp_path) as captures:
+        begun(captures, prompt="\ud83d").finish("completed")
+    (capture,) = tmp_path.iterdir()
+    assert "\\ud83d" in (capture / folder.REQUEST).read_text("utf-8")
+
+
+def test_a_body_that_is_no_json_is_kept_as_text(tmp_path: Path) -> None:
+    """Ours: whatever was sent."""
+    with capturing(tmp_path) as captures:
+        capture = begun(captures)
+        capture.sent("POST", URL, {}, b"not json \xff")
+        capture.finish("completed")
+    (folder_,) = tmp_path.iterdir()
+    assert "not json" in (folder_ / folder.KIRO_REQUEST).read_text("utf-8")
+
+
+# --- how a call ends ----------------------------------------------------------------------
+
+
+def error_info_in(root: Path) -> str:
+    (capture,) = root.iterdir()
+    return (capture / folder.ERROR).read_text("utf-8")
+
+
+def test_a_defect_in_a_call_is_captured_with_its_traceback(tmp_path: Path) -> None:
+    """Ours: it is what the report of a defect must have."""
+    with (
+        capturing(tmp_path, "errors") as captures,
+        pytest.raises(ZeroDivisionError),
+        captured(captures, {"prompt": "hi"}),
+    ):
+        raise ZeroDivisionError(f"with {KEY}")
+    assert '"internal_error"' in error_info_in(tmp_path)
+    assert "test_recording.py" in error_info_in(tmp_path)
+    assert KEY not in error_info_in(tmp_path)
+
+
+async def test_an_answer_that_outlives_its_call_ends_the_capture(tmp_path: Path) -> None:
+    """Ours: a call that returns early has not failed."""
+    result = types.CallToolResult(
+        content=[], structured_content={"truncated": False, "warnings": ["odd"]}
+    )
+    running = RunningAnswer(id="a", conversation_id="c", model="m")
+
+    async def make(_: RunningAnswer) -> types.CallToolResult:
+        return result
+
+    with capturing(tmp_path, "errors") as captures:
+        with captured(captures, {"prompt": "hi"}) as capture:
+            make_and_finish = handed_over(capture, make)
+        assert await make_and_finish(running) is result
+    assert manifest_in(tmp_path).outcome == "completed"
+
+
+async def test_a_defect_in_an_answer_is_captured(tmp_path: Path) -> None:
+    """Ours."""
+
+    async def make(_: RunningAnswer) -> types.CallToolResult:
+        raise ZeroDivisionError
+
+    with capturing(tmp_path, "errors") as captures:
+        with captured(captures, {"prompt": "hi"}) as capture:
+            make_and_finish = handed_over(capture, make)
+        with pytest.raises(ZeroDivisionError):
+            await make_and_finish(RunningAnswer(id="a", conversation_id="c", model="m"))
+    assert "ZeroDivisionError" in error_info_in(tmp_path)
+
+
+def test_off_a_call_is_just_made() -> None:
+    """Ours: nothing is wrapped around an answer."""
+
+    async def make(_: RunningAnswer) -> types.CallToolResult:
+        raise AssertionError
+
+    with captured(None, {"prompt": "hi"}) as capture:
+        assert capture is None
+        assert handed_over(capture, make) is make
+
+
+# --- what is left out ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("A" * 1023, "A" * 1023),
+        ("A" * 1024, "[1024 characters]"),
+        ("AB+/\n" * 300 + "==", "[1502 characters]"),
+        ("data:image/png;base64," + "A" * 1024, "data:image/png;base64,[1046 characters]"),
+        ("word " * 300, "word " * 300),
+        ("你好" * 600, "你好" * 600),
+        ({"a": ["A" * 2000, 1, None]}, {"a": ["[2000 characters]", 1, None]}),
+    ],
+    ids=["short", "long", "lines", "url", "words", "letters", "nested"],
+)
+def test_long_base64_is_counted_and_text_is_kept(given: Any, kept: Any) -> None:
+    """Ours: it is large, private, and can look like a token by chance."""
+    assert without_base64(given) == kept
+
+
+def test_making_sure_that_a_text_is_no_base64_takes_linear_time() -> None:
+    """Ours: a prompt may be megabytes."""
+    text = "A\n" * 500_000 + "!"
+    with_deadline(lambda: without_base64(text))
+
+
+def with_deadline(work: Callable[[], object]) -> None:
+    """Fail where a work takes many times as long as it should."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
