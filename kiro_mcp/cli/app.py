@@ -2,7 +2,8 @@
 
 Each command imports what it needs when it runs, so that `--help` and `--version` stay quick.
 
-Exit codes: 0 ok, 2 usage, 3 sign-in, 4 network, 5 the service refused, 130 interrupted.
+Exit codes: 0 ok, 2 usage, 3 sign-in, 4 network, 5 the service refused, 130 interrupted; `replay`
+has 1 for a difference.
 """
 
 import os
@@ -183,6 +184,20 @@ def doctor(as_json: bool, offline: bool) -> None:
     from kiro_mcp.cli.doctor.run import run_doctor  # Imports mcp, which takes half a second.
 
     sys.exit(run_doctor(as_json=as_json, offline=offline))
+
+
+@commands.command()
+@click.argument("folder", metavar="DIR")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--diff", "shows_diff", is_flag=True, help="Print what differs, and no answers.")
+def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
+    """Read a captured call's answers again; exit with 1 if they read otherwise.
+
+    DIR is the folder of one call, made where KIRO_MCP_DEBUG_MODE is set. Nothing is sent.
+    """
+    from kiro_mcp.cli.replay import run_replay  # Imports the engine.
+
+    sys.exit(run_replay(folder, as_json=as_json, shows_diff=shows_diff))
 
 
 @commands.command()
