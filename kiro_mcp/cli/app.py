@@ -202,11 +202,18 @@ def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
 
 @commands.command()
 @click.option("--port", default=8787, show_default=True, help="Port on 127.0.0.1; 0 for any.")
-def emulate(port: int) -> None:
+@click.option(
+    "--script",
+    "scripts",
+    metavar="FILE",
+    multiple=True,
+    help="Answers of your own: a JSON file, or the folder of a captured call. More than once.",
+)
+def emulate(port: int, scripts: tuple[str, ...]) -> None:
     """Serve a stand-in for the Kiro service on this machine, for tests."""
     from kiro_mcp.cli.emulate import run_emulate  # Imports the HTTP server.
 
-    sys.exit(run_emulate(port))
+    sys.exit(run_emulate(port, scripts))
 
 
 def run() -> NoReturn:

@@ -61,6 +61,8 @@ class ScriptedAnswer:
                     await self._send(send, step.data)
                 case steps.Pause():
                     await anyio.sleep(step.seconds)
+                case steps.Until(prompts):
+                    await self._state.until(lambda state: state.prompts >= prompts)
                 case steps.Cut():
                     await self._begin(send)
                     return

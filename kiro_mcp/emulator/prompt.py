@@ -14,7 +14,9 @@ from kiro_mcp.emulator.body import Conversation, items, members, text
 ECHO_CHARACTERS: Final = 200
 """How much of the end of a prompt the canned answer repeats: enough to tell calls apart."""
 
-_COMMAND: Final = re.compile(r"^/emulate[ \t]+(?P<name>\w+)[ \t]*(?P<argument>.*)$", re.MULTILINE)
+_COMMAND: Final = re.compile(
+    r"^/emulate[ \t]+(?P<name>\w[\w.-]*)[ \t]*(?P<argument>.*)$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class Prompt:
 
     name: str = "text"
     """The script asked for."""
+    is_command: bool = False
+    """Whether the prompt itself names it."""
     argument: str = ""
     """The rest of the line after its name."""
     said: str = ""
@@ -52,6 +56,7 @@ class Prompt:
         contents = [part for result in results for part in items(result.get("content"))]
         return cls(
             name=command["name"] if command else "text",
+            is_command=command is not None,
             argument=command["argument"].strip() if command else "",
             said=said,
             model_id=text(current.message.get("modelId")) or "auto",

@@ -14,6 +14,7 @@ import anyio
 from kiro_mcp.emulator.accounts import Accounts
 from kiro_mcp.emulator.catalogue import CATALOGUE, Model
 from kiro_mcp.emulator.prompt import Prompt
+from kiro_mcp.emulator.script_files import ScriptFile
 from kiro_mcp.emulator.scripts import BUILT_IN, unknown
 from kiro_mcp.emulator.steps import Script
 
@@ -58,6 +59,8 @@ class EmulatorState:
 
     scripts: dict[str, Script] = field(default_factory=dict[str, Script])
     """Your own scripts by name; one that is named like a built-in one takes its place."""
+    script_files: list[ScriptFile] = field(default_factory=list[ScriptFile])
+    """Scripts out of files. They answer what is theirs before any other script does."""
     chunk_bytes: int = 128
     """The most bytes of a stream written at once; small, so that clients meet cut frames."""
     accounts: Accounts = field(default_factory=Accounts)
@@ -74,6 +77,8 @@ class EmulatorState:
         default_factory=lambda: deque[SeenRequest](maxlen=MAX_RECORDED_REQUESTS), init=False
     )
     """The latest requests, oldest first."""
+    prompts: int = field(default=0, init=False)
+    """How many prompts have come."""
     open_streams: int = field(default=0, init=False)
     """Answers that are being played now."""
     disconnects: int = field(default=0, init=False)
@@ -103,6 +108,7 @@ class EmulatorState:
     def record(self, request: SeenRequest) -> None:
         """Note a request."""
         self.requests.append(request)
+        self.prompts += request.operation == GENERATE
         self._announce()
 
     def stream_opened(self) -> None:
@@ -143,11 +149,15 @@ class EmulatorState:
             count=self._count,
             retry_after_seconds=self.retry_after_seconds,
         )
+        for file in self.script_files:
+            if script := file.script_for(prompt):
+                return script
         if prompt.name in self.scripts:
             return self.scripts[prompt.name]
         if prompt.name in BUILT_IN:
             return BUILT_IN[prompt.name](prompt)
-        return unknown(prompt, [*BUILT_IN, *self.scripts])
+        files = (file.name for file in self.script_files)
+        return unknown(prompt, [*BUILT_IN, *self.scripts, *files])
 
     def _count(self, said: str) -> int:
         if len(self._times) >= MAX_REMEMBERED_PROMPTS:

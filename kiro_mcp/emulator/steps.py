@@ -27,6 +27,13 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Until:
+    """Silence, until the emulator has been asked so many prompts, this one included."""
+
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
     """The connection is closed, with the answer unfinished. Nothing after it is played."""
 
@@ -45,7 +52,7 @@ class HttpAnswer:
     headers: Mapping[str, str] = field(default_factory=_no_headers)
 
 
-Step: TypeAlias = Send | Pause | Cut | HttpAnswer | Refusal
+Step: TypeAlias = Send | Pause | Until | Cut | HttpAnswer | Refusal
 """A `Refusal` stands where an `HttpAnswer` may stand: it is the service's own way to say no."""
 
 Script: TypeAlias = tuple[Step, ...]

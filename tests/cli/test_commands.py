@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from subprocess import PIPE
 
 import anyio
@@ -127,6 +128,36 @@ async def test_emulate_serves_until_it_is_interrupted() -> None:
             finally:
                 if process.returncode is None:
                     process.kill()
+
+
+async def test_emulate_answers_with_scripts_of_the_users_own(tmp_path: Path) -> None:
+    """Ours: a developer's agent, in CI, meets what the developer wrote down."""
+    script = tmp_path / "mine.json"
+    script.write_text('{"answers": [{"when": "Paris", "steps": [{"text": "It is warm."}]}]}')
+    with fail_after(RUN_SECONDS):
+        async with await anyio.open_process(
+            [*COMMAND, "emulate", "--port", "0", "--script", str(script)],
+            stdout=PIPE,
+            env=environment(),
+        ) as process:
+            try:
+                assert process.stdout
+                lines = b""
+                while lines.count(b"\n") < 2:
+                    lines += await process.stdout.receive()
+                settings = dict(line.split("=", 1) for line in lines.decode().splitlines())
+                done = await run("ask", "How is Paris?", **settings)
+                assert done.stdout == b"It is warm.\n", done.stderr.decode()
+            finally:
+                process.kill()
+
+
+async def test_emulate_refuses_a_script_that_cannot_be_played(tmp_path: Path) -> None:
+    """Ours: before it serves."""
+    (tmp_path / "bad.json").write_text('{"answers": [{"steps": [{"txt": "x"}]}]}')
+    done = await run("emulate", "--port", "0", "--script", str(tmp_path / "bad.json"))
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"answers[0].steps[0]" in done.stderr
 
 
 async def test_the_version_is_the_packages() -> None:
