@@ -6,6 +6,9 @@ a test can enqueue its own::
 
     async with running() as emulator:
         emulator.state.enqueue((Send(frames.text("One word.") + frames.ending()),))
+
+Scripts can be files, too (`kiro_mcp.emulator.script_files`), and other people's tests have a
+fixture (`kiro_mcp.emulator.pytest_plugin`).
 """
 
 from kiro_mcp.emulator import frames, refusals
@@ -27,7 +30,7 @@ from kiro_mcp.emulator.app import build_app
 from kiro_mcp.emulator.refusals import Refusal
 from kiro_mcp.emulator.server import RunningEmulator, running, serve_forever
 from kiro_mcp.emulator.state import EmulatorState, SeenRequest
-from kiro_mcp.emulator.steps import Cut, HttpAnswer, Pause, Script, Send
+from kiro_mcp.emulator.steps import Cut, HttpAnswer, Pause, Script, Send, Until
 
 __all__ = [
     "BUILDER_ID_PROFILE_ARN",
@@ -51,6 +54,7 @@ __all__ = [
     "Script",
     "SeenRequest",
     "Send",
+    "Until",
     "build_app",
     "frames",
     "refusals",
