@@ -47,7 +47,6 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
 
     promise: str
     tests: tuple[str, ...] = ()
-    pending: tuple[str, ...] = ()
     readme: tuple[str, ...] = ()
     here: str = ""
 
@@ -59,7 +58,6 @@ def read(program: str) -> dict[str, Entry]:
 
 ENTRIES = {program: read(program) for program in PROMISES}
 BY_NAME = {name: entry for entries in ENTRIES.values() for name, entry in entries.items()}
-PENDING = {name: entry for name, entry in BY_NAME.items() if entry.pending}
 
 
 @functools.cache
@@ -92,7 +90,7 @@ def test_no_promise_is_missing_and_none_was_made_up(program: str) -> None:
 def test_a_promise_is_proven_or_answered(entry: Entry) -> None:
     """Ours: and in words that can be read by themselves."""
     assert entry.promise
-    assert entry.tests or entry.pending or entry.readme or entry.here
+    assert entry.tests or entry.readme or entry.here
     assert len(set(entry.tests)) == len(entry.tests)
     assert not entry.here or entry.here.endswith(".")
 
@@ -103,12 +101,6 @@ def test_what_proves_a_promise_is_there(entry: Entry) -> None:
     assert [node for node in entry.tests if not is_there(node)] == []
     for heading in entry.readme:
         assert section(heading).strip()
-
-
-@pytest.mark.parametrize("entry", PENDING.values(), ids=PENDING)
-def test_what_is_pending_has_not_come(entry: Entry) -> None:
-    """Ours: once it has, it belongs among the tests that prove the promise."""
-    assert [node for node in entry.pending if is_there(node)] == []
 
 
 # --- the names of variables ---------------------------------------------------------------
@@ -124,7 +116,7 @@ def test_each_variable_is_a_setting_or_told_as_one() -> None:
     """Ours: whoever comes with a .env of the gateway finds every line of it."""
     told = [name for theirs, _ in ROWS for name in names_in(theirs)]
     assert len(set(told)) == len(told)
-    assert set(PROMISES["variables"]) <= {*told, *PENDING, *variables()}
+    assert set(PROMISES["variables"]) <= {*told, *variables()}
 
 
 @pytest.mark.parametrize(("theirs", "ours"), ROWS, ids=[row[0] for row in ROWS])
