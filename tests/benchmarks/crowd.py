@@ -97,7 +97,7 @@ def _call(number: int, seconds: float = 0.0) -> dict[str, Any]:
     return {"name": "ask_claude", "arguments": arguments}
 
 
-async def _all_of(jobs: Iterable[Job], at_once: int) -> None:
+async def all_of(jobs: Iterable[Job], at_once: int) -> None:
     queue = iter(jobs)
 
     async def work() -> None:
@@ -110,7 +110,7 @@ async def _all_of(jobs: Iterable[Job], at_once: int) -> None:
 
 
 @asynccontextmanager
-async def _program(*arguments: str, **environ: str) -> AsyncGenerator[tuple[int, str]]:
+async def program(*arguments: str, **environ: str) -> AsyncGenerator[tuple[int, str]]:
     """Run a command of ours that says its address; yield its process id and the address."""
     async with await anyio.open_process(
         [*COMMAND, *arguments], stdin=None, stderr=STDOUT, env=environment(**environ)
@@ -182,13 +182,13 @@ async def over_http(emulator: str, home: str) -> bool:
     arguments = ["--transport", "http", "--port", "0", "--no-auth"]
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        pid, address = await enter(_program("serve", *arguments, **_settings(emulator, home)))
+        pid, address = await enter(program("serve", *arguments, **settings_of(emulator, home)))
         clients = [await enter(Client(f"{address}/mcp", mode=mode)) for mode in MODES]
         server = WebServer(await enter(httpx.AsyncClient(base_url=address)), "/mcp")
         server.client.headers["Accept"] = "application/json, text/event-stream"
         crowd = Tally()
         began = time.perf_counter()
-        await _all_of(_crowd(clients, server, crowd), CROWD)
+        await all_of(_crowd(clients, server, crowd), CROWD)
         seconds = time.perf_counter() - began
         print(
             f"HTTP, {CROWD} calls at once by {len(clients)} clients: {crowd.right} answered,"
@@ -197,7 +197,7 @@ async def over_http(emulator: str, home: str) -> bool:
 
         async def make(first: int, count: int, tally: Tally) -> None:
             numbers = range(first, first + count)
-            await _all_of(
+            await all_of(
                 [
                     partial(_answered, clients[number % len(clients)], number, 0.0, tally)
                     for number in numbers
@@ -244,7 +244,7 @@ async def _answers(server: StdioServer, numbers: Iterable[int], tally: Tally) ->
 
 async def over_stdio(emulator: str, home: str) -> bool:
     """Make calls, and begin others that are cancelled among them."""
-    async with started(environment(**_settings(emulator, home))) as server:
+    async with started(environment(**settings_of(emulator, home))) as server:
         await server.initialize()
         tally = Tally()
         await _answers(server, range(WARM_UP), tally)
@@ -287,7 +287,7 @@ async def tasks_left() -> bool:
     return after <= before and not tally.wrong
 
 
-def _settings(emulator: str, home: str) -> dict[str, str]:
+def settings_of(emulator: str, home: str) -> dict[str, str]:
     return {
         "KIRO_MCP_ENDPOINT_URL": emulator,
         "KIRO_API_KEY": EMULATOR_API_KEY,
@@ -315,7 +315,7 @@ async def run() -> int:
     """Run all three."""
     # The SDK's clients warn where a cancel could not be sent at once, on a busy machine.
     logging.getLogger("mcp").setLevel("ERROR")
-    async with _program("emulate", "--port", "0") as (_, emulator):
+    async with program("emulate", "--port", "0") as (_, emulator):
         outcomes: list[bool] = []
         for part in (over_http, over_stdio):
             with tempfile.TemporaryDirectory() as home:
