@@ -2,19 +2,21 @@
 
 Each command imports what it needs when it runs, so that `--help` and `--version` stay quick.
 
-Exit codes: 0 ok, 2 usage, 3 sign-in, 4 network, 5 the service refused, 130 interrupted; `replay`
-has 1 for a difference.
+Exit codes: 0 ok, 1 the output cannot be written (for `replay`: a difference), 2 usage, 3 sign-in,
+4 network, 5 the service refused, 130 interrupted, 141 nobody read the output to its end.
 """
 
 import os
 import sys
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, TextIO
 
 import click
 
 from kiro_mcp import __version__
+from kiro_mcp.cli.ask_command import ask
 from kiro_mcp.cli.env_file import EnvFileError, add_env_file
+from kiro_mcp.cli.exits import INTERRUPTED, output_failed
 
 _HELP = """Claude for any MCP client, through your own Kiro subscription.
 
@@ -76,25 +78,17 @@ def serve(
     serve_http_and_exit(transport, host=host, port=port, no_auth=no_auth, offline=offline)
 
 
-@commands.command()
-@click.argument("prompt")
-@click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
-@click.option("--model", default="", help="Model id; by default KIRO_MCP_MODEL, else auto.")
-@click.option("--system", default="", help="System prompt.")
-def ask(prompt: str, offline: bool, model: str, system: str) -> None:
-    """Ask Claude; the answer goes to stdout, what it cost to stderr."""
-    from kiro_mcp.cli.ask import run_ask  # Imports mcp, which takes half a second.
-
-    sys.exit(run_ask(prompt, system=system, model=model, offline=offline))
+commands.add_command(ask)
 
 
 @commands.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
-def models(offline: bool) -> None:
-    """List the models, with context window and credit rate."""
+def models(as_json: bool, offline: bool) -> None:
+    """List the models: context window, credit rate, efforts, what they take."""
     from kiro_mcp.cli.models import run_models  # Imports mcp, which takes half a second.
 
-    sys.exit(run_models(offline=offline))
+    sys.exit(run_models(as_json=as_json, offline=offline))
 
 
 @commands.command()
@@ -201,7 +195,13 @@ def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
 
 
 @commands.command()
-@click.option("--port", default=8787, show_default=True, help="Port on 127.0.0.1; 0 for any.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8787,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 for any.",
+)
 @click.option(
     "--script",
     "scripts",
@@ -218,8 +218,33 @@ def emulate(port: int, scripts: tuple[str, ...]) -> None:
 
 def run() -> NoReturn:
     """Run the command line and end the process."""
+    # Where the caller has closed one, nothing is printed, and no socket gets its number.
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         # A console in another encoding must not make an answer unprintable.
         stream.reconfigure(encoding="utf-8", errors="replace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # both are TextIOWrappers in a process
-    commands(prog_name="kiro-mcp")
-    raise AssertionError("click ends the process")
+    code = _exit_code()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = output_failed(error)
+    sys.stderr.flush()
+    # Taking a program of this size apart takes longer than most commands.
+    os._exit(code)
+
+
+def _nowhere() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _exit_code() -> int:
+    try:
+        return commands.main(prog_name="kiro-mcp", standalone_mode=False) or 0
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:  # Ctrl-C before a command had its event loop.
+        return INTERRUPTED

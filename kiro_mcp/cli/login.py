@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio.to_thread
-from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
 
 from kiro_mcp.auth.device_flow import DeviceLogin, Method
 from kiro_mcp.auth.status import sign_in_status
 from kiro_mcp.cli.session import connected, failed, run_command
+from kiro_mcp.cli.terminal import harmless, is_terminal, say, show, tell, waiting
 from kiro_mcp.emulator import running
 from kiro_mcp.errors import InternalFault, KiroError
 from kiro_mcp.server.engine import Engine
@@ -28,16 +30,16 @@ def run_login(
     """Sign in and return the exit code."""
 
     async def command() -> int:
-        async with _engine(offline=offline) as engine:
-            try:
+        try:
+            async with _engine(offline=offline) as engine:
                 login = await engine.sign_in.start(
                     method, start_url=start_url, region=region or engine.settings.region
                 )
                 await _show(login, opens_browser=opens_browser and not offline)
                 await _confirmed(engine)
-            except KiroError as error:
-                return failed(failure(error))
-            return await _welcome(engine)
+                return await _welcome(engine)
+        except KiroError as error:
+            return failed(failure(error))
 
     return run_command(command)
 
@@ -50,7 +52,7 @@ def run_logout() -> int:
             result = await client.call_tool("login", {"action": "logout"})
         if result.is_error:
             return failed(result)
-        print(result.structured_content["next_step"])
+        say(result.structured_content["next_step"])
         return 0
 
     return run_command(command)
@@ -70,11 +72,23 @@ async def _engine(*, offline: bool) -> AsyncGenerator[Engine]:
 
 async def _show(login: DeviceLogin, *, opens_browser: bool) -> None:
     if login.plan.is_social:
-        print("Note: this sign-in uses an undocumented service of Kiro.", file=sys.stderr)
-    print(f"Open  {login.verification_url}")
-    print(f"Code  {login.user_code}", flush=True)
-    if opens_browser and sys.stdout.isatty():
+        tell("Note: this sign-in uses an undocumented service of Kiro.")
+    if not is_terminal(sys.stdout):
+        say(f"Open  {login.verification_url}")
+        say(f"Code  {login.user_code}")
+        return
+    show(Text("Open  ").append(login.verification_url, style="underline"))
+    if login.user_code:
+        code = Text(harmless(login.user_code), style="bold")
+        show(Panel.fit(code, padding=(1, 4), title="the page must show"))
+    if opens_browser and _has_browser(os.environ):
         await anyio.to_thread.run_sync(_open_browser, login.verification_url)
+
+
+def _has_browser(environ: Mapping[str, str]) -> bool:
+    """Whether a browser opens in a window, and not as a program in this terminal."""
+    named = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    return sys.platform in ("darwin", "win32") or any(environ.get(name) for name in named)
 
 
 def _open_browser(url: str) -> None:
@@ -83,8 +97,7 @@ def _open_browser(url: str) -> None:
 
 
 async def _confirmed(engine: Engine) -> None:
-    # On a terminal a spinner; in a pipe nothing.
-    with Console(stderr=True).status("Waiting for you to allow it in the browser …"):
+    with waiting("waiting for you to allow it in the browser"):
         state = await engine.sign_in.wait(_HOUR_SECONDS)
     if state.state != "done":
         raise state.error or InternalFault("The login ended without a result.")
@@ -95,8 +108,8 @@ async def _welcome(engine: Engine) -> int:
     if not found.is_signed_in and found.problem:
         return failed(failure(found.problem))
     plan = f", {found.credits.plan}" if found.credits.plan else ""
-    print(f"Signed in as {found.account}{plan}.")
+    say(f"Signed in as {found.account}{plan}.")
     used = found.credential
     if used and used.origin != "own":
-        print(f"warning: {used.source} is set and is used instead.", file=sys.stderr)
+        tell(f"warning: {used.source} is set and is used instead.")
     return 0

@@ -1,48 +1,55 @@
 """`kiro-mcp models`: the models as a table."""
 
-import sys
+import json
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from kiro_mcp.cli.session import connected, failed, run_command
-
-PIPE_WIDTH = 1000
-"""A pipe has no width to fit into: nothing may be cut off there."""
+from kiro_mcp.cli.terminal import say, show, tell, waiting
 
 
-def run_models(*, offline: bool) -> int:
+def run_models(*, as_json: bool, offline: bool) -> int:
     """List the models and return the exit code."""
 
     async def command() -> int:
-        async with connected(offline=offline) as client:
-            result = await client.call_tool("list_models")
+        with waiting("asking the service"):
+            async with connected(offline=offline) as client:
+                result = await client.call_tool("list_models")
         if result.is_error:
             return failed(result)
-        _print_table(result.structured_content)
+        if as_json:
+            say(json.dumps(result.structured_content, indent=2, ensure_ascii=False))
+        else:
+            _show(result.structured_content)
         return 0
 
     return run_command(command)
 
 
-def _print_table(listed: dict[str, Any]) -> None:
-    table = Table("model", "context", "output", "rate", "thinking", box=None, pad_edge=False)
+def _show(listed: dict[str, Any]) -> None:
+    table = Table("model", box=None, pad_edge=False)
+    for name in ("window", "output", "rate"):
+        table.add_column(name, justify="right")
+    for name in ("efforts", "input"):
+        table.add_column(name)
     for model in listed["models"]:
         table.add_row(
             model["id"],
             _tokens(model["context_window"]),
             _tokens(model["max_output_tokens"]),
-            "" if model["rate_multiplier"] is None else f"{model['rate_multiplier']:g}",
+            _rate(model["rate_multiplier"]),
             ", ".join(model["effort_levels"]) or model["thinking"],
+            ", ".join(model["input_types"]).lower(),
         )
-    console = Console()
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    console.print(table)
-    print(f"default {listed['default_model']} · {listed['source']} list", file=sys.stderr)
+    show(table)
+    tell(f"default {listed['default_model']} · {listed['source']} list", style="dim")
     for warning in listed["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
+        tell(f"warning: {warning}")
+
+
+def _rate(multiplier: float | None) -> str:
+    return "" if multiplier is None else f"{multiplier:g}"
 
 
 def _tokens(count: int | None) -> str:

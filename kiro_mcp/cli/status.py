@@ -1,52 +1,70 @@
 """`kiro-mcp status`: who is signed in, from where and why, and what is left of the plan."""
 
 import json
+import math
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
-from rich.console import Console
+from rich.text import Text
 
+from kiro_mcp.cli.exits import SIGN_IN
 from kiro_mcp.cli.session import connected, failed, run_command
+from kiro_mcp.cli.terminal import harmless, is_terminal, say, show, tell, waiting
 
-_SIGNED_OUT = 3
+_BAR_COLUMNS: Final = 30
+_SCARCE: Final = 0.9
+"""How much of the plan is used before its bar warns."""
 
 
 def run_status(*, as_json: bool, offline: bool) -> int:
     """Print the status and return the exit code: 0 signed in, 3 not."""
 
     async def command() -> int:
-        async with connected(offline=offline) as client:
-            with Console(stderr=True).status("Asking the service …"):
+        with waiting("asking the service"):
+            async with connected(offline=offline) as client:
                 result = await client.call_tool("login", {"action": "status"})
         if result.is_error:
             return failed(result)
         status = result.structured_content
         if as_json:
-            print(json.dumps(status, indent=2, ensure_ascii=False))
+            say(json.dumps(status, indent=2, ensure_ascii=False))
         else:
             _print(status)
-        return 0 if status["state"] == "signed_in" else _SIGNED_OUT
+        return 0 if status["state"] == "signed_in" else SIGN_IN
 
     return run_command(command)
 
 
 def _print(status: dict[str, Any]) -> None:
     for name, value in _rows(status):
-        print(f"{name:<14}{value}")
-    for place in status.get("looked_at", []):
-        print(f"looked at: {place}", file=sys.stderr)
+        show(Text(f"{name:<14}", style="bold").append(harmless(value), style="not bold"))
+        if name == "credits used" and is_terminal(sys.stdout):
+            show(_bar(status["credits"]))
     for warning in status.get("warnings", []):
-        print(f"warning: {warning}", file=sys.stderr)
+        tell(f"warning: {warning}")
 
 
-def _rows(status: dict[str, Any]) -> list[tuple[str, str]]:
-    names = ("state", "method", "account", "source", "expires_at", "region", "profile_arn")
-    rows = [(name.replace("_", " "), str(status[name])) for name in names if status.get(name)]
+def _rows(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in ("state", "method", "account", "source", "expires_at", "region", "profile_arn"):
+        if status.get(name):
+            yield name.replace("_", " "), str(status[name])
+    for index, place in enumerate(status.get("looked_at", [])):
+        yield "" if index else "looked at", place
     if credits := status.get("credits"):
-        rows.append(("plan", credits["plan"]))
-        rows.append(("credits used", f"{_amount(credits['used'])} of {_amount(credits['limit'])}"))
-        rows.append(("resets at", credits["resets_at"]))
-    return [*rows, ("next", status["next_step"])]
+        yield "plan", credits["plan"]
+        yield "credits used", f"{_amount(credits['used'])} of {_amount(credits['limit'])}"
+        yield "resets at", credits["resets_at"]
+    if status["state"] != "signed_in":
+        yield "next", status["next_step"]
+
+
+def _bar(credits: dict[str, Any]) -> Text:
+    used, limit = credits["used"] or 0.0, credits["limit"] or 0.0
+    share = min(1.0, used / limit) if limit else 0.0
+    full = math.ceil(share * _BAR_COLUMNS)
+    bar = Text(" " * 14).append("█" * full, style="red" if share >= _SCARCE else "green")
+    return bar.append("░" * (_BAR_COLUMNS - full)).append(f" {share:.0%}")
 
 
 def _amount(value: float | None) -> str:

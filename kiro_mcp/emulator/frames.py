@@ -89,12 +89,12 @@ def unfinished_tool_use(tool_use_id: str, name: str, arguments: str) -> bytes:
     return event("toolUseEvent", call) + b"".join(fragments)
 
 
-def ending(stop_reason: str = "") -> bytes:
+def ending(stop_reason: str = "", *, context_percent: float = 1.5) -> bytes:
     """What closes an answer: the stop reason where there is one, context use, credits."""
     stop = event("metadataEvent", {"stopReason": stop_reason}) if stop_reason else b""
     return (
         stop
-        + event("contextUsageEvent", {"contextUsagePercentage": 1.5})
+        + event("contextUsageEvent", {"contextUsagePercentage": context_percent})
         + event("meteringEvent", {"unit": "credit", "unitPlural": "credits", "usage": 0.0148})
     )
 

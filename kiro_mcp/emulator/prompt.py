@@ -10,6 +10,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from kiro_mcp.emulator.body import Conversation, items, members, text
+from kiro_mcp.emulator.catalogue import Model
+from kiro_mcp.emulator.context_use import (
+    DEFAULT_WINDOW_TOKENS,
+    context_window,
+    tokens_of,
+    tokens_sent,
+)
 
 ECHO_CHARACTERS: Final = 200
 """How much of the end of a prompt the canned answer repeats: enough to tell calls apart."""
@@ -42,10 +49,20 @@ class Prompt:
     times: int = 1
     """How often this text has come, this time included."""
     retry_after_seconds: int = 1
+    tokens: int = 0
+    """About how many tokens the whole request is."""
+    window_tokens: int = DEFAULT_WINDOW_TOKENS
+    """How many the model reads at most."""
 
     @classmethod
     def read(
-        cls, body: object, *, serial: int, count: Callable[[str], int], retry_after_seconds: int
+        cls,
+        body: object,
+        *,
+        serial: int,
+        count: Callable[[str], int],
+        retry_after_seconds: int,
+        catalogue: Sequence[Model],
     ) -> "Prompt":
         """Find in the body of a request what its script may know; `count` counts its text."""
         conversation = Conversation(body)
@@ -54,17 +71,20 @@ class Prompt:
         command = _COMMAND.search(said)
         results = current.tool_results
         contents = [part for result in results for part in items(result.get("content"))]
+        model_id = text(current.message.get("modelId")) or "auto"
         return cls(
             name=command["name"] if command else "text",
             is_command=command is not None,
             argument=command["argument"].strip() if command else "",
             said=said,
-            model_id=text(current.message.get("modelId")) or "auto",
+            model_id=model_id,
             tools=conversation.tool_specs,
             returned=" ".join(text(members(part).get("text")) for part in contents).strip(),
             serial=serial,
             times=count(said),
             retry_after_seconds=retry_after_seconds,
+            tokens=tokens_sent(conversation),
+            window_tokens=context_window(catalogue, model_id),
         )
 
     def number(self, default: float, limit: float) -> float:
@@ -73,6 +93,10 @@ class Prompt:
             return max(0.0, min(float(self.argument), limit))
         except ValueError:
             return default
+
+    def context_percent(self, said: str) -> float:
+        """How full the context window is after it and an answer, from 0 to 100."""
+        return min(100.0, 100 * (self.tokens + tokens_of(said)) / self.window_tokens)
 
     @property
     def canned_text(self) -> str:

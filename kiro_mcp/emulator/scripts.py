@@ -51,20 +51,27 @@ ScriptMaker: TypeAlias = Callable[[Prompt], Script]
 def unknown(prompt: Prompt, known: Sequence[str]) -> Script:
     """The answer to a name that is no script's."""
     answer = f"The emulator has no script {prompt.name!r}. It has: {', '.join(known)}."
-    return (Send(_say(prompt, answer) + frames.ending()),)
+    return (Send(_say(prompt, answer) + _end(prompt, answer)),)
 
 
 def _say(prompt: Prompt, words: str, *, delta_characters: int = frames.DELTA_CHARACTERS) -> bytes:
     return frames.text(words, model_id=prompt.model_id, delta_characters=delta_characters)
 
 
+def _end(prompt: Prompt, said: str, stop_reason: str = "") -> bytes:
+    """The end of an answer in which the model has said all this."""
+    return frames.ending(stop_reason, context_percent=prompt.context_percent(said))
+
+
 def _text(prompt: Prompt) -> Script:
-    return (Send(_say(prompt, prompt.canned_text) + frames.ending()),)
+    words = prompt.canned_text
+    return (Send(_say(prompt, words) + _end(prompt, words)),)
 
 
 def _reasoning(prompt: Prompt) -> Script:
-    thought = frames.reasoning("The emulator reasons before it answers.")
-    return (Send(thought + _say(prompt, prompt.canned_text) + frames.ending("END_TURN")),)
+    thought, words = "The emulator reasons before it answers.", prompt.canned_text
+    spoken = frames.reasoning(thought) + _say(prompt, words)
+    return (Send(spoken + _end(prompt, thought + words, "END_TURN")),)
 
 
 def _tagged(prompt: Prompt) -> str:
@@ -73,11 +80,13 @@ def _tagged(prompt: Prompt) -> str:
 
 
 def _thinking(prompt: Prompt) -> Script:
-    return (Send(_say(prompt, _tagged(prompt)) + frames.ending()),)
+    words = _tagged(prompt)
+    return (Send(_say(prompt, words) + _end(prompt, words)),)
 
 
 def _split_tags(prompt: Prompt) -> Script:
-    return (Send(_say(prompt, _tagged(prompt), delta_characters=3) + frames.ending()),)
+    words = _tagged(prompt)
+    return (Send(_say(prompt, words, delta_characters=3) + _end(prompt, words)),)
 
 
 def _tool_calls(prompt: Prompt, count: int) -> Iterator[tuple[str, str, str]]:
@@ -125,8 +134,10 @@ def _parallel_tools(prompt: Prompt) -> Script:
 
 
 def _call_tools(prompt: Prompt, count: int) -> Script:
-    calls = b"".join(frames.tool_use(*call) for call in _tool_calls(prompt, count))
-    return (Send(_say(prompt, "Let me look.") + calls + frames.ending("TOOL_USE")),)
+    calls, words = list(_tool_calls(prompt, count)), "Let me look."
+    frames_of_calls = b"".join(frames.tool_use(*call) for call in calls)
+    said = words + "".join(arguments for _, _, arguments in calls)
+    return (Send(_say(prompt, words) + frames_of_calls + _end(prompt, said, "TOOL_USE")),)
 
 
 def _truncated_tool(prompt: Prompt) -> Script:
@@ -141,22 +152,22 @@ def _slow(prompt: Prompt) -> Script:
     words = re.findall(r"\S+\s*", prompt.canned_text)
     pause = Pause(prompt.number(2.0, MAX_SLOW_SECONDS) / len(words))
     spoken = [step for word in words for step in (Send(_say(prompt, word)), pause)]
-    return (*spoken, Send(frames.ending()))
+    return (*spoken, Send(_end(prompt, prompt.canned_text)))
 
 
 def _long(prompt: Prompt) -> Script:
     size = int(prompt.number(20_000, MAX_LONG_CHARACTERS))
     line_length = len(_line(0))
     lines = "".join(_line(number) for number in range(size // line_length + 1))
-    return (Send(_say(prompt, lines[:size]) + frames.ending()),)
+    return (Send(_say(prompt, lines[:size]) + _end(prompt, lines[:size])),)
 
 
 def _line(number: int) -> str:
     return f"This is canned line {number:07d}.\n"
 
 
-def _empty(_prompt: Prompt) -> Script:
-    return (Send(frames.ending()),)
+def _empty(prompt: Prompt) -> Script:
+    return (Send(_end(prompt, "")),)
 
 
 def _stall(prompt: Prompt) -> Script:

@@ -148,6 +148,7 @@ class EmulatorState:
             serial=self._serial,
             count=self._count,
             retry_after_seconds=self.retry_after_seconds,
+            catalogue=self.catalogue,
         )
         for file in self.script_files:
             if script := file.script_for(prompt):

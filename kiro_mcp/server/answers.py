@@ -8,7 +8,7 @@ waits for it or it was left to go on before.
 
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,6 +55,11 @@ class RunningAnswer:
         return "".join(self._pieces)
 
     @property
+    def pieces(self) -> Sequence[str]:
+        """The text until now in pieces. It only grows; a second answer begins another list."""
+        return self._pieces
+
+    @property
     def characters(self) -> int:
         """How much has come until now, thinking included."""
         return self._characters
@@ -74,7 +79,7 @@ class RunningAnswer:
 
     def begin_anew(self) -> None:
         """Forget the text until now: the model answers a second time."""
-        self._pieces.clear()
+        self._pieces = []
         self._tail = ""
 
     def finish(self, result: types.CallToolResult) -> None:

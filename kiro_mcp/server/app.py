@@ -148,6 +148,7 @@ async def _list_tools(
 async def _call_tool(context: Context, params: types.CallToolRequestParams) -> Result:
     # The engine brings HTTP, SQLite and sign-in: a quarter of a start that needs none of them.
     from kiro_mcp.server.handlers import HANDLERS, Call
+    from kiro_mcp.server.streaming import Reporting
 
     handler = HANDLERS.get(params.name)
     if handler is None:
@@ -160,7 +161,7 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
         engine = context.lifespan_context()
         if params.name == "ask_claude":
             _require_shallow(context.meta, engine.settings.depth)
-        call = Call(asker=Asker.of(context, params), report=context.session.report_progress)
+        call = Call(asker=Asker.of(context, params), reporting=Reporting.of(context))
         return await handler(engine, params.arguments or {}, call)
     except KiroError as error:
         return failure(error)

@@ -162,7 +162,9 @@ class Engine:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        # Shielded: cancelled in the middle of it, the group would never be left.
+        with anyio.CancelScope(shield=True):
+            await self.aclose()
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
             await self._tasks.__aexit__(None, None, None)

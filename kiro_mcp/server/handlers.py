@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import anyio
 import mcp_types as types
 
 from kiro_mcp.errors import InvalidRequest
@@ -26,8 +25,8 @@ from kiro_mcp.server.asking import understand
 from kiro_mcp.server.captures import CallCapture
 from kiro_mcp.server.capturing import captured, handed_over
 from kiro_mcp.server.engine import Catalogue, Engine
-from kiro_mcp.server.progress import ProgressReporter, Report
 from kiro_mcp.server.results import compact_json, success
+from kiro_mcp.server.streaming import Reporting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +35,8 @@ class Call:
 
     asker: Asker
     """How the person behind it can be shown a page."""
-    report: Report
-    """What sends progress, or does nothing where the caller did not ask for any."""
+    reporting: Reporting
+    """How progress reaches the caller, if it asked for any."""
 
 
 async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> Result:
@@ -87,9 +86,8 @@ async def _kept(engine: Engine, answer_id: str) -> types.CallToolResult:
 async def _wait(
     engine: Engine, running: RunningAnswer, given: AskArguments, call: Call
 ) -> types.CallToolResult:
-    progress = ProgressReporter(call.report, answer_id=running.id, now=anyio.current_time)
     result = await engine.answers.collect(
-        running, wait_seconds=given.wait_seconds, progress=progress
+        running, wait_seconds=given.wait_seconds, progress=call.reporting.on(running)
     )
     if running.is_cancelled:
         return await _kept(engine, running.id)  # What had come of it, if anything had.

@@ -32,8 +32,16 @@ class Report(Protocol):
 class ProgressReporter:
     """Reports on one call; knows when it last did."""
 
-    def __init__(self, report: Report, *, answer_id: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        report: Report,
+        *,
+        answer_id: str,
+        now: Callable[[], float],
+        min_interval_seconds: float = MIN_INTERVAL_SECONDS,
+    ) -> None:
         self._report = report
+        self._min_interval_seconds = min_interval_seconds
         self._answer_id = answer_id
         self._now = now
         self._began_at = now()
@@ -43,7 +51,7 @@ class ProgressReporter:
     @property
     def seconds_until_due(self) -> float:
         """How long the next notification of something new has to wait."""
-        return max(0.0, self._reported_at + MIN_INTERVAL_SECONDS - self._now())
+        return max(0.0, self._reported_at + self._min_interval_seconds - self._now())
 
     @property
     def seconds_until_heartbeat(self) -> float:

@@ -1,6 +1,8 @@
 """The command line, as a person runs it."""
 
+import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +14,16 @@ from anyio import fail_after
 
 from kiro_mcp import __version__
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
+from tests.support import mcp
 from tests.support.stdio import COMMAND, environment
 
 RUN_SECONDS = 30
 """How long a command may take on a busy machine; it takes about one second."""
+
+
+needs_full_disk = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="This system has no disk that is always full."
+)
 
 
 async def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
@@ -102,11 +110,37 @@ async def test_models_works_signed_out() -> None:
     assert b"builtin list" in done.stderr
 
 
-async def test_models_tells_a_wrong_setting() -> None:
+@pytest.mark.parametrize("command", ["models", "status", "login"])
+async def test_a_wrong_setting_is_told(command: str) -> None:
     """Ours."""
-    done = await run("models", KIRO_MCP_MODEL_CACHE_TTL="never")
-    assert done.returncode == 2
+    done = await run(command, KIRO_MCP_MODEL_CACHE_TTL="never")
+    assert (done.returncode, done.stdout) == (2, b"")
     assert b"KIRO_MCP_MODEL_CACHE_TTL" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+async def test_models_as_json_is_the_whole_list() -> None:
+    """Ours: for programs."""
+    done = await run("models", "--json", "--offline")
+    assert (done.returncode, done.stderr) == (0, b"")
+    mcp.assert_valid("list_models", json.loads(done.stdout))
+
+
+async def test_models_are_aligned_without_anything_that_steers_a_terminal() -> None:
+    """Ours: for `grep` and `awk`."""
+    done = await run("models", "--offline")
+    [line] = [line for line in done.stdout.decode().splitlines() if "haiku" in line]
+    assert line.split() == ["claude-haiku-4.5", "200K", "64K", "0.4", "none", "text,", "image"]
+    assert b" \n" not in done.stdout
+
+
+async def test_a_port_that_is_taken_is_told() -> None:
+    """Ours."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        done = await run("emulate", "--port", str(port))
+    assert done.returncode == 4
+    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use.".encode() in done.stderr
 
 
 async def test_emulate_serves_until_it_is_interrupted() -> None:
@@ -169,17 +203,42 @@ async def test_the_version_is_the_packages() -> None:
 @pytest.mark.parametrize("option", ["--help", "--version"])
 async def test_help_and_version_do_without_mcp(option: str) -> None:
     """Ours: importing it takes half a second."""
-    program = (
-        "import sys; sys.argv = ['kiro-mcp', sys.argv[1]]\n"
-        "from kiro_mcp.__main__ import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "assert 'mcp' not in sys.modules and 'httpx' not in sys.modules"
-    )
+    command = [sys.executable, "-X", "importtime", *COMMAND[1:], option]
     with fail_after(RUN_SECONDS):
-        done = await anyio.run_process([sys.executable, "-c", program, option], check=False)
+        done = await anyio.run_process(command, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert b"kiro-mcp" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
+    assert "click" in imported
+    assert not imported & {"mcp", "httpx", "rich"}
+
+
+async def test_closed_standard_streams_are_no_fault() -> None:
+    """Ours: some programs start others so."""
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND, "ask", "--offline", "hi"]
+    with fail_after(RUN_SECONDS):
+        done = await anyio.run_process(command, check=False, env=environment())
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@needs_full_disk
+async def test_what_a_command_prints_last_is_not_lost_silently() -> None:
+    """Ours: a pipe holds it back until the end, and by then the disk may be full."""
+    program = (
+        "import click, sys; from kiro_mcp.cli import app; sys.argv = ['kiro-mcp', 'x']\n"
+        "app.commands.add_command(click.Command('x', callback=lambda: print('x')))\n"
+        "app.run()"
+    )
+    with fail_after(RUN_SECONDS):
+        async with await anyio.open_file("/dev/full", "wb") as full:
+            done = await anyio.run_process(
+                [sys.executable, "-c", program],
+                stdout=full.wrapped,
+                check=False,
+                env=environment(),
+            )
+    assert done.returncode == 1
+    assert done.stderr == b"error: The output cannot be written (No space left on device).\n"
 
 
 async def test_an_unknown_command_is_a_usage_error() -> None:

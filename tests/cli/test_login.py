@@ -28,7 +28,7 @@ async def test_login_status_and_logout_go_together(
     status = await run("status", **environ)
     assert status.returncode == 0
     assert b"12.5 of 1000" in status.stdout
-    assert b"looked at: kiro-mcp's own login: used" in status.stderr
+    assert b"looked at     kiro-mcp's own login: used" in status.stdout
     out = await run("logout", **environ)
     assert (out.returncode, b"was removed" in out.stdout) == (0, True)
     assert (await run("status", **environ)).returncode == 3

@@ -368,3 +368,45 @@ async def test_a_cut_before_the_first_byte_of_the_body_leaves_the_head(
     async with connected(emulator.url) as client:
         with pytest.raises(httpx.RemoteProtocolError):
             await ask(client, "Hello")
+
+
+def percent_of(events: list[Event]) -> float:
+    (percent,) = [
+        payload["contextUsagePercentage"] for name, payload in events if name == "contextUsageEvent"
+    ]
+    return percent
+
+
+@pytest.mark.parametrize(
+    ("said", "model", "expected"),
+    [("x" * 40, "auto", 0.0033), ("x" * 40, "claude-haiku-4.5", 0.0165)],
+)
+async def test_context_use_is_what_was_sent_and_said(
+    said: str, model: str, expected: float, emulator: RunningEmulator
+) -> None:
+    """Ours: four bytes are a token, of a window of 1,000,000 or of 200,000."""
+    events = await events_for(emulator, user(said, modelId=model))
+    assert percent_of(events) == pytest.approx(expected)
+
+
+async def test_context_use_grows_with_all_that_is_sent(emulator: RunningEmulator) -> None:
+    """Ours: messages before, tools, their calls and results, images."""
+    called = assistant(" ", toolUses=[use()])
+    answered = user(" ", **context(tools=[tool()], toolResults=[result(text="x" * 400)]))
+    image = {"format": "png", "source": {"bytes": "AAAA"}}
+    bodies = [
+        body_of(user("x")),
+        body_of(user("x"), user("y" * 400), assistant("z" * 400)),
+        body_of(answered, user("y" * 400), called),
+        body_of(user("x", images=[image])),
+    ]
+    percents: list[float] = []
+    async with connected(emulator.url) as client:
+        for body in bodies:
+            response = await client.post(REST_PATH, json=body, headers=AS_USER)
+            assert response.status_code == 200, response.headers
+            percents.append(percent_of(events_of(response.content)))
+    plain, with_history, with_tools, with_image = percents
+    assert with_history == pytest.approx(plain + 0.02)
+    assert with_tools > plain + 0.02
+    assert with_image == pytest.approx(plain + 0.16)

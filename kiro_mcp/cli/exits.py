@@ -1,0 +1,46 @@
+"""The exit codes of `kiro-mcp`, and an end to output that cannot be written any more."""
+
+import os
+import sys
+from typing import Final
+
+FAILED_OUTPUT: Final = 1
+USAGE: Final = 2
+SIGN_IN: Final = 3
+NETWORK: Final = 4
+REFUSED: Final = 5
+INTERRUPTED: Final = 130
+CLOSED_OUTPUT: Final = 141
+"""Nobody read the output to its end: what the shell says of a program that SIGPIPE ended."""
+TERMINATED: Final = 143
+
+CODES: Final = {
+    "invalid_request": USAGE,
+    "not_found": USAGE,
+    "auth_required": SIGN_IN,
+    "auth_expired": SIGN_IN,
+    "network_error": NETWORK,
+    "timeout": NETWORK,
+}
+"""By the code of an error; every other one is `REFUSED`."""
+
+
+class OutputError(Exception):
+    """Standard output cannot be written; its cause is an `OSError`."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def output_failed(error: OSError) -> int:
+    """Say why standard output is not whole, and return the exit code for that.
+
+    Says nothing where its reader has seen enough, as `head` has.
+    """
+    # What is still buffered must not fail once more when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return CLOSED_OUTPUT
+    print(f"error: The output cannot be written ({error.strerror}).", file=sys.stderr)
+    return FAILED_OUTPUT

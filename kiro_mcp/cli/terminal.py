@@ -1,0 +1,157 @@
+"""What a person at a terminal gets beyond plain text: colour, a spinner, a line that is dim.
+
+A pipe or a file gets plain text alone, whatever the environment says about colours. `NO_COLOR`
+is rich's to respect. Standard error is for people, standard output for what was asked for.
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import cache
+from io import StringIO
+from typing import Final, TextIO
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+from kiro_mcp.cli.exits import OutputError
+
+PIPE_WIDTH: Final = 1000
+"""A pipe has no width to fit into: nothing may be cut off or wrapped there."""
+
+_REFRESHES_PER_SECOND: Final = 12.5
+
+_PICTURES: Final = {
+    code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"
+} | dict.fromkeys(range(0x7F, 0xA0), "\N{REPLACEMENT CHARACTER}")
+"""What stands for a control character: ESC is ␛."""
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person sees the stream on a terminal that can do more than print."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def harmless(text: str) -> str:
+    """Make control characters visible, so that what others wrote cannot steer a terminal."""
+    return text.translate(_PICTURES)
+
+
+def console_on(stream: TextIO) -> Console:
+    """Make a console that writes plain text unless a terminal shows it."""
+    is_shown = is_terminal(stream)
+    return Console(
+        file=stream,
+        force_terminal=is_shown,
+        width=None if is_shown else PIPE_WIDTH,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )
+
+
+def say(text: str) -> None:
+    """Print to standard output, now.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        raise OutputError(error) from error
+
+
+def show(renderable: RenderableType) -> None:
+    """Print to standard output: with colours on a terminal, and else plain, aligned lines.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    if is_terminal(sys.stdout):
+        console_on(sys.stdout).print(renderable)
+        return
+    plain = StringIO()
+    console_on(plain).print(renderable)
+    say("\n".join(line.rstrip() for line in plain.getvalue().splitlines()))
+
+
+@cache
+def errors() -> Console:
+    """The one console of standard error: what it prints goes above a spinner, not into it."""
+    return console_on(sys.stderr)
+
+
+def tell(line: str, *, style: str = "") -> None:
+    """Print one line to standard error."""
+    words = " ".join(line.splitlines())
+    errors().print(Text(harmless(words), style=style))
+
+
+def log_to_terminal(level: str) -> None:
+    """Have what is logged told like all else, as `warning: …`.
+
+    Args:
+        level: As `KIRO_MCP_LOG_LEVEL` has it; anything else is WARNING.
+    """
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+    chosen = level.strip().upper()
+    logging.basicConfig(
+        level=chosen if chosen in levels else "WARNING", handlers=[_Telling()], force=True
+    )
+    if chosen != "DEBUG":
+        for chatty in ("httpx", "httpx2"):
+            logging.getLogger(chatty).setLevel("WARNING")
+
+
+class _Telling(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        for line in self.format(record).splitlines():
+            tell(f"{record.levelname.lower()}: {line}")
+
+
+class Wait:
+    """What is being waited for, and since when. Rich renders it anew for every frame."""
+
+    def __init__(self, words: str, now: Callable[[], float]) -> None:
+        self.words = words
+        self._now = now
+        self._began_at = now()
+        self._end: Callable[[], None] = lambda: None
+
+    def __rich__(self) -> Text:
+        return Text(f"{self.words} … {self._now() - self._began_at:.0f} s")
+
+    def end_with(self, end: Callable[[], None]) -> None:
+        """Say what takes the spinner off the screen."""
+        self._end = end
+
+    def end(self) -> None:
+        """Take the spinner off the screen, if it is there."""
+        self._end()
+
+
+@contextmanager
+def waiting(words: str, *, now: Callable[[], float] = time.monotonic) -> Generator[Wait]:
+    """Show a spinner with these words on standard error, on a terminal; nothing elsewhere."""
+    wait = Wait(words, now)
+    if not is_terminal(sys.stderr):
+        yield wait
+        return
+    # Redirecting would send the answer itself to standard error.
+    with Live(
+        Spinner("dots", text=wait),  # pyright: ignore[reportArgumentType]  # any renderable will do
+        console=errors(),
+        refresh_per_second=_REFRESHES_PER_SECOND,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as live:
+        wait.end_with(live.stop)
+        yield wait

@@ -1,0 +1,372 @@
+"""`kiro-mcp ask`, as a program in a pipe."""
+
+import json
+import signal
+from base64 import b64decode
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, CompletedProcess
+from types import MappingProxyType
+from typing import Any
+
+import anyio
+import mcp_types as types
+import pytest
+from anyio import fail_after
+from anyio.abc import Process
+
+from kiro_mcp.cli.last_conversation import LastConversation
+from kiro_mcp.emulator import EMULATOR_API_KEY, Pause, RunningEmulator, Send, frames
+from kiro_mcp.errors import InvalidRequest
+from tests.cli.test_commands import RUN_SECONDS, needs_full_disk, run
+from tests.support import mcp
+from tests.support.mcp import sent
+from tests.support.stdio import COMMAND, environment
+
+PNG = b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+GIF = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACADs="
+ANSWER = "This is a canned answer of the emulator. You said: "
+NEVER_ENDS = Pause(600)
+
+
+def against(emulator: RunningEmulator, **environ: str) -> dict[str, str]:
+    """The variables that have a command ask this emulator."""
+    return {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_API_KEY": EMULATOR_API_KEY, **environ}
+
+
+async def ask(
+    emulator: RunningEmulator,
+    *arguments: str,
+    stdin: bytes = b"",
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> CompletedProcess[bytes]:
+    with fail_after(RUN_SECONDS):
+        return await anyio.run_process(
+            [*COMMAND, "ask", *arguments],
+            input=stdin,
+            check=False,
+            env=environment(**against(emulator, **environ)),
+        )
+
+
+@asynccontextmanager
+async def asking(emulator: RunningEmulator, prompt: str) -> AsyncGenerator[Process]:
+    """Start a question, and make sure that it is gone in the end."""
+    with fail_after(RUN_SECONDS):
+        async with await anyio.open_process(
+            [*COMMAND, "ask", prompt],
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=environment(**against(emulator)),
+        ) as process:
+            try:
+                yield process
+            finally:
+                if process.returncode is None:
+                    process.kill()
+
+
+async def read_until(process: Process, text: bytes) -> bytes:
+    assert process.stdout
+    seen = b""
+    while text not in seen:
+        seen += await process.stdout.receive()
+    return seen
+
+
+def content(emulator: RunningEmulator) -> str:
+    """The text of the last message that reached the emulator."""
+    state = sent(emulator)["conversationState"]
+    return state["currentMessage"]["userInputMessage"]["content"]
+
+
+def history(emulator: RunningEmulator) -> list[Any]:
+    """The messages before it."""
+    return sent(emulator)["conversationState"].get("history", [])
+
+
+# --- what is printed --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chunk_bytes"),
+    [
+        ("slow 0.5", 1),
+        ("slow 0.5", 65536),
+        ("long 500", 1),
+        ("long 100000", 4096),
+        ("split_tags", 7),
+        ("reasoning", 100),
+        ("reset", 65536),
+    ],
+)
+async def test_what_is_printed_is_the_answer(
+    prompt: str, chunk_bytes: int, emulator: RunningEmulator
+) -> None:
+    """Ours: no character twice, none lost, and no thinking; then a newline."""
+    emulator.state.chunk_bytes = chunk_bytes
+    done = await ask(emulator, f"/emulate {prompt}")
+    assert done.returncode == 0, done.stderr.decode()
+    async with mcp.connected(emulator) as client:
+        answer = await mcp.ask(client, prompt=f"/emulate {prompt}")
+    assert done.stdout.decode().removesuffix("\n") == answer["text"].removesuffix("\n")
+    assert done.stdout.endswith(b"\n")
+    assert b"\x1b" not in done.stdout + done.stderr
+
+
+async def test_the_answer_is_there_before_it_has_ended(emulator: RunningEmulator) -> None:
+    """Ours: streamed, also into a pipe; a signal then ends it at once, and upstream, too."""
+    emulator.state.enqueue((Send(frames.text("Half an ans")), NEVER_ENDS))
+    async with asking(emulator, "x") as process:
+        assert await read_until(process, b"ans") == b"Half an ans"
+        assert emulator.state.open_streams == 1
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        said = b"".join([chunk async for chunk in process.stderr])
+        assert await process.wait() == 130
+        assert said == b"Interrupted.\n"
+        await emulator.state.until(lambda state: state.open_streams == 0)
+
+
+async def test_a_reader_that_has_seen_enough_ends_it_quietly(emulator: RunningEmulator) -> None:
+    """`| head -1`: what is not read is not asked for any longer."""
+    many = [step for _ in range(9) for step in (Send(frames.text("line\n" * 9)), Pause(0.1))]
+    emulator.state.enqueue((*many, NEVER_ENDS))
+    async with asking(emulator, "x") as process:
+        await read_until(process, b"line\n")
+        assert process.stdout
+        # The stream alone would keep its descriptor.
+        process.stdout._stream._transport.close()  # pyright: ignore
+        assert process.stderr
+        assert b"".join([chunk async for chunk in process.stderr]) == b""
+        assert await process.wait() == 141
+        await emulator.state.until(lambda state: state.open_streams == 0)
+
+
+@needs_full_disk
+@pytest.mark.parametrize("command", [["ask", "--offline", "hi"], ["models", "--offline"]])
+async def test_a_full_disk_is_told(command: list[str]) -> None:
+    """Ours: the exit code says that the output is not whole."""
+    with fail_after(RUN_SECONDS):
+        async with await anyio.open_file("/dev/full", "wb") as full:
+            done = await anyio.run_process(
+                [*COMMAND, *command],
+                stdin=DEVNULL,
+                stdout=full.wrapped,
+                check=False,
+                env=environment(),
+            )
+    assert done.returncode == 1
+    assert done.stderr == b"error: The output cannot be written (No space left on device).\n"
+
+
+async def test_json_is_the_whole_result_and_nothing_else(emulator: RunningEmulator) -> None:
+    """Ours: for programs."""
+    done = await ask(emulator, "--json", "Grüße")
+    answer = json.loads(done.stdout)
+    mcp.assert_valid("ask_claude", answer)
+    assert answer["text"] == f"{ANSWER}Grüße"
+    assert done.stderr == b""
+
+
+async def test_a_small_prompt_costs_few_tokens(emulator: RunningEmulator) -> None:
+    """The first thing that a new user sees has to be right."""
+    done = await ask(emulator, "Just say hello")
+    assert b"auto \xc2\xb7 about 4 tokens in, 17 out" in done.stderr
+    assert b"under 0.1 % of the context window" in done.stderr
+
+
+async def test_tools_that_claude_asks_for_are_told(emulator: RunningEmulator) -> None:
+    """Ours: a conversation of another client may have tools."""
+    done = await ask(emulator, "/emulate tool_use")
+    assert b"warning: Claude asks for get_weather. No tool is run here" in done.stderr
+
+
+# --- what is asked ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "expected"),
+    [
+        (["Sum", "up"], b"one\ntwo\n", "Sum up\n\none\ntwo"),
+        (["-"], "\ufeffGrüße\n".encode(), "Grüße"),
+    ],
+    ids=["after the prompt", "for a dash"],
+)
+async def test_what_is_piped_in_is_asked(
+    arguments: list[str], stdin: bytes, expected: str, emulator: RunningEmulator
+) -> None:
+    """Ours."""
+    done = await ask(emulator, *arguments, stdin=stdin)
+    assert done.returncode == 0, done.stderr.decode()
+    assert content(emulator).strip() == expected
+
+
+async def test_files_and_images_that_are_named_are_sent(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: whoever types a path has opened it; KIRO_MCP_ROOTS is for models."""
+    (tmp_path / "a:b c.py").write_text("x = 'ü'\n", "utf-8")
+    (tmp_path / "notes.md").write_bytes(b"# Notes\n")
+    (tmp_path / "dot.png").write_bytes(PNG)
+    named = ["-f", str(tmp_path / "a:b c.py"), "--file", "~/notes.md", "-i", "~/dot.png"]
+    done = await ask(emulator, *named, "What is this?", environ={"HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr.decode()
+    assert content(emulator) == (
+        "<document name=\"a:b c.py\">\nx = 'ü'\n\n</document>\n\n"
+        '<document name="notes.md">\n# Notes\n\n</document>\n\nWhat is this?'
+    )
+    message = sent(emulator)["conversationState"]["currentMessage"]["userInputMessage"]
+    (image,) = message["images"]
+    assert b64decode(image["source"]["bytes"]) == PNG
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], b"invalid_request: There is nothing to ask."),
+        (["x", "--continue=abc"], b"not_found: There is no conversation 'abc'"),
+    ],
+)
+async def test_what_cannot_be_asked_is_named(
+    arguments: list[str], says: bytes, emulator: RunningEmulator
+) -> None:
+    """README: exit code 2, and one line that says what to do."""
+    done = await ask(emulator, *arguments)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert says in done.stderr
+    assert emulator.state.requests_to("GenerateAssistantResponse") == []
+
+
+async def test_a_schema_gives_json_that_keeps_it(tmp_path: Path, emulator: RunningEmulator) -> None:
+    """Ours: stdout is the value, whatever the model wrote around it."""
+    emulator.state.enqueue((Send(frames.text('```json\n{"a": 1}\n```') + frames.ending()),))
+    path = tmp_path / "schema.json"
+    path.write_text('{"type": "object", "required": ["a"]}', "utf-8")
+    done = await ask(emulator, "x", "--schema", str(path))
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"a": 1})
+
+
+async def test_an_answer_that_breaks_the_schema_is_no_success(emulator: RunningEmulator) -> None:
+    """Ours: the text is printed all the same, for it has been paid for."""
+    done = await ask(emulator, "x", "--schema", '{"type": "array"}')
+    assert done.returncode == 5
+    assert done.stdout.startswith(ANSWER.encode())
+    assert b"warning: " in done.stderr
+
+
+async def test_options_reach_the_service(emulator: RunningEmulator) -> None:
+    """README: the model's own names for them."""
+    options = ["--model", "sonnet-5", "--effort", "high", "--max-tokens", "2000"]
+    done = await ask(emulator, *options, "--system", "Be brief.", "x")
+    assert done.returncode == 0, done.stderr.decode()
+    fields = sent(emulator)["additionalModelRequestFields"]
+    assert (fields["max_tokens"], fields["output_config"]) == (2000, {"effort": "high"})
+    assert content(emulator) == "Be brief.\n\nx"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"), [([], 0, b""), (["-i", GIF] * 11, 5, b"image")]
+)
+async def test_a_dry_run_sends_nothing(
+    options: list[str], code: int, says: bytes, emulator: RunningEmulator
+) -> None:
+    """Ours: what the service would refuse is named."""
+    done = await ask(emulator, "--dry-run", "x", *options)
+    assert done.returncode == code, done.stderr.decode()
+    assert b"Nothing was sent." in done.stdout
+    assert says in done.stderr
+    assert b"tokens in" not in done.stderr
+    assert emulator.state.requests_to("GenerateAssistantResponse") == []
+
+
+# --- conversations ----------------------------------------------------------------------------
+
+
+async def test_continue_goes_on_with_the_last_conversation_of_the_command_line(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: never with one of another MCP client, be it newer."""
+    home = {"KIRO_MCP_HOME": str(tmp_path / "home")}
+    first = await ask(emulator, "One", environ=home)
+    assert b'Continue with: kiro-mcp ask -c "' in first.stderr
+    async with mcp.connected(emulator, **home) as client:
+        await mcp.ask(client, prompt="Another client's")
+    second = await ask(emulator, "-c", "Two", "--json", environ=home)
+    answer = json.loads(second.stdout)
+    assert answer["conversation_id"].encode() in first.stderr
+    assert answer["turn"] == 2
+    assert [list(message) for message in history(emulator)] == [
+        ["userInputMessage"],
+        ["assistantResponseMessage"],
+    ]
+    third = await ask(emulator, "-c", answer["conversation_id"], "Three", "--json", environ=home)
+    assert json.loads(third.stdout)["turn"] == 3
+
+
+async def test_after_an_interrupted_question_continue_does_not_take_an_older_one(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: what came of it is in a conversation whose id nobody has seen."""
+    home = {"KIRO_MCP_HOME": str(tmp_path)}
+    await ask(emulator, "One", environ=home)
+    emulator.state.enqueue((Send(frames.text("Half")), NEVER_ENDS))
+    with fail_after(RUN_SECONDS):
+        process = await anyio.open_process(
+            [*COMMAND, "ask", "Two"],
+            stdin=DEVNULL,
+            stderr=None,
+            env=environment(**against(emulator, **home)),
+        )
+        async with process:
+            await read_until(process, b"Half")
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 130
+    done = await ask(emulator, "-c", "Three", environ=home)
+    assert (done.returncode, b"no conversation to continue" in done.stderr) == (2, True)
+    async with mcp.connected(emulator, **home) as client:
+        (listed,) = (await client.read_resource("kiro://conversations")).contents
+    assert isinstance(listed, types.TextResourceContents)
+    assert len(json.loads(listed.text)) == 2
+
+
+async def test_a_conversation_that_is_not_kept_is_not_offered(emulator: RunningEmulator) -> None:
+    """Ours."""
+    done = await ask(emulator, "x", environ={"KIRO_MCP_STORE": "memory"})
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Continue" not in done.stderr
+
+
+@pytest.mark.parametrize("noted", [b"\xff", b" \n"])
+def test_a_note_that_is_no_use_is_no_conversation(noted: bytes, tmp_path: Path) -> None:
+    """Ours: and it stands in nobody's way."""
+    note = tmp_path / "last-conversation"
+    note.write_bytes(noted)
+    last = LastConversation(note)
+    with pytest.raises(InvalidRequest, match="no conversation to continue yet"):
+        last.read()
+    last.write("an-id")
+    assert last.read() == "an-id"
+    last.forget()
+    assert not note.exists()
+
+
+def test_with_an_emulator_that_ends_there_is_nothing_to_continue(tmp_path: Path) -> None:
+    """Ours: and no note is taken of it."""
+    last = LastConversation.of({"KIRO_MCP_HOME": str(tmp_path)}, offline=True)
+    last.write("an-id")
+    last.forget()
+    with pytest.raises(InvalidRequest, match="a conversation ends with its command"):
+        last.read()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_warning_that_is_logged_is_a_line_like_all_others() -> None:
+    """Ours: a person reads it."""
+    done = await run("models", KIRO_MCP_MODLE="x", KIRO_MCP_LOG_LEVEL="INFO")
+    assert b"warning: " in done.stderr
+    assert b"KIRO_MCP_MODEL" in done.stderr
