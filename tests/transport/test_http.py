@@ -1,5 +1,6 @@
 """HTTP at the edge: what a connection does wrong, told in our errors."""
 
+import gzip
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -222,3 +223,14 @@ async def test_a_connection_is_kept_for_the_next_request() -> None:
                     assert await response.beginning() == b"ok"
         await pool.aclose()
     assert connections == [1]
+
+
+async def test_an_answer_that_was_compressed_all_the_same_is_read(pool: HttpPool) -> None:
+    """RFC 9110: a proxy may compress what nobody asked to be compressed."""
+    body = gzip.compress(b"all of it")
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with (
+        speaking(saying(head.encode() + body)) as url,
+        pool.request("POST", url, headers={}, body=b"") as response,
+    ):
+        assert await response.beginning() == b"all of it"
