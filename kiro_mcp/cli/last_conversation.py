@@ -35,9 +35,11 @@ class LastConversation:
         Raises:
             InvalidRequest: A setting cannot be used.
         """
+        if offline:
+            return cls(None)  # The user's settings do not count there, so none can be wrong.
         settings = Settings.load(environ)
         home = own_home(Machine.of(environ, sys.platform), settings.home)
-        is_kept = home is not None and settings.store == "disk" and not offline
+        is_kept = home is not None and settings.store == "disk"
         return cls(home / FILE_NAME if home and is_kept else None)
 
     @property

@@ -357,7 +357,8 @@ def test_a_note_that_is_no_use_is_no_conversation(noted: bytes, tmp_path: Path) 
 
 def test_with_an_emulator_that_ends_there_is_nothing_to_continue(tmp_path: Path) -> None:
     """Ours: and no note is taken of it."""
-    last = LastConversation.of({"KIRO_MCP_HOME": str(tmp_path)}, offline=True)
+    environ = {"KIRO_MCP_HOME": str(tmp_path), "KIRO_MCP_MODEL_CACHE_TTL": "no number"}
+    last = LastConversation.of(environ, offline=True)
     last.write("an-id")
     last.forget()
     with pytest.raises(InvalidRequest, match="a conversation ends with its command"):
