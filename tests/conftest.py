@@ -6,10 +6,16 @@ import pytest
 from hypothesis import settings
 
 from kiro_mcp.emulator import RunningEmulator, running
+from tests.support.stdio import forget_home
 
 # A busy machine may hold any example up for a second; what is tested is never how long it takes.
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.load_profile("tests")
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    forget_home()
 
 
 @pytest.fixture

@@ -26,9 +26,14 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 
 _NOBODYS_HOME = tempfile.TemporaryDirectory(prefix="kiro-mcp-tests-")
-"""The folder of a user who has nothing; gone when this process ends."""
+"""The folder of a user who has nothing."""
 
 _HIDDEN = ("KIRO", "PROFILE_ARN", "REFRESH_TOKEN", "PYTHONUNBUFFERED", "XDG_")
+
+
+def forget_home() -> None:
+    """Remove that folder: test workers end in a way that removes nothing by itself."""
+    _NOBODYS_HOME.cleanup()
 
 
 def environment(**variables: str) -> dict[str, str]:
