@@ -13,8 +13,8 @@ All names but the version are imported at their first use.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # `typing`'s own would load it, first of all that a start loads.
 if TYPE_CHECKING:
     from kiro_mcp.errors import (
         AccountBlocked,

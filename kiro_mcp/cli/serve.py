@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _INTERRUPTED = 130
 
+_FOR_A_PERSON = (
+    "Serving MCP on standard input and output, for a client that starts this; Ctrl-C ends it.\n"
+    "`kiro-mcp install CLIENT` adds it to one, `kiro-mcp --help` shows what else there is."
+)
+"""Told where the input is a terminal, which is never a client."""
+
 
 def serve_stdio_and_exit(*, offline: bool = False) -> NoReturn:
     """Serve on stdio and end the process without waiting for a thread that reads its input."""
@@ -28,6 +34,8 @@ def serve_stdio_and_exit(*, offline: bool = False) -> NoReturn:
         async with service_environ(offline=offline) as environ:
             return await serve_stdio(server_for(environ))
 
+    if sys.stdin is not None and sys.stdin.isatty():
+        print(_FOR_A_PERSON, file=sys.stderr)
     run_and_exit(serve)
 
 

@@ -178,3 +178,14 @@ async def test_ctrl_c_while_standard_input_is_read_ends_at_once() -> None:
             await screen.press(CTRL_C)
             assert await screen.end() == 130
     assert "Traceback" not in screen.words
+
+
+async def test_the_bare_command_tells_a_person_what_it_waits_for() -> None:
+    """Ours: it would seem to hang, to somebody who only wants to see what it does."""
+    with fail_after(30):
+        async with on_terminal() as screen:
+            await screen.until("kiro-mcp --help")
+            await screen.press(CTRL_C)
+            assert await screen.end() == 130
+    assert "for a client that starts this" in screen.words
+    assert "Traceback" not in screen.words
