@@ -7,8 +7,11 @@ Files are read here, and not by the server: whoever types a path at a shell has 
 import json
 import os
 import stat
+import sys
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
+from select import select
 from threading import Timer
 from typing import Any, Final, TextIO, cast
 
@@ -23,6 +26,9 @@ STDIN: Final = "-"
 
 PATIENCE_SECONDS: Final = 3.0
 """After so long a person is told that standard input is being read, and has not ended."""
+
+LOOK_UP_SECONDS: Final = 0.2
+"""How long reading standard input may take no notice of Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +68,23 @@ def piped_in(question: Question, stdin: TextIO | None) -> str:
     hint.daemon = True
     hint.start()
     try:
-        data = stdin.buffer.read(MAX_FILE_BYTES + 1)
+        data = _read_to_end(cast("BufferedReader", stdin.buffer), MAX_FILE_BYTES + 1)
     finally:
         hint.cancel()
     return _decoded(_limited(data, "Standard input", MAX_FILE_BYTES), "Standard input")
+
+
+def _read_to_end(stream: BufferedReader, limit: int) -> bytes:
+    data = bytearray()
+    while len(data) < limit:
+        # A signal that comes right before a read blocks would be noticed only after it.
+        while sys.platform != "win32" and not select([stream], [], [], LOOK_UP_SECONDS)[0]:
+            pass
+        piece = stream.read1(limit - len(data))
+        if not piece:
+            break
+        data += piece
+    return bytes(data)
 
 
 def _is_fed(fd: int) -> bool:
