@@ -29,6 +29,7 @@ the decoder keeps what was good before it and stops.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
 from typing import Final, TypeAlias
@@ -241,14 +242,14 @@ class FrameDecoder:
             self._known_preludes[raw] = prelude
         return prelude
 
-    def _read_headers(self, raw_headers: bytes, start: int, frames: list[Frame]) -> Headers:
+    def _read_headers(self, raw: bytes, start: int, frames: list[Frame]) -> Headers:
+        is_small = len(raw) <= MAX_KNOWN_BLOCK_BYTES
         try:
-            headers = _decode_headers(raw_headers)
+            headers = _decode_shared_headers(raw) if is_small else _decode_headers(raw)
         except _BadHeadersError as error:
             raise self._fault(str(error), start, frames) from error
-        is_small = len(raw_headers) <= MAX_KNOWN_BLOCK_BYTES
         if is_small and len(self._known_headers) < MAX_KNOWN_BLOCKS:
-            self._known_headers[raw_headers] = headers
+            self._known_headers[raw] = headers
         return headers
 
     def _fault(self, what: str, start: int, frames: list[Frame]) -> FrameError:
@@ -287,6 +288,10 @@ def _decode_headers(raw: bytes) -> dict[str, HeaderValue]:
         kind, position = _take(raw, position, 1)
         headers[name], position = _decode_value(raw, position, kind[0])
     return headers
+
+
+_decode_shared_headers: Final = lru_cache(MAX_KNOWN_BLOCKS)(_decode_headers)
+"""Shared by all streams: a short answer has hardly two frames of a kind."""
 
 
 def _decode_name(raw: bytes, position: int) -> tuple[str, int]:

@@ -45,6 +45,8 @@ def lint_payload(
 
 
 def _values_can_be_sent(payload: JsonObject) -> Iterator[Finding]:
+    if _is_sendable(payload):
+        return
     for place, value in walk(payload, "payload"):
         if cause := _unsendable(value):
             yield Finding(
@@ -53,6 +55,20 @@ def _values_can_be_sent(payload: JsonObject) -> Iterator[Finding]:
                 cause=cause,
                 cure="Leave it out, or send it as text.",
             )
+
+
+def _is_sendable(payload: JsonObject) -> bool:
+    """Say so without keeping places, which take most of the time: they are seldom asked for."""
+    waiting: list[JsonValue] = [payload]
+    while waiting:
+        value = waiting.pop()
+        if _unsendable(value):
+            return False
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return True
 
 
 def _unsendable(value: JsonValue) -> str:

@@ -24,26 +24,14 @@ class Turn:
     place: str
     role: Literal["user", "assistant"]
     message: JsonObject
-
-    @property
-    def context(self) -> JsonObject:
-        """What comes with the user's text."""
-        return object_member(self.message, "userInputMessageContext")
-
-    @property
-    def tool_uses(self) -> Sequence[JsonObject]:
-        """The assistant's tool uses."""
-        return object_members(self.message, "toolUses")
-
-    @property
-    def tool_results(self) -> Sequence[JsonObject]:
-        """The user's tool results."""
-        return object_members(self.context, "toolResults")
-
-    @property
-    def images(self) -> Sequence[JsonObject]:
-        """The user's images."""
-        return object_members(self.message, "images")
+    context: JsonObject
+    """What comes with the user's text."""
+    tool_uses: Sequence[JsonObject]
+    """The assistant's tool uses."""
+    tool_results: Sequence[JsonObject]
+    """The user's tool results."""
+    images: Sequence[JsonObject]
+    """The user's images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +40,14 @@ class Sent:
 
     payload: JsonObject
     model: ModelInfo | None
+    state: JsonObject
+    """The conversation."""
     history: Sequence[Turn]
     current: Turn
-
-    @property
-    def turns(self) -> Sequence[Turn]:
-        """All messages, oldest first."""
-        return (*self.history, self.current)
-
-    @property
-    def state(self) -> JsonObject:
-        """The conversation."""
-        return object_member(self.payload, "conversationState")
-
-    @property
-    def tool_specs(self) -> Sequence[JsonObject]:
-        """The tools that are declared with the current message."""
-        tools = object_members(self.current.context, "tools")
-        return [object_member(tool, "toolSpecification") for tool in tools]
+    turns: Sequence[Turn]
+    """All messages, oldest first."""
+    tool_specs: Sequence[JsonObject]
+    """The tools that are declared with the current message."""
 
 
 def read_payload(payload: JsonObject, model: ModelInfo | None) -> Sent:
@@ -80,13 +58,32 @@ def read_payload(payload: JsonObject, model: ModelInfo | None) -> Sent:
         for index, message in enumerate(object_members(state, "history"))
     ]
     current = _turn(object_member(state, "currentMessage"), "currentMessage")
-    return Sent(payload=payload, model=model, history=history, current=current)
+    tools = object_members(current.context, "tools")
+    return Sent(
+        payload=payload,
+        model=model,
+        state=state,
+        history=history,
+        current=current,
+        turns=(*history, current),
+        tool_specs=[object_member(tool, "toolSpecification") for tool in tools],
+    )
 
 
 def _turn(union: JsonObject, place: str) -> Turn:
     role: Role = "assistant" if _MEMBERS["assistant"] in union else "user"
     member = _MEMBERS[role]
-    return Turn(place=f"{place}.{member}", role=role, message=object_member(union, member))
+    message = object_member(union, member)
+    context = object_member(message, "userInputMessageContext")
+    return Turn(
+        place=f"{place}.{member}",
+        role=role,
+        message=message,
+        context=context,
+        tool_uses=object_members(message, "toolUses"),
+        tool_results=object_members(context, "toolResults"),
+        images=object_members(message, "images"),
+    )
 
 
 def text_of(members: JsonObject, key: str) -> str:

@@ -80,6 +80,8 @@ def resolve_model(
     """
     given = name.strip() or DEFAULT_NAME
     wanted = clean_text((aliases or {}).get(given, given).strip())
+    if exact := next((model for model in models if model.id == wanted), None):
+        return ModelChoice(model_requested=name, model=exact)
     offered = _by_every_name(models)
     if listed := offered.get(wanted.lower()):
         return ModelChoice(model_requested=name, model=listed)

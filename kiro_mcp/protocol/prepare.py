@@ -94,7 +94,8 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
         InvalidRequest: There is no message at all.
     """
     request, model, model_warnings = _with_model(request)
-    request = replace(request, system=clean_text(request.system))
+    if (system := clean_text(request.system)) is not request.system:
+        request = replace(request, system=system)
     wishes = _wishes(request, model, options)
     turns, repairs = _repaired_turns(request, model, options)
     conversation_id, id_repairs = _conversation_id(request.conversation_id)
@@ -140,14 +141,23 @@ def _new_tags(tags: str, request: ChatRequest) -> str:
 def _repaired_turns(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> Repaired:
     if not request.messages:
         raise InvalidRequest("There is nothing to answer: no message.", next_step="Give a prompt.")
-    return run_steps(request.messages, _steps(request, model, options))
+    cleaning = (clean_turns, strip_invisible) if options.strips_invisible else (clean_turns,)
+    if _is_one_text(request.messages):  # Most calls; the others have nothing to do there.
+        return run_steps(request.messages, cleaning)
+    return run_steps(request.messages, (*cleaning, *_steps(request, model, options)))
+
+
+def _is_one_text(turns: Turns) -> bool:
+    return (
+        len(turns) == 1
+        and turns[0].role == "user"
+        and all(isinstance(part, TextPart) for part in turns[0].parts)
+    )
 
 
 def _steps(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> Sequence[Step]:
     """The steps of repair, in the order in which each may rely on those before it."""
     return (
-        clean_turns,
-        *((strip_invisible,) if options.strips_invisible else ()),
         history.drop_unsigned_thinking,
         history.split_by_role,
         history.merge_turns,

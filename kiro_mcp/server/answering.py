@@ -69,7 +69,7 @@ async def _kept(
     def result_at(place: Place, *warnings: str) -> types.CallToolResult:
         if place != asked.place:
             warnings = (*warnings, _STANDS_APART.format(place.conversation_id))
-        told = replace(came, warnings=(*came.warnings, *warnings))
+        told = replace(came, warnings=(*came.warnings, *warnings)) if warnings else came
         return answered(asked, told, place=place, answer_id=answer_id)
 
     try:

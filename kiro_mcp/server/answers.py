@@ -6,6 +6,7 @@ id, by one caller or by several. A call that is cancelled cancels its answer, un
 waits for it or it was left to go on before.
 """
 
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,7 +19,10 @@ from anyio.abc import TaskGroup
 
 from kiro_mcp.models import Reply
 from kiro_mcp.server.progress import ProgressReporter
+from kiro_mcp.server.results import defect
 from kiro_mcp.transport.capture import Recorder
+
+logger = logging.getLogger(__name__)
 
 MAX_REMEMBERED: Final = 100
 """How many finished answers are held in memory; the store on disk has them all."""
@@ -100,10 +104,13 @@ class RunningAnswer:
     async def work(
         self, make: Callable[["RunningAnswer"], Awaitable[types.CallToolResult]]
     ) -> None:
-        """Make the result, unless cancelled."""
+        """Make the result, unless cancelled. A defect is a result, too: it must end no others."""
         try:
             with self._scope:
                 self.finish(await make(self))
+        except Exception:
+            logger.exception("the answer %s failed", self.id)
+            self.finish(defect("ask_claude"))
         finally:
             self._ended.set()
             self._announce()

@@ -21,10 +21,10 @@ from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
 
 from kiro_mcp import __version__
-from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError
+from kiro_mcp.errors import InvalidRequest, KiroError
 from kiro_mcp.server import prompts, resources
 from kiro_mcp.server.asker import Asker, Result
-from kiro_mcp.server.results import failure
+from kiro_mcp.server.results import defect, failure
 from kiro_mcp.server.tools import declarations
 
 if TYPE_CHECKING:
@@ -167,12 +167,7 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
         return failure(error)
     except Exception:
         logger.exception("%s failed", params.name)
-        return failure(
-            InternalFault(
-                f"{params.name} met a defect of kiro-mcp.",
-                next_step="Its log (stderr) has the details; please report them.",
-            )
-        )
+        return defect(params.name)
 
 
 def _require_shallow(meta: Mapping[str, Any] | None, server_depth: int) -> None:

@@ -77,13 +77,12 @@ async def understand(arguments: AskArguments, engine: Engine, *, new_id: str) ->
         conversation_id=place.conversation_id,
         system=_system(chat, before),
         tools=tools or _last_tools(before),
-        effort=arguments.effort,
+        effort=arguments.effort or choice.effort or engine.settings.thinking,
         max_tokens=arguments.max_tokens,
         output_schema=_checked_schema(arguments),
     )
-    request = choice.applied_to(request)
     return Asked(
-        request=replace(request, effort=request.effort or engine.settings.thinking),
+        request=choice.applied_to(request),
         choice=choice,
         repairs=(*chat.repairs, *tool_repairs, *result_repairs),
         place=place,

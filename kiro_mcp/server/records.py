@@ -5,7 +5,7 @@ cannot read is an error of its own kind, so that one bad row does not take a sto
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any, Final
 
 from kiro_mcp.models import (
@@ -27,6 +27,9 @@ _KINDS: Final[Mapping[str, type[Any]]] = {
     "image": ImagePart,
 }
 _NAMES: Final = {kind: name for name, kind in _KINDS.items()}
+_MEMBERS: Final = {
+    kind: tuple(field.name for field in fields(kind)) for kind in (*_KINDS.values(), ToolSpec)
+}
 
 
 class UnreadableRecordError(ValueError):
@@ -35,7 +38,7 @@ class UnreadableRecordError(ValueError):
 
 def record_of(message: Message) -> dict[str, Any]:
     """Turn a message into a JSON object."""
-    parts = [{"kind": _NAMES[type(part)], **asdict(part)} for part in message.parts]
+    parts = [{"kind": _NAMES[type(part)], **_members_of(part)} for part in message.parts]
     return {"role": message.role, "parts": parts, "is_truncated": message.is_truncated}
 
 
@@ -57,7 +60,7 @@ def message_of(record: Mapping[str, Any]) -> Message:
 
 def records_of_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
     """Turn tool specs into JSON objects."""
-    return [asdict(tool) for tool in tools]
+    return [_members_of(tool) for tool in tools]
 
 
 def tools_of(records: Sequence[Mapping[str, Any]]) -> tuple[ToolSpec, ...]:
@@ -66,6 +69,14 @@ def tools_of(records: Sequence[Mapping[str, Any]]) -> tuple[ToolSpec, ...]:
         return tuple(ToolSpec(**record) for record in records)
     except TypeError as error:
         raise UnreadableRecordError(str(error)) from error
+
+
+def _members_of(value: Part | ToolSpec) -> dict[str, Any]:
+    # Not `asdict`, which copies all that is inside, such as megabytes of arguments.
+    members = {name: getattr(value, name) for name in _MEMBERS[type(value)]}
+    if isinstance(value, ToolResult):
+        members["images"] = [_members_of(image) for image in value.images]
+    return members
 
 
 def _part_of(record: Mapping[str, Any]) -> Part:

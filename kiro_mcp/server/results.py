@@ -10,7 +10,7 @@ from typing import Any
 
 import mcp_types as types
 
-from kiro_mcp.errors import KiroError
+from kiro_mcp.errors import InternalFault, KiroError
 
 ERROR_META_KEY = "kiro-mcp/error"
 """Where an error result carries its code for programs."""
@@ -42,6 +42,16 @@ def failure(error: KiroError) -> types.CallToolResult:
         content=[types.TextContent(type="text", text=f"{error.code}: {error}")],
         is_error=True,
         _meta={ERROR_META_KEY: facts},
+    )
+
+
+def defect(tool: str) -> types.CallToolResult:
+    """Build the result of a call that met a defect of ours. What it is only the log may say."""
+    return failure(
+        InternalFault(
+            f"{tool} met a defect of kiro-mcp.",
+            next_step="Its log (stderr) has the details; please report them.",
+        )
     )
 
 

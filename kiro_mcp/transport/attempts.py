@@ -10,7 +10,8 @@ from typing import TypeAlias, TypeVar, assert_never
 import anyio
 
 from kiro_mcp.errors import KiroError, ServiceUnavailable
-from kiro_mcp.models import Fault
+from kiro_mcp.models import ChatRequest, Fault
+from kiro_mcp.transport.capture import Recorder
 from kiro_mcp.transport.classify import classify
 from kiro_mcp.transport.endpoints import EndpointProfile
 from kiro_mcp.transport.retry import (
@@ -54,14 +55,21 @@ class Attempts:
         self._tokens = tokens
         self._policy = policy
         self._surroundings = surroundings
+        self._token_menders = _token_menders(tokens)
 
     async def first_trial(
-        self, endpoints: Callable[[str, str], tuple[EndpointProfile, ...]]
+        self,
+        endpoints: Callable[[str, str], tuple[EndpointProfile, ...]],
+        *,
+        request: ChatRequest | None = None,
+        recorder: Recorder | None = None,
     ) -> Trial:
         """Return the first attempt of a new call.
 
         Args:
             endpoints: The endpoints for a region and for what the credential prefers.
+            request: The prompt; None for what has none.
+            recorder: What notes the attempts, where calls are captured.
 
         Raises:
             SignInRequired: There is no token.
@@ -72,6 +80,8 @@ class Attempts:
             endpoints=endpoints(token.region, token.preferred_endpoint),
             invocation_id=self._surroundings.new_id(),
             max_attempts=self._policy.max_retries + 1,
+            request=request,
+            recorder=recorder,
         )
 
     async def until_done(
@@ -90,7 +100,7 @@ class Attempts:
         Raises:
             KiroError: What the last attempt met, or what mending met.
         """
-        menders = {**(menders or {}), **self._token_mender()}
+        menders = {**(menders or {}), **self._token_menders}
         plan = RetryPlan(
             self._policy,
             remedies=menders,
@@ -123,15 +133,15 @@ class Attempts:
             case _:
                 assert_never(step)
 
-    def _token_mender(self) -> dict[Remedy, Mender]:
-        tokens = self._tokens
-        if not isinstance(tokens, RefreshingTokenSource):
-            return {}
 
-        async def with_fresh_token(trial: Trial) -> Trial:
-            return replace(trial, token=await tokens.refreshed(trial.token))
+def _token_menders(tokens: TokenSource) -> Mapping[Remedy, Mender]:
+    if not isinstance(tokens, RefreshingTokenSource):
+        return {}
 
-        return {"fresh_token": with_fresh_token}
+    async def with_fresh_token(trial: Trial) -> Trial:
+        return replace(trial, token=await tokens.refreshed(trial.token))
+
+    return {"fresh_token": with_fresh_token}
 
 
 async def attempted(make: Callable[[], Awaitable[Result]], deadline: float) -> Result | Failure:

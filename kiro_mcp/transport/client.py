@@ -172,8 +172,9 @@ class KiroClient:
                 inference.sends_to(self._sender.destination(trial).url)
                 return await self._attempt(trial, stack, spending)
 
-            trial = await self._attempts.first_trial(self._endpoints)
-            trial = replace(trial, request=request, recorder=recorder)
+            trial = await self._attempts.first_trial(
+                self._endpoints, request=request, recorder=recorder
+            )
             answer = await self._attempts.until_done(attempt, trial, self._menders())
             inference.begins(answer)
             yield answer

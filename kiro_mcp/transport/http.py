@@ -41,9 +41,7 @@ class HttpResponse:
     def __init__(self, response: http.Response) -> None:
         self._response = response
         self.status = response.status_code
-        self.headers: Mapping[str, str] = {
-            name.lower(): value for name, value in response.headers.items()
-        }
+        self.headers: Mapping[str, str] = response.headers  # Names are read in any case.
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the body as it arrives.

@@ -127,8 +127,10 @@ def _mode(endpoint: EndpointProfile) -> dict[str, str]:
     return {"x-amzn-kiro-agent-mode": AGENT_MODE} if endpoint.form == "rest" else {}
 
 
-def _with(headers: Mapping[str, str], added: Mapping[str, str]) -> dict[str, str]:
+def _with(headers: dict[str, str], added: Mapping[str, str]) -> dict[str, str]:
     """Add headers; one that is there already, in whatever case, is replaced."""
+    if not added:
+        return headers
     replaced = {name.lower() for name in added}
     kept = {name: value for name, value in headers.items() if name.lower() not in replaced}
     return {**kept, **added}

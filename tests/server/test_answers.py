@@ -6,10 +6,15 @@ from typing import Any
 import anyio
 import pytest
 from anyio import fail_after
+from mcp.client import Client
 
-from kiro_mcp.emulator import Pause, RunningEmulator, Send, frames
+from kiro_mcp.emulator import EMULATOR_API_KEY, Pause, RunningEmulator, Send, frames
+from kiro_mcp.server.app import build_server
+from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.progress import HEARTBEAT_SECONDS, MIN_INTERVAL_SECONDS, ProgressReporter
-from tests.support.mcp import ask, code, connected
+from kiro_mcp.settings import Settings
+from kiro_mcp.transport.telemetry import Telemetry
+from tests.support.mcp import ask, code, connected, words
 
 SLOW = (Send(frames.text("Once upon a time")), Pause(0.6), Send(frames.text(" it ended.")))
 SLOW_TO_THE_END = (*SLOW, Send(frames.ending("END_TURN")))
@@ -57,6 +62,26 @@ async def test_a_finished_answer_outlives_the_server(
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         again = await ask(client, answer_id=first["answer_id"])
     assert again == first
+
+
+async def test_a_defect_of_ours_in_one_answer_ends_no_other(
+    emulator: RunningEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours: every answer is worked on in the server's own task group."""
+
+    def broken_clock() -> float:
+        raise ZeroDivisionError("secret detail")
+
+    environ = {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_API_KEY": EMULATOR_API_KEY}
+    engine = Engine(Settings.load(environ), telemetry=Telemetry(clock=broken_clock))
+    with fail_after(20):
+        async with Client(build_server(lambda: engine), mode="2026-07-28") as client:
+            first = await client.call_tool("ask_claude", {"prompt": "x"})
+            second = await client.call_tool("list_models", {})
+    assert code(first) == "internal_error"
+    assert "secret detail" not in words(first)
+    assert "secret detail" in caplog.text
+    assert not second.is_error
 
 
 async def test_an_answer_that_nobody_has_asked_for_is_not_found(
