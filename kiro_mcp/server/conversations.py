@@ -13,11 +13,13 @@ conversation of its own that shares the turns before: turns are never mixed.
 
 import json
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -99,6 +101,14 @@ class Place:
     turn: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job(Generic[Result]):
+    """Something to do in the worker thread, for one of its callers."""
+
+    work: Callable[[sqlite3.Connection], Result]
+    done: Future[Result] = field(default_factory=Future[Result])
+
+
 class ConversationStore:
     """The store. Opened at its first use; every method works in a worker thread.
 
@@ -126,7 +136,8 @@ class ConversationStore:
         self._now = now
         self._new_id = new_id
         self._connection: sqlite3.Connection | None = None
-        self._turn = anyio.CapacityLimiter(1)  # One at a time, first come first served.
+        self._jobs: deque[_Job[Any]] = deque()
+        self._worker = anyio.Lock(fast_acquire=True)
 
     async def load(self, conversation_id: str, *, up_to_turn: int = 0) -> Conversation:
         """Return a conversation, whole or up to a turn.
@@ -178,12 +189,33 @@ class ConversationStore:
 
     async def aclose(self) -> None:
         """Close the database."""
-        await anyio.to_thread.run_sync(self._close, limiter=self._turn)
+        async with self._worker:
+            await anyio.to_thread.run_sync(self._close)
 
     async def _run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        return await anyio.to_thread.run_sync(self._in_transaction, work, limiter=self._turn)
+        job = _Job(work)
+        self._jobs.append(job)
+        try:
+            # One thread at a time, which does all that is waiting: a trip there costs about as
+            # much as what is done there.
+            async with self._worker:
+                if not job.done.done():
+                    await anyio.to_thread.run_sync(self._do_all_waiting)
+        finally:
+            job.done.cancel()  # Does nothing to what has been begun.
+        return job.done.result(0)
 
     # --- in the worker thread -------------------------------------------------------------
+
+    def _do_all_waiting(self) -> None:
+        for _ in range(len(self._jobs)):
+            job = self._jobs.popleft()
+            if not job.done.set_running_or_notify_cancel():
+                continue
+            try:
+                job.done.set_result(self._in_transaction(job.work))
+            except Exception as error:
+                job.done.set_exception(error)
 
     def _in_transaction(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         try:

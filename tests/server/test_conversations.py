@@ -7,6 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 from anyio import create_task_group, fail_after
 
@@ -95,6 +97,31 @@ async def test_the_store_is_its_owners_alone(store: ConversationStore, tmp_path:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for file in folder.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+async def test_each_of_many_gets_its_own_while_others_are_cancelled(
+    store: ConversationStore,
+) -> None:
+    """Ours: the worker thread does for all what waits, whoever of them gives up."""
+    stood: dict[int, Place] = {}
+
+    async def append(number: int, scope: anyio.CancelScope) -> None:
+        with scope:
+            place = Place(conversation_id=f"c{number}", turn=1)
+            stood[number] = await store.append(place, turn(f"{number}?"))
+
+    async with anyio.create_task_group() as tasks:
+        scopes = [anyio.CancelScope() for _ in range(60)]
+        for number, scope in enumerate(scopes):
+            tasks.start_soon(append, number, scope)
+        for steps, scope in enumerate(scopes[::3]):
+            scope.cancel()
+            for _ in range(steps % 4):
+                await anyio.lowlevel.checkpoint()
+    kept = [number for number in range(60) if number % 3]
+    assert all(stood[number].conversation_id == f"c{number}" for number in kept)
+    for number in kept:
+        assert (await store.load(f"c{number}")).turns == (turn(f"{number}?"),)
 
 
 async def test_a_turn_survives_a_process_that_is_killed(tmp_path: Path) -> None:
