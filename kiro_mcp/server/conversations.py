@@ -263,10 +263,14 @@ def _open(path: Path | None) -> sqlite3.Connection:
     db = sqlite3.connect(
         target, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
     )
-    db.execute("PRAGMA journal_mode = WAL")
-    # With the log, this loses nothing to a process that is killed; only to a power failure.
-    db.execute("PRAGMA synchronous = NORMAL")
-    _migrate(db)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        # With the log, this loses nothing to a process that is killed; only to a power failure.
+        db.execute("PRAGMA synchronous = NORMAL")
+        _migrate(db)
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
