@@ -1,24 +1,21 @@
 """Credit budgets: how much calls may cost, by what the service says that they did.
 
 The service says what an answer costs at its end, so a budget cannot cut a call short: it keeps
-the next request from being sent. The day's sum outlives a restart, in a file of one line::
+the next request from being sent. The sum of each day, one of UTC, outlives a restart, in an SQLite
+database that all servers of an account add to::
 
-    credits.json   {"credits": 1.25, "day": "2026-11-21"}
-
-A day is one of UTC. Of two servers that add to the file in the same instant, one addition may be
-lost; each still knows its own.
+    days     day ("2026-11-21"), credits
 """
 
-import json
 import logging
-import math
-import os
-import tempfile
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -27,9 +24,10 @@ from kiro_mcp.errors import AccountBlocked
 
 logger = logging.getLogger(__name__)
 
-FILE_NAME: Final = "credits.json"
-MAX_FILE_BYTES: Final = 4096
-"""How much of the file is read; ours have 40 bytes."""
+FILE_NAME: Final = "credits.sqlite3"
+
+BUSY_SECONDS: Final = 2.0
+"""How long another server's addition is waited for, which takes a few milliseconds."""
 
 
 @dataclass(slots=True)
@@ -61,7 +59,6 @@ class Budget:
         self._now = now
         self._day = ""
         self._credits = 0.0
-        self._writing = anyio.Lock()
 
     async def require_left(self, call: CallSpending) -> None:
         """Let a request be sent.
@@ -82,28 +79,35 @@ class Budget:
         call.credits += credits_used
         if not self._per_day or not credits_used:
             return
-        with anyio.CancelScope(shield=True):
-            async with self._writing:
-                used = await self._used_today()
-                self._credits = used + credits_used
-                if self._file:
-                    await anyio.to_thread.run_sync(self._save, self._file)
+        today = self._today()
+        self._credits += credits_used
+        if self._file:
+            with anyio.CancelScope(shield=True):
+                await self._learn(today, partial(_add, self._file, today, credits_used))
 
     async def _used_today(self) -> float:
         """Return the day's sum: the file's, where another server has added to it."""
-        today = self._now().date().isoformat()
-        if today != self._day:
-            self._day, self._credits = today, 0.0
+        today = self._today()
         if self._file:
-            kept = await anyio.to_thread.run_sync(_read, self._file, today)
-            self._credits = max(self._credits, kept)
+            await self._learn(today, partial(_read, self._file, today))
         return self._credits
 
-    def _save(self, file: Path) -> None:
+    def _today(self) -> str:
+        """Return the day, and begin its sum where it is a new one."""
+        today = self._now().date().isoformat()
+        if today != self._day:
+            self._day = today
+            self._credits = 0.0
+        return today
+
+    async def _learn(self, day: str, read_sum: Callable[[], float]) -> None:
+        """Take the file's sum, unless ours is larger because it could not be added there."""
         try:
-            _replace(file, json.dumps({"credits": self._credits, "day": self._day}))
-        except OSError as error:
-            logger.warning("the day's credits are not kept: %s", error)
+            kept = await anyio.to_thread.run_sync(read_sum)
+            if day == self._day:  # Not another one by now.
+                self._credits = max(self._credits, kept)
+        except (OSError, sqlite3.Error) as error:
+            logger.warning("the day's credits are known to this server alone: %s", error)
 
 
 def _exceeded(what: str, used: float, limit: float, setting: str) -> AccountBlocked:
@@ -115,31 +119,32 @@ def _exceeded(what: str, used: float, limit: float, setting: str) -> AccountBloc
     )
 
 
-def _read(file: Path, today: str) -> float:
-    """Return the sum that is kept for a day; 0 where there is none that can be read."""
-    try:
-        with file.open("rb") as opened:
-            document = json.loads(opened.read(MAX_FILE_BYTES))
-    except FileNotFoundError:
+def _read(file: Path, day: str) -> float:
+    """Return a day's sum; 0 where nothing was added."""
+    if not file.exists():
         return 0.0
-    except (OSError, ValueError) as error:
-        logger.warning("the day's credits cannot be read: %s", error)
-        return 0.0
-    members = cast("dict[str, object]", document) if isinstance(document, dict) else {}
-    kept = members.get("credits")
-    if members.get("day") != today or not isinstance(kept, int | float):
-        return 0.0
-    return float(kept) if math.isfinite(kept) else 0.0
+    with closing(_opened(file)) as db:
+        return _sum(db, day)
 
 
-def _replace(file: Path, text: str) -> None:
-    """Write a file whole or not at all, readable by its owner alone."""
+def _add(file: Path, day: str, credits_used: float) -> float:
+    """Add to a day's sum, be it in the same moment as another server, and return it."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            opened.write(text)
-        Path(temporary).replace(file)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    file.touch(mode=0o600)  # Made before SQLite does, so that it is never readable by others.
+    with closing(_opened(file)) as db:
+        db.execute("CREATE TABLE IF NOT EXISTS days (day TEXT PRIMARY KEY, credits REAL NOT NULL)")
+        db.execute(
+            "INSERT INTO days VALUES (?, ?)"
+            " ON CONFLICT (day) DO UPDATE SET credits = credits + excluded.credits",
+            (day, credits_used),
+        )
+        return _sum(db, day)
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)
+
+
+def _sum(db: sqlite3.Connection, day: str) -> float:
+    (credits,) = db.execute("SELECT total(credits) FROM days WHERE day = ?", (day,)).fetchone()
+    return credits

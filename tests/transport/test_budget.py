@@ -1,10 +1,12 @@
 """Credit budgets: what the service says an answer cost decides whether the next is asked for."""
 
-import json
+import sqlite3
 import stat
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 
 from kiro_mcp.emulator import RunningEmulator
@@ -41,10 +43,10 @@ async def test_the_days_sum_outlives_a_restart(emulator: RunningEmulator, tmp_pa
         ) as client:
             await client.ask(prompt())
     file = folder / FILE_NAME
-    assert json.loads(file.read_text("utf-8")) == {
-        "credits": pytest.approx(2 * CREDITS),
-        "day": "2026-11-01",
-    }
+    with closing(sqlite3.connect(file)) as db:
+        assert db.execute("SELECT * FROM days").fetchall() == [
+            ("2026-11-01", pytest.approx(2 * CREDITS))
+        ]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [one.name for one in folder.iterdir()] == [FILE_NAME]
 
@@ -72,6 +74,18 @@ async def test_a_new_day_begins_with_nothing_used(tmp_path: Path) -> None:
     await budget.require_left(CallSpending())
 
 
+async def test_servers_that_add_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    """Ours: one file serves all of them."""
+    servers = [Budget(per_call=0, per_day=1, folder=tmp_path, now=lambda: NOW) for _ in range(4)]
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            for server in servers:
+                tasks.start_soon(server.add, 0.25, CallSpending())
+    late = Budget(per_call=0, per_day=1, folder=tmp_path, now=lambda: NOW)
+    with pytest.raises(AccountBlocked, match="has used 1 of the 1 credits"):
+        await late.require_left(CallSpending())
+
+
 async def test_what_another_server_used_counts_too(tmp_path: Path) -> None:
     """Ours: every client starts a server of its own."""
     one, other = (Budget(per_call=0, per_day=1, folder=tmp_path, now=lambda: NOW) for _ in "12")
@@ -81,17 +95,15 @@ async def test_what_another_server_used_counts_too(tmp_path: Path) -> None:
         await one.require_left(CallSpending())
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{", '{"credits": "9", "day": "2026-11-01"}', '{"credits": 9, "day": "2026-10-31"}'],
-)
-async def test_a_file_that_says_nothing_of_today_counts_as_nothing_used(
-    text: str, tmp_path: Path
-) -> None:
-    """Ours: a damaged file must not keep anyone from working."""
+@pytest.mark.parametrize("text", ["", "this is no database"])
+async def test_a_file_that_is_damaged_counts_as_nothing_used(text: str, tmp_path: Path) -> None:
+    """Ours: it must not keep anyone from working; what is used from then on counts."""
     (tmp_path / FILE_NAME).write_text(text, "utf-8")
     budget = Budget(per_call=0, per_day=1, folder=tmp_path, now=lambda: NOW)
     await budget.require_left(CallSpending())
+    await budget.add(1.0, CallSpending())
+    with pytest.raises(AccountBlocked):
+        await budget.require_left(CallSpending())
 
 
 async def test_a_folder_that_cannot_be_written_leaves_the_sum_in_memory(tmp_path: Path) -> None:
