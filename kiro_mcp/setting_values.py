@@ -91,6 +91,17 @@ def _checked_headers(headers: SecretStr) -> SecretStr:
     return headers
 
 
+def _checked_for_header(text: str) -> str:
+    if not _HEADER_VALUE.fullmatch(text):
+        raise ValueError("must be printable ASCII text, for it goes into a header")
+    return text
+
+
+def _checked_bearer(bearer: SecretStr) -> SecretStr:
+    _checked_for_header(bearer.get_secret_value())
+    return bearer
+
+
 def _checked_proxy(proxy: SecretStr) -> SecretStr:
     url = proxy.get_secret_value()
     if not url:
@@ -110,5 +121,7 @@ Endpoint = Annotated[str, AfterValidator(_checked_endpoint)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Region = Annotated[str, AfterValidator(_checked_region)]
 EndpointNames = Annotated[str, AfterValidator(_checked_names)]
+HeaderText = Annotated[str, AfterValidator(_checked_for_header)]
+Bearer = Annotated[SecretStr, AfterValidator(_checked_bearer)]
 Headers = Annotated[SecretStr, AfterValidator(_checked_headers)]
 Proxy = Annotated[SecretStr, AfterValidator(_checked_proxy)]

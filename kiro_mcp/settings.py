@@ -18,9 +18,11 @@ from kiro_mcp.models import Effort
 from kiro_mcp.protocol.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
 from kiro_mcp.setting_values import (
     Aliases,
+    Bearer,
     Endpoint,
     EndpointNames,
     Headers,
+    HeaderText,
     Port,
     Proxy,
     Region,
@@ -49,10 +51,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     # The credential names are the ecosystem's; everything else starts with KIRO_MCP_.
-    api_key: SecretStr = _setting(
+    api_key: Bearer = _setting(
         SecretStr(""), "KIRO_API_KEY", says="API key made at app.kiro.dev (ksk_…)"
     )
-    access_token: SecretStr = _setting(
+    access_token: Bearer = _setting(
         SecretStr(""), "KIRO_ACCESS_TOKEN", says="An access token, used as it is"
     )
     refresh_token: SecretStr = _setting(
@@ -139,7 +141,7 @@ class Settings(BaseModel):
     origin: str = _setting(
         "", "KIRO_MCP_ORIGIN", says="The origin sent with requests; by default the endpoint's own"
     )
-    user_agent: str = _setting(
+    user_agent: HeaderText = _setting(
         "", "KIRO_MCP_USER_AGENT", says="The User-Agent; by default kiro-mcp and its version"
     )
     extra_headers: Headers = _setting(
@@ -281,7 +283,6 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(
         "WARNING", "KIRO_MCP_LOG_LEVEL", says="What is logged to stderr: DEBUG INFO WARNING ERROR"
     )
-
     debug_mode: Literal["off", "errors", "all"] = _setting(
         "off",
         "KIRO_MCP_DEBUG_MODE",
