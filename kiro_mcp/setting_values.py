@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from kiro_mcp.regions import is_region
+
 ENDPOINT_NAMES = ("runtime", "q", "amazonq", "codewhisperer")
 """The endpoints that answer prompts. What each is, `kiro_mcp.transport.endpoints` says."""
 
@@ -18,8 +20,6 @@ _OUR_HEADERS = ("authorization", "connection", "content-length", "host", "transf
 """What another value would break, or send to another account."""
 
 _PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
-
-_REGION = re.compile(r"[a-z]{2}(-gov)?-[a-z]+-\d")
 
 
 def is_loopback(host: str) -> bool:
@@ -46,8 +46,7 @@ def _checked_endpoint(url: str) -> str:
 
 
 def _checked_region(region: str) -> str:
-    # The region becomes part of a host name, so nothing else may pass.
-    if region and not _REGION.fullmatch(region):
+    if region and not is_region(region):
         raise ValueError("must be an AWS region such as us-east-1")
     return region
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
-from kiro_mcp.auth.tokens import region_of
 from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.regions import region_of
 
 PROFILE_REGIONS: Final = ("us-east-1", "eu-central-1")
 """Where the vendor keeps profiles; which one is no matter of where the login was made."""

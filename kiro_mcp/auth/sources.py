@@ -31,9 +31,10 @@ from kiro_mcp.auth.encoded_tokens import decode_refresh_token
 from kiro_mcp.auth.kiro_cli_db import best, credentials_in
 from kiro_mcp.auth.private_files import read_text
 from kiro_mcp.auth.store import OWN_SOURCE, OwnStore, digest
-from kiro_mcp.auth.tokens import ClientRegistration, Credential, jwt_expiry, region_of
+from kiro_mcp.auth.tokens import ClientRegistration, Credential, jwt_expiry
 from kiro_mcp.errors import InvalidRequest, KiroError, SignInRequired
 from kiro_mcp.redaction import redact
+from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
 
 Stamp: TypeAlias = tuple[int, int, int] | None

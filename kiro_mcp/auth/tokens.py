@@ -3,12 +3,12 @@
 import base64
 import binascii
 import json
-import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias, cast
 
 from kiro_mcp.models import AccessToken, TokenType
+from kiro_mcp.regions import region_of
 
 DEFAULT_REGION: Final = "us-east-1"
 """Where the service's data plane is, unless the profile's ARN or a setting says otherwise."""
@@ -34,8 +34,6 @@ _TOKEN_TYPES: Final[dict[CredentialKind, TokenType]] = {
     "api_key": "API_KEY",
     "external_idp": "EXTERNAL_IDP",
 }
-_ARN = re.compile(r"arn:[a-z-]+:codewhisperer:(?P<region>[a-z]{2}(-gov)?-[a-z]+-\d):\d+:profile/.+")
-_REGION = re.compile(r"[a-z]{2}(-gov)?-[a-z]+-\d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,17 +100,6 @@ class Credential:
     def can_refresh(self) -> bool:
         """Whether it has all that a refresh needs."""
         return bool(self.refresh_token) and not self.problem and self.kind != "api_key"
-
-
-def region_of(profile_arn: str) -> str:
-    """Return the region in a profile's ARN, or "" where the text is not such an ARN."""
-    match = _ARN.fullmatch(profile_arn)
-    return match["region"] if match else ""
-
-
-def is_region(text: str) -> bool:
-    """Whether a text may become part of a host name as a region."""
-    return _REGION.fullmatch(text) is not None
 
 
 def known_profile(credential: Credential, chosen_arn: str = "") -> str:

@@ -8,7 +8,6 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import cast
 from urllib.request import getproxies
 
@@ -22,6 +21,7 @@ from kiro_mcp.errors import (
     KiroError,
     ServiceUnavailable,
 )
+from kiro_mcp.setting_values import is_loopback
 
 MAX_REFUSAL_BYTES = 64 * 1024
 """How much of a refusal is read. The service's own are under 1 KiB; a proxy's page may be long."""
@@ -153,7 +153,7 @@ class HttpPool:
         return self._ways[url]
 
     def _proxy_for(self, url: http.URL) -> str:
-        if _is_loopback(url.host):
+        if is_loopback(url.host):
             return ""
         if self._proxy_url:
             return self._proxy_url
@@ -175,13 +175,6 @@ class _Way:
 
     url: http.URL
     transport: http.AsyncHTTPTransport
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _is_exempt(host: str, exempted: str) -> bool:

@@ -5,7 +5,6 @@ sends it, and REST for those who use the older endpoints.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -15,6 +14,7 @@ import anyio
 from kiro_mcp.errors import ServiceUnavailable
 from kiro_mcp.models import ModelInfo
 from kiro_mcp.protocol.models_catalog import default_model, models_from_page
+from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.attempts import Attempts, attempted
 from kiro_mcp.transport.endpoints import (
@@ -36,9 +36,6 @@ MAX_MODEL_PAGES = 50
 """Where a list of models that never ends is cut. The service sends one or two pages."""
 
 Page = dict[str, object]
-
-# The region becomes part of a host name, so nothing else may pass.
-_ARN = re.compile(r"arn:aws[a-z-]*:codewhisperer:[a-z]{2}(-gov)?-[a-z]+-\d:\d+:profile/[\w-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +91,8 @@ class Management:
         arns = [] if isinstance(page, Failure) else _arns(page)
         if len(arns) != 1:
             return None
-        region = arns[0].split(":")[3]
-        return replace(trial, token=replace(trial.token, profile_arn=arns[0], region=region))
+        token = replace(trial.token, profile_arn=arns[0], region=region_of(arns[0]))
+        return replace(trial, token=token)
 
     async def _page(self, next_token: str) -> Page:
         members = {"nextToken": next_token} if next_token else {}
@@ -132,7 +129,7 @@ def _arns(page: Page) -> list[str]:
     listed = page.get("profiles")
     profiles = cast("list[object]", listed) if isinstance(listed, list) else []
     arns = (cast("Page", one).get("arn") for one in profiles if isinstance(one, dict))
-    return [arn for arn in arns if isinstance(arn, str) and _ARN.fullmatch(arn)]
+    return [arn for arn in arns if isinstance(arn, str) and region_of(arn)]
 
 
 def _json_object(body: bytes) -> Page:

@@ -14,7 +14,6 @@ from kiro_mcp.auth.tokens import (
     as_access_token,
     jwt_expiry,
     known_profile,
-    region_of,
 )
 from kiro_mcp.models import TokenType
 
@@ -83,27 +82,6 @@ def test_a_secret_does_not_show_when_its_credential_is_printed() -> None:
     one = credential("idc", refresh_token="aor-secret")
     assert "secret" not in repr(one)
     assert "secret" not in repr(as_access_token(one))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "us-east-1",
-        "arn:aws:iam::1:role/x",
-        "arn:aws:codewhisperer:../evil:1:profile/x",
-        "arn:aws:codewhisperer:us-east-1:1:profile/",
-    ],
-)
-def test_only_a_profiles_arn_names_a_region(text: str) -> None:
-    """Ours: the region becomes part of a host name, so nothing else may pass."""
-    assert region_of(text) == ""
-
-
-def test_the_arns_of_other_partitions_are_read_too() -> None:
-    """The vendor's list of regions includes GovCloud."""
-    arn = "arn:aws-us-gov:codewhisperer:us-gov-west-1:111122223333:profile/X"
-    assert region_of(arn) == "us-gov-west-1"
 
 
 def _jwt(payload: object) -> str:
