@@ -1,12 +1,13 @@
-"""A tool use's arguments against the schema that the caller gave with the tool.
+"""A value against the JSON Schema that the caller gave for it.
 
-The result is for reading, by the caller or its model: nothing here refuses a tool use.
+A tool use's arguments, or a typed answer. The result is for reading, by the caller or its model:
+nothing here refuses either.
 """
 
 from itertools import islice
 from typing import Any, Final
 
-from kiro_mcp.models import JsonObject
+from kiro_mcp.models import JsonObject, JsonValue
 
 MAX_SCHEMA_ERRORS: Final = 20
 """Enough to mend a call by; a list of a thousand wrong items says the same thing each time."""
@@ -19,7 +20,7 @@ class UnusableSchemaError(ValueError):
 
 
 class SchemaCheck:
-    """Checks arguments against one schema; compiled once, used for each call of the tool."""
+    """Checks values against one schema, which is compiled once."""
 
     def __init__(self, schema: JsonObject) -> None:
         """Compile a schema.
@@ -40,25 +41,29 @@ class SchemaCheck:
         # An empty registry: by default a reference to a URL would be fetched.
         self._validator: Any = kind(schema, registry=referencing.Registry[Any]())
 
-    def errors(self, arguments: JsonObject) -> tuple[str, ...]:
-        """Say where `arguments` break the schema, one sentence each, in a stable order.
+    def errors(self, value: JsonValue, *, name: str = "arguments") -> tuple[str, ...]:
+        """Say where a value breaks the schema, one sentence each, in a stable order.
+
+        Args:
+            value: Any JSON value.
+            name: What it is called in the sentences.
 
         Raises:
             UnusableSchemaError: the schema refers to what it does not hold, or to itself.
         """
         try:
             violations: list[Any] = list(
-                islice(self._validator.iter_errors(arguments), MAX_SCHEMA_ERRORS)
+                islice(self._validator.iter_errors(value), MAX_SCHEMA_ERRORS)
             )
         except Exception as error:  # as above
             raise UnusableSchemaError(_first_line(error)) from error
-        return tuple(_sentence(violation) for violation in violations)
+        return tuple(_sentence(name, violation) for violation in violations)
 
 
 def _first_line(error: Exception) -> str:
     return f"{error!s:.100}".partition("\n")[0]
 
 
-def _sentence(violation: Any) -> str:
-    where = f"arguments{violation.json_path.removeprefix('$')}"
+def _sentence(name: str, violation: Any) -> str:
+    where = f"{name}{violation.json_path.removeprefix('$')}"
     return f"{where}: {violation.message}"[:MAX_SENTENCE_CHARACTERS]

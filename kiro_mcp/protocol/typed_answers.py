@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.models import JsonObject, JsonValue
@@ -110,11 +110,9 @@ def _violations(values: Sequence[JsonValue], schema: JsonObject) -> list[tuple[s
     """Say for each value where it breaks the schema."""
     try:
         check = SchemaCheck(schema)
-        # Its type says what it is mostly used for; it checks any value.
-        found = [check.errors(cast("JsonObject", value)) for value in values]
+        return [check.errors(value, name="$") for value in values]
     except UnusableSchemaError as error:
         raise InvalidRequest(
             f"output_schema cannot be used: {error}.",
             next_step="Give a valid JSON Schema that refers to nothing outside of itself.",
         ) from error
-    return [tuple(f"${sentence.removeprefix('arguments')}" for sentence in each) for each in found]
