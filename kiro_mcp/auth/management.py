@@ -27,29 +27,16 @@ from kiro_mcp.errors import AccountBlocked, KiroError, ServiceUnavailable
 from kiro_mcp.models import AccessToken
 from kiro_mcp.transport.classify import classify, fault_from_response
 from kiro_mcp.transport.endpoints import (
+    GET_PROFILE,
+    LIST_PROFILES,
+    USAGE_LIMITS,
     EndpointProfile,
     destination,
     require_may_receive,
 )
 from kiro_mcp.transport.usage_limits import UsageLimits, read_usage_limits
 
-_ORIGIN: Final = "KIRO_CLI"
 _BUILDER_ID_WORDS: Final = "Builder ID is not supported"
-
-
-def _operation(name: str) -> EndpointProfile:
-    return EndpointProfile(
-        host="management",
-        path="/",
-        content_type="application/x-amz-json-1.0",
-        target=f"AmazonCodeWhispererService.{name}",
-        origin=_ORIGIN,
-    )
-
-
-_LIST_PROFILES: Final = _operation("ListAvailableProfiles")
-_GET_PROFILE: Final = _operation("GetProfile")
-_GET_USAGE: Final = _operation("GetUsageLimits")
 
 
 class AccountService:
@@ -95,7 +82,7 @@ class AccountService:
         """Return the profile of an API key, "" where the service will not say; never an error."""
         for region in self._regions():
             try:
-                answer = await self._call(_GET_PROFILE, replace(token, region=region), {})
+                answer = await self._call(GET_PROFILE, replace(token, region=region), {})
             except KiroError:
                 continue  # Observed: refused for some keys that work; they go without a profile.
             if arn := read_profile(answer):
@@ -108,14 +95,15 @@ class AccountService:
         Raises:
             KiroError: The service refused, or could not be reached.
         """
-        body = {"origin": _ORIGIN, "isEmailRequired": True}
-        query = f"?origin={_ORIGIN}&isEmailRequired=true"
-        return read_usage_limits(await self._call(_GET_USAGE, token, body, query))
+        origin = USAGE_LIMITS.origin
+        body = {"origin": origin, "isEmailRequired": True}
+        query = f"?origin={origin}&isEmailRequired=true"
+        return read_usage_limits(await self._call(USAGE_LIMITS, token, body, query))
 
     def _regions(self) -> tuple[str, ...]:
         """The regions to ask; only one where an override answers for all."""
         urls = {
-            destination(_LIST_PROFILES, region=region, overrides=self._overrides).url: region
+            destination(LIST_PROFILES, region=region, overrides=self._overrides).url: region
             for region in reversed(PROFILE_REGIONS)
         }
         return tuple(reversed(urls.values()))
@@ -125,7 +113,7 @@ class AccountService:
         next_token = ""
         for _ in range(MAX_PROFILE_PAGES):
             body = {"nextToken": next_token} if next_token else {}
-            page, next_token = read_profiles(await self._call(_LIST_PROFILES, token, body))
+            page, next_token = read_profiles(await self._call(LIST_PROFILES, token, body))
             found.extend(page)
             if not next_token:
                 break

@@ -126,6 +126,7 @@ def _rest(path: str) -> EndpointProfile:
 LIST_MODELS: Final = _rpc("ListAvailableModels")
 USAGE_LIMITS: Final = _rpc("GetUsageLimits")
 LIST_PROFILES: Final = _rpc("ListAvailableProfiles")
+GET_PROFILE: Final = _rpc("GetProfile")
 LIST_MODELS_REST: Final = _rest("/List-Available-Models")
 USAGE_LIMITS_REST: Final = _rest("/Get-Usage-Limits")
 
