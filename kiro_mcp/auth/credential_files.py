@@ -4,7 +4,6 @@ One reader serves the Kiro IDE's file, the AWS SSO cache, kiro-cli's rows, files
 and our own store: keys in camel or snake case, at the top or under `metadata` or `attributes`.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from kiro_mcp.auth.tokens import (
 )
 
 BUILDER_ID_CLIENT_HASH: Final = "e909a0580879b06ece1202964fbe9dda95ea4ce3"
-"""What `client_id_hash` gives for Builder ID's start URL."""
+"""The name of the registration file of Builder ID's start URL: SHA-1 of `{"startUrl":"…"}`."""
 
 _METHODS: Final[Mapping[str, CredentialKind]] = {
     "social": "social",
@@ -37,7 +36,8 @@ _METHODS: Final[Mapping[str, CredentialKind]] = {
     "api_key": "api_key",
     "apikey": "api_key",
 }
-_NESTS: Final = ("metadata", "attributes")
+NESTS: Final = ("metadata", "attributes")
+"""The members that may hold a credential's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +66,6 @@ def parse_object(text: str | bytes) -> dict[str, object]:
     return cast("dict[str, object]", document)
 
 
-def client_id_hash(start_url: str) -> str:
-    """Return the name of a start URL's registration file, without `.json`."""
-    text = json.dumps({"startUrl": start_url}, separators=(",", ":"))
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
 def registration_name(document: Mapping[str, object]) -> str:
     """Return the file name of the registration that a document points at; "" for none.
 
@@ -83,12 +77,13 @@ def registration_name(document: Mapping[str, object]) -> str:
 
 def text_of(document: Mapping[str, object], name: str) -> str:
     """Return a text member, in camel or snake case, nested or not; "" where there is none."""
-    value = _member(document, name)
+    value = member_of(document, name)
     return value.strip() if isinstance(value, str) else ""
 
 
-def _member(document: Mapping[str, object], name: str) -> object:
-    nests = [document.get(nest) for nest in _NESTS]
+def member_of(document: Mapping[str, object], name: str) -> object:
+    """Return a member, in camel or snake case, nested or not; None where there is none."""
+    nests = [document.get(nest) for nest in NESTS]
     for level in (*nests, document):
         if isinstance(level, dict):
             members = cast("dict[str, object]", level)
@@ -113,7 +108,7 @@ def read_registration(document: Mapping[str, object]) -> ClientRegistration | No
         (
             value
             for name in ("client_secret_expires_at", "registration_expires_at", "client_expires_at")
-            if (value := _member(document, name)) is not None
+            if (value := member_of(document, name)) is not None
         ),
         None,
     )
@@ -127,7 +122,7 @@ def read_registration(document: Mapping[str, object]) -> ClientRegistration | No
 
 def read_registration_file(document: Mapping[str, object]) -> ClientRegistration | None:
     """Read a registration that has a file, or a row, to itself: there `expiresAt` is its own."""
-    ends = _member(document, "client_secret_expires_at") or _member(document, "expires_at")
+    ends = member_of(document, "client_secret_expires_at") or member_of(document, "expires_at")
     return read_registration({**document, "client_secret_expires_at": ends})
 
 
@@ -151,7 +146,7 @@ def read_credential(
     kind = kind_of(document, has_client=client is not None)
     if kind == "external_idp":
         client = ClientRegistration(client_id=text_of(document, "client_id"))
-    expires_at = parse_time(_member(document, "expires_at"))
+    expires_at = parse_time(member_of(document, "expires_at"))
     return Credential(
         kind=kind,
         access_token=access,
@@ -162,7 +157,7 @@ def read_credential(
         client=None if kind == "social" else client,
         token_endpoint=text_of(document, "token_endpoint"),
         issuer_url=text_of(document, "issuer_url"),
-        scopes=_scopes(_member(document, "scopes")),
+        scopes=_scopes(member_of(document, "scopes")),
         start_url=text_of(document, "start_url"),
         preferred_endpoint=text_of(document, "preferred_endpoint"),
         problem=_problem(kind, client),

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import cast
 
-from kiro_mcp.auth.credential_files import camel
-from kiro_mcp.auth.timestamps import format_time
+from kiro_mcp.auth.credential_files import NESTS, camel, member_of
+from kiro_mcp.auth.timestamps import MILLISECONDS_FROM, format_time
 from kiro_mcp.auth.tokens import Credential
-
-_NESTS = ("metadata", "attributes")
 
 
 def merged(document: Mapping[str, object], renewed: Credential) -> dict[str, object]:
@@ -30,7 +28,7 @@ def merged(document: Mapping[str, object], renewed: Credential) -> dict[str, obj
 
 
 def _put(document: dict[str, object], name: str, value: object) -> None:
-    for nest in _NESTS:
+    for nest in NESTS:
         inner = document.get(nest)
         if isinstance(inner, dict):
             members = cast("dict[str, object]", inner)
@@ -51,11 +49,11 @@ def _usual_spelling(document: Mapping[str, object], name: str) -> str:
 
 def _as_before(document: Mapping[str, object], moment: datetime | None) -> object:
     """Write a date in the form in which the document has it: text, or a number of its unit."""
-    before = document.get("expires_at", document.get("expiresAt"))
+    before = member_of(document, "expires_at")
     if moment is None:
         return before
     if isinstance(before, int | float) and not isinstance(before, bool):
-        unit = 1000 if before > 100_000_000_000 else 1
+        unit = 1000 if before > MILLISECONDS_FROM else 1
         return int(moment.timestamp() * unit)
     return format_time(moment)
 

@@ -11,9 +11,7 @@ from typing import Final
 LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """What a date that cannot be read counts as: the token is taken for expired, and refreshed."""
 
-_FRACTION = re.compile(r"(\.\d{1,6})\d*")
-_LONG_FRACTION_DIGITS: Final = 6
-_MILLISECONDS_FROM: Final = 100_000_000_000
+MILLISECONDS_FROM: Final = 100_000_000_000
 """A greater number counts milliseconds: in seconds it would be the year 5138."""
 
 
@@ -37,13 +35,12 @@ def _parse(value: object) -> datetime:
     text = value.strip()
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return _from_epoch(float(text))
-    text = _FRACTION.sub(lambda match: match[1].ljust(1 + _LONG_FRACTION_DIGITS, "0"), text)
     moment = datetime.fromisoformat(text)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _from_epoch(number: float) -> datetime:
-    return datetime.fromtimestamp(number / 1000 if number > _MILLISECONDS_FROM else number, UTC)
+    return datetime.fromtimestamp(number / 1000 if number > MILLISECONDS_FROM else number, UTC)
 
 
 def format_time(moment: datetime) -> str:

@@ -1,5 +1,6 @@
 """Every spelling of a credential that is around, read."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,6 @@ import pytest
 from kiro_mcp.auth.credential_files import (
     BUILDER_ID_CLIENT_HASH,
     Place,
-    client_id_hash,
     parse_object,
     read_credential,
     read_registration_file,
@@ -107,7 +107,8 @@ def test_a_registration_belongs_to_its_token_and_its_lack_only_stops_a_refresh()
 
 def test_the_hash_of_a_start_url_is_the_ides() -> None:
     """Observed: SHA-1 of the compact JSON; Builder ID's is a constant."""
-    assert client_id_hash(BUILDER_ID_START_URL) == BUILDER_ID_CLIENT_HASH
+    text = f'{{"startUrl":"{BUILDER_ID_START_URL}"}}'
+    assert hashlib.sha1(text.encode()).hexdigest() == BUILDER_ID_CLIENT_HASH
 
 
 @pytest.mark.parametrize("named", ["../../etc/passwd", "A" * 40, "a" * 39, "/abs", "", "a" * 41])
@@ -208,8 +209,10 @@ def test_only_what_is_new_changes_and_in_its_own_spelling() -> None:
     }
     camel = merged({"accessToken": "a", "expiresAt": 5}, RENEWED)
     assert camel["expiresAt"] == int(datetime(2030, 1, 1, tzinfo=UTC).timestamp())
-    nested = merged({"metadata": {"access_token": "a"}, "refreshToken": "r"}, RENEWED)
-    assert nested["metadata"] == {"access_token": "new-access"}
+    inner = {"access_token": "a", "expires_at": 5_000_000_000_000}
+    nested = merged({"metadata": inner, "refreshToken": "r"}, RENEWED)
+    ends = int(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1000)
+    assert nested["metadata"] == {"access_token": "new-access", "expires_at": ends}
     assert nested["refreshToken"] == "new-refresh"
 
 
