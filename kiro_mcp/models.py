@@ -358,39 +358,3 @@ class AccessToken:
     """Whether the user gave it for this run. Only then may an overridden host receive it."""
     preferred_endpoint: str = ""
     """The endpoint that its store says to try first, in the store's words; "" for none."""
-
-
-__all__ = [
-    "AccessToken",
-    "ChatRequest",
-    "CodeReference",
-    "Delta",
-    "Effort",
-    "EffortLevel",
-    "Fault",
-    "ImageFormat",
-    "ImagePart",
-    "JsonObject",
-    "JsonValue",
-    "ListPrice",
-    "Message",
-    "ModelFields",
-    "ModelInfo",
-    "Part",
-    "Reply",
-    "Role",
-    "StopReason",
-    "TextDelta",
-    "TextPart",
-    "ThinkingDelta",
-    "ThinkingPart",
-    "ThinkingSupport",
-    "TokenType",
-    "ToolResult",
-    "ToolSpec",
-    "ToolUse",
-    "ToolUseDelta",
-    "ToolUseState",
-    "Usage",
-    "WebLink",
-]

@@ -14,13 +14,20 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
-from kiro_mcp.auth.credential_files import parse_object, read_registration_file
+from kiro_mcp.auth.credential_files import read_registration_file
 from kiro_mcp.auth.hosts import (
     checked_start_url,
     is_sign_in_page,
     sign_in_address,
 )
-from kiro_mcp.auth.token_requests import TokenRequest, json_request, refusal, renewed
+from kiro_mcp.auth.token_requests import (
+    TokenRequest,
+    first_text,
+    json_request,
+    read_members,
+    refusal,
+    renewed,
+)
 from kiro_mcp.auth.tokens import (
     BUILDER_ID_START_URL,
     DEFAULT_REGION,
@@ -139,7 +146,7 @@ def read_registration_answer(plan: LoginPlan, status: int, body: bytes) -> Clien
     Raises:
         KiroError: There is none.
     """
-    members = _members(body)
+    members = read_members(body)
     client = read_registration_file(members) if status == 200 else None
     if client is None:
         raise _start_failure(plan, status, members)
@@ -176,9 +183,9 @@ def read_authorization_answer(
     Raises:
         KiroError: There are none, or the link leads elsewhere than to a sign-in page.
     """
-    members = _members(body)
-    device_code, user_code = _text(members, "deviceCode"), _text(members, "userCode")
-    url = _text(members, "verificationUriComplete") or _text(members, "verificationUri")
+    members = read_members(body)
+    device_code, user_code = first_text(members, "deviceCode"), first_text(members, "userCode")
+    url = first_text(members, "verificationUriComplete") or first_text(members, "verificationUri")
     if status != 200 or not device_code or not url:
         raise _start_failure(plan, status, members)
     if not is_sign_in_page(url, plan.start_url):
@@ -217,10 +224,10 @@ def read_poll_answer(login: DeviceLogin, status: int, body: bytes, now: datetime
 
     Both tokens are what makes a login; the service's own word for it differs.
     """
-    members = _members(body)
-    if _text(members, "accessToken") and _text(members, "refreshToken"):
+    members = read_members(body)
+    if first_text(members, "accessToken") and first_text(members, "refreshToken"):
         return renewed(_blank(login), members, now)
-    word = _text(members, "error", "status").removesuffix("Exception")
+    word = first_text(members, "error", "status").removesuffix("Exception")
     if word == "slow_down":
         return KeepPolling(is_too_fast=True)
     if word in ("authorization_pending", "pending") or status >= 500 or status == 429:
@@ -239,9 +246,8 @@ def expired(login: DeviceLogin) -> KiroError:
 
 
 def _blank(login: DeviceLogin) -> Credential:
-    kind = {"builder_id": "builder_id", "idc": "idc"}.get(login.plan.method, "social")
     return Credential(
-        kind=kind,  # pyright: ignore[reportArgumentType]  # its three values are kinds
+        kind="social" if login.plan.method in ("google", "github") else login.plan.method,
         region=login.plan.region,
         start_url=login.plan.start_url,
         client=login.client,
@@ -279,18 +285,6 @@ def _url(plan: LoginPlan, path: str) -> str:
     return sign_in_address(host, path, region=plan.region, overrides=plan.overrides).url
 
 
-def _members(body: bytes) -> dict[str, object]:
-    try:
-        return parse_object(body)
-    except ValueError:
-        return {}
-
-
-def _text(members: Mapping[str, object], *names: str) -> str:
-    values = (members.get(name) for name in names)
-    return next((value for value in values if isinstance(value, str) and value), "")
-
-
 def _seconds(members: Mapping[str, object], name: str, default: float) -> float:
     """Read a duration: AWS gives seconds, Kiro's service the same name and milliseconds."""
     for spelling, unit in ((name, 1.0), (f"{name.removesuffix('In')}InMilliseconds", 1000.0)):
@@ -298,22 +292,3 @@ def _seconds(members: Mapping[str, object], name: str, default: float) -> float:
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             return value / unit
     return default
-
-
-__all__ = [
-    "SCOPES",
-    "SLOW_DOWN_SECONDS",
-    "DeviceLogin",
-    "KeepPolling",
-    "LoginPlan",
-    "Method",
-    "PollResult",
-    "authorization_request",
-    "expired",
-    "plan_login",
-    "poll_request",
-    "read_authorization_answer",
-    "read_poll_answer",
-    "read_registration_answer",
-    "registration_request",
-]

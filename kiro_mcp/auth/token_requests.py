@@ -129,36 +129,48 @@ def read_answer(
     credential: Credential, status: int, body: bytes, now: datetime
 ) -> Credential | Refused:
     """Read the answer to a refresh: the renewed credential, or why there is none."""
-    try:
-        members = parse_object(body)
-    except ValueError:
-        members = {}
-    if status == 200 and _text(members, "accessToken", "access_token"):
+    members = read_members(body)
+    if status == 200 and first_text(members, "accessToken", "access_token"):
         return renewed(credential, members, now)
     return refusal(status, members)
 
 
 def renewed(credential: Credential, members: Mapping[str, object], now: datetime) -> Credential:
     """Put the tokens of an answer into a credential; what the answer leaves out is kept."""
-    access_token = _text(members, "accessToken", "access_token")
+    access_token = first_text(members, "accessToken", "access_token")
     lifetime = members.get("expiresIn", members.get("expires_in"))
     return replace(
         credential,
         access_token=access_token,
-        refresh_token=_text(members, "refreshToken", "refresh_token") or credential.refresh_token,
+        refresh_token=first_text(members, "refreshToken", "refresh_token")
+        or credential.refresh_token,
         expires_at=jwt_expiry(access_token) or now + _lifetime(lifetime),
-        profile_arn=_text(members, "profileArn") or credential.profile_arn,
+        profile_arn=first_text(members, "profileArn") or credential.profile_arn,
     )
 
 
 def refusal(status: int, members: Mapping[str, object]) -> Refused:
     """Tell what a sign-in service's refusal means, whichever service it is."""
-    error = _text(members, "error").removesuffix("Exception")
-    words = _text(members, "error_description", "message", "Message")
+    error = first_text(members, "error").removesuffix("Exception")
+    words = first_text(members, "error_description", "message", "Message")
     said = ": ".join(word for word in (error, words) if word) or f"status {status}"
     is_final = status in (400, 401, 403) and not (status == 403 and not error)
     is_final = is_final and (error in _REFUSALS or not error)
     return Refused(is_final=is_final, why=redact(said)[:MAX_WORDS])
+
+
+def read_members(body: bytes) -> dict[str, object]:
+    """Read the JSON object of an answer; {} where there is none."""
+    try:
+        return parse_object(body)
+    except ValueError:
+        return {}
+
+
+def first_text(members: Mapping[str, object], *names: str) -> str:
+    """Return the first text that is not empty under one of the names, or ""."""
+    values = (members.get(name) for name in names)
+    return next((value for value in values if isinstance(value, str) and value), "")
 
 
 def _lifetime(seconds: object) -> timedelta:
@@ -167,8 +179,3 @@ def _lifetime(seconds: object) -> timedelta:
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     is_sound = is_number and 0 < cast("float", seconds) < 10**9
     return timedelta(seconds=cast("float", seconds) if is_sound else DEFAULT_LIFETIME_SECONDS)
-
-
-def _text(members: Mapping[str, object], *names: str) -> str:
-    values = (members.get(name) for name in names)
-    return next((value for value in values if isinstance(value, str) and value), "")
