@@ -20,8 +20,8 @@ from kiro_mcp.auth.lock import Sleep
 from kiro_mcp.auth.management import AccountService
 from kiro_mcp.auth.oidc import Poster, SignInService
 from kiro_mcp.auth.places import Machine, own_home
-from kiro_mcp.auth.refresh_policy import MAX_JITTER_SECONDS, may_try_again, refresh_need
-from kiro_mcp.auth.refresher import REFUSED, Refresher, how_to_renew, signed_out
+from kiro_mcp.auth.refresh_policy import MAX_JITTER_SECONDS, Need, may_try_again, refresh_need
+from kiro_mcp.auth.refresher import REFUSED, Refresher, how_to_renew
 from kiro_mcp.auth.sources import Resolution, Sources, checked_profile_arn
 from kiro_mcp.auth.store import OwnStore, digest, hosts_key
 from kiro_mcp.auth.tokens import Credential, as_access_token, known_profile, with_profile
@@ -96,7 +96,7 @@ class TokenProvider:
         self._ended: dict[str, KiroError] = {}
         self._tried: dict[str, datetime] = {}
         self._forced: dict[str, datetime] = {}  # By the token that a forced renewal gave.
-        self._profiles: dict[str, str] = {}
+        self._profiles: dict[str, str] = {}  # By the access token's digest; the latest alone.
         self._profile_lock = anyio.Lock()
 
     def run_in(self, tasks: TaskGroup) -> None:
@@ -148,7 +148,7 @@ class TokenProvider:
         Raises:
             KiroError: There is none to be had.
         """
-        credential = _in_use(await self.resolution(is_forced=True))
+        credential = (await self.resolution(is_forced=True)).require()
         if credential.access_token == rejected.value:
             credential = await self._forced_renewal(credential)
         elif self._need(credential) == "mandatory":
@@ -168,13 +168,13 @@ class TokenProvider:
         return as_access_token(credential, profile_arn=arn, api_region=self._settings.api_region)
 
     async def _credential(self) -> Credential:
-        credential = _in_use(await self.resolution())
+        credential = (await self.resolution()).require()
         if self._need(credential) == "mandatory" and credential.is_borrowed:
             # Time alone may have made another found login the better one.
-            credential = _in_use(await self.resolution(is_forced=True))
+            credential = (await self.resolution(is_forced=True)).require()
         return credential
 
-    def _need(self, credential: Credential) -> str:
+    def _need(self, credential: Credential) -> Need:
         return refresh_need(
             credential,
             self._now(),
@@ -262,22 +262,24 @@ class TokenProvider:
             )
         finally:
             if flight.renewed is None and flight.error is None:
-                flight.error = CallCancelled("The server is ending.", next_step="")
+                flight.error = CallCancelled("The server is ending.")
             del self._flights[credential.place]
             flight.done.set()
 
     def _carry_over(self, before: Credential, after: Credential) -> None:
-        if arn := self._profiles.get(digest(before.access_token)):
-            self._profiles[digest(after.access_token)] = arn
+        old, new = digest(before.access_token), digest(after.access_token)
+        if arn := self._profiles.get(old):
+            self._profiles = {old: arn, new: arn}
 
     async def _found_profile(self, credential: Credential) -> str:
         key = digest(credential.access_token)
         async with self._profile_lock:
-            if key not in self._profiles:
-                token = as_access_token(credential)
-                self._profiles[key] = await self._asked_profile(token)
-                await self._keep_profile(credential, self._profiles[key])
-            return self._profiles[key]
+            if (known := self._profiles.get(key)) is not None:
+                return known
+            arn = await self._asked_profile(as_access_token(credential))
+            self._profiles = {key: arn}
+            await self._keep_profile(credential, arn)
+            return arn
 
     async def _asked_profile(self, token: AccessToken) -> str:
         try:
@@ -301,14 +303,6 @@ class TokenProvider:
             await self.store.renew_login(known, spent_refresh_token=known.refresh_token)
         except KiroError as error:
             logger.warning("%s", error)
-
-
-def _in_use(resolution: Resolution) -> Credential:
-    if resolution.problem:
-        raise resolution.problem
-    if resolution.credential is None:
-        raise signed_out()
-    return resolution.credential
 
 
 def _not_taken(credential: Credential) -> KiroError:

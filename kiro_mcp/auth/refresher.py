@@ -90,7 +90,7 @@ class Refresher:
             if credential.origin == "environment" and not credential.can_refresh():
                 raise _not_renewable(credential)
             async with self._locked(credential):
-                current = await self.read_again()
+                current = await self._read_again()
                 if self._is_news(current, credential, rejected):
                     return current
                 if current.place == credential.place:
@@ -100,18 +100,13 @@ class Refresher:
             "The login in use keeps changing.", next_step="Wait for a moment and call again."
         )
 
-    async def read_again(self) -> Credential:
+    async def _read_again(self) -> Credential:
         """Look for the credential in use anew.
 
         Raises:
             KiroError: There is none, or the one that was named cannot be used.
         """
-        resolution = await anyio.to_thread.run_sync(self._sources.look)
-        if resolution.problem:
-            raise resolution.problem
-        if resolution.credential is None:
-            raise signed_out()
-        return resolution.credential
+        return (await anyio.to_thread.run_sync(self._sources.look)).require()
 
     def _locked(self, credential: Credential) -> AbstractAsyncContextManager[None]:
         if self._store is None:
@@ -142,7 +137,7 @@ class Refresher:
             return credential
         self._helped_at = self._now()
         is_done = await renew_by_kiro_cli(credential, self._machine)
-        return await self.read_again() if is_done else credential
+        return await self._read_again() if is_done else credential
 
     async def _require_may_renew(self, credential: Credential) -> None:
         if not self._may_write_back:
@@ -158,7 +153,7 @@ class Refresher:
     async def _spend(self, credential: Credential) -> Credential:
         outcome = await self._service.refresh(credential)
         if isinstance(outcome, Refused) and outcome.is_final:
-            current = await self.read_again()
+            current = await self._read_again()
             if self._is_news(current, credential, credential.access_token):
                 return current
             if current.can_refresh() and current.refresh_token != credential.refresh_token:
@@ -173,7 +168,7 @@ class Refresher:
         is_ours = False
         with anyio.CancelScope(shield=True):
             is_ours = await self._persist(renewed, spent=spent)
-        return renewed if is_ours else await self.read_again()
+        return renewed if is_ours else await self._read_again()
 
     async def _persist(self, renewed: Credential, *, spent: str) -> bool:
         assert self._store
@@ -189,15 +184,6 @@ class Refresher:
             logger.warning("%s could not be written (%s); kept here", renewed.source, error)
             await self._store.save_successor(digest(spent), renewed)
             return True
-
-
-def signed_out() -> KiroError:
-    """Return the error of a call that nobody is signed in for."""
-    return SignInRequired(
-        "No Kiro credential was found.",
-        next_step="Call the tool `login` (or run `kiro-mcp login`), or set KIRO_API_KEY (made at"
-        " https://app.kiro.dev) where this server is configured.",
-    )
 
 
 def how_to_renew(credential: Credential) -> str:

@@ -66,6 +66,22 @@ class Resolution:
     problem: KiroError | None = None
     """Why what the user named cannot be used."""
 
+    def require(self) -> Credential:
+        """Return the credential.
+
+        Raises:
+            KiroError: There is none, or the one that was named cannot be used.
+        """
+        if self.problem:
+            raise self.problem
+        if self.credential is None:
+            raise SignInRequired(
+                "No Kiro credential was found.",
+                next_step="Call the tool `login` (or run `kiro-mcp login`), or set KIRO_API_KEY"
+                " (made at https://app.kiro.dev) where this server is configured.",
+            )
+        return self.credential
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
