@@ -77,7 +77,10 @@ def choose_token(token: str, *, host: str, no_auth: bool, file: Path | None = No
 def _kept_in(file: Path) -> str:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _read(file) if file.exists() else _make(file)
+        try:
+            return _make(file)
+        except FileExistsError:
+            return _read(file)
     except OSError as error:
         raise InvalidRequest(
             f"The token cannot be kept in {file}: {error.strerror}.",
