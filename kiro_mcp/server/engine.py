@@ -87,6 +87,9 @@ class Engine:
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
         telemetry: Telemetry | None = None,
     ) -> None:
+        environ = environ or {}
+        machine = Machine.of(environ, sys.platform)
+        home = own_home(machine, settings.home)
         self.settings = settings
         self._sign_in_http = HttpPool(
             connect_timeout_seconds=settings.connect_timeout_seconds,
@@ -95,7 +98,7 @@ class Engine:
         self.tokens = TokenProvider(
             settings,
             poster=_Poster(self._sign_in_http),
-            environ=environ or {},
+            environ=environ,
             now=now,
             sleep=sleep,
         )
@@ -107,21 +110,16 @@ class Engine:
             sleep=sleep,
         )
         self.client = KiroClient(
-            self.tokens,
-            settings,
-            state_folder=_home(settings, environ or {}),
-            now=now,
-            sleep=sleep,
-            telemetry=telemetry,
+            self.tokens, settings, state_folder=home, now=now, sleep=sleep, telemetry=telemetry
         )
         self.new_id = new_id
         self.conversations = ConversationStore(
-            _store_path(settings, environ or {}),
+            home / STORE_NAME if home and settings.store == "disk" else None,
             lifetime_seconds=settings.store_ttl_hours * 3600,
             now=lambda: now().timestamp(),
             new_id=new_id,
         )
-        debug_folder = _debug_folder(settings, environ or {})
+        debug_folder = _debug_folder(settings, machine, home)
         self.captures = captures_of(settings, debug_folder, now=now, new_id=new_id)
         self._answers: Answers | None = None
         self._now = now
@@ -215,20 +213,8 @@ class Engine:
         return kept.fetched_at is not None and self._now() - kept.fetched_at < lifetime
 
 
-def _home(settings: Settings, environ: Mapping[str, str]) -> Path | None:
-    """The folder of what we keep; None where the machine has no place for it."""
-    return own_home(Machine.of(environ, sys.platform), settings.home)
-
-
-def _debug_folder(settings: Settings, environ: Mapping[str, str]) -> Path | None:
-    """Where captured calls are kept."""
+def _debug_folder(settings: Settings, machine: Machine, home: Path | None) -> Path | None:
+    """Where captured calls are kept; None where the machine has no place for them."""
     if settings.debug_dir:
-        return Machine.of(environ, sys.platform).expanded(settings.debug_dir)
-    home = _home(settings, environ)
+        return machine.expanded(settings.debug_dir)
     return home / DEBUG_NAME if home else None
-
-
-def _store_path(settings: Settings, environ: Mapping[str, str]) -> Path | None:
-    """Where conversations are kept; None for in memory."""
-    home = _home(settings, environ)
-    return home / STORE_NAME if home and settings.store == "disk" else None
