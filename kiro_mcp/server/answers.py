@@ -18,7 +18,7 @@ import mcp_types as types
 from anyio.abc import TaskGroup
 
 from kiro_mcp.models import Reply
-from kiro_mcp.server.progress import ProgressReporter
+from kiro_mcp.server.progress import TAIL_CHARACTERS, ProgressReporter
 from kiro_mcp.server.results import defect
 from kiro_mcp.transport.capture import Recorder
 
@@ -70,7 +70,7 @@ class RunningAnswer:
 
     @property
     def tail(self) -> str:
-        """The end of what has come."""
+        """The end of the text until now, as much as progress shows."""
         return self._tail
 
     def take(self, text: str, *, is_thinking: bool = False) -> None:
@@ -78,7 +78,7 @@ class RunningAnswer:
         self._characters += len(text)
         if not is_thinking:
             self._pieces.append(text)
-            self._tail = (self._tail + text)[-200:]
+            self._tail = (self._tail + text)[-TAIL_CHARACTERS:]
         self._announce()
 
     def begin_anew(self) -> None:

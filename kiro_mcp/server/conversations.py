@@ -36,9 +36,6 @@ from kiro_mcp.server.records import (
 
 Result = TypeVar("Result")
 
-IN_MEMORY: Final = "memory"
-"""The setting that keeps everything in memory, until the server ends."""
-
 MAX_LISTED: Final = 100
 """How many conversations a listing names: the latest."""
 

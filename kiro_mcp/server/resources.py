@@ -7,13 +7,13 @@ kiro://answers/{id}          one finished answer, as JSON
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
 from kiro_mcp.errors import KiroError
-from kiro_mcp.models import Message, TextPart, ToolResult, ToolUse
+from kiro_mcp.models import Message, Part, TextPart, ToolResult, ToolUse
 
 if TYPE_CHECKING:
     from kiro_mcp.server.engine import Engine
@@ -106,7 +106,7 @@ def _in_words(message: Message) -> str:
     return f"**{message.role}**: " + "\n\n".join(filter(None, words))
 
 
-def _part_in_words(part: Any) -> str:
+def _part_in_words(part: Part) -> str:
     match part:
         case TextPart():
             return part.text

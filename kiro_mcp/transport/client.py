@@ -113,9 +113,8 @@ class KiroClient:
             folder=state_folder,
             now=now,
         )
-        self._slots = anyio.Semaphore(
-            settings.max_concurrency, fast_acquire=True
-        )  # Whoever waits longest is next.
+        # Whoever waits longest is next.
+        self._slots = anyio.Semaphore(settings.max_concurrency, fast_acquire=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -288,12 +287,12 @@ class KiroClient:
             "without_model_fields": _without_model_fields,
         }
 
-    async def _with_new_conversation(self, trial: Trial) -> Trial | None:
+    async def _with_new_conversation(self, trial: Trial) -> Trial:
         assert trial.request
         return replace(trial, request=replace(trial.request, conversation_id=self._new_id()))
 
 
-async def _without_reasoning(trial: Trial) -> Trial | None:
+async def _without_reasoning(trial: Trial) -> Trial:
     assert trial.request
     messages = tuple(
         replace(one, parts=tuple(part for part in one.parts if not isinstance(part, ThinkingPart)))
@@ -302,7 +301,7 @@ async def _without_reasoning(trial: Trial) -> Trial | None:
     return replace(trial, request=replace(trial.request, messages=messages))
 
 
-async def _without_model_fields(trial: Trial) -> Trial | None:
+async def _without_model_fields(trial: Trial) -> Trial:
     return replace(trial, sends_model_fields=False)
 
 
