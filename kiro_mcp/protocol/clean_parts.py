@@ -5,7 +5,6 @@ through `kiro_mcp.protocol.messages` clean already. Half surrogate pairs, NUL ch
 go; a stored tool use that was kept as broken JSON is poison for every later turn otherwise.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
 
@@ -19,7 +18,7 @@ from kiro_mcp.models import (
     ToolResult,
     ToolUse,
 )
-from kiro_mcp.protocol.findings import Repair
+from kiro_mcp.protocol.findings import counted
 from kiro_mcp.protocol.history import Repaired, Turns
 from kiro_mcp.protocol.json_values import (
     clean_text,
@@ -27,28 +26,18 @@ from kiro_mcp.protocol.json_values import (
     json_text,
     object_without_nulls,
     plain_json,
-    without_invisible,
 )
 
 
 def clean_turns(turns: Turns) -> Repaired:
     """Make every text and value one that can be sent."""
-    return _mapped(turns, _clean_part, "unsendable_value", "part(s) held what cannot be sent")
-
-
-def strip_invisible(turns: Turns) -> Repaired:
-    """Take code points that show nothing out of all texts that the model reads."""
-    return _mapped(turns, _visible_part, "invisible_text", "part(s) held invisible characters")
-
-
-def _mapped(turns: Turns, change: Callable[[Part], Part], rule: str, what: str) -> Repaired:
     changed: list[Message] = []
     count = 0
     for turn in turns:
-        parts = tuple(map(change, turn.parts))
+        parts = tuple(map(_clean_part, turn.parts))
         count += sum(new != old for new, old in zip(parts, turn.parts, strict=True))
         changed.append(turn.with_parts(parts))
-    return changed, [Repair(rule=rule, detail=f"{count} {what}.")] if count else []
+    return changed, counted("unsendable_value", count, "part(s) held what cannot be sent")
 
 
 def _clean_part(part: Part) -> Part:
@@ -95,9 +84,3 @@ def _clean_result(result: ToolResult) -> ToolResult:
 def _plain_object(value: JsonObject) -> JsonObject:
     plain = plain_json(value)
     return plain if isinstance(plain, dict) else {}
-
-
-def _visible_part(part: Part) -> Part:
-    if isinstance(part, TextPart | ToolResult):
-        return replace(part, text=without_invisible(part.text))
-    return part

@@ -1,7 +1,7 @@
 """A payload that is not sent -> what a person wants to know of it.
 
 How large it is, what it would cost at least, what was repaired, what speaks against it, and the
-payload itself with or without what was said in it.
+payload itself without what was said in it.
 """
 
 from dataclasses import dataclass
@@ -48,13 +48,8 @@ class DryRun:
     payload: JsonObject
 
 
-def describe_payload(payload: Payload, *, shows_content: bool = False) -> DryRun:
-    """Describe a payload.
-
-    Args:
-        payload: What would be sent.
-        shows_content: Whether the payload is shown with its texts and images, or their lengths.
-    """
+def describe_payload(payload: Payload) -> DryRun:
+    """Describe a payload; it is shown with the lengths of its texts and images in their place."""
     return DryRun(
         model=payload.model.id,
         size_bytes=payload.size_bytes,
@@ -62,7 +57,7 @@ def describe_payload(payload: Payload, *, shows_content: bool = False) -> DryRun
         repairs=payload.repairs,
         warnings=payload.warnings,
         findings=payload.findings,
-        payload=payload.body if shows_content else without_content(payload.body),
+        payload=without_content(payload.body),
     )
 
 

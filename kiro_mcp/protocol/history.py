@@ -25,7 +25,7 @@ from kiro_mcp.models import (
     ToolResult,
     ToolUse,
 )
-from kiro_mcp.protocol.findings import Repair
+from kiro_mcp.protocol.findings import Repair, counted
 from kiro_mcp.protocol.images import MAX_IMAGES
 
 Turns: TypeAlias = Sequence[Message]
@@ -54,8 +54,8 @@ def drop_unsigned_thinking(turns: Turns) -> Repaired:
     kept = [
         turn.with_parts([part for part in turn.parts if not _is_unsigned(part)]) for turn in turns
     ]
-    count = _part_count(turns) - _part_count(kept)
-    return kept, _repair(count, "unsigned_reasoning", "unsigned block(s) of reasoning left out")
+    count = part_count(turns) - part_count(kept)
+    return kept, counted("unsigned_reasoning", count, "unsigned block(s) of reasoning left out")
 
 
 def _is_unsigned(part: Part) -> bool:
@@ -69,7 +69,7 @@ def split_by_role(turns: Turns) -> Repaired:
     """
     split = [piece for turn in turns for piece in _pieces(turn)]
     moved = sum(_owner(part, turn.role) != turn.role for turn in turns for part in turn.parts)
-    return split, _repair(moved, "misplaced_part", "part(s) moved to the role that may say them")
+    return split, counted("misplaced_part", moved, "part(s) moved to the role that may say them")
 
 
 def _pieces(turn: Message) -> list[Message]:
@@ -98,16 +98,8 @@ def merge_turns(turns: Turns) -> Repaired:
         same = list(group)
         parts = tuple(part for turn in same for part in turn.parts)
         merged.append(Message(role=role, parts=parts, is_truncated=same[-1].is_truncated))
-    return merged, _repair(
-        len(turns) - len(merged), "merged_turns", "turn(s) joined to the one before"
-    )
-
-
-def drop_prefill(turns: Turns) -> Repaired:
-    """Leave out what the assistant says after the last turn of the user."""
-    if len(turns) > 1 and turns[-1].role == "assistant":
-        return turns[:-1], [_said("dropped_prefill", "The assistant's last turn was left out.")]
-    return turns, []
+    count = len(turns) - len(merged)
+    return merged, counted("merged_turns", count, "turn(s) joined to the one before")
 
 
 def start_with_user(turns: Turns) -> Repaired:
@@ -129,8 +121,8 @@ def end_with_user(turns: Turns) -> Repaired:
 def keep_one_reasoning(turns: Turns) -> Repaired:
     """Keep the first block of reasoning of a turn: the service has room for one."""
     kept = [turn.with_parts(_one_reasoning(turn.parts)) for turn in turns]
-    count = _part_count(turns) - _part_count(kept)
-    return kept, _repair(count, "one_reasoning", "further block(s) of reasoning left out")
+    count = part_count(turns) - part_count(kept)
+    return kept, counted("one_reasoning", count, "further block(s) of reasoning left out")
 
 
 def _one_reasoning(parts: Sequence[Part]) -> list[Part]:
@@ -149,15 +141,15 @@ def tell_of_truncation(turns: Turns) -> Repaired:
         is_after_cut = index > 0 and turns[index - 1].is_truncated
         notice = (TextPart(text=TRUNCATION_NOTICE),) if is_after_cut else ()
         told.append(turn.with_parts((*notice, *turn.parts)))
-    count = _part_count(told) - _part_count(turns)
-    return told, _repair(count, "truncation_notice", "notice(s) of a cut-off answer added")
+    count = part_count(told) - part_count(turns)
+    return told, counted("truncation_notice", count, "notice(s) of a cut-off answer added")
 
 
 def hoist_images(turns: Turns) -> Repaired:
     """Move images out of tool results, which have no room for them, into their turn."""
     hoisted = [turn.with_parts(_hoisted(turn.parts)) for turn in turns]
-    count = _part_count(hoisted) - _part_count(turns)
-    return hoisted, _repair(count, "hoisted_image", "image(s) put beside their tool results")
+    count = part_count(hoisted) - part_count(turns)
+    return hoisted, counted("hoisted_image", count, "image(s) put beside their tool results")
 
 
 def _hoisted(parts: Sequence[Part]) -> list[Part]:
@@ -180,8 +172,8 @@ def forget_old_images(turns: Turns, *, limit: int = MAX_IMAGES) -> Repaired:
         kept.append(_without_first_images(turn, count - room))
         room = max(0, room - count)
     turns_kept = [*reversed(kept), turns[-1]]
-    count = _part_count(turns) - _part_count(turns_kept)
-    return turns_kept, _repair(count, "old_image", "image(s) of earlier turns left out")
+    count = part_count(turns) - part_count(turns_kept)
+    return turns_kept, counted("old_image", count, "image(s) of earlier turns left out")
 
 
 def forget_all_old_images(turns: Turns) -> Repaired:
@@ -201,12 +193,9 @@ def _image_count(turn: Message) -> int:
     return sum(isinstance(part, ImagePart) for part in turn.parts)
 
 
-def _part_count(turns: Turns) -> int:
+def part_count(turns: Turns) -> int:
+    """Return how many parts there are in all turns."""
     return sum(len(turn.parts) for turn in turns)
-
-
-def _repair(count: int, rule: str, what: str) -> list[Repair]:
-    return [_said(rule, f"{count} {what}.")] if count else []
 
 
 def _said(rule: str, detail: str) -> Repair:

@@ -7,7 +7,6 @@ encodes, or is taken by the service. The caller's own objects are read, never ch
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
@@ -18,11 +17,6 @@ MAX_JSON_DEPTH: Final = 96
 
 _MAX_INTEGER_BITS: Final = 1024
 """Where a whole number exceeds what JSON readers hold, and Python's limit for writing it."""
-
-_INVISIBLE: Final = re.compile(
-    "[\U000e0000-\U000e007f\u200b-\u200f\u2028-\u202f\u205f-\u206f\ufff0-\uffff]"
-)
-"""Code points that show nothing and can hide instructions; U+200D among them joins emoji."""
 
 
 def clean_text(text: str) -> str:
@@ -39,11 +33,6 @@ def clean_text(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
     return text
-
-
-def without_invisible(text: str) -> str:
-    """Return `text` without code points that show nothing, as the vendor's editor sends it."""
-    return text if text.isascii() else _INVISIBLE.sub("", text)
 
 
 def plain_json(value: object, *, levels: int = MAX_JSON_DEPTH) -> JsonValue:

@@ -8,22 +8,20 @@ Source of truth: the service's published request model and limits; what its refu
 traced back to, by the users and clients of the service (2025 to 2026).
 """
 
-import json
 import math
-import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Final, TypeAlias
 
 from kiro_mcp.models import JsonObject, JsonValue, ModelInfo
 from kiro_mcp.protocol.findings import Finding
+from kiro_mcp.protocol.json_values import json_text
 from kiro_mcp.protocol.lint_content import CONTENT_RULES
 from kiro_mcp.protocol.lint_tools import TOOL_RULES
 from kiro_mcp.protocol.lint_view import Sent, read_payload, text_of, walk
+from kiro_mcp.protocol.prepare import LEGAL_CONVERSATION_ID
 
 Rule: TypeAlias = Callable[[Sent], Iterator[Finding]]
-
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def lint_payload(
@@ -93,7 +91,7 @@ def _is_encodable(text: str) -> bool:
 def conversation_id_is_uuid(sent: Sent) -> Iterator[Finding]:
     """The id of a conversation is a UUID, where there is one."""
     given = sent.state.get("conversationId", "00000000-0000-0000-0000-000000000000")
-    if not isinstance(given, str) or not _UUID.fullmatch(given):
+    if not isinstance(given, str) or not LEGAL_CONVERSATION_ID.fullmatch(given):
         yield Finding(
             rule="conversation_id",
             place="conversationId",
@@ -153,7 +151,7 @@ def origin_is_one(sent: Sent) -> Iterator[Finding]:
 def _size_fits(payload: JsonObject, max_bytes: int) -> Iterator[Finding]:
     if not max_bytes:
         return
-    size = len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode())
+    size = len(json_text(payload).encode())
     if size > max_bytes:
         yield Finding(
             rule="payload_size",

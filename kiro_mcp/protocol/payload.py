@@ -8,7 +8,6 @@ the same throughout. Equal requests give byte-identical payloads, so that the se
 cache holds. Source of truth: the service's published request model.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
@@ -27,6 +26,7 @@ from kiro_mcp.models import (
     ToolUse,
 )
 from kiro_mcp.protocol.findings import Finding, Repair
+from kiro_mcp.protocol.json_values import json_text
 from kiro_mcp.protocol.lint import lint_payload
 from kiro_mcp.protocol.prepare import DEFAULT_OPTIONS, PayloadOptions, Prepared, prepare
 from kiro_mcp.protocol.prompt_size import estimate_tokens, window_warnings
@@ -77,23 +77,6 @@ class Payload:
         return len(self.encoded)
 
 
-def build_payload(
-    request: ChatRequest,
-    *,
-    origin: str,
-    profile_arn: str,
-    form: WireForm = "rest",
-    options: PayloadOptions = DEFAULT_OPTIONS,
-) -> JsonObject:
-    """Build the body of a request alone, ready to be sent.
-
-    Raises:
-        InvalidRequest: There is no message, or the service would refuse the request.
-    """
-    envelope = Envelope(origin=origin, profile_arn=profile_arn, form=form)
-    return make_payload(request, envelope, options).body
-
-
 def make_payload(
     request: ChatRequest, envelope: Envelope, options: PayloadOptions = DEFAULT_OPTIONS
 ) -> Payload:
@@ -142,7 +125,7 @@ def _unsaid(prepared: Prepared, envelope: Envelope) -> Sequence[str]:
 
 def encode_payload(payload: JsonObject) -> bytes:
     """Encode a payload as compact UTF-8 JSON."""
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+    return json_text(payload).encode()
 
 
 def _fitted_body(

@@ -9,7 +9,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.models import (
@@ -22,7 +22,7 @@ from kiro_mcp.models import (
     ToolUse,
 )
 from kiro_mcp.protocol import history, tool_pairing
-from kiro_mcp.protocol.clean_parts import clean_turns, strip_invisible
+from kiro_mcp.protocol.clean_parts import clean_turns
 from kiro_mcp.protocol.findings import Repair
 from kiro_mcp.protocol.history import Repaired, Step, Turns, run_steps
 from kiro_mcp.protocol.json_values import clean_text
@@ -42,7 +42,10 @@ from kiro_mcp.protocol.tool_specs import (
     sendable_tools,
 )
 
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+LEGAL_CONVERSATION_ID: Final = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
+)
+"""What the service takes as the id of a conversation: a UUID."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +60,6 @@ class PayloadOptions:
     """Over which the oldest turns are left out; 0 never leaves any out."""
     tells_of_truncation: bool = True
     """Whether the model is told of an answer of its own that was cut off."""
-    prefill: Literal["history", "drop"] = "history"
-    """What becomes of an assistant's turn at the end: a turn of the history, or nothing."""
-    strips_invisible: bool = False
-    """Whether characters that show nothing are taken out; they are part of some emoji."""
-    timestamp: str = ""
-    """The time to tell the model, in any words; it keeps the service from caching."""
 
 
 DEFAULT_OPTIONS: Final = PayloadOptions()
@@ -104,9 +101,7 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
         model=model,
         conversation_id=conversation_id,
         turns=tuple(_with_sent_names(turns, tools.names)),
-        system=compose_system(
-            request, tools, tags=_new_tags(wishes.tags, request), timestamp=options.timestamp
-        ),
+        system=compose_system(request, tools, tags=_new_tags(wishes.tags, request)),
         tools=tools.specs,
         fields=wishes.fields,
         tool_names=callers_names(tools.names),
@@ -141,10 +136,9 @@ def _new_tags(tags: str, request: ChatRequest) -> str:
 def _repaired_turns(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> Repaired:
     if not request.messages:
         raise InvalidRequest("There is nothing to answer: no message.", next_step="Give a prompt.")
-    cleaning = (clean_turns, strip_invisible) if options.strips_invisible else (clean_turns,)
     if _is_one_text(request.messages):  # Most calls; the others have nothing to do there.
-        return run_steps(request.messages, cleaning)
-    return run_steps(request.messages, (*cleaning, *_steps(request, model, options)))
+        return clean_turns(request.messages)
+    return run_steps(request.messages, (clean_turns, *_steps(request, model, options)))
 
 
 def _is_one_text(turns: Turns) -> bool:
@@ -161,7 +155,6 @@ def _steps(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> S
         history.drop_unsigned_thinking,
         history.split_by_role,
         history.merge_turns,
-        *((history.drop_prefill,) if options.prefill == "drop" else ()),
         history.start_with_user,
         history.end_with_user,
         history.keep_one_reasoning,
@@ -204,7 +197,7 @@ def _with_sent_names(turns: Turns, names: Mapping[str, str]) -> Sequence[Message
 
 def _conversation_id(given: str) -> tuple[str, Sequence[Repair]]:
     """Return a UUID, always the same one for the same id; "" stays."""
-    if not given or _UUID.fullmatch(given):
+    if not given or LEGAL_CONVERSATION_ID.fullmatch(given):
         return given, ()
     derived = str(uuid.uuid5(uuid.NAMESPACE_OID, clean_text(given)))
     detail = "The conversation's id is no UUID; one was derived from it."

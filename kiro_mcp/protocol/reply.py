@@ -118,8 +118,6 @@ class ReplyBuilder:
         error, is in `fault` as soon as it can be told."""
         self.has_begun = False
         """Whether the model has said anything, be it not yet handed out."""
-        self.has_delivered = False
-        """Whether any delta has been handed out. A call must then not be made again."""
         self.last_deltas: tuple[Delta, ...] = ()
         """What only the end of the answer released: set by `close`, follows the others."""
         self._decoder = FrameDecoder(max_payload_bytes, max_headers_bytes)
@@ -156,9 +154,7 @@ class ReplyBuilder:
             self._take_bytes(data)
         except AnswerLimitError as error:
             self.fault = _too_large(error)
-        deltas = self._parts.take_deltas()
-        self.has_delivered = self.has_delivered or bool(deltas)
-        return deltas
+        return self._parts.take_deltas()
 
     def close(self, fault: Fault | KiroError | None = None) -> Reply:
         """End the answer and return all that arrived of it. Never raises.

@@ -19,21 +19,16 @@ WRITE_IN_CHUNKS: Final = (
 """For models that run for minutes in one tool use, longer than the service keeps it open."""
 
 
-def compose_system(
-    request: ChatRequest, tools: SentTools, *, tags: str = "", timestamp: str = ""
-) -> str:
+def compose_system(request: ChatRequest, tools: SentTools, *, tags: str = "") -> str:
     """Return the whole system prompt, "" if there is nothing to say.
 
     Args:
         request: What is asked.
         tools: Its tools; those with descriptions too long to send are described here.
         tags: What asks an older model to think.
-        timestamp: The time, for callers who want the model to know it; it changes each time, so
-            the service cannot cache what follows it.
     """
     pieces = (
         tags,
-        timestamp and f"The current time is {timestamp}.",
         request.system,
         WRITE_IN_CHUNKS if request.writes_in_chunks else "",
         *(f"Tool {name}:\n{text}" for name, text in tools.long_descriptions),

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Final
 
 from kiro_mcp.models import Message, Part, TextPart, ToolResult, ToolUse
-from kiro_mcp.protocol.findings import Repair
-from kiro_mcp.protocol.history import Repaired, Turns
+from kiro_mcp.protocol.findings import Repair, counted
+from kiro_mcp.protocol.history import Repaired, Turns, part_count
 from kiro_mcp.protocol.json_values import json_text
 
 LEGAL_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -84,11 +84,9 @@ def make_ids_unique(turns: Turns) -> Repaired:
             seen.update(renamed.values())
         unique.append(turn.with_parts(_once(turn.parts, renamed)))
     repairs = _repair(turns, unique, "repeated_id", "repeated id(s) of tool uses were renamed")
-    dropped = sum(len(turn.parts) for turn in turns) - sum(len(turn.parts) for turn in unique)
-    if dropped:
-        detail = f"{dropped} further use(s) or result(s) of the same id were left out."
-        repairs.append(Repair(rule="repeated_tool_use", detail=detail))
-    return unique, repairs
+    dropped = part_count(turns) - part_count(unique)
+    what = "further use(s) or result(s) of the same id were left out"
+    return unique, [*repairs, *counted("repeated_tool_use", dropped, what)]
 
 
 def _names_for_uses(turn: Message, seen: Collection[str]) -> dict[str, str]:
@@ -122,8 +120,8 @@ def orphans_to_text(turns: Turns) -> Repaired:
         )
         mended.append(turn.with_parts(parts))
     count = _result_count(turns) - _result_count(mended)
-    detail = f"{count} tool result(s) that no tool use asked for became text."
-    return mended, [Repair(rule="orphan_result", detail=detail)] if count else []
+    what = "tool result(s) that no tool use asked for became text"
+    return mended, counted("orphan_result", count, what)
 
 
 def _is_orphan(part: Part, asked: Collection[str]) -> bool:
@@ -139,8 +137,8 @@ def answer_the_unanswered(turns: Turns) -> Repaired:
         missing = [_no_result(use) for use in uses if use.id not in given]
         answered.append(turn.with_parts((*turn.parts, *missing)))
     count = _result_count(answered) - _result_count(turns)
-    detail = f"{count} tool use(s) without a result got one that says so."
-    return answered, [Repair(rule="missing_result", detail=detail)] if count else []
+    what = "tool use(s) without a result got one that says so"
+    return answered, counted("missing_result", count, what)
 
 
 def _no_result(use: ToolUse) -> ToolResult:
@@ -189,4 +187,4 @@ def _repair(before: Turns, after: Turns, rule: str, what: str) -> list[Repair]:
     """Say how many tool uses and results are others than before."""
     known = {id(part) for turn in before for part in turn.parts}
     count = sum(id(part) not in known for turn in after for part in turn.parts)
-    return [Repair(rule=rule, detail=f"{count} {what}.")] if count else []
+    return counted(rule, count, what)

@@ -11,7 +11,7 @@ from typing import Final
 
 from kiro_mcp.models import JsonObject, JsonValue, ToolSpec
 from kiro_mcp.protocol.content_blocks import first_text
-from kiro_mcp.protocol.findings import Repair
+from kiro_mcp.protocol.findings import Repair, counted
 from kiro_mcp.protocol.json_values import clean_text, plain_json
 from kiro_mcp.protocol.schema import sanitised_schema
 from kiro_mcp.protocol.tool_names import sent_names
@@ -92,8 +92,8 @@ def sendable_tools(
     names = sent_names([*(spec.name for spec in given), *(stub.name for stub in stubs)])
     sent = [_sendable(spec, names[spec.name], description_max_bytes) for spec in (*given, *stubs)]
     repairs = [
-        *_counted("repeated_tool", len(specs) - len(given), "tool(s) declared again: left out"),
-        *_counted("stub_tool", len(stubs), "tool(s) that only the history uses: declared"),
+        *counted("repeated_tool", len(specs) - len(given), "tool(s) declared again: left out"),
+        *counted("stub_tool", len(stubs), "tool(s) that only the history uses: declared"),
         *(repair for tool in sent for repair in tool.repairs),
     ]
     return SentTools(
@@ -159,10 +159,6 @@ def _shortened(text: str, max_bytes: int) -> str:
 def _cut(text: str, max_bytes: int) -> str:
     """Cut between characters, never inside of one."""
     return text.encode()[:max_bytes].decode("utf-8", "ignore")
-
-
-def _counted(rule: str, count: int, what: str) -> list[Repair]:
-    return [Repair(rule=rule, detail=f"{count} {what}.")] if count else []
 
 
 def clean_spec(spec: ToolSpec) -> ToolSpec:

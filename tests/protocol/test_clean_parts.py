@@ -1,7 +1,7 @@
 """Parts of a message, made fit to send."""
 
 from kiro_mcp.models import ImagePart, Message, Part, TextPart, ThinkingPart, ToolResult, ToolUse
-from kiro_mcp.protocol.clean_parts import clean_turns, strip_invisible
+from kiro_mcp.protocol.clean_parts import clean_turns
 
 IMAGE = ImagePart(format="png", data="x")
 
@@ -20,7 +20,6 @@ def test_what_is_clean_is_left_alone() -> None:
         IMAGE,
     )
     assert clean_turns(turns) == (turns, [])
-    assert strip_invisible(turns) == (turns, [])
 
 
 def test_every_text_and_value_is_made_fit_to_send() -> None:
@@ -52,12 +51,3 @@ def test_data_with_a_null_is_sent_as_text() -> None:
     assert turns == turn(
         ToolResult(id="t", text='{"a":null}'), ToolResult(id="u", text='r\n{"b":[null]}')
     )
-
-
-def test_invisible_characters_go_from_what_the_model_reads() -> None:
-    """The vendor's editor does so; here it is a setting, because joined emoji fall apart."""
-    turns, repairs = strip_invisible(
-        turn(TextPart(text="a\u200bb"), ToolResult(id="t", text="\u2060r"), IMAGE)
-    )
-    assert turns == turn(TextPart(text="ab"), ToolResult(id="t", text="r"), IMAGE)
-    assert [repair.rule for repair in repairs] == ["invisible_text"]

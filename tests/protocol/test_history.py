@@ -45,7 +45,6 @@ STEPS: list[Step] = [
     history.drop_unsigned_thinking,
     history.split_by_role,
     history.merge_turns,
-    history.drop_prefill,
     history.start_with_user,
     history.end_with_user,
     history.keep_one_reasoning,
@@ -140,12 +139,6 @@ def test_a_conversation_begins_and_ends_with_the_user() -> None:
         [user(A), assistant(B), user()],
         ["user_last"],
     )
-
-
-def test_a_prefill_can_be_left_out_but_not_all_there_is() -> None:
-    """Ours: some clients end with words to be put into the model's mouth."""
-    assert after(history.drop_prefill, user(A), assistant(B)) == ([user(A)], ["dropped_prefill"])
-    assert after(history.drop_prefill, assistant(B)) == ([assistant(B)], [])
 
 
 def test_one_block_of_reasoning_is_kept() -> None:

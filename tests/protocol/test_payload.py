@@ -17,7 +17,6 @@ from kiro_mcp.protocol.payload import (
     Envelope,
     Payload,
     WireForm,
-    build_payload,
     draft_payload,
     encode_payload,
     make_payload,
@@ -98,7 +97,7 @@ def user_turn(text: str, **members: Any) -> dict[str, object]:
 
 def test_one_prompt_has_no_history_and_no_nulls() -> None:
     """The service's published schema."""
-    payload = build_payload(request(("user", "hi")), origin="O", profile_arn=ARN)
+    payload = make_payload(request(("user", "hi")), Envelope(origin="O", profile_arn=ARN)).body
     assert payload == {
         "profileArn": ARN,
         "conversationState": {
@@ -112,7 +111,7 @@ def test_one_prompt_has_no_history_and_no_nulls() -> None:
 def test_without_a_profile_or_an_id_the_members_are_left_out() -> None:
     """Observed: API keys must omit the profile; absent members are never null."""
     bare = replace(request(("user", "hi")), conversation_id="")
-    payload = build_payload(bare, origin="O", profile_arn="")
+    payload = make_payload(bare, Envelope(origin="O", profile_arn="")).body
     assert payload == {
         "conversationState": {"chatTriggerType": "MANUAL", "currentMessage": user_turn("hi")}
     }
@@ -139,7 +138,7 @@ def test_an_empty_turn_is_sent_as_a_space() -> None:
 def test_there_must_be_something_to_answer() -> None:
     """Ours."""
     with pytest.raises(InvalidRequest, match="nothing to answer"):
-        build_payload(request(), origin="O", profile_arn="")
+        make_payload(request(), Envelope(origin="O", profile_arn=""))
 
 
 def test_the_agents_mode_is_in_the_body_only_where_it_is_not_a_header() -> None:
@@ -151,7 +150,6 @@ def test_the_agents_mode_is_in_the_body_only_where_it_is_not_a_header() -> None:
     assert "agentMode" not in bodies["rest"]
     assert bodies["rpc"] == {**bodies["rest"], "agentMode": "vibe"}
     assert bodies["send_message"].keys() == {"conversationState"}
-    assert build_payload(asked, origin="O", profile_arn="", form="rpc") == bodies["rpc"]
 
 
 def test_what_an_endpoint_cannot_carry_is_said() -> None:
@@ -176,7 +174,7 @@ def test_inference_settings_are_never_sent() -> None:
 def test_equal_requests_give_equal_bytes() -> None:
     """Ours: the service's prompt cache holds only for identical prefixes."""
     made = [
-        encode_payload(build_payload(request(("user", "grüß 🙂")), origin="O", profile_arn=ARN))
+        make_payload(request(("user", "grüß 🙂")), Envelope(origin="O", profile_arn=ARN)).encoded
         for _ in range(2)
     ]
     assert made[0] == made[1]
@@ -400,7 +398,7 @@ def test_images_that_cannot_be_sent_are_refused_by_name(
     turn = Message(role="user", parts=parts)
     asked = ChatRequest(messages=(turn,), conversation_id=CONVERSATION, model=model)
     with pytest.raises(InvalidRequest, match=rf"\({rule}\)") as caught:
-        build_payload(asked, origin="O", profile_arn="")
+        make_payload(asked, Envelope(origin="O", profile_arn=""))
     assert caught.value.next_step
     findings = draft_payload(asked, Envelope(origin="O", profile_arn="")).findings
     assert [finding.rule for finding in findings] == [rule]

@@ -231,8 +231,6 @@ options = st.builds(
     description_max_bytes=st.sampled_from([3, 10_000]),
     max_payload_bytes=st.sampled_from([0, 0, 600, 2_000]),
     tells_of_truncation=st.booleans(),
-    prefill=st.sampled_from(["history", "drop"]),
-    strips_invisible=st.booleans(),
 )
 conversations = st.lists(messages, max_size=10)
 systems = st.one_of(texts, st.lists(blocks, max_size=2))

@@ -76,18 +76,16 @@ def test_what_is_known_of_the_model_stands() -> None:
     assert len(prepared.warnings) == 1
 
 
-@pytest.mark.parametrize("options", [PayloadOptions(), PayloadOptions(prefill="drop")])
-def test_a_conversation_of_the_assistant_alone_is_sent(options: PayloadOptions) -> None:
+def test_a_conversation_of_the_assistant_alone_is_sent() -> None:
     """Ours: never refused for its form."""
-    prepared = prepare(request(assistant(A)), options)
+    prepared = prepare(request(assistant(A)))
     assert prepared.turns == (user(), assistant(A), user())
 
 
-def test_a_prefill_is_kept_or_dropped() -> None:
-    """Ours: a setting."""
+def test_a_prefill_is_kept_as_a_turn_of_the_history() -> None:
+    """Ours: some clients end with words to be put into the model's mouth."""
     asked = request(user(A), assistant(TextPart(text="{")))
     assert prepare(asked).turns[-2:] == (assistant(TextPart(text="{")), user())
-    assert prepare(asked, PayloadOptions(prefill="drop")).turns == (user(A),)
 
 
 def test_parts_of_the_other_role_are_moved_to_turns_of_its_own() -> None:
@@ -163,13 +161,6 @@ def test_the_model_is_told_of_an_answer_that_was_cut_off_unless_that_is_off() ->
     assert rules(prepare(request(*turns))) == ["truncation_notice"]
     off = PayloadOptions(tells_of_truncation=False)
     assert prepare(request(*turns), off).turns == turns
-
-
-def test_invisible_characters_go_only_when_that_is_on() -> None:
-    """Ours: a setting."""
-    asked = request(user(TextPart(text="a\u200b")))
-    assert prepare(asked).turns == asked.messages
-    assert prepare(asked, PayloadOptions(strips_invisible=True)).turns == (user(A),)
 
 
 def test_old_images_go_for_a_model_that_reads_text_alone() -> None:

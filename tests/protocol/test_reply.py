@@ -271,7 +271,6 @@ def test_answer_without_anything_is_empty_and_may_be_asked_again(data: bytes) ->
     assert builder.feed(data) == []
     assert builder.close().is_empty
     assert not builder.has_begun
-    assert not builder.has_delivered
 
 
 def test_answer_of_thinking_only_is_complete_and_told() -> None:
@@ -665,25 +664,25 @@ def test_notes_have_their_limits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "options", "has_begun", "has_delivered"),
+    ("data", "options", "has_begun"),
     [
-        pytest.param(event("initial-response", {}), {}, False, False, id="nothing-said"),
-        pytest.param(text(""), {}, False, False, id="empty-text"),
-        pytest.param(text("a"), {}, True, True, id="text"),
-        pytest.param(text("<thi"), {}, True, False, id="text-that-is-held-back"),
-        pytest.param(reasoning("a"), {"thinking": "remove"}, True, False, id="removed-thinking"),
-        pytest.param(reasoning("a"), {}, True, True, id="thinking"),
-        pytest.param(tool("t1"), {}, True, False, id="tool-use-begins"),
-        pytest.param(TOOL, {}, True, True, id="tool-use-ends"),
+        pytest.param(event("initial-response", {}), {}, False, id="nothing-said"),
+        pytest.param(text(""), {}, False, id="empty-text"),
+        pytest.param(text("a"), {}, True, id="text"),
+        pytest.param(text("<thi"), {}, True, id="text-that-is-held-back"),
+        pytest.param(reasoning("a"), {"thinking": "remove"}, True, id="removed-thinking"),
+        pytest.param(reasoning("a"), {}, True, id="thinking"),
+        pytest.param(tool("t1"), {}, True, id="tool-use-begins"),
+        pytest.param(TOOL, {}, True, id="tool-use-ends"),
     ],
 )
-def test_reader_knows_whether_the_model_has_begun_and_anything_was_given_out(
-    data: bytes, options: dict[str, Any], has_begun: bool, has_delivered: bool
+def test_reader_knows_whether_the_model_has_begun(
+    data: bytes, options: dict[str, Any], has_begun: bool
 ) -> None:
-    """Ours: one is for waiting, the other for calling again."""
+    """Ours: from then on it is waited for in another way, be nothing given out yet."""
     builder = ReplyBuilder(**options)
     builder.feed(data)
-    assert (builder.has_begun, builder.has_delivered) == (has_begun, has_delivered)
+    assert builder.has_begun == has_begun
 
 
 # --- limits -------------------------------------------------------------------------------

@@ -24,10 +24,9 @@ def test_the_pieces_stand_in_one_order() -> None:
         output_schema={"type": "array"},
     )
     tools = sendable_tools([tool], [], description_max_bytes=10)
-    composed = compose_system(request, tools, tags="<tags>", timestamp="noon")
-    assert composed.split("\n\n")[:5] == [
+    composed = compose_system(request, tools, tags="<tags>")
+    assert composed.split("\n\n")[:4] == [
         "<tags>",
-        "The current time is noon.",
         "Be terse.",
         WRITE_IN_CHUNKS,
         f"Tool my_f:\n{'x' * 20}",
@@ -35,7 +34,7 @@ def test_the_pieces_stand_in_one_order() -> None:
     assert composed.endswith('JSON Schema:\n{"type":"array"}')
 
 
-def test_time_is_told_only_when_it_is_given() -> None:
+def test_a_system_prompt_alone_is_sent_as_it_is() -> None:
     """Ours: a prompt that changes each time cannot be cached."""
     request = ChatRequest(messages=(), conversation_id="", system="Be terse.")
     assert compose_system(request, NO_TOOLS) == "Be terse."
