@@ -8,10 +8,11 @@ import mcp_types as types
 from kiro_mcp.models import JsonObject, ToolUse, Usage
 from kiro_mcp.protocol.dry_run import DryRun
 from kiro_mcp.protocol.findings import Finding, Repair
+from kiro_mcp.protocol.json_values import json_text
 from kiro_mcp.server.answers import RunningAnswer
 from kiro_mcp.server.asking import Answered, Asked
 from kiro_mcp.server.conversations import Place
-from kiro_mcp.server.results import compact_json, success
+from kiro_mcp.server.results import success
 
 _NOTHING: Mapping[str, Any] = {
     "text": "",
@@ -48,7 +49,7 @@ def answered(asked: Asked, came: Answered, *, place: Place, answer_id: str) -> t
         "answer_id": answer_id,
         "usage": _usage(reply.usage),
     }
-    return success(reply.text, structured, more=compact_json(_what_says_something(facts)))
+    return success(reply.text, structured, more=json_text(_what_says_something(facts)))
 
 
 def still_running(running: RunningAnswer) -> types.CallToolResult:
@@ -62,7 +63,7 @@ def still_running(running: RunningAnswer) -> types.CallToolResult:
         "next_step": "Call ask_claude again with this answer_id alone to get the rest.",
     }
     structured = {**_NOTHING, **facts, "text": running.text}
-    return success(running.text, structured, more=compact_json(facts))
+    return success(running.text, structured, more=json_text(facts))
 
 
 def rehearsed(asked: Asked, run: DryRun) -> types.CallToolResult:
@@ -84,7 +85,7 @@ def rehearsed(asked: Asked, run: DryRun) -> types.CallToolResult:
         f"Nothing was sent. The request to {run.model} is {run.size_bytes} bytes, about"
         f" {run.estimated_tokens} tokens. {verdict}."
     )
-    return success(text, {**_NOTHING, **facts}, more=compact_json(facts))
+    return success(text, {**_NOTHING, **facts}, more=json_text(facts))
 
 
 def _what_says_something(facts: Mapping[str, Any]) -> dict[str, Any]:

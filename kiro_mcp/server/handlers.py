@@ -10,6 +10,7 @@ import mcp_types as types
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.models import ModelInfo
 from kiro_mcp.protocol.dry_run import describe_payload
+from kiro_mcp.protocol.json_values import json_text
 from kiro_mcp.server import login
 from kiro_mcp.server.answering import make_result
 from kiro_mcp.server.answers import RunningAnswer
@@ -25,7 +26,7 @@ from kiro_mcp.server.asking import understand
 from kiro_mcp.server.captures import CallCapture
 from kiro_mcp.server.capturing import captured, handed_over
 from kiro_mcp.server.engine import Catalogue, Engine
-from kiro_mcp.server.results import compact_json, success
+from kiro_mcp.server.results import success
 from kiro_mcp.server.streaming import Reporting
 
 
@@ -98,14 +99,14 @@ async def list_models(engine: Engine, arguments: dict[str, Any], _call: Call) ->
     """List the models: the service's list when signed in, the built-in one otherwise."""
     asked = read_arguments(ListModelsArguments, "list_models", arguments)
     catalogue = await engine.catalogue(refresh=asked.refresh)
-    structured = {
+    structured: dict[str, Any] = {
         "models": [_listed(model) for model in catalogue.models],
         "default_model": engine.settings.model,
         "source": catalogue.source,
         "fetched_at": catalogue.fetched_at.isoformat() if catalogue.fetched_at else "",
         "warnings": [str(catalogue.fault)] if catalogue.fault else [],
     }
-    return success(_in_words(catalogue), structured, more=compact_json(structured))
+    return success(_in_words(catalogue), structured, more=json_text(structured))
 
 
 async def login_tool(engine: Engine, arguments: dict[str, Any], call: Call) -> Result:

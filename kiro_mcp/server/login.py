@@ -22,9 +22,10 @@ from kiro_mcp.auth.status import SignInStatus, sign_in_status
 from kiro_mcp.auth.timestamps import format_time
 from kiro_mcp.auth.tokens import Credential
 from kiro_mcp.errors import KiroError, SignInRequired
+from kiro_mcp.protocol.json_values import json_text
 from kiro_mcp.server.asker import SIGN_IN_INPUT, Asker, Result
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.results import compact_json, success
+from kiro_mcp.server.results import success
 
 WAIT_SECONDS = 45.0
 """How long a call waits for a person: clients give up on a call after 60 seconds."""
@@ -274,7 +275,7 @@ def _credits(found: SignInStatus) -> dict[str, Any]:
 def _state(state: str, **facts: Any) -> types.CallToolResult:
     structured = {"state": state, **facts}
     lines = [f"{name}: {_in_words(value)}" for name, value in structured.items() if value]
-    return success("\n".join(lines), structured, more=compact_json(structured))
+    return success("\n".join(lines), structured, more=json_text(structured))
 
 
 def _in_words(value: Any) -> str:

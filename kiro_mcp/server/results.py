@@ -4,7 +4,6 @@ Clients that get both forms show their model only one of them, and differ in whi
 half must say everything by itself.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,8 +52,3 @@ def defect(tool: str) -> types.CallToolResult:
             next_step="Its log (stderr) has the details; please report them.",
         )
     )
-
-
-def compact_json(value: Any) -> str:
-    """Encode a value as JSON without spaces, text as it is."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

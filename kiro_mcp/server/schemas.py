@@ -4,7 +4,9 @@ Written out instead of generated, because a nested class would become a `$ref`. 
 refuse a result that breaks its schema, so a member is required only where it is always there.
 """
 
-from typing import Any
+from typing import Any, get_args
+
+from kiro_mcp.models import StopReason, ThinkingSupport, ToolUseState
 
 
 def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
@@ -38,7 +40,7 @@ ASK_RESULT = _object(
                     "id": _TEXT,
                     "name": _TEXT,
                     "arguments": {"type": "object"},
-                    "state": _one_of("complete", "truncated", "invalid"),
+                    "state": _one_of(*get_args(ToolUseState)),
                     "raw": _TEXT,
                     "schema_errors": _TEXTS,
                 },
@@ -48,17 +50,7 @@ ASK_RESULT = _object(
                 "state",
             )
         ),
-        "stop_reason": _one_of(
-            "end_turn",
-            "tool_use",
-            "max_tokens",
-            "context_window_exceeded",
-            "refusal",
-            "stop_sequence",
-            "truncated",
-            "running",
-            "",
-        ),
+        "stop_reason": _one_of(*get_args(StopReason), "running", ""),
         "truncated": {"type": "boolean", "description": "The answer is known to be incomplete"},
         "data": {"description": "The value for output_schema, else null"},
         "model": _TEXT,
@@ -104,7 +96,7 @@ MODELS_RESULT = _object(
                     "rate_multiplier": _NUMBER_OR_NULL,
                     "list_price": {"type": ["object", "null"]},
                     "input_types": _TEXTS,
-                    "thinking": _one_of("none", "tags", "native"),
+                    "thinking": _one_of(*get_args(ThinkingSupport)),
                     "effort_levels": _TEXTS,
                 },
                 "id",
