@@ -138,6 +138,11 @@ class Settings(BaseModel):
         "KIRO_MCP_TRUNCATION_RECOVERY",
         says="Whether the model is told of an answer of its own that was cut off",
     )
+    tell_time: bool = _setting(
+        False,
+        "KIRO_MCP_TELL_TIME",
+        says="Whether the model is told the time; the service then caches no prompt",
+    )
     origin: str = _setting(
         "", "KIRO_MCP_ORIGIN", says="The origin sent with requests; by default the endpoint's own"
     )

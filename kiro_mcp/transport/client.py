@@ -99,6 +99,7 @@ class KiroClient:
             tells_of_truncation=settings.truncation_recovery,
         )
         self._new_id = new_id
+        self._now = now
         self._http = HttpPool(
             connect_timeout_seconds=settings.connect_timeout_seconds,
             proxy_url=settings.proxy_url.get_secret_value(),
@@ -163,6 +164,7 @@ class KiroClient:
         spending = spending or CallSpending()
         if not request.conversation_id:
             request = replace(request, conversation_id=self._new_id())
+        request = self._told_time(request)
         async with self._slots, AsyncExitStack() as stack:
             inference = stack.enter_context(self._telemetry.inference(request))
 
@@ -191,7 +193,7 @@ class KiroClient:
             form=endpoint.form,
             agent_mode=AGENT_MODE,
         )
-        return draft_payload(request, envelope, self._options)
+        return draft_payload(self._told_time(request), envelope, self._options)
 
     async def list_models(self) -> ModelList:
         """Return the models that the service offers to this account, all pages of them.
@@ -208,6 +210,12 @@ class KiroClient:
             KiroError: It cannot be had.
         """
         return await self._management.usage_limits()
+
+    def _told_time(self, request: ChatRequest) -> ChatRequest:
+        if not self._settings.tell_time:
+            return request
+        time = f"The current time is {self._now().isoformat(timespec='seconds')}."
+        return replace(request, system=f"{time}\n\n{request.system}".strip())
 
     def _endpoints(self, region: str, preferred: str) -> tuple[EndpointProfile, ...]:
         names = self._settings.endpoint_names

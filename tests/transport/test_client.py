@@ -23,6 +23,7 @@ from kiro_mcp.errors import AnswerBroken, KiroError, ServiceUnavailable, SignInR
 from kiro_mcp.models import AccessToken, ChatRequest, Message, Reply, TextDelta, TextPart, ToolSpec
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.client import KiroClient
+from tests.transport.driving import driven
 
 KEY = AccessToken(value=EMULATOR_API_KEY, token_type="API_KEY", is_explicit=True)
 
@@ -294,3 +295,24 @@ async def test_a_tool_use_comes_with_the_callers_name_of_the_tool(
     async with client_of(emulator) as client:
         reply = await client.ask(replace(prompt("/emulate tool_use"), tools=(tool,)))
     assert [use.name for use in reply.tool_uses] == ["my.tool with spaces"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "beginning"),
+    [
+        ("false", "Be brief."),
+        ("true", "The current time is 2026-11-01T12:00:00+00:00.\n\nBe brief."),
+    ],
+)
+async def test_the_time_is_told_only_where_it_is_set(
+    setting: str, beginning: str, emulator: RunningEmulator
+) -> None:
+    """Ours: it changes with every call, and the service caches nothing that comes after it."""
+    request = replace(prompt("Say hello"), system="Be brief.")
+    async with driven(emulator.url, KIRO_MCP_TELL_TIME=setting) as client:
+        await client.ask(request)
+        drafted = client.draft(request)
+    [seen] = emulator.state.requests
+    sent = json.dumps({"content": f"{beginning}\n\nSay hello"})[1:-1]
+    assert sent in json.dumps(seen.body)
+    assert sent in json.dumps(drafted.body)
