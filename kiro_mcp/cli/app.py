@@ -16,7 +16,7 @@ import click
 from kiro_mcp import __version__
 from kiro_mcp.cli.ask_command import ask
 from kiro_mcp.cli.env_file import EnvFileError, add_env_file
-from kiro_mcp.cli.exits import INTERRUPTED, output_failed
+from kiro_mcp.cli.exits import INTERRUPTED, OutputError, output_failed
 
 _HELP = """Claude for any MCP client, through your own Kiro subscription.
 
@@ -246,5 +246,7 @@ def _exit_code() -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except OutputError as error:
+        return output_failed(error.cause)
     except click.Abort:  # Ctrl-C before a command had its event loop.
         return INTERRUPTED

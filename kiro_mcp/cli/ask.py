@@ -15,9 +15,8 @@ from kiro_mcp.cli.last_conversation import LastConversation
 from kiro_mcp.cli.live_text import LiveText, Output
 from kiro_mcp.cli.question import Question, arguments_of, piped_in
 from kiro_mcp.cli.session import connected, failed, run_command, text_of
-from kiro_mcp.cli.terminal import Wait, tell, waiting
+from kiro_mcp.cli.terminal import Wait, tell, tell_error, waiting
 from kiro_mcp.errors import KiroError
-from kiro_mcp.server.results import failure
 from kiro_mcp.server.streaming import STREAM_META_KEY
 
 
@@ -28,7 +27,7 @@ def run_ask(question: Question) -> int:
         conversation_id = last.read() if question.continued == "" else question.continued or ""
         arguments = arguments_of(question, piped_in(question, sys.stdin), conversation_id)
     except KiroError as error:
-        return failed(failure(error))
+        return tell_error(error)
     return run_command(Asking(question, arguments, last).run)
 
 

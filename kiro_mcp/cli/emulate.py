@@ -5,9 +5,9 @@ from pathlib import Path
 
 import anyio
 
-from kiro_mcp.cli.exits import NETWORK, USAGE
+from kiro_mcp.cli.exits import NETWORK
 from kiro_mcp.cli.session import run_command
-from kiro_mcp.cli.terminal import say, tell
+from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.emulator import EMULATOR_API_KEY, EmulatorState, running
 from kiro_mcp.emulator.script_files import read_script
 from kiro_mcp.errors import InvalidRequest
@@ -18,8 +18,7 @@ def run_emulate(port: int, scripts: Sequence[str] = ()) -> int:
     try:
         files = [read_script(Path(script)) for script in scripts]
     except InvalidRequest as error:
-        tell(f"{error.code}: {error}")
-        return USAGE
+        return tell_error(error)
 
     async def command() -> int:
         async with running(EmulatorState(script_files=files), port=port) as emulator:

@@ -5,6 +5,8 @@ import sys
 from typing import Final
 
 FAILED_OUTPUT: Final = 1
+DIFFERENT: Final = 1
+"""`replay`: an answer reads otherwise than it was recorded."""
 USAGE: Final = 2
 SIGN_IN: Final = 3
 NETWORK: Final = 4

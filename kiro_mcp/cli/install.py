@@ -18,10 +18,10 @@ from kiro_mcp.cli.clients.known import CLIENTS, Client, inherited
 from kiro_mcp.cli.clients.launch import Launch, lasting_launch
 from kiro_mcp.cli.clients.sign_in import finds_credential
 from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
+from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.settings import Settings, unknown_variables
 
-_USAGE: Final = 2
 _SERVER_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -55,8 +55,7 @@ def run_install(client_id: str, options: Options, *, is_removal: bool) -> int:
                 next_step="Put the entry in, or take it out, by hand (see README).",
             ) from fault
     except InvalidRequest as error:
-        print(error, file=sys.stderr)
-        return _USAGE
+        return tell_error(error)
 
 
 def _place(client: Client, machine: Machine, options: Options) -> Path:
@@ -98,11 +97,11 @@ def _install(client: Client, machine: Machine, before: files.ConfigFile, options
     after = with_server(before.text, client, options.name, entry)
     is_usual = not options.in_project and not options.file
     if is_usual and before.data is None and not files.is_installed(client, machine):
-        print(f"{client.title} seems not to be installed here.", file=sys.stderr)
+        tell(f"{client.title} seems not to be installed here.")
     _apply(before, after, options, nothing=f"{options.name!r} is there already")
     after_variables = variables_of(servers(after, client)[options.name])
     for line in _next_steps(client, machine, after_variables, options):
-        print(line)
+        say(line)
     return 0
 
 
@@ -129,7 +128,7 @@ def _variables(given: Iterable[str], environ: Mapping[str, str]) -> dict[str, st
         if not variables[name].isprintable():
             raise InvalidRequest(f"The value of --env {name} has unprintable characters in it.")
     for sentence in unknown_variables(variables):
-        print(f"warning: {sentence}", file=sys.stderr)
+        tell(f"warning: {sentence}")
     # Values such as ${input:kiro-key} are the client's to fill in.
     Settings.load({name: value for name, value in variables.items() if "${" not in value})
     return variables
@@ -153,7 +152,7 @@ def _remove(client: Client, before: files.ConfigFile, options: Options) -> int:
     after = without_server(before.text, client, options.name)
     _apply(before, after, options, nothing=f"there is no {options.name!r}")
     if after != before.text and not options.is_dry_run:
-        print("A running server ends when the client is restarted.")
+        say("A running server ends when the client is restarted.")
     return 0
 
 
@@ -162,15 +161,15 @@ def _remove(client: Client, before: files.ConfigFile, options: Options) -> int:
 
 def _apply(before: files.ConfigFile, after: str, options: Options, *, nothing: str) -> None:
     if after == before.text:
-        print(f"{before.path}: {nothing}; nothing changed.")
+        say(f"{before.path}: {nothing}; nothing changed.")
         return
     for line in shown_change(before.text, after, str(before.path)):
-        print(line)
+        say(line)
     if options.is_dry_run:
-        print("Nothing was written (--dry-run).")
+        say("Nothing was written (--dry-run).")
         return
     backup = files.write(before, after, datetime.now(UTC))
-    print(f"Wrote {before.path}." + (f" Before: {backup}" if backup else ""))
+    say(f"Wrote {before.path}." + (f" Before: {backup}" if backup else ""))
 
 
 def _next_steps(

@@ -14,11 +14,10 @@ from rich.text import Text
 from kiro_mcp.auth.device_flow import DeviceLogin, Method
 from kiro_mcp.auth.status import sign_in_status
 from kiro_mcp.cli.session import connected, failed, run_command
-from kiro_mcp.cli.terminal import harmless, is_terminal, say, show, tell, waiting
+from kiro_mcp.cli.terminal import harmless, is_terminal, say, show, tell, tell_error, waiting
 from kiro_mcp.emulator import running
 from kiro_mcp.errors import InternalFault, KiroError
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.results import failure
 
 _HOUR_SECONDS = 3600.0
 """Longer than any code is valid: the login ends by itself, with the reason."""
@@ -39,7 +38,7 @@ def run_login(
                 await _confirmed(engine)
                 return await _welcome(engine)
         except KiroError as error:
-            return failed(failure(error))
+            return tell_error(error)
 
     return run_command(command)
 
@@ -106,7 +105,7 @@ async def _confirmed(engine: Engine) -> None:
 async def _welcome(engine: Engine) -> int:
     found = await sign_in_status(engine.tokens)
     if not found.is_signed_in and found.problem:
-        return failed(failure(found.problem))
+        return tell_error(found.problem)
     plan = f", {found.credits.plan}" if found.credits.plan else ""
     say(f"Signed in as {found.account}{plan}.")
     used = found.credential

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 from kiro_mcp.captures.folder import Exchange, read_capture
 from kiro_mcp.captures.rendering import error_json, reply_json
 from kiro_mcp.captures.replaying import as_recorded, has_masks, is_comparable, replayed
+from kiro_mcp.cli.exits import DIFFERENT, USAGE
+from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.errors import InvalidRequest, KiroError
 from kiro_mcp.models import Reply
 from kiro_mcp.redaction import redact_json
-
-_SAME, _DIFFERENT, _USAGE = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +43,18 @@ def run_replay(folder: str, *, as_json: bool, shows_diff: bool) -> int:
     try:
         capture = read_capture(Path(folder))
     except InvalidRequest as error:
-        print(f"{error.code}: {error}", file=sys.stderr)
-        return _USAGE
+        return tell_error(error)
     replays = [_replay(exchange) for exchange in capture.exchanges if exchange.is_answer]
     if not replays:
-        print(f"{capture.name}: no request of it was answered; nothing to read", file=sys.stderr)
-        return _USAGE
+        tell(f"{capture.name}: no request of it was answered; nothing to read")
+        return USAGE
     if as_json:
-        print(json.dumps([_as_json(one) for one in replays], ensure_ascii=False, indent=2))
+        say(json.dumps([_as_json(one) for one in replays], ensure_ascii=False, indent=2))
     else:
-        _print(replays, shows_diff=shows_diff)
+        _say(replays, shows_diff=shows_diff)
     for one in replays:
-        print(f"request {one.exchange.facts.number}: {one.verdict}", file=sys.stderr)
-    return _DIFFERENT if any(one.difference for one in replays) else _SAME
+        tell(f"request {one.exchange.facts.number}: {one.verdict}")
+    return DIFFERENT if any(one.difference for one in replays) else 0
 
 
 def _replay(exchange: Exchange) -> _Replay:
@@ -69,12 +67,10 @@ def _replay(exchange: Exchange) -> _Replay:
     return _Replay(exchange=exchange, outcome=outcome, text=text, difference=difference)
 
 
-def _print(replays: Sequence[_Replay], *, shows_diff: bool) -> None:
+def _say(replays: Sequence[_Replay], *, shows_diff: bool) -> None:
     for one in replays:
-        if shows_diff:
-            print(*(one.difference or ()), sep="\n", end="\n" if one.difference else "")
-        else:
-            print(one.text)
+        for text in (one.difference or ()) if shows_diff else (one.text,):
+            say(text)
 
 
 def _as_json(one: _Replay) -> dict[str, Any]:

@@ -5,11 +5,12 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import anyio
 from mcp.server.lowlevel import Server
 
+from kiro_mcp.cli.exits import INTERRUPTED
 from kiro_mcp.server.app import Deferred, build_server
 from kiro_mcp.server.stdio import serve_stdio
 from kiro_mcp.transport.telemetry import flush_telemetry
@@ -17,10 +18,10 @@ from kiro_mcp.transport.telemetry import flush_telemetry
 if TYPE_CHECKING:
     from kiro_mcp.server.engine import Engine
 
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-_INTERRUPTED = 130
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-_FOR_A_PERSON = (
+_FOR_A_PERSON: Final = (
     "Serving MCP on standard input and output, for a client that starts this; Ctrl-C ends it.\n"
     "`kiro-mcp install CLIENT` adds it to one, `kiro-mcp --help` shows what else there is."
 )
@@ -52,11 +53,13 @@ def server_for(environ: Mapping[str, str]) -> Server[Deferred]:
 
 def run_and_exit(serve: Callable[[], Awaitable[int]]) -> NoReturn:
     """Serve, then end the process at once: no thread that still waits may hold it up."""
-    log_to_stderr(os.environ)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    log_to(handler, os.environ)
     try:
         code = anyio.run(serve)
     except KeyboardInterrupt:  # Where event loops have no signal handlers, which is Windows.
-        code = _INTERRUPTED
+        code = INTERRUPTED
     flush_telemetry()  # Exit handlers, which would do so, are not run.
     sys.stderr.flush()
     os._exit(code)
@@ -75,16 +78,14 @@ async def service_environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]
         yield {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_API_KEY": EMULATOR_API_KEY}
 
 
-def log_to_stderr(environ: Mapping[str, str]) -> None:
-    """Log to stderr at the level that is set; a wrong one is told by the first call, not here."""
-    level = environ.get("KIRO_MCP_LOG_LEVEL", "").strip().upper()
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level if level in _LEVELS else "WARNING",
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    for handler in logging.getLogger().handlers:
-        handler.setLevel(logging.getLogger().level)  # Captures have the package log more than that.
+def log_to(handler: logging.Handler, environ: Mapping[str, str]) -> None:
+    """Log to this at the level that is set; a wrong one is told by the first call, not here."""
+    given = environ.get("KIRO_MCP_LOG_LEVEL", "").strip().upper()
+    level = given if given in _LEVELS else "WARNING"
+    handler.setLevel(level)  # Captures have the package log more than that.
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(level)
     if level != "DEBUG":
         for chatty in ("httpx", "httpx2"):
             logging.getLogger(chatty).setLevel("WARNING")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kiro_mcp.auth.places import Machine, own_home
+from kiro_mcp.cli.exits import NETWORK, USAGE
 from kiro_mcp.cli.serve import run_and_exit, server_for, service_environ
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.http import SSE_PATH, STREAMABLE_PATH, Transport, WebOptions, build_web_app
@@ -15,9 +16,6 @@ from kiro_mcp.server.http_hosts import in_url, security_for
 from kiro_mcp.server.http_serving import listen, serving, signalled
 from kiro_mcp.setting_values import is_loopback
 from kiro_mcp.settings import Settings
-
-_USAGE = 2
-_NETWORK = 4
 
 
 def serve_http_and_exit(
@@ -30,8 +28,8 @@ def serve_http_and_exit(
         file = _token_file(settings)
         token = choose_token(secret, host=settings.host, no_auth=no_auth, file=file)
     except InvalidRequest as error:
-        print(error, file=sys.stderr)
-        sys.exit(_USAGE)
+        print(f"{error.code}: {error}", file=sys.stderr)
+        sys.exit(USAGE)
 
     async def serve() -> int:
         async with service_environ(offline=offline) as environ:
@@ -58,8 +56,11 @@ async def _serve(
         listener = listen(settings.host, settings.port)
     except OSError as error:
         place = f"{in_url(settings.host)}:{settings.port}"
-        print(f"Cannot listen on {place}: {error.strerror}. Choose another.", file=sys.stderr)
-        return _NETWORK
+        print(
+            f"Cannot listen on {place}: {error.strerror}. Choose another with --host or --port.",
+            file=sys.stderr,
+        )
+        return NETWORK
     port = listener.getsockname()[1]
     options = WebOptions(
         transport=transport,

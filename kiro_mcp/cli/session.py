@@ -14,16 +14,9 @@ import mcp_types as types
 from mcp.client import Client
 from mcp.client.session import MessageHandlerFnT
 
-from kiro_mcp.cli.exits import (
-    CODES,
-    INTERRUPTED,
-    REFUSED,
-    TERMINATED,
-    OutputError,
-    output_failed,
-)
-from kiro_mcp.cli.serve import server_for, service_environ
-from kiro_mcp.cli.terminal import log_to_terminal, tell
+from kiro_mcp.cli.exits import CODES, INTERRUPTED, REFUSED, TERMINATED
+from kiro_mcp.cli.serve import log_to, server_for, service_environ
+from kiro_mcp.cli.terminal import TellingHandler, tell
 from kiro_mcp.server.results import ERROR_META_KEY
 from kiro_mcp.transport.telemetry import flush_telemetry
 
@@ -35,16 +28,15 @@ _SIGNALS: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 def run_command(command: Callable[[], Awaitable[int]]) -> int:
     """Run a command to its exit code; Ctrl-C ends it at once, and without a traceback."""
-    log_to_terminal(os.environ.get("KIRO_MCP_LOG_LEVEL", ""))
+    log_to(TellingHandler(), os.environ)
     try:
         code = anyio.run(_until_signalled, command)
     except KeyboardInterrupt:  # Where event loops have no signal handlers, which is Windows.
         code = INTERRUPTED
-    except OutputError as error:
-        code = output_failed(error.cause)
+    finally:
+        flush_telemetry()  # The process ends without exit handlers, which would do so.
     if code == INTERRUPTED:
         tell("Interrupted.")
-    flush_telemetry()  # The process ends without exit handlers, which would do so.
     return code
 
 

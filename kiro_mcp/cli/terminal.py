@@ -19,7 +19,8 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from kiro_mcp.cli.exits import OutputError
+from kiro_mcp.cli.exits import CODES, REFUSED, OutputError
+from kiro_mcp.errors import KiroError
 
 PIPE_WIDTH: Final = 1000
 """A pipe has no width to fit into: nothing may be cut off or wrapped there."""
@@ -82,10 +83,14 @@ def show(renderable: RenderableType) -> None:
     say("\n".join(line.rstrip() for line in plain.getvalue().splitlines()))
 
 
-@cache
 def errors() -> Console:
     """The one console of standard error: what it prints goes above a spinner, not into it."""
-    return console_on(sys.stderr)
+    return _errors_on(sys.stderr)
+
+
+@cache
+def _errors_on(stream: TextIO) -> Console:
+    return console_on(stream)
 
 
 def tell(line: str, *, style: str = "") -> None:
@@ -94,24 +99,17 @@ def tell(line: str, *, style: str = "") -> None:
     errors().print(Text(harmless(words), style=style))
 
 
-def log_to_terminal(level: str) -> None:
-    """Have what is logged told like all else, as `warning: …`.
-
-    Args:
-        level: As `KIRO_MCP_LOG_LEVEL` has it; anything else is WARNING.
-    """
-    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
-    chosen = level.strip().upper()
-    logging.basicConfig(
-        level=chosen if chosen in levels else "WARNING", handlers=[_Telling()], force=True
-    )
-    if chosen != "DEBUG":
-        for chatty in ("httpx", "httpx2"):
-            logging.getLogger(chatty).setLevel("WARNING")
+def tell_error(error: KiroError) -> int:
+    """Tell what went wrong on standard error, and return the exit code of its kind."""
+    tell(f"{error.code}: {error}")
+    return CODES.get(error.code, REFUSED)
 
 
-class _Telling(logging.Handler):
+class TellingHandler(logging.Handler):
+    """Has what is logged told like all else, as `warning: …`."""
+
     def emit(self, record: logging.LogRecord) -> None:
+        """Tell each line of it."""
         for line in self.format(record).splitlines():
             tell(f"{record.levelname.lower()}: {line}")
 

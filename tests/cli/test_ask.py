@@ -148,7 +148,15 @@ async def test_a_reader_that_has_seen_enough_ends_it_quietly(emulator: RunningEm
 
 
 @needs_full_disk
-@pytest.mark.parametrize("command", [["ask", "--offline", "hi"], ["models", "--offline"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ask", "--offline", "hi"],
+        ["models", "--offline"],
+        ["doctor", "--offline"],
+        ["install", "cursor", "--dry-run", "--file", "mcp.json"],
+    ],
+)
 async def test_a_full_disk_is_told(command: list[str]) -> None:
     """Ours: the exit code says that the output is not whole."""
     with fail_after(RUN_SECONDS):
@@ -369,5 +377,16 @@ def test_with_an_emulator_that_ends_there_is_nothing_to_continue(tmp_path: Path)
 async def test_a_warning_that_is_logged_is_a_line_like_all_others() -> None:
     """Ours: a person reads it."""
     done = await run("models", KIRO_MCP_MODLE="x", KIRO_MCP_LOG_LEVEL="INFO")
-    assert b"warning: " in done.stderr
-    assert b"KIRO_MCP_MODEL" in done.stderr
+    lines = done.stderr.decode().splitlines()
+    assert "warning: No setting is named KIRO_MCP_MODLE. Did you mean KIRO_MCP_MODEL?" in lines
+
+
+async def test_what_is_logged_for_a_capture_is_not_told(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: a capture takes every line, a person those of `KIRO_MCP_LOG_LEVEL`."""
+    environ = {"KIRO_MCP_DEBUG_MODE": "all", "KIRO_MCP_DEBUG_DIR": str(tmp_path)}
+    done = await run("ask", "hi", "--json", **against(emulator, **environ))
+    assert (done.returncode, done.stderr) == (0, b"")
+    [capture] = tmp_path.iterdir()
+    assert "DEBUG kiro_mcp" in (capture / "app_logs.txt").read_text("utf-8")

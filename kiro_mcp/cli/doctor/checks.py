@@ -10,22 +10,12 @@ from kiro_mcp.auth.refresher import how_to_renew
 from kiro_mcp.auth.sources import Resolution
 from kiro_mcp.auth.tokens import Credential
 from kiro_mcp.cli.clients.launch import Launch
+from kiro_mcp.cli.exits import CODES, REFUSED, SIGN_IN, USAGE
 from kiro_mcp.errors import KiroError
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.usage_limits import UsageLimits
 
 Outcome = Literal["ok", "warning", "failed", "skipped"]
-
-AUTH: Final = 3
-NETWORK: Final = 4
-OTHER: Final = 5
-
-_EXIT_CODES: Final[Mapping[str, int]] = {
-    "auth_required": AUTH,
-    "auth_expired": AUTH,
-    "network_error": NETWORK,
-    "timeout": NETWORK,
-}
 
 MAX_SKEW_SECONDS: Final = 60.0
 """How wrong the clock may be. Tokens are renewed a minute before they end, by this clock."""
@@ -71,7 +61,7 @@ def warning(name: str, found: str, cure: str) -> Check:
 
 
 def failed(
-    name: str, found: str, cure: str, *, exit_code: int = OTHER, details: Iterable[str] = ()
+    name: str, found: str, cure: str, *, exit_code: int = REFUSED, details: Iterable[str] = ()
 ) -> Check:
     """Make the check of what keeps the server from working."""
     return Check(
@@ -91,7 +81,9 @@ def skipped(name: str, found: str, cure: str = "") -> Check:
 
 def fault(name: str, error: KiroError, *, details: Iterable[str] = ()) -> Check:
     """Make the check of what an error says."""
-    exit_code = _EXIT_CODES.get(error.code, OTHER)
+    exit_code = CODES.get(error.code, REFUSED)
+    if exit_code == USAGE:  # The doctor itself was used rightly.
+        exit_code = REFUSED
     return failed(name, error.message, error.next_step, exit_code=exit_code, details=details)
 
 
@@ -128,7 +120,7 @@ def judge_credential(
             )
             return warning("sign-in", found, cure), nothing
         found = "nobody is signed in"
-        return failed("sign-in", found, cure, exit_code=AUTH, details=details), nothing
+        return failed("sign-in", found, cure, exit_code=SIGN_IN, details=details), nothing
     credential = resolution.credential
     found = f"{_KINDS[credential.kind]} from {credential.source}"
     return ok("sign-in", found, details=details), _judge_token(credential, now)
@@ -146,7 +138,7 @@ def _judge_token(credential: Credential, now: datetime) -> Check:
     if credential.can_refresh():
         return ok("token", f"{ended}; the next call renews it")
     return failed(
-        "token", f"{ended}, and cannot be renewed", how_to_renew(credential), exit_code=AUTH
+        "token", f"{ended}, and cannot be renewed", how_to_renew(credential), exit_code=SIGN_IN
     )
 
 

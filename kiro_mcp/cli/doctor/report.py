@@ -1,36 +1,23 @@
-"""What `kiro-mcp doctor` prints: a table on a terminal, plain lines in a pipe, or JSON."""
+"""What `kiro-mcp doctor` found, as a terminal's table, as a pipe's lines, or as JSON. Pure."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from kiro_mcp.cli.doctor.checks import Check, exit_code_of, summary
+from kiro_mcp.cli.doctor.checks import Check, exit_code_of
+from kiro_mcp.cli.terminal import harmless
 from kiro_mcp.redaction import redact
 
 _NAME_WIDTH: Final = 24
 _STYLES: Final = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
 
-def print_report(checks: Sequence[Check], *, as_json: bool, console: Console) -> None:
-    """Print the checks; whatever they say, nothing secret."""
-    shown = [_redacted(check) for check in checks]
-    if as_json:
-        print(_json(shown))
-    elif console.is_terminal:
-        console.print(_table(shown))
-        console.print(summary(shown), highlight=False)
-    else:
-        for check in shown:
-            print(_lines(check))
-        print(summary(shown))
-
-
-def _redacted(check: Check) -> Check:
+def redacted(check: Check) -> Check:
+    """Return a check that may be shown: whatever it says, nothing secret."""
     return replace(
         check,
         found=redact(check.found),
@@ -39,7 +26,8 @@ def _redacted(check: Check) -> Check:
     )
 
 
-def _json(checks: Sequence[Check]) -> str:
+def as_json(checks: Sequence[Check]) -> str:
+    """Return the checks for programs."""
     report = {
         "exit_code": exit_code_of(checks),
         "checks": [
@@ -56,23 +44,26 @@ def _json(checks: Sequence[Check]) -> str:
     return json.dumps(report, indent=2, ensure_ascii=False)
 
 
-def _lines(check: Check) -> str:
-    lines = [f"{check.outcome:<8} {check.name}: {check.found}"]
-    lines += [f"{'':<8}   {detail}" for detail in check.details]
-    if check.cure:
-        lines.append(f"{'':<8}   → {check.cure}")
-    return "\n".join(lines)
+def as_lines(checks: Sequence[Check]) -> Iterator[str]:
+    """Yield the lines for a pipe."""
+    for check in checks:
+        yield f"{check.outcome:<8} {check.name}: {check.found}"
+        yield from (f"{'':<8}   {detail}" for detail in check.details)
+        if check.cure:
+            yield f"{'':<8}   → {check.cure}"
 
 
-def _table(checks: Sequence[Check]) -> Table:
+def as_table(checks: Sequence[Check]) -> Table:
+    """Return the table for a terminal."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(max_width=_NAME_WIDTH)
     table.add_column(overflow="fold")
     for check in checks:
-        said = [escape(check.found), *(f"[dim]{escape(detail)}[/]" for detail in check.details)]
+        said = Text(harmless(check.found))
+        for detail in check.details:
+            said.append(f"\n{harmless(detail)}", style="dim")
         if check.cure:
-            said.append(f"→ {escape(check.cure)}")
-        style = _STYLES[check.outcome]
-        table.add_row(f"[{style}]{check.outcome}[/]", escape(check.name), "\n".join(said))
+            said.append(f"\n→ {harmless(check.cure)}")
+        table.add_row(Text(check.outcome, style=_STYLES[check.outcome]), harmless(check.name), said)
     return table

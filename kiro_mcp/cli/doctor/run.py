@@ -14,14 +14,13 @@ from typing import Final
 
 import anyio
 import anyio.to_thread
-from rich.console import Console
 
 from kiro_mcp import __version__
 from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.auth.sources import Resolution
 from kiro_mcp.cli.clients.known import CLIENTS
 from kiro_mcp.cli.clients.launch import Launch
-from kiro_mcp.cli.doctor import checks
+from kiro_mcp.cli.doctor import checks, report
 from kiro_mcp.cli.doctor.checks import Check, Configured, Reached, Started
 from kiro_mcp.cli.doctor.configured import entries_on
 from kiro_mcp.cli.doctor.probes import (
@@ -32,8 +31,8 @@ from kiro_mcp.cli.doctor.probes import (
     start,
     token_as_it_is,
 )
-from kiro_mcp.cli.doctor.report import print_report
 from kiro_mcp.cli.session import run_command
+from kiro_mcp.cli.terminal import is_terminal, say, show, waiting
 from kiro_mcp.emulator import EMULATOR_API_KEY, running
 from kiro_mcp.errors import InvalidRequest, KiroError
 from kiro_mcp.server.engine import Engine
@@ -52,13 +51,24 @@ def run_doctor(*, as_json: bool, offline: bool) -> int:
     async def command() -> int:
         # What a server that is tried sends instead of MCP is told in the report.
         logging.getLogger("mcp").setLevel(logging.CRITICAL)
-        with Console(stderr=True).status("Looking …"):
+        with waiting("looking"):
             async with _environ(offline=offline) as environ:
                 found = await examine(environ, offline=offline)
-        print_report(found, as_json=as_json, console=Console())
+        _show([report.redacted(check) for check in found], as_json=as_json)
         return checks.exit_code_of(found)
 
     return run_command(command)
+
+
+def _show(found: Sequence[Check], *, as_json: bool) -> None:
+    if as_json:
+        say(report.as_json(found))
+        return
+    if is_terminal(sys.stdout):
+        show(report.as_table(found))
+    else:
+        say("\n".join(report.as_lines(found)))
+    say(checks.summary(found))
 
 
 @asynccontextmanager
