@@ -58,7 +58,12 @@ def commands(context: click.Context, env_file: Path | None) -> None:
     help="http is Streamable HTTP at /mcp; sse is what MCP had before, for old clients.",
 )
 @click.option("--host", help="Over HTTP: the address; by default KIRO_MCP_HOST, else 127.0.0.1.")
-@click.option("--port", type=int, help="Over HTTP: by default KIRO_MCP_PORT, else 8000; 0 for any.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Over HTTP: by default KIRO_MCP_PORT, else 8000; 0 for any.",
+)
 @click.option("--no-auth", is_flag=True, help="Over HTTP, on this machine only: ask for no token.")
 @click.option("--offline", is_flag=True, help="Use the built-in emulator instead of the service.")
 def serve(
@@ -70,6 +75,8 @@ def serve(
 ) -> None:
     """Serve MCP on standard input and output, or over HTTP."""
     if transport == "stdio":
+        if host is not None or port is not None or no_auth:
+            raise click.UsageError("--host, --port and --no-auth need --transport http or sse.")
         from kiro_mcp.cli.serve import serve_stdio_and_exit  # Imports mcp: half a second.
 
         serve_stdio_and_exit(offline=offline)
@@ -85,7 +92,7 @@ commands.add_command(ask)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def models(as_json: bool, offline: bool) -> None:
-    """List the models: context window, credit rate, efforts, what they take."""
+    """List the models with their windows, credit rates and efforts."""
     from kiro_mcp.cli.models import run_models  # Imports mcp, which takes half a second.
 
     sys.exit(run_models(as_json=as_json, offline=offline))
@@ -104,7 +111,7 @@ def models(as_json: bool, offline: bool) -> None:
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 @click.option("--offline", is_flag=True, help="Sign in to the built-in emulator, keeping nothing.")
 def login(method: str, start_url: str, region: str, no_browser: bool, offline: bool) -> None:
-    """Sign in to Kiro with a code that is confirmed in a browser, here or elsewhere."""
+    """Sign in with a code that you confirm in a browser, anywhere."""
     from kiro_mcp.cli.login import run_login  # Imports mcp, which takes half a second.
 
     sys.exit(
@@ -130,7 +137,7 @@ def logout() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def status(as_json: bool, offline: bool) -> None:
-    """Say who is signed in, from where and why, and what is left of the plan."""
+    """Say who is signed in, from where and why, and the credits left."""
     from kiro_mcp.cli.status import run_status  # Imports mcp, which takes half a second.
 
     sys.exit(run_status(as_json=as_json, offline=offline))
@@ -139,6 +146,7 @@ def status(as_json: bool, offline: bool) -> None:
 @commands.command()
 @click.argument(
     "client",
+    metavar="CLIENT",
     type=click.Choice(
         ["claude-desktop", "claude-code", "vscode", "cursor", "zed", "codex", "kiro", "windsurf"]
     ),
@@ -163,7 +171,10 @@ def install(
     dry_run: bool,
     uninstall: bool,
 ) -> None:
-    """Put this server into the configuration of an MCP client."""
+    """Put this server into the configuration of an MCP client.
+
+    CLIENT is claude-desktop, claude-code, vscode, cursor, zed, codex, kiro or windsurf.
+    """
     from kiro_mcp.cli.install import Options, run_install  # Imports the settings and sign-in.
 
     options = Options(name=name, env=env, in_project=project, file=file, is_dry_run=dry_run)
@@ -174,7 +185,7 @@ def install(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def doctor(as_json: bool, offline: bool) -> None:
-    """Look for what could keep the server from working, and say what to do about it."""
+    """Find what keeps the server from working, and say what to do."""
     from kiro_mcp.cli.doctor.run import run_doctor  # Imports mcp, which takes half a second.
 
     sys.exit(run_doctor(as_json=as_json, offline=offline))
@@ -185,9 +196,10 @@ def doctor(as_json: bool, offline: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--diff", "shows_diff", is_flag=True, help="Print what differs, and no answers.")
 def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
-    """Read a captured call's answers again; exit with 1 if they read otherwise.
+    """Read a captured call's answers again, sending nothing.
 
-    DIR is the folder of one call, made where KIRO_MCP_DEBUG_MODE is set. Nothing is sent.
+    DIR is the folder of one call, made where KIRO_MCP_DEBUG_MODE is set. The exit code is 1 if an
+    answer reads otherwise than it did then.
     """
     from kiro_mcp.cli.replay import run_replay  # Imports the engine.
 
@@ -198,6 +210,7 @@ def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
+    metavar="N",
     default=8787,
     show_default=True,
     help="Port on 127.0.0.1; 0 for any.",

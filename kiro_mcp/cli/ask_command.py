@@ -55,12 +55,14 @@ def _with_explicit_ids(args: Sequence[str]) -> Iterator[str]:
     metavar="FILE_OR_JSON",
     help="JSON Schema: the answer is JSON that keeps it.",
 )
-@click.option("--max-tokens", type=click.IntRange(min=0), default=0, help="Longest answer.")
+@click.option(
+    "--max-tokens", type=click.IntRange(min=0), metavar="N", default=0, help="Tokens of the answer."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--dry-run", is_flag=True, help="Send nothing; say what would be sent.")
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def ask(**given: Any) -> None:
-    """Ask Claude; the answer goes to stdout as it comes, what it cost to stderr.
+    """Ask Claude: the answer goes to stdout, what it cost to stderr.
 
     What is piped in is added to the prompt; - stands for it alone.
     """

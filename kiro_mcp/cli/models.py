@@ -28,11 +28,12 @@ def run_models(*, as_json: bool, offline: bool) -> int:
 
 
 def _show(listed: dict[str, Any]) -> None:
-    table = Table("model", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", no_wrap=True)  # Its id is what people copy.
     for name in ("window", "output", "rate"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for name in ("efforts", "input"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for model in listed["models"]:
         table.add_row(
             model["id"],

@@ -221,6 +221,12 @@ async def test_closed_standard_streams_are_no_fault() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
+async def test_each_commands_summary_in_the_help_is_whole() -> None:
+    """Ours: click cuts off what is too long for a line."""
+    done = await run("--help")
+    assert b"..." not in done.stdout.partition(b"Commands:")[2]
+
+
 @needs_full_disk
 async def test_what_a_command_prints_last_is_not_lost_silently() -> None:
     """Ours: a pipe holds it back until the end, and by then the disk may be full."""

@@ -260,7 +260,8 @@ async def test_a_signal_ends_sse_connections_without_a_traceback() -> None:
         (["--host", "0.0.0.0", "--no-auth"], {"KIRO_MCP_HTTP_TOKEN": TOKEN}, "--no-auth"),
         ([], {"KIRO_MCP_HOST": "::"}, "no token is set"),
         ([], {"KIRO_MCP_HTTP_TOKEN": "my-super-secret-password-123"}, "KIRO_MCP_HTTP_TOKEN"),
-        (["--port", "70000"], {}, "KIRO_MCP_PORT"),
+        (["--port", "70000"], {}, "--port"),
+        ([], {"KIRO_MCP_PORT": "70000"}, "invalid_request: The setting KIRO_MCP_PORT"),
         ([], {"HOME": "", "USERPROFILE": "", "XDG_DATA_HOME": "/x"}, "KIRO_MCP_HOME"),
     ],
 )
@@ -273,6 +274,14 @@ async def test_a_server_that_anyone_could_use_does_not_start(
     assert says in said
     assert "my-super-secret" not in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("option", [["--port", "1"], ["--host", "127.0.0.1"], ["--no-auth"]])
+async def test_what_is_for_http_alone_is_refused_without_it(option: list[str]) -> None:
+    """Ours: on stdio it would seem to hang, to somebody who wants a port."""
+    code, said = await refused(*option)
+    assert code == 2
+    assert "--transport http" in said
 
 
 async def test_a_port_that_is_taken_is_told() -> None:
