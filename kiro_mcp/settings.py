@@ -379,4 +379,5 @@ def _did_you_mean(name: str, known: tuple[str, ...]) -> str:
 
 def _in_plain_words(message: str) -> str:
     plain = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    plain = plain.partition(", unable to")[0]
     return plain if plain.startswith("must be") else f"it must be {plain[0].lower()}{plain[1:]}"

@@ -60,6 +60,7 @@ def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
         ("KIRO_MCP_PROXY_URL", "http://", "host:port"),
         ("KIRO_MCP_PROXY_URL", "host:99999999", "host:port"),
         ("KIRO_MCP_MAX_CONCURRENCY", "0", "greater than or equal to 1"),
+        ("KIRO_MCP_MAX_RETRIES", "many", "must be a valid integer. "),
         ("KIRO_MCP_MAX_RETRIES", "-1", "greater than or equal to 0"),
     ],
 )
