@@ -36,7 +36,7 @@ class LastConversation:
             InvalidRequest: A setting cannot be used.
         """
         if offline:
-            return cls(None)  # The user's settings do not count there, so none can be wrong.
+            return cls(None)  # Nothing is kept there, wherever the settings would have it.
         settings = Settings.load(environ)
         home = own_home(Machine.of(environ, sys.platform), settings.home)
         is_kept = home is not None and settings.store == "disk"

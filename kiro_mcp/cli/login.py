@@ -13,6 +13,7 @@ from rich.text import Text
 
 from kiro_mcp.auth.device_flow import DeviceLogin, Method
 from kiro_mcp.auth.status import sign_in_status
+from kiro_mcp.cli.serve import offline_environ
 from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import harmless, is_terminal, say, show, tell, tell_error, waiting
 from kiro_mcp.emulator import running
@@ -65,7 +66,7 @@ async def _engine(*, offline: bool) -> AsyncGenerator[Engine]:
         if offline:
             emulator = await stack.enter_async_context(running())
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kiro-mcp-"))
-            environ = {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_MCP_HOME": folder}
+            environ = {**offline_environ(os.environ, emulator.url), "KIRO_MCP_HOME": folder}
         yield await stack.enter_async_context(Engine.from_environ(environ))
 
 

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
+_NOT_OFFLINE: Final = (
+    "KIRO_MCP_ENDPOINT_URL",  # And that of each host.
+    "KIRO_MCP_PROXY_URL",
+    "KIRO_MCP_HOME",
+    "KIRO_MCP_STORE",  # And how long things are kept.
+)
+
 _FOR_A_PERSON: Final = (
     "Serving MCP on standard input and output, for a client that starts this; Ctrl-C ends it.\n"
     "`kiro-mcp install CLIENT` adds it to one, `kiro-mcp --help` shows what else there is."
@@ -75,7 +82,20 @@ async def service_environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]
     from kiro_mcp.emulator import EMULATOR_API_KEY, running
 
     async with running() as emulator:
-        yield {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_API_KEY": EMULATOR_API_KEY}
+        yield {**offline_environ(os.environ, emulator.url), "KIRO_API_KEY": EMULATOR_API_KEY}
+
+
+def offline_environ(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
+    """Return the variables that count offline: the user's settings, with an emulator's address.
+
+    Left out is what signs in, leads to another host, or says where things are kept.
+    """
+    own = {
+        name: value
+        for name, value in environ.items()
+        if name.startswith("KIRO_MCP_") and not name.startswith(_NOT_OFFLINE)
+    }
+    return {**own, "KIRO_MCP_ENDPOINT_URL": emulator_url}
 
 
 def log_to(handler: logging.Handler, environ: Mapping[str, str]) -> None:

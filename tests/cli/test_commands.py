@@ -42,6 +42,34 @@ async def test_ask_offline_prints_the_answer_and_its_cost_apart() -> None:
     assert b"credits" not in done.stdout
 
 
+async def test_offline_the_users_settings_count_but_for_whom_and_where(tmp_path: Path) -> None:
+    """Ours: settings can be tried offline, and nothing that is tried is sent or kept."""
+    done = await run(
+        "ask",
+        "--offline",
+        "hi",
+        KIRO_MCP_MODEL="claude-haiku-4.5",
+        KIRO_MCP_DEBUG_MODE="all",
+        KIRO_MCP_DEBUG_DIR=str(tmp_path / "captures"),
+        KIRO_MCP_HOME=str(tmp_path / "home"),
+        KIRO_MCP_PROXY_URL="http://127.0.0.1:1",
+        KIRO_MCP_ENDPOINT_URL_RUNTIME="http://127.0.0.1:1",
+        KIRO_API_KEY="ksk_mine",
+        KIRO_API_REGION="no region",
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stderr.startswith(b"claude-haiku-4.5")
+    assert len(list((tmp_path / "captures").iterdir())) == 1
+    assert not (tmp_path / "home").exists()
+
+
+async def test_offline_a_setting_that_cannot_be_used_is_told() -> None:
+    """Ours."""
+    done = await run("ask", "--offline", "hi", KIRO_MCP_MAX_RETRIES="many")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"KIRO_MCP_MAX_RETRIES" in done.stderr
+
+
 async def test_ask_goes_to_the_service_with_the_users_credential(
     emulator: RunningEmulator,
 ) -> None:

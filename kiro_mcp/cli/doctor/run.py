@@ -31,6 +31,7 @@ from kiro_mcp.cli.doctor.probes import (
     start,
     token_as_it_is,
 )
+from kiro_mcp.cli.serve import offline_environ
 from kiro_mcp.cli.session import run_command
 from kiro_mcp.cli.terminal import is_terminal, say, show, waiting
 from kiro_mcp.emulator import EMULATOR_API_KEY, running
@@ -79,8 +80,8 @@ async def _environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]:
         return
     async with running() as emulator:
         own = {name: value for name, value in os.environ.items() if not name.startswith("KIRO")}
-        service = {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_API_KEY": EMULATOR_API_KEY}
-        yield {**own, **service}
+        service = offline_environ(os.environ, emulator.url)
+        yield {**own, **service, "KIRO_API_KEY": EMULATOR_API_KEY}
 
 
 async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
