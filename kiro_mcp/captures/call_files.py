@@ -14,7 +14,7 @@ from kiro_mcp.captures import Outcome, folder
 from kiro_mcp.captures.capped_folder import CappedFolder, remove_oldest
 from kiro_mcp.captures.folder import MAX_FILE_BYTES, numbered
 from kiro_mcp.captures.heads import shown_request_headers, shown_response_headers
-from kiro_mcp.captures.left_out import without_base64
+from kiro_mcp.captures.left_out import abridged, without_identities
 from kiro_mcp.captures.manifest import (
     MAX_EXCHANGES,
     ErrorFacts,
@@ -51,7 +51,7 @@ class CallFiles:
 
     def log(self, line: str) -> None:
         """Note a line of the log."""
-        self._files.append(folder.LOGS, _encoded(redact(line) + "\n"))
+        self._write_text(folder.LOGS, f"{line}\n")
 
     # --- over the wire --------------------------------------------------------------------
 
@@ -171,10 +171,10 @@ class CallFiles:
     # --- files ----------------------------------------------------------------------------
 
     def _write_json(self, name: str, value: Any) -> None:
-        self._files.append(name, _json(without_base64(value)))
+        self._files.append(name, _json(value))
 
     def _write_text(self, name: str, text: str) -> None:
-        self._files.append(name, _encoded(redact(text)))
+        self._files.append(name, _encoded(without_identities(redact(text))))
 
     def _write_manifest(self) -> None:
         self._manifest.cut_files = self._files.cut_files
@@ -213,7 +213,7 @@ def _parsed(body: bytes) -> Any:
 
 
 def _json(value: Any) -> bytes:
-    return _encoded(json.dumps(redact_json(value), ensure_ascii=False, indent=2) + "\n")
+    return _encoded(json.dumps(redact_json(abridged(value)), ensure_ascii=False, indent=2) + "\n")
 
 
 def _encoded(text: str) -> bytes:

@@ -1,27 +1,46 @@
-"""What a capture does without: the bytes of pictures. Pure.
+"""What a capture does without: the bytes of pictures, and who somebody is. Pure.
 
-They are large and private, and letters of base64 can look like a token by chance.
+Pictures are large and private, and letters of base64 can look like a token by chance. Of an
+e-mail address and of an account's number each letter becomes a star, so that lengths stay.
 """
 
 import re
 from typing import Any, Final, cast
 
 MIN_CHARACTERS: Final = 1024
-"""Shorter ones are left in."""
+"""Shorter texts of base64 are left in."""
 
 _BASE64: Final = re.compile(r"(?P<head>data:[^,]{0,100},)?[A-Za-z0-9+/_\s-]++=*+\s*+")
+_IDENTITY: Final = re.compile(
+    r"""
+    (?<![\w.%+-]) [\w.%+-]{1,64} (?=@[A-Za-z0-9.-]{1,250}\.[A-Za-z]{2})    # me@example.com
+    | (?<=:) [0-9]{12} (?=:)                                              # arn:…:111122223333:…
+    """,
+    re.VERBOSE,
+)
 
 
-def without_base64(value: Any) -> Any:
-    """Return a JSON value in which long texts of base64 are counted instead of shown."""
+def without_identities(text: str) -> str:
+    """Return a text with the names in e-mail addresses and the accounts in ARNs starred."""
+    return _IDENTITY.sub(lambda found: "*" * len(found[0]), text)
+
+
+def abridged(value: Any) -> Any:
+    """Return a JSON value with identities starred and long texts of base64 counted."""
     match value:
-        case str() if len(value) >= MIN_CHARACTERS:
-            found = _BASE64.fullmatch(value) if " " not in value[:MIN_CHARACTERS] else None
-            return f"{found['head'] or ''}[{len(value)} characters]" if found else value
+        case str():
+            return _abridged_text(value)
         case list():
-            return [without_base64(item) for item in cast("list[Any]", value)]
+            return [abridged(item) for item in cast("list[Any]", value)]
         case dict():
             members = cast("dict[str, Any]", value)
-            return {name: without_base64(inner) for name, inner in members.items()}
+            return {name: abridged(inner) for name, inner in members.items()}
         case _:
             return value
+
+
+def _abridged_text(text: str) -> str:
+    is_long = len(text) >= MIN_CHARACTERS and " " not in text[:MIN_CHARACTERS]
+    if is_long and (found := _BASE64.fullmatch(text)):
+        return f"{found['head'] or ''}[{len(text)} characters]"
+    return without_identities(text)

@@ -9,6 +9,7 @@ those in which a secret may be going on::
     handed on                  held ───────────────────────────────────▶  known to be over
 
 What is no frame, such as the body of a refusal, keeps its length: letters give way to stars.
+Identities are masked in all but the words of an answer, which are the user's to look at.
 """
 
 import json
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Final, TypeAlias, cast
 
+from kiro_mcp.captures.left_out import abridged, without_identities
 from kiro_mcp.protocol.eventstream import (
     MAX_HEADERS_BYTES,
     MAX_PAYLOAD_BYTES,
@@ -192,7 +194,8 @@ class StreamMask:
         """Write a frame without its secrets: as it came, if there are none."""
         headers, payload = one.frame.headers, one.frame.payload
         if ":error-message" in headers:
-            headers = {**headers, ":error-message": redact(str(headers[":error-message"]))}
+            message = without_identities(redact(str(headers[":error-message"])))
+            headers = {**headers, ":error-message": message}
         if one.members is None:
             payload = _starred(payload.decode("latin-1")).encode("latin-1")
         else:
@@ -202,7 +205,7 @@ class StreamMask:
 
     def _payload(self, one: _Held, members: dict[str, Any], piece: str) -> bytes:
         # Most frames have the same members but for their piece, so those are looked at once.
-        clean = members if members == self._clean else redact_json(members)
+        clean = members if members == self._clean else redact_json(abridged(members))
         if clean == members:
             self._clean = members
             if piece == one.piece:
@@ -252,6 +255,9 @@ def _cut_out(text: str, spans: Sequence[Span], start: int, end: int) -> str:
 
 
 def _starred(text: str) -> str:
+    pieces: list[str] = []
+    kept_to = 0
     for start, end in secret_spans(text):
-        text = text[:start] + "*" * (end - start) + text[end:]
-    return text
+        pieces += (text[kept_to:start], "*" * (end - start))
+        kept_to = end
+    return without_identities("".join((*pieces, text[kept_to:])))

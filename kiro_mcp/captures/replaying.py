@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from kiro_mcp.captures.folder import Exchange
+from kiro_mcp.captures.left_out import without_identities
 from kiro_mcp.captures.manifest import ErrorFacts, ReadingFacts
 from kiro_mcp.captures.rendering import error_text, reply_text
 from kiro_mcp.errors import AnswerBroken, ErrorCode, KiroError
@@ -42,7 +43,7 @@ def replayed(exchange: Exchange) -> Reply | KiroError:
 def as_recorded(outcome: Reply | KiroError) -> str:
     """Write an outcome as a capture has it."""
     text = reply_text(outcome) if isinstance(outcome, Reply) else error_text(outcome)
-    return redact(text).encode(errors="backslashreplace").decode()
+    return without_identities(redact(text)).encode(errors="backslashreplace").decode()
 
 
 def is_comparable(exchange: Exchange) -> bool:

@@ -20,7 +20,7 @@ from kiro_mcp.captures import folder
 from kiro_mcp.captures.call_files import CallFiles
 from kiro_mcp.captures.capped_folder import CappedFolder
 from kiro_mcp.captures.folder import MAX_FILE_BYTES, read_capture
-from kiro_mcp.captures.left_out import without_base64
+from kiro_mcp.captures.left_out import abridged
 from kiro_mcp.captures.manifest import MAX_EXCHANGES, Manifest
 from kiro_mcp.captures.recording import MAX_WAITING_JOBS, CallCapture, Captures
 from kiro_mcp.captures.replaying import as_recorded, is_comparable, replayed
@@ -352,13 +352,27 @@ def test_off_a_call_is_just_made() -> None:
 )
 def test_long_base64_is_counted_and_text_is_kept(given: Any, kept: Any) -> None:
     """Ours: it is large, private, and can look like a token by chance."""
-    assert without_base64(given) == kept
+    assert abridged(given) == kept
 
 
-def test_making_sure_that_a_text_is_no_base64_takes_linear_time() -> None:
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("to me+you@mail.example.com, please", "to ******@mail.example.com, please"),
+        ("arn:aws:iam::111122223333:user/me", "arn:aws:iam::************:user/me"),
+        ("npm i left-pad@1.3.0 @types/node", "npm i left-pad@1.3.0 @types/node"),
+        ("123456789012 of 1:1234567890123:2", "123456789012 of 1:1234567890123:2"),
+    ],
+)
+def test_identities_become_stars_and_nothing_else_does(text: str, kept: str) -> None:
+    """Ours: lengths stay, for what is read again by its places."""
+    assert abridged({"a": [text]}) == {"a": [kept]}
+
+
+@pytest.mark.parametrize("text", ["A\n" * 500_000 + "!", "a" * 500_000 + "@", "a@" * 250_000])
+def test_looking_for_what_is_left_out_takes_linear_time(text: str) -> None:
     """Ours: a prompt may be megabytes."""
-    text = "A\n" * 500_000 + "!"
-    with_deadline(lambda: without_base64(text))
+    with_deadline(lambda: abridged(text))
 
 
 def with_deadline(work: Callable[[], object]) -> None:

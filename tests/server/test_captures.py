@@ -341,6 +341,32 @@ async def test_no_secret_is_in_a_capture_wherever_it_came_from(
             assert secret.encode() not in pieces
 
 
+async def test_who_somebody_is_is_in_a_capture_only_where_claude_says_it(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: a report is read by strangers; the words of an answer are its owner's to look at."""
+    arn, mail = "arn:aws:codewhisperer:us-east-1:111122223333:profile/MINE", "me.too@example.com"
+    refusal = frames.compact_json({"message": f"User {mail} ({arn}) is not authorized"})
+    emulator.state.enqueue(
+        (HttpAnswer(status=403, body=refusal.encode()),),
+        (Send(frames.text(f"It is {mail}.") + frames.exception(f"{arn} of {mail}", "X")),),
+    )
+    about_me = {"prompt": f"I am {mail}", "system": arn}
+    async with connected(emulator, **debugging(tmp_path)) as client:
+        for _ in range(2):
+            await client.call_tool("ask_claude", about_me)
+    assert b"111122223333" not in written(tmp_path)
+    assert b"arn:aws:codewhisperer:us-east-1:************:profile/MINE" in written(tmp_path)
+    refused, answered = captures_in(tmp_path)
+    assert mail.encode() not in written(refused)
+    assert [
+        path.name for path in sorted(answered.iterdir()) if mail.encode() in path.read_bytes()
+    ] == [folder.RAW, folder.FRAMES]
+    for capture in (refused, answered):
+        (exchange,) = read_capture(capture).exchanges
+        assert as_recorded(replayed(exchange)) == exchange.recorded
+
+
 async def test_headers_of_the_users_own_are_hidden(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
