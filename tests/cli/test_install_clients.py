@@ -336,5 +336,5 @@ def test_a_change_is_shown_without_any_secret_of_any_server() -> None:
 
 def test_a_file_of_one_long_line_is_not_shown_whole() -> None:
     """Ours: some clients write megabytes into one line."""
-    lines = list(shown_change("", "x" * 10_000, "f"))
+    lines = list(shown_change("", "x" * 1_000_000, "f"))
     assert max(map(len, lines)) < 2 * MAX_LINE

@@ -13,7 +13,7 @@ MAX_LINE: Final = 200
 _CONTEXT_LINES: Final = 3
 
 _SECRET: Final = re.compile(
-    r"""(["']?[\w.-]*(?:auth\w*|cookie|credential|key|pass\w*|pat|secret|token)s?["']?\s*[:=]\s*)
+    r"""((?<![\w.-])["']?[\w.-]*(?:auth\w*|cookie|credential|key|pass\w*|pat|secret|token)s?["']?\s*[:=]\s*)
         (["'])(?:\\.|(?!\2).)*\2""",
     re.IGNORECASE | re.VERBOSE,
 )
