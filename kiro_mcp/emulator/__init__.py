@@ -28,7 +28,7 @@ from kiro_mcp.emulator.accounts import (
 )
 from kiro_mcp.emulator.app import build_app
 from kiro_mcp.emulator.refusals import Refusal
-from kiro_mcp.emulator.server import RunningEmulator, running, serve_forever
+from kiro_mcp.emulator.server import RunningEmulator, running
 from kiro_mcp.emulator.state import EmulatorState, SeenRequest
 from kiro_mcp.emulator.steps import Cut, HttpAnswer, Pause, Script, Send, Until
 
@@ -59,5 +59,4 @@ __all__ = [
     "frames",
     "refusals",
     "running",
-    "serve_forever",
 ]

@@ -9,7 +9,7 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -80,20 +80,6 @@ async def running(
         server.close()
         with anyio.move_on_after(STOP_SECONDS, shield=True):
             await _end(server_state)
-
-
-async def serve_forever(
-    port: int = 0,
-    *,
-    host: str = "127.0.0.1",
-    state: EmulatorState | None = None,
-    on_ready: Callable[[RunningEmulator], None] | None = None,
-) -> None:
-    """Serve until cancelled; `on_ready` is called once it serves."""
-    async with running(state, port=port, host=host) as emulator:
-        if on_ready is not None:
-            on_ready(emulator)
-        await anyio.sleep_forever()
 
 
 def _bind(host: str, port: int) -> socket.socket:

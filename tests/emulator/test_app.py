@@ -19,7 +19,6 @@ from kiro_mcp.emulator import (
     build_app,
     refusals,
     running,
-    serve_forever,
 )
 from kiro_mcp.emulator.app import MAX_BODY_BYTES
 from kiro_mcp.emulator.state import MAX_RECORDED_BODY_BYTES, MAX_REMEMBERED_PROMPTS
@@ -501,31 +500,6 @@ async def test_only_loopback_is_served(host: str) -> None:
     with pytest.raises(ValueError, match="loopback"):
         async with running(host=host):
             pass
-
-
-async def test_it_serves_until_it_is_cancelled() -> None:
-    """Ours: for the command line."""
-    ready = anyio.Event()
-    urls: list[str] = []
-
-    def on_ready(emulator: RunningEmulator) -> None:
-        urls.append(emulator.url)
-        ready.set()
-
-    with anyio.fail_after(5):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lambda: serve_forever(on_ready=on_ready))
-            await ready.wait()
-            async with connected(urls[0]) as client:
-                assert (await ask(client, "Hello")).status_code == 200
-            tasks.cancel_scope.cancel()
-
-
-async def test_it_serves_without_anyone_to_tell() -> None:
-    """Ours: the call back is optional."""
-    with anyio.move_on_after(0.05) as scope:
-        await serve_forever()
-    assert scope.cancelled_caught
 
 
 async def test_the_app_is_usable_without_its_server() -> None:

@@ -68,8 +68,6 @@ PAYLOAD: dict[str, Any] = {
     },
 }
 
-Edit = Callable[[dict[str, Any]], object]
-
 
 class Parts:
     """The parts of a payload that tests spoil."""

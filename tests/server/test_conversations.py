@@ -192,7 +192,7 @@ async def test_what_was_not_used_for_long_is_forgotten(tmp_path: Path) -> None:
     await store.aclose()
 
 
-async def test_the_latest_conversations_are_listed_first(tmp_path: Path) -> None:
+async def test_the_latest_conversations_are_listed_first() -> None:
     """Ours."""
     clock = Clock()
     store = opened(None, clock)

@@ -128,9 +128,7 @@ async def test_what_is_wrong_with_a_request_is_told_and_the_next_one_is_answered
     assert (await server.call("login"))["structuredContent"]["state"] == "signed_in"
 
 
-async def test_progress_is_sent_to_those_who_ask_and_to_nobody_else(
-    server: Peer, emulator: RunningEmulator
-) -> None:
+async def test_progress_is_sent_to_those_who_ask_and_to_nobody_else(server: Peer) -> None:
     """The MCP specification: the value increases, and nothing comes after the result."""
     call: dict[str, Any] = {"name": "ask_claude", "arguments": {"prompt": "/emulate slow 0.6"}}
     came = await server.exchange("tools/call", **call, _meta={"progressToken": "mine"})
