@@ -110,7 +110,7 @@ def plan_login(
         if not start_url:
             raise InvalidRequest(
                 "A login with IAM Identity Center needs the start URL of your organisation.",
-                next_step="Ask for it and give it as `start_url`, with its `region`.",
+                next_step="Ask for it and give it as `start_url` (`--start-url`), with `region`.",
             )
         return LoginPlan(
             method=method,

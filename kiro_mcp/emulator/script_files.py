@@ -187,7 +187,7 @@ def _json(path: Path) -> Any:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise _unusable(path, str(error)) from error
+        raise _unusable(path, f"it cannot be read ({error.strerror})") from error
     if len(data) > MAX_FILE_BYTES:
         raise _unusable(path, f"it is larger than {MAX_FILE_BYTES} bytes")
     try:

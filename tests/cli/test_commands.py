@@ -220,6 +220,9 @@ async def test_emulate_refuses_a_script_that_cannot_be_played(tmp_path: Path) ->
     done = await run("emulate", "--port", "0", "--script", str(tmp_path / "bad.json"))
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"answers[0].steps[0]" in done.stderr
+    done = await run("emulate", "--port", "0", "--script", str(tmp_path / "none.json"))
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"none.json' cannot be used: it cannot be read (No such file" in done.stderr
 
 
 async def test_the_version_is_the_packages() -> None:
