@@ -54,7 +54,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "kiro_mcp.transport.endpoints": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.protocol"),
     "kiro_mcp.transport.retry": ("kiro_mcp.errors", "kiro_mcp.models"),
     "kiro_mcp.transport.classify": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.protocol"),
-    "kiro_mcp.transport.usage_limits": (),
+    "kiro_mcp.transport.usage_limits": ("kiro_mcp.models", "kiro_mcp.protocol"),
     "kiro_mcp.transport.http": ("kiro_mcp.errors", "kiro_mcp.setting_values"),
     "kiro_mcp.setting_values": ("kiro_mcp.regions",),
     "kiro_mcp.settings": (

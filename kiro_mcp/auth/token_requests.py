@@ -174,7 +174,7 @@ def first_text(members: Mapping[str, object], *names: str) -> str:
 
 
 def _lifetime(seconds: object) -> timedelta:
-    if isinstance(seconds, str) and seconds.isdigit():
+    if isinstance(seconds, str) and seconds.isdecimal() and len(seconds) < 10:
         seconds = int(seconds)
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     is_sound = is_number and 0 < cast("float", seconds) < 10**9

@@ -27,7 +27,7 @@ def parse_object(payload: bytes) -> JsonObject:
     if not payload:
         return {}
     try:
-        document: JsonValue = from_json(payload, allow_inf_nan=False)
+        document: JsonValue = from_json(payload)
     except ValueError:
         document = _parse_leniently(payload)
     if not isinstance(document, dict):
@@ -70,7 +70,11 @@ def first_word(sources: Iterable[JsonObject], keys: tuple[str, ...]) -> str:
 
 def number_member(members: JsonObject, key: str) -> float | None:
     """Return a finite number, or None for anything else."""
-    value = members.get(key)
+    return finite_number(members.get(key))
+
+
+def finite_number(value: object) -> float | None:
+    """Return a number if it is one that a float holds, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -78,6 +82,12 @@ def number_member(members: JsonObject, key: str) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def positive_integer(value: object) -> int | None:
+    """Return a number without its fraction, or None for anything that is not 1 or more then."""
+    whole = int(finite_number(value) or 0)
+    return whole if whole > 0 else None
 
 
 def count_member(members: JsonObject, key: str) -> int:

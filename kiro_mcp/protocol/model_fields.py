@@ -9,8 +9,9 @@ wherever the schema nests it, the ways to think, and the range of `max_tokens`.
 from collections.abc import Iterator
 from typing import Final
 
-from kiro_mcp.models import EffortLevel, JsonObject, JsonValue, ModelFields
+from kiro_mcp.models import EffortLevel, JsonObject, ModelFields
 from kiro_mcp.protocol.json_values import plain_json
+from kiro_mcp.protocol.members import positive_integer
 from kiro_mcp.protocol.schema_refs import inline_references
 from kiro_mcp.protocol.schema_root import COMBINATORS
 
@@ -59,11 +60,7 @@ def _token_range(root: JsonObject) -> tuple[int, int | None] | None:
     schema = next(_named(root, "max_tokens"), None)
     if schema is None:
         return None
-    return _bound(schema.get("minimum")) or 1, _bound(schema.get("maximum"))
-
-
-def _bound(value: JsonValue) -> int | None:
-    return int(value) if isinstance(value, int | float) and value > 0 else None
+    return positive_integer(schema.get("minimum")) or 1, positive_integer(schema.get("maximum"))
 
 
 def _named(schema: JsonObject, wanted: str) -> Iterator[JsonObject]:

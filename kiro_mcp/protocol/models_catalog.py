@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from kiro_mcp.models import EffortLevel, ListPrice, ModelFields, ModelInfo, ThinkingSupport
+from kiro_mcp.protocol.members import finite_number, positive_integer
 from kiro_mcp.protocol.model_fields import EFFORTS, read_model_fields
 
 _K: Final = 1_000
@@ -202,13 +203,15 @@ def _model(entry: object) -> ModelInfo | None:
     raw_limits = members.get("tokenLimits")
     limits = cast("dict[str, object]", raw_limits) if isinstance(raw_limits, dict) else {}
     fields = read_model_fields(members.get("additionalModelRequestFieldsSchema"))
+    rate = finite_number(members.get("rateMultiplier"))
     return ModelInfo(
         id=model_id,
         name=_text(members.get("modelName")) or known.name,
         aliases=known.aliases,
-        context_window=_count(limits.get("maxInputTokens")) or known.context_window,
-        max_output_tokens=_count(limits.get("maxOutputTokens")) or known.max_output_tokens,
-        rate_multiplier=_number(members.get("rateMultiplier"), known.rate_multiplier),
+        context_window=positive_integer(limits.get("maxInputTokens")) or known.context_window,
+        max_output_tokens=positive_integer(limits.get("maxOutputTokens"))
+        or known.max_output_tokens,
+        rate_multiplier=known.rate_multiplier if rate is None else rate,
         list_price=known.list_price,
         input_types=_texts(members.get("supportedInputTypes")) or known.input_types,
         thinking=_thinking(fields, known),
@@ -230,11 +233,3 @@ def _text(value: object) -> str:
 def _texts(value: object) -> tuple[str, ...]:
     items = cast("Sequence[object]", value) if isinstance(value, list) else ()
     return tuple(item for item in items if isinstance(item, str))
-
-
-def _count(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) and value > 0 else None
-
-
-def _number(value: object, default: float | None) -> float | None:
-    return float(value) if isinstance(value, int | float) else default

@@ -5,11 +5,12 @@ are what the plan gives, plus an active trial's and active bonuses'. `daysUntilR
 and never read. Source of truth: the service's published model, and its answers as observed.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeAlias, cast
+
+from kiro_mcp.protocol.members import finite_number
 
 Members: TypeAlias = Mapping[str, object]
 
@@ -84,21 +85,17 @@ def _sum(pots: Iterable[Members], *names: str) -> float | None:
 
 
 def _amount(members: Members, name: str) -> float | None:
-    return _first(_number(members.get(f"{name}WithPrecision")), _number(members.get(name)))
+    return _first(
+        finite_number(members.get(f"{name}WithPrecision")), finite_number(members.get(name))
+    )
 
 
 def _first(*numbers: float | None) -> float | None:
     return next((number for number in numbers if number is not None), None)
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
 def _time(value: object) -> datetime | None:
-    seconds = _number(value)
+    seconds = finite_number(value)
     if not seconds or seconds < 0:
         return None
     try:

@@ -247,6 +247,7 @@ def test_an_organisations_own_refresh_is_a_form_with_its_scopes() -> None:
         (401, body(message="Bad credentials"), True),
         (400, body(error="unauthorized_client"), True),
         (400, body(error="slow_down"), False),
+        (403, body(error="access_denied"), True),
         (403, b"<html>blocked by a proxy</html>", False),
         (429, b"", False),
         (500, body(error="server_error"), False),
@@ -265,9 +266,16 @@ def test_a_refusal_is_final_only_where_the_service_says_so(
 
 @pytest.mark.parametrize(
     ("lifetime", "seconds"),
-    [(60, 60), (0, 3600), (-1, 3600), (None, 3600), ("120", 120), (10**12, 3600), (True, 3600)],
+    [
+        (60, 60),
+        (0.5, 0.5),
+        ("120", 120),
+        (999_999_999, 999_999_999),
+        *((nonsense, 3600) for nonsense in (0, -1, None, True, 10**9, float("inf"), float("nan"))),
+        *((nonsense, 3600) for nonsense in ("", "0", "-1", "²", "1" * 5000)),
+    ],
 )
-def test_what_an_answer_leaves_out_is_kept(lifetime: object, seconds: int) -> None:
+def test_what_an_answer_leaves_out_is_kept(lifetime: object, seconds: float) -> None:
     """Observed: the refresh token may be absent, and the lifetime nonsense."""
     before = idc_credential()
     found = read_answer(before, 200, body(accessToken="new", expiresIn=lifetime), NOW)
@@ -275,6 +283,18 @@ def test_what_an_answer_leaves_out_is_kept(lifetime: object, seconds: int) -> No
     assert found.refresh_token == before.refresh_token
     assert found.profile_arn == before.profile_arn
     assert found.expires_at == NOW + timedelta(seconds=seconds)
+
+
+def test_the_answer_to_an_organisations_own_refresh_is_read_in_its_spelling() -> None:
+    """RFC 6749, section 5.1."""
+    answer = body(access_token="new", refresh_token="next", expires_in=60, token_type="Bearer")
+    found = read_answer(idc_credential(), 200, answer, NOW)
+    assert isinstance(found, Credential)
+    assert (found.access_token, found.refresh_token) == ("new", "next")
+    assert found.expires_at == NOW + timedelta(seconds=60)
+    camel = read_answer(idc_credential(), 200, body(accessToken="", access_token="new"), NOW)
+    assert isinstance(camel, Credential)
+    assert camel.access_token == "new"
 
 
 def test_a_refusals_words_are_shown_without_secrets() -> None:

@@ -60,6 +60,13 @@ def test_choices_are_read_however_they_are_written() -> None:
     )
 
 
+@pytest.mark.parametrize("nonsense", [0, -1, True, "9", None, float("inf"), 10**400])
+def test_a_bound_that_is_none_is_as_if_not_there(nonsense: object) -> None:
+    """Ours: a limit of nothing would let a model say nothing."""
+    schema = record(max_tokens={"minimum": nonsense, "maximum": nonsense})
+    assert read_model_fields(schema) == ModelFields(max_tokens=(1, None))
+
+
 @pytest.mark.parametrize(
     "schema",
     [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kiro_mcp.models import ModelFields
+from kiro_mcp.models import ModelFields, ModelInfo
 from kiro_mcp.protocol.models_catalog import (
     BUILTIN_MODELS,
     HIDDEN_MODELS,
@@ -64,6 +64,23 @@ def test_an_unknown_model_without_details_is_still_listed() -> None:
     assert (model.id, model.name, model.context_window, model.thinking) == ("x", "x", None, "none")
 
 
+@pytest.mark.parametrize("nonsense", [True, "9", float("inf"), float("nan"), 10**400])
+def test_figures_that_are_none_are_as_if_not_there(nonsense: object) -> None:
+    """Ours: JSON readers take `1e999`, and what is written from it is no JSON any more."""
+    limits = {"maxInputTokens": nonsense, "maxOutputTokens": nonsense}
+    entry = {"modelId": "auto", "tokenLimits": limits, "rateMultiplier": nonsense}
+    (model,), _ = models_from_page({"models": [entry]})
+    known = known_model("auto")
+    assert (model.context_window, model.max_output_tokens) == (1_000_000, 64_000)
+    assert (model.rate_multiplier, known.rate_multiplier) == (1.0, 1.0)
+
+
+def test_a_model_that_costs_nothing_is_listed_so() -> None:
+    """Ours: nothing is a rate, and no lack of one."""
+    (model,), _ = models_from_page({"models": [{"modelId": "auto", "rateMultiplier": 0}]})
+    assert model.rate_multiplier == 0
+
+
 @pytest.mark.parametrize(
     "page", [{}, {"models": None}, {"models": ["x", {}, {"modelId": ""}, {"modelId": 3}]}]
 )
@@ -116,6 +133,21 @@ def test_prices_windows_and_thinking_of_the_first_models_are_listed() -> None:
         assert (model.list_price.input_per_million, model.list_price.output_per_million) == price
         assert (model.context_window, model.thinking) == (200_000, thinking)
         assert "IMAGE" in model.input_types
+
+
+@pytest.mark.parametrize("model", [*BUILTIN_MODELS, *HIDDEN_MODELS], ids=lambda model: model.id)
+def test_each_model_of_the_snapshot_is_described(model: ModelInfo) -> None:
+    """Ours: signed out, it is all there is to choose by."""
+    assert model.name
+    assert model.context_window
+    assert 100_000 <= model.context_window <= 1_000_000
+    if model.max_output_tokens:
+        assert 64_000 <= model.max_output_tokens <= 128_000
+    if model.fields and model.fields.max_tokens:
+        least, most = model.fields.max_tokens
+        assert (least, most) == (1_024, model.max_output_tokens or 64_000)
+    assert "TEXT" in model.input_types
+    assert model.effort_levels == (model.fields.efforts if model.fields else ())
 
 
 def test_models_that_are_not_listed_are_known_all_the_same() -> None:

@@ -31,6 +31,7 @@ def breakdown(**members: Any) -> dict[str, Any]:
         ),
         (breakdown(currentUsage=0, usageLimit=50, currentUsageWithPrecision=None), 0.0, 50.0),
         (breakdown(currentUsage=True, usageLimit="50"), None, None),
+        (breakdown(currentUsage=float("inf"), usageLimit=10**400), None, None),
         (breakdown(**POT, freeTrialInfo={"freeTrialStatus": "ACTIVE", **POT}), 20.0, 100.0),
         (breakdown(**POT, freeTrialInfo={"freeTrialStatus": "EXPIRED", **POT}), 10.0, 50.0),
         (
