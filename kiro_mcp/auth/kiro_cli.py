@@ -24,8 +24,7 @@ _ARGUMENTS: Final = ("debug", "refresh-auth-token")
 
 def helper_for(credential: Credential, machine: Machine) -> str:
     """Return the full path of the program that can renew this login, "" for none. Blocking."""
-    own = {str(path) for path in kiro_cli_databases(machine)}
-    if credential.origin != "database" or credential.path not in own:
+    if credential.path not in map(str, kiro_cli_databases(machine)):
         return ""
     found = shutil.which("kiro-cli", path=machine.environ.get("PATH", ""))
     return str(Path(found).absolute()) if found else ""

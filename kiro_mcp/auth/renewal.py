@@ -63,7 +63,6 @@ def own_document(credential: Credential) -> dict[str, object]:
     client = credential.client
     members: dict[str, object] = {
         "authMethod": credential.kind,
-        "provider": "BuilderId" if credential.kind == "builder_id" else "",
         "accessToken": credential.access_token,
         "refreshToken": credential.refresh_token,
         "expiresAt": format_time(credential.expires_at) if credential.expires_at else "",

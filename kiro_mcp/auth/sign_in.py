@@ -11,6 +11,7 @@ the call, so that a client which gives up on a call does not give up the login.
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -121,10 +122,8 @@ class SignIn:
             return await self._service.authorize(plan, None)
         kept = await self._kept_client(self._store, plan)
         if kept is not None:
-            try:
+            with suppress(InvalidRequest):  # The service may no longer know it: a new one, then.
                 return await self._service.authorize(plan, kept)
-            except InvalidRequest:  # The service may no longer know it: once more, with a new one.
-                await self._store.forget_client(plan.client_key)
         client = await self._service.register(plan)
         await self._store.save_client(plan.client_key, client)
         return await self._service.authorize(plan, client)

@@ -179,10 +179,6 @@ class OwnStore:
             return False
         return await self._change("logins", key, None, only_if=bool)
 
-    async def forget_client(self, key: str) -> None:
-        """Forget a registration that the service no longer knows."""
-        await self._change("clients", key, None, only_if=bool)
-
     async def _change(
         self,
         section: str,

@@ -1,7 +1,6 @@
 """Credentials as values: what kinds there are and what a request needs from each."""
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -151,5 +150,5 @@ def jwt_expiry(token: str) -> datetime | None:
         if isinstance(ends, bool) or not isinstance(ends, int | float):
             return None
         return datetime.fromtimestamp(ends, UTC)
-    except (ValueError, OverflowError, OSError, RecursionError, binascii.Error):
+    except (ValueError, OverflowError, OSError, RecursionError):
         return None

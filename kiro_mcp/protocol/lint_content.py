@@ -3,7 +3,6 @@
 A part of `kiro_mcp.protocol.lint`, which names the source of truth.
 """
 
-import binascii
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -54,7 +53,7 @@ def _is_image(encoded: str) -> bool:
     try:
         b64decode(encoded, validate=True)
         return sniff_format(b64decode(encoded[:_FIRST_BYTES])) is not None
-    except (binascii.Error, ValueError):
+    except ValueError:  # binascii.Error is one too
         return False
 
 

@@ -120,7 +120,6 @@ class ThinkingExtractor:
         if is_possible and any(tag.startswith(rest) and tag != rest for tag in OPENING_TAGS):
             self._leading, self._held = leading, rest
             return ""
-        self._leading = ""
         tag = next((tag for tag in OPENING_TAGS if rest.startswith(tag)), None)
         if tag is None or not is_possible:
             self._state = _State.TEXT

@@ -72,7 +72,7 @@ def plain_object(value: object) -> JsonObject | None:
 
 def _parse(text: str) -> JsonObject | None:
     try:
-        return plain_object(from_json(text, allow_inf_nan=False))
+        return plain_object(from_json(text))
     except ValueError:
         return _parse_leniently(text)
 

@@ -23,7 +23,7 @@ class UsageMeter:
             known. With it, the estimate follows the service's percentage.
     """
 
-    def __init__(self, prompt_characters: int = 0, context_window_tokens: int = 0) -> None:
+    def __init__(self, prompt_characters: int, context_window_tokens: int) -> None:
         self.context_percent: float | None = None
         """How full the context window is, as last said."""
         self._prompt_characters = prompt_characters
