@@ -36,7 +36,8 @@ def test_what_is_no_text_is_refused(data: bytes) -> None:
         text_from_base64(b64encode(data).decode(), place="it")
 
 
-def test_what_is_no_base64_is_refused() -> None:
+@pytest.mark.parametrize("encoded", ["???", "YQ", "ü" * 4, "YWJj!"])
+def test_what_is_no_base64_is_refused(encoded: str) -> None:
     """Ours."""
     with pytest.raises(InvalidRequest, match="without readable text"):
-        text_from_base64("???", place="it")
+        text_from_base64(encoded, place="it")

@@ -13,7 +13,7 @@ from kiro_mcp.models import (
     ToolSpec,
     ToolUse,
 )
-from kiro_mcp.protocol.dry_run import describe_payload
+from kiro_mcp.protocol.dry_run import describe_payload, without_content
 from kiro_mcp.protocol.payload import Envelope, draft_payload, encode_payload
 from kiro_mcp.protocol.prepare import PayloadOptions
 
@@ -67,6 +67,43 @@ def test_content_is_not_shown() -> None:
     (use,) = state["history"][1]["assistantResponseMessage"]["toolUses"]
     assert (use["name"], use["toolUseId"]) == ("f", "t1")
     assert use["input"] == {"name": "<6 characters>", "l": ["<6 characters>", 1]}
+
+
+def test_structure_is_shown_and_the_callers_own_data_is_not_taken_for_it() -> None:
+    """Ours: what a bug report needs, and no more."""
+    structure: dict[str, Any] = {
+        "conversationState": {"agentMode": "vibe", "chatTriggerType": "MANUAL"},
+        "conversationId": "c",
+        "history": [{"modelId": "m", "origin": "KIRO_CLI"}, {"images": [{"format": "png"}]}],
+        "toolResults": [{"toolUseId": "t", "status": "error", "name": "f"}],
+        "fields": {"thinking": {"type": "adaptive", "display": "omitted"}, "effort": "low"},
+    }
+    assert without_content(structure) == structure
+    assert without_content({"input": structure, "content": ["", 1, None]}) == {
+        "input": {
+            "conversationState": {
+                "agentMode": "<4 characters>",
+                "chatTriggerType": "<6 characters>",
+            },
+            "conversationId": "<1 characters>",
+            "history": [
+                {"modelId": "<1 characters>", "origin": "<8 characters>"},
+                {"images": [{"format": "<3 characters>"}]},
+            ],
+            "toolResults": [
+                {
+                    "toolUseId": "<1 characters>",
+                    "status": "<5 characters>",
+                    "name": "<1 characters>",
+                }
+            ],
+            "fields": {
+                "thinking": {"type": "<8 characters>", "display": "<7 characters>"},
+                "effort": "<3 characters>",
+            },
+        },
+        "content": ["<0 characters>", 1, None],
+    }
 
 
 def test_why_it_would_be_refused_is_said_instead_of_raised() -> None:

@@ -59,7 +59,7 @@ def test_base64_of_any_make_is_sent_in_one(text: str) -> None:
     assert image_from_base64(text, place="it").data == b64encode(PNG).decode()
 
 
-@pytest.mark.parametrize("text", ["not base64!", "a", "ü" * 8])
+@pytest.mark.parametrize("text", ["not base64!", "a", "ü" * 8, f"{b64encode(PNG).decode()}!"])
 def test_what_is_no_base64_is_refused(text: str) -> None:
     """Ours."""
     with pytest.raises(InvalidRequest, match="it is not base64"):

@@ -1,7 +1,7 @@
 """What a stranger gives, as JSON that can be sent."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -60,13 +60,20 @@ def test_anything_becomes_json(given: object, expected: object) -> None:
     assert json.dumps(plain, allow_nan=False)
 
 
-def test_what_is_nested_too_deeply_is_left_out() -> None:
+NESTS: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda inner: [inner], "["),
+    (lambda inner: {"a": inner}, "{"),
+]
+
+
+@pytest.mark.parametrize(("nest", "bracket"), NESTS)
+def test_what_is_nested_too_deeply_is_left_out(nest: Callable[[Any], Any], bracket: str) -> None:
     """Ours: Python's encoder fails on deep nesting, and the service has no use for it."""
     deep: Any = "bottom"
     for _ in range(MAX_JSON_DEPTH + 500):
-        deep = [deep]
+        deep = nest(deep)
     plain = plain_json(deep)
-    assert json_text(plain).count("[") == MAX_JSON_DEPTH
+    assert json_text(plain).count(bracket) == MAX_JSON_DEPTH
     assert "bottom" not in json_text(plain)
 
 

@@ -2,12 +2,13 @@
 
 import copy
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from kiro_mcp.models import ModelFields, ModelInfo
+from kiro_mcp.protocol.findings import Finding
 from kiro_mcp.protocol.images import MAX_IMAGE_BYTES
 from kiro_mcp.protocol.lint import lint_payload
 from kiro_mcp.protocol.lint_tools import MAX_DESCRIPTION_BYTES
@@ -86,12 +87,18 @@ class Parts:
         self.schema = self.tool["inputSchema"]["json"]
 
 
-def rules_after(spoil: Callable[[Parts], object], model: ModelInfo | None = MODEL) -> list[str]:
+def findings_after(
+    spoil: Callable[[Parts], object], model: ModelInfo | None = MODEL
+) -> Sequence[Finding]:
     payload = copy.deepcopy(PAYLOAD)
     spoil(Parts(payload))
     findings = lint_payload(payload, model=model)
     assert all(finding.place and finding.cause and finding.cure for finding in findings)
-    return [finding.rule for finding in findings]
+    return findings
+
+
+def rules_after(spoil: Callable[[Parts], object], model: ModelInfo | None = MODEL) -> list[str]:
+    return [finding.rule for finding in findings_after(spoil, model)]
 
 
 def test_a_good_payload_has_no_findings() -> None:
@@ -100,90 +107,160 @@ def test_a_good_payload_has_no_findings() -> None:
     assert lint_payload(PAYLOAD) == ()
 
 
-SPOILED: dict[str, tuple[str, Callable[[Parts], object]]] = {
-    "null": ("sendable_values", lambda p: p.use.update(input={"a": [None]})),
-    "nan": ("sendable_values", lambda p: p.use.update(input={"a": float("nan")})),
-    "half-pair": ("sendable_values", lambda p: p.first.update(content="\ud800")),
-    "half-pair-name": ("sendable_values", lambda p: p.use.update(input={"\ud800": 1})),
-    "id-no-uuid": ("conversation_id", lambda p: p.state.update(conversationId="x")),
-    "id-no-text": ("conversation_id", lambda p: p.state.update(conversationId=3)),
-    "empty": ("empty_content", lambda p: p.first.update(content="")),
-    "no-content": ("empty_content", lambda p: p.answer.pop("content")),
-    "origin": ("one_origin", lambda p: p.first.update(origin="X")),
+FIRST = "history[0].userInputMessage"
+ANSWER = "history[1].assistantResponseMessage"
+CURRENT = "currentMessage.userInputMessage"
+
+SPOILED: dict[str, tuple[str, str, Callable[[Parts], object]]] = {
+    "null": (
+        "sendable_values",
+        f"payload.conversationState.{ANSWER}.toolUses[0].input.a[0]",
+        lambda p: p.use.update(input={"a": [None]}),
+    ),
+    "nan": (
+        "sendable_values",
+        f"payload.conversationState.{ANSWER}.toolUses[0].input.a",
+        lambda p: p.use.update(input={"a": float("nan")}),
+    ),
+    "half-pair": (
+        "sendable_values",
+        f"payload.conversationState.{FIRST}.content",
+        lambda p: p.first.update(content="\ud800"),
+    ),
+    "half-pair-name": (
+        "sendable_values",
+        f"payload.conversationState.{ANSWER}.toolUses[0].input",
+        lambda p: p.use.update(input={"\ud800": 1}),
+    ),
+    "id-no-uuid": (
+        "conversation_id",
+        "conversationId",
+        lambda p: p.state.update(conversationId="x"),
+    ),
+    "id-no-text": ("conversation_id", "conversationId", lambda p: p.state.update(conversationId=3)),
+    "empty": ("empty_content", f"{FIRST}.content", lambda p: p.first.update(content="")),
+    "no-content": ("empty_content", f"{ANSWER}.content", lambda p: p.answer.pop("content")),
+    "origin": ("one_origin", f"{FIRST}.origin", lambda p: p.first.update(origin="X")),
     "old-tools": (
         "tools_in_history",
+        FIRST,
         lambda p: p.first.update(userInputMessageContext={"tools": []}),
     ),
-    "long-name": ("tool_name", lambda p: (p.tool.update(name="n" * 65), p.use.update(name="f"))),
-    "tool-twice": ("repeated_tool", lambda p: p.context["tools"].append(p.context["tools"][0])),
-    "no-description": ("tool_description", lambda p: p.tool.update(description=" ")),
+    "long-name": (
+        "tool_name",
+        "tools",
+        lambda p: (p.tool.update(name="n" * 65), p.use.update(name="f")),
+    ),
+    "tool-twice": (
+        "repeated_tool",
+        "tools",
+        lambda p: p.context["tools"].append(p.context["tools"][0]),
+    ),
+    "no-description": (
+        "tool_description",
+        "tools.f.description",
+        lambda p: p.tool.update(description=" "),
+    ),
     "long-description": (
         "tool_description",
+        "tools.f.description",
         lambda p: p.tool.update(description="ü" * (MAX_DESCRIPTION_BYTES // 2 + 1)),
     ),
-    "schema-type": ("tool_schema", lambda p: p.schema.update(type="array")),
-    "schema-root": ("tool_schema", lambda p: p.schema.update(anyOf=[])),
-    "schema-properties": ("tool_schema", lambda p: p.schema.update(properties=[])),
-    "schema-required": ("tool_schema", lambda p: p.schema.update(required="a")),
+    "schema-type": ("tool_schema", "tools.f.inputSchema", lambda p: p.schema.update(type="array")),
+    "schema-root": ("tool_schema", "tools.f.inputSchema", lambda p: p.schema.update(anyOf=[])),
+    "schema-properties": (
+        "tool_schema",
+        "tools.f.inputSchema",
+        lambda p: p.schema.update(properties=[]),
+    ),
+    "schema-required": (
+        "tool_schema",
+        "tools.f.inputSchema",
+        lambda p: p.schema.update(required="a"),
+    ),
     "schema-reference": (
         "tool_schema",
+        "tools.f.inputSchema",
         lambda p: p.schema.update(properties={"a": {"$ref": "#"}}),
     ),
     "use-id": (
         "tool_use_id",
+        ANSWER,
         lambda p: (p.use.update(toolUseId="."), p.result.update(toolUseId=".")),
     ),
-    "use-input": ("tool_use_input", lambda p: p.use.update(input="{}")),
-    "result-content": ("tool_result", lambda p: p.result.update(content=[])),
+    "use-input": ("tool_use_input", ANSWER, lambda p: p.use.update(input="{}")),
+    "result-content": ("tool_result", CURRENT, lambda p: p.result.update(content=[])),
     "result-union": (
         "tool_result",
+        CURRENT,
         lambda p: p.result.update(content=[{"text": "a", "json": {}}]),
     ),
-    "result-status": ("tool_result", lambda p: p.result.update(status="failed")),
-    "undeclared": ("undeclared_tool", lambda p: p.context.pop("tools")),
-    "use-twice": ("repeated_tool_use", lambda p: p.answer["toolUses"].append(p.use)),
-    "result-twice": ("repeated_result", lambda p: p.context["toolResults"].append(p.result)),
-    "no-result": ("missing_result", lambda p: p.context.pop("toolResults")),
-    "orphan": ("orphan_result", lambda p: p.answer.pop("toolUses")),
-    "image-format": ("image", lambda p: p.first.update(images=[{**IMAGE, "format": "jpg"}])),
+    "result-status": ("tool_result", CURRENT, lambda p: p.result.update(status="failed")),
+    "undeclared": ("undeclared_tool", ANSWER, lambda p: p.context.pop("tools")),
+    "use-twice": ("repeated_tool_use", "history", lambda p: p.answer["toolUses"].append(p.use)),
+    "result-twice": (
+        "repeated_result",
+        CURRENT,
+        lambda p: p.context["toolResults"].append(p.result),
+    ),
+    "no-result": ("missing_result", CURRENT, lambda p: p.context.pop("toolResults")),
+    "orphan": ("orphan_result", CURRENT, lambda p: p.answer.pop("toolUses")),
+    "image-format": (
+        "image",
+        f"{FIRST}.images[0]",
+        lambda p: p.first.update(images=[{**IMAGE, "format": "jpg"}]),
+    ),
     "image-bytes": (
         "image",
+        f"{FIRST}.images[0]",
         lambda p: p.first.update(images=[{**IMAGE, "source": {"bytes": "aGVsbG8="}}]),
     ),
     "image-base64": (
         "image",
+        f"{FIRST}.images[0]",
         lambda p: p.first.update(images=[{**IMAGE, "source": {"bytes": "?"}}]),
     ),
     "image-size": (
         "image",
+        f"{FIRST}.images[0]",
         lambda p: p.first.update(
             images=[{**IMAGE, "source": {"bytes": "A" * (MAX_IMAGE_BYTES // 3 * 4 + 8)}}]
         ),
     ),
-    "images": ("image_count", lambda p: p.first.update(images=[IMAGE] * 11)),
-    "flat-reasoning": ("reasoning", lambda p: p.answer.update(reasoningContent="hm")),
+    "images": ("image_count", CURRENT, lambda p: p.first.update(images=[IMAGE] * 11)),
+    "flat-reasoning": (
+        "reasoning",
+        f"{ANSWER}.reasoningContent",
+        lambda p: p.answer.update(reasoningContent="hm"),
+    ),
     "odd-reasoning": (
         "reasoning",
+        f"{ANSWER}.reasoningContent",
         lambda p: p.answer.update(reasoningContent={"reasoningText": {"text": "hm", "x": 1}}),
     ),
-    "field": ("model_field", lambda p: p.payload["additionalModelRequestFields"].update(x=1)),
+    "field": ("model_field", "x", lambda p: p.payload["additionalModelRequestFields"].update(x=1)),
     "effort": (
         "model_field",
+        "effort",
         lambda p: p.payload["additionalModelRequestFields"].update(
             output_config={"effort": "xhigh"}
         ),
     ),
     "effort-form": (
         "model_field",
+        "y",
         lambda p: p.payload["additionalModelRequestFields"].update(output_config="high", y=1),
     ),
 }
 
 
-@pytest.mark.parametrize(("rule", "spoil"), SPOILED.values(), ids=SPOILED.keys())
-def test_each_fault_has_its_finding(rule: str, spoil: Callable[[Parts], object]) -> None:
+@pytest.mark.parametrize(("rule", "place", "spoil"), SPOILED.values(), ids=SPOILED.keys())
+def test_each_fault_has_its_finding_and_its_place(
+    rule: str, place: str, spoil: Callable[[Parts], object]
+) -> None:
     """The service's published schema and limits, and what its refusals were traced back to."""
-    assert set(rules_after(spoil)) >= {rule}
+    found = [(finding.rule, finding.place) for finding in findings_after(spoil)]
+    assert (rule, place) in found
 
 
 def test_the_order_of_turns_has_its_findings() -> None:
@@ -220,6 +297,13 @@ def test_what_a_model_cannot_read_or_take_is_found() -> None:
 def test_a_payload_of_any_shape_can_be_looked_at(payload: dict[str, Any]) -> None:
     """Ours: a payload may come from elsewhere."""
     assert [finding.rule for finding in lint_payload(payload)] == ["empty_content"]
+
+
+def test_a_request_may_hold_ten_images() -> None:
+    """The limit of the service's official client."""
+    present = len(Parts(PAYLOAD).current.get("images", ()))
+    assert rules_after(lambda p: p.first.update(images=[IMAGE] * (10 - present))) == []
+    assert rules_after(lambda p: p.first.update(images=[IMAGE] * (11 - present))) == ["image_count"]
 
 
 def test_the_limit_on_bytes_is_ours_to_set() -> None:

@@ -459,6 +459,38 @@ def test_results_of_every_shape_are_read(given: object, expected: ToolResult) ->
     assert read_tool_results([given]) == ((expected,), ())
 
 
+@pytest.mark.parametrize(
+    ("block", "text"),
+    [
+        ({"type": "text", "text": "x"}, "x"),
+        ({"type": "input_text", "text": "x"}, "x"),
+        ({"type": "output_text", "text": "x"}, "x"),
+        ({"text": "x"}, "x"),
+        ({"type": "document", "source": {"type": "text", "data": "x"}}, "<document>"),
+        ({"type": "file", "file": {"file_data": "data:,x"}}, "<document>"),
+        ({"type": "resource", "resource": {"text": "x"}}, "<document>"),
+        ({"type": "resource_link", "uri": "u:x", "name": "x"}, "x u:x"),
+        ({"type": "search_result", "title": "x", "content": "y"}, '<document name="x">'),
+        ({"type": "image", "source": {"data": DATA}}, ""),
+        ({"type": "image", "data": DATA}, ""),
+        ({"type": "image_url", "image_url": {"url": f"data:;base64,{DATA}"}}, ""),
+        ({"type": "input_image", "image_url": f"data:;base64,{DATA}"}, ""),
+        ({"type": "audio", "data": "AA=="}, "(Left out: "),
+    ],
+)
+def test_a_block_is_told_from_data_that_has_a_type(block: dict[str, Any], text: str) -> None:
+    """The content types of the three APIs; what lacks its own member is data of that name."""
+    for content in (block, [block]):
+        ((result,), _) = read_tool_results([{"id": "a", "content": content}])
+        assert result.text.startswith(text)
+        assert result.images == (() if text else (IMAGE,))
+        assert result.data is None
+    if "type" in block:
+        bare = {"type": block["type"], "x": 1}
+        ((result,), _) = read_tool_results([{"id": "a", "content": bare}])
+        assert result == ToolResult(id="a", data=bare)
+
+
 def test_media_of_a_result_that_cannot_be_sent_are_told_to_the_model() -> None:
     """Ours: whoever runs the tools cannot change what they answered."""
     content = [{"type": "text", "text": "x"}, {"type": "audio", "data": "AA=="}]

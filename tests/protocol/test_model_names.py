@@ -178,6 +178,7 @@ def test_the_users_own_names_stand_above_all() -> None:
     """Ours: a setting."""
     aliases = {"fast": "claude-haiku-4-5", "auto": "claude-opus-4.6-high"}
     assert resolve_model("fast", aliases=aliases).model.id == HAIKU
+    assert resolve_model(" fast\n", aliases=aliases).model.id == HAIKU
     choice = resolve_model("auto", aliases=aliases)
     assert (choice.model.id, choice.effort) == ("claude-opus-4.6", "high")
     assert choice.model_requested == "auto"

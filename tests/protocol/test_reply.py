@@ -558,6 +558,18 @@ def test_other_first_bytes_are_left_to_the_decoder(first: bytes) -> None:
             id="S17-half-of-the-counts",
         ),
         pytest.param(
+            [text("a"), event("usageEvent", {"usage": {"inputTokens": 3}})],
+            {},
+            Usage(input_tokens=3, output_tokens=1),
+            id="S17-the-other-half-of-the-counts",
+        ),
+        pytest.param(
+            [event("usageEvent", {"usage": {"inputTokens": 3}})],
+            {},
+            Usage(input_tokens=3, is_estimated=False),
+            id="S17-an-answer-of-nothing",
+        ),
+        pytest.param(
             [text("a"), event("meteringEvent", {"unit": "credit", "usage": 0.0148})],
             {},
             Usage(output_tokens=1, credits=0.0148),
@@ -688,34 +700,48 @@ def test_reader_knows_whether_the_model_has_begun(
 # --- limits -------------------------------------------------------------------------------
 
 
+FIRST = text("first ")
+MEBIBYTE = 1 << 20
+ALL_BUT_ONE = (limits.MAX_TEXT_CHARACTERS >> 20) - 1
+LEFT = "x" * (MEBIBYTE - len("first "))
+LARGE = event("codeEvent", bytes(1 << 24))
+LARGES = (limits.MAX_ANSWER_BYTES - len(FIRST)) // len(LARGE)
+LARGES_LEFT = (limits.MAX_ANSWER_BYTES - len(FIRST)) % len(LARGE)
+
+
 @pytest.mark.parametrize(
-    ("piece", "count", "words"),
+    ("up_to_the_limit", "over", "words"),
     [
         pytest.param(
-            text("x" * (1 << 20)), limits.MAX_TEXT_CHARACTERS >> 20, "characters of text", id="text"
+            [*[text("x" * MEBIBYTE)] * ALL_BUT_ONE, text(LEFT)],
+            text("x"),
+            "characters of text",
+            id="text",
         ),
         pytest.param(
-            reasoning("x" * (1 << 20)),
-            limits.MAX_TEXT_CHARACTERS >> 20,
+            [*[reasoning("x" * MEBIBYTE)] * ALL_BUT_ONE, reasoning(LEFT)],
+            reasoning("x"),
             "characters of text",
             id="thinking",
         ),
+        pytest.param([*[LARGE] * LARGES, LARGE[:LARGES_LEFT]], b"x", "bytes", id="bytes"),
         pytest.param(
-            event("codeEvent", bytes(1 << 24)), limits.MAX_ANSWER_BYTES >> 24, "bytes", id="bytes"
-        ),
-        pytest.param(
-            reasoning("x", signature="s"), limits.MAX_PARTS + 1, "parts", id="blocks-of-thinking"
+            [reasoning("x", signature="s")] * limits.MAX_PARTS,
+            reasoning("x", signature="s"),
+            "parts",
+            id="blocks-of-thinking",
         ),
     ],
 )
 def test_answer_over_a_limit_ends_there_with_what_came_before(
-    piece: bytes, count: int, words: str
+    up_to_the_limit: list[bytes], over: bytes, words: str
 ) -> None:
     """Ours: every buffer has its limit, and what is in it is kept."""
     builder = ReplyBuilder()
-    builder.feed(text("first "))
-    for _ in range(count + 1):
+    for piece in (FIRST, *up_to_the_limit):
         builder.feed(piece)
+    assert builder.fault is None
+    builder.feed(over)
     assert isinstance(builder.fault, AnswerBroken)
     reply = builder.close()
     assert reply.text.startswith("first ")

@@ -2,10 +2,12 @@
 
 import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from kiro_mcp.models import JsonObject, JsonValue
 from kiro_mcp.protocol.schema import sanitised_schema
 from kiro_mcp.protocol.schema_refs import MAX_DEPTH, inline_references
 
@@ -121,6 +123,7 @@ INSIDE: dict[str, tuple[Any, Any]] = {
     "list": ([1], {}),
     "items-true": ({"items": True}, {"items": {}}),
     "items-false": ({"items": False}, {}),
+    "list-where-a-schema-stands": ({"contains": [{"type": "string"}]}, {"contains": {}}),
     "tuple-of-older-drafts": (
         {"items": [{"type": "string"}, True], "additionalItems": False},
         {"prefixItems": [{"type": "string"}, {}]},
@@ -161,6 +164,27 @@ INSIDE: dict[str, tuple[Any, Any]] = {
 def test_what_is_inside_is_made_plain(schema: Any, expected: Any) -> None:
     """Ours, for the service's refusals and JSON Schema 2020-12."""
     assert property_of(schema) == expected
+
+
+WRONG_VALUES: list[tuple[str, object]] = [
+    ("title description pattern format", 3),
+    ("minimum maximum multipleOf exclusiveMinimum exclusiveMaximum", "3"),
+    ("minLength maxLength minItems maxItems", 1.5),
+    ("minProperties maxProperties minContains maxContains", True),
+    ("uniqueItems deprecated readOnly writeOnly", 1),
+    ("properties patternProperties dependentSchemas", [{"type": "string"}]),
+    ("allOf anyOf oneOf prefixItems enum examples", {"a": 1}),
+]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"), [(word, value) for words, value in WRONG_VALUES for word in words.split()]
+)
+def test_a_keyword_with_a_value_that_it_cannot_have_is_left_out(
+    keyword: str, value: object
+) -> None:
+    """JSON Schema 2020-12 says what each may have; the service refuses anything else."""
+    assert property_of({"type": "object", keyword: value}) == {"type": "object"}
 
 
 # --- combinators at the root --------------------------------------------------------------
@@ -248,6 +272,48 @@ def test_references_are_put_in_place() -> None:
     }
 
 
+HOLDERS: list[tuple[str, Callable[[JsonValue], JsonValue]]] = [
+    ("items contains propertyNames additionalItems unevaluatedItems", lambda inner: inner),
+    ("additionalProperties unevaluatedProperties not if then else", lambda inner: inner),
+    ("items allOf anyOf oneOf prefixItems", lambda inner: [True, inner]),
+    ("properties patternProperties dependentSchemas", lambda inner: {"a": True, "b": inner}),
+]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "holding"),
+    [(word, holding) for words, holding in HOLDERS for word in words.split()],
+)
+def test_references_are_found_in_whatever_holds_schemas(
+    keyword: str, holding: Callable[[JsonValue], JsonValue]
+) -> None:
+    """JSON Schema 2020-12 and its older drafts: the keywords that apply subschemas."""
+    text: JsonObject = {"type": "string"}
+    schema: JsonObject = {keyword: holding({"$ref": "#/$defs/x"}), "$defs": {"x": text}}
+    assert inline_references(schema) == {keyword: holding(text)}
+
+
+@pytest.mark.parametrize("keyword", ["$dynamicRef", "$recursiveRef", "$defs", "definitions"])
+def test_what_only_references_need_goes_with_them(keyword: str) -> None:
+    """JSON Schema 2020-12 and its older drafts."""
+    schema: JsonObject = {"type": "object", "properties": {"a": {keyword: "#x", "title": "A"}}}
+    expected: JsonObject = {"type": "object", "properties": {"a": {"title": "A"}}}
+    assert inline_references({**schema, keyword: {"x": {}}}) == expected
+
+
+def test_a_schema_that_comes_round_again_without_a_type_allows_anything() -> None:
+    """Ours."""
+    schema: JsonObject = {"properties": {"p": {"$ref": "#"}}}
+    assert inline_references(schema) == {"properties": {"p": {}}}
+
+
+@pytest.mark.parametrize("keyword", ["default", "const", "enum", "examples", "x-own"])
+def test_what_looks_like_a_reference_in_data_is_data(keyword: str) -> None:
+    """JSON Schema 2020-12: a member is a reference only where a schema may stand."""
+    schema: dict[str, Any] = {keyword: [{"$ref": "#/$defs/x"}], "$defs": {"x": {"type": "string"}}}
+    assert inline_references(schema) == {keyword: [{"$ref": "#/$defs/x"}]}
+
+
 def test_a_schema_that_contains_itself_ends_where_it_comes_round() -> None:
     """Ours: its type is all that is left there."""
     node: dict[str, Any] = {
@@ -279,13 +345,22 @@ def test_a_schema_that_contains_itself_ends_where_it_comes_round() -> None:
 
 @pytest.mark.parametrize(
     "reference",
-    ["https://example.com/x", "other.json", "#/no/where", "#/$defs/a/9", "#anchor", "#/type/0", 3],
+    [
+        "https://example.com/x",
+        "other.json",
+        "#/no/where",
+        "#/$defs/a/9",
+        "#anchor",
+        "#/type/0",
+        "#/$defs/n/0",
+        3,
+    ],
 )
 def test_a_reference_to_nothing_here_allows_anything(reference: object) -> None:
     """Ours: nothing is ever fetched."""
     schema: dict[str, Any] = {
         "type": "object",
-        "$defs": {"a": []},
+        "$defs": {"a": [], "n": 3},
         "properties": {"p": {"$ref": reference, "title": "P"}},
     }
     assert sanitised_schema(schema)["properties"] == {"p": {"title": "P"}}

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kiro_mcp.models import JsonObject, ToolSpec
-from kiro_mcp.protocol.text_tool_calls import MAX_CANDIDATES, TextCall, find_calls
+from kiro_mcp.protocol.text_tool_calls import MAX_CANDIDATES, CallWatch, TextCall, find_calls
 from tests.support.frames import END, exception, reasoning, text, tool
 from tests.support.replies import outline, read, read_all, said
 
@@ -338,3 +338,16 @@ def test_text_before_a_possible_call_is_not_held_back() -> None:
     """Ours: only what may be a call waits for the end."""
     deltas, _ = read_all([text("a ["), text("b] <"), text(f"c {CALL}")], **options())
     assert [getattr(delta, "text", None) for delta in deltas][:3] == ["a ", "[b] ", "<c "]
+
+
+@pytest.mark.parametrize("beginning", ["[Called ", "<invoke", "<function_calls>"])
+@pytest.mark.parametrize("before", ["", "x", "[ ", "< ", "[<", "<[", "[Calle", "<invok", "<" * 30])
+def test_just_what_may_become_a_call_is_held_back(before: str, beginning: str) -> None:
+    """Ours: however the text is cut, and whatever stands before."""
+    for end in range(1, len(beginning)):
+        watch = CallWatch()
+        assert watch.feed(before + beginning[:end]) == before
+        assert not watch.is_holding
+        assert watch.feed(beginning[end:]) == ""
+        assert watch.is_holding
+        assert watch.release() == beginning

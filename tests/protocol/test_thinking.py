@@ -92,6 +92,16 @@ TAGGED = [
 ]
 
 
+def test_no_more_space_is_held_back_than_may_stand_before_a_tag() -> None:
+    """Ours: every buffer has its limit."""
+    extractor = ThinkingExtractor()
+    assert extractor.feed(" " * MAX_LEADING_SPACES) == []
+    assert extractor.feed(" <thi") == [
+        Piece(PieceKind.TEXT, " " * (MAX_LEADING_SPACES + 1) + "<thi")
+    ]
+    assert extractor.is_done
+
+
 @pytest.mark.parametrize(("deltas", "thinking", "answer"), TAGGED)
 def test_tagged_thinking_is_told_from_text_however_it_is_cut(
     deltas: list[str], thinking: str, answer: str | None

@@ -21,6 +21,8 @@ def test_legal_names_are_sent_as_they_are(name: str) -> None:
         ("", "t_"),
         ("天气", "t___"),
         ("é" * 3, "t____"),
+        ("a." + "n" * 62, "a_" + "n" * 62),
+        ("9" * 62, "t_" + "9" * 62),
     ],
 )
 def test_illegal_names_are_changed_as_little_as_can_be(name: str, sent: str) -> None:

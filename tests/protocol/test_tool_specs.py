@@ -129,11 +129,16 @@ def test_a_longer_description_is_cut_on_a_character_and_kept_whole_elsewhere(
     assert rules(tools) == ["tool_name", "long_description"]
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(5, "xxxxx"), (3, "xxx")])
-def test_a_small_limit_leaves_no_room_for_a_pointer(limit: int, expected: str) -> None:
-    """Ours: the limit is a setting."""
-    tools = sendable_tools([spec(description="x" * 10)], [], description_max_bytes=limit)
-    assert tools.specs[0].description == expected
+@pytest.mark.parametrize("limit", range(1, 100))
+def test_whatever_the_limit_a_description_uses_all_of_it(limit: int) -> None:
+    """Ours: the limit is a setting; where it is small, words come before the pointer."""
+    tools = sendable_tools([spec(description="x" * 100)], [], description_max_bytes=limit)
+    description = tools.specs[0].description
+    pointer = description.lstrip("x")
+    assert len(description) == limit
+    assert description.startswith("x")
+    assert ("system prompt" in pointer) is (limit > 65)
+    assert bool(pointer) is (limit > 65)
 
 
 def test_a_limit_within_one_character_leaves_the_name() -> None:
@@ -174,3 +179,5 @@ def test_a_spec_made_by_hand_is_made_fit_to_send() -> None:
     """Ours: a library's user can put anything in."""
     odd = ToolSpec(name="f\0", description="\ud800x", input_schema={"a": "\0"})
     assert clean_spec(odd) == ToolSpec(name="f", description="x", input_schema={"a": ""})
+    listed = ToolSpec(name="f", description="", input_schema=["x"])  # pyright: ignore[reportArgumentType]
+    assert clean_spec(listed).input_schema == {}

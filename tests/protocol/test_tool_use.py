@@ -235,6 +235,22 @@ def test_tool_use_stands_where_it_began(data: list[bytes], expected: list[str]) 
 
 # --- what is not complete -----------------------------------------------------------------
 
+
+@pytest.mark.parametrize(
+    ("raw", "state"),
+    [
+        pytest.param('{"a":' * 100_000, "truncated", id="cut-off"),
+        pytest.param('{"a":' * 100_000 + "1" + "}" * 100_000, "invalid", id="whole"),
+        pytest.param('{"a":' * 100_000 + "1" + ",}" * 100_000, "invalid", id="to-be-mended"),
+    ],
+)
+def test_arguments_too_deep_to_be_read_are_kept_as_they_came(raw: str, state: str) -> None:
+    """Ours: no parser goes that deep, and no answer is lost for it."""
+    tool_use = only(tool("t1", input=raw, stop=True) + END)
+    assert (tool_use.state, tool_use.arguments) == (state, {})
+    assert tool_use.raw == raw
+
+
 FULL = {"contextUsagePercentage": 100}
 LONG = '{"path":"/a","content":"abc'
 
@@ -248,6 +264,12 @@ LONG = '{"path":"/a","content":"abc'
         ),
         pytest.param(
             [tool("t1", input={"a": "é"})], "truncated", '{"a": "é"}', id="T6-object-that-may-grow"
+        ),
+        pytest.param(
+            [tool("t1", input={"a": 1}), tool("t1", input='{"b"'), STOP, END],
+            "truncated",
+            '{"b"',
+            id="T9-text-after-an-object-is-cut-off",
         ),
         pytest.param(
             [START, metadata(stopReason="MAX_TOKENS"), END],

@@ -37,6 +37,7 @@ def test_the_model_is_told_the_schema() -> None:
         'Here it is:\n```\n{"n": 1}\n```\nDone.',
         '```json\n{"n": "x"}\n```\nor rather\n```json\n{"n": 1}\n```',
         'The answer [1] is {"n": 1}, I think.',
+        'The answer [so to speak] is {"n": 1}.',
     ],
 )
 def test_a_valid_value_is_found_wherever_it_stands(text: str) -> None:
