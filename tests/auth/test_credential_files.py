@@ -1,7 +1,9 @@
 """Every spelling of a credential that is around, read."""
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,13 +19,13 @@ from kiro_mcp.auth.credential_files import (
 from kiro_mcp.auth.encoded_tokens import decode_refresh_token
 from kiro_mcp.auth.renewal import merged, own_document
 from kiro_mcp.auth.timestamps import LONG_AGO, format_time, parse_time
-from kiro_mcp.auth.tokens import BUILDER_ID_START_URL, Credential
-from kiro_mcp.emulator import EMULATOR_CLIENT_ID
+from kiro_mcp.auth.tokens import BUILDER_ID_START_URL, ClientRegistration, Credential
 from tests.support.logins import IDC_START_URL, idc_credential
 
 PLACE = Place(source="a test", origin="file", path="/x")
 TOKENS = {"accessToken": "aoa", "refreshToken": "aor", "expiresAt": "2026-01-01T00:00:00.000Z"}
 CLIENT = {"clientId": "id", "clientSecret": "secret"}
+_SOCIAL_WORDS = ("desktop", "social", "google", "github")
 
 
 def read(document: dict[str, Any], registration: dict[str, Any] | None = None) -> Credential:
@@ -39,6 +41,9 @@ def read(document: dict[str, Any], registration: dict[str, Any] | None = None) -
         ({"authMethod": "social", "provider": "Google"}, "social"),
         ({"authMethod": "social", **CLIENT}, "social"),
         ({"authMethod": "Social"}, "social"),
+        *(({"authMethod": word, **CLIENT}, "social") for word in _SOCIAL_WORDS),
+        ({"authMethod": "BuilderId", **CLIENT}, "builder_id"),
+        ({"authMethod": "ApiKey"}, "api_key"),
         ({"authMethod": "IdC", "provider": "Enterprise", **CLIENT}, "idc"),
         ({"authMethod": "IdC", "provider": "Internal", "clientIdHash": "0" * 40}, "idc"),
         ({"authMethod": "IdC", "provider": "BuilderId", **CLIENT}, "builder_id"),
@@ -99,6 +104,8 @@ def test_a_registration_belongs_to_its_token_and_its_lack_only_stops_a_refresh()
     assert whole.client
     assert whole.client.has_expired(datetime(2028, 1, 1, tzinfo=UTC))
     assert whole.expires_at == datetime(2026, 1, 1, tzinfo=UTC)
+    placeless = read({**document, "region": ""}, {**CLIENT, "region": "eu-west-3"})
+    assert placeless.region == "eu-west-3"
     partial = read(document, {"clientId": "id"})
     assert partial.access_token == "aoa"
     assert not partial.can_refresh()
@@ -127,6 +134,8 @@ def test_only_a_hash_becomes_the_name_of_a_file(named: str) -> None:
         ("2026-03-01T10:20:30.123456789Z", datetime(2026, 3, 1, 10, 20, 30, 123456, UTC)),
         ("2026-03-01T10:20:30.786627Z", datetime(2026, 3, 1, 10, 20, 30, 786627, UTC)),
         ("2026-03-01T10:20:30.123Z", datetime(2026, 3, 1, 10, 20, 30, 123000, UTC)),
+        ("2026-03-01T10:20:30.12Z", datetime(2026, 3, 1, 10, 20, 30, 120000, UTC)),
+        ("2026-03-01T12:20:30.1234567+02:00", datetime(2026, 3, 1, 10, 20, 30, 123456, UTC)),
         ("2026-03-01T10:20:30.1Z", datetime(2026, 3, 1, 10, 20, 30, 100000, UTC)),
         ("2026-03-01T10:20:30Z", datetime(2026, 3, 1, 10, 20, 30, tzinfo=UTC)),
         ("2026-03-01T12:20:30+02:00", datetime(2026, 3, 1, 10, 20, 30, tzinfo=UTC)),
@@ -164,7 +173,10 @@ def test_a_date_is_written_so_that_every_reader_takes_it() -> None:
     ("text", "kind", "token", "client_id", "last"),
     [
         ("aorX:sig", "social", "aorX:sig", "", ""),
-        ("aorX|desktop", "social", "aorX", "", ""),
+        *((f"aorX|{word}", "social", "aorX", "", "") for word in _SOCIAL_WORDS),
+        *((f"aorX|id|secret|{word}", "idc", "aorX", "id", "secret") for word in ("IdC ", "iam")),
+        ("aorX|id|secret|builder_id", "builder_id", "aorX", "id", "secret"),
+        ("aorX|id|https://x.okta.com/t|external_idp", "external_idp", "aorX", "id", ""),
         ("aorX|id|secret|idc", "idc", "aorX", "id", "secret"),
         ("aorX|id|secret|builder-id", "builder_id", "aorX", "id", "secret"),
         ("a|b|c|id|secret|idc", "idc", "a|b|c", "id", "secret"),
@@ -178,10 +190,12 @@ def test_an_encoded_refresh_token_is_read_from_the_right(
     text: str, kind: str, token: str, client_id: str, last: str
 ) -> None:
     """Observed: forms of other tools; a bar inside the token does no harm."""
-    found = decode_refresh_token(text, source="KIRO_REFRESH_TOKEN")
+    found = decode_refresh_token(text, source="KIRO_REFRESH_TOKEN", region="eu-west-1")
     assert (found.kind, found.refresh_token) == (kind, token)
     assert (found.client.client_id if found.client else "") == client_id
     assert (found.client.client_secret if found.client else "") == last
+    assert found.token_endpoint == ("https://x.okta.com/t" if kind == "external_idp" else "")
+    assert (found.source, found.region) == ("KIRO_REFRESH_TOKEN", "eu-west-1")
     assert found.can_refresh()
 
 
@@ -216,12 +230,64 @@ def test_only_what_is_new_changes_and_in_its_own_spelling() -> None:
     assert nested["refreshToken"] == "new-refresh"
 
 
-def test_our_own_entry_is_read_back_as_it_was() -> None:
+FULL = replace(
+    idc_credential(),
+    region="eu-central-1",
+    client=ClientRegistration(
+        client_id="id", client_secret="secret", expires_at=datetime(2031, 2, 3, 4, 5, 6, tzinfo=UTC)
+    ),
+)
+OWN_ENTRIES: list[Credential] = [
+    idc_credential(),
+    FULL,
+    replace(FULL, kind="builder_id", start_url=BUILDER_ID_START_URL),
+    replace(FULL, kind="builder_id", start_url=""),
+    replace(FULL, kind="social", client=None, start_url="", expires_at=None),
+    replace(
+        FULL,
+        kind="external_idp",
+        client=ClientRegistration(client_id="id"),
+        start_url="",
+        token_endpoint="https://acme.okta.com/oauth2/v1/token",
+        issuer_url="https://acme.okta.com",
+        scopes=("openid", "offline_access"),
+    ),
+]
+
+
+@pytest.mark.parametrize("before", OWN_ENTRIES, ids=lambda before: before.kind)
+def test_our_own_entry_is_read_back_as_it_was(before: Credential) -> None:
     """Ours: what is stored is what was signed in."""
-    before = idc_credential()
-    found = read(own_document(before))
-    assert found.expires_at == before.expires_at
-    assert (found.kind, found.start_url) == ("idc", before.start_url)
-    assert found.client
-    assert found.client.client_id == EMULATOR_CLIENT_ID
-    assert not found.client.has_expired(datetime.now(UTC) + timedelta(days=9999))
+    place = Place(source=before.source, origin=before.origin, is_explicit=before.is_explicit)
+    found = read_credential(json.loads(json.dumps(own_document(before))), place)
+    assert found
+    if found.client and before.client:  # Its region is the login's.
+        found = replace(found, client=replace(found.client, region=before.client.region))
+    assert found == before
+
+
+def test_a_renewed_social_login_takes_its_profile_along_and_no_other_does() -> None:
+    """Observed: the social refresh alone names the profile; elsewhere it is the owner's choice."""
+    before = {"accessToken": "a", "profileArn": "arn:old"}
+    assert merged(before, RENEWED)["profileArn"] == "arn:old"
+    social = replace(RENEWED, kind="social")
+    assert merged(before, social)["profileArn"] == "arn:new"
+    assert merged(before, replace(social, profile_arn=""))["profileArn"] == "arn:old"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (5, 1_893_456_000),
+        (1_700_000_000, 1_893_456_000),
+        (1_700_000_000_000, 1_893_456_000_000),
+        ("1700000000", "2030-01-01T00:00:00.000Z"),
+        (True, "2030-01-01T00:00:00.000Z"),
+        (None, "2030-01-01T00:00:00.000Z"),
+    ],
+)
+def test_a_date_is_written_back_in_its_owners_unit(before: object, after: object) -> None:
+    """Ours: a date in another unit would be the year 1970, or never."""
+    for name in ("expiresAt", "expires_at"):
+        assert merged({name: before}, RENEWED)[name] == after
+        assert merged({name: before}, replace(RENEWED, expires_at=None))[name] == before

@@ -74,7 +74,7 @@ def test_a_page_may_be_on_the_host_where_the_user_said_to_start() -> None:
 def test_a_start_url_is_trimmed_and_must_be_https() -> None:
     """Observed: portals show it with `/#` at its end."""
     assert checked_start_url(f" {IDC_START_URL}/# ") == IDC_START_URL
-    for wrong in ("acme", "http://acme.awsapps.com/start", "https://10.0.0.1/start"):
+    for wrong in ("acme", "http://acme.awsapps.com/start", "https://10.0.0.1/", "https://intranet"):
         with pytest.raises(InvalidRequest, match="https"):
             checked_start_url(wrong)
 
@@ -94,9 +94,12 @@ ENTRA = "https://login.microsoftonline.com/tenant"
         ),
         ("", "https://acme.okta.com", "https://acme.okta.com/v1/token"),
         ("https://idp.acme.example/t", "https://idp.acme.example", "https://idp.acme.example/t"),
+        ("", f"{ENTRA}/v2.0/", f"{ENTRA}/oauth2/v2.0/token"),
         ("https://evil.example/t", "https://acme.okta.com", ""),
         ("http://acme.okta.com/t", "", ""),
         ("https://169.254.169.254/t", "https://169.254.169.254", ""),
+        ("https://localhost/t", "https://localhost", ""),
+        ("https://idp.acme.example:8443/t", "https://idp.acme.example:8443", ""),
         ("https://user:word@acme.okta.com/t", "", ""),
         ("https://acme.okta.com.evil.example/t", "", ""),
         ("", "https://idp.acme.example", ""),

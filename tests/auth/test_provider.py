@@ -28,9 +28,9 @@ from kiro_mcp.emulator import (
     Pause,
     RunningEmulator,
 )
-from kiro_mcp.emulator.steps import json_answer
+from kiro_mcp.emulator.steps import Cut, Script, Send, json_answer
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
-from kiro_mcp.models import ChatRequest, Message, TextPart
+from kiro_mcp.models import AccessToken, ChatRequest, Message, TextPart
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.settings import Settings
 from tests.support.logins import (
@@ -102,8 +102,9 @@ async def test_an_api_key_is_sent_nowhere_before_it_is_used_and_never_refreshed(
         token = await engine.tokens.access_token()
         assert (token.value, token.token_type, token.is_explicit) == ("ksk_x", "API_KEY", True)
         for _ in range(2):
-            with pytest.raises(SignInRequired, match="KIRO_API_KEY"):
+            with pytest.raises(SignInRequired, match="KIRO_API_KEY") as caught:
                 await engine.tokens.refreshed(token)
+            assert caught.value.code == "auth_expired"
     assert len(emulator.state.requests) == 0
 
 
@@ -224,6 +225,9 @@ async def test_a_given_refresh_token_is_renewed_once_and_its_successor_kept(
             token = await engine.tokens.access_token()
             assert token.value.startswith("aoa")
             assert (token.profile_arn, token.is_explicit) == (EMULATOR_PROFILE_ARN, True)
+            renewed = (await engine.tokens.resolution()).credential
+            assert renewed
+            assert renewed.expires_at
     assert refreshes(emulator) == 1
     kept = (own_folder(tmp_path) / "credentials.json").read_text("utf-8")
     assert given not in kept
@@ -269,12 +273,24 @@ async def test_a_rejected_token_is_renewed_once_and_a_second_rejection_ends_it(
         second = await engine.tokens.refreshed(first)
         assert second.value != first.value
         assert (await engine.tokens.refreshed(first)).value == second.value
-        with pytest.raises(SignInRequired, match="Another program"):
+        with pytest.raises(SignInRequired, match="Another program") as caught:
             await engine.tokens.refreshed(second)
+        assert caught.value.code == "auth_expired"
         assert refreshes(emulator) == 1
         clock.advance(31)
         third = await engine.tokens.refreshed(second)
         assert third.value not in (first.value, second.value)
+
+
+async def test_where_a_rejected_token_has_a_successor_that_has_ended_too_that_is_renewed(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: a laptop may sleep between a call and its second try."""
+    await sign_in_before(own_folder(tmp_path), emulator.url)
+    async with engine_of(tmp_path, emulator) as engine:
+        token = await engine.tokens.refreshed(AccessToken(value="long gone"))
+    assert token.value not in ("long gone", EMULATOR_ACCESS_TOKEN)
+    assert refreshes(emulator) == 1
 
 
 async def test_a_token_that_ends_soon_is_renewed_while_it_is_still_used(
@@ -292,16 +308,20 @@ async def test_a_token_that_ends_soon_is_renewed_while_it_is_still_used(
     assert refreshes(emulator) == 1
 
 
-@pytest.mark.parametrize("status", [500, 429])
+@pytest.mark.parametrize(
+    "failure",
+    [(HttpAnswer(status=500),), (HttpAnswer(status=429),), (Send(b"{"), Cut())],
+    ids=["fails", "throttles", "breaks off"],
+)
 async def test_a_token_is_used_to_its_end_while_it_cannot_be_renewed(
-    status: int, tmp_path: Path, emulator: RunningEmulator
+    failure: Script, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Ours: a sign-in service that fails must not fail calls that need it not."""
     clock = Clock()
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     soon = replace(idc_credential(), expires_at=datetime(2026, 11, 1, 0, 0, 50, tzinfo=UTC))
     await store.save_login(soon)
-    emulator.state.enqueue(*[(HttpAnswer(status=status),)] * 3, operation="CreateToken")
+    emulator.state.enqueue(*[failure] * 3, operation="CreateToken")
     async with engine_of(tmp_path, emulator, clock) as engine:
         assert (await engine.tokens.access_token()).value == EMULATOR_ACCESS_TOKEN
         clock.advance(60)
@@ -344,6 +364,23 @@ async def test_where_the_source_has_rotated_meanwhile_its_new_token_is_tried_onc
         others.start_soon(rotate)
         assert (await engine.tokens.access_token()).value.startswith("aoa")
     assert refreshes(emulator) == 2
+
+
+async def test_where_the_source_has_been_renewed_meanwhile_that_is_used(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: a refusal that comes of somebody else's refresh is no end."""
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+
+    async def renew() -> None:
+        await emulator.state.until(lambda state: bool(state.requests))
+        await store.save_login(replace(idc_credential(is_expired=False), access_token="theirs"))
+
+    async with engine_of(tmp_path, emulator) as engine, anyio.create_task_group() as others:
+        emulator.state.enqueue((Pause(0.5), *REFUSED), operation="CreateToken")
+        others.start_soon(renew)
+        assert (await engine.tokens.access_token()).value == "theirs"
+    assert refreshes(emulator) == 1
 
 
 async def test_a_cancelled_call_does_not_lose_the_successor_of_a_spent_token(
@@ -395,8 +432,9 @@ async def test_another_programs_login_is_not_renewed_unasked(
 ) -> None:
     """Observed: it would log that program out."""
     async with engine_of(tmp_path, emulator, **named(tmp_path)) as engine:
-        with pytest.raises(SignInRequired, match="KIRO_MCP_WRITE_BACK=all"):
+        with pytest.raises(SignInRequired, match="KIRO_MCP_WRITE_BACK=all") as caught:
             await engine.tokens.access_token()
+        assert caught.value.code == "auth_expired"
     assert refreshes(emulator) == 0
 
 
@@ -438,8 +476,9 @@ async def test_where_it_could_not_be_put_back_nothing_is_spent(
     folder.chmod(0o500)
     try:
         async with engine_of(tmp_path, emulator, **environ, KIRO_MCP_WRITE_BACK="all") as engine:
-            with pytest.raises(SignInRequired, match="cannot be written"):
+            with pytest.raises(SignInRequired, match="cannot be written") as caught:
                 await engine.tokens.access_token()
+            assert caught.value.code == "auth_expired"
     finally:
         folder.chmod(0o700)
     assert refreshes(emulator) == 0
@@ -486,6 +525,31 @@ async def test_a_bearer_does_not_follow_a_redirect(
     assert len(emulator.state.requests) == 1
 
 
+async def test_what_has_not_changed_is_not_read_again(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: each call looks at times of files, and reads them only where these have moved."""
+    store = await sign_in_before(own_folder(tmp_path), emulator.url, is_expired=False)
+    async with engine_of(tmp_path, emulator) as engine:
+        first = await engine.tokens.resolution()
+        assert await engine.tokens.resolution() is first
+        await store.save_login(replace(idc_credential(), access_token="theirs"))
+        second = await engine.tokens.resolution()
+        assert second is not first
+        assert await engine.tokens.resolution() is second
+        assert await engine.tokens.resolution(is_forced=True) is not second
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the permission bits of POSIX")
+async def test_only_its_owner_can_look_into_what_is_kept(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: the folder too, for the names of the files tell of logins."""
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+    assert store.folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in store.folder.iterdir()} == {0o600}
+
+
 async def test_a_login_made_elsewhere_is_picked_up_by_the_next_call(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
@@ -517,4 +581,21 @@ async def test_kiro_cli_renews_its_own_login_where_it_is_there(
     environ = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
     async with engine_of(tmp_path, emulator, **environ) as engine:
         assert (await engine.tokens.access_token()).value == "aoa-fresh"
+    assert refreshes(emulator) == 0
+
+
+@pytest.mark.parametrize("script", [None, "#!/bin/sh\nexit 1\n", "no program"])
+async def test_without_a_kiro_cli_that_works_its_login_is_left_to_it(
+    script: str | None, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: it may be gone, or be signed out itself."""
+    kiro_cli_database(tmp_path / CLI_DB, odic_rows(profile_arn=EMULATOR_PROFILE_ARN))
+    program = tmp_path / "bin" / "kiro-cli"
+    program.parent.mkdir()
+    if script is not None:
+        program.write_text(script, "utf-8")
+        program.chmod(0o755)
+    async with engine_of(tmp_path, emulator, PATH=str(program.parent)) as engine:
+        with pytest.raises(SignInRequired, match="KIRO_MCP_WRITE_BACK=all"):
+            await engine.tokens.access_token()
     assert refreshes(emulator) == 0

@@ -1,13 +1,15 @@
 """A device login from its start to its end, over HTTP against the emulator."""
 
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from anyio import fail_after
 
 from kiro_mcp.auth.device_flow import Method
-from kiro_mcp.emulator import HttpAnswer, RunningEmulator
-from kiro_mcp.errors import InvalidRequest, KiroError, SignInRequired
+from kiro_mcp.emulator import Cut, HttpAnswer, RunningEmulator, Send
+from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError, SignInRequired
 from tests.auth.test_provider import engine_of, own_folder
 from tests.support.logins import IDC_START_URL, Clock
 
@@ -48,7 +50,10 @@ async def test_a_service_that_fails_meanwhile_is_asked_again(
 ) -> None:
     """Ours: a minute of trouble must not cost the login."""
     emulator.state.enqueue(
-        (HttpAnswer(status=503),), (HttpAnswer(status=500),), operation="CreateToken"
+        (HttpAnswer(status=503),),
+        (HttpAnswer(status=500),),
+        (Send(b"{"), Cut()),
+        operation="CreateToken",
     )
     async with engine_of(tmp_path, emulator) as engine:
         await engine.sign_in.start("builder_id")
@@ -114,6 +119,42 @@ async def test_a_registration_is_used_again_until_the_service_forgets_it(
         clock.advance(400 * 24 * 3600)
         await engine.sign_in.start("builder_id")
         assert len(emulator.state.requests_to("RegisterClient")) == 3
+
+
+@pytest.mark.parametrize(("hours", "count"), [(-1, 1), (12, 1), (23, 1), (25, 0), (48, 0)])
+async def test_a_registration_that_ends_within_a_day_is_not_used_again(
+    hours: int, count: int, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: it has to renew tokens too, and not only to get the first."""
+    async with engine_of(tmp_path, emulator, clock := Clock()) as engine:
+        login = await engine.sign_in.start("builder_id")
+        assert (await engine.sign_in.wait(5)).state == "done"
+        assert login.client
+        assert engine.tokens.store
+        ends = clock.now + timedelta(hours=hours)
+        client = replace(login.client, expires_at=ends)
+        await engine.tokens.store.save_client(login.plan.client_key, client)
+        await engine.sign_in.start("builder_id")
+        assert len(emulator.state.requests_to("RegisterClient")) == 1 + count
+
+
+class BrokenClock(Clock):
+    """A clock that cannot be slept by."""
+
+    async def sleep(self, seconds: float) -> None:
+        raise RuntimeError("broken")
+
+
+async def test_a_defect_ends_a_login_with_an_error_and_not_in_silence(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: whoever waits for the login must not wait for ever."""
+    async with engine_of(tmp_path, emulator, BrokenClock()) as engine:
+        await engine.sign_in.start("builder_id")
+        state = await engine.sign_in.wait(5)
+    assert state.state == "failed"
+    assert isinstance(state.error, InternalFault)
+    assert "broken" not in str(state.error)
 
 
 async def test_a_login_that_cannot_be_kept_is_not_begun(emulator: RunningEmulator) -> None:

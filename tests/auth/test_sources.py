@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from kiro_mcp.auth.places import Machine
+from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.auth.sources import Resolution, Sources
-from kiro_mcp.auth.store import OwnStore
+from kiro_mcp.auth.store import OwnStore, hosts_key
 from kiro_mcp.emulator import EMULATOR_ACCESS_TOKEN, EMULATOR_SOCIAL_ACCESS_TOKEN
 from kiro_mcp.settings import Settings
 from tests.support.logins import (
+    IDC_START_URL,
     LONG_AGO,
     idc_credential,
     ide_social,
@@ -65,6 +66,8 @@ async def test_the_order_is_environment_named_files_own_login_found_ones(tmp_pat
     for name in [*environ, "own", "ide"]:
         found = look(tmp_path, **environ)
         assert found.credential
+        (finding,) = (one for one in found.findings if one.is_used)
+        assert finding.source == found.credential.source
         used.append(found.credential.source.partition(" (")[0])
         environ.pop(name, None)
         if name == "KIRO_REFRESH_TOKEN":
@@ -97,6 +100,7 @@ async def test_only_what_the_user_named_counts_as_given_for_this_run(tmp_path: P
     own = look(tmp_path).credential
     assert own
     assert not own.is_explicit
+    assert own.path == str(tmp_path / "own" / "credentials.json")
     (tmp_path / "own" / "credentials.json").unlink()
     found = look(tmp_path).credential
     assert found
@@ -177,6 +181,7 @@ def test_a_found_login_that_is_good_now_wins_over_one_that_has_expired(tmp_path:
         ("win32", "AppData/Local/Kiro-Cli/data.sqlite3", {}),
         ("win32", "AppData/Roaming/Kiro-Cli/data.sqlite3", {}),
         ("win32", "Local/Kiro-Cli/data.sqlite3", {"LOCALAPPDATA": "Local"}),
+        ("win32", "Roaming/Kiro-Cli/data.sqlite3", {"APPDATA": "Roaming"}),
         ("win32", "AppData/Local/amazon-q/data.sqlite3", {}),
     ],
 )
@@ -191,11 +196,56 @@ def test_a_database_is_found_where_its_platform_keeps_it(
     assert found.path == str(tmp_path / path)
 
 
+@pytest.mark.parametrize(
+    ("named", "environ", "expected"),
+    [
+        ("", {}, "/home/me/.local/share/kiro-mcp"),
+        ("", {"XDG_DATA_HOME": "/data"}, "/data/kiro-mcp"),
+        ("~/here", {}, "/home/me/here"),
+        ("~", {}, "/home/me"),
+        ("/there", {"XDG_DATA_HOME": "/data"}, "/there"),
+        ("~other", {}, "~other"),
+    ],
+)
+def test_our_own_folder_is_the_one_named_else_the_systems(
+    named: str, environ: dict[str, str], expected: str
+) -> None:
+    """Ours; the XDG base directory specification."""
+    machine = Machine.of({"HOME": "/home/me", **environ}, "linux")
+    assert own_home(machine, named) == Path(expected)
+    assert own_home(Machine.of(environ, "linux"), "/there") == Path("/there")
+    assert own_home(Machine.of(environ, "linux")) is None
+
+
+def test_the_users_folder_is_the_one_that_the_environment_names() -> None:
+    """Ours: Windows has another name for it."""
+    assert Machine.of({"HOME": "/a", "USERPROFILE": "/b"}, "win32").home == Path("/a")
+    assert Machine.of({"HOME": "", "USERPROFILE": "/b"}, "win32").home == Path("/b")
+    assert Machine.of({}, "win32").home is None
+
+
 def test_a_machine_without_a_home_is_not_searched() -> None:
     """Ours."""
     machine = Machine.of({}, "linux")
     found = Sources(Settings.load({}), machine, None, now=lambda: NOW).look()
     assert (found.credential, found.findings) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ({}, ""),
+        ({"oidc": "", "runtime": ""}, ""),
+        ({"oidc": "http://a", "runtime": "http://a"}, "http://a"),
+        ({"runtime": "http://a", "oidc": "http://b"}, "oidc=http://b runtime=http://a"),
+        ({"oidc": "http://a", "runtime": ""}, "oidc=http://a"),
+    ],
+)
+def test_an_own_login_is_kept_under_the_hosts_that_it_was_made_against(
+    overrides: dict[str, str], key: str
+) -> None:
+    """Ours: under another key after an upgrade, it would be lost."""
+    assert hosts_key(overrides) == key
 
 
 # --- the Kiro IDE -------------------------------------------------------------------------
@@ -234,13 +284,25 @@ def test_an_organisations_login_of_the_ide_is_usable_without_its_registration(
     assert not found.can_refresh()
 
 
-def test_the_profile_of_an_organisations_login_is_in_the_ides_settings(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("platform", "base", "environ"),
+    [
+        ("linux", ".config", ()),
+        ("linux", "xdg", ("XDG_CONFIG_HOME",)),
+        ("darwin", "Library/Application Support", ()),
+        ("win32", "AppData/Roaming", ()),
+        ("win32", "Roaming", ("APPDATA",)),
+    ],
+)
+def test_the_profile_of_an_organisations_login_is_in_the_ides_settings(
+    platform: str, base: str, environ: tuple[str, ...], tmp_path: Path
+) -> None:
     """Observed: `profile.json` of the IDE's own extension."""
     ide_social(tmp_path, authMethod="IdC", profileArn="", clientIdHash="a" * 40)
-    folder = tmp_path / ".config/Kiro/User/globalStorage/kiro.kiroagent"
+    folder = tmp_path / base / "Kiro/User/globalStorage/kiro.kiroagent"
     write_json(folder / "profile.json", {"arn": ARN})
     write_json(tmp_path / f".aws/sso/cache/{'a' * 40}.json", {"clientId": "i", "clientSecret": "s"})
-    found = look(tmp_path).credential
+    found = look(tmp_path, platform, **{name: str(tmp_path / base) for name in environ}).credential
     assert found
     assert found.profile_arn == ARN
     assert found.can_refresh()
@@ -263,6 +325,15 @@ def test_the_rows_of_a_login_are_read_with_profile_and_client(tmp_path: Path) ->
     assert (found.kind, found.profile_arn, found.region) == ("idc", ARN, "eu-west-2")
     assert found.key == "kirocli:odic:token"
     assert found.can_refresh()
+
+
+def test_the_region_of_a_row_comes_before_that_of_the_latest_login(tmp_path: Path) -> None:
+    """The open source of kiro-cli: `state` remembers what was typed last."""
+    state = {"auth.idc.region": b'"eu-west-2"'}
+    kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LATER), state)
+    found = look(tmp_path).credential
+    assert found
+    assert found.region == "us-east-1"
 
 
 def test_a_login_without_a_start_url_is_builder_ids(tmp_path: Path) -> None:
@@ -301,6 +372,30 @@ def test_a_social_row_takes_no_client_from_its_neighbour(tmp_path: Path) -> None
     found = look(tmp_path).credential
     assert found
     assert (found.kind, found.client, found.access_token) == ("social", None, "s")
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"), [("social", "social"), ("odic", "idc"), ("external-idp", "external_idp")]
+)
+def test_the_key_of_a_row_says_its_kind_whatever_is_in_it(
+    family: str, kind: str, tmp_path: Path
+) -> None:
+    """The open source of kiro-cli: each kind of login has a key of its own."""
+    for members in ({}, {"auth_method": "other"}, {"client_id": "c", "client_secret": "s"}):
+        row = {"access_token": "a", "refresh_token": "r", "start_url": IDC_START_URL, **members}
+        kiro_cli_database(tmp_path / CLI_DB, {f"kirocli:{family}:token": row})
+        found = look(tmp_path).credential
+        assert found
+        assert found.kind == kind
+
+
+def test_a_login_whose_client_is_of_another_region_says_so(tmp_path: Path) -> None:
+    """Observed: the service answers its refresh as it does a revoked token's."""
+    kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LATER, region="eu-west-1"))
+    found = look(tmp_path).credential
+    assert found
+    assert found.is_usable(NOW)
+    assert found.problem == "its client is registered in us-east-1, not in eu-west-1"
 
 
 def test_an_external_login_is_read_with_its_endpoint_and_scopes(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 import base64
 import json
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from kiro_mcp.auth.tokens import (
     BUILDER_ID_PROFILE_ARN,
     SOCIAL_PROFILE_ARN,
+    ClientRegistration,
     Credential,
     CredentialKind,
     as_access_token,
@@ -38,6 +40,36 @@ def credential(kind: CredentialKind, **members: str) -> Credential:
 def test_each_kind_goes_with_its_header(kind: CredentialKind, header: TokenType) -> None:
     """Observed: without it the service calls a good bearer invalid."""
     assert as_access_token(credential(kind)).token_type == header
+
+
+@pytest.mark.parametrize(
+    ("kind", "members", "expected"),
+    [
+        ("idc", {"refresh_token": "aor"}, True),
+        ("social", {"refresh_token": "aor"}, True),
+        ("idc", {"refresh_token": ""}, False),
+        ("idc", {"refresh_token": "aor", "problem": "its client is gone"}, False),
+        ("api_key", {"refresh_token": "aor"}, False),
+    ],
+)
+def test_what_a_refresh_needs_is_known_before_it_is_tried(
+    kind: CredentialKind, members: dict[str, str], expected: bool
+) -> None:
+    """Ours; an API key is never refreshed, whatever stands beside it."""
+    assert credential(kind, **members).can_refresh() is expected
+
+
+def test_a_token_and_a_client_end_at_their_last_moment() -> None:
+    """RFC 7519, section 4.1.4: on or after it, they are not taken."""
+    ends = datetime(2026, 11, 1, tzinfo=UTC)
+    before, after = ends - timedelta(microseconds=1), ends + timedelta(microseconds=1)
+    token = replace(credential("idc"), expires_at=ends)
+    assert [token.is_usable(now) for now in (before, ends, after)] == [True, False, False]
+    client = ClientRegistration(client_id="c", expires_at=ends)
+    assert [client.has_expired(now) for now in (before, ends, after)] == [False, True, True]
+    assert credential("idc").is_usable(after)
+    assert not replace(credential("idc"), access_token="").is_usable(before)
+    assert not ClientRegistration(client_id="c").has_expired(after)
 
 
 def test_an_api_key_goes_without_a_profile_whatever_is_set() -> None:
@@ -85,7 +117,8 @@ def test_a_secret_does_not_show_when_its_credential_is_printed() -> None:
 
 
 def _jwt(payload: object) -> str:
-    middle = base64.urlsafe_b64encode(json.dumps(payload).encode()).decode()
+    text = payload if isinstance(payload, str) else json.dumps(payload)
+    middle = base64.urlsafe_b64encode(text.encode()).decode()
     return f"eyJhbGciOiJub25lIn0.{middle.rstrip('=')}.sig"
 
 
@@ -98,6 +131,8 @@ def _jwt(payload: object) -> str:
         (_jwt({"exp": 10**30}), None),
         (_jwt({}), None),
         (_jwt(["exp"]), None),
+        (_jwt("["), None),
+        (_jwt("[" * 100_000), None),
         ("aoaAAA:sig", None),
         ("a.%%%.c", None),
         ("a.e30.c", None),

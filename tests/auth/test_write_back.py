@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kiro_mcp.auth.private_files import read_text, replace_text
+from kiro_mcp.auth.private_files import MAX_BYTES, read_text, replace_text
 from kiro_mcp.auth.tokens import Credential
 from kiro_mcp.auth.write_back import can_write_back, write_back
 from tests.support.logins import idc_credential, kiro_cli_database, odic_rows, row_of, write_json
@@ -84,10 +84,16 @@ def test_a_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
     assert json.loads(target.read_text("utf-8"))["refreshToken"] == "new-refresh"
 
 
-def test_what_is_not_there_cannot_be_written_back(tmp_path: Path) -> None:
+def test_what_is_not_there_or_no_database_cannot_be_written_back(tmp_path: Path) -> None:
     """Ours."""
     assert not can_write_back(renewed(tmp_path / "none" / "a.json", "file"))
-    assert not can_write_back(renewed(tmp_path / "a.sqlite3", "database"))
+    path = tmp_path / "a.sqlite3"
+    assert not can_write_back(renewed(path, "database"))
+    path.write_text("no database", "utf-8")
+    assert not can_write_back(renewed(path, "database"))
+    path.unlink()
+    kiro_cli_database(path, odic_rows())
+    assert can_write_back(renewed(path, "database"))
 
 
 def test_a_failed_replacement_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -102,6 +108,8 @@ def test_a_failed_replacement_leaves_the_old_file_and_nothing_else(tmp_path: Pat
 def test_a_file_that_is_too_large_for_a_login_is_not_read_whole(tmp_path: Path) -> None:
     """Ours: a path may lead anywhere."""
     path = tmp_path / "large"
-    path.write_bytes(b"x" * (4 * 1024 * 1024 + 1))
+    path.write_bytes(b"x" * MAX_BYTES)
+    assert len(read_text(path)) == MAX_BYTES
+    path.write_bytes(b"x" * (MAX_BYTES + 1))
     with pytest.raises(ValueError, match="larger"):
         read_text(path)

@@ -1,0 +1,153 @@
+"""What only the service knows of a login, asked for in both regions that keep profiles."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from kiro_mcp.auth.account import MAX_PROFILE_PAGES
+from kiro_mcp.auth.management import AccountService
+from kiro_mcp.auth.tokens import BUILDER_ID_PROFILE_ARN
+from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable
+from kiro_mcp.models import AccessToken
+
+AMERICA = "https://management.us-east-1.kiro.dev/"
+EUROPE = "https://management.eu-central-1.kiro.dev/"
+HERE, THERE = (
+    f"arn:aws:codewhisperer:{region}:111122223333:profile/EXAMPLE"
+    for region in ("us-east-1", "eu-central-1")
+)
+TOKEN = AccessToken(value="aoa", region="us-east-1")
+DOWN = (503, {"message": "Down."})
+BUILDER_ID = (403, {"message": "AWS Builder ID is not supported for this operation."})
+
+Answer = tuple[int, Mapping[str, object]]
+NOTHING: Answer = (200, {})
+
+
+class Regions:
+    """Answers for each region in turn, the last of them for ever; keeps what it was asked."""
+
+    def __init__(self, america: list[Answer], europe: list[Answer]) -> None:
+        self.answers = {AMERICA: america, EUROPE: europe}
+        self.asked: list[tuple[str, Any]] = []
+        self.headers: list[Mapping[str, str]] = []
+
+    async def post(
+        self, url: str, *, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        self.asked.append((url, json.loads(body)))
+        self.headers.append(headers)
+        left = self.answers[url]
+        status, members = left.pop(0) if len(left) > 1 else left[0]
+        return status, {"content-type": "application/json"}, json.dumps(members).encode()
+
+
+def page(*arns: str, after: str = "") -> Answer:
+    return 200, {"profiles": [{"arn": arn} for arn in arns], "nextToken": after or None}
+
+
+@pytest.mark.parametrize(
+    ("america", "europe", "expected"),
+    [
+        ([page(HERE)], [page()], HERE),
+        ([page()], [page(THERE)], THERE),
+        ([page(HERE)], [page(HERE)], HERE),
+        ([page(after="2"), page(HERE)], [page()], HERE),
+        ([DOWN], [page(THERE)], THERE),
+        ([page(HERE)], [DOWN], HERE),
+        ([BUILDER_ID], [BUILDER_ID], BUILDER_ID_PROFILE_ARN),
+    ],
+)
+async def test_the_only_profile_of_a_login_is_found_wherever_it_is_kept(
+    america: list[Answer], europe: list[Answer], expected: str
+) -> None:
+    """Observed: a profile's region is no matter of where the login was made."""
+    assert await AccountService(Regions(america, europe), {}).find_profile(TOKEN) == expected
+
+
+@pytest.mark.parametrize(
+    ("america", "europe", "error", "words"),
+    [
+        ([page(HERE)], [page(THERE)], InvalidRequest, "2 Kiro profiles"),
+        ([page(HERE, after="2"), page(THERE)], [page()], InvalidRequest, "2 Kiro profiles"),
+        ([page()], [page()], InvalidRequest, "no Kiro profile"),
+        ([DOWN], [page()], ServiceUnavailable, "Down"),
+        ([page()], [DOWN], ServiceUnavailable, "Down"),
+        ([(403, {"message": "No."})], [page()], KiroError, "No"),
+    ],
+)
+async def test_what_leaves_the_profile_open_is_an_error(
+    america: list[Answer], europe: list[Answer], error: type[KiroError], words: str
+) -> None:
+    """Ours: no profile is guessed, and silence is no proof that there is none."""
+    with pytest.raises(error, match=words):
+        await AccountService(Regions(america, europe), {}).find_profile(TOKEN)
+
+
+async def test_pages_are_asked_for_by_their_token_and_end() -> None:
+    """Ours: a list that never ends is cut."""
+    regions = Regions([page(HERE, after="2"), page(HERE)], [page(HERE, after="more")])
+    assert await AccountService(regions, {}).find_profile(TOKEN) == HERE
+    assert regions.asked == [
+        (AMERICA, {}),
+        (AMERICA, {"nextToken": "2"}),
+        (EUROPE, {}),
+        *[(EUROPE, {"nextToken": "more"})] * (MAX_PROFILE_PAGES - 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("america", "europe", "expected"),
+    [
+        ((200, {"profile": {"arn": HERE}}), DOWN, HERE),
+        (DOWN, (200, {"profile": {"arn": THERE}}), THERE),
+        (NOTHING, (200, {"profile": {"arn": THERE}}), THERE),
+        (NOTHING, (403, {"message": "No."}), ""),
+        (DOWN, DOWN, ""),
+    ],
+)
+async def test_the_profile_of_an_api_key_is_found_or_done_without(
+    america: Answer, europe: Answer, expected: str
+) -> None:
+    """Observed: the question is refused for some keys that work."""
+    service = AccountService(Regions([america], [europe]), {})
+    assert await service.find_key_profile(TOKEN) == expected
+
+
+async def test_one_override_for_all_regions_is_asked_once() -> None:
+    """Ours: it would say the same twice."""
+    regions = Regions([page(HERE)], [DOWN])
+    service = AccountService(regions, {"management": AMERICA.rstrip("/")})
+    token = AccessToken(value="aoa", region="us-east-1", is_explicit=True)
+    assert await service.find_profile(token) == HERE
+    assert [url for url, _ in regions.asked] == [AMERICA]
+
+
+async def test_credits_are_asked_for_with_the_address_to_tell_accounts_by() -> None:
+    """Observed: the official client says the same in body and query."""
+    email = {"userInfo": {"email": "a@example.com"}}
+    regions = Regions([(200, email)], [DOWN])
+    url = f"{AMERICA}?origin=KIRO_CLI&isEmailRequired=true"
+    regions.answers[url] = regions.answers[AMERICA]
+    assert (await AccountService(regions, {}).credits(TOKEN)).email == "a@example.com"
+    assert regions.asked == [(url, {"origin": "KIRO_CLI", "isEmailRequired": True})]
+
+
+async def test_a_question_carries_what_the_official_client_sends() -> None:
+    """Observed: JSON 1.0 with the operation in a header, and an id for each request."""
+    regions = Regions([(200, {"profile": {"arn": HERE}})], [DOWN])
+    service = AccountService(regions, {}, user_agent="me/1", new_id=lambda: "id-1")
+    key = AccessToken(value="ksk_x", token_type="API_KEY", region="us-east-1")
+    assert await service.find_key_profile(key) == HERE
+    assert regions.headers == [
+        {
+            "Authorization": "Bearer ksk_x",
+            "Content-Type": "application/x-amz-json-1.0",
+            "X-Amz-Target": "AmazonCodeWhispererService.GetProfile",
+            "User-Agent": "me/1",
+            "amz-sdk-invocation-id": "id-1",
+            "TokenType": "API_KEY",
+        }
+    ]
