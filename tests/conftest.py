@@ -1,5 +1,6 @@
 """What every test shares."""
 
+import signal
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -11,6 +12,12 @@ from tests.support.stdio import forget_home
 # A busy machine may hold any example up for a second; what is tested is never how long it takes.
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.load_profile("tests")
+
+
+def pytest_configure() -> None:
+    """Let the programs under test see Ctrl-C, which what a shell runs in the background ignores."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:

@@ -21,8 +21,7 @@ CTRL_C = b"\x03"
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 _TAKE_TERMINAL = """
-import fcntl, os, signal, sys, termios
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # What a shell runs in the background ignores it.
+import fcntl, os, sys, termios
 fcntl.ioctl(2, termios.TIOCSCTTY, 0)  # Ctrl-C becomes a signal only for whom the terminal is.
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
