@@ -15,11 +15,10 @@ import json
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -98,12 +97,15 @@ class Place:
     turn: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job(Generic[Result]):
+@dataclass(slots=True, eq=False)
+class _Job:
     """Something to do in the worker thread, for one of its callers."""
 
-    work: Callable[[sqlite3.Connection], Result]
-    done: Future[Result] = field(default_factory=Future[Result])
+    work: Callable[[sqlite3.Connection], Any]
+    is_wanted: bool = True
+    is_done: bool = False
+    result: Any = None
+    error: Exception | None = None
 
 
 class ConversationStore:
@@ -133,7 +135,7 @@ class ConversationStore:
         self._now = now
         self._new_id = new_id
         self._connection: sqlite3.Connection | None = None
-        self._jobs: deque[_Job[Any]] = deque()
+        self._jobs: deque[_Job] = deque()
         self._worker = anyio.Lock(fast_acquire=True)
 
     async def load(self, conversation_id: str, *, up_to_turn: int = 0) -> Conversation:
@@ -196,23 +198,26 @@ class ConversationStore:
             # One thread at a time, which does all that is waiting: a trip there costs about as
             # much as what is done there.
             async with self._worker:
-                if not job.done.done():
+                if not job.is_done:
                     await anyio.to_thread.run_sync(self._do_all_waiting)
         finally:
-            job.done.cancel()  # Does nothing to what has been begun.
-        return job.done.result(0)
+            job.is_wanted = False  # Cancelled, it may not have been begun.
+        if job.error is not None:
+            raise job.error
+        return cast("Result", job.result)
 
     # --- in the worker thread -------------------------------------------------------------
 
     def _do_all_waiting(self) -> None:
         for _ in range(len(self._jobs)):
             job = self._jobs.popleft()
-            if not job.done.set_running_or_notify_cancel():
+            if not job.is_wanted:
                 continue
             try:
-                job.done.set_result(self._in_transaction(job.work))
+                job.result = self._in_transaction(job.work)
             except Exception as error:
-                job.done.set_exception(error)
+                job.error = error
+            job.is_done = True
 
     def _in_transaction(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         try:
