@@ -5,12 +5,15 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE
 
 import anyio
 import pytest
 from anyio import fail_after
+from anyio.abc import Process
 
 from kiro_mcp import __version__
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
@@ -171,47 +174,39 @@ async def test_a_port_that_is_taken_is_told() -> None:
     assert f"Cannot listen on 127.0.0.1:{port}: Address already in use.".encode() in done.stderr
 
 
-async def test_emulate_serves_until_it_is_interrupted() -> None:
-    """Ours: its output is what another shell needs to use it."""
+@asynccontextmanager
+async def emulating(*options: str) -> AsyncGenerator[tuple[Process, dict[str, str]]]:
+    """Run `emulate` on a free port; yield its process and the variables that it prints."""
+    command = [*COMMAND, "emulate", "--port", "0", *options]
     with fail_after(RUN_SECONDS):
-        async with await anyio.open_process(
-            [*COMMAND, "emulate", "--port", "0"], stdout=PIPE, env=environment()
-        ) as process:
+        async with await anyio.open_process(command, stdout=PIPE, env=environment()) as process:
             try:
                 assert process.stdout
                 lines = b""
                 while lines.count(b"\n") < 2:
                     lines += await process.stdout.receive()
-                settings = dict(line.split("=", 1) for line in lines.decode().splitlines())
-                done = await run("ask", "hi", **settings)
-                assert done.returncode == 0, done.stderr.decode()
-                process.send_signal(signal.SIGINT)
-                assert await process.wait() == 130
+                yield process, dict(line.split("=", 1) for line in lines.decode().splitlines())
             finally:
                 if process.returncode is None:
                     process.kill()
+
+
+async def test_emulate_serves_until_it_is_interrupted() -> None:
+    """Ours: its output is what another shell needs to use it."""
+    async with emulating() as (process, settings):
+        done = await run("ask", "hi", **settings)
+        assert done.returncode == 0, done.stderr.decode()
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
 
 
 async def test_emulate_answers_with_scripts_of_the_users_own(tmp_path: Path) -> None:
     """Ours: a developer's agent, in CI, meets what the developer wrote down."""
     script = tmp_path / "mine.json"
     script.write_text('{"answers": [{"when": "Paris", "steps": [{"text": "It is warm."}]}]}')
-    with fail_after(RUN_SECONDS):
-        async with await anyio.open_process(
-            [*COMMAND, "emulate", "--port", "0", "--script", str(script)],
-            stdout=PIPE,
-            env=environment(),
-        ) as process:
-            try:
-                assert process.stdout
-                lines = b""
-                while lines.count(b"\n") < 2:
-                    lines += await process.stdout.receive()
-                settings = dict(line.split("=", 1) for line in lines.decode().splitlines())
-                done = await run("ask", "How is Paris?", **settings)
-                assert done.stdout == b"It is warm.\n", done.stderr.decode()
-            finally:
-                process.kill()
+    async with emulating("--script", str(script)) as (_, settings):
+        done = await run("ask", "How is Paris?", **settings)
+        assert done.stdout == b"It is warm.\n", done.stderr.decode()
 
 
 async def test_emulate_refuses_a_script_that_cannot_be_played(tmp_path: Path) -> None:
