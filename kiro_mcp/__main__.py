@@ -1,5 +1,6 @@
 """`kiro-mcp`: with no argument an MCP server on stdio, else the command line."""
 
+import gc
 import sys
 
 
@@ -8,8 +9,12 @@ def main() -> None:
     # Imported here to keep start-up light: the server needs no command line, nor `--help` mcp.
     try:
         if len(sys.argv) == 1:
+            # All that is imported stays: looking for garbage in it is a tenth of the start.
+            gc.disable()
             from kiro_mcp.cli.serve import serve_stdio_and_exit
 
+            gc.freeze()
+            gc.enable()
             serve_stdio_and_exit()
         from kiro_mcp.cli.app import run
 

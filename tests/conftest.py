@@ -1,7 +1,7 @@
 """What every test shares."""
 
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 
 import pytest
 from hypothesis import settings
@@ -18,6 +18,12 @@ def pytest_configure() -> None:
     """Let the programs under test see Ctrl-C, which what a shell runs in the background ignores."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Run one worker more than there are processors: many tests wait for a process to end."""
+    return (yield) + 1
 
 
 def pytest_unconfigure() -> None:
