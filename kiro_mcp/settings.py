@@ -12,10 +12,12 @@ from typing import Any, Literal, cast
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 from pydantic import ValidationError as PydanticError
+from pydantic.fields import FieldInfo
 
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.models import Effort
 from kiro_mcp.protocol.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
+from kiro_mcp.redaction import redact
 from kiro_mcp.setting_values import (
     Aliases,
     Bearer,
@@ -30,6 +32,9 @@ from kiro_mcp.setting_values import (
 )
 
 PREFIX = "KIRO_MCP_"
+
+_MAX_QUOTED = 60
+"""Characters of a value that are shown where it cannot be used."""
 
 
 def _setting(
@@ -342,23 +347,24 @@ class Settings(BaseModel):
             return cls.model_validate({name: given[name] for name in variables() if name in given})
         except PydanticError as error:
             fault = error.errors(include_url=False, include_context=False)[0]
+            name = str(fault["loc"][0])
+            wanted = f"{_in_plain_words(fault['msg'])}{_but_is(name, given[name])}"
             raise InvalidRequest(
-                f"The setting {fault['loc'][0]} cannot be used: {_in_plain_words(fault['msg'])}.",
+                f"The setting {name} cannot be used: {wanted}.",
                 next_step="Correct it where this server is configured and start it again.",
             ) from None
 
 
 def variables() -> tuple[str, ...]:
     """Every environment variable that a setting reads, in the order of declaration."""
-    names: list[str] = []
-    for field in Settings.model_fields.values():
-        alias = field.validation_alias
-        names.extend(
-            [str(name) for name in alias.choices]
-            if isinstance(alias, AliasChoices)
-            else [str(alias)]
-        )
-    return tuple(names)
+    return tuple(name for field in Settings.model_fields.values() for name in _names(field))
+
+
+def _names(field: FieldInfo) -> list[str]:
+    alias = field.validation_alias
+    return (
+        [str(name) for name in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
+    )
 
 
 def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -377,7 +383,18 @@ def _did_you_mean(name: str, known: tuple[str, ...]) -> str:
     return f"No setting is named {name}.{hint}"
 
 
+def _but_is(name: str, value: str) -> str:
+    """Quote the value, unless it is a secret or an address, which may hold one."""
+    fields = Settings.model_fields.values()
+    is_secret = any(field.annotation is SecretStr and name in _names(field) for field in fields)
+    if is_secret or "//" in value or redact(value) != value:
+        return ""
+    return f", not {value[:_MAX_QUOTED]!r}"
+
+
 def _in_plain_words(message: str) -> str:
     plain = message.removeprefix("Value error, ").removeprefix("Input should be ")
     plain = plain.partition(", unable to")[0]
-    return plain if plain.startswith("must be") else f"it must be {plain[0].lower()}{plain[1:]}"
+    return (
+        f"it {plain}" if plain.startswith("must ") else f"it must be {plain[0].lower()}{plain[1:]}"
+    )

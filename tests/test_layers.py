@@ -61,6 +61,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "kiro_mcp.errors",
         "kiro_mcp.models",
         "kiro_mcp.protocol",
+        "kiro_mcp.redaction",
         "kiro_mcp.setting_values",
     ),
     "kiro_mcp.auth": (

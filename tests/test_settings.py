@@ -53,14 +53,18 @@ def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
         ("KIRO_MCP_USER_AGENT", "grüße", "printable"),
         ("KIRO_MCP_EXTRA_HEADERS", "X-Team: blue", "JSON object"),
         ("KIRO_MCP_EXTRA_HEADERS", '["X-Team"]', "JSON object"),
-        ("KIRO_MCP_EXTRA_HEADERS", '{"Authorization": "x"}', "'Authorization'"),
+        (
+            "KIRO_MCP_EXTRA_HEADERS",
+            '{"Authorization": "x"}',
+            ": it must not hold a header 'Authorization'.",
+        ),
         ("KIRO_MCP_EXTRA_HEADERS", '{"X-A": "a\\r\\nX-B: b"}', "printable"),
         ("KIRO_MCP_EXTRA_HEADERS", '{"X-A": 1}', "printable"),
         ("KIRO_MCP_PROXY_URL", "ftp://proxy.example", "socks5"),
         ("KIRO_MCP_PROXY_URL", "http://", "host:port"),
         ("KIRO_MCP_PROXY_URL", "host:99999999", "host:port"),
         ("KIRO_MCP_MAX_CONCURRENCY", "0", "greater than or equal to 1"),
-        ("KIRO_MCP_MAX_RETRIES", "many", "must be a valid integer. "),
+        ("KIRO_MCP_MAX_RETRIES", "many", "must be a valid integer, not 'many'. "),
         ("KIRO_MCP_MAX_RETRIES", "-1", "greater than or equal to 0"),
     ],
 )
@@ -73,6 +77,28 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_variables_name(
     assert name in str(caught.value)
     assert says in str(caught.value)
     assert "pydantic" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KIRO_API_KEY", "hunter2…"),
+        ("KIRO_MCP_EXTRA_HEADERS", "X-Team: hunter2"),
+        ("KIRO_MCP_PROXY_URL", "ftp://me:hunter2@proxy.example"),
+        ("VPN_PROXY_URL", "ftp://me:hunter2@proxy.example"),
+        ("KIRO_MCP_ENDPOINT_URL", "https://me:hunter2@example.com"),
+        ("KIRO_MCP_ENDPOINT_URL_Q", "https://example.com/?token=hunter2"),
+        ("KIRO_MCP_PORT", "ksk_hunter2"),
+    ],
+)
+def test_a_value_that_may_hold_a_secret_is_refused_without_being_shown(
+    name: str, value: str
+) -> None:
+    """Ours: the message goes into a chat, and secrets do get pasted into the wrong line."""
+    with pytest.raises(InvalidRequest) as caught:
+        Settings.load({name: value})
+    assert name in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
     try:
         came = await answer(asked, engine, running)
     except KiroError as error:
-        result = failure(error)
+        result = failure(error, *_about_the_model(error, asked))
         await _keep_failure(engine, running.id, result)
         return result
     except anyio.get_cancelled_exc_class():
@@ -94,6 +94,13 @@ def _turn(asked: Asked, reply: Reply) -> Turn:
         messages=asked.added,
         answer=Message(role="assistant", parts=reply.parts, is_truncated=reply.truncated),
     )
+
+
+def _about_the_model(error: KiroError, asked: Asked) -> tuple[str, ...]:
+    """Name the model that the service does not offer, and one that may have been meant."""
+    if error.code != "model_unavailable":
+        return ()
+    return asked.choice.warnings or (f"The model is {asked.request.model!r}.",)
 
 
 async def _keep_failure(engine: Engine, answer_id: str, result: types.CallToolResult) -> None:

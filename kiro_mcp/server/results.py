@@ -30,15 +30,21 @@ def success(text: str, structured: Mapping[str, Any], *, more: str = "") -> type
     )
 
 
-def failure(error: KiroError) -> types.CallToolResult:
-    """Build an error result: `CODE: what happened. What to do next.`."""
+def failure(error: KiroError, *more: str) -> types.CallToolResult:
+    """Build an error result: `CODE: what happened. What to do next.`.
+
+    Args:
+        error: What happened.
+        more: Sentences that only the caller of the service could know, told in between.
+    """
     facts: dict[str, Any] = {"code": error.code}
     if error.retry_after_seconds is not None:
         facts["retry_after_seconds"] = error.retry_after_seconds
     if error.request_id:
         facts["request_id"] = error.request_id
+    text = " ".join(filter(None, (f"{error.code}: {error.message}", *more, error.next_step)))
     return types.CallToolResult(
-        content=[types.TextContent(type="text", text=f"{error.code}: {error}")],
+        content=[types.TextContent(type="text", text=text)],
         is_error=True,
         _meta={ERROR_META_KEY: facts},
     )

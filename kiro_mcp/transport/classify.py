@@ -124,7 +124,8 @@ _NO_MODEL: Final = _Meaning(
     kind=InvalidRequest,
     code="model_unavailable",
     what="The service does not offer this model to this account",
-    next_step="Call `list_models` for the ids that it offers; plan, region and network decide.",
+    next_step="Call `list_models`, or run `kiro-mcp models`, for the ids that it offers; plan,"
+    " region and network decide.",
 )
 _NO_PROFILE: Final = _Meaning(
     kind=InvalidRequest,

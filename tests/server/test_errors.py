@@ -91,6 +91,31 @@ async def test_a_failure_says_what_happened_and_what_to_do_next_and_nothing_priv
         assert private not in shown
 
 
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("claude-opus-99", "'claude-opus-99' is not in the list of models"),
+        ("sonet-5", "Did you mean claude-sonnet-5?"),
+    ],
+)
+async def test_a_model_that_the_service_does_not_offer_is_named(
+    model: str, says: str, emulator: RunningEmulator
+) -> None:
+    """Ours: the service says only `Invalid model`, and a slip of the pen is the likely cause."""
+    async with connected(emulator) as client:
+        result = await client.call_tool("ask_claude", {"prompt": "x", "model": model})
+    assert code(result) == "model_unavailable"
+    assert says in words(result)
+
+
+async def test_a_listed_model_that_is_refused_is_named_too(emulator: RunningEmulator) -> None:
+    """Observed: plan, region and network decide what is offered."""
+    emulator.state.enqueue((refusals.INVALID_MODEL,))
+    async with connected(emulator) as client:
+        result = await client.call_tool("ask_claude", {"prompt": "x", "model": "claude-opus-4.8"})
+    assert "The model is 'claude-opus-4.8'." in words(result)
+
+
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7), ("0.5", 0.5), ("soon", None)])
 async def test_how_long_to_wait_is_said_where_the_service_says_it(
     header: str, seconds: float | None, emulator: RunningEmulator
