@@ -1,8 +1,8 @@
 """Every comparison with a rival, in one run and one table.
 
 Run it with `python -m tests.benchmarks`, on a machine that does nothing else. What has no rival
-has commands of its own: `tests.benchmarks.crowd`, `faults`, `mutations`, `payload` and `refresh`.
-Exits with 1 when a bar is missed.
+has commands of its own: `tests.benchmarks.crowd`, `ends`, `faults`, `mutations`, `payload`,
+`refresh` and `soak`. Exits with 1 when a bar is missed.
 """
 
 import sys

@@ -4,97 +4,21 @@ import re
 import signal
 import stat
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 from anyio import fail_after
-from anyio.abc import ByteReceiveStream, Process
 
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.server.http_serving import listen
-from tests.support.http import TOKEN, WebServer, against
-from tests.support.stdio import COMMAND, environment, started
+from tests.support.http import TOKEN, against
+from tests.support.served import serve
+from tests.support.stdio import COMMAND, PROMPTLY_SECONDS, environment, started
 
 RUN_SECONDS = 30
 """How long a command may take on a busy machine; it takes about one second."""
-
-END_SECONDS = 0.5
-"""How long it may take to end: whoever stops a server waits for no longer."""
-
-
-class Stderr:
-    """What a process writes to stderr, read as it comes so that it is never held up."""
-
-    def __init__(self) -> None:
-        self.said = ""
-        self.is_over = anyio.Event()
-        self._address = anyio.Event()
-
-    async def read(self, stream: ByteReceiveStream) -> None:
-        async for chunk in stream:
-            self.said += chunk.decode()
-            if "until Ctrl-C" in self.said:
-                self._address.set()
-        self.is_over.set()
-
-    async def address(self) -> httpx.URL:
-        await self._address.wait()
-        found = re.search(r"Serving MCP at (\S+) ", self.said)
-        assert found
-        return httpx.URL(found[1])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A server process and a client of it."""
-
-    process: Process
-    server: WebServer
-    stderr: Stderr
-
-    @property
-    def said(self) -> str:
-        return self.stderr.said
-
-    async def ended(self) -> int:
-        with fail_after(END_SECONDS):
-            code = await self.process.wait()
-        await self.stderr.is_over.wait()
-        return code
-
-
-@asynccontextmanager
-async def serve(*arguments: str, **environ: str) -> AsyncGenerator[Served]:
-    """Start a server on a free port, and make sure that it is gone in the end."""
-    command = [*COMMAND, "serve", "--port", "0", *arguments]
-    stderr = Stderr()
-    async with (
-        await anyio.open_process(
-            command, stdin=None, stdout=None, stderr=PIPE, env=environment(**environ)
-        ) as process,
-        anyio.create_task_group() as tasks,
-    ):
-        assert process.stderr
-        tasks.start_soon(stderr.read, process.stderr)
-        try:
-            url = await stderr.address()
-            async with httpx.AsyncClient(
-                base_url=url.copy_with(path="/"),
-                headers={"Accept": "application/json, text/event-stream"},
-                timeout=None,
-            ) as client:
-                server = WebServer(client, url.path)
-                yield Served(process=process, server=server, stderr=stderr)
-        finally:
-            if process.returncode is None:
-                process.kill()
 
 
 async def refused(*arguments: str, **environ: str) -> tuple[int, str]:
@@ -126,7 +50,7 @@ async def test_offline_over_stdio_answers_from_the_emulator() -> None:
             called = await server.call("ask_claude", prompt="Say hello")
             assert "Say hello" in called["structuredContent"]["text"]
             await server.stdin.aclose()
-            with fail_after(END_SECONDS):
+            with fail_after(PROMPTLY_SECONDS):
                 assert await server.process.wait() == 0
 
 

@@ -15,6 +15,7 @@ from kiro_mcp.server.progress import HEARTBEAT_SECONDS, MIN_INTERVAL_SECONDS, Pr
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.telemetry import Telemetry
 from tests.support.mcp import ask, code, connected, words
+from tests.support.stdio import PROMPTLY_SECONDS
 
 SLOW = (Send(frames.text("Once upon a time")), Pause(0.6), Send(frames.text(" it ended.")))
 SLOW_TO_THE_END = (*SLOW, Send(frames.ending("END_TURN")))
@@ -109,7 +110,7 @@ async def test_a_cancelled_call_cancels_its_answer(emulator: RunningEmulator) ->
             tasks.start_soon(client.call_tool, "ask_claude", {"prompt": "/emulate slow 60"})
             await emulator.state.until(lambda state: state.open_streams == 1)
             tasks.cancel_scope.cancel()
-        with fail_after(1):
+        with fail_after(PROMPTLY_SECONDS):
             await emulator.state.until(lambda state: state.open_streams == 0)
 
 
@@ -118,14 +119,23 @@ async def test_what_had_come_of_a_cancelled_answer_is_found_under_its_id(
 ) -> None:
     """Ours: a client that gives up at its own timeout cancels, and has paid all the same."""
     seen: list[str] = []
+    came = anyio.Event()
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
         seen.append(message or "")
+        if "Once upon a time" in seen[-1]:
+            came.set()
+
+    async def call(client: Client) -> None:
+        await client.call_tool("ask_claude", {"prompt": "x"}, progress_callback=note)
 
     emulator.state.enqueue((Send(frames.text("Once upon a time")), Pause(60)))
     async with connected(emulator) as client:
-        with anyio.move_on_after(0.5):
-            await client.call_tool("ask_claude", {"prompt": "x"}, progress_callback=note)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, client)
+            with fail_after(PROMPTLY_SECONDS):
+                await came.wait()
+            tasks.cancel_scope.cancel()
         answer_id = seen[-1].split("answer ")[1].split(":")[0]
         await emulator.state.until(lambda state: state.open_streams == 0)
         kept = await ask(client, answer_id=answer_id)

@@ -18,13 +18,10 @@ from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.server.http_hosts import in_url, security_for
 from tests.support.http import MAX_BODY_BYTES, WebServer, against, answer, serving_http
 from tests.support.mcp import assert_describes_the_server
-from tests.support.stdio import ENVELOPE
+from tests.support.stdio import ENVELOPE, PROMPTLY_SECONDS
 
 TEST_SECONDS = 20
 """How long a test may take on a busy machine; each takes under one second."""
-
-CANCEL_SECONDS = 0.5
-"""How long a cancelled call may keep the way to the service open."""
 
 HELLO: dict[str, Any] = {
     "protocolVersion": "2024-11-05",
@@ -420,7 +417,7 @@ async def test_sse_refuses_a_foreign_host(path: str, caplog: pytest.LogCaptureFi
 
 
 async def closes_the_way_to_the_service(emulator: RunningEmulator) -> None:
-    with fail_after(CANCEL_SECONDS):
+    with fail_after(PROMPTLY_SECONDS):
         await emulator.state.until(lambda state: state.open_streams == 0)
 
 

@@ -15,13 +15,10 @@ from mcp.client.stdio import StdioServerParameters
 from kiro_mcp import __version__
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from tests.support.mcp import assert_describes_the_server
-from tests.support.stdio import COMMAND, StdioServer, environment, started
+from tests.support.stdio import COMMAND, PROMPTLY_SECONDS, StdioServer, environment, started
 
 START_SECONDS = 20
 """How long a process may take to start on a busy machine; it takes under one second."""
-
-END_SECONDS = 0.5
-"""How long it may take to end: a client that is quitting waits for no longer."""
 
 
 def against(emulator: RunningEmulator, **variables: str) -> dict[str, str]:
@@ -174,7 +171,7 @@ async def test_cancelling_a_call_closes_the_way_to_the_service_and_leaves_the_ot
             others = {await ask_without_waiting(server, "/emulate slow 0.5") for _ in range(3)}
             await emulator.state.until(lambda state: state.open_streams == 4)
             await server.cancel(cancelled)
-            with fail_after(END_SECONDS):
+            with fail_after(PROMPTLY_SECONDS):
                 await emulator.state.until(lambda state: state.disconnects == 1)
             answers = [await server.receive() for _ in others]
             assert {answer["id"] for answer in answers} == others
@@ -288,7 +285,7 @@ async def ask_without_waiting(server: StdioServer, prompt: str) -> int:
 
 async def ended(server: StdioServer) -> int:
     """Wait until the process is gone, for no longer than it may take."""
-    with anyio.fail_after(END_SECONDS):
+    with anyio.fail_after(PROMPTLY_SECONDS):
         return await server.process.wait()
 
 

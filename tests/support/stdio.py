@@ -24,6 +24,11 @@ ENVELOPE: dict[str, Any] = {
 }
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
+PROMPTLY_SECONDS = 5
+"""How long on a busy machine may take what takes under half a second on one that is not.
+
+What does not end by itself takes for ever. `tests.benchmarks.ends` measures the half second.
+"""
 
 _NOBODYS_HOME = tempfile.TemporaryDirectory(prefix="kiro-mcp-tests-")
 """The folder of a user who has nothing."""

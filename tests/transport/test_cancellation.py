@@ -18,10 +18,9 @@ from kiro_mcp.emulator import (
 )
 from kiro_mcp.errors import CallCancelled
 from kiro_mcp.transport.client import KiroClient
+from tests.support.stdio import PROMPTLY_SECONDS
 from tests.support.wire import speaking
 from tests.transport.driving import Clock, driven, prompt, refusal
-
-BOUND_SECONDS = 0.5
 
 Until = Callable[[], Awaitable[None]]
 
@@ -52,7 +51,7 @@ async def cancel_when(client: KiroClient, until: Until) -> None:
         tasks.start_soon(call, scope)
         await until()
         scope.cancel()
-        with fail_after(BOUND_SECONDS):
+        with fail_after(PROMPTLY_SECONDS):
             await ended.wait()
 
 
@@ -76,7 +75,7 @@ async def test_a_call_that_waits_for_the_service_hangs_up(
     emulator.state.enqueue(script)
     async with driven(emulator.url) as client:
         await cancel_when(client, streams(emulator.state, 1))
-        with fail_after(BOUND_SECONDS):
+        with fail_after(PROMPTLY_SECONDS):
             await emulator.state.until(lambda seen: seen.disconnects == 1)
         assert (await client.ask(prompt())).text
 

@@ -23,6 +23,7 @@ from kiro_mcp.errors import AnswerBroken, KiroError, ServiceUnavailable, SignInR
 from kiro_mcp.models import AccessToken, ChatRequest, Message, Reply, TextDelta, TextPart, ToolSpec
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.client import KiroClient
+from tests.support.stdio import PROMPTLY_SECONDS
 from tests.transport.driving import driven
 
 KEY = AccessToken(value=EMULATOR_API_KEY, token_type="API_KEY", is_explicit=True)
@@ -137,7 +138,7 @@ async def test_an_answer_that_does_not_begin_in_time_is_given_up(
         with pytest.raises(ServiceUnavailable, match="in time") as caught:
             await client.ask(prompt("/emulate stall"))
     assert caught.value.code == "timeout"
-    with fail_after(1):
+    with fail_after(PROMPTLY_SECONDS):
         await emulator.state.until(lambda state: state.open_streams == 0)
 
 
@@ -166,7 +167,7 @@ async def test_leaving_the_stream_closes_the_connection(emulator: RunningEmulato
         async with client.stream(prompt("/emulate slow 60")) as answer:
             await anext(answer)
             assert emulator.state.open_streams == 1
-        with fail_after(0.5):
+        with fail_after(PROMPTLY_SECONDS):
             await emulator.state.until(lambda state: state.open_streams == 0)
 
 
@@ -177,7 +178,7 @@ async def test_cancelling_closes_the_connection(emulator: RunningEmulator) -> No
             tasks.start_soon(client.ask, prompt("/emulate stall"))
             await emulator.state.until(lambda state: state.open_streams == 1)
             tasks.cancel_scope.cancel()
-        with fail_after(0.5):
+        with fail_after(PROMPTLY_SECONDS):
             await emulator.state.until(lambda state: state.open_streams == 0)
         assert (await client.ask(prompt("hi"))).text
 
