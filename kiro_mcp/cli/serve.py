@@ -1,5 +1,6 @@
 """`kiro-mcp` and `kiro-mcp serve`: the server as a process, and a prompt end to it."""
 
+import gc
 import logging
 import os
 import sys
@@ -58,11 +59,18 @@ def server_for(environ: Mapping[str, str]) -> Server[Deferred]:
     return build_server(engine)
 
 
+def collect_from_here_on() -> None:
+    """Look for garbage again, but not in what has been loaded by now: all of that stays."""
+    gc.freeze()
+    gc.enable()
+
+
 def run_and_exit(serve: Callable[[], Awaitable[int]]) -> NoReturn:
     """Serve, then end the process at once: no thread that still waits may hold it up."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(_FORMAT))
     log_to(handler, os.environ)
+    collect_from_here_on()
     try:
         code = anyio.run(serve)
     except KeyboardInterrupt:  # Where event loops have no signal handlers, which is Windows.

@@ -15,7 +15,7 @@ from mcp.client import Client
 from mcp.client.session import MessageHandlerFnT
 
 from kiro_mcp.cli.exits import CODES, INTERRUPTED, REFUSED, TERMINATED
-from kiro_mcp.cli.serve import log_to, server_for, service_environ
+from kiro_mcp.cli.serve import collect_from_here_on, log_to, server_for, service_environ
 from kiro_mcp.cli.terminal import TellingHandler, tell
 from kiro_mcp.server.results import ERROR_META_KEY
 from kiro_mcp.transport.telemetry import flush_telemetry
@@ -29,6 +29,7 @@ _SIGNALS: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 def run_command(command: Callable[[], Awaitable[int]]) -> int:
     """Run a command to its exit code; Ctrl-C ends it at once, and without a traceback."""
     log_to(TellingHandler(), os.environ)
+    collect_from_here_on()
     try:
         code = anyio.run(_until_signalled, command)
     except KeyboardInterrupt:  # Where event loops have no signal handlers, which is Windows.
