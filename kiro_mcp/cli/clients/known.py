@@ -147,7 +147,10 @@ _ALL: Final = (
         project_file=".codex/config.toml",
         format="toml",
         inherits="basics",
-        next_step="Start a new session of `codex`; `/mcp` shows the server.",
+        # Observed: Codex since 0.147, and one of 1.0 s was left out.
+        next_step="Start a new session of `codex`; `/mcp` shows the server. `codex exec` asks its"
+        " model without a server that takes a second to start: `required = true` in the entry"
+        " makes it wait.",
     ),
     Client(
         id="kiro",
