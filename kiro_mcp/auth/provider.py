@@ -140,7 +140,13 @@ class TokenProvider:
             credential = await self._renewed_early(credential)
         elif need == "mandatory":
             credential = await self._renewed_or_as_it_is(credential)
-        return await self.token_for(credential)
+        try:
+            return await self.token_for(credential)
+        except SignInRequired as error:
+            if error.status is None:  # Nobody has refused it: it may not be sent there.
+                raise
+        # The lookup of its profile is the first call that a void token meets.
+        return await self.refreshed(as_access_token(credential))
 
     async def refreshed(self, rejected: AccessToken) -> AccessToken:
         """Return another token than the one that the service has just refused.

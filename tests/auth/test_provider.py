@@ -282,6 +282,27 @@ async def test_a_rejected_token_is_renewed_once_and_a_second_rejection_ends_it(
         assert third.value not in (first.value, second.value)
 
 
+async def test_a_token_that_is_void_where_its_profile_is_asked_for_is_renewed(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: an access token can be void before its end, and does not say when that is."""
+    environ = {"KIRO_REFRESH_TOKEN": encoded(), "KIRO_ACCESS_TOKEN": "aoaVoid"}
+    async with engine_of(tmp_path, emulator, **environ) as engine:
+        token = await engine.tokens.access_token()
+        assert (token.value != "aoaVoid", token.profile_arn) == (True, EMULATOR_PROFILE_ARN)
+        assert refreshes(emulator) == 1
+
+
+async def test_a_void_token_that_nothing_renews_is_named_where_its_profile_is_asked_for(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: the error names the variable to renew."""
+    async with engine_of(tmp_path, emulator, KIRO_ACCESS_TOKEN="aoaVoid") as engine:
+        with pytest.raises(SignInRequired, match="Renew KIRO_ACCESS_TOKEN"):
+            await engine.tokens.access_token()
+    assert refreshes(emulator) == 0
+
+
 async def test_where_a_rejected_token_has_a_successor_that_has_ended_too_that_is_renewed(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
