@@ -78,9 +78,16 @@ class AccountService:
             raise faults[0]
         return choose_profile(found)
 
-    async def find_key_profile(self, token: AccessToken) -> str:
-        """Return the profile of an API key, "" where the service will not say; never an error."""
+    async def find_key_profile(self, token: AccessToken, *, besides: str = "") -> str:
+        """Return the profile of an API key, "" where the service will not say; never an error.
+
+        Args:
+            token: The key.
+            besides: A region that is not to be asked.
+        """
         for region in self._regions():
+            if region == besides:
+                continue
             try:
                 answer = await self._call(GET_PROFILE, replace(token, region=region), {})
             except KiroError:

@@ -33,6 +33,7 @@ from kiro_mcp.errors import (
     SignInRequired,
 )
 from kiro_mcp.models import AccessToken
+from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class TokenProvider:
         self._forced: dict[str, datetime] = {}  # By the token that a forced renewal gave.
         self._profiles: dict[str, str] = {}  # By the access token's digest; the latest alone.
         self._profile_lock = anyio.Lock()
+        self._key_region = ""  # Where an API key was found to belong; "" where it was not asked.
 
     def run_in(self, tasks: TaskGroup) -> None:
         """Run refreshes in a group that outlives the calls; without one, calls run them."""
@@ -155,6 +157,8 @@ class TokenProvider:
             KiroError: There is none to be had.
         """
         credential = (await self.resolution(is_forced=True)).require()
+        if await self._is_key_of_another_region(credential, rejected):
+            return await self.token_for(credential)
         if credential.access_token == rejected.value:
             credential = await self._forced_renewal(credential)
         elif self._need(credential) == "mandatory":
@@ -168,10 +172,24 @@ class TokenProvider:
             InvalidRequest: The login has no profile, or several.
             KiroError: The profile could not be asked for.
         """
-        arn = known_profile(credential, checked_profile_arn(self._settings.profile_arn))
-        if not arn and credential.kind != "api_key":
-            arn = await self._found_profile(credential)
-        return as_access_token(credential, profile_arn=arn, api_region=self._settings.api_region)
+        chosen = checked_profile_arn(self._settings.profile_arn)
+        region = self._settings.api_region
+        if credential.kind == "api_key":
+            region = region or region_of(chosen) or self._key_region
+            return as_access_token(credential, api_region=region)
+        arn = known_profile(credential, chosen) or await self._found_profile(credential)
+        return as_access_token(credential, profile_arn=arn, api_region=region)
+
+    async def _is_key_of_another_region(
+        self, credential: Credential, rejected: AccessToken
+    ) -> bool:
+        """Find where an API key belongs whose region nobody has said: other regions refuse it."""
+        is_said = self._settings.api_region or self._settings.profile_arn or self._key_region
+        if credential.kind != "api_key" or is_said or credential.access_token != rejected.value:
+            return False
+        arn = await self.account.find_key_profile(rejected, besides=rejected.region)
+        self._key_region = region_of(arn)
+        return self._key_region not in ("", rejected.region)
 
     async def _credential(self) -> Credential:
         credential = (await self.resolution()).require()

@@ -47,6 +47,7 @@ async def sign_in_status(tokens: TokenProvider) -> SignInStatus:
     credits, problem = await _credits(tokens, token)
     arn = token.profile_arn
     if credential and credential.kind == "api_key" and problem is None:
+        token = await tokens.access_token()  # Its region may have been found since.
         arn = await tokens.account.find_key_profile(token)
     return SignInStatus(
         is_signed_in=not isinstance(problem, SignInRequired) or problem.code != "auth_expired",

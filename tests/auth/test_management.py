@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kiro_mcp.auth.account import MAX_PROFILE_PAGES
 from kiro_mcp.auth.management import AccountService
+from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.auth.tokens import BUILDER_ID_PROFILE_ARN
-from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable
+from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.models import AccessToken
+from kiro_mcp.settings import Settings
 
 AMERICA = "https://management.us-east-1.kiro.dev/"
 EUROPE = "https://management.eu-central-1.kiro.dev/"
@@ -114,6 +117,48 @@ async def test_the_profile_of_an_api_key_is_found_or_done_without(
     """Observed: the question is refused for some keys that work."""
     service = AccountService(Regions([america], [europe]), {})
     assert await service.find_key_profile(TOKEN) == expected
+
+
+async def test_an_api_key_that_its_region_refuses_is_sent_to_the_one_that_knows_it(
+    tmp_path: Path,
+) -> None:
+    """Observed: a bearer of another region is answered like one that is invalid."""
+    regions = Regions([DOWN], [(200, {"profile": {"arn": THERE}})])
+    tokens = TokenProvider(
+        Settings.load({"KIRO_API_KEY": "ksk_x"}), poster=regions, environ={"HOME": str(tmp_path)}
+    )
+    token = await tokens.access_token()
+    assert (token.region, regions.asked) == ("us-east-1", [])
+    renewed = await tokens.refreshed(token)
+    assert (renewed.region, renewed.value, renewed.profile_arn) == ("eu-central-1", "ksk_x", "")
+    assert (await tokens.access_token()).region == "eu-central-1"
+    assert (regions.asked, regions.headers[0]["TokenType"]) == ([(EUROPE, {})], "API_KEY")
+    with pytest.raises(SignInRequired, match="KIRO_API_KEY"):
+        await tokens.refreshed(renewed)
+    assert len(regions.asked) == 1
+
+
+@pytest.mark.parametrize("said", [{"KIRO_API_REGION": "us-east-1"}, {"KIRO_PROFILE_ARN": HERE}])
+async def test_an_api_key_stays_in_the_region_that_its_user_names(
+    tmp_path: Path, said: dict[str, str]
+) -> None:
+    """Ours: what is set is not guessed at."""
+    regions = Regions([DOWN], [(200, {"profile": {"arn": THERE}})])
+    settings = Settings.load({"KIRO_API_KEY": "ksk_x", **said})
+    tokens = TokenProvider(settings, poster=regions, environ={"HOME": str(tmp_path)})
+    with pytest.raises(SignInRequired, match="KIRO_API_KEY"):
+        await tokens.refreshed(await tokens.access_token())
+    assert regions.asked == []
+
+
+async def test_an_api_key_goes_to_the_region_of_the_profile_that_is_set(tmp_path: Path) -> None:
+    """Observed: the key itself goes without the profile."""
+    settings = Settings.load({"KIRO_API_KEY": "ksk_x", "KIRO_PROFILE_ARN": THERE})
+    tokens = TokenProvider(
+        settings, poster=Regions([DOWN], [DOWN]), environ={"HOME": str(tmp_path)}
+    )
+    token = await tokens.access_token()
+    assert (token.region, token.profile_arn) == ("eu-central-1", "")
 
 
 async def test_one_override_for_all_regions_is_asked_once() -> None:
