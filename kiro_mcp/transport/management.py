@@ -18,6 +18,7 @@ from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.attempts import Attempts, attempted
 from kiro_mcp.transport.endpoints import (
+    GET_PROFILE,
     LIST_MODELS,
     LIST_MODELS_REST,
     LIST_PROFILES,
@@ -87,7 +88,9 @@ class Management:
 
     async def with_profile(self, trial: Trial) -> Trial | None:
         """Return an attempt with the only profile of its account; None where that is unclear."""
-        page = await self._attempted(replace(trial, endpoints=(LIST_PROFILES,), place=0), {})
+        # The service lists no profiles for a key, but says its own.
+        operation = GET_PROFILE if trial.token.token_type == "API_KEY" else LIST_PROFILES  # noqa: S105  # names a kind
+        page = await self._attempted(replace(trial, endpoints=(operation,), place=0), {})
         arns = [] if isinstance(page, Failure) else _arns(page)
         if len(arns) != 1:
             return None
@@ -126,7 +129,7 @@ def _written(trial: Trial, members: Mapping[str, str | bool]) -> tuple[bytes, di
 
 
 def _arns(page: Page) -> list[str]:
-    listed = page.get("profiles")
+    listed = page.get("profiles", [page.get("profile")])
     profiles = cast("list[object]", listed) if isinstance(listed, list) else []
     arns = (cast("Page", one).get("arn") for one in profiles if isinstance(one, dict))
     return [arn for arn in arns if isinstance(arn, str) and region_of(arn)]

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from kiro_mcp.emulator import (
+    EMULATOR_PROFILE_ARN,
     Cut,
     Pause,
     RunningEmulator,
@@ -105,6 +106,7 @@ TABLE = [
         "profile",
         refusal(400, "profileArn is required for this request."),
         "invalid_request",
+        attempts=2,
         says="KIRO_PROFILE_ARN",
     ),
     Row("unauthorized", refusal(401), "auth_expired", attempts=2, says="login"),
@@ -412,6 +414,20 @@ async def test_a_missing_profile_is_looked_up(emulator: RunningEmulator) -> None
         "ListAvailableProfiles",
         "GenerateAssistantResponse",
     ]
+
+
+async def test_the_missing_profile_of_an_api_key_is_the_keys_own(
+    emulator: RunningEmulator,
+) -> None:
+    """Observed: the service lists no profiles for a key, and says its own when asked for it."""
+    emulator.state.enqueue((refusal(400, "profileArn is required for this request."),), ANSWER)
+    async with driven(emulator.url, FixedToken(KEY)) as client:
+        assert (await client.ask(prompt())).text == "One word."
+    first, asked, second = emulator.state.requests
+    assert (asked.operation, asked.body) == ("GetProfile", {})
+    assert asked.headers["tokentype"] == "API_KEY"
+    assert "profileArn" not in cast("dict[str, Any]", first.body)
+    assert cast("dict[str, Any]", second.body)["profileArn"] == EMULATOR_PROFILE_ARN
 
 
 async def test_a_profile_that_is_not_the_only_one_is_not_guessed(
