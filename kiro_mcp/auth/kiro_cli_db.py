@@ -65,7 +65,11 @@ def _credential(key: str, rows: Rows, state: Rows, place: Place) -> Credential |
     if family == "odic":
         # A login without a start URL is Builder ID's.
         document["start_url"] = text_of(document, "start_url") or BUILDER_ID_START_URL
-        document["region"] = text_of(document, "region") or _quoted(state, "auth.idc.region")
+        document["region"] = (
+            text_of(document, "region")
+            or (registration.region if registration else "")
+            or _quoted(state, "auth.idc.region")
+        )
     found = read_credential(document, replace(place, key=key), registration)
     if found is None:
         return None

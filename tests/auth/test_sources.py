@@ -336,6 +336,17 @@ def test_the_region_of_a_row_comes_before_that_of_the_latest_login(tmp_path: Pat
     assert found.region == "us-east-1"
 
 
+def test_the_region_of_a_registration_comes_before_that_of_the_latest_login(
+    tmp_path: Path,
+) -> None:
+    """Observed: a refresh token is bound to its client, in the region where that is registered."""
+    state = {"auth.idc.region": b'"eu-west-2"'}
+    kiro_cli_database(tmp_path / CLI_DB, odic_rows(region=None, expires_at=LATER), state)
+    found = look(tmp_path).credential
+    assert found
+    assert (found.region, found.can_refresh(), found.problem) == ("us-east-1", True, "")
+
+
 def test_a_login_without_a_start_url_is_builder_ids(tmp_path: Path) -> None:
     """The open source of kiro-cli's forerunner."""
     kiro_cli_database(tmp_path / CLI_DB, odic_rows(start_url=None))
