@@ -243,7 +243,9 @@ class Sources:
         credential = read_credential(document, place, registration)
         if credential is None:
             return _Look(source=source, why="holds no token")
-        if credential.kind == "idc" and not credential.profile_arn:
+        is_ides = path == places.ide_file(self._machine)
+        if is_ides and credential.kind == "idc" and not credential.profile_arn:
+            # Of another file's login it would be a stranger's, which the service refuses.
             credential = replace(credential, profile_arn=self._ide_profile(watched))
         return self._judged(source, credential, watched)
 

@@ -308,6 +308,19 @@ def test_the_profile_of_an_organisations_login_is_in_the_ides_settings(
     assert found.can_refresh()
 
 
+def test_the_ides_profile_is_not_that_of_a_login_in_another_file(tmp_path: Path) -> None:
+    """Observed: a call that names a stranger's profile is refused."""
+    ide = ide_social(tmp_path, authMethod="IdC", profileArn="", clientIdHash="a" * 40)
+    folder = tmp_path / ".config/Kiro/User/globalStorage/kiro.kiroagent"
+    write_json(folder / "profile.json", {"arn": ARN})
+    login = {"accessToken": "aoaOther", "clientId": "i", "clientSecret": "s", "authMethod": "IdC"}
+    other = write_json(tmp_path / "other.json", login)
+    for path, expected in ((other, ""), (ide, ARN)):
+        found = look(tmp_path, KIRO_CREDS_FILE=str(path)).credential
+        assert found
+        assert (found.kind, found.profile_arn) == ("idc", expected)
+
+
 # --- kiro-cli -----------------------------------------------------------------------------
 
 
