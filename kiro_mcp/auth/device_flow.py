@@ -49,6 +49,8 @@ _DEFAULT_LIFE_SECONDS: Final = 600.0
 _CLIENT_NAME: Final = "kiro-mcp"
 _DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 _PROVIDERS: Final[Mapping[Method, str]] = {"google": "Google", "github": "Github"}
+_SUCCESS_WORDS: Final = ("", "authorized", "success")
+"""Observed: what Kiro's own service says of a login that is confirmed differs."""
 _KIRO_CLIENT_ID: Final = "kiro-cli"
 """Observed: the only client that Kiro's own service knows; it takes no registrations."""
 
@@ -232,8 +234,8 @@ def read_poll_answer(login: DeviceLogin, status: int, body: bytes, now: datetime
         return KeepPolling(is_too_fast=True)
     if word in ("authorization_pending", "pending") or status >= 500 or status == 429:
         return KeepPolling()
-    if not word and status == 200:
-        return KeepPolling()  # A success that holds no tokens yet.
+    if status == 200 and word in _SUCCESS_WORDS:
+        return KeepPolling()  # Without its tokens yet.
     return _ended(word or f"status {status}", members)
 
 

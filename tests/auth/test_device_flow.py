@@ -155,6 +155,8 @@ def test_the_interval_is_the_services_else_five_seconds() -> None:
         (200, {"status": "slow_down"}, True),
         (200, {"accessToken": None, "refreshToken": None}, False),
         (200, {"accessToken": "a", "refreshToken": None}, False),
+        (200, {"accessToken": None, "refreshToken": None, "status": "authorized"}, False),
+        (200, {"status": "success"}, False),
     ],
 )
 def test_polling_goes_on_while_nothing_is_decided(
