@@ -155,7 +155,7 @@ def refusal(status: int, members: Mapping[str, object]) -> Refused:
     words = first_text(members, "error_description", "message", "Message")
     said = ": ".join(word for word in (error, words) if word) or f"status {status}"
     is_final = status in (400, 401, 403) and not (status == 403 and not error)
-    is_final = is_final and (error in _REFUSALS or not error)
+    is_final = is_final and (status == 401 or error in _REFUSALS or not error)
     return Refused(is_final=is_final, why=redact(said)[:MAX_WORDS])
 
 

@@ -247,6 +247,7 @@ def test_an_organisations_own_refresh_is_a_form_with_its_scopes() -> None:
         (400, body(message="Invalid refresh token provided"), True),
         (401, body(error="invalid_client"), True),
         (401, body(message="Bad credentials"), True),
+        (401, body(error="Unauthorized", message="Bad credentials"), True),
         (400, body(error="unauthorized_client"), True),
         (400, body(error="slow_down"), False),
         (403, body(error="access_denied"), True),
