@@ -8,7 +8,9 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlencode
 
 from kiro_mcp import __version__
 from kiro_mcp.auth.account import (
@@ -33,6 +35,7 @@ from kiro_mcp.transport.endpoints import (
     EndpointProfile,
     destination,
     require_may_receive,
+    with_headers,
 )
 from kiro_mcp.transport.usage_limits import UsageLimits, read_usage_limits
 
@@ -48,11 +51,15 @@ class AccountService:
         overrides: Mapping[str, str],
         *,
         user_agent: str = "",
+        origin: str = "",
+        headers_to_add: Mapping[str, str] = MappingProxyType({}),
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self._poster = poster
         self._overrides = overrides
         self._user_agent = user_agent or f"kiro-mcp/{__version__}"
+        self._origin = origin or USAGE_LIMITS.origin
+        self._headers_to_add = headers_to_add
         self._new_id = new_id
 
     async def find_profile(self, token: AccessToken) -> str:
@@ -102,9 +109,8 @@ class AccountService:
         Raises:
             KiroError: The service refused, or could not be reached.
         """
-        origin = USAGE_LIMITS.origin
-        body = {"origin": origin, "isEmailRequired": True}
-        query = f"?origin={origin}&isEmailRequired=true"
+        body = {"origin": self._origin, "isEmailRequired": True}
+        query = f"?{urlencode({'origin': self._origin, 'isEmailRequired': 'true'})}"
         return read_usage_limits(await self._call(USAGE_LIMITS, token, body, query))
 
     def _regions(self) -> tuple[str, ...]:
@@ -163,4 +169,4 @@ class AccountService:
             headers["TokenType"] = token.token_type
         if token.profile_arn:
             headers["x-amzn-kiro-profile-arn"] = token.profile_arn
-        return headers
+        return with_headers(headers, self._headers_to_add)

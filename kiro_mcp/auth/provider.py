@@ -76,7 +76,11 @@ class TokenProvider:
         self.store = OwnStore(home, hosts_key(overrides), sleep=sleep) if home else None
         self.service = SignInService(poster, settings.sign_in_overrides, now=now)
         self.account = AccountService(
-            poster, settings.endpoint_overrides, user_agent=settings.user_agent
+            poster,
+            settings.endpoint_overrides,
+            user_agent=settings.user_agent,
+            origin=settings.origin,
+            headers_to_add=settings.headers_to_add,
         )
         self._settings = settings
         self._sources = Sources(settings, machine, self.store, now=now)

@@ -190,3 +190,12 @@ def require_may_receive(target: Destination, token: AccessToken) -> None:
         " host of the service.",
         next_step="Give one for that host on purpose, in KIRO_API_KEY or KIRO_ACCESS_TOKEN.",
     )
+
+
+def with_headers(headers: dict[str, str], added: Mapping[str, str]) -> dict[str, str]:
+    """Add headers; one that is there already, in whatever case, is replaced."""
+    if not added:
+        return headers
+    replaced = {name.lower() for name in added}
+    kept = {name: value for name, value in headers.items() if name.lower() not in replaced}
+    return {**kept, **added}

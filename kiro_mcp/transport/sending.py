@@ -19,6 +19,7 @@ from kiro_mcp.transport.endpoints import (
     EndpointProfile,
     destination,
     require_may_receive,
+    with_headers,
 )
 from kiro_mcp.transport.http import HttpPool, HttpResponse
 
@@ -119,18 +120,9 @@ class Sender:
             headers.update(_mode(endpoint))
         elif token.profile_arn:
             headers["x-amzn-kiro-profile-arn"] = token.profile_arn
-        return _with(headers, self._settings.headers_to_add)
+        return with_headers(headers, self._settings.headers_to_add)
 
 
 def _mode(endpoint: EndpointProfile) -> dict[str, str]:
     # The other forms have it in the body, or not at all.
     return {"x-amzn-kiro-agent-mode": AGENT_MODE} if endpoint.form == "rest" else {}
-
-
-def _with(headers: dict[str, str], added: Mapping[str, str]) -> dict[str, str]:
-    """Add headers; one that is there already, in whatever case, is replaced."""
-    if not added:
-        return headers
-    replaced = {name.lower() for name in added}
-    kept = {name: value for name, value in headers.items() if name.lower() not in replaced}
-    return {**kept, **added}

@@ -118,6 +118,24 @@ async def test_an_access_token_without_a_profile_has_it_looked_up(
     assert len(emulator.state.requests_to("ListAvailableProfiles")) == 1
 
 
+async def test_what_is_asked_of_an_account_goes_with_the_headers_and_origin_that_are_set(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: what the service takes differs by account, so it is a setting."""
+    environ = {
+        "KIRO_ACCESS_TOKEN": EMULATOR_ACCESS_TOKEN,
+        "KIRO_MCP_EXTRA_HEADERS": '{"x-team": "blue", "user-agent": "me/1"}',
+        "KIRO_MCP_ORIGIN": "AI_EDITOR",
+    }
+    async with engine_of(tmp_path, emulator, **environ) as engine:
+        await engine.tokens.account.credits(await engine.tokens.access_token())
+    profiles, credits_asked = emulator.state.requests
+    for seen in (profiles, credits_asked):
+        assert (seen.headers["x-team"], seen.headers["user-agent"]) == ("blue", "me/1")
+    assert credits_asked.query["origin"] == "AI_EDITOR"
+    assert credits_asked.body == {"origin": "AI_EDITOR", "isEmailRequired": True}
+
+
 async def test_builder_ids_refusal_to_list_profiles_is_the_answer(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
