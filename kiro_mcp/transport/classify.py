@@ -182,6 +182,7 @@ _RULES: Final[tuple[tuple[_Test, _Meaning], ...]] = (
     (lambda f, _: f.reason in _QUOTA_REASONS or f.status == 402, _QUOTA),
     (lambda f, _: f.name == "ServiceQuotaExceededException", _QUOTA),
     (lambda f, _: f.reason == "CONTENT_LENGTH_EXCEEDS_THRESHOLD", _TOO_LONG),
+    (lambda f, _: f.name == "ContentLengthExceededException", _TOO_LONG),
     (lambda f, words: f.status == 413 or _has(words, _TOO_LONG_WORDS), _TOO_LONG),
     (lambda f, _: f.reason == "INVALID_MODEL_ID", _NO_MODEL),
     (lambda f, words: f.reason in _BUSY_REASONS or _has(words, _BUSY_WORDS), _BUSY),

@@ -285,6 +285,7 @@ IN_STREAM: list[tuple[str, str, str, ErrorCode, Sequence[float]]] = [
     ("ServiceUnavailableException", "", "", "upstream_error", QUICK),
     ("ValidationException", "", "Improperly formed request.", "invalid_request", ()),
     ("ValidationException", "CONTENT_LENGTH_EXCEEDS_THRESHOLD", "", "context_too_long", ()),
+    ("ContentLengthExceededException", "", "Too long.", "context_too_long", ()),
     ("ServiceQuotaExceededException", "MONTHLY_REQUEST_COUNT", "", "quota_exhausted", ()),
     ("ServiceQuotaExceededException", "CONVERSATION_LIMIT_EXCEEDED", "", "context_too_long", ()),
     ("AccessDeniedException", "TEMPORARILY_SUSPENDED", "", "account_suspended", ()),
