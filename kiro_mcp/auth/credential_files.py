@@ -23,6 +23,9 @@ from kiro_mcp.auth.tokens import (
 BUILDER_ID_CLIENT_HASH: Final = "e909a0580879b06ece1202964fbe9dda95ea4ce3"
 """The name of the registration file of Builder ID's start URL: SHA-1 of `{"startUrl":"…"}`."""
 
+API_KEY_PREFIX: Final = "ksk_"
+"""What every API key begins with, and no access token."""
+
 _METHODS: Final[Mapping[str, CredentialKind]] = {
     "social": "social",
     "desktop": "social",
@@ -175,7 +178,7 @@ def kind_of(document: Mapping[str, object], *, has_client: bool) -> CredentialKi
     What it says of itself wins, then a token endpoint, then a client; else it is social. Builder
     ID has a client too, so a client alone does not make an organisation's login.
     """
-    if text_of(document, "api_key") or text_of(document, "access_token").startswith("ksk_"):
+    if text_of(document, "api_key") or text_of(document, "access_token").startswith(API_KEY_PREFIX):
         return "api_key"
     said = text_of(document, "auth_method").lower().replace("-", "_")
     kind = _METHODS.get(said)

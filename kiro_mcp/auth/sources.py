@@ -20,6 +20,7 @@ from typing import Final, TypeAlias
 
 from kiro_mcp.auth import places
 from kiro_mcp.auth.credential_files import (
+    API_KEY_PREFIX,
     Place,
     parse_object,
     read_credential,
@@ -169,8 +170,10 @@ class Sources:
         if refresh_token := settings.refresh_token.get_secret_value():
             yield self._given_refresh_token(refresh_token, access_token, watched)
         if access_token:
+            # A key goes with a header of its own, without which it is refused.
+            kind = "api_key" if access_token.startswith(API_KEY_PREFIX) else "access_token"
             credential = Credential(
-                kind="access_token", access_token=access_token, source="KIRO_ACCESS_TOKEN"
+                kind=kind, access_token=access_token, source="KIRO_ACCESS_TOKEN"
             )
             yield _Look(source=credential.source, credential=credential, why="set for this run")
 

@@ -108,6 +108,16 @@ async def test_an_api_key_is_sent_nowhere_before_it_is_used_and_never_refreshed(
     assert len(emulator.state.requests) == 0
 
 
+async def test_an_api_key_that_is_given_as_an_access_token_goes_as_a_key(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: read as an access token, it is answered like one that is invalid."""
+    async with engine_of(tmp_path, emulator, KIRO_ACCESS_TOKEN=EMULATOR_API_KEY) as engine:
+        token = await engine.tokens.access_token()
+        assert (token.token_type, token.profile_arn) == ("API_KEY", "")
+        assert await engine.client.list_models()
+
+
 async def test_an_access_token_without_a_profile_has_it_looked_up(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
