@@ -651,3 +651,15 @@ async def test_a_wrong_profile_is_told(tmp_path: Path) -> None:
     done = await doctor(tmp_path, KIRO_API_KEY="ksk_x", KIRO_PROFILE_ARN="mine")
     assert done.returncode == 5
     assert "KIRO_PROFILE_ARN is 'mine'" in done.stdout.decode()
+
+
+async def test_a_login_whose_region_is_none_is_told_and_the_rest_is_looked_at(
+    tmp_path: Path,
+) -> None:
+    """Ours: another program's file may hold anything."""
+    ide_social(tmp_path, region="nowhere")
+    done = await doctor(tmp_path)
+    said = done.stdout.decode()
+    assert done.returncode == 5, said + done.stderr.decode()
+    assert "failed   network: 'nowhere' is not an AWS region" in said
+    assert "ok       this installation: answers in" in said

@@ -166,9 +166,12 @@ async def _network(
     engine: Engine, resolution: Resolution, region: str, environ: Mapping[str, str]
 ) -> list[Check]:
     settings = engine.settings
+    try:
+        hosts = hosts_in_use(settings, resolution.credential, region)
+    except InvalidRequest as error:
+        return [checks.fault("network", error)]
     proxy = settings.proxy_url.get_secret_value()
     pool = HttpPool(connect_timeout_seconds=settings.connect_timeout_seconds, proxy_url=proxy)
-    hosts = hosts_in_use(settings, resolution.credential, region)
     reached: dict[str, Reached] = {}
 
     async def ask(url: str, used_for: str) -> None:
