@@ -177,10 +177,9 @@ class TokenProvider:
             KiroError: The profile could not be asked for.
         """
         chosen = checked_profile_arn(self._settings.profile_arn)
-        region = self._settings.api_region
+        region = self._settings.api_region or region_of(chosen)
         if credential.kind == "api_key":
-            region = region or region_of(chosen) or self._key_region
-            return as_access_token(credential, api_region=region)
+            return as_access_token(credential, api_region=region or self._key_region)
         arn = known_profile(credential, chosen) or await self._found_profile(credential)
         return as_access_token(credential, profile_arn=arn, api_region=region)
 

@@ -387,6 +387,8 @@ def test_the_region_comes_from_the_profile_without_asking_anybody() -> None:
     token = token_as_it_is(Settings.load({}), credential(profile_arn=arn))
     assert (token.region, token.profile_arn) == ("eu-central-1", arn)
     assert token_as_it_is(Settings.load({}), None).region == "us-east-1"
+    token = token_as_it_is(Settings.load({"KIRO_PROFILE_ARN": arn}), credential(kind="api_key"))
+    assert (token.region, token.profile_arn) == ("eu-central-1", "")
     with pytest.raises(InvalidRequest, match="KIRO_PROFILE_ARN"):
         token_as_it_is(Settings.load({"KIRO_PROFILE_ARN": "mine"}), None)
 

@@ -28,6 +28,7 @@ from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.doctor.checks import Reached, Started, StoreSeen
 from kiro_mcp.errors import KiroError, ServiceUnavailable
 from kiro_mcp.models import AccessToken
+from kiro_mcp.regions import region_of
 from kiro_mcp.server.engine import STORE_NAME, Engine
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.endpoints import ENDPOINTS, LIST_MODELS, destination
@@ -58,11 +59,16 @@ def token_as_it_is(settings: Settings, credential: Credential | None) -> AccessT
     chosen = checked_profile_arn(settings.profile_arn)
     nobody = Credential(kind="access_token", source="")
     arn = known_profile(credential or nobody, chosen)
-    return as_access_token(credential or nobody, profile_arn=arn, api_region=settings.api_region)
+    region = settings.api_region or region_of(chosen)  # A key goes without the profile itself.
+    return as_access_token(credential or nobody, profile_arn=arn, api_region=region)
 
 
 def hosts_in_use(settings: Settings, credential: Credential | None, region: str) -> dict[str, str]:
-    """Return the addresses that calls go to, each with what for."""
+    """Return the addresses that calls go to, each with what for.
+
+    Raises:
+        InvalidRequest: The service, or sign-in, has none in its region.
+    """
     overrides = settings.endpoint_overrides
     profiles = [(ENDPOINTS[name], "prompts") for name in settings.endpoint_names]
     used = [
