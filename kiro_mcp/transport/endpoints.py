@@ -169,8 +169,18 @@ class Destination:
 def destination(
     profile: EndpointProfile, *, region: str, overrides: Mapping[str, str]
 ) -> Destination:
-    """Resolve where a profile's requests go; an override keeps the profile's path."""
+    """Resolve where a profile's requests go; an override keeps the profile's path.
+
+    Raises:
+        InvalidRequest: The region is one of GovCloud, whose hosts are not published.
+    """
     override = overrides.get(profile.host, "")
+    if not override and region.startswith("us-gov-"):
+        raise InvalidRequest(
+            f"Kiro in AWS GovCloud ({region}) is not supported: its hosts are not published.",
+            next_step="Use a profile in us-east-1 or eu-central-1 (KIRO_PROFILE_ARN,"
+            " KIRO_API_REGION).",
+        )
     base = override or _HOSTS[profile.host].format(region=region)
     return Destination(url=base + profile.path, is_overridden=bool(override))
 

@@ -27,6 +27,16 @@ def test_each_operation_has_its_own_host_in_the_region() -> None:
     assert not answers.is_overridden
 
 
+def test_a_region_of_govcloud_is_refused_unless_its_host_is_set() -> None:
+    """Observed: profiles may be there, but no host of the service in it is known."""
+    region = "us-gov-west-1"
+    with pytest.raises(InvalidRequest, match=r"GovCloud \(us-gov-west-1\) is not supported"):
+        destination(ENDPOINTS["runtime"], region=region, overrides={"management": "https://x"})
+    overrides = {"runtime": "https://kiro.example"}
+    answers = destination(ENDPOINTS["runtime"], region=region, overrides=overrides)
+    assert answers.url == "https://kiro.example/generateAssistantResponse"
+
+
 def test_an_override_keeps_the_path() -> None:
     """Ours: the path tells the operation."""
     overridden = destination(
