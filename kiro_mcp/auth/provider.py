@@ -103,6 +103,7 @@ class TokenProvider:
         self._forced: dict[str, datetime] = {}  # By the token that a forced renewal gave.
         self._profiles: dict[str, str] = {}  # By the access token's digest; the latest alone.
         self._profile_lock = anyio.Lock()
+        self._profile_asked_again_for = ""  # The digest of the access token.
         self._key_region = ""  # Where an API key was found to belong; "" where it was not asked.
 
     def run_in(self, tasks: TaskGroup) -> None:
@@ -169,6 +170,31 @@ class TokenProvider:
             credential = await self._renewed(credential, rejected=rejected.value)
         return await self.token_for(credential)
 
+    async def reprofiled(self, rejected: AccessToken) -> AccessToken | None:
+        """Return the token with another profile than the one that was refused.
+
+        Returns:
+            None where the user or the kind of login decides on the profile, where it is the only
+            one all the same, and where it is not the only one.
+        """
+        credential = (await self.resolution()).require()
+        key = digest(credential.access_token)
+        is_looked_up = credential.kind not in ("api_key", "builder_id", "social")
+        is_chosen = bool(self._settings.profile_arn)
+        is_same = credential.access_token == rejected.value
+        if is_chosen or not (is_looked_up and is_same) or self._profile_asked_again_for == key:
+            return None
+        self._profile_asked_again_for = key  # Once: an account may just not be allowed to call.
+        async with self._profile_lock:
+            try:
+                arn = await self.account.find_profile(as_access_token(credential))
+            except KiroError as error:
+                logger.warning("no other profile was found: %s", error)
+                return None
+            self._profiles = {key: arn}
+            await self._keep_profile(credential, arn)
+        return await self.token_for(credential) if arn != rejected.profile_arn else None
+
     async def token_for(self, credential: Credential) -> AccessToken:
         """Derive what a request carries, asking for the profile where it is not known.
 
@@ -180,6 +206,7 @@ class TokenProvider:
         region = self._settings.api_region or region_of(chosen)
         if credential.kind == "api_key":
             return as_access_token(credential, api_region=region or self._key_region)
+        chosen = chosen or self._profiles.get(digest(credential.access_token), "")
         arn = known_profile(credential, chosen) or await self._found_profile(credential)
         return as_access_token(credential, profile_arn=arn, api_region=region)
 

@@ -5,6 +5,7 @@ The thin loop around `kiro_mcp.transport.retry`, which decides: wait, mend, move
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias, TypeVar, assert_never
 
 import anyio
@@ -27,7 +28,7 @@ from kiro_mcp.transport.retry import (
     remedy_for,
 )
 from kiro_mcp.transport.sending import RefusedError, Trial
-from kiro_mcp.transport.tokens import RefreshingTokenSource, TokenSource
+from kiro_mcp.transport.tokens import ProfileSource, RefreshingTokenSource, TokenSource
 
 Result = TypeVar("Result")
 
@@ -135,13 +136,21 @@ class Attempts:
 
 
 def _token_menders(tokens: TokenSource) -> Mapping[Remedy, Mender]:
-    if not isinstance(tokens, RefreshingTokenSource):
-        return {}
+    menders: dict[Remedy, Mender] = {}
+    if isinstance(tokens, RefreshingTokenSource):
+        menders["fresh_token"] = partial(_with_fresh_token, tokens)
+    if isinstance(tokens, ProfileSource):
+        menders["another_profile"] = partial(_with_another_profile, tokens)
+    return menders
 
-    async def with_fresh_token(trial: Trial) -> Trial:
-        return replace(trial, token=await tokens.refreshed(trial.token))
 
-    return {"fresh_token": with_fresh_token}
+async def _with_fresh_token(tokens: RefreshingTokenSource, trial: Trial) -> Trial:
+    return replace(trial, token=await tokens.refreshed(trial.token))
+
+
+async def _with_another_profile(tokens: ProfileSource, trial: Trial) -> Trial | None:
+    token = await tokens.reprofiled(trial.token)
+    return replace(trial, token=token) if token else None
 
 
 async def attempted(make: Callable[[], Awaitable[Result]], deadline: float) -> Result | Failure:

@@ -35,6 +35,7 @@ _BUSY_FACTOR: Final = 5.0
 
 Remedy = Literal[
     "fresh_token",
+    "another_profile",
     "without_reasoning",
     "new_conversation",
     "known_profile",
@@ -51,6 +52,8 @@ _REMEDY_OF_WORDS: Final[tuple[tuple[str, Remedy], ...]] = (
     ("profilearn is required", "known_profile"),
     ("additionalmodelrequestfields", "without_model_fields"),
 )
+_FOREIGN_PROFILE_WORDS: Final = "not authorized to make this call"
+"""Observed: what a profile that is not, or no more, the account's own is answered with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +106,15 @@ Step: TypeAlias = Wait | MoveOn | Mend | GiveUp
 
 def remedy_for(fault: Fault, error: KiroError) -> Remedy | None:
     """Return what would take the cause of a refusal away, None where nothing is known to."""
+    words = fault.message.lower()
     if error.code == "auth_expired":
         return "fresh_token"
+    if error.code == "forbidden" and _FOREIGN_PROFILE_WORDS in words:
+        return "another_profile"
     if error.code != "invalid_request":
         return None
     if remedy := _REMEDY_OF_REASON.get(fault.reason.upper()):
         return remedy
-    words = fault.message.lower()
     return next((remedy for mark, remedy in _REMEDY_OF_WORDS if mark in words), None)
 
 

@@ -20,3 +20,12 @@ class RefreshingTokenSource(TokenSource, Protocol):
     async def refreshed(self, rejected: AccessToken) -> AccessToken:
         """Return another token than the refused one, or raise a `KiroError`."""
         ...
+
+
+@runtime_checkable
+class ProfileSource(TokenSource, Protocol):
+    """One that can also look up the profile anew, which the service may no longer take."""
+
+    async def reprofiled(self, rejected: AccessToken) -> AccessToken | None:
+        """Return the token with another profile than the refused one, or None."""
+        ...

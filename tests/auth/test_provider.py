@@ -29,7 +29,13 @@ from kiro_mcp.emulator import (
     RunningEmulator,
 )
 from kiro_mcp.emulator.steps import Cut, Script, Send, json_answer
-from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
+from kiro_mcp.errors import (
+    AccountBlocked,
+    InvalidRequest,
+    KiroError,
+    ServiceUnavailable,
+    SignInRequired,
+)
 from kiro_mcp.models import AccessToken, ChatRequest, Message, TextPart
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.settings import Settings
@@ -48,6 +54,7 @@ from tests.support.logins import (
 
 CLI_DB = ".local/share/kiro-cli/data.sqlite3"
 REFUSED = json_answer({"error": "invalid_grant"}, status=400)
+HELLO = ChatRequest(messages=(Message(role="user", parts=(TextPart(text="hi"),)),))
 REFRESHES = ("CreateToken", "RefreshToken")
 
 
@@ -169,6 +176,71 @@ async def test_several_profiles_are_a_question_and_the_setting_its_answer(
         assert other in str(caught.value)
     async with engine_of(tmp_path, emulator, **environ, KIRO_PROFILE_ARN=other) as engine:
         assert (await engine.tokens.access_token()).profile_arn == other
+
+
+STALE_ARN = "arn:aws:codewhisperer:eu-central-1:111122223333:profile/STALE"
+
+
+async def test_a_profile_that_is_no_more_is_looked_up_again_once_and_kept(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: a profile that is not the account's own is not authorized to make the call."""
+    store = OwnStore(own_folder(tmp_path), emulator.url)
+    login = replace(idc_credential(is_expired=False), profile_arn=STALE_ARN)
+    await store.save_login(login)
+    async with engine_of(tmp_path, emulator) as engine:
+        assert (await engine.client.ask(HELLO)).text
+        assert (await engine.client.ask(HELLO)).text
+    assert [seen.operation for seen in emulator.state.requests] == [
+        "GenerateAssistantResponse",
+        "ListAvailableProfiles",
+        "GenerateAssistantResponse",
+        "GenerateAssistantResponse",
+    ]
+    kept = store.login()
+    assert kept
+    assert kept.profile_arn == EMULATOR_PROFILE_ARN
+    assert kept.refresh_token == login.refresh_token
+
+
+async def test_another_programs_profile_that_is_no_more_is_looked_up_and_left_to_it(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: its file is not ours to write."""
+    login = {"accessToken": EMULATOR_ACCESS_TOKEN, "authMethod": "IdC", "profileArn": STALE_ARN}
+    path = write_json(tmp_path / "login.json", login)
+    async with engine_of(tmp_path, emulator, KIRO_CREDS_FILE=str(path)) as engine:
+        for _ in range(2):
+            assert (await engine.client.ask(HELLO)).text
+    assert len(emulator.state.requests_to("ListAvailableProfiles")) == 1
+    assert json.loads(path.read_text()) == login
+
+
+@pytest.mark.parametrize(
+    ("arns", "environ", "lookups"),
+    [
+        ((EMULATOR_PROFILE_ARN,), {"KIRO_PROFILE_ARN": STALE_ARN}, 0),
+        ((EMULATOR_PROFILE_ARN, BUILDER_ID_PROFILE_ARN), {}, 2),
+        ((), {}, 1),
+    ],
+)
+async def test_a_refused_profile_is_not_replaced_by_a_guess(
+    arns: tuple[str, ...],
+    environ: dict[str, str],
+    lookups: int,
+    tmp_path: Path,
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: the user's choice stands, and several profiles are the user's to choose from."""
+    emulator.state.accounts.profile_arns = arns
+    login = {"accessToken": EMULATOR_ACCESS_TOKEN, "authMethod": "IdC", "profileArn": STALE_ARN}
+    path = write_json(tmp_path / "login.json", login)
+    async with engine_of(tmp_path, emulator, KIRO_CREDS_FILE=str(path), **environ) as engine:
+        for _ in range(2):
+            with pytest.raises(AccountBlocked, match="KIRO_PROFILE_ARN"):
+                await engine.client.ask(HELLO)
+    assert len(emulator.state.requests_to("ListAvailableProfiles")) == lookups
+    assert len(emulator.state.requests_to("GenerateAssistantResponse")) == 2
 
 
 async def test_a_malformed_profile_is_refused_before_sending(tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ def test_silence_and_emptiness_have_counts_of_their_own() -> None:
         (Fault(status=400, message="Invalid signature in thinking block"), "without_reasoning"),
         (Fault(reason="INVALID_CONVERSATION_ID"), "new_conversation"),
         (Fault(status=400, message="profileArn is required for this request."), "known_profile"),
+        (Fault(status=403, message="User is not authorized to make this call."), "another_profile"),
         (
             Fault(
                 status=400,
