@@ -2,16 +2,23 @@
 
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import Final
 
 import anyio
 
 from kiro_mcp.errors import AnswerBroken, KiroError, ServiceUnavailable
-from kiro_mcp.models import Delta, Fault, Reply
+from kiro_mcp.models import Delta, Fault, Reply, StopReason
 from kiro_mcp.protocol.payload import Payload
 from kiro_mcp.protocol.reply import ReplyBuilder
 from kiro_mcp.transport.attempts import failure_of, no_answer_in_time
 from kiro_mcp.transport.http import HttpResponse
 from kiro_mcp.transport.retry import Failure
+
+_REASONS_FOR_NOTHING: Final[tuple[StopReason, ...]] = (
+    "refusal",
+    "max_tokens",
+    "context_window_exceeded",
+)
 
 
 class AnswerStream:
@@ -82,7 +89,7 @@ class AnswerStream:
         """
         while not self._pending and self._reply is None:
             await self._read()
-        if self._pending or not self.reply.is_empty:
+        if self._pending or not self.reply.is_empty or _says_why_it_is_empty(self.reply):
             return None
         return self._failure(self.reply.fault)
 
@@ -145,3 +152,8 @@ class AnswerStream:
             code="empty_response",
             request_id=self._request_id,
         )
+
+
+def _says_why_it_is_empty(reply: Reply) -> bool:
+    """Whether nothing is the answer, for a reason that asking again does not change."""
+    return reply.fault is None and reply.stop_reason in _REASONS_FOR_NOTHING

@@ -450,6 +450,27 @@ async def test_an_empty_answer_is_asked_for_once_more(emulator: RunningEmulator)
         assert (await client.ask(prompt())).text == "One word."
 
 
+@pytest.mark.parametrize(
+    ("metadata", "stop_reason", "says"),
+    [
+        ({"stopDetails": {"refusal": {"explanation": "No."}}}, "refusal", "refused: No."),
+        ({"stopReason": "CONTENT_FILTERED"}, "refusal", ""),
+        ({"stopReason": "MAX_TOKENS"}, "max_tokens", ""),
+        ({"stopReason": "MODEL_CONTEXT_WINDOW_EXCEEDED"}, "context_window_exceeded", ""),
+    ],
+)
+async def test_an_answer_that_says_why_it_is_empty_is_one(
+    metadata: dict[str, object], stop_reason: str, says: str, emulator: RunningEmulator
+) -> None:
+    """Observed: the vendor's IDE takes no answer for empty that says why it stopped."""
+    emulator.state.enqueue((Send(frames.event("metadataEvent", metadata) + frames.ending()),))
+    async with driven(emulator.url) as client:
+        reply = await client.ask(prompt())
+    assert (reply.text, reply.stop_reason) == ("", stop_reason)
+    assert says in " ".join(reply.warnings)
+    assert len(emulator.state.requests) == 1
+
+
 async def test_a_second_empty_answer_is_an_error(emulator: RunningEmulator) -> None:
     """Ours: nothing must not pass for an answer."""
     emulator.state.enqueue(NOTHING, NOTHING, ANSWER)
