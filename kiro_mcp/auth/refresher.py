@@ -32,7 +32,7 @@ from kiro_mcp.auth.refresh_policy import may_try_again, refresh_need
 from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore, digest
 from kiro_mcp.auth.token_requests import Refused
-from kiro_mcp.auth.tokens import Credential
+from kiro_mcp.auth.tokens import DEFAULT_REGION, Credential
 from kiro_mcp.auth.write_back import can_write_back, write_back
 from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
 
@@ -214,11 +214,19 @@ def _only_its_owner(credential: Credential) -> KiroError:
     )
 
 
+def _other_region(credential: Credential) -> str:
+    """Say what else looks like an end: AWS answers the same where it is asked in a wrong region."""
+    if credential.kind != "idc" or credential.origin != "environment":
+        return ""  # Other logins name their region themselves, or have but one.
+    region = credential.region or DEFAULT_REGION
+    return f" It was asked for in {region}: if it was made elsewhere, set KIRO_REGION."
+
+
 def _refused(credential: Credential, outcome: Refused) -> KiroError:
     if outcome.is_final:
         return SignInRequired(
             f"The login from {credential.source} has ended ({outcome.why}).",
-            next_step=how_to_renew(credential),
+            next_step=f"{how_to_renew(credential)}{_other_region(credential)}",
             code="auth_expired",
             reason=REFUSED,
         )

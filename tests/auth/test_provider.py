@@ -469,6 +469,20 @@ async def test_a_refused_refresh_token_is_asked_for_once_and_never_deleted(
     assert store.login()
 
 
+@pytest.mark.parametrize("environ", [{}, {"KIRO_REGION": "eu-west-2"}])
+async def test_a_refused_token_that_names_no_region_tells_where_it_was_asked_for(
+    environ: dict[str, str], tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: a wrong region is answered exactly like a token that has ended."""
+    emulator.state.enqueue(REFUSED, operation="CreateToken")
+    async with engine_of(tmp_path, emulator, KIRO_REFRESH_TOKEN=encoded(), **environ) as engine:
+        with pytest.raises(SignInRequired) as caught:
+            await engine.tokens.access_token()
+    region = environ.get("KIRO_REGION", "us-east-1")
+    assert f"in {region}" in caught.value.next_step
+    assert "set KIRO_REGION" in caught.value.next_step
+
+
 async def test_where_the_source_has_rotated_meanwhile_its_new_token_is_tried_once(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
