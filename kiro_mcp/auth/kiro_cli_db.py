@@ -61,7 +61,8 @@ def _end(credential: Credential) -> float:
 def _credential(key: str, rows: Rows, state: Rows, place: Place) -> Credential | None:
     family = key.split(":")[1]
     document = {**_object(rows, key), **_DEFAULTS[family]}
-    registration = read_registration_file(_object(rows, registration_key(key)))
+    client = _object(rows, registration_key(key))
+    registration = read_registration_file(client)
     if family == "odic":
         # A login without a start URL is Builder ID's.
         document["start_url"] = text_of(document, "start_url") or BUILDER_ID_START_URL
@@ -74,7 +75,7 @@ def _credential(key: str, rows: Rows, state: Rows, place: Place) -> Credential |
     if found is None:
         return None
     profile_arn = found.profile_arn or text_of(_object(state, PROFILE_KEY), "arn")
-    problem = found.problem or _mismatch(found, registration)
+    problem = found.problem or _mismatch(found, registration) or _other_flow(document, client)
     return replace(found, profile_arn=profile_arn, problem=problem)
 
 
@@ -82,6 +83,13 @@ def _mismatch(found: Credential, registration: ClientRegistration | None) -> str
     if registration and registration.region and found.region not in ("", registration.region):
         return f"its client is registered in {registration.region}, not in {found.region}"
     return ""
+
+
+def _other_flow(document: Mapping[str, object], client: Mapping[str, object]) -> str:
+    """A client is registered for one way to sign in; the same one is spelt `Pkce` and `PKCE`."""
+    flows = [text_of(one, "oauth_flow").lower() for one in (document, client)]
+    is_other = all(flows) and flows[0] != flows[1]
+    return "its client is registered for another way to sign in" if is_other else ""
 
 
 def _object(rows: Rows, key: str) -> dict[str, object]:

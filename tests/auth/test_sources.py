@@ -360,6 +360,27 @@ def test_the_region_of_a_registration_comes_before_that_of_the_latest_login(
     assert (found.region, found.can_refresh(), found.problem) == ("us-east-1", True, "")
 
 
+@pytest.mark.parametrize(
+    ("flow", "clients", "can_refresh"),
+    [
+        ("DeviceCode", "DeviceCode", True),
+        ("Pkce", "PKCE", True),
+        ("Pkce", None, True),
+        ("Pkce", "DeviceCode", False),
+    ],
+)
+def test_a_client_of_another_way_to_sign_in_renews_nothing(
+    flow: str, clients: str | None, can_refresh: bool, tmp_path: Path
+) -> None:
+    """The open source of kiro-cli's forerunner, which does not try to, either."""
+    rows = odic_rows(expires_at=LATER, oauth_flow=flow)
+    client = {"client_id": "i", "client_secret": "s", "region": "us-east-1", "oauth_flow": clients}
+    kiro_cli_database(tmp_path / CLI_DB, {**rows, "kirocli:odic:device-registration": client})
+    found = look(tmp_path).credential
+    assert found
+    assert found.can_refresh() is can_refresh
+
+
 def test_a_login_without_a_start_url_is_builder_ids(tmp_path: Path) -> None:
     """The open source of kiro-cli's forerunner."""
     kiro_cli_database(tmp_path / CLI_DB, odic_rows(start_url=None))
