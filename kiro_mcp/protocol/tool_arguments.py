@@ -15,8 +15,11 @@ from typing import Final, cast
 
 from pydantic_core import from_json
 
-from kiro_mcp.models import JsonObject, ToolUseState
+from kiro_mcp.models import JsonObject, JsonValue, ToolUseState
 from kiro_mcp.protocol.surrogates import mend_surrogates
+
+MAX_DEPTH: Final = 180
+"""How deep arguments may nest. Clients of MCP read 200 levels, some of which a result takes."""
 
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.?)*+(?:"|\Z)', re.DOTALL)
 """A JSON string, or what there is of one that the text ends in."""
@@ -58,16 +61,32 @@ def parse_arguments(fragments: Sequence[str]) -> Arguments:
 def plain_object(value: object) -> JsonObject | None:
     """Return `value` if it is a JSON object that can be sent on as UTF-8, else None.
 
-    Halves of surrogate pairs are mended. A number that Python holds as infinite is no JSON.
+    Halves of surrogate pairs are mended. A number that Python holds as infinite is no JSON, and
+    what nests deeper than `MAX_DEPTH` would take the whole result with it.
     """
     if not isinstance(value, dict):
         return None
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         mended = mend_surrogates(text)
-        return cast("JsonObject", value if mended is text else json.loads(mended))
+        plain = cast("JsonObject", value if mended is text else json.loads(mended))
     except (ValueError, RecursionError):
         return None
+    return None if _is_too_deep(plain, text) else plain
+
+
+def _is_too_deep(value: JsonObject, text: str) -> bool:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:  # All but a few: nothing is walked through.
+        return False
+    level: list[JsonObject | list[JsonValue]] = [value]
+    for _ in range(MAX_DEPTH):
+        members = (
+            member
+            for item in level
+            for member in (item.values() if isinstance(item, dict) else item)
+        )
+        level = [member for member in members if isinstance(member, dict | list)]
+    return bool(level)
 
 
 def _parse(text: str) -> JsonObject | None:

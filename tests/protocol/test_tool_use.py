@@ -121,8 +121,8 @@ def only(data: bytes, **options: Any) -> ToolUse:
         ),
         pytest.param([tool("t1", input='{"a":"漢字"}'), STOP], {"a": "漢字"}, id="T16-raw-cjk"),
         pytest.param(
-            [tool("t1", input='{"a":' * 300 + "{}" + "}" * 300), STOP],
-            json.loads('{"a":' * 300 + "{}" + "}" * 300),
+            [tool("t1", input='{"a":' * 170 + "{}" + "}" * 170), STOP],
+            json.loads('{"a":' * 170 + "{}" + "}" * 170),
             id="T17-deep",
         ),
         pytest.param(

@@ -1,11 +1,13 @@
 """All that `ask_claude` takes: histories, tools, images, schemas, effort, rehearsal."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kiro_mcp.emulator import RunningEmulator, Send, frames
+from kiro_mcp.protocol.tool_arguments import MAX_DEPTH
 from tests.support.mcp import ask, code, connected, sent, words
 
 PIXEL = (
@@ -169,6 +171,26 @@ async def test_a_call_that_was_cut_off_is_never_complete(emulator: RunningEmulat
     assert (call["state"], call["arguments"]) == ("truncated", {})
     assert call["raw"]
     assert answer["truncated"]
+
+
+@pytest.mark.parametrize(
+    ("depth", "state"), [(MAX_DEPTH, "complete"), (MAX_DEPTH + 1, "invalid"), (400, "invalid")]
+)
+async def test_a_call_that_nests_too_deeply_for_a_result_takes_no_answer_with_it(
+    depth: int, state: str, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: neither a client nor our own store reads JSON of any depth."""
+    arguments = '{"a":' * depth + "1" + "}" * depth
+    call = frames.text("Look.") + frames.tool_use("t1", "read", arguments)
+    emulator.state.enqueue((Send(call + frames.ending("TOOL_USE")),))
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        answer = await ask(client, prompt="x", tools=[TOOLS["mcp"]])
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        again = await ask(client, answer_id=answer["answer_id"])
+    (called,) = answer["tool_calls"]
+    assert (answer["text"], called["state"]) == ("Look.", state)
+    assert called.get("raw", json.dumps(called["arguments"], separators=(",", ":"))) == arguments
+    assert again == answer
 
 
 async def test_an_image_goes_with_the_prompt(emulator: RunningEmulator) -> None:
