@@ -1,7 +1,7 @@
 """A request -> an answer -> a result that is on disk before anybody gets it.
 
 With `output_schema` the answer's text is parsed and checked; where it breaks the schema the
-model is told so, once, and its second answer counts.
+model is told so, once, and its second answer counts, if that one comes whole.
 """
 
 import logging
@@ -56,9 +56,14 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
         # id that progress named.
         if running.partial is not None and not running.partial.is_empty:
             with anyio.move_on_after(KEEPING_SECONDS, shield=True):
-                await _kept(asked, Answered(reply=running.partial), engine, running.id)
+                await _kept(asked, _cut_short(running.partial), engine, running.id)
         raise
     return await _kept(asked, came, engine, running.id)
+
+
+def _cut_short(reply: Reply) -> Answered:
+    """Return what had come when a call was cancelled: a part, or an answer to be mended."""
+    return Answered(reply=reply, warnings=() if reply.truncated else (_CANCELLED.message,))
 
 
 async def _kept(
@@ -123,20 +128,28 @@ async def answer(asked: Asked, engine: Engine, running: RunningAnswer) -> Answer
     spending = CallSpending()
     first = await _ask(asked.request, engine, running, spending)
     schema = asked.request.output_schema
-    if schema is None or first.reply.truncated or first.reply.tool_uses:
+    if schema is None or not _is_measurable(first.reply):
         return first
     typed = read_typed_answer(first.reply.text, schema)
     if not typed.violations:
         return replace(first, data=typed.data)
     running.begin_anew()
     mended = _mended(asked.request, first.reply, typed.violations)
-    second = await _ask(mended, engine, running, spending)
+    try:
+        second = await _ask(mended, engine, running, spending)
+    except KiroError as error:
+        return _unmended(first, typed.violations, str(error))
     usage = _sum(first.reply.usage, second.reply.usage)
+    if second.reply.truncated:
+        first = replace(first, reply=replace(first.reply, usage=usage))
+        return _unmended(first, typed.violations, second.reply.truncation_reason)
     second = replace(second, reply=replace(second.reply, usage=usage))
+    if not _is_measurable(second.reply):
+        return second
     typed = read_typed_answer(second.reply.text, schema)
     if not typed.violations:
         return replace(second, data=typed.data)
-    return replace(second, warnings=(*second.warnings, _breaks_schema(typed.violations)))
+    return _told(second, _breaks_schema("also after one repair turn, so", typed.violations))
 
 
 async def _ask(
@@ -149,8 +162,9 @@ async def _ask(
                 if isinstance(delta, TextDelta | ThinkingDelta):
                     running.take(delta.text, is_thinking=isinstance(delta, ThinkingDelta))
         except anyio.get_cancelled_exc_class():
-            running.partial = stream.cut(_CANCELLED)
+            running.partial = running.partial or stream.cut(_CANCELLED)
             raise
+        running.partial = running.partial or stream.reply
         return Answered(
             reply=stream.reply, warnings=stream.payload.warnings, repairs=stream.payload.repairs
         )
@@ -162,9 +176,26 @@ def _mended(request: ChatRequest, reply: Reply, violations: Sequence[str]) -> Ch
     return replace(request, messages=(*request.messages, said, asked))
 
 
-def _breaks_schema(violations: Sequence[str]) -> str:
-    listed = " ".join(violations)
-    return f"The answer breaks output_schema, also after one repair turn, so data is null: {listed}"
+def _is_measurable(reply: Reply) -> bool:
+    """Whether an answer is all that a schema asks about: a part of it may be valid by chance."""
+    return not reply.truncated and not reply.tool_uses
+
+
+def _unmended(first: Answered, violations: Sequence[str], why: str) -> Answered:
+    """Return the first answer with why no second one took its place. It has been paid for."""
+    return _told(
+        first,
+        f"The repair turn failed: {why}",
+        _breaks_schema("so", violations),
+    )
+
+
+def _told(came: Answered, *warnings: str) -> Answered:
+    return replace(came, warnings=(*came.warnings, *warnings))
+
+
+def _breaks_schema(when: str, violations: Sequence[str]) -> str:
+    return f"The answer breaks output_schema, {when} data is null: {' '.join(violations)}"
 
 
 def _sum(first: Usage, second: Usage) -> Usage:

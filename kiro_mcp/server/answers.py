@@ -40,7 +40,7 @@ class RunningAnswer:
     result: types.CallToolResult | None = None
     """The finished result; None while it is worked on."""
     partial: Reply | None = None
-    """What had come of it when it was cancelled."""
+    """What is kept of it where it is cancelled: its first whole answer, or the part that came."""
     is_detached: bool = False
     """Whether it goes on without anybody waiting."""
     watchers: int = 0

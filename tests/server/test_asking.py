@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from mcp.client import Client
 
-from kiro_mcp.emulator import RunningEmulator, Send, frames
+from kiro_mcp.emulator import Cut, HttpAnswer, Pause, RunningEmulator, Script, Send, frames
 from kiro_mcp.protocol.tool_arguments import MAX_DEPTH
 from tests.support.mcp import ask, code, connected, sent, words
 
@@ -247,6 +249,61 @@ async def test_an_answer_that_stays_wrong_is_returned_with_what_it_breaks(
     assert answer["data"] is None
     assert answer["text"] == '{"sum": "four"}'
     assert "$.sum" in answer["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("second", "environ", "says"),
+    [
+        pytest.param((HttpAnswer(status=500),), {}, "500", id="refused"),
+        pytest.param((Send(frames.ending("END_TURN")),), {}, "nothing", id="empty"),
+        pytest.param((Send(frames.text("12")), Cut()), {}, "broke off", id="broken-off"),
+        pytest.param(
+            (Send(frames.text("12") + frames.ending("MAX_TOKENS")),), {}, "limit", id="too-long"
+        ),
+        pytest.param(
+            saying("12"), {"KIRO_MCP_MAX_CREDITS_PER_CALL": "0.01"}, "credits", id="over-budget"
+        ),
+    ],
+)
+async def test_an_answer_outlives_a_repair_turn_that_fails(
+    second: Script, environ: dict[str, str], says: str, emulator: RunningEmulator
+) -> None:
+    """Ours: it has been paid for; and half of a number is a number, but not the answer's."""
+    emulator.state.enqueue(saying("about 123"), second)
+    async with connected(emulator, **environ) as client:
+        answer = await ask(client, prompt="x", output_schema={"type": "integer"})
+    assert (answer["text"], answer["data"]) == ("about 123", None)
+    assert (answer["stop_reason"], answer["truncated"]) == ("end_turn", False)
+    assert says in answer["warnings"][0]
+    assert "output_schema" in answer["warnings"][1]
+
+
+async def test_an_answer_outlives_a_repair_turn_that_is_cancelled(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours."""
+    emulator.state.enqueue(saying("about 123"), (Send(frames.text("12")), Pause(60)))
+    answer_id = ""
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        nonlocal answer_id
+        answer_id = (message or "").split("answer ")[1].split(":")[0]
+
+    async def call(client: Client) -> None:
+        arguments = {"prompt": "x", "output_schema": {"type": "integer"}}
+        await client.call_tool("ask_claude", arguments, progress_callback=note)
+
+    async with connected(emulator) as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, client)
+            await emulator.state.until(
+                lambda state: len(state.requests) == 2 and state.open_streams == 1
+            )
+            tasks.cancel_scope.cancel()
+        await emulator.state.until(lambda state: state.open_streams == 0)
+        kept = await ask(client, answer_id=answer_id)
+    assert (kept["text"], kept["data"], kept["truncated"]) == ("about 123", None, False)
+    assert "cancelled" in kept["warnings"][0]
 
 
 async def test_a_schema_that_is_none_is_refused_before_anything_is_sent(
