@@ -126,7 +126,7 @@ class ReplyBuilder:
         self._parts = PartsBuilder(thinking, holds_calls=reads_text_calls)
         self._speech = Speech(self._parts)
         self._tool_uses = ToolUseAssembler(
-            caller_names, {tool.name: tool.input_schema for tool in tools}
+            caller_names, {tool.name: tool.input_schema for tool in reversed(tools)}
         )
         self._meter = UsageMeter(prompt_characters, context_window_tokens)
         self._notes = Notes()

@@ -13,8 +13,9 @@ from typing import Final
 
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.models import JsonObject, JsonValue
-from kiro_mcp.protocol.json_values import json_text, plain_json
+from kiro_mcp.protocol.json_values import json_text
 from kiro_mcp.protocol.schema_check import SchemaCheck, UnusableSchemaError
+from kiro_mcp.protocol.tool_arguments import plain_object
 
 _FENCED: Final = re.compile(r"```[^\n`]*\n(?P<inner>.*?)\n?[ \t]*```", re.DOTALL)
 _NO_JSON: Final = "$: the answer holds no JSON value."
@@ -89,7 +90,7 @@ def _parsed(texts: Sequence[str]) -> list[JsonValue]:
     values: list[JsonValue] = []
     for text in texts:
         try:
-            values.append(plain_json(json.loads(text)))
+            values += _held(json.loads(text))
         except (ValueError, RecursionError):
             continue
     return values
@@ -98,12 +99,21 @@ def _parsed(texts: Sequence[str]) -> list[JsonValue]:
 def _in_prose(text: str) -> list[JsonValue]:
     starts = sorted(start for start in (text.find("{"), text.find("[")) if start >= 0)
     values: list[JsonValue] = []
+    end = 0
     for start in starts:
         try:
-            values.append(plain_json(_DECODER.raw_decode(text, start)[0]))
+            if start >= end:
+                value, end = _DECODER.raw_decode(text, start)
+                values += _held(value)
         except (ValueError, RecursionError):
             continue
     return values
+
+
+def _held(value: JsonValue) -> list[JsonValue]:
+    """Return the value as the caller gets it: the model's own, or none if it cannot be that."""
+    held = plain_object({"value": value})
+    return [] if held is None else [held["value"]]
 
 
 def _violations(values: Sequence[JsonValue], schema: JsonObject) -> list[tuple[str, ...]]:

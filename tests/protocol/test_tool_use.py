@@ -459,6 +459,12 @@ def test_arguments_are_checked_against_the_callers_schema(
     assert tool_use.schema_errors == errors
 
 
+def test_of_a_tool_declared_twice_the_schema_that_was_sent_counts() -> None:
+    """Ours: the model has seen the first alone."""
+    tools = [spec(SCHEMA), spec({"required": ["autre"]})]
+    assert only(tool("t1", input='{"path":"/a"}') + STOP + END, tools=tools).schema_errors == ()
+
+
 def test_tool_without_schema_and_incomplete_tool_use_are_not_checked() -> None:
     """Ours: there is nothing to check, or nothing to check it against."""
     assert only(tool("t1", "autre", stop=True) + END, tools=[spec(SCHEMA)]).schema_errors == ()

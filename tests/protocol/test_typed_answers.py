@@ -79,6 +79,33 @@ def test_an_answer_without_a_whole_value_says_so(text: str) -> None:
     assert answer.violations == ("$: the answer holds no JSON value.",)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        pytest.param('"a\\u0000b"', "a\0b", id="nul"),
+        pytest.param(str(10**400), 10**400, id="large"),
+        pytest.param('"\\ud83d\\ude00 \\ud83d"', "😀 \ufffd", id="half-a-character"),
+        pytest.param("[null, -0.0, 1.0]", [None, -0.0, 1.0], id="numbers"),
+    ],
+)
+def test_data_is_what_the_answer_says(text: str, value: object) -> None:
+    """Ours: it goes to the caller, who may have asked for what the service would not take."""
+    assert repr(read_typed_answer(text, {"title": "x"}).data) == repr(value)
+
+
+@pytest.mark.parametrize("text", ["NaN", '{"n": [1, 1e400]}', "[" * 300 + "]" * 300])
+def test_a_value_that_cannot_be_handed_over_is_none(text: str) -> None:
+    """Ours: null in its place would be an answer that nobody gave."""
+    answer = read_typed_answer(text, {"title": "x"})
+    assert answer == TypedAnswer(data=None, violations=("$: the answer holds no JSON value.",))
+
+
+def test_what_is_inside_of_a_value_is_no_answer() -> None:
+    """Ours: be the value itself an answer or not."""
+    answer = read_typed_answer('Here: {"tags": ["a"]}', {"type": "array"})
+    assert (answer.data, len(answer.violations)) == ({"tags": ["a"]}, 1)
+
+
 def test_any_json_value_can_be_asked_for() -> None:
     """JSON Schema: the root need not be an object."""
     assert read_typed_answer("[1, 2]", {"type": "array"}).violations == ()
