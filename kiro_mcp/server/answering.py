@@ -11,9 +11,10 @@ from dataclasses import replace
 import anyio
 import mcp_types as types
 
-from kiro_mcp.errors import CallCancelled, InternalFault, KiroError
+from kiro_mcp.errors import CallCancelled, InternalFault, InvalidRequest, KiroError
 from kiro_mcp.models import (
     ChatRequest,
+    JsonObject,
     Message,
     Reply,
     TextDelta,
@@ -130,26 +131,26 @@ async def answer(asked: Asked, engine: Engine, running: RunningAnswer) -> Answer
     schema = asked.request.output_schema
     if schema is None or not _is_measurable(first.reply):
         return first
-    typed = read_typed_answer(first.reply.text, schema)
-    if not typed.violations:
-        return replace(first, data=typed.data)
+    first, violations = _measured(first, schema)
+    if not violations:
+        return first
     running.begin_anew()
-    mended = _mended(asked.request, first.reply, typed.violations)
+    mended = _mended(asked.request, first.reply, violations)
     try:
         second = await _ask(mended, engine, running, spending)
     except KiroError as error:
-        return _unmended(first, typed.violations, str(error))
+        return _unmended(first, violations, str(error))
     usage = _sum(first.reply.usage, second.reply.usage)
     if second.reply.truncated:
         first = replace(first, reply=replace(first.reply, usage=usage))
-        return _unmended(first, typed.violations, second.reply.truncation_reason)
+        return _unmended(first, violations, second.reply.truncation_reason)
     second = replace(second, reply=replace(second.reply, usage=usage))
     if not _is_measurable(second.reply):
         return second
-    typed = read_typed_answer(second.reply.text, schema)
-    if not typed.violations:
-        return replace(second, data=typed.data)
-    return _told(second, _breaks_schema("also after one repair turn, so", typed.violations))
+    second, violations = _measured(second, schema)
+    if not violations:
+        return second
+    return _told(second, _breaks_schema("also after one repair turn, so", violations))
 
 
 async def _ask(
@@ -179,6 +180,15 @@ def _mended(request: ChatRequest, reply: Reply, violations: Sequence[str]) -> Ch
 def _is_measurable(reply: Reply) -> bool:
     """Whether an answer is all that a schema asks about: a part of it may be valid by chance."""
     return not reply.truncated and not reply.tool_uses
+
+
+def _measured(came: Answered, schema: JsonObject) -> tuple[Answered, Sequence[str]]:
+    """Return an answer with its data, or where it breaks the schema."""
+    try:
+        typed = read_typed_answer(came.reply.text, schema)
+    except InvalidRequest as error:  # Some schemas show only by a value that they are none.
+        return _told(came, f"data is null: {error}"), ()
+    return came if typed.violations else replace(came, data=typed.data), typed.violations
 
 
 def _unmended(first: Answered, violations: Sequence[str], why: str) -> Answered:

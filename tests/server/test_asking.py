@@ -318,6 +318,19 @@ async def test_a_schema_that_is_none_is_refused_before_anything_is_sent(
     assert not emulator.state.requests
 
 
+async def test_an_answer_outlives_a_schema_that_it_shows_to_be_none(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: a reference to nowhere is met only where an answer has the member that it is for."""
+    emulator.state.enqueue(saying('{"sum": 4}'))
+    schema = {"type": "object", "properties": {"sum": {"$ref": "#/nowhere"}}}
+    async with connected(emulator) as client:
+        answer = await ask(client, prompt="2 + 2", output_schema=schema)
+    assert (answer["text"], answer["data"]) == ('{"sum": 4}', None)
+    assert "output_schema cannot be used" in answer["warnings"][0]
+    assert len(emulator.state.requests) == 1
+
+
 async def test_a_partial_answer_is_not_measured_by_its_schema(emulator: RunningEmulator) -> None:
     """Ours: asking again would bill a second time for a fault of the network."""
     async with connected(emulator) as client:
