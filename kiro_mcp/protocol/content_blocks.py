@@ -30,6 +30,12 @@ from kiro_mcp.protocol.tool_arguments import parse_arguments
 _CALL_ID_KEYS: Final = ("call_id", "toolUseId", "tool_call_id", "id")
 _RESULT_ID_KEYS: Final = ("tool_use_id", "toolUseId", "tool_call_id", "call_id", "id")
 _ARGUMENT_KEYS: Final = ("input", "arguments", "args")
+_ANSWER_KEYS: Final = ("content", "output", "structuredContent")
+_FRAME_KEYS: Final = ("type", "role", "name", "is_error", "isError", "status", "resultType")
+_RESULT_KEYS: Final = frozenset(
+    (*_RESULT_ID_KEYS, *_ANSWER_KEYS, *_FRAME_KEYS, "_meta", "cache_control")
+)
+"""The members of a tool's result that are not what it says."""
 _NAME_KEYS: Final = ("title", "filename", "name", "uri")
 _ENCODED_KEYS: Final = ("blob", "file_data", "data")
 
@@ -80,11 +86,12 @@ class ContentReader:
         Media that the service does not take are left out, and the model is told: whoever runs
         the tools cannot change what they answered.
         """
-        content = next((block[key] for key in ("content", "output") if key in block), None)
-        structured = block.get("structuredContent")
+        content, structured = self._answered(block, place)
         if isinstance(content, dict) and not _is_block(content):
             content, structured = None, content
         parts = self._result_parts(content, f"{place}.content")
+        if structured is not None and not isinstance(structured, dict) and not parts:
+            parts = [TextPart(text=json_text(structured))]
         return ToolResult(
             id=first_text(block, _RESULT_ID_KEYS),
             text=_texts(parts),
@@ -92,6 +99,16 @@ class ContentReader:
             data=structured if isinstance(structured, dict) and not parts else None,
             images=tuple(part for part in parts if isinstance(part, ImagePart)),
         )
+
+    def _answered(self, block: JsonObject, place: str) -> tuple[JsonValue, JsonValue]:
+        """Return a result's content and its structured content."""
+        given = (block.get(key) for key in ("content", "output"))
+        content = next((value for value in given if value is not None), None)
+        structured = block.get("structuredContent")
+        if content is None and structured is None and (rest := _what_else(block)):
+            self._note("unknown_content", f"{place} has no content; it is sent as its JSON.")
+            return json_text(rest), None
+        return content, structured
 
     def _result_parts(self, content: JsonValue, place: str) -> list[Part]:
         items = content if isinstance(content, list) else [content]
@@ -167,6 +184,13 @@ def _is_block(item: JsonValue) -> bool:
     kind = item.get("type")
     needed = _RESULT_BLOCKS.get(kind, ()) if isinstance(kind, str) else ()
     return any(key in item for key in needed) or item.keys() == {"text"}
+
+
+def _what_else(block: JsonObject) -> JsonObject:
+    """Return what a result says under names that nobody knows."""
+    return {
+        key: value for key, value in block.items() if key not in _RESULT_KEYS and value is not None
+    }
 
 
 def _as_text(part: Part) -> str:

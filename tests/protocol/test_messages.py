@@ -460,6 +460,28 @@ def test_results_of_every_shape_are_read(given: object, expected: ToolResult) ->
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        pytest.param({"structuredContent": [1, 2]}, "[1,2]", id="mcp-list"),
+        pytest.param({"structuredContent": False, "content": []}, "false", id="mcp-value"),
+        pytest.param({"content": None, "output": "x"}, "x", id="null-beside-output"),
+    ],
+)
+def test_a_result_may_be_any_json_value(given: dict[str, Any], said: str) -> None:
+    """MCP 2026-07-28: structured content is any JSON value."""
+    assert read_tool_results([{"id": "a", **given}]) == ((ToolResult(id="a", text=said),), ())
+
+
+@pytest.mark.parametrize("said", [{"result": 42}, {"error": "boom"}, {"response": {"n": [1]}}])
+def test_what_a_result_says_under_another_name_is_sent_as_its_json(said: dict[str, Any]) -> None:
+    """Ours: an empty result would tell the model that its tool had nothing to say."""
+    ((result,), repairs) = read_tool_results([{"id": "a", "is_error": True, "name": "f", **said}])
+    assert (json.loads(result.text), result.is_error) == (said, True)
+    assert [repair.rule for repair in repairs] == ["unknown_content"]
+    assert "tool_results[0]" in repairs[0].detail
+
+
+@pytest.mark.parametrize(
     ("block", "text"),
     [
         ({"type": "text", "text": "x"}, "x"),
