@@ -5,7 +5,8 @@ model is told so, once, and its second answer counts, if that one comes whole.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import anyio
@@ -59,7 +60,15 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
             with anyio.move_on_after(KEEPING_SECONDS, shield=True):
                 await _kept(asked, _cut_short(running.partial), engine, running.id)
         raise
-    return await _kept(asked, came, engine, running.id)
+    with _shielded():  # It may have to wait for the store.
+        return await _kept(asked, came, engine, running.id)
+
+
+@contextmanager
+def _shielded() -> Generator[None]:
+    """Let nothing cancel what is done here."""
+    with anyio.CancelScope(shield=True):
+        yield
 
 
 def _cut_short(reply: Reply) -> Answered:

@@ -1,16 +1,19 @@
 """Answers that outlive their call: left to go on, collected, cancelled, reported on."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio import fail_after
 from mcp.client import Client
 
 from kiro_mcp.emulator import EMULATOR_API_KEY, Pause, RunningEmulator, Send, frames
 from kiro_mcp.server.app import build_server
-from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.engine import STORE_NAME, Engine
 from kiro_mcp.server.progress import HEARTBEAT_SECONDS, MIN_INTERVAL_SECONDS, ProgressReporter
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.telemetry import Telemetry
@@ -142,6 +145,37 @@ async def test_what_had_come_of_a_cancelled_answer_is_found_under_its_id(
     assert kept["text"] == "Once upon a time"
     assert kept["truncated"]
     assert "cancelled" in kept["warnings"][0]
+
+
+async def test_a_finished_answer_is_kept_though_its_call_is_cancelled_meanwhile(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: another server may be writing, and what waits for that is whole and paid for."""
+    ids: set[str] = set()
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        ids.add((message or "").split("answer ")[1].split(":")[0])
+
+    async def call(client: Client, prompt: str) -> None:
+        await client.call_tool("ask_claude", {"prompt": prompt}, progress_callback=note)
+
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        await ask(client, prompt="Open the store.")
+        with closing(sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as tasks:
+                for prompt in ("One?", "Two?", "Three?"):
+                    tasks.start_soon(call, client, prompt)
+                await emulator.state.until(
+                    lambda state: len(state.requests) == 4 and state.open_streams == 0
+                )
+                for _ in range(50):
+                    await anyio.lowlevel.checkpoint()
+                await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+        kept = [await ask(client, answer_id=answer_id) for answer_id in ids]
+    assert len(kept) == 3
+    assert all(answer["stop_reason"] == "end_turn" for answer in kept)
 
 
 async def test_an_answer_that_was_left_to_go_on_survives_a_cancelled_collector(
