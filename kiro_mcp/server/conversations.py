@@ -374,10 +374,13 @@ def _row_of(turn: Turn) -> Sequence[str]:
 
 def _turn_of(row: Sequence[Any]) -> Turn:
     model, system, tools, messages, answer = row
-    return Turn(
-        model=model,
-        system=system,
-        tools=tools_of(json.loads(tools)),
-        messages=tuple(message_of(record) for record in json.loads(messages)),
-        answer=message_of(json.loads(answer)),
-    )
+    try:
+        return Turn(
+            model=model,
+            system=system,
+            tools=tools_of(json.loads(tools)),
+            messages=tuple(message_of(record) for record in json.loads(messages)),
+            answer=message_of(json.loads(answer)),
+        )
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UnreadableRecordError(str(error)) from error

@@ -6,8 +6,9 @@ from functools import partial
 from typing import Any
 
 import mcp_types as types
+from pydantic import ValidationError
 
-from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.errors import InternalFault, InvalidRequest
 from kiro_mcp.models import ModelInfo
 from kiro_mcp.protocol.dry_run import describe_payload
 from kiro_mcp.protocol.json_values import json_text
@@ -76,7 +77,13 @@ async def _collect(engine: Engine, given: AskArguments, call: Call) -> types.Cal
 
 async def _kept(engine: Engine, answer_id: str) -> types.CallToolResult:
     if kept := await engine.conversations.answer(answer_id):
-        return types.CallToolResult.model_validate_json(kept)
+        try:
+            return types.CallToolResult.model_validate_json(kept)
+        except ValidationError as error:
+            raise InternalFault(
+                f"What the store kept of the answer {answer_id!r} is damaged.",
+                next_step="Ask again.",
+            ) from error
     raise InvalidRequest(
         f"There is no answer {answer_id!r}; it may have been cancelled, or be too old.",
         next_step="Ask again.",

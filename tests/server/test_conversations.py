@@ -1,8 +1,10 @@
 """Conversations on disk: continued, forked, never mixed, never lost."""
 
+import sqlite3
 import stat
 import sys
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from kiro_mcp.models import (
     ToolUse,
 )
 from kiro_mcp.server.conversations import ConversationStore, Place, Turn
+from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.server.records import UnreadableRecordError, message_of, record_of, tools_of
 from tests.support.mcp import ask, code, connected, sent, words
 
@@ -373,6 +376,45 @@ async def test_an_answer_that_cannot_be_kept_is_returned_with_a_warning(
         answer = await ask(client, prompt="Say hello")
     assert "Say hello" in answer["text"]
     assert "could not be kept" in answer["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("messages", "{"),
+        ("messages", "null"),
+        ("messages", "[" * 100_000),
+        ("answer", b"\xff"),
+        ("tools", "[1]"),
+    ],
+)
+async def test_a_turn_that_is_damaged_names_the_store(
+    column: str, value: str | bytes, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: it is no defect of the program, and other conversations go on."""
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        first = await ask(client, prompt="One?")
+        with closing(sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None)) as db:
+            db.execute(f"UPDATE turns SET {column} = ?", (value,))
+        arguments = {"prompt": "Two?", "conversation_id": first["conversation_id"]}
+        result = await client.call_tool("ask_claude", arguments)
+        await ask(client, prompt="Something else?")
+    assert code(result) == "internal_error"
+    assert STORE_NAME in words(result)
+
+
+async def test_an_answer_that_is_damaged_is_named(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours."""
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        first = await ask(client, prompt="One?")
+    with closing(sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None)) as db:
+        db.execute("UPDATE answers SET result = substr(result, 2)")
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        result = await client.call_tool("ask_claude", {"answer_id": first["answer_id"]})
+    assert code(result) == "internal_error"
+    assert first["answer_id"] in words(result)
 
 
 async def test_a_store_that_cannot_be_read_is_named(
