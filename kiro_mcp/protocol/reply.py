@@ -342,3 +342,6 @@ def _too_large(error: AnswerLimitError) -> AnswerBroken:
 def _remarks(parts: Sequence[ReplyPart]) -> Iterator[str]:
     if parts and all(isinstance(part, ThinkingPart) for part in parts):
         yield "The answer is thinking only, without any text."
+    uses = (part for part in parts if isinstance(part, ToolUse))
+    if mended := [f"{use.name!r:.80}" for use in uses if use.is_repaired]:
+        yield f"Arguments that were no valid JSON and were mended, of: {', '.join(mended[:10])}."

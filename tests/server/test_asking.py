@@ -175,6 +175,17 @@ async def test_a_call_that_was_cut_off_is_never_complete(emulator: RunningEmulat
     assert answer["truncated"]
 
 
+async def test_arguments_that_had_to_be_mended_are_told(emulator: RunningEmulator) -> None:
+    """Ours: whoever runs the tool must be able to tell them from the model's own JSON."""
+    call = frames.tool_use("t1", "read", '{"path": "a",}') + frames.tool_use("t2", "list", "{}")
+    emulator.state.enqueue((Send(call + frames.ending("TOOL_USE")),))
+    async with connected(emulator) as client:
+        answer = await ask(client, prompt="x", tools=[TOOLS["mcp"]])
+    assert [call["arguments"] for call in answer["tool_calls"]] == [{"path": "a"}, {}]
+    (warning,) = answer["warnings"]
+    assert "mended, of: 'read'." in warning
+
+
 @pytest.mark.parametrize(
     ("depth", "state"), [(MAX_DEPTH, "complete"), (MAX_DEPTH + 1, "invalid"), (400, "invalid")]
 )
