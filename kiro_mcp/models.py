@@ -83,6 +83,8 @@ class ToolResult:
     data: JsonObject | None = None
     """A structured answer, beside the text or in its place."""
     images: tuple[ImagePart, ...] = ()
+    name: str = ""
+    """The tool's name, by which a result without an id finds its use."""
 
 
 Part: TypeAlias = TextPart | ThinkingPart | ToolUse | ToolResult | ImagePart

@@ -78,7 +78,13 @@ def _clean_result(result: ToolResult) -> ToolResult:
         # As text it stays as it is; the service takes no null in data.
         text = "\n".join(filter(None, (text, json_text(data))))
         data = None
-    return replace(result, id=clean_text(result.id), text=text, data=data)
+    return replace(
+        result,
+        id=clean_text(result.id),
+        name=clean_text(result.name),
+        text=text,
+        data=data,
+    )
 
 
 def _plain_object(value: JsonObject) -> JsonObject:

@@ -31,9 +31,10 @@ _CALL_ID_KEYS: Final = ("call_id", "toolUseId", "tool_call_id", "id")
 _RESULT_ID_KEYS: Final = ("tool_use_id", "toolUseId", "tool_call_id", "call_id", "id")
 _ARGUMENT_KEYS: Final = ("input", "arguments", "args")
 _ANSWER_KEYS: Final = ("content", "output", "structuredContent")
-_FRAME_KEYS: Final = ("type", "role", "name", "is_error", "isError", "status", "resultType")
+_TOOL_NAME_KEYS: Final = ("name", "tool_name")
+_FRAME_KEYS: Final = ("type", "role", "is_error", "isError", "status", "resultType", "_meta")
 _RESULT_KEYS: Final = frozenset(
-    (*_RESULT_ID_KEYS, *_ANSWER_KEYS, *_FRAME_KEYS, "_meta", "cache_control")
+    (*_RESULT_ID_KEYS, *_TOOL_NAME_KEYS, *_ANSWER_KEYS, *_FRAME_KEYS, "cache_control")
 )
 """The members of a tool's result that are not what it says."""
 _NAME_KEYS: Final = ("title", "filename", "name", "uri")
@@ -92,8 +93,10 @@ class ContentReader:
         parts = self._result_parts(content, f"{place}.content")
         if structured is not None and not isinstance(structured, dict) and not parts:
             parts = [TextPart(text=json_text(structured))]
+        result_id = first_text(block, _RESULT_ID_KEYS)
         return ToolResult(
-            id=first_text(block, _RESULT_ID_KEYS),
+            id=result_id,
+            name="" if result_id else first_text(block, _TOOL_NAME_KEYS),
             text=_texts(parts),
             is_error=_is_error(block),
             data=structured if isinstance(structured, dict) and not parts else None,

@@ -36,25 +36,32 @@ def legal_id(tool_use_id: str) -> str:
 def fill_missing_ids(turns: Turns) -> Repaired:
     """Give ids to tool uses without one, and to results without one those of the uses.
 
-    A result without an id answers the first use that no other result answers.
+    A result without an id answers the first use, of the tool that it names if it names one, that
+    no other result answers.
     """
     filled: list[Message] = []
     for index, turn in enumerate(turns):
-        parts = _filled(turn.parts, index, _asked(filled))
+        parts = _filled(turn.parts, index, _uses(filled))
         filled.append(turn.with_parts(parts))
     return filled, _repair(turns, filled, "missing_id", "id(s) of tool uses were missing")
 
 
-def _filled(parts: Sequence[Part], index: int, asked: Sequence[str]) -> Iterator[Part]:
+def _filled(parts: Sequence[Part], index: int, asked: Sequence[ToolUse]) -> Iterator[Part]:
     given = {part.id for part in parts if isinstance(part, ToolResult)}
-    free = (tool_use_id for tool_use_id in asked if tool_use_id not in given)
+    free = [use for use in asked if use.id not in given]
     for position, part in enumerate(parts):
         if isinstance(part, ToolUse) and not part.id:
             yield replace(part, id=f"use_{index}_{position}")
         elif isinstance(part, ToolResult) and not part.id:
-            yield replace(part, id=next(free, ""))
+            yield replace(part, id=_take_use(free, part.name))
         else:
             yield part
+
+
+def _take_use(free: list[ToolUse], name: str) -> str:
+    """Take the first use of a tool, or the first of all, out of those that are free."""
+    index = next((index for index, use in enumerate(free) if use.name == name), 0)
+    return free.pop(index).id if free else ""
 
 
 def make_ids_legal(turns: Turns) -> Repaired:

@@ -128,7 +128,7 @@ def test_openais_older_function_calls() -> None:
         {"role": "function", "name": "look", "content": "seen"},
     ) == (
         assistant(ToolUse(id="", name="look", arguments={})),
-        user(ToolResult(id="", text="seen")),
+        user(ToolResult(id="", name="look", text="seen")),
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 from kiro_mcp.models import ImagePart, Message, Part, TextPart, ToolResult, ToolUse, ToolUseState
 from kiro_mcp.protocol import tool_pairing
 from kiro_mcp.protocol.history import Step
+from kiro_mcp.protocol.messages import read_messages
 from kiro_mcp.protocol.tool_pairing import CUT_OFF, LEGAL_ID, NO_RESULT, legal_id, result_text
 
 A = TextPart(text="a")
@@ -61,6 +62,27 @@ def test_results_without_ids_answer_the_uses_in_order() -> None:
         assistant(use("t1"), use("use_1_1"), use("use_1_2")),
         user(result("use_1_1"), result("t1"), result("use_1_2"), result("")),
     ]
+    assert rules == ["missing_id"]
+
+
+def test_a_result_without_an_id_answers_the_tool_that_it_names() -> None:
+    """OpenAI's older results have a name for an id, and Ollama's; tools may end in any order."""
+    chat = read_messages(
+        [
+            "Go.",
+            {
+                "role": "assistant",
+                "tool_calls": [{"function": {"name": name}} for name in ("a", "b", "a", "c")],
+            },
+            {"role": "function", "name": "b", "content": "1"},
+            {"role": "tool", "tool_name": "a", "content": "2"},
+            {"role": "tool", "content": "3"},
+            {"role": "tool", "tool_name": "c", "content": "4"},
+        ]
+    )
+    (_, _, answers), rules = after(tool_pairing.fill_missing_ids, *chat.messages)
+    said = {part.id: part.text for part in answers.parts if isinstance(part, ToolResult)}
+    assert said == {"use_1_1": "1", "use_1_0": "2", "use_1_2": "3", "use_1_3": "4"}
     assert rules == ["missing_id"]
 
 
