@@ -223,7 +223,9 @@ class ConversationStore:
         try:
             with _transaction(self._opened()) as db:
                 return work(db)
-        except (sqlite3.Error, OSError, UnreadableRecordError) as error:
+        except (sqlite3.Error, OSError, ValueError) as error:  # Python reads damaged text, too.
+            if self._path:
+                self._close()  # Whoever mends or moves the file need not restart the server.
             raise InternalFault(
                 f"The store of conversations ({self._path or 'in memory'}) failed: {error}.",
                 next_step="Move it away, or set KIRO_MCP_STORE=memory where this server is"

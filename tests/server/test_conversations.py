@@ -417,6 +417,39 @@ async def test_an_answer_that_is_damaged_is_named(
     assert first["answer_id"] in words(result)
 
 
+async def test_a_store_whose_tables_are_damaged_takes_no_answer_with_it(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: Python fails otherwise where SQLite's own message cannot be decoded."""
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        await ask(client, prompt="One?")
+    store = tmp_path / STORE_NAME
+    store.write_bytes(store.read_bytes().replace(b"tableturns", b"tableturn\xff"))
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        answer = await ask(client, prompt="Two?")
+    assert "Two?" in answer["text"]
+    assert "could not be kept" in answer["warnings"][0]
+
+
+async def test_a_store_that_failed_is_opened_anew(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: its error says to move it away, and what comes after that is kept in another."""
+    store = tmp_path / STORE_NAME
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        await ask(client, prompt="One?")
+        with closing(sqlite3.connect(store, isolation_level=None)) as db:
+            db.execute("DROP TABLE answers")
+        failed = await ask(client, prompt="Two?")
+        for file in tmp_path.glob(f"{STORE_NAME}*"):
+            file.rename(tmp_path / f"old-{file.name}")
+        kept = await ask(client, prompt="Three?")
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        again = await ask(client, answer_id=kept["answer_id"])
+    assert "could not be kept" in failed["warnings"][0]
+    assert (kept["warnings"], again) == ([], kept)
+
+
 async def test_a_store_that_cannot_be_read_is_named(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
