@@ -1,10 +1,8 @@
 """Conversations and finished answers, kept so that a later call can go on with them.
 
 A SQLite database, written in a worker thread. A turn is what the caller added and what the
-model answered; both are on disk, in one transaction, before the answer is returned::
-
-    turns     conversation_id, turn (from 1), created_at, model, system, tools, messages, answer
-    answers   id, created_at, result
+model answered; both are on disk, in one transaction, before the answer is returned. Its tables
+are in `kiro_mcp.server.store_file`.
 
 A conversation only ever grows at its end. Whoever finds that another call has put a turn where
 its own should go, because two clients continued the same conversation at once, gets a
@@ -14,8 +12,7 @@ conversation of its own that shares the turns before: turns are never mixed.
 import json
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -32,26 +29,12 @@ from kiro_mcp.server.records import (
     records_of_tools,
     tools_of,
 )
+from kiro_mcp.server.store_file import open_database, transaction
 
 Result = TypeVar("Result")
 
 MAX_LISTED: Final = 100
 """How many conversations a listing names: the latest."""
-
-BUSY_SECONDS: Final = 5.0
-"""How long to wait for another server process that is writing."""
-
-_MIGRATIONS: Final = (
-    """
-    CREATE TABLE turns (
-        conversation_id TEXT NOT NULL, turn INTEGER NOT NULL, created_at REAL NOT NULL,
-        model TEXT NOT NULL, system TEXT NOT NULL, tools TEXT NOT NULL, messages TEXT NOT NULL,
-        answer TEXT NOT NULL, PRIMARY KEY (conversation_id, turn)
-    );
-    CREATE TABLE answers (id TEXT PRIMARY KEY, created_at REAL NOT NULL, result TEXT NOT NULL);
-    """,
-)
-"""Each brings the schema one version further; `PRAGMA user_version` counts them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +204,7 @@ class ConversationStore:
 
     def _in_transaction(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         try:
-            with _transaction(self._opened()) as db:
+            with transaction(self._opened()) as db:
                 return work(db)
         except (sqlite3.Error, OSError, ValueError) as error:  # Python reads damaged text, too.
             if self._path:
@@ -234,8 +217,8 @@ class ConversationStore:
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = _open(self._path)
-            with _transaction(self._connection) as db:
+            self._connection = open_database(self._path)
+            with transaction(self._connection) as db:
                 _forget(db, before=self._now() - self._lifetime_seconds)
         return self._connection
 
@@ -254,48 +237,6 @@ class ConversationStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _open(path: Path | None) -> sqlite3.Connection:
-    if path is None:
-        target = ":memory:"
-    else:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Made before SQLite does, so that it is never readable by others.
-        path.touch(mode=0o600)
-        target = str(path)
-    db = sqlite3.connect(
-        target, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
-    )
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        # With the log, this loses nothing to a process that is killed; only to a power failure.
-        db.execute("PRAGMA synchronous = NORMAL")
-        _migrate(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    with _transaction(db):
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
-            for statement in filter(str.strip, script.split(";")):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {number}")
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Generator[sqlite3.Connection]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield db
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
 
 
 def _forget(db: sqlite3.Connection, *, before: float) -> None:

@@ -231,6 +231,24 @@ async def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
             await store.aclose()
 
 
+async def test_a_server_waits_for_another_that_makes_the_store(tmp_path: Path) -> None:
+    """Observed: SQLite does not wait by itself where the store has no log yet."""
+    path = tmp_path / "store.sqlite3"
+    store = opened(path)
+    with (
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+        fail_after(10),
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        async with create_task_group() as tasks:
+            tasks.start_soon(store.append, FIRST, turn("One?"))
+            await anyio.wait_all_tasks_blocked()
+            other.execute("CREATE TABLE theirs (x)")
+            other.execute("COMMIT")
+        assert (await store.load("c")).turns == (turn("One?"),)
+        await store.aclose()
+
+
 PARTS = (
     TextPart(text="grüß 🙂"),
     ThinkingPart(text="hm", signature="s"),
