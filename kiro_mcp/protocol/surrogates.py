@@ -5,6 +5,15 @@ its text between them, each event carries half a character, which Python keeps a
 no encoding takes. Halves that meet again are joined; a half that stays alone becomes U+FFFD.
 """
 
+import re
+from typing import Final
+
+_ESCAPE: Final = re.compile(
+    r"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
+"""An escape in JSON: of a whole pair, of a half that stands alone, or any other."""
+
 _FIRST_HIGH, _LAST_HIGH = "\ud800", "\udbff"
 
 
@@ -17,6 +26,16 @@ def mend_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def mend_escaped_surrogates(json_text: str) -> str:
+    """Return JSON in which no escape stands for a lone half: strict parsers refuse all of it.
+
+    JavaScript writes such escapes for text that was cut in the middle of a character.
+    """
+    if "\\ud" not in json_text and "\\uD" not in json_text:
+        return json_text
+    return _ESCAPE.sub(lambda escape: "\\ufffd" if escape["half"] else escape[0], json_text)
 
 
 class SurrogateJoiner:

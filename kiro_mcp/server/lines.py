@@ -16,6 +16,8 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
+from kiro_mcp.protocol.surrogates import mend_escaped_surrogates
+
 MAX_LINE_BYTES: Final = 192 * 1024 * 1024
 """The longest message that is read: ten images of 10 MB in base64, and room for the rest."""
 
@@ -60,7 +62,10 @@ class LineSplitter:
 
 
 class LineReader:
-    """The lines of a file descriptor, decoded; bytes that are not UTF-8 become U+FFFD."""
+    """The lines of a file descriptor, decoded; what is no Unicode text becomes U+FFFD.
+
+    A line that the SDK cannot parse is never answered, and half a character is no reason for that.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -78,7 +83,7 @@ class LineReader:
             if self._is_ended:
                 raise StopAsyncIteration
             await self._read()
-        return self._lines.pop().decode("utf-8", errors="replace")
+        return mend_escaped_surrogates(self._lines.pop().decode("utf-8", errors="replace"))
 
     async def _read(self) -> None:
         if self._can_wait:

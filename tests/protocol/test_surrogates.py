@@ -1,10 +1,17 @@
 """Halves of surrogate pairs, joined where they meet and replaced where they stay alone."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import from_json
 
-from kiro_mcp.protocol.surrogates import SurrogateJoiner, mend_surrogates
+from kiro_mcp.protocol.surrogates import (
+    SurrogateJoiner,
+    mend_escaped_surrogates,
+    mend_surrogates,
+)
 
 # The first and the last character, and the first and last of each half.
 PAIRS = {
@@ -46,3 +53,19 @@ def test_pieces_say_what_the_whole_says(pieces: list[str]) -> None:
     said = "".join([*map(joiner.feed, pieces), joiner.close()])
     assert said == mend_surrogates("".join(pieces))
     said.encode()
+
+
+@given(
+    st.lists(
+        st.sampled_from(["\ud83d", "\ude00", "\\", "u", "ud83d", '"', "\n", "é", "a"]), max_size=12
+    ),
+    st.booleans(),
+)
+def test_json_with_halves_can_be_read_by_a_strict_parser(pieces: list[str], upper: bool) -> None:
+    """Ours: a backslash that is itself escaped begins no escape."""
+    text = "".join(pieces)
+    written = json.dumps([text])
+    if upper:
+        written = written.replace("d83d", "D83D")
+    (expected,) = json.loads(written)
+    assert from_json(mend_escaped_surrogates(written)) == [mend_surrogates(expected)]

@@ -226,6 +226,17 @@ async def test_a_line_that_is_no_message_is_survived(nonsense: bytes) -> None:
             assert (await server.request("ping"))["result"] == {}
 
 
+async def test_text_that_was_cut_inside_of_a_character_is_answered(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: JavaScript cuts between the halves of an emoji, and writes what is left as it is."""
+    with fail_after(START_SECONDS):
+        async with started(against(emulator)) as server:
+            await server.initialize()
+            result = await server.call("ask_claude", prompt="Half \ud83d, whole 😀")
+    assert "Half \ufffd, whole 😀" in result["structuredContent"]["text"]
+
+
 async def test_text_of_every_script_comes_through_whole(emulator: RunningEmulator) -> None:
     """JSON-RPC over lines: a line break inside a message would cut it in two."""
     prompt = "grüß 🙂 \u2028 \u2029 \r\n \x7f 你好 end"
