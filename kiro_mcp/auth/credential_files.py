@@ -140,8 +140,11 @@ def read_credential(
         document: The JSON object.
         place: Where it is.
         registration: Its client, where that has a file of its own.
+
+    Raises:
+        ValueError: A token or a profile is in it that no request can carry.
     """
-    access = text_of(document, "access_token") or text_of(document, "api_key")
+    access = _header_text(document, "access_token") or _header_text(document, "api_key")
     refresh = text_of(document, "refresh_token")
     if not access and not refresh:
         return None
@@ -155,7 +158,7 @@ def read_credential(
         access_token=access,
         refresh_token=refresh,
         expires_at=expires_at or jwt_expiry(access),
-        profile_arn=text_of(document, "profile_arn"),
+        profile_arn=_header_text(document, "profile_arn"),
         region=text_of(document, "region") or (client.region if client else ""),
         client=None if kind == "social" else client,
         token_endpoint=text_of(document, "token_endpoint"),
@@ -170,6 +173,13 @@ def read_credential(
         key=place.key,
         is_explicit=place.is_explicit,
     )
+
+
+def _header_text(document: Mapping[str, object], name: str) -> str:
+    text = text_of(document, name)
+    if text.isascii() and text.isprintable():
+        return text
+    raise ValueError(f"its {name.replace('_', ' ')} is not printable ASCII text")
 
 
 def kind_of(document: Mapping[str, object], *, has_client: bool) -> CredentialKind:

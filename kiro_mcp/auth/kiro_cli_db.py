@@ -71,7 +71,10 @@ def _credential(key: str, rows: Rows, state: Rows, place: Place) -> Credential |
             or (registration.region if registration else "")
             or _quoted(state, "auth.idc.region")
         )
-    found = read_credential(document, replace(place, key=key), registration)
+    try:
+        found = read_credential(document, replace(place, key=key), registration)
+    except ValueError:
+        return None
     if found is None:
         return None
     profile_arn = found.profile_arn or text_of(_object(state, PROFILE_KEY), "arn")

@@ -240,10 +240,10 @@ class Sources:
         place = Place(source=source, origin="file", path=str(path), is_explicit=is_explicit)
         try:
             document = parse_object(read_text(path))
+            registration = self._registration(path, registration_name(document), watched)
+            credential = read_credential(document, place, registration)
         except (OSError, ValueError) as error:
             return _Look(source=source, why=_reason(error))
-        registration = self._registration(path, registration_name(document), watched)
-        credential = read_credential(document, place, registration)
         if credential is None:
             return _Look(source=source, why="holds no token")
         is_ides = path == places.ide_file(self._machine)

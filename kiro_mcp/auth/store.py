@@ -74,7 +74,7 @@ class OwnStore:
         """Read the login for these hosts, else the default one, which is not sent to others.
 
         Raises:
-            ValueError: The file is there and holds no JSON object.
+            ValueError: The file is there and holds no JSON object, or a token that is none.
             OSError: It is there and cannot be read.
         """
         logins = _section(self._read(), "logins")

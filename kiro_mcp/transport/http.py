@@ -203,8 +203,10 @@ def _made(proxy: str) -> http.AsyncHTTPTransport:
 
 def _unreachable(error: http.HTTPError, host: str) -> KiroError:
     what = "in time" if isinstance(error, http.TimeoutException) else f"({type(error).__name__})"
+    # What is wrong with the request itself is told by quoting it, with the token in it.
+    details = "" if isinstance(error, http.LocalProtocolError) else str(error)
     return ServiceUnavailable(
-        f"The service at {host!r} could not be reached {what}: {error or 'no details'}.",
+        f"The service at {host!r} could not be reached {what}: {details or 'no details'}.",
         next_step="Check the network, a proxy or firewall, and KIRO_MCP_ENDPOINT_URL if it is set.",
         code="network_error",
     )

@@ -119,6 +119,19 @@ def test_a_named_file_that_cannot_be_used_is_an_error_and_not_another_account(
         assert "not there" in str(found.problem)
 
 
+@pytest.mark.parametrize("broken", ["aoa\nmore", "aoa\u043a", "aoa\x00"])
+@pytest.mark.parametrize("name", ["accessToken", "profileArn"])
+def test_a_token_that_no_request_can_carry_is_named_and_not_shown(
+    name: str, broken: str, tmp_path: Path
+) -> None:
+    """Ours: a file that a person wrote may hold a line's end, and requests would fail on it."""
+    document = {"accessToken": "good", "expiresAt": LATER, name: broken}
+    found = look(tmp_path, KIRO_CREDS_FILE=str(write_json(tmp_path / "login", document)))
+    assert found.credential is None
+    assert "not printable ASCII" in str(found.problem)
+    assert "aoa" not in f"{found.problem} {why(found)}"
+
+
 @pytest.mark.parametrize("variable", ["KIRO_CREDS_FILE", "KIRO_CLI_DB_FILE"])
 def test_a_tilde_in_a_named_path_is_the_users_folder(variable: str, tmp_path: Path) -> None:
     """Ours: clients hand a setting on as it is written, without a shell."""
@@ -472,7 +485,9 @@ def test_of_several_rows_the_one_that_is_good_and_ends_last_is_used(tmp_path: Pa
     assert found.access_token == "s"
 
 
-@pytest.mark.parametrize("value", ["null", "{", "[]", "", '{"access_token": ""}'])
+@pytest.mark.parametrize(
+    "value", ["null", "{", "[]", "", '{"access_token": ""}', '{"access_token": "a\\nb"}']
+)
 def test_a_row_that_holds_no_login_is_as_if_not_there(value: str, tmp_path: Path) -> None:
     """Observed: `null` means signed out."""
     kiro_cli_database(tmp_path / CLI_DB, {"kirocli:odic:token": value})

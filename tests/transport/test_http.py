@@ -36,6 +36,16 @@ async def test_a_host_that_hangs_up_without_an_answer_is_unreachable(pool: HttpP
                 pass
 
 
+async def test_a_header_that_cannot_be_sent_is_not_quoted(pool: HttpPool) -> None:
+    """Ours: it may be the one with the token."""
+    headers = {"Authorization": "Bearer one\ntwo"}
+    async with speaking(saying()) as url:
+        with pytest.raises(ServiceUnavailable) as caught:
+            async with pool.request("POST", url, headers=headers, body=b""):
+                pass
+    assert "one" not in str(caught.value)
+
+
 async def test_a_body_that_breaks_off_gives_its_beginning_and_then_an_error(
     pool: HttpPool,
 ) -> None:
