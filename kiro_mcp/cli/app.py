@@ -8,6 +8,7 @@ Exit codes: 0 ok, 1 the output cannot be written (for `replay`: a difference), 2
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NoReturn, TextIO
 
@@ -16,7 +17,7 @@ import click
 from kiro_mcp import __version__
 from kiro_mcp.cli.ask_command import ask
 from kiro_mcp.cli.env_file import EnvFileError, add_env_file
-from kiro_mcp.cli.exits import INTERRUPTED, OutputError, output_failed
+from kiro_mcp.cli.exits import INTERRUPTED, OutputError, flush_notes, output_failed
 
 _HELP = """Claude for any MCP client, through your own Kiro subscription.
 
@@ -242,7 +243,7 @@ def run() -> NoReturn:
         sys.stdout.flush()
     except OSError as error:
         code = output_failed(error)
-    sys.stderr.flush()
+    flush_notes()
     # Taking a program of this size apart takes longer than most commands.
     os._exit(code)
 
@@ -257,7 +258,8 @@ def _exit_code() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):  # Its words are for standard error.
+            error.show()
         return error.exit_code
     except OutputError as error:
         return output_failed(error.cause)

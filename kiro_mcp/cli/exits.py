@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import Final
 
 FAILED_OUTPUT: Final = 1
@@ -35,6 +36,18 @@ class OutputError(Exception):
         self.cause = cause
 
 
+def note(line: str) -> None:
+    """Print a line to standard error. Where nobody takes it, nothing else suffers for it."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def flush_notes() -> None:
+    """Send what is left of standard error, to whom takes it."""
+    with suppress(OSError):
+        sys.stderr.flush()
+
+
 def output_failed(error: OSError) -> int:
     """Say why standard output is not whole, and return the exit code for that.
 
@@ -44,5 +57,5 @@ def output_failed(error: OSError) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
         return CLOSED_OUTPUT
-    print(f"error: The output cannot be written ({error.strerror}).", file=sys.stderr)
+    note(f"error: The output cannot be written ({error.strerror}).")
     return FAILED_OUTPUT

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import anyio
 from mcp.server.lowlevel import Server
 
-from kiro_mcp.cli.exits import INTERRUPTED
+from kiro_mcp.cli.exits import INTERRUPTED, flush_notes, note
 from kiro_mcp.server.app import Deferred, build_server
 from kiro_mcp.server.stdio import serve_stdio
 from kiro_mcp.transport.telemetry import flush_telemetry
@@ -44,7 +44,7 @@ def serve_stdio_and_exit(*, offline: bool = False) -> NoReturn:
             return await serve_stdio(server_for(environ))
 
     if sys.stdin is not None and sys.stdin.isatty():
-        print(_FOR_A_PERSON, file=sys.stderr)
+        note(_FOR_A_PERSON)
     run_and_exit(serve)
 
 
@@ -76,7 +76,7 @@ def run_and_exit(serve: Callable[[], Awaitable[int]]) -> NoReturn:
     except KeyboardInterrupt:  # Where event loops have no signal handlers, which is Windows.
         code = INTERRUPTED
     flush_telemetry()  # Exit handlers, which would do so, are not run.
-    sys.stderr.flush()
+    flush_notes()
     os._exit(code)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kiro_mcp.auth.places import Machine, own_home
-from kiro_mcp.cli.exits import NETWORK, USAGE
+from kiro_mcp.cli.exits import NETWORK, USAGE, note
 from kiro_mcp.cli.serve import run_and_exit, server_for, service_environ
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.http import SSE_PATH, STREAMABLE_PATH, Transport, WebOptions, build_web_app
@@ -28,7 +28,7 @@ def serve_http_and_exit(
         file = _token_file(settings)
         token = choose_token(secret, host=settings.host, no_auth=no_auth, file=file)
     except InvalidRequest as error:
-        print(f"{error.code}: {error}", file=sys.stderr)
+        note(f"{error.code}: {error}")
         sys.exit(USAGE)
 
     async def serve() -> int:
@@ -56,10 +56,7 @@ async def _serve(
         listener = listen(settings.host, settings.port)
     except OSError as error:
         place = f"{in_url(settings.host)}:{settings.port}"
-        print(
-            f"Cannot listen on {place}: {error.strerror}. Choose another with --host or --port.",
-            file=sys.stderr,
-        )
+        note(f"Cannot listen on {place}: {error.strerror}. Choose another with --host or --port.")
         return NETWORK
     port = listener.getsockname()[1]
     options = WebOptions(
@@ -71,7 +68,7 @@ async def _serve(
     server = server_for(environ)
     async with serving(build_web_app(server, options), listener):
         for line in _announcement(options, settings, port):
-            print(line, file=sys.stderr, flush=True)
+            note(line)
         return await signalled()
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from io import StringIO
 from typing import Final, TextIO
@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from kiro_mcp.cli.exits import CODES, REFUSED, OutputError
+from kiro_mcp.cli.exits import CODES, REFUSED, OutputError, note
 from kiro_mcp.errors import KiroError
 
 PIPE_WIDTH: Final = 1000
@@ -94,9 +94,13 @@ def _errors_on(stream: TextIO) -> Console:
 
 
 def tell(line: str, *, style: str = "") -> None:
-    """Print one line to standard error."""
-    words = " ".join(line.splitlines())
-    errors().print(Text(harmless(words), style=style))
+    """Print one line to standard error, if anybody takes it."""
+    words = harmless(" ".join(line.splitlines()))
+    if not is_terminal(sys.stderr):
+        note(words)  # Rich would end the process where nobody reads any more.
+        return
+    with suppress(OSError):
+        errors().print(Text(words, style=style))
 
 
 def tell_error(error: KiroError) -> int:

@@ -1,6 +1,7 @@
 """The command line, as a person runs it."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -271,6 +272,37 @@ async def test_what_a_command_prints_last_is_not_lost_silently() -> None:
             )
     assert done.returncode == 1
     assert done.stderr == b"error: The output cannot be written (No space left on device).\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "printed"),
+    [
+        (["ask", "--offline", "Say hello"], 0, b"Say hello\n"),
+        (["status", "--offline", "--json"], 0, b"}\n"),
+        (["ask"], 2, b""),
+        (["aks"], 2, b""),
+        (["serve", "--transport", "http", "--host", "0.0.0.0"], 2, b""),
+    ],
+)
+async def test_where_nobody_reads_the_remarks_all_else_goes_on(
+    command: list[str], code: int, printed: bytes
+) -> None:
+    """Ours: an answer is worth more than a warning beside it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        with fail_after(RUN_SECONDS):
+            done = await anyio.run_process(
+                [*COMMAND, *command],
+                input=b"",
+                stderr=writer,
+                check=False,
+                env=environment(KIRO_MCP_LOG_LEVEL="DEBUG", KIRO_MCP_MODLE="x"),
+            )
+    finally:
+        os.close(writer)
+    assert done.returncode == code
+    assert done.stdout.endswith(printed)
 
 
 async def test_an_unknown_command_is_a_usage_error() -> None:
