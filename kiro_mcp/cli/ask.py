@@ -17,6 +17,7 @@ from kiro_mcp.cli.question import Question, arguments_of, piped_in
 from kiro_mcp.cli.session import connected, failed, run_command, text_of
 from kiro_mcp.cli.terminal import Wait, tell, tell_error, waiting
 from kiro_mcp.errors import KiroError
+from kiro_mcp.server.answering import NOT_KEPT
 from kiro_mcp.server.streaming import STREAM_META_KEY
 
 
@@ -49,10 +50,9 @@ class Asking:
         try:
             result = await self._printed()
         except anyio.get_cancelled_exc_class():
-            # What came is kept, in a conversation that has not been named yet: without an id
-            # the next question must not go on with an older one.
-            if self._has_begun and not self._arguments["conversation_id"]:
-                self._last.forget()
+            # What came is kept, in a conversation that has not been named yet.
+            if self._has_begun:
+                self._forget_older()
             raise
         return failed(result) if result.is_error else self._told(result.structured_content)
 
@@ -111,6 +111,9 @@ class Asking:
 
     def _told(self, answer: dict[str, Any]) -> int:
         is_kept = answer["status"] == "completed" and self._last.is_kept
+        if is_kept and any(warning.startswith(NOT_KEPT) for warning in answer["warnings"]):
+            is_kept = False
+            self._forget_older()
         if is_kept:
             self._last.write(answer["conversation_id"])
         if not self._question.as_json:
@@ -119,6 +122,11 @@ class Asking:
             for line in _facts(answer, is_kept=is_kept):
                 tell(line, style="dim")
         return REFUSED if self._is_refused(answer) else 0
+
+    def _forget_older(self) -> None:
+        """Have the next question, without an id, not go on with an older conversation."""
+        if not self._arguments["conversation_id"]:
+            self._last.forget()
 
     def _is_refused(self, answer: dict[str, Any]) -> bool:
         """Whether a program must not go on: what was asked for is not there."""

@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 KEEPING_SECONDS = 0.15
 """How long keeping a cancelled answer may take: a server must be gone in half a second."""
 
+NOT_KEPT = "The conversation could not be kept."
+"""How the warning begins that nothing can go on with this answer."""
+
 _STANDS_APART = (
     "Another call went on with this conversation meanwhile: this answer stands in a conversation"
     " of its own, {}."
@@ -96,8 +99,8 @@ async def _kept(
             result_at=lambda place: _as_json(result_at(place)),
         )
     except InternalFault as error:
-        logger.warning("The conversation could not be kept: %s", error)
-        return result_at(asked.place, f"The conversation could not be kept. {error}")
+        logger.warning("%s %s", NOT_KEPT, error)
+        return result_at(asked.place, f"{NOT_KEPT} {error}")
     return result_at(place)
 
 

@@ -211,7 +211,7 @@ class ConversationStore:
                 self._close()  # Whoever mends or moves the file need not restart the server.
             raise InternalFault(
                 f"The store of conversations ({self._path or 'in memory'}) failed: {error}.",
-                next_step="Move it away, or set KIRO_MCP_STORE=memory where this server is"
+                next_step=f"{_cure(error)}, or set KIRO_MCP_STORE=memory where this server is"
                 " configured.",
             ) from error
 
@@ -237,6 +237,13 @@ class ConversationStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _cure(error: Exception) -> str:
+    # A store that is sound, but locked, full or not to be written, must not be given up.
+    if isinstance(error, sqlite3.OperationalError | OSError):
+        return "See that its folder can be written and has room, name another one in KIRO_MCP_HOME"
+    return "Move it away"
 
 
 def _forget(db: sqlite3.Connection, *, before: float) -> None:

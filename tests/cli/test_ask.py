@@ -349,6 +349,22 @@ async def test_a_conversation_that_is_not_kept_is_not_offered(emulator: RunningE
     assert b"Continue" not in done.stderr
 
 
+async def test_a_conversation_that_could_not_be_kept_is_not_offered_nor_is_an_older_one(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours."""
+    home = {"KIRO_MCP_HOME": str(tmp_path)}
+    await ask(emulator, "One", environ=home)
+    (tmp_path / "conversations.sqlite3").unlink()
+    (tmp_path / "conversations.sqlite3").mkdir()
+    done = await ask(emulator, "Two", environ=home)
+    assert (done.returncode, b"Two" in done.stdout) == (0, True)
+    assert b"could not be kept" in done.stderr
+    assert b"Continue with" not in done.stderr
+    done = await ask(emulator, "-c", "Three", environ=home)
+    assert (done.returncode, b"no conversation to continue" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("noted", [b"\xff", b" \n"])
 def test_a_note_that_is_no_use_is_no_conversation(noted: bytes, tmp_path: Path) -> None:
     """Ours: and it stands in nobody's way."""

@@ -468,6 +468,18 @@ async def test_a_store_that_failed_is_opened_anew(
     assert (kept["warnings"], again) == ([], kept)
 
 
+async def test_a_store_that_cannot_be_written_is_not_to_be_given_up(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: what is in it is sound, so nobody is told to move it away."""
+    (tmp_path / "home").write_text("a file where the folder should be", "utf-8")
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path / "home")) as client:
+        answer = await ask(client, prompt="Say hello")
+    (warning,) = answer["warnings"]
+    assert "KIRO_MCP_HOME" in warning
+    assert "away" not in warning
+
+
 async def test_a_store_that_cannot_be_read_is_named(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
