@@ -147,6 +147,13 @@ class Answers:
         answer = self._answers.get(answer_id)
         return None if answer is None or answer.is_cancelled else answer
 
+    def unfinished_in(self, conversation_id: str) -> RunningAnswer | None:
+        """Return an answer of this conversation that is still worked on, if there is one."""
+        for answer in self._answers.values():
+            if answer.is_unfinished and answer.conversation_id == conversation_id:
+                return answer
+        return None
+
     def start(
         self,
         answer: RunningAnswer,

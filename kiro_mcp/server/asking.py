@@ -92,10 +92,18 @@ async def understand(arguments: AskArguments, engine: Engine, *, new_id: str) ->
 
 
 async def _conversation(arguments: AskArguments, engine: Engine) -> Conversation:
-    if arguments.conversation_id:
-        return await engine.conversations.load(
-            arguments.conversation_id, up_to_turn=arguments.from_turn
-        )
+    if conversation_id := arguments.conversation_id:
+        try:
+            return await engine.conversations.load(conversation_id, up_to_turn=arguments.from_turn)
+        except InvalidRequest:
+            if running := engine.answers.unfinished_in(conversation_id):
+                raise InvalidRequest(
+                    f"The conversation {conversation_id!r} has not come so far: an answer in it is"
+                    " still running.",
+                    next_step=f"Collect that first: call with answer_id {running.id!r} alone.",
+                    code="not_found",
+                ) from None
+            raise
     if arguments.from_turn:
         raise InvalidRequest(
             "from_turn says where to leave a conversation, and conversation_id is empty.",

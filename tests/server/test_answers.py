@@ -41,6 +41,21 @@ async def test_a_call_whose_patience_ends_returns_what_there_is(emulator: Runnin
     assert len(emulator.state.requests) == 1
 
 
+async def test_a_conversation_whose_first_answer_is_running_is_not_said_to_be_gone(
+    emulator: RunningEmulator,
+) -> None:
+    """Ours: its id has been returned with what there was."""
+    emulator.state.enqueue((SLOW[0], Pause(600)))
+    async with connected(emulator) as client:
+        early = await ask(client, prompt="Tell.", wait_seconds=0.1)
+        conversation_id = early["conversation_id"]
+        result = await client.call_tool(
+            "ask_claude", {"prompt": "Go on.", "conversation_id": conversation_id}
+        )
+    assert code(result) == "not_found"
+    assert early["answer_id"] in words(result)
+
+
 async def test_several_callers_collect_the_same_answer(emulator: RunningEmulator) -> None:
     """Ours."""
     emulator.state.enqueue(SLOW_TO_THE_END)
