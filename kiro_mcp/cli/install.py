@@ -16,7 +16,7 @@ from kiro_mcp.cli.clients.documents import servers, with_server, without_server
 from kiro_mcp.cli.clients.entries import entry_of, is_ours, launch_of, variables_of
 from kiro_mcp.cli.clients.known import CLIENTS, Client, inherited
 from kiro_mcp.cli.clients.launch import Launch, lasting_launch
-from kiro_mcp.cli.clients.sign_in import finds_credential
+from kiro_mcp.cli.clients.sign_in import finds_credential, not_handed_on
 from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.errors import InvalidRequest
@@ -182,12 +182,10 @@ def _next_steps(
         if any(name.endswith(("KEY", "TOKEN")) for name in variables):
             yield "warning: a credential is in it; do not commit it."
     yield client.next_step
-    if finds_credential({**inherited(client, machine), **variables}, machine.platform):
+    given = {**inherited(client, machine), **variables}
+    if finds_credential(given, machine.platform):
         return
-    if machine.environ.get("KIRO_API_KEY"):
-        yield (
-            f"KIRO_API_KEY is set here, but {client.title} does not hand it on: add"
-            " `--env KIRO_API_KEY`, or run `kiro-mcp login`."
-        )
+    if name := not_handed_on(machine, given):
+        yield f"{name} is set here, but {client.title} does not hand it on: add `--env {name}`."
     else:
         yield "Nobody is signed in yet: run `kiro-mcp login`, or add `--env KIRO_API_KEY=ksk_…`."

@@ -255,6 +255,13 @@ def test_an_entry_of_a_client_is_judged_by_its_start(
     assert bool(check.cure) == (outcome in ("warning", "failed"))
 
 
+def test_an_entry_without_what_leads_to_the_login_is_to_get_just_that() -> None:
+    """Ours: signing in once more would not help it."""
+    check = judge_client(replace(ENTRY, has_credential=False, not_handed_on="KIRO_MCP_HOME"), GOOD)
+    assert "`kiro-mcp install zed --name kiro --env KIRO_MCP_HOME`" in check.cure
+    assert "login" not in check.cure
+
+
 def test_the_exit_code_is_that_of_the_worst_failure() -> None:
     """Ours: 3 sign-in, 4 network, 5 anything else; a warning is none."""
     checks: list[Check] = [ok("a", "x"), warning("b", "y", "z")]

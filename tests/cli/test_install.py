@@ -11,7 +11,9 @@ import anyio
 import pytest
 from anyio import fail_after
 
+from kiro_mcp.auth.places import Machine
 from kiro_mcp.cli.clients import files
+from kiro_mcp.cli.doctor.configured import entries_on
 from kiro_mcp.errors import InvalidRequest
 from tests.support.logins import Clock, sign_in_before
 from tests.support.stdio import COMMAND, environment
@@ -218,6 +220,20 @@ async def test_a_key_that_a_desktop_program_does_not_see_is_told(tmp_path: Path)
     assert "does not hand it on: add `--env KIRO_API_KEY`" in said(done)
     shell = await install(tmp_path, "claude-code", KIRO_API_KEY=KEY)
     assert "--env" not in said(shell)
+
+
+async def test_what_leads_to_a_login_here_alone_is_named(tmp_path: Path) -> None:
+    """Ours: another login would go to the same place, and the client would not find it either."""
+    await sign_in_before(tmp_path / "own", "")
+    own = str(tmp_path / "own")
+    done = await install(tmp_path, "cursor", KIRO_MCP_HOME=own)
+    assert "does not hand it on: add `--env KIRO_MCP_HOME`." in said(done)
+    assert "kiro-mcp login" not in said(done)
+    environ = {"HOME": str(tmp_path), "KIRO_MCP_HOME": own}
+    entries, _ = entries_on(Machine(home=tmp_path, platform=sys.platform, environ=environ))
+    assert [entry.not_handed_on for entry in entries] == ["KIRO_MCP_HOME"]
+    done = await install(tmp_path, "cursor", "--env", "KIRO_MCP_HOME", KIRO_MCP_HOME=own)
+    assert "--env" not in said(done)
 
 
 async def test_whoever_is_signed_in_is_not_told_to(tmp_path: Path) -> None:

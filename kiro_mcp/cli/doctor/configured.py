@@ -13,7 +13,7 @@ from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.clients.documents import servers
 from kiro_mcp.cli.clients.entries import is_ours, is_switched_off, launch_of, variables_of
 from kiro_mcp.cli.clients.known import CLIENTS, Client, inherited
-from kiro_mcp.cli.clients.sign_in import finds_credential
+from kiro_mcp.cli.clients.sign_in import finds_credential, not_handed_on
 from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
 from kiro_mcp.cli.doctor.checks import Check, Configured, warning
 from kiro_mcp.errors import InvalidRequest
@@ -57,6 +57,7 @@ def _configured(
     variables = {key: value for key, value in every.items() if _PLACEHOLDER not in value}
     environ = {**inherited(client, machine), **variables}
     brings = any(every.get(key) for key in _CREDENTIALS)
+    has_credential = brings or finds_credential(environ, machine.platform)
     return Configured(
         client=client.id,
         title=client.title,
@@ -68,7 +69,8 @@ def _configured(
         is_there=which(launch.command, path=environ.get("PATH", "")) is not None,
         is_switched_off=is_switched_off(entry),
         has_placeholders=_PLACEHOLDER in str(launch),
-        has_credential=brings or finds_credential(environ, machine.platform),
+        has_credential=has_credential,
+        not_handed_on="" if has_credential else not_handed_on(machine, environ),
         brings_credential=brings,
         faults=tuple(_faults(variables)),
     )
