@@ -191,7 +191,7 @@ class Sources:
         try:
             newer = self._successor(given.key, watched)
         except (OSError, ValueError) as error:
-            return _Look(source=source, problem=_unusable(source, str(error)))
+            return _Look(source=source, problem=self._unusable_store(error))
         if newer is None:
             return _Look(source=source, credential=given, why="set for this run")
         credential = _with_tokens_of(newer, given)
@@ -216,11 +216,17 @@ class Sources:
         try:
             credential = store.login()
         except (OSError, ValueError) as error:
-            return _Look(
-                source=OWN_SOURCE, problem=_unusable(str(store.path), str(error)), why=str(error)
-            )
+            why = _reason(error)
+            return _Look(source=OWN_SOURCE, problem=self._unusable_store(error), why=why)
         why = f"made here, kept in {store.path}" if credential else "nobody has signed in here"
         return _Look(source=OWN_SOURCE, credential=credential, why=why)
+
+    def _unusable_store(self, error: Exception) -> KiroError:
+        path = self._store.path if self._store else None
+        return SignInRequired(
+            f"The file of logins {path} cannot be used: {redact(_reason(error))}.",
+            next_step="Make it readable; or move it away and call `login`.",
+        )
 
     # --- other programs' stores ----------------------------------------------------------------
 

@@ -218,6 +218,11 @@ class OwnStore:
         return True
 
     def _unwritable(self, error: Exception) -> KiroError:
+        if isinstance(error, ValueError):
+            return InvalidRequest(
+                f"The file of logins {str(self.path)!r} is damaged ({error}).",
+                next_step="Move it away and sign in again.",
+            )
         return InvalidRequest(
             f"The login could not be kept in {str(self.path)!r} ({error}).",
             next_step="Make its folder writable, or name another one in KIRO_MCP_HOME.",

@@ -132,6 +132,20 @@ def test_a_token_that_no_request_can_carry_is_named_and_not_shown(
     assert "aoa" not in f"{found.problem} {why(found)}"
 
 
+@pytest.mark.parametrize("environ", [{}, {"KIRO_REFRESH_TOKEN": "aorX"}])
+def test_of_a_damaged_file_of_our_own_is_told_what_to_do_with_it(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    """Ours: no setting is at fault, and nothing can be signed in to beside it."""
+    path = tmp_path / "own/credentials.json"
+    path.parent.mkdir()
+    path.write_text("{", "utf-8")
+    problem = str(look(tmp_path, **environ).problem)
+    assert f"The file of logins {path} cannot be used" in problem
+    assert "move it away" in problem
+    assert "setting" not in problem
+
+
 @pytest.mark.parametrize("variable", ["KIRO_CREDS_FILE", "KIRO_CLI_DB_FILE"])
 def test_a_tilde_in_a_named_path_is_the_users_folder(variable: str, tmp_path: Path) -> None:
     """Ours: clients hand a setting on as it is written, without a shell."""
