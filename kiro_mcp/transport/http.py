@@ -135,7 +135,7 @@ class HttpPool:
         try:
             response = await way.transport.handle_async_request(request)
         except http.HTTPError as error:
-            raise _unreachable(error, way.url.host) from error
+            raise _unreachable(error, way) from error
         try:
             yield HttpResponse(response)
         finally:
@@ -148,8 +148,9 @@ class HttpPool:
             if len(self._ways) >= MAX_WAYS:
                 self._ways.clear()
             parsed = http.URL(url)
-            transport = self._transport(self._proxy_for(parsed))
-            self._ways[url] = _Way(url=parsed, transport=transport)
+            proxy = self._proxy_for(parsed)
+            transport = self._transport(proxy)
+            self._ways[url] = _Way(url=parsed, transport=transport, proxy=_place_of(proxy))
         return self._ways[url]
 
     def _proxy_for(self, url: http.URL) -> str:
@@ -175,6 +176,8 @@ class _Way:
 
     url: http.URL
     transport: http.AsyncHTTPTransport
+    proxy: str
+    """Where the proxy between is, without what signs in to it; "" for none."""
 
 
 def _is_exempt(host: str, exempted: str) -> bool:
@@ -194,19 +197,29 @@ def _made(proxy: str) -> http.AsyncHTTPTransport:
             ),
             proxy=proxy or None,
         )
-    except (ValueError, ImportError):  # Their words would show the proxy's password.
+    except (
+        ValueError,
+        ImportError,
+        http.InvalidURL,
+    ):  # Their words would show the proxy's password.
         raise InvalidRequest(
             "The proxy that is set for this server is not an HTTP or SOCKS address.",
             next_step="Correct KIRO_MCP_PROXY_URL, or HTTPS_PROXY and ALL_PROXY.",
         ) from None
 
 
-def _unreachable(error: http.HTTPError, host: str) -> KiroError:
+def _place_of(proxy: str) -> str:
+    return http.URL(proxy).netloc.decode("ascii")
+
+
+def _unreachable(error: http.HTTPError, way: _Way) -> KiroError:
     what = "in time" if isinstance(error, http.TimeoutException) else f"({type(error).__name__})"
+    through = f" through the proxy at {way.proxy!r}" if way.proxy else ""
     # What is wrong with the request itself is told by quoting it, with the token in it.
     details = "" if isinstance(error, http.LocalProtocolError) else str(error)
     return ServiceUnavailable(
-        f"The service at {host!r} could not be reached {what}: {details or 'no details'}.",
+        f"The service at {way.url.host!r}{through} could not be reached {what}:"
+        f" {details or 'no details'}.",
         next_step="Check the network, a proxy or firewall, and KIRO_MCP_ENDPOINT_URL if it is set.",
         code="network_error",
     )

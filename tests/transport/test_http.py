@@ -28,6 +28,19 @@ async def test_a_host_that_cannot_be_reached_is_named(pool: HttpPool) -> None:
     assert caught.value.code == "network_error"
 
 
+async def test_a_proxy_that_cannot_be_reached_is_named_without_its_password() -> None:
+    """Ours: a stale one in the environment looks as if the service were down."""
+    pool = HttpPool(connect_timeout_seconds=5, proxy_url="http://me:hunter2@127.0.0.1:1")
+    with (
+        fail_after(10),
+        pytest.raises(ServiceUnavailable, match=r"proxy at '127\.0\.0\.1:1'") as no,
+    ):
+        async with pool.request("POST", "http://service.invalid/", headers={}, body=b""):
+            pass
+    await pool.aclose()
+    assert "hunter2" not in str(no.value)
+
+
 async def test_a_host_that_hangs_up_without_an_answer_is_unreachable(pool: HttpPool) -> None:
     """Ours: nothing was delivered, so the call may be made again."""
     async with speaking(saying()) as url:
@@ -196,9 +209,10 @@ async def test_a_socks_proxy_is_spoken_to_in_its_own_protocol() -> None:
     assert b"a.example" in said[1]
 
 
-async def test_a_proxy_that_is_none_is_refused_without_its_password() -> None:
-    """Ours: an error is shown in a chat."""
-    pool = HttpPool(connect_timeout_seconds=5, proxy_url="ftp://me:secret@example.com")
+@pytest.mark.parametrize("url", ["ftp://me:secret@example.com", "http://me:secret#1@example.com:1"])
+async def test_a_proxy_that_is_none_is_refused_without_its_password(url: str) -> None:
+    """Ours: an error is shown in a chat. `#` ends the address where it is not escaped."""
+    pool = HttpPool(connect_timeout_seconds=5, proxy_url=url)
     with pytest.raises(InvalidRequest) as caught:
         async with pool.request("POST", "http://a.example/", headers={}, body=b""):
             pass
