@@ -91,8 +91,12 @@ def _kept_in(file: Path) -> str:
 def _make(file: Path) -> str:
     token = secrets.token_urlsafe(TOKEN_BYTES)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="ascii") as opened:
-        opened.write(f"{token}\n")
+    try:
+        with open(descriptor, "w", encoding="ascii") as opened:
+            opened.write(f"{token}\n")
+    except OSError:
+        file.unlink(missing_ok=True)  # Half a token would keep every later start from working.
+        raise
     return token
 
 

@@ -86,6 +86,19 @@ async def test_a_token_is_made_and_its_place_is_told_but_not_the_token(
     assert len(tokens) == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Nothing limits the size of files there.")
+async def test_a_token_that_cannot_be_written_leaves_no_file_behind(tmp_path: Path) -> None:
+    """Ours: with half a token in it, no later start would work either."""
+    command = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *COMMAND, "serve", "--transport", "http"]
+    with fail_after(RUN_SECONDS):
+        done = await anyio.run_process(
+            command, check=False, env=environment(KIRO_MCP_HOME=str(tmp_path)), stdin=None
+        )
+    assert done.returncode == 2
+    assert b"The token cannot be kept" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_before_the_first_call_nothing_is_sent_and_nothing_written(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
