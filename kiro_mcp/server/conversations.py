@@ -29,7 +29,7 @@ from kiro_mcp.server.records import (
     records_of_tools,
     tools_of,
 )
-from kiro_mcp.server.store_file import open_database, transaction
+from kiro_mcp.server.store_file import identity, open_database, transaction
 
 Result = TypeVar("Result")
 
@@ -118,6 +118,8 @@ class ConversationStore:
         self._now = now
         self._new_id = new_id
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._left_open: list[sqlite3.Connection] = []
         self._jobs: deque[_Job] = deque()
         self._worker = anyio.Lock(fast_acquire=True)
 
@@ -216,8 +218,11 @@ class ConversationStore:
             ) from error
 
     def _opened(self) -> sqlite3.Connection:
+        if self._connection is not None and self._file != identity(self._path):
+            self._close()  # It was moved or deleted: what is kept there nobody would find.
         if self._connection is None:
             self._connection = open_database(self._path)
+            self._file = identity(self._path)
             with transaction(self._connection) as db:
                 _forget(db, before=self._now() - self._lifetime_seconds)
         return self._connection
@@ -234,14 +239,19 @@ class ConversationStore:
         return Place(conversation_id=target, turn=place.turn)
 
     def _close(self) -> None:
-        if self._connection is not None:
+        if self._connection is None:
+            return
+        if identity(self._path) in (self._file, None):
             self._connection.close()
-            self._connection = None
+        else:  # SQLite would delete the log of the file that has its name by now.
+            self._left_open.append(self._connection)
+        self._connection = None
 
 
 def _cure(error: Exception) -> str:
     # A store that is sound, but locked, full or not to be written, must not be given up.
-    if isinstance(error, sqlite3.OperationalError | OSError):
+    is_of_its_place = isinstance(error, sqlite3.OperationalError | OSError)
+    if is_of_its_place and getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
         return "See that its folder can be written and has room, name another one in KIRO_MCP_HOME"
     return "Move it away"
 

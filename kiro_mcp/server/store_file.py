@@ -60,6 +60,15 @@ def open_database(path: Path | None) -> sqlite3.Connection:
     return db
 
 
+def identity(path: Path | None) -> tuple[int, int] | None:
+    """Return what tells a file from another of its name; None where there is none."""
+    try:
+        found = path.stat() if path else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
+
+
 def _use_log(db: sqlite3.Connection) -> None:
     """Write to a log, which lets others read meanwhile.
 

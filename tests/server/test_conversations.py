@@ -465,7 +465,40 @@ async def test_a_store_that_failed_is_opened_anew(
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         again = await ask(client, answer_id=kept["answer_id"])
     assert "could not be kept" in failed["warnings"][0]
+    assert "Move it away" in failed["warnings"][0]
     assert (kept["warnings"], again) == ([], kept)
+
+
+async def test_a_store_that_was_deleted_is_made_anew(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: a file without a name can still be written, and is gone when the server ends."""
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        await ask(client, prompt="One?")
+        for file in tmp_path.glob(f"{STORE_NAME}*"):
+            file.unlink()
+        kept = await ask(client, prompt="Two?")
+    async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
+        assert await ask(client, answer_id=kept["answer_id"]) == kept
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <sqlite3.Connection")  # It is left open.
+async def test_a_server_whose_store_was_replaced_goes_on_in_the_new_one(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Ours: and the end of the one that met the old one takes nothing from the other."""
+    home = str(tmp_path)
+    async with connected(emulator, KIRO_MCP_HOME=home) as other:
+        async with connected(emulator, KIRO_MCP_HOME=home) as client:
+            await ask(client, prompt="One?")
+            for file in tmp_path.glob(f"{STORE_NAME}*"):
+                file.unlink()
+            theirs = await ask(other, prompt="Two?")
+            mine = await ask(client, prompt="Three?")
+        assert await ask(other, answer_id=mine["answer_id"]) == mine
+    async with connected(emulator, KIRO_MCP_HOME=home) as client:
+        kept = [await ask(client, answer_id=one["answer_id"]) for one in (theirs, mine)]
+    assert kept == [theirs, mine]
 
 
 async def test_a_store_that_cannot_be_written_is_not_to_be_given_up(
