@@ -97,6 +97,11 @@ def _checked_for_header(text: str) -> str:
 
 
 def _checked_bearer(bearer: SecretStr) -> SecretStr:
+    if bearer.get_secret_value().startswith("${"):
+        raise ValueError(
+            "must be the credential itself: the program that starts this server does not put it in"
+            " the place of ${…}"
+        )
     _checked_for_header(bearer.get_secret_value())
     return bearer
 

@@ -49,6 +49,8 @@ def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
         ("KIRO_MCP_ENDPOINTS", "runtime,elsewhere", "runtime, q, amazonq, codewhisperer"),
         ("KIRO_MCP_ENDPOINTS", ",", "runtime, q, amazonq, codewhisperer"),
         ("KIRO_API_KEY", "ksk_…", "printable"),
+        ("KIRO_API_KEY", "${input:kiro-key}", "must be the credential itself"),
+        ("KIRO_ACCESS_TOKEN", "${KIRO_ACCESS_TOKEN}", "must be the credential itself"),
         ("KIRO_ACCESS_TOKEN", "aoa\r\nX-B: b", "printable"),
         ("KIRO_MCP_USER_AGENT", "grüße", "printable"),
         ("KIRO_MCP_EXTRA_HEADERS", "X-Team: blue", "JSON object"),
