@@ -5,8 +5,8 @@ model is told so, once, and its second answer counts, if that one comes whole.
 """
 
 import logging
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import anyio
@@ -60,18 +60,10 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
         # What had come has been paid for: a client that gave up by itself finds it under the
         # id that progress named.
         if running.partial is not None and not running.partial.is_empty:
-            with anyio.move_on_after(KEEPING_SECONDS, shield=True):
-                await _kept(asked, _cut_short(running.partial), engine, running.id)
+            cut_short = _cut_short(running.partial)
+            await _kept(asked, cut_short, engine, running.id, seconds=KEEPING_SECONDS)
         raise
-    with _shielded():  # It may have to wait for the store.
-        return await _kept(asked, came, engine, running.id)
-
-
-@contextmanager
-def _shielded() -> Generator[None]:
-    """Let nothing cancel what is done here."""
-    with anyio.CancelScope(shield=True):
-        yield
+    return await _kept(asked, came, engine, running.id)
 
 
 def _cut_short(reply: Reply) -> Answered:
@@ -80,9 +72,12 @@ def _cut_short(reply: Reply) -> Answered:
 
 
 async def _kept(
-    asked: Asked, came: Answered, engine: Engine, answer_id: str
+    asked: Asked, came: Answered, engine: Engine, answer_id: str, *, seconds: float = math.inf
 ) -> types.CallToolResult:
-    """Put turn and result on disk. That they cannot be is a warning: nothing must be lost."""
+    """Put turn and result on disk, whoever gives up meanwhile.
+
+    That they cannot be is a warning: nothing must be lost. After so many seconds it is given up.
+    """
 
     def result_at(place: Place, *warnings: str) -> types.CallToolResult:
         if place != asked.place:
@@ -90,14 +85,16 @@ async def _kept(
         told = replace(came, warnings=(*came.warnings, *warnings)) if warnings else came
         return answered(asked, told, place=place, answer_id=answer_id)
 
+    place = asked.place
     try:
-        place = await engine.conversations.append(
-            asked.place,
-            _turn(asked, came.reply),
-            forked_from=asked.forked_from,
-            answer_id=answer_id,
-            result_at=lambda place: _as_json(result_at(place)),
-        )
+        with anyio.move_on_after(seconds, shield=True):  # Another server may be writing.
+            place = await engine.conversations.append(
+                place,
+                _turn(asked, came.reply),
+                forked_from=asked.forked_from,
+                answer_id=answer_id,
+                result_at=lambda place: _as_json(result_at(place)),
+            )
     except InternalFault as error:
         logger.warning("%s %s", NOT_KEPT, error)
         return result_at(asked.place, f"{NOT_KEPT} {error}")
