@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -18,7 +19,7 @@ from kiro_mcp.emulator import RunningEmulator, running
 from tests.benchmarks.table import Row, print_table
 from tests.support.http import against
 from tests.support.served import serve
-from tests.support.stdio import StdioServer, environment, started
+from tests.support.stdio import environment, started
 
 ROUNDS = 7
 PROMISED_MS = 500.0
@@ -33,37 +34,20 @@ async def _gone_after(began: float, wait: Callable[[], Awaitable[int]]) -> float
     return (time.perf_counter() - began) * 1000
 
 
-async def _answering(server: StdioServer, emulator: RunningEmulator) -> None:
-    await server.post("tools/call", CALL)
-    await emulator.state.until(lambda state: state.open_streams == 1)
-
-
-async def idle_at_end_of_input(emulator: RunningEmulator) -> float:
-    """Close the input of a server that has answered `initialize`."""
+async def over_stdio(
+    emulator: RunningEmulator, *, is_answering: bool = True, number: signal.Signals | None = None
+) -> float:
+    """Send a signal, or close the input, of a server that has answered `initialize`."""
     async with started(environment(**against(emulator))) as server:
         await server.initialize()
+        if is_answering:
+            await server.post("tools/call", CALL)
+            await emulator.state.until(lambda state: state.open_streams == 1)
         began = time.perf_counter()
-        await server.stdin.aclose()
-        return await _gone_after(began, server.process.wait)
-
-
-async def answering_at_end_of_input(emulator: RunningEmulator) -> float:
-    """Close the input of a server in the middle of an answer."""
-    async with started(environment(**against(emulator))) as server:
-        await server.initialize()
-        await _answering(server, emulator)
-        began = time.perf_counter()
-        await server.stdin.aclose()
-        return await _gone_after(began, server.process.wait)
-
-
-async def answering_at_a_signal(emulator: RunningEmulator) -> float:
-    """Send SIGTERM in the middle of an answer."""
-    async with started(environment(**against(emulator))) as server:
-        await server.initialize()
-        await _answering(server, emulator)
-        began = time.perf_counter()
-        server.process.send_signal(signal.SIGTERM)
+        if number is not None:
+            server.process.send_signal(number)
+        else:
+            await server.stdin.aclose()
         return await _gone_after(began, server.process.wait)
 
 
@@ -92,28 +76,13 @@ async def over_http(emulator: RunningEmulator, *, is_modern: bool, hangs_up: boo
     return taken
 
 
-async def legacy_over_http(emulator: RunningEmulator) -> float:
-    """In a session."""
-    return await over_http(emulator, is_modern=False)
-
-
-async def modern_over_http(emulator: RunningEmulator) -> float:
-    """Without a session."""
-    return await over_http(emulator, is_modern=True)
-
-
-async def abandoned_over_http(emulator: RunningEmulator) -> float:
-    """Right after its client has hung up."""
-    return await over_http(emulator, is_modern=False, hangs_up=True)
-
-
 MEASURES: dict[str, Measure] = {
-    "stdio, idle: end of input": idle_at_end_of_input,
-    "stdio, answering: end of input": answering_at_end_of_input,
-    "stdio, answering: SIGTERM": answering_at_a_signal,
-    "HTTP, answering in a session: SIGTERM": legacy_over_http,
-    "HTTP, answering without one: SIGTERM": modern_over_http,
-    "HTTP, client has hung up: SIGTERM": abandoned_over_http,
+    "stdio, idle: end of input": partial(over_stdio, is_answering=False),
+    "stdio, answering: end of input": over_stdio,
+    "stdio, answering: SIGTERM": partial(over_stdio, number=signal.SIGTERM),
+    "HTTP, answering in a session: SIGTERM": partial(over_http, is_modern=False),
+    "HTTP, answering without one: SIGTERM": partial(over_http, is_modern=True),
+    "HTTP, client has hung up: SIGTERM": partial(over_http, is_modern=False, hangs_up=True),
 }
 
 
