@@ -182,18 +182,23 @@ class TokenProvider:
         is_looked_up = credential.kind not in ("api_key", "builder_id", "social")
         is_chosen = bool(self._settings.profile_arn)
         is_same = credential.access_token == rejected.value
-        if is_chosen or not (is_looked_up and is_same) or self._profile_asked_again_for == key:
+        if is_chosen or not (is_looked_up and is_same):
             return None
-        self._profile_asked_again_for = key  # Once: an account may just not be allowed to call.
-        async with self._profile_lock:
-            try:
-                arn = await self.account.find_profile(as_access_token(credential))
-            except KiroError as error:
-                logger.warning("no other profile was found: %s", error)
-                return None
-            self._profiles = {key: arn}
-            await self._keep_profile(credential, arn)
-        return await self.token_for(credential) if arn != rejected.profile_arn else None
+        async with self._profile_lock:  # What one call finds, those refused meanwhile take.
+            if self._profile_asked_again_for != key:
+                self._profile_asked_again_for = key  # Once: it may just not be allowed to call.
+                await self._ask_again_for_profile(credential)
+        is_other = self._profiles.get(key, rejected.profile_arn) != rejected.profile_arn
+        return await self.token_for(credential) if is_other else None
+
+    async def _ask_again_for_profile(self, credential: Credential) -> None:
+        try:
+            arn = await self.account.find_profile(as_access_token(credential))
+        except KiroError as error:
+            logger.warning("no other profile was found: %s", error)
+            return
+        self._profiles = {digest(credential.access_token): arn}
+        await self._keep_profile(credential, arn)
 
     async def token_for(self, credential: Credential) -> AccessToken:
         """Derive what a request carries, asking for the profile where it is not known.
@@ -214,11 +219,13 @@ class TokenProvider:
         self, credential: Credential, rejected: AccessToken
     ) -> bool:
         """Find where an API key belongs whose region nobody has said: other regions refuse it."""
-        is_said = self._settings.api_region or self._settings.profile_arn or self._key_region
+        is_said = self._settings.api_region or self._settings.profile_arn
         if credential.kind != "api_key" or is_said or credential.access_token != rejected.value:
             return False
-        arn = await self.account.find_key_profile(rejected, besides=rejected.region)
-        self._key_region = region_of(arn)
+        async with self._profile_lock:  # What one call finds, those refused meanwhile take.
+            if not self._key_region:
+                arn = await self.account.find_key_profile(rejected, besides=rejected.region)
+                self._key_region = region_of(arn)
         return self._key_region not in ("", rejected.region)
 
     async def _credential(self) -> Credential:

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from anyio import fail_after
 
 from kiro_mcp.auth.account import MAX_PROFILE_PAGES
 from kiro_mcp.auth.management import AccountService
@@ -135,6 +137,25 @@ async def test_an_api_key_that_its_region_refuses_is_sent_to_the_one_that_knows_
     assert (regions.asked, regions.headers[0]["TokenType"]) == ([(EUROPE, {})], "API_KEY")
     with pytest.raises(SignInRequired, match="KIRO_API_KEY"):
         await tokens.refreshed(renewed)
+    assert len(regions.asked) == 1
+
+
+async def test_calls_at_once_with_a_key_of_another_region_all_find_it(tmp_path: Path) -> None:
+    """Ours: whoever is refused while another call looks must not be told to renew a good key."""
+    regions = Regions([DOWN], [(200, {"profile": {"arn": THERE}})])
+    settings = Settings.load({"KIRO_API_KEY": "ksk_x"})
+    tokens = TokenProvider(settings, poster=regions, environ={"HOME": str(tmp_path)})
+    refused = await tokens.access_token()
+    found: list[str] = []
+
+    async def renew() -> None:
+        found.append((await tokens.refreshed(refused)).region)
+
+    with fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(renew)
+    assert found == ["eu-central-1"] * 8
     assert len(regions.asked) == 1
 
 

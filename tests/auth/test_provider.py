@@ -203,6 +203,27 @@ async def test_a_profile_that_is_no_more_is_looked_up_again_once_and_kept(
     assert kept.refresh_token == login.refresh_token
 
 
+async def test_calls_at_once_with_a_profile_that_is_no_more_all_get_the_new_one(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Ours: a call that is refused while another one looks waits for what it finds."""
+    store = OwnStore(own_folder(tmp_path), emulator.url)
+    await store.save_login(replace(idc_credential(is_expired=False), profile_arn=STALE_ARN))
+    answers: list[str] = []
+    async with engine_of(tmp_path, emulator, KIRO_MCP_MAX_CONCURRENCY="8") as engine:
+
+        async def call() -> None:
+            answers.append((await engine.client.ask(HELLO)).text)
+
+        with fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(8):
+                    tasks.start_soon(call)
+    assert all(answers)
+    assert len(answers) == 8
+    assert len(emulator.state.requests_to("ListAvailableProfiles")) == 1
+
+
 async def test_another_programs_profile_that_is_no_more_is_looked_up_and_left_to_it(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
