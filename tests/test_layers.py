@@ -217,15 +217,8 @@ def test_one_module_knows_httpx() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_says_what_it_is_and_is_readable_in_one_sitting(module: str) -> None:
-    """At most 400 lines, no function over 50, and a docstring at the top."""
-    source = MODULES[module].read_text("utf-8")
-    tree = ast.parse(source)
-    assert ast.get_docstring(tree)
-    assert source.count("\n") <= 400
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < 50, f"{module}:{node.lineno} {node.name}"
+def test_a_module_says_what_it_is(module: str) -> None:
+    assert ast.get_docstring(ast.parse(MODULES[module].read_text("utf-8")))
 
 
 def test_the_start_of_a_server_loads_nothing_that_only_calls_need() -> None:
