@@ -170,6 +170,8 @@ class ModelInfo:
     effort_levels: tuple[EffortLevel, ...] = ()
     fields: ModelFields | None = None
     """What a request may carry for it; None where it takes no extra fields at all."""
+    refusal_fallbacks: tuple[str, ...] = ()
+    """The ids of the models to ask if this one refuses, in the service's order."""
 
 
 # --- the request --------------------------------------------------------------------------

@@ -6,7 +6,7 @@ price is its vendor's list price, for orientation; Kiro bills credits by the rat
 What a caller may write for a model's id is in `kiro_mcp.protocol.model_names`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
 from kiro_mcp.models import EffortLevel, ListPrice, ModelFields, ModelInfo, ThinkingSupport
@@ -45,6 +45,7 @@ def _known(
     price: ListPrice | None = None,
     thinks: ModelFields | ThinkingSupport = "none",
     sees_images: bool = True,
+    on_refusal: str = "",
 ) -> ModelInfo:
     """Write down a model: its id, name, most tokens in and out, rate and aliases."""
     fields = thinks if isinstance(thinks, ModelFields) else None
@@ -60,6 +61,7 @@ def _known(
         thinking="native" if isinstance(thinks, ModelFields) else thinks,
         effort_levels=fields.efforts if fields else (),
         fields=fields,
+        refusal_fallbacks=(on_refusal,) if on_refusal else (),
     )
 
 
@@ -68,7 +70,14 @@ _FOUR_SIX: Final = _claude_fields(64 * _K, _WITHOUT_XHIGH)
 
 BUILTIN_MODELS: Final[tuple[ModelInfo, ...]] = (
     _known("auto", "Auto", (_M, 64 * _K), 1.0),
-    _known("claude-opus-5", "Claude Opus 5", (_M, 128 * _K), 2.2, thinks=_FIVE),
+    _known(
+        "claude-opus-5",
+        "Claude Opus 5",
+        (_M, 128 * _K),
+        2.2,
+        thinks=_FIVE,
+        on_refusal="claude-opus-4.8",
+    ),
     _known(
         "claude-opus-4.8", "Claude Opus 4.8", (_M, 128 * _K), 2.2, "claude-opus-4-8", thinks=_FIVE
     ),
@@ -217,7 +226,19 @@ def _model(entry: object) -> ModelInfo | None:
         thinking=_thinking(fields, known),
         effort_levels=fields.efforts if fields else (),
         fields=fields,
+        refusal_fallbacks=tuple(_model_ids(members.get("refusalFallbackModels")))
+        or known.refusal_fallbacks,
     )
+
+
+def _model_ids(entries: object) -> Iterator[str]:
+    """Yield the ids in a list of `{"modelId": …}`; anything else in it is skipped."""
+    for entry in cast("list[object]", entries) if isinstance(entries, list) else ():
+        model_id = (
+            cast("dict[str, object]", entry).get("modelId") if isinstance(entry, dict) else ""
+        )
+        if isinstance(model_id, str) and model_id:
+            yield model_id
 
 
 def _thinking(fields: ModelFields | None, known: ModelInfo) -> ThinkingSupport:

@@ -1,5 +1,9 @@
 """The list of models, from the service's pages and from the snapshot."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from kiro_mcp.models import ModelFields, ModelInfo
@@ -10,6 +14,10 @@ from kiro_mcp.protocol.models_catalog import (
     known_model,
     models_from_page,
 )
+
+CAPTURED: dict[str, Any] = json.loads(
+    (Path(__file__).parent.parent / "vectors" / "list-available-models.json").read_text("utf-8")
+)["body"]
 
 EFFORT_SCHEMA = {
     "type": "object",
@@ -42,6 +50,18 @@ def test_a_full_entry_is_read_whole() -> None:
     assert model.fields == ModelFields(
         effort_path=("output_config", "effort"), efforts=("low", "high"), max_tokens=(1, None)
     )
+
+
+def test_a_model_names_what_to_ask_if_it_refuses() -> None:
+    """Observed: tests/vectors/list-available-models.json."""
+    listed = {model.id: model.refusal_fallbacks for model in models_from_page(CAPTURED)[0]}
+    assert listed == {
+        "claude-sonnet-5.5": ("claude-sonnet-5",),
+        "claude-opus-5": ("claude-opus-4.8",),
+        "claude-haiku-4.5": (),
+    }
+    odd = {"modelId": "x", "refusalFallbackModels": [None, {}, {"modelId": 3}, {"modelId": "y"}]}
+    assert models_from_page({"models": [odd]})[0][0].refusal_fallbacks == ("y",)
 
 
 def test_what_a_page_does_not_say_comes_from_the_snapshot() -> None:
