@@ -10,9 +10,17 @@ with `ksk_`; the tokens of an organisation's own sign-in are JWTs (RFC 7519).
 """
 
 import re
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, cast
 
 HIDDEN: Final = "[redacted]"
+
+WINDOW_CHARACTERS: Final = 32 * 1024
+"""How much of a text is searched at once. A search holds up every other thread of the process."""
+OVERLAP_CHARACTERS: Final = 4 * 1024
+"""How much of a text is searched again with what follows: a secret may begin there."""
+
+Span: TypeAlias = tuple[int, int]
 
 _NAMES: Final = "|".join(
     (
@@ -29,17 +37,18 @@ _NAMES: Final = "|".join(
         r"password",
     )
 )
-_SHAPES: Final = re.compile(
-    r"""
-    \bao[ar][A-Za-z0-9+/_=.-]{8,}(?::[A-Za-z0-9+/_=.-]+)*    # access and refresh tokens
-    | \bksk_[A-Za-z0-9_-]+                                   # API keys
-    | \beyJ[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*){2,4}        # JWT, signed or encrypted
-    """,
-    re.VERBOSE,
+_SHAPES: Final = (
+    re.compile(
+        r"\bao[ar][A-Za-z0-9+/_=.-]{8,}(?::[A-Za-z0-9+/_=.-]+)*"
+    ),  # access and refresh tokens
+    re.compile(r"\bksk_[A-Za-z0-9_-]+"),  # API keys
 )
+_JWT: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{4,}+(?P<rest>(?:\.[A-Za-z0-9_-]*+){2,4})?")
+"""A JWT, signed or encrypted, if it has its `rest`. What only begins like one matches, too, so that
+the search goes on behind it: a text of many beginnings is read once and not once for each."""
 _NAME: Final = re.compile(_NAMES, re.IGNORECASE)
 _QUOTED: Final = re.compile(
-    rf"""(?:{_NAMES})\\*["']?\s*[:=]\s*(\\*)(["'])(?P<secret>(?:(?!\1\2).)*)""",
+    rf"""(?:{_NAMES})\\*["']?\s*[:=]\s*(\\{{0,15}})(["'])(?P<secret>(?:(?!\1\2).)*)""",
     re.IGNORECASE | re.DOTALL,
 )
 _BARE: Final = re.compile(
@@ -69,9 +78,41 @@ def redact(text: str) -> str:
     return "".join((*pieces, text[end:]))
 
 
-def secret_spans(text: str) -> list[tuple[int, int]]:
+def secret_spans(text: str) -> list[Span]:
     """Return where secrets are, as starts and ends in order, without overlaps."""
-    spans = [match.span() for match in _SHAPES.finditer(text)]
+    return spans_in_windows(text, _spans)
+
+
+def spans_in_windows(text: str, find: Callable[[str], list[Span]]) -> list[Span]:
+    """Search a text window by window, so that other threads can run in between.
+
+    Args:
+        text: Any text.
+        find: Returns the spans in one window, in order.
+    """
+    spans: list[Span] = []
+    start, size = 0, WINDOW_CHARACTERS
+    while start < len(text):
+        found = find(text[start : start + size])
+        if start and found and found[0][0] == 0:  # The end of a word only looks like its beginning.
+            del found[0]
+        if start + size >= len(text):
+            return _merged([*spans, *((start + first, start + last) for first, last in found)])
+        # What reaches the end of the window may go on behind it, and is searched again with it.
+        is_open = bool(found) and found[-1][1] == size
+        known = found[:-1] if is_open else found
+        step = (found[-1][0] if is_open else size) - OVERLAP_CHARACTERS
+        if step <= 0:
+            size *= 2
+            continue
+        spans += [(start + first, start + last) for first, last in known]
+        start, size = start + step, WINDOW_CHARACTERS
+    return _merged(spans)
+
+
+def _spans(text: str) -> list[Span]:
+    spans = [match.span() for shape in _SHAPES for match in shape.finditer(text)]
+    spans += [match.span() for match in _JWT.finditer(text) if match["rest"] is not None]
     spans += [match.span("secret") for match in _SCHEME.finditer(text)]
     lowered = text.lower()
     if any(hint in lowered for hint in _HINTS):
@@ -105,8 +146,8 @@ def _is_hidden(match: re.Match[str]) -> bool:
     return match["secret"].startswith(HIDDEN[:-1])
 
 
-def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
+def _merged(spans: list[Span]) -> list[Span]:
+    merged: list[Span] = []
     for start, stop in sorted(spans):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiro_mcp.redaction import HIDDEN, mask, mask_address, redact, redact_json, secret_spans
+from kiro_mcp.redaction import (
+    HIDDEN,
+    WINDOW_CHARACTERS,
+    mask,
+    mask_address,
+    redact,
+    redact_json,
+    secret_spans,
+)
 from tests.support.secrets import ACCESS, JWT, KEY, REFRESH, TEXTS
 
 
@@ -113,3 +121,40 @@ def test_a_mask_tells_two_secrets_apart_and_no_more() -> None:
     assert mask(ACCESS) == f"…{ACCESS[-4:]}"
     assert mask_address("person@example.com") == "p…@example.com"
     assert mask_address("no address") == "…"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("eyJaaaa-" * 100_000, id="beginnings-of-jwts"),
+        pytest.param("eyJaaaa.eyJ " * 60_000, id="halves-of-jwts"),
+        pytest.param("password" + " " * 800_000, id="blanks"),
+        pytest.param("password=" + "\\" * 400_000 + '"' + "\\" * 400_000, id="backslashes"),
+        pytest.param("Basic " * 100_000, id="schemes"),
+        pytest.param("password='" * 80_000, id="names"),
+    ],
+)
+def test_a_long_hostile_text_is_searched_in_linear_time(text: str) -> None:
+    """With a quadratic pattern each of these takes many minutes."""
+    assert len(redact(text)) <= len(text) + len(HIDDEN) * text.count("password")
+
+
+@pytest.mark.parametrize("length", [40, 3000, 2 * WINDOW_CHARACTERS])
+@pytest.mark.parametrize("offset", [-3000, -20, 0, 20])
+@pytest.mark.parametrize("form", ["{} ", 'clientSecret="{}" ', "Bearer {} "])
+def test_a_secret_is_found_wherever_it_stands_in_a_long_text(
+    length: int, offset: int, form: str
+) -> None:
+    """A long text is searched in windows, and a secret may be larger than one."""
+    secret = "aoa" + "S" * length
+    before = "." * (WINDOW_CHARACTERS + offset)
+    shown = redact(before + form.format(secret) + "and more. " * 5000)
+    assert "SSS" not in shown
+    assert shown.startswith(before)
+    assert shown.endswith(" " + "and more. " * 5000)
+
+
+def test_the_middle_of_a_word_is_not_taken_for_a_secret() -> None:
+    """A window may begin anywhere."""
+    text = "xaoaaaaaaaaaaaaaaaaaksk_a" * 10_000
+    assert redact(text) == text

@@ -28,6 +28,8 @@ DEFAULT_LIFETIME_SECONDS: Final = 3600
 
 MAX_WORDS: Final = 300
 """How much of a refusal's own words is shown."""
+_MAX_READ: Final = 16 * MAX_WORDS
+"""How much of them is searched for secrets."""
 
 _REFUSALS: Final = frozenset(
     {
@@ -156,7 +158,7 @@ def refusal(status: int, members: Mapping[str, object]) -> Refused:
     said = ": ".join(word for word in (error, words) if word) or f"status {status}"
     is_final = status in (400, 401, 403) and not (status == 403 and not error)
     is_final = is_final and (status == 401 or error in _REFUSALS or not error)
-    return Refused(is_final=is_final, why=redact(said)[:MAX_WORDS])
+    return Refused(is_final=is_final, why=redact(said[:_MAX_READ])[:MAX_WORDS])
 
 
 def read_members(body: bytes) -> dict[str, object]:

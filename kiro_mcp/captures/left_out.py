@@ -7,6 +7,8 @@ e-mail address and of an account's number each letter becomes a star, so that le
 import re
 from typing import Any, Final, cast
 
+from kiro_mcp.redaction import Span, spans_in_windows
+
 MIN_CHARACTERS: Final = 1024
 """Shorter texts of base64 are left in."""
 
@@ -22,7 +24,16 @@ _IDENTITY: Final = re.compile(
 
 def without_identities(text: str) -> str:
     """Return a text with the names in e-mail addresses and the accounts in ARNs starred."""
-    return _IDENTITY.sub(lambda found: "*" * len(found[0]), text)
+    pieces: list[str] = []
+    kept_to = 0
+    for start, end in spans_in_windows(text, _identities):
+        pieces += (text[kept_to:start], "*" * (end - start))
+        kept_to = end
+    return "".join((*pieces, text[kept_to:]))
+
+
+def _identities(text: str) -> list[Span]:
+    return [match.span() for match in _IDENTITY.finditer(text)]
 
 
 def abridged(value: Any) -> Any:
