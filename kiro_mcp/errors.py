@@ -21,7 +21,10 @@ Every error carries facts, never prose to be parsed: its `code`, what to do next
 to wait, and the service's own request id. None carries a token or the body of a request.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
+
+MAX_QUOTED_CHARACTERS: Final = 80
+"""How much of a value a message repeats. An image in the place of a path can be megabytes."""
 
 ErrorCode = Literal[
     "auth_required",
@@ -45,6 +48,13 @@ ErrorCode = Literal[
     "internal_error",
 ]
 """Every code that a failed call can carry. The list is closed: a new one is a breaking change."""
+
+
+def quoted(value: str) -> str:
+    """Return a value as messages show it: in quotes, on one line, cut after 80 characters."""
+    return repr(
+        value if len(value) <= MAX_QUOTED_CHARACTERS else f"{value[:MAX_QUOTED_CHARACTERS]}…"
+    )
 
 
 class KiroError(Exception):

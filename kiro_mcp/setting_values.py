@@ -5,7 +5,7 @@ import json
 import os
 import re
 from typing import Annotated, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -61,7 +61,28 @@ def _read_aliases(given: object) -> object:
 
 
 def _read_roots(given: object) -> object:
-    return tuple(filter(None, given.split(os.pathsep))) if isinstance(given, str) else given
+    """Read folders as people write them: with `~`, in quotes, as `file://` addresses."""
+    if not isinstance(given, str):
+        return given
+    # Where the separator is a colon, it is also the one in `file://`.
+    parts = re.split(rf"(?<!\bfile){os.pathsep}|{os.pathsep}(?!//)", _unquoted(given))
+    return tuple(_read_root(part) for part in parts if part.strip())
+
+
+def _read_root(given: str) -> str:
+    path = _unquoted(given)
+    if path.lower().startswith("file:"):
+        path = unquote(urlsplit(path).path)
+        path = path[1:] if re.match(r"/[A-Za-z]:", path) else path  # `/C:/Users` on Windows.
+    if "\0" in path:
+        raise ValueError("must be folders, and no folder's name has a NUL in it")
+    return os.path.expanduser(path)
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip()
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1].strip() if is_quoted and text[0] not in text[1:-1] else text
 
 
 Roots = Annotated[tuple[str, ...], BeforeValidator(_read_roots)]

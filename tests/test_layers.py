@@ -41,6 +41,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "kiro_mcp.protocol": ("kiro_mcp.errors", "kiro_mcp.models"),
     "kiro_mcp.redaction": (),
     "kiro_mcp.regions": (),
+    "kiro_mcp.regular_files": (),
     **dict.fromkeys(
         PURE_AUTH,
         (
@@ -73,6 +74,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "kiro_mcp.transport.classify",
         "kiro_mcp.transport.endpoints",
         "kiro_mcp.transport.usage_limits",
+        "kiro_mcp.regular_files",
     ),
     "kiro_mcp.transport": (
         "kiro_mcp.errors",
@@ -88,6 +90,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "kiro_mcp.protocol",
         "kiro_mcp.redaction",
         "kiro_mcp.transport.classify",
+        "kiro_mcp.regular_files",
     ),
     "kiro_mcp.emulator": (
         "kiro_mcp.errors",
@@ -104,6 +107,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "kiro_mcp.captures",
         "kiro_mcp.redaction",
         "kiro_mcp.transport",
+        "kiro_mcp.regular_files",
     ),
     "kiro_mcp.cli": ("kiro_mcp",),
     "kiro_mcp.__main__": ("kiro_mcp.cli",),

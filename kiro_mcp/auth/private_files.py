@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from kiro_mcp.regular_files import read_regular_file
+
 MAX_BYTES: Final = 4 * 1024 * 1024
 """How much of a file is read. A login is under 10 KiB."""
 
@@ -24,11 +26,10 @@ def read_text(path: Path) -> str:
     """Read a small file.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is no UTF-8, or larger than any login.
+        OSError: It cannot be read, or it is not a regular file.
+        ValueError: It is not UTF-8, or larger than any login.
     """
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
+    data = read_regular_file(path, MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES} bytes")
     return data.decode("utf-8-sig")

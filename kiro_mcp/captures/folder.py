@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from kiro_mcp.captures.manifest import ExchangeFacts, Manifest, ReadingFacts
 from kiro_mcp.captures.rendering import FRAMES_HEADING, REPLY_HEADING
 from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.regular_files import read_regular_file
 
 REQUEST: Final = "request_body.json"
 KIRO_REQUEST: Final = "kiro_request_body.json"
@@ -154,8 +155,7 @@ def _raw(folder: Path, number: int) -> bytes:
 
 
 def _bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(MAX_READ_BYTES + 1)
+    data = read_regular_file(path, MAX_READ_BYTES + 1)
     if len(data) > MAX_READ_BYTES:
         raise _unusable(path, f"is larger than {MAX_READ_BYTES} bytes", "Is it of a capture?")
     return data

@@ -137,7 +137,8 @@ def _image(given: str) -> str:
 
 def _read(path: str, option: str, limit: int) -> bytes:
     try:
-        with Path(path).expanduser().open("rb") as file:
+        # Not only regular files: a person may name a pipe, as `<(git diff)` does.
+        with open(os.path.expanduser(path), "rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error

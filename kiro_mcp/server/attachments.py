@@ -4,20 +4,30 @@ A path is read only under the folders that the user opened for it, after links a
 whoever can make a model call a tool must not thereby read the whole disk.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
-from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.models import ImagePart, TextPart
 from kiro_mcp.protocol.documents import document_text
 from kiro_mcp.protocol.images import MAX_IMAGE_BYTES, image_from_bytes, image_from_url
+from kiro_mcp.regular_files import read_regular_file
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """The largest text file: about a million tokens, as much as any model reads."""
+
+MAX_READERS: Final = 8
+"""How many files are read at once. A disk that does not answer, such as a network folder whose
+server is gone, holds up these threads only, not those that tokens and the store need."""
+
+_readers: Final = anyio.lowlevel.RunVar[anyio.CapacityLimiter]("kiro_mcp_attachment_readers")
 
 
 class Attachments:
@@ -34,52 +44,66 @@ class Attachments:
         """
         if ":" in given[:12] and not _is_path(given):
             return image_from_url(given, place=place)
-        data = await anyio.to_thread.run_sync(self._read, given, place, MAX_IMAGE_BYTES)
+        data = await self._read_in_thread(given, place, MAX_IMAGE_BYTES)
         return image_from_bytes(data, place=place)
 
     async def file(self, given: str, place: str) -> TextPart:
         """Return a text file with its name.
 
         Raises:
-            InvalidRequest: It may not be read, is too large, or is no UTF-8 text.
+            InvalidRequest: It may not be read, is too large, or is not UTF-8 text.
         """
-        data = await anyio.to_thread.run_sync(self._read, given, place, MAX_FILE_BYTES)
+        data = await self._read_in_thread(given, place, MAX_FILE_BYTES)
         try:
             return document_text(Path(given).name, data.decode("utf-8-sig"))
         except UnicodeDecodeError:
             raise InvalidRequest(
-                f"{place} is no UTF-8 text: {given!r}.", next_step="Attach text files only."
+                f"{place} is not UTF-8 text: {quoted(given)}.", next_step="Attach text files only."
             ) from None
 
+    async def _read_in_thread(self, given: str, place: str, limit: int) -> bytes:
+        readers = _readers.get(None)
+        if readers is None:
+            readers = anyio.CapacityLimiter(MAX_READERS)
+            _readers.set(readers)
+        return await anyio.to_thread.run_sync(
+            self._read, given, place, limit, abandon_on_cancel=True, limiter=readers
+        )
+
     def _read(self, given: str, place: str, limit: int) -> bytes:
-        path = self._allowed(given, place)
         try:
-            with path.open("rb") as file:
-                data = file.read(limit + 1)
+            data = read_regular_file(self._allowed(given, place), limit + 1)
         except OSError as error:
             raise InvalidRequest(
-                f"{place} cannot be read: {given!r} ({error.strerror}).",
+                f"{place} cannot be read: {quoted(given)} ({error.strerror}).",
                 next_step="Check the path.",
             ) from None
         if len(data) > limit:
             raise InvalidRequest(
-                f"{place} is larger than {limit} bytes: {given!r}.",
+                f"{place} is larger than {limit} bytes: {quoted(given)}.",
                 next_step="Attach the part that matters.",
             )
         return data
 
     def _allowed(self, given: str, place: str) -> Path:
-        path = Path(given).expanduser()
-        resolved = Path(os.path.realpath(path))
+        path = Path(os.path.expanduser(given))
+        try:
+            resolved = Path(os.path.realpath(path))
+        except ValueError:  # A NUL, or half of a surrogate pair.
+            raise OSError(errno.EINVAL, "no file can have this name") from None
         roots = [Path(os.path.realpath(root)) for root in self._roots]
         if path.is_absolute() and any(resolved.is_relative_to(root) for root in roots):
             return resolved
-        shown = ", ".join(str(root) for root in self._roots) or "none"
         raise InvalidRequest(
-            f"{place} names a path that may not be read: {given!r} (open folders: {shown}).",
+            f"{place} names a path that may not be read: {quoted(given)}"
+            f" (open folders: {self._shown_roots()}).",
             next_step="Give an absolute path in a folder that KIRO_MCP_ROOTS opens"
             " where this server is configured, or the content itself.",
         )
+
+    def _shown_roots(self) -> str:
+        shown = (f"{root}{'' if root.is_dir() else ', which is not there'}" for root in self._roots)
+        return "; ".join(shown) or "none"
 
 
 def _is_path(given: str) -> bool:

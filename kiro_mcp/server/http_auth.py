@@ -15,10 +15,13 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.regular_files import read_regular_file
 from kiro_mcp.setting_values import is_loopback
 
 TOKEN_BYTES: Final = 32
 """As long as a key of AES-256: not to be guessed."""
+
+MAX_TOKEN_FILE_BYTES: Final = 4096
 
 PUBLIC_PATHS: Final = frozenset({"/", "/health"})
 """What answers without a token: it says only that the server is up."""
@@ -101,7 +104,7 @@ def _make(file: Path) -> str:
 
 
 def _read(file: Path) -> str:
-    token = file.read_bytes().strip()
+    token = read_regular_file(file, MAX_TOKEN_FILE_BYTES).strip()
     is_open_to_others = os.name == "posix" and file.stat().st_mode & 0o077
     if is_open_to_others or len(token) < TOKEN_BYTES or not token.isascii():
         raise InvalidRequest(

@@ -655,6 +655,16 @@ async def test_wrong_settings_are_told_and_the_rest_is_looked_at(tmp_path: Path)
     assert "ksk_secret" not in said
 
 
+async def test_an_open_folder_that_is_not_there_is_warned_of(tmp_path: Path) -> None:
+    roots = "~/gone:~"
+    command = {"command": sys.executable, "args": ["-m", "kiro_mcp"]}
+    entry = {**command, "env": {"KIRO_MCP_ROOTS": roots}}
+    put(tmp_path / ".cursor" / "mcp.json", json.dumps({"mcpServers": {"kiro": entry}}))
+    done = await doctor(tmp_path, "--offline", KIRO_MCP_ROOTS=roots)
+    said = f"KIRO_MCP_ROOTS names '{tmp_path}/gone', which is not a folder on this machine."
+    assert done.stdout.decode().count(said) == 2
+
+
 async def test_a_wrong_profile_is_told(tmp_path: Path) -> None:
     """Ours: the service would answer with `Improperly formed request`."""
     done = await doctor(tmp_path, KIRO_API_KEY="ksk_x", KIRO_PROFILE_ARN="mine")

@@ -366,3 +366,13 @@ def test_a_file_that_its_owner_has_closed_is_not_replaced(tmp_path: Path) -> Non
         files.write(files.read(path), "1", Clock().now)
     assert path.read_text() == "0"
     assert backups(path) == []
+
+
+async def test_a_pipe_in_a_clients_files_place_is_refused_at_once(tmp_path: Path) -> None:
+    """Opening it would wait for a writer."""
+    path = tmp_path / ".cursor" / "mcp.json"
+    path.parent.mkdir()
+    os.mkfifo(path)
+    done = await install(tmp_path, "cursor")
+    assert done.returncode == 2
+    assert f"{path} cannot be read (it is not a regular file)" in said(done)

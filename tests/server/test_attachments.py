@@ -1,12 +1,17 @@
 """Images and files by path: only under the folders that the user opened."""
 
+import os
+import socket
 from base64 import b64decode
 from pathlib import Path
 
+import anyio
 import pytest
 
+from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.attachments import MAX_FILE_BYTES, Attachments
+from tests.support.mcp import ask, code, connected, words
 
 PIXEL = b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -83,3 +88,70 @@ async def test_a_file_over_the_limit_is_refused(root: Path) -> None:
     (root / "big.txt").write_bytes(b"x" * (MAX_FILE_BYTES + 1))
     with pytest.raises(InvalidRequest, match="larger"):
         await Attachments([str(root)]).file(str(root / "big.txt"), "files[0]")
+
+
+async def test_a_pipe_or_a_device_under_an_open_folder_is_refused_at_once(
+    root: Path, emulator: RunningEmulator
+) -> None:
+    """Opening a pipe waits for its writer: enough such calls would use up every worker thread."""
+    os.mkfifo(root / "pipe")
+    (root / "zero").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(root / "socket"))
+        names = ["pipe", "zero", "socket", "."] * 12
+        async with connected(emulator, KIRO_MCP_ROOTS=f"{root}:/dev") as client:
+
+            async def refused(name: str) -> None:
+                path = str(root / name)
+                member = {"images": [path]} if name == "pipe" else {"files": [path]}
+                result = await client.call_tool("ask_claude", {"prompt": "x", **member})
+                assert code(result) == "invalid_request"
+                says = "it is a folder" if name == "." else "it is not a regular file"
+                assert says in words(result)
+
+            async with anyio.create_task_group() as tasks:
+                for name in names:
+                    tasks.start_soon(refused, name)
+            answer = await ask(client, prompt="x", files=[str(root / "notes.txt")])
+            assert answer["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("~nosuchuser/x", "'~nosuchuser/x' (open folders: "),
+        ("/{root}/a\0b", "cannot be read: '//"),
+        ("/{root}/\ud800", "(no file can have this name)"),
+        ("x" * 100_000, "'" + "x" * 80 + "…'"),
+    ],
+)
+@pytest.mark.parametrize("member", ["images", "files"])
+async def test_a_path_that_names_nothing_is_an_error_that_quotes_at_most_80_characters(
+    given: str, says: str, member: str, root: Path
+) -> None:
+    async with connected(KIRO_MCP_ROOTS=str(root)) as client:
+        arguments = {"prompt": "x", member: [given.format(root=root)]}
+        result = await client.call_tool("ask_claude", arguments)
+    assert code(result) == "invalid_request"
+    assert says in words(result)
+    assert len(words(result)) < 600
+
+
+async def test_open_folders_are_read_as_people_write_them(
+    root: Path, emulator: RunningEmulator
+) -> None:
+    (root / "with space").mkdir()
+    (root / "with space" / "a.txt").write_text("x")
+    given = str(root / "with space" / "a.txt")
+    quoted = str(root / "with%20space")
+    for written in (f'"{root}"', f"'{root}/with space'", f"file://{quoted}"):
+        for roots in (written, f"/nowhere:{written}", f"{written}:/nowhere"):
+            async with connected(emulator, KIRO_MCP_ROOTS=roots) as client:
+                answer = await ask(client, prompt="x", files=[given])
+                assert answer["status"] == "completed", roots
+
+
+async def test_an_open_folder_that_is_not_there_is_said(root: Path) -> None:
+    async with connected(KIRO_MCP_ROOTS=f"{root}/gone:{root}") as client:
+        result = await client.call_tool("ask_claude", {"prompt": "x", "files": ["/etc/hosts"]})
+    assert f"(open folders: {root}/gone, which is not there; {root})" in words(result)

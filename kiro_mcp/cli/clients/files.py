@@ -19,6 +19,7 @@ from kiro_mcp.auth.private_files import can_replace, replace_text
 from kiro_mcp.cli.clients.known import Client
 from kiro_mcp.cli.clients.launch import Running
 from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.regular_files import read_regular_file
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """How much of a file is read. Claude Code keeps its history in the same file, some megabytes."""
@@ -75,13 +76,13 @@ def read(path: Path) -> ConfigFile:
         InvalidRequest: It cannot be read, or is no text in UTF-8.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_regular_file(path, MAX_BYTES + 1)
     except FileNotFoundError:
         return ConfigFile(path=path, data=None, text="")
     except OSError as error:
         raise InvalidRequest(
-            f"{path} cannot be read ({error.strerror}).", next_step="Make it readable."
+            f"{path} cannot be read ({error.strerror}).",
+            next_step="Make it a readable file, or name another one with --file.",
         ) from error
     if len(data) > MAX_BYTES:
         raise InvalidRequest(f"{path} is larger than {MAX_BYTES} bytes; it is not touched.")

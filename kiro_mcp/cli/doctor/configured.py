@@ -16,7 +16,7 @@ from kiro_mcp.cli.clients.known import CLIENTS, Client, inherited
 from kiro_mcp.cli.clients.sign_in import finds_credential, not_handed_on
 from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
 from kiro_mcp.cli.doctor.checks import Check, Configured, warning
-from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.settings import Settings, unknown_variables
 
 _PLACEHOLDER = "${"
@@ -79,6 +79,13 @@ def _configured(
 def _faults(variables: dict[str, str]) -> Iterator[str]:
     yield from unknown_variables(variables)
     try:
-        Settings.load(variables)
+        yield from missing_roots(Settings.load(variables))
     except InvalidRequest as error:
         yield error.message
+
+
+def missing_roots(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each folder in KIRO_MCP_ROOTS that is not there. Blocking."""
+    for root in settings.roots:
+        if not os.path.isdir(root):
+            yield f"KIRO_MCP_ROOTS names {quoted(root)}, which is not a folder on this machine."

@@ -22,7 +22,7 @@ from kiro_mcp.cli.clients.known import CLIENTS
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.doctor import checks, report
 from kiro_mcp.cli.doctor.checks import Check, Configured, Reached, Started
-from kiro_mcp.cli.doctor.configured import entries_on
+from kiro_mcp.cli.doctor.configured import entries_on, missing_roots
 from kiro_mcp.cli.doctor.probes import (
     ask_credits,
     hosts_in_use,
@@ -145,10 +145,12 @@ def _settings_checks(environ: Mapping[str, str]) -> list[Check]:
     cure = "Correct the name where it is set."
     unknown = [checks.warning("settings", one, cure) for one in unknown_variables(environ)]
     try:
-        Settings.load(environ)
+        settings = Settings.load(environ)
     except InvalidRequest as error:
         return [*unknown, checks.fault("settings", error)]
-    return unknown or [checks.ok("settings", "all can be used")]
+    cure = "Make the folder, or correct KIRO_MCP_ROOTS."
+    missing = [checks.warning("settings", one, cure) for one in missing_roots(settings)]
+    return [*unknown, *missing] or [checks.ok("settings", "all can be used")]
 
 
 async def _account(engine: Engine, resolution: Resolution, elsewhere: Sequence[str]) -> list[Check]:
