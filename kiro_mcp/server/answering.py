@@ -54,16 +54,16 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
         came = await answer(asked, engine, running)
     except KiroError as error:
         result = failure(error, *_about_the_model(error, asked))
-        await _keep_failure(engine, running.id, result)
+        await _keep_failure(engine, running, result)
         return result
     except anyio.get_cancelled_exc_class():
         # What had come has been paid for: a client that gave up by itself finds it under the
         # id that progress named.
         if running.partial is not None and not running.partial.is_empty:
             cut_short = _cut_short(running.partial)
-            await _kept(asked, cut_short, engine, running.id, seconds=KEEPING_SECONDS)
+            await _kept(asked, cut_short, engine, running, seconds=KEEPING_SECONDS)
         raise
-    return await _kept(asked, came, engine, running.id)
+    return await _kept(asked, came, engine, running)
 
 
 def _cut_short(reply: Reply) -> Answered:
@@ -72,7 +72,12 @@ def _cut_short(reply: Reply) -> Answered:
 
 
 async def _kept(
-    asked: Asked, came: Answered, engine: Engine, answer_id: str, *, seconds: float = math.inf
+    asked: Asked,
+    came: Answered,
+    engine: Engine,
+    running: RunningAnswer,
+    *,
+    seconds: float = math.inf,
 ) -> types.CallToolResult:
     """Put turn and result on disk, whoever gives up meanwhile.
 
@@ -83,7 +88,7 @@ async def _kept(
         if place != asked.place:
             warnings = (*warnings, _STANDS_APART.format(place.conversation_id))
         told = replace(came, warnings=(*came.warnings, *warnings)) if warnings else came
-        return answered(asked, told, place=place, answer_id=answer_id)
+        return answered(asked, told, place=place, answer_id=running.id)
 
     place = asked.place
     try:
@@ -91,8 +96,9 @@ async def _kept(
             place = await engine.conversations.append(
                 place,
                 _turn(asked, came.reply),
+                owner=running.owner,
                 forked_from=asked.forked_from,
-                answer_id=answer_id,
+                answer_id=running.id,
                 result_at=lambda place: _as_json(result_at(place)),
             )
     except InternalFault as error:
@@ -118,11 +124,13 @@ def _about_the_model(error: KiroError, asked: Asked) -> tuple[str, ...]:
     return asked.choice.warnings or (f"The model is {asked.request.model!r}.",)
 
 
-async def _keep_failure(engine: Engine, answer_id: str, result: types.CallToolResult) -> None:
+async def _keep_failure(
+    engine: Engine, running: RunningAnswer, result: types.CallToolResult
+) -> None:
     try:
-        await engine.conversations.keep_answer(answer_id, _as_json(result))
+        await engine.conversations.keep_answer(running.id, _as_json(result), owner=running.owner)
     except InternalFault as error:
-        logger.warning("The answer %s could not be kept: %s", answer_id, error)
+        logger.warning("The answer %s could not be kept: %s", running.id, error)
 
 
 def _as_json(result: types.CallToolResult) -> str:

@@ -18,6 +18,7 @@ import mcp_types as types
 from anyio.abc import TaskGroup
 
 from kiro_mcp.models import Reply
+from kiro_mcp.server.owners import OWN
 from kiro_mcp.server.progress import TAIL_CHARACTERS, ProgressReporter
 from kiro_mcp.server.results import defect
 from kiro_mcp.transport.capture import Recorder
@@ -35,6 +36,8 @@ class RunningAnswer:
     id: str
     conversation_id: str
     model: str
+    owner: str = OWN
+    """Whose it is; nobody else can find it."""
     recorder: Recorder | None = None
     """What notes its requests, where calls are captured."""
     result: types.CallToolResult | None = None
@@ -142,15 +145,18 @@ class Answers:
         self._tasks = tasks
         self._answers: OrderedDict[str, RunningAnswer] = OrderedDict()
 
-    def get(self, answer_id: str) -> RunningAnswer | None:
-        """Return an answer that is worked on or was finished lately; None for a cancelled one."""
+    def get(self, answer_id: str, *, owner: str) -> RunningAnswer | None:
+        """Return an owner's answer that is running or has just finished, unless cancelled."""
         answer = self._answers.get(answer_id)
-        return None if answer is None or answer.is_cancelled else answer
+        if answer is None or answer.is_cancelled or answer.owner != owner:
+            return None
+        return answer
 
-    def unfinished_in(self, conversation_id: str) -> RunningAnswer | None:
-        """Return an answer of this conversation that is still worked on, if there is one."""
+    def unfinished_in(self, conversation_id: str, *, owner: str) -> RunningAnswer | None:
+        """Return an answer that is still running in this conversation of an owner, if any."""
         for answer in self._answers.values():
-            if answer.is_unfinished and answer.conversation_id == conversation_id:
+            is_theirs = answer.owner == owner and answer.conversation_id == conversation_id
+            if is_theirs and answer.is_unfinished:
                 return answer
         return None
 

@@ -52,19 +52,20 @@ class Answered:
     repairs: tuple[Repair, ...] = ()
 
 
-async def understand(arguments: AskArguments, engine: Engine, *, new_id: str) -> Asked:
+async def understand(arguments: AskArguments, engine: Engine, *, new_id: str, owner: str) -> Asked:
     """Make a request of a call's arguments.
 
     Args:
         arguments: The arguments of the call.
         engine: The account, its settings and its conversations.
         new_id: The id that a new conversation gets, a UUID.
+        owner: Whose conversations the call may continue.
 
     Raises:
         InvalidRequest: There is nothing to answer, no such conversation, or something that the
             service does not take.
     """
-    before = await _conversation(arguments, engine)
+    before = await _conversation(arguments, engine, owner)
     chat = read_messages(arguments.messages, system=arguments.system)
     tools, tool_repairs = read_tool_specs(arguments.tools)
     results, result_repairs = read_tool_results(arguments.tool_results)
@@ -91,12 +92,14 @@ async def understand(arguments: AskArguments, engine: Engine, *, new_id: str) ->
     )
 
 
-async def _conversation(arguments: AskArguments, engine: Engine) -> Conversation:
+async def _conversation(arguments: AskArguments, engine: Engine, owner: str) -> Conversation:
     if conversation_id := arguments.conversation_id:
         try:
-            return await engine.conversations.load(conversation_id, up_to_turn=arguments.from_turn)
+            return await engine.conversations.load(
+                conversation_id, owner=owner, up_to_turn=arguments.from_turn
+            )
         except InvalidRequest:
-            if running := engine.answers.unfinished_in(conversation_id):
+            if running := engine.answers.unfinished_in(conversation_id, owner=owner):
                 raise InvalidRequest(
                     f"The conversation {conversation_id!r} has not come so far: an answer in it is"
                     " still running.",

@@ -94,7 +94,8 @@ class _Job:
 class ConversationStore:
     """The store. Opened at its first use; every method works in a worker thread.
 
-    Each raises `InternalFault` where the database cannot be used.
+    Each method raises `InternalFault` if the database cannot be used. Each takes the owner that
+    the call acts for, and finds nothing that belongs to somebody else.
     """
 
     def __init__(
@@ -123,19 +124,20 @@ class ConversationStore:
         self._jobs: deque[_Job] = deque()
         self._worker = anyio.Lock(fast_acquire=True)
 
-    async def load(self, conversation_id: str, *, up_to_turn: int = 0) -> Conversation:
+    async def load(self, conversation_id: str, *, owner: str, up_to_turn: int = 0) -> Conversation:
         """Return a conversation, whole or up to a turn.
 
         Raises:
             InvalidRequest: `not_found`: there is no such conversation, or no such turn.
         """
-        return await self._run(lambda db: _load(db, conversation_id, up_to_turn))
+        return await self._run(lambda db: _load(db, conversation_id, owner, up_to_turn))
 
     async def append(
         self,
         place: Place,
         turn: Turn,
         *,
+        owner: str,
         forked_from: str = "",
         answer_id: str = "",
         result_at: Callable[[Place], str] = lambda _: "",
@@ -145,6 +147,7 @@ class ConversationStore:
         Args:
             place: Where it should stand.
             turn: The turn.
+            owner: Whose it is.
             forked_from: The conversation whose turns before `place.turn` it continues; "" for
                 the conversation itself.
             answer_id: The id of the answer; "" keeps the turn alone.
@@ -152,24 +155,24 @@ class ConversationStore:
         """
 
         def work(db: sqlite3.Connection) -> Place:
-            stands = self._append(db, place, turn, forked_from)
+            stands = self._append(db, place, turn, owner, forked_from)
             if answer_id:
-                _put_answer(db, answer_id, self._now(), result_at(stands))
+                _put_answer(db, answer_id, owner, self._now(), result_at(stands))
             return stands
 
         return await self._run(work)
 
-    async def listed(self) -> tuple[Listed, ...]:
-        """Return the latest conversations, the last used first."""
-        return await self._run(_listed)
+    async def listed(self, *, owner: str) -> tuple[Listed, ...]:
+        """Return the owner's latest conversations, the last used first."""
+        return await self._run(lambda db: _listed(db, owner))
 
-    async def keep_answer(self, answer_id: str, result: str) -> None:
+    async def keep_answer(self, answer_id: str, result: str, *, owner: str) -> None:
         """Write a finished answer that is no turn, such as a failure, as JSON under its id."""
-        await self._run(lambda db: _put_answer(db, answer_id, self._now(), result))
+        await self._run(lambda db: _put_answer(db, answer_id, owner, self._now(), result))
 
-    async def answer(self, answer_id: str) -> str | None:
-        """Return a finished answer, or None where there is none under the id."""
-        return await self._run(lambda db: _answer(db, answer_id))
+    async def answer(self, answer_id: str, *, owner: str) -> str | None:
+        """Return a finished answer, or None if the owner has none under the id."""
+        return await self._run(lambda db: _answer(db, answer_id, owner))
 
     async def aclose(self) -> None:
         """Close the database."""
@@ -227,10 +230,12 @@ class ConversationStore:
                 _forget(db, before=self._now() - self._lifetime_seconds)
         return self._connection
 
-    def _append(self, db: sqlite3.Connection, place: Place, turn: Turn, forked_from: str) -> Place:
+    def _append(
+        self, db: sqlite3.Connection, place: Place, turn: Turn, owner: str, forked_from: str
+    ) -> Place:
         source = forked_from or place.conversation_id
         target = place.conversation_id
-        values = (place.turn, self._now(), *_row_of(turn))
+        values = (place.turn, self._now(), *_row_of(turn), owner)
         if not _put_turn(db, target, values):
             target = self._new_id()
             _put_turn(db, target, values)
@@ -265,11 +270,13 @@ def _forget(db: sqlite3.Connection, *, before: float) -> None:
     db.execute("DELETE FROM answers WHERE created_at < ?", (before,))
 
 
-def _load(db: sqlite3.Connection, conversation_id: str, up_to_turn: int) -> Conversation:
+def _load(
+    db: sqlite3.Connection, conversation_id: str, owner: str, up_to_turn: int
+) -> Conversation:
     rows = db.execute(
         "SELECT model, system, tools, messages, answer FROM turns"
-        " WHERE conversation_id = ? ORDER BY turn",
-        (conversation_id,),
+        " WHERE conversation_id = ? AND owner = ? ORDER BY turn",
+        (conversation_id, owner),
     ).fetchall()
     if not rows:
         raise InvalidRequest(
@@ -287,35 +294,43 @@ def _load(db: sqlite3.Connection, conversation_id: str, up_to_turn: int) -> Conv
     return Conversation(id=conversation_id, turns=turns)
 
 
-def _listed(db: sqlite3.Connection) -> tuple[Listed, ...]:
+def _listed(db: sqlite3.Connection, owner: str) -> tuple[Listed, ...]:
     rows = db.execute(
         "SELECT conversation_id, max(created_at) AS updated_at, count(*) FROM turns"
+        " WHERE owner = ?"
         " GROUP BY conversation_id ORDER BY updated_at DESC, conversation_id LIMIT ?",
-        (MAX_LISTED,),
+        (owner, MAX_LISTED),
     )
     return tuple(Listed(id=id_, updated_at=at, turn_count=count) for id_, at, count in rows)
 
 
-def _put_answer(db: sqlite3.Connection, answer_id: str, now: float, result: str) -> None:
-    db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (answer_id, now, result))
+def _put_answer(
+    db: sqlite3.Connection, answer_id: str, owner: str, now: float, result: str
+) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO answers (id, owner, created_at, result) VALUES (?, ?, ?, ?)",
+        (answer_id, owner, now, result),
+    )
 
 
-def _answer(db: sqlite3.Connection, answer_id: str) -> str | None:
-    row = db.execute("SELECT result FROM answers WHERE id = ?", (answer_id,)).fetchone()
+def _answer(db: sqlite3.Connection, answer_id: str, owner: str) -> str | None:
+    row = db.execute(
+        "SELECT result FROM answers WHERE id = ? AND owner = ?", (answer_id, owner)
+    ).fetchone()
     return row[0] if row else None
 
 
 def _put_turn(db: sqlite3.Connection, conversation_id: str, values: Sequence[Any]) -> bool:
     """Write a turn; return whether its place was free."""
     row = (conversation_id, *values)
-    return db.execute("INSERT OR IGNORE INTO turns VALUES (?,?,?,?,?,?,?,?)", row).rowcount == 1
+    return db.execute("INSERT OR IGNORE INTO turns VALUES (?,?,?,?,?,?,?,?,?)", row).rowcount == 1
 
 
 def _copy_turns(
     db: sqlite3.Connection, source: str, target: str, before: int, *, now: float
 ) -> None:
     db.execute(
-        "INSERT INTO turns SELECT ?, turn, ?, model, system, tools, messages, answer"
+        "INSERT INTO turns SELECT ?, turn, ?, model, system, tools, messages, answer, owner"
         " FROM turns WHERE conversation_id = ? AND turn < ?",
         (target, now, source, before),
     )

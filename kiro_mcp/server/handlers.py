@@ -27,6 +27,7 @@ from kiro_mcp.server.asking import understand
 from kiro_mcp.server.captures import CallCapture
 from kiro_mcp.server.capturing import captured, handed_over
 from kiro_mcp.server.engine import Catalogue, Engine
+from kiro_mcp.server.owners import OWN
 from kiro_mcp.server.results import success
 from kiro_mcp.server.streaming import Reporting
 
@@ -39,6 +40,8 @@ class Call:
     """How the person behind it can be shown a page."""
     reporting: Reporting
     """How progress reaches the caller, if it asked for any."""
+    owner: str = OWN
+    """Whose conversations and answers it may use."""
 
 
 async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> Result:
@@ -54,7 +57,7 @@ async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> R
 async def _ask(
     engine: Engine, given: AskArguments, call: Call, capture: CallCapture | None
 ) -> types.CallToolResult:
-    asked = await understand(given, engine, new_id=engine.new_id())
+    asked = await understand(given, engine, new_id=engine.new_id(), owner=call.owner)
     if given.dry_run:
         return rehearsed(asked, describe_payload(engine.client.draft(asked.request)))
     await engine.tokens.access_token()  # Signed out, the call fails here, and not in a task.
@@ -62,6 +65,7 @@ async def _ask(
         id=engine.new_id(),
         conversation_id=asked.place.conversation_id,
         model=asked.request.model,
+        owner=call.owner,
         recorder=capture,
     )
     engine.answers.start(running, handed_over(capture, partial(make_result, asked, engine)))
@@ -70,13 +74,13 @@ async def _ask(
 
 async def _collect(engine: Engine, given: AskArguments, call: Call) -> types.CallToolResult:
     """Return an answer that was left to go on, from the task that makes it or from the store."""
-    if running := engine.answers.get(given.answer_id):
+    if running := engine.answers.get(given.answer_id, owner=call.owner):
         return await _wait(engine, running, given, call)
-    return await _kept(engine, given.answer_id)
+    return await _kept(engine, given.answer_id, call.owner)
 
 
-async def _kept(engine: Engine, answer_id: str) -> types.CallToolResult:
-    if kept := await engine.conversations.answer(answer_id):
+async def _kept(engine: Engine, answer_id: str, owner: str) -> types.CallToolResult:
+    if kept := await engine.conversations.answer(answer_id, owner=owner):
         try:
             return types.CallToolResult.model_validate_json(kept)
         except ValidationError as error:
@@ -98,7 +102,9 @@ async def _wait(
         running, wait_seconds=given.wait_seconds, progress=call.reporting.on(running)
     )
     if running.is_cancelled:
-        return await _kept(engine, running.id)  # What had come of it, if anything had.
+        return await _kept(
+            engine, running.id, running.owner
+        )  # What had come of it, if anything had.
     return result or still_running(running)
 
 

@@ -14,6 +14,7 @@ from mcp.shared.exceptions import MCPError
 
 from kiro_mcp.errors import KiroError
 from kiro_mcp.models import Message, Part, TextPart, ToolResult, ToolUse
+from kiro_mcp.server.owners import OWN
 
 if TYPE_CHECKING:
     from kiro_mcp.server.engine import Engine
@@ -48,19 +49,21 @@ TEMPLATES: Final = (
 )
 
 
-async def read_resource(engine: "Engine", uri: str) -> types.ReadResourceResult:
+async def read_resource(
+    engine: "Engine", uri: str, *, owner: str = OWN
+) -> types.ReadResourceResult:
     """Return a resource.
 
     Raises:
-        MCPError: There is none under the address, or the store cannot be read.
+        MCPError: The owner has none under the address, or the store cannot be read.
     """
     kind, _, name = uri.removeprefix("kiro://").partition("/")
     try:
         if uri == CONVERSATIONS:
-            return _contents(uri, "application/json", await _listing(engine))
+            return _contents(uri, "application/json", await _listing(engine, owner))
         if kind == "conversations" and name:
-            return _contents(uri, "text/markdown", await _conversation(engine, name))
-        if kind == "answers" and (kept := await engine.conversations.answer(name)):
+            return _contents(uri, "text/markdown", await _conversation(engine, name, owner))
+        if kind == "answers" and (kept := await engine.conversations.answer(name, owner=owner)):
             return _contents(uri, "application/json", kept)
     except KiroError as error:
         raise _refusal(str(error), uri) from error
@@ -77,8 +80,8 @@ def _contents(uri: str, mime_type: str, text: str) -> types.ReadResourceResult:
     return types.ReadResourceResult(contents=[contents])
 
 
-async def _listing(engine: "Engine") -> str:
-    listed = await engine.conversations.listed()
+async def _listing(engine: "Engine", owner: str) -> str:
+    listed = await engine.conversations.listed(owner=owner)
     return json.dumps(
         [
             {
@@ -92,8 +95,8 @@ async def _listing(engine: "Engine") -> str:
     )
 
 
-async def _conversation(engine: "Engine", name: str) -> str:
-    conversation = await engine.conversations.load(name)
+async def _conversation(engine: "Engine", name: str, owner: str) -> str:
+    conversation = await engine.conversations.load(name, owner=owner)
     lines: list[str] = []
     for number, turn in enumerate(conversation.turns, start=1):
         lines.append(f"# Turn {number} ({turn.model})")

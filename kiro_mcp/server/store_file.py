@@ -2,8 +2,11 @@
 
 The tables::
 
-    turns     conversation_id, turn (from 1), created_at, model, system, tools, messages, answer
-    answers   id, created_at, result
+    turns     conversation_id, turn (from 1), created_at, model, system, tools, messages, answer,
+              owner
+    answers   id, created_at, result, owner
+
+The owners are those of `kiro_mcp.server.owners`.
 
 Several servers, of one user's several clients, may open it in the same moment.
 """
@@ -28,6 +31,10 @@ _MIGRATIONS: Final = (
         answer TEXT NOT NULL, PRIMARY KEY (conversation_id, turn)
     );
     CREATE TABLE answers (id TEXT PRIMARY KEY, created_at REAL NOT NULL, result TEXT NOT NULL);
+    """,
+    """
+    ALTER TABLE turns ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+    ALTER TABLE answers ADD COLUMN owner TEXT NOT NULL DEFAULT '';
     """,
 )
 """Each brings the schema one version further; `PRAGMA user_version` counts them."""

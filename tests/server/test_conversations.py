@@ -5,6 +5,7 @@ import stat
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from kiro_mcp.models import (
 )
 from kiro_mcp.server.conversations import ConversationStore, Place, Turn
 from kiro_mcp.server.engine import STORE_NAME
+from kiro_mcp.server.owners import OWN, owner_of
 from kiro_mcp.server.records import UnreadableRecordError, message_of, record_of, tools_of
 from tests.support.mcp import ask, code, connected, sent, words
 
@@ -78,9 +80,9 @@ SECOND = Place(conversation_id="c", turn=2)
 
 async def test_a_conversation_comes_back_as_it_was(store: ConversationStore) -> None:
     """Ours."""
-    assert await store.append(FIRST, turn("One?")) == FIRST
-    assert await store.append(SECOND, turn("Two?")) == SECOND
-    loaded = await store.load("c")
+    assert await store.append(FIRST, turn("One?"), owner=OWN) == FIRST
+    assert await store.append(SECOND, turn("Two?"), owner=OWN) == SECOND
+    loaded = await store.load("c", owner=OWN)
     assert loaded.turns == (turn("One?"), turn("Two?"))
     assert [message.role for message in loaded.messages] == ["user", "assistant"] * 2
 
@@ -95,7 +97,7 @@ async def test_nothing_is_written_before_the_first_turn(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
 async def test_the_store_is_its_owners_alone(store: ConversationStore, tmp_path: Path) -> None:
     """Ours: conversations hold whatever people say."""
-    await store.append(FIRST, turn("One?"))
+    await store.append(FIRST, turn("One?"), owner=OWN)
     folder = tmp_path / "private"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for file in folder.iterdir():
@@ -111,7 +113,7 @@ async def test_each_of_many_gets_its_own_while_others_are_cancelled(
     async def append(number: int, scope: anyio.CancelScope) -> None:
         with scope:
             place = Place(conversation_id=f"c{number}", turn=1)
-            stood[number] = await store.append(place, turn(f"{number}?"))
+            stood[number] = await store.append(place, turn(f"{number}?"), owner=OWN)
 
     async with anyio.create_task_group() as tasks:
         scopes = [anyio.CancelScope() for _ in range(60)]
@@ -124,15 +126,15 @@ async def test_each_of_many_gets_its_own_while_others_are_cancelled(
     kept = [number for number in range(60) if number % 3]
     assert all(stood[number].conversation_id == f"c{number}" for number in kept)
     for number in kept:
-        assert (await store.load(f"c{number}")).turns == (turn(f"{number}?"),)
+        assert (await store.load(f"c{number}", owner=OWN)).turns == (turn(f"{number}?"),)
 
 
 async def test_a_turn_survives_a_process_that_is_killed(tmp_path: Path) -> None:
     """Ours: it is on disk when `append` returns, so another process finds it at once."""
     path = tmp_path / "store.sqlite3"
     writer, reader = opened(path), opened(path)
-    await writer.append(FIRST, turn("One?"))
-    assert (await reader.load("c")).turns == (turn("One?"),)
+    await writer.append(FIRST, turn("One?"), owner=OWN)
+    assert (await reader.load("c", owner=OWN)).turns == (turn("One?"),)
     await reader.aclose()
     await writer.aclose()
 
@@ -141,37 +143,37 @@ async def test_two_calls_at_the_same_place_get_conversations_of_their_own(
     store: ConversationStore,
 ) -> None:
     """Ours: turns of two clients are never mixed."""
-    await store.append(FIRST, turn("One?"))
-    await store.append(SECOND, turn("Two?"))
-    place = await store.append(SECOND, turn("Another two?"))
+    await store.append(FIRST, turn("One?"), owner=OWN)
+    await store.append(SECOND, turn("Two?"), owner=OWN)
+    place = await store.append(SECOND, turn("Another two?"), owner=OWN)
     assert place == Place(conversation_id="fork-1", turn=2)
-    assert (await store.load("fork-1")).turns == (turn("One?"), turn("Another two?"))
-    assert (await store.load("c")).turns == (turn("One?"), turn("Two?"))
+    assert (await store.load("fork-1", owner=OWN)).turns == (turn("One?"), turn("Another two?"))
+    assert (await store.load("c", owner=OWN)).turns == (turn("One?"), turn("Two?"))
 
 
 async def test_a_fork_shares_the_turns_before_it(store: ConversationStore) -> None:
     """Ours."""
     for number, said in enumerate(("One?", "Two?", "Three?"), start=1):
-        await store.append(Place(conversation_id="c", turn=number), turn(said))
+        await store.append(Place(conversation_id="c", turn=number), turn(said), owner=OWN)
     place = Place(conversation_id="other", turn=2)
-    assert await store.append(place, turn("Else?"), forked_from="c") == place
-    assert (await store.load("other")).turns == (turn("One?"), turn("Else?"))
+    assert await store.append(place, turn("Else?"), forked_from="c", owner=OWN) == place
+    assert (await store.load("other", owner=OWN)).turns == (turn("One?"), turn("Else?"))
 
 
 async def test_a_conversation_is_read_up_to_a_turn(store: ConversationStore) -> None:
     """Ours."""
-    await store.append(FIRST, turn("One?"))
-    await store.append(SECOND, turn("Two?"))
-    assert (await store.load("c", up_to_turn=1)).turns == (turn("One?"),)
+    await store.append(FIRST, turn("One?"), owner=OWN)
+    await store.append(SECOND, turn("Two?"), owner=OWN)
+    assert (await store.load("c", owner=OWN, up_to_turn=1)).turns == (turn("One?"),)
     with pytest.raises(InvalidRequest, match="no turn 3") as caught:
-        await store.load("c", up_to_turn=3)
+        await store.load("c", owner=OWN, up_to_turn=3)
     assert caught.value.code == "not_found"
 
 
 async def test_an_unknown_conversation_is_not_found(store: ConversationStore) -> None:
     """Ours: and what to do is said."""
     with pytest.raises(InvalidRequest, match="'gone'") as caught:
-        await store.load("gone")
+        await store.load("gone", owner=OWN)
     assert caught.value.code == "not_found"
     assert caught.value.next_step
 
@@ -180,18 +182,18 @@ async def test_what_was_not_used_for_long_is_forgotten(tmp_path: Path) -> None:
     """Ours."""
     path, clock = tmp_path / "store.sqlite3", Clock()
     store = opened(path, clock)
-    await store.append(FIRST, turn("One?"))
-    await store.keep_answer("a", "{}")
+    await store.append(FIRST, turn("One?"), owner=OWN)
+    await store.keep_answer("a", "{}", owner=OWN)
     await store.aclose()
     clock.now += HOUR - 1
     store = opened(path, clock)
-    await store.append(SECOND, turn("Two?"))
-    assert await store.answer("a") == "{}"
+    await store.append(SECOND, turn("Two?"), owner=OWN)
+    assert await store.answer("a", owner=OWN) == "{}"
     await store.aclose()
     clock.now += 2
     store = opened(path, clock)
-    assert len((await store.load("c")).turns) == 2
-    assert await store.answer("a") is None
+    assert len((await store.load("c", owner=OWN)).turns) == 2
+    assert await store.answer("a", owner=OWN) is None
     await store.aclose()
 
 
@@ -201,20 +203,20 @@ async def test_the_latest_conversations_are_listed_first() -> None:
     store = opened(None, clock)
     for name in ("a", "b"):
         clock.now += 1
-        await store.append(Place(conversation_id=name, turn=1), turn("?"))
-    listed = await store.listed()
+        await store.append(Place(conversation_id=name, turn=1), turn("?"), owner=OWN)
+    listed = await store.listed(owner=OWN)
     assert [(item.id, item.turn_count) for item in listed] == [("b", 1), ("a", 1)]
     await store.aclose()
 
 
 async def test_a_failed_write_leaves_nothing_behind(store: ConversationStore) -> None:
     """Ours: a turn is whole or not there."""
-    await store.append(FIRST, turn("One?"))
+    await store.append(FIRST, turn("One?"), owner=OWN)
     unwritable: Any = object()
     broken = Turn(model="m", system=unwritable, tools=(), messages=(), answer=turn("x").answer)
     with pytest.raises(InternalFault):
-        await store.append(Place(conversation_id="new", turn=1), broken)
-    assert [item.id for item in await store.listed()] == ["c"]
+        await store.append(Place(conversation_id="new", turn=1), broken, owner=OWN)
+    assert [item.id for item in await store.listed(owner=OWN)] == ["c"]
 
 
 async def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
@@ -225,8 +227,8 @@ async def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
             for number, store in enumerate(stores):
                 for turns in range(10):
                     place = Place(conversation_id=f"{number}-{turns}", turn=1)
-                    tasks.start_soon(store.append, place, turn("?"))
-        assert len(await stores[0].listed()) == 40
+                    tasks.start_soon(partial(store.append, place, turn("?"), owner=OWN))
+        assert len(await stores[0].listed(owner=OWN)) == 40
         for store in stores:
             await store.aclose()
 
@@ -241,13 +243,67 @@ async def test_a_server_waits_for_another_that_makes_the_store(tmp_path: Path) -
     ):
         other.execute("BEGIN IMMEDIATE")
         async with create_task_group() as tasks:
-            tasks.start_soon(store.append, FIRST, turn("One?"))
+            tasks.start_soon(partial(store.append, FIRST, turn("One?"), owner=OWN))
             await anyio.wait_all_tasks_blocked()
             other.execute("CREATE TABLE theirs (x)")
             other.execute("COMMIT")
-        assert (await store.load("c")).turns == (turn("One?"),)
+        assert (await store.load("c", owner=OWN)).turns == (turn("One?"),)
         await store.aclose()
 
+
+async def test_people_find_nothing_that_belongs_to_others(store: ConversationStore) -> None:
+    """People who share a server do not see each other, whichever id they know."""
+    mine, theirs = owner_of("ksk_mine"), owner_of("ksk_theirs")
+    for number, owner in enumerate((OWN, mine, theirs)):
+        place = Place(conversation_id=f"c{number}", turn=1)
+        await store.append(
+            place, turn("One?"), owner=owner, answer_id=f"a{number}", result_at=lambda _: "{}"
+        )
+    assert [item.id for item in await store.listed(owner=mine)] == ["c1"]
+    assert len((await store.load("c1", owner=mine)).turns) == 1
+    assert await store.answer("a1", owner=mine) == "{}"
+    for number in (0, 2):
+        with pytest.raises(InvalidRequest) as caught:
+            await store.load(f"c{number}", owner=mine)
+        assert caught.value.code == "not_found"
+        assert await store.answer(f"a{number}", owner=mine) is None
+
+
+async def test_a_store_of_an_older_version_keeps_its_conversations(tmp_path: Path) -> None:
+    """They belong to the server's own credential: there was no other."""
+    path = tmp_path / "store.sqlite3"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(FIRST_SCHEMA)
+        db.execute(
+            "INSERT INTO turns VALUES ('c', 1, ?, 'auto', 'Be brief.', '[]', ?, ?)",
+            (
+                Clock().now,
+                '[{"role": "user", "parts": [{"kind": "text", "text": "One?"}],'
+                ' "is_truncated": false}]',
+                '{"role": "assistant", "parts": [], "is_truncated": false}',
+            ),
+        )
+        db.execute("INSERT INTO answers VALUES ('a', ?, '{}')", (Clock().now,))
+        db.commit()
+    store = opened(path)
+    (kept,) = (await store.load("c", owner=OWN)).turns
+    assert kept.messages == turn("One?").messages
+    assert await store.answer("a", owner=OWN) == "{}"
+    assert await store.answer("a", owner=owner_of("ksk_theirs")) is None
+    assert await store.append(SECOND, turn("Two?"), owner=OWN) == SECOND
+    assert [item.turn_count for item in await store.listed(owner=OWN)] == [2]
+    await store.aclose()
+
+
+FIRST_SCHEMA = """
+    CREATE TABLE turns (
+        conversation_id TEXT NOT NULL, turn INTEGER NOT NULL, created_at REAL NOT NULL,
+        model TEXT NOT NULL, system TEXT NOT NULL, tools TEXT NOT NULL, messages TEXT NOT NULL,
+        answer TEXT NOT NULL, PRIMARY KEY (conversation_id, turn)
+    );
+    CREATE TABLE answers (id TEXT PRIMARY KEY, created_at REAL NOT NULL, result TEXT NOT NULL);
+    PRAGMA user_version = 1;
+"""
 
 PARTS = (
     TextPart(text="grüß 🙂"),
