@@ -11,6 +11,7 @@ import click
 import pytest
 
 from kiro_mcp.cli.app import commands
+from kiro_mcp.emulator.scripts import BUILT_IN
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -126,3 +127,9 @@ def test_each_module_of_the_map_is_there() -> None:
     named = re.findall(r"`([\w/]+\.py)`", text)
     assert named
     assert [name for name in named if not (ROOT / "kiro_mcp" / name).is_file()] == []
+
+
+def test_each_script_of_the_emulator_is_named_once() -> None:
+    """Whoever writes a test looks for the refusal that it needs."""
+    table = README.partition("`/emulate NAME` picks what happens:")[2].partition("\n\nA refusal")[0]
+    assert sorted(re.findall(r"`(\w+)`", table)) == sorted(BUILT_IN)

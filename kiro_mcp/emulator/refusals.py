@@ -27,6 +27,8 @@ class Refusal:
     message: str
     reason: str | None = None
     headers: Mapping[str, str] = field(default_factory=_no_headers)
+    retry_after_milliseconds: int | None = None
+    """The wait that the body asks for."""
 
     def saying(self, message: str) -> "Refusal":
         """The same refusal with another message."""
@@ -39,6 +41,8 @@ class Refusal:
     def to_response(self, *, is_rpc: bool) -> JSONResponse:
         """The HTTP answer, in the form of the call it refuses."""
         body: dict[str, Any] = {"message": self.message, "reason": self.reason}
+        if self.retry_after_milliseconds is not None:
+            body["retryAfterMilliseconds"] = self.retry_after_milliseconds
         if is_rpc:
             body = {"__type": f"{_NAMESPACE}#{self.error_type}", **body}
         headers = {"x-amzn-errortype": self.error_type, **self.headers}
@@ -119,20 +123,41 @@ SUSPENDED: Final = Refusal(
     reason="TEMPORARILY_SUSPENDED",
 )
 
+SUSPICIOUS: Final = NOT_AUTHORIZED.saying("We detected suspicious activity on your account.")
+WRONG_ORIGIN: Final = NOT_AUTHORIZED.saying("Your subscription does not support this application.")
+
+PROMPT_TOO_LONG: Final = MALFORMED.saying("prompt is too long: 210000 tokens > 200000 maximum")
+WINDOW_FULL: Final = MALFORMED.saying("Context window is full.")
+
 QUOTA_EXHAUSTED: Final = Refusal(
     status=402,
     error_type="ServiceQuotaExceededException",
     message="You have reached the limit.",
     reason="MONTHLY_REQUEST_COUNT",
 )
+OVERAGE: Final = replace(QUOTA_EXHAUSTED, reason="OVERAGE_REQUEST_LIMIT_EXCEEDED")
+
 THROTTLED: Final = Refusal(
     status=429, error_type="ThrottlingException", message="Too many requests, please wait."
 )
+THROTTLED_WITH_400: Final = replace(THROTTLED, status=400)
+USAGE_LIMIT: Final = replace(THROTTLED, reason="USAGE_LIMIT_REACHED")
+CREDIT_RATE: Final = replace(
+    THROTTLED, reason="CREDIT_CONSUMPTION_RATE_EXCEEDED", retry_after_milliseconds=300_000
+)
+USER_RATE: Final = replace(THROTTLED, reason="USER_REQUEST_RATE_EXCEEDED")
+SERVICE_RATE: Final = replace(THROTTLED, reason="SERVICE_REQUEST_RATE_EXCEEDED")
 MODEL_BUSY: Final = Refusal(
     status=429,
     error_type="ThrottlingException",
     message="The model is experiencing a high volume of traffic. Try again later.",
     reason="INSUFFICIENT_MODEL_CAPACITY",
+)
+FAILED: Final = Refusal(
+    status=500, error_type="InternalServerException", message="Encountered an internal error."
+)
+UNAVAILABLE: Final = Refusal(
+    status=503, error_type="ServiceUnavailableException", message="The service is unavailable."
 )
 
 UNKNOWN_OPERATION: Final = Refusal(

@@ -31,7 +31,8 @@ A file is a JSON object with a list of answers, tried in order::
     {"event": {"type": "…", "payload": {…}}}  {"base64": "…"}    a frame of yours; bytes of yours
     {"exception": {"message": "…", "reason": "…"}}    an error inside the stream
     {"refusal": {"status": 429, "type": "ThrottlingException", "message": "…"}}   the service's
-                                          own no; further members: "reason", "headers"
+                                          own error; further members: "reason", "headers",
+                                          "retry_after_milliseconds"
     {"http": {"status": 502, "headers": {}, "body": "…"}}    any other answer than a stream
     {"emulate": "throttle"}               what the built-in script of this name does
 

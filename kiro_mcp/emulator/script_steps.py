@@ -150,6 +150,7 @@ class _OneRefusal(Strict):
     type: HeaderValue
     message: str = ""
     reason: str | None = None
+    retry_after_milliseconds: Annotated[int, Field(ge=0)] | None = None
     headers: Headers = Field(default_factory=Headers)
 
 
@@ -164,6 +165,7 @@ class _Refusal(Strict):
                 error_type=said.type,
                 message=said.message,
                 reason=said.reason,
+                retry_after_milliseconds=said.retry_after_milliseconds,
                 headers=said.headers,
             ),
         )

@@ -10,8 +10,8 @@ A line `/emulate NAME` in the last user text picks the script NAME, and one argu
     stall SECONDS                           silence after the HTTP head, then a cut
     reset bad_crc exception                 some text, then: a cut inside a frame, a frame with a
                                             wrong checksum, an error inside the stream
-    throttle busy quota suspended expired   a refusal; with a number N, only the first N times
-                                            that this prompt comes
+    a name of `REFUSALS`                    a refusal such as `throttle` or `quota`; with a number
+                                            N, only the first N times that this prompt comes
 
 Source of truth: the service's published event and error models, and its streams as observed.
 """
@@ -19,6 +19,7 @@ Source of truth: the service's published event and error models, and its streams
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -192,12 +193,45 @@ def _exception(prompt: Prompt) -> Script:
     return (Send(_say(prompt, prompt.canned_text) + fault),)
 
 
-def _refusing(refusal: Refusal, *, is_temporary: bool = False) -> ScriptMaker:
+_WAITS_IN_HEADER: Final = ("throttle", "busy", "throttle_400")
+_WAITS_IN_BODY: Final = ("user_rate", "service_rate")
+
+REFUSALS: Final[Mapping[str, Refusal]] = MappingProxyType(
+    {
+        "throttle": refusals.THROTTLED,
+        "throttle_400": refusals.THROTTLED_WITH_400,
+        "user_rate": refusals.USER_RATE,
+        "service_rate": refusals.SERVICE_RATE,
+        "credit_rate": refusals.CREDIT_RATE,
+        "busy": refusals.MODEL_BUSY,
+        "quota": refusals.QUOTA_EXHAUSTED,
+        "overage": refusals.OVERAGE,
+        "usage_limit": refusals.USAGE_LIMIT,
+        "suspended": refusals.SUSPENDED,
+        "suspicious": refusals.SUSPICIOUS,
+        "expired": refusals.BAD_BEARER,
+        "origin": refusals.WRONG_ORIGIN,
+        "invalid_model": refusals.INVALID_MODEL,
+        "too_long": refusals.PROMPT_TOO_LONG,
+        "window_full": refusals.WINDOW_FULL,
+        "malformed": refusals.MALFORMED,
+        "failed": refusals.FAILED,
+        "unavailable": refusals.UNAVAILABLE,
+    }
+)
+"""The refusals that a prompt can pick, by the names of their scripts."""
+
+
+def _refusing(name: str) -> ScriptMaker:
     def script(prompt: Prompt) -> Script:
         if prompt.times > prompt.number(float("inf"), float("inf")):
             return _text(prompt)
-        headers = {"retry-after": str(prompt.retry_after_seconds)} if is_temporary else {}
-        return (refusal.with_headers(headers),)
+        refusal, seconds = REFUSALS[name], prompt.retry_after_seconds
+        if name in _WAITS_IN_HEADER:
+            refusal = refusal.with_headers({"retry-after": str(seconds)})
+        elif name in _WAITS_IN_BODY:
+            refusal = replace(refusal, retry_after_milliseconds=seconds * 1000)
+        return (refusal,)
 
     return script
 
@@ -211,11 +245,7 @@ BUILT_IN: Final[Mapping[str, ScriptMaker]] = MappingProxyType(
         "parallel_tools": _parallel_tools,
         "split_tags": _split_tags,
         "truncated_tool": _truncated_tool,
-        "throttle": _refusing(refusals.THROTTLED, is_temporary=True),
-        "busy": _refusing(refusals.MODEL_BUSY, is_temporary=True),
-        "quota": _refusing(refusals.QUOTA_EXHAUSTED),
-        "suspended": _refusing(refusals.SUSPENDED),
-        "expired": _refusing(refusals.BAD_BEARER),
+        **{name: _refusing(name) for name in REFUSALS},
         "stall": _stall,
         "reset": _reset,
         "bad_crc": _bad_crc,

@@ -50,6 +50,9 @@ from kiro_mcp.protocol.surrogates import mend_surrogates
 MAX_MESSAGE_CHARACTERS: Final = 500
 """How much of the service's words is kept: enough to tell, too little to flood a chat."""
 
+MAX_RETRY_AFTER_SECONDS: Final = 1e9
+"""Where a wait that the service asks for is cut: as long as the header for it can say."""
+
 
 def read_event(frame: Frame) -> Event:
     """Say what a frame means. Never raises."""
@@ -78,10 +81,15 @@ def read_fault(members: JsonObject, name: str = "") -> Fault:
     """
     inner = members.get("error") or members.get("Output")
     sources = (members, inner) if isinstance(inner, dict) else (members,)
+    waits = (number_member(source, "retryAfterMilliseconds") for source in sources)
+    milliseconds = next((wait for wait in waits if wait is not None and wait >= 0), None)
     return Fault(
         name=_bare_name(name or first_word(sources, ("__type", "_type", "code"))),
         reason=first_word(sources, ("reason",)),
         message=_shortened(first_word(sources, ("message", "Message", "errorMessage"))),
+        retry_after_seconds=None
+        if milliseconds is None
+        else min(milliseconds / 1000, MAX_RETRY_AFTER_SECONDS),
     )
 
 

@@ -7,6 +7,7 @@ truth: the service's published error model, and the texts observed with it (2025
 """
 
 import email.utils
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -36,22 +37,49 @@ _STATUS_OF_NAME: Final[Mapping[str, int]] = {
     "ServiceQuotaExceededException": 402,
     "ServiceUnavailableException": 503,
     "ThrottlingException": 429,
+    "RequestLimitExceeded": 429,
+    "RequestThrottledException": 429,
+    "SlowDown": 429,
+    "ThrottledException": 429,
+    "Throttling": 429,
     "TooManyRequestsException": 429,
     "UnauthorizedException": 401,
     "UnrecognizedClientException": 401,
     "ValidationException": 400,
 }
-"""What an error inside a stream would have had as its HTTP status."""
+"""The HTTP status that belongs to an error's name.
+
+Errors inside a stream have no other. For HTTP answers the name wins over the status, because
+services of this kind also send `ThrottlingException` with status 400.
+"""
+
+_CERTAIN_STATUSES: Final = frozenset({402, 413})
+"""The statuses that mean one thing, whatever the name beside them."""
 
 _QUOTA_REASONS: Final = frozenset(
-    {"MONTHLY_REQUEST_COUNT", "DAILY_REQUEST_COUNT", "OVERAGE_REQUEST_LIMIT_EXCEEDED"}
+    {
+        "HOURLY_REQUEST_COUNT",
+        "DAILY_REQUEST_COUNT",
+        "WEEKLY_REQUEST_COUNT",
+        "MONTHLY_REQUEST_COUNT",
+        "USAGE_LIMIT_REACHED",
+    }
 )
 _BUSY_REASONS: Final = frozenset({"INSUFFICIENT_MODEL_CAPACITY", "MODEL_TEMPORARILY_UNAVAILABLE"})
 _BUSY_WORDS: Final = ("high volume of traffic", "unexpectedly high load")
 _REQUEST_REASONS: Final = frozenset(
     {"REQUEST_BODY_INVALID", "THINKING_SIGNATURE_INVALID", "INVALID_CONVERSATION_ID"}
 )
-_TOO_LONG_WORDS: Final = ("input is too long", "length limit exceeded")
+_TOO_LONG_WORDS: Final = (
+    "input is too long",
+    "prompt is too long",
+    "length limit exceeded",
+    "context window is full",
+    "exceed context limit",
+    "exceeds the context window",
+    "maximum context length",
+)
+"""How the service and the vendors of its models say that a prompt does not fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +120,13 @@ _SUSPICIOUS: Final = _Meaning(
 _QUOTA: Final = _Meaning(
     kind=AccountBlocked,
     code="quota_exhausted",
-    what="The account's credits are used up",
+    what="The account has reached its usage limit",
     next_step="See https://app.kiro.dev/account/usage for the limit and when it is reset.",
+)
+_OVERAGE: Final = replace(
+    _QUOTA,
+    what="The account has reached its overage limit",
+    next_step="Raise the limit, or wait until it is reset: https://app.kiro.dev/account/usage.",
 )
 _SIGN_IN: Final = _Meaning(
     kind=SignInRequired,
@@ -107,6 +140,12 @@ _FORBIDDEN: Final = _Meaning(
     code="forbidden",
     what="The service does not allow this account to make this call",
     next_step="Check the profile (KIRO_PROFILE_ARN), its region and the subscription.",
+)
+_WRONG_ORIGIN: Final = replace(
+    _FORBIDDEN,
+    what="The subscription does not cover the program that the request says it comes from",
+    next_step="Set KIRO_MCP_ORIGIN=KIRO_CLI for a subscription to the Kiro CLI, or"
+    " KIRO_MCP_ORIGIN=AI_EDITOR for one to the Kiro IDE.",
 )
 _KEY_GRANT: Final = _Meaning(
     kind=AccountBlocked,
@@ -179,8 +218,8 @@ _RULES: Final[tuple[tuple[_Test, _Meaning], ...]] = (
     (lambda f, words: f.reason == "TEMPORARILY_SUSPENDED" or "suspended" in words, _SUSPENDED),
     (lambda _, words: "suspicious activity" in words, _SUSPICIOUS),
     (lambda f, _: f.reason == "CONVERSATION_LIMIT_EXCEEDED", _TOO_LONG),
+    (lambda f, _: f.reason == "OVERAGE_REQUEST_LIMIT_EXCEEDED", _OVERAGE),
     (lambda f, _: f.reason in _QUOTA_REASONS or f.status == 402, _QUOTA),
-    (lambda f, _: f.name == "ServiceQuotaExceededException", _QUOTA),
     (lambda f, _: f.reason == "CONTENT_LENGTH_EXCEEDS_THRESHOLD", _TOO_LONG),
     (lambda f, _: f.name == "ContentLengthExceededException", _TOO_LONG),
     (lambda f, words: f.status == 413 or _has(words, _TOO_LONG_WORDS), _TOO_LONG),
@@ -189,6 +228,7 @@ _RULES: Final[tuple[tuple[_Test, _Meaning], ...]] = (
     (lambda f, _: f.reason == "INVALID_KMS_GRANT" or f.status == 409, _KEY_GRANT),
     (lambda f, _: f.reason == "FEATURE_NOT_SUPPORTED", _FORBIDDEN),
     (lambda f, _: f.reason.startswith("UNAUTHORIZED_"), _FORBIDDEN),
+    (lambda _, words: "subscription does not support" in words, _WRONG_ORIGIN),
     (lambda f, _: f.status == 401, _SIGN_IN),
     (lambda f, words: f.status == 403 and _is_about_a_bad_token(words), _SIGN_IN),
     (lambda f, _: f.status == 403, _FORBIDDEN),
@@ -199,8 +239,9 @@ _RULES: Final[tuple[tuple[_Test, _Meaning], ...]] = (
     (lambda f, _: f.reason in _REQUEST_REASONS, _INVALID),
     (lambda f, _: f.status is not None and 400 <= f.status < 500, _INVALID),
 )
-"""What a fault means: the first rule that fits. The service's reason wins over its words, and
-those over the status; what no call can mend comes before what a later call may meet."""
+"""What a fault means: the first rule that fits. The reason wins over the words, the words win
+over the name, and the name wins over the HTTP status. Rules for what no call can change come
+before rules for what a later call may not meet."""
 
 
 def fault_from_response(
@@ -215,27 +256,40 @@ def fault_from_response(
         now: The time against which a `Retry-After` date is read; without it, none is.
     """
     fault = _read_body(body, headers.get("x-amzn-errortype", ""))
+    waits = (fault.retry_after_seconds, _retry_after(headers.get("retry-after", ""), now))
     return replace(
         fault,
         message=re.sub(r"\s+", " ", fault.message).strip(),
         status=status,
         request_id=headers.get("x-amzn-requestid"),
-        retry_after_seconds=_retry_after(headers.get("retry-after", ""), now),
+        retry_after_seconds=max((wait for wait in waits if wait is not None), default=None),
     )
 
 
 def classify(fault: Fault) -> KiroError:
     """Turn the service's error into ours: its code, what happened, and what to do next."""
     words = f"{fault.name} {fault.message}".lower()
-    status = fault.status or _STATUS_OF_NAME.get(fault.name)
+    status = fault.status
+    if status not in _CERTAIN_STATUSES:
+        status = _STATUS_OF_NAME.get(fault.name, status)
     judged = replace(fault, reason=fault.reason.upper(), status=status)
     meaning = next((meaning for test, meaning in _RULES if test(judged, words)), _FAILED)
-    if meaning is _RATE and fault.retry_after_seconds is not None:
-        wait = f"Wait for {fault.retry_after_seconds:g} seconds and call again."
-        meaning = replace(meaning, next_step=wait)
-    elif meaning is _FAILED and status is not None:
-        meaning = replace(meaning, what=f"{meaning.what} with status {status}")
+    if meaning is _FAILED and status is not None:
+        meaning = replace(meaning, what=f"{meaning.what} with status {fault.status or status}")
+    if meaning.kind is ServiceUnavailable and fault.retry_after_seconds is not None:
+        wait = f"Wait for {duration(fault.retry_after_seconds)} and call again"
+        otherwise = ", or choose another model." if meaning is _BUSY else "."
+        meaning = replace(meaning, next_step=wait + otherwise)
     return meaning.of(fault)
+
+
+def duration(seconds: float) -> str:
+    """Say how long to wait, such as `1 second` or `5 minutes`; never less than asked for."""
+    if seconds < 2 * 60:
+        return "1 second" if seconds == 1 else f"{seconds:g} seconds"
+    if seconds < 2 * 60 * 60:
+        return f"{math.ceil(seconds / 60)} minutes"
+    return f"{math.ceil(seconds / (60 * 60))} hours"
 
 
 def _is_about_a_bad_token(words: str) -> bool:

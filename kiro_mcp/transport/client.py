@@ -293,6 +293,7 @@ class KiroClient:
             "new_conversation": self._with_new_conversation,
             "known_profile": self._management.with_profile,
             "without_model_fields": _without_model_fields,
+            "listed_model": self._management.with_listed_model,
         }
 
     async def _with_new_conversation(self, trial: Trial) -> Trial:

@@ -11,7 +11,7 @@ from typing import cast
 
 import anyio
 
-from kiro_mcp.errors import ServiceUnavailable
+from kiro_mcp.errors import KiroError, ServiceUnavailable
 from kiro_mcp.models import ModelInfo
 from kiro_mcp.protocol.models_catalog import default_model, models_from_page
 from kiro_mcp.regions import region_of
@@ -56,6 +56,9 @@ class Management:
         self._timeout_seconds = settings.first_token_timeout_seconds
         self._sender = sender
         self._attempts = attempts
+        self._listing = anyio.Lock()
+        self._listed_ids: frozenset[str] | None = None
+        """The models of the last list that the service sent."""
 
     async def models(self) -> ModelList:
         """Return all pages of the list of models, or nothing of it.
@@ -73,6 +76,7 @@ class Management:
             default = default or default_model(page)
             if not next_token:
                 break
+        self._listed_ids = frozenset(models)
         return ModelList(models=tuple(models.values()), default_model=default)
 
     async def usage_limits(self) -> UsageLimits:
@@ -96,6 +100,20 @@ class Management:
             return None
         token = replace(trial.token, profile_arn=arns[0], region=region_of(arns[0]))
         return replace(trial, token=token)
+
+    async def with_listed_model(self, trial: Trial) -> Trial | None:
+        """Return the same attempt if the service lists its model, else None.
+
+        Under load the service may call a model invalid that it offers.
+        """
+        assert trial.request
+        async with self._listing:  # Calls that are refused together ask for one list.
+            if self._listed_ids is None:
+                try:
+                    await self.models()
+                except KiroError:
+                    return None
+        return trial if trial.request.model in (self._listed_ids or ()) else None
 
     async def _page(self, next_token: str) -> Page:
         members = {"nextToken": next_token} if next_token else {}

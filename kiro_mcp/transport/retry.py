@@ -5,14 +5,16 @@ What the service's answer calls for, first row that fits::
     something of the answer was delivered             never again: it is billed, and half told
     suspended, suspicious activity, quota, 402, 413   never: it does not help and can do harm
     a cause that a change removes (`Remedy`)          once with that change, at once
-    429, 500 "the model is busy"                      next endpoint (429 only); 5, 10, 20 s
-    429, too many requests                            the same
+    too many requests, "the model is busy"            next endpoint (not after a 5xx, not where
+                                                      the account is throttled); 5, 10, 20 s
     408, 5xx, no connection, a stream without a word  1, 2, 4 s
     no word in time                                   once, or as often as the setting says
     an answer of nothing                              once
     anything else                                     never
 
-`Retry-After` takes the place of the schedule; one of over a minute is the caller's to wait for.
+A wait that the service asks for (`Retry-After`, `retryAfterMilliseconds`) takes the place of the
+schedule, and nothing is sent inside it, to no endpoint. After one of over a minute the call fails
+at once, and its error says how long to wait.
 Sources: the schedules of the vendor's open source clients and of others that report success;
 "Exponential Backoff And Jitter" (aws.amazon.com/blogs/architecture) for full jitter.
 """
@@ -40,6 +42,7 @@ Remedy = Literal[
     "new_conversation",
     "known_profile",
     "without_model_fields",
+    "listed_model",
 ]
 """A change that takes a refusal's cause away."""
 
@@ -52,6 +55,10 @@ _REMEDY_OF_WORDS: Final[tuple[tuple[str, Remedy], ...]] = (
     ("profilearn is required", "known_profile"),
     ("additionalmodelrequestfields", "without_model_fields"),
 )
+_ACCOUNT_THROTTLES: Final = frozenset(
+    {"CREDIT_CONSUMPTION_RATE_EXCEEDED", "USER_REQUEST_RATE_EXCEEDED"}
+)
+"""Reasons that throttle the whole account: another endpoint would be asked in vain."""
 _FOREIGN_PROFILE_WORDS: Final = "not authorized to make this call"
 """Observed: what a profile that is not, or no more, the account's own is answered with."""
 
@@ -111,6 +118,8 @@ def remedy_for(fault: Fault, error: KiroError) -> Remedy | None:
         return "fresh_token"
     if error.code == "forbidden" and _FOREIGN_PROFILE_WORDS in words:
         return "another_profile"
+    if fault.reason.upper() == "INVALID_MODEL_ID":
+        return "listed_model"  # Observed under load: an immediate repeat is often answered.
     if error.code != "invalid_request":
         return None
     if remedy := _REMEDY_OF_REASON.get(fault.reason.upper()):
@@ -143,7 +152,6 @@ class RetryPlan:
         self._endpoint_count = endpoint_count
         self._random = random
         self._endpoints_tried = 1
-        self._asked_seconds: float | None = None
         self._waits = 0
         self._silences = 0
         self._has_been_empty = False
@@ -183,16 +191,20 @@ class RetryPlan:
 
     def _after_refusal(self, error: KiroError) -> Step:
         """Leave an overloaded service alone for as long as it asks, or as its clients do."""
-        asked = (self._asked_seconds, error.retry_after_seconds)
-        self._asked_seconds = max((one for one in asked if one is not None), default=None)
-        if error.status == 429 and self._endpoints_tried < self._endpoint_count:
+        may_move_on = (
+            error.retry_after_seconds is None
+            and error.reason.upper() not in _ACCOUNT_THROTTLES
+            and error.status is not None
+            and error.status < 500
+        )
+        if may_move_on and self._endpoints_tried < self._endpoint_count:
             self._endpoints_tried += 1
             return MoveOn()
         least = self._scheduled(_BUSY_FACTOR)
-        return self._wait(least + self._jitter(), self._asked_seconds)
+        return self._wait(least + self._jitter(), error.retry_after_seconds)
 
     def _after_fault(self, error: KiroError) -> Step:
-        if error.status is not None and error.status < 500 and error.status != 408:
+        if error.status is not None and error.status < 400:
             return GiveUp()  # Such as a redirect, which is not followed.
         return self._wait(self._random() * self._scheduled(1.0), error.retry_after_seconds)
 
@@ -217,7 +229,6 @@ class RetryPlan:
             seconds = asked_seconds + self._jitter()
         self._waits += 1
         self._endpoints_tried = 1
-        self._asked_seconds = None
         return Wait(seconds)
 
     def _scheduled(self, factor: float) -> float:

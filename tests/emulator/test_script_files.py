@@ -148,6 +148,7 @@ async def test_a_refusal_is_the_services_own(tmp_path: Path) -> None:
         "type": "ThrottlingException",
         "message": "Slow down.",
         "reason": "X",
+        "retry_after_milliseconds": 7000,
         "headers": {"Retry-After": "7"},
     }
     steps = [{"pause": 0}, {"refusal": refusal}]
@@ -155,7 +156,8 @@ async def test_a_refusal_is_the_services_own(tmp_path: Path) -> None:
     assert response.status_code == 429
     assert response.headers["x-amzn-errortype"] == "ThrottlingException"
     assert response.headers["retry-after"] == "7"
-    assert response.json() == {"message": "Slow down.", "reason": "X"}
+    expected = {"message": "Slow down.", "reason": "X", "retryAfterMilliseconds": 7000}
+    assert response.json() == expected
 
 
 async def test_any_http_answer_can_be_given(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from kiro_mcp.emulator import (
 )
 from kiro_mcp.emulator.frames import sign
 from kiro_mcp.emulator.prompt import Prompt
-from kiro_mcp.emulator.scripts import BUILT_IN, MAX_LONG_CHARACTERS, example_of
+from kiro_mcp.emulator.scripts import BUILT_IN, MAX_LONG_CHARACTERS, REFUSALS, example_of
 from kiro_mcp.emulator.steps import json_answer
 from kiro_mcp.errors import FrameError
 from tests.emulator.calls import (
@@ -207,25 +207,42 @@ def test_an_example_fits_its_schema(schema: Json, example: object) -> None:
     assert example_of(schema) == example
 
 
-REFUSALS = {
-    "throttle": (429, None, "1"),
-    "busy": (429, "INSUFFICIENT_MODEL_CAPACITY", "1"),
-    "quota": (402, "MONTHLY_REQUEST_COUNT", None),
-    "suspended": (403, "TEMPORARILY_SUSPENDED", None),
-    "expired": (403, None, None),
+# status, name, reason, `Retry-After` in seconds, the wait in the body in milliseconds
+REFUSED_WITH: dict[str, tuple[int, str, str | None, str | None, int | None]] = {
+    "throttle": (429, "ThrottlingException", None, "1", None),
+    "throttle_400": (400, "ThrottlingException", None, "1", None),
+    "user_rate": (429, "ThrottlingException", "USER_REQUEST_RATE_EXCEEDED", None, 1000),
+    "service_rate": (429, "ThrottlingException", "SERVICE_REQUEST_RATE_EXCEEDED", None, 1000),
+    "credit_rate": (429, "ThrottlingException", "CREDIT_CONSUMPTION_RATE_EXCEEDED", None, 300_000),
+    "busy": (429, "ThrottlingException", "INSUFFICIENT_MODEL_CAPACITY", "1", None),
+    "quota": (402, "ServiceQuotaExceededException", "MONTHLY_REQUEST_COUNT", None, None),
+    "overage": (402, "ServiceQuotaExceededException", "OVERAGE_REQUEST_LIMIT_EXCEEDED", None, None),
+    "usage_limit": (429, "ThrottlingException", "USAGE_LIMIT_REACHED", None, None),
+    "suspended": (403, "AccessDeniedException", "TEMPORARILY_SUSPENDED", None, None),
+    "suspicious": (403, "AccessDeniedException", None, None, None),
+    "expired": (403, "AccessDeniedException", None, None, None),
+    "origin": (403, "AccessDeniedException", None, None, None),
+    "invalid_model": (400, "ValidationException", "INVALID_MODEL_ID", None, None),
+    "too_long": (400, "ValidationException", None, None, None),
+    "window_full": (400, "ValidationException", None, None, None),
+    "malformed": (400, "ValidationException", None, None, None),
+    "failed": (500, "InternalServerException", None, None, None),
+    "unavailable": (503, "ServiceUnavailableException", None, None, None),
 }
 
 
-@pytest.mark.parametrize(("script", "expected"), REFUSALS.items(), ids=REFUSALS)
-async def test_a_refusal_has_the_services_status_reason_and_wait(
-    script: str, expected: tuple[int, str | None, str | None], emulator: RunningEmulator
+async def test_a_refusal_has_the_services_status_name_reason_and_wait(
+    emulator: RunningEmulator,
 ) -> None:
-    """The service's published errors."""
+    """The service's published errors, and observed ones."""
+    assert set(REFUSED_WITH) == set(REFUSALS)
     async with connected(emulator.url) as client:
-        for _ in range(2):
+        for script, expected in REFUSED_WITH.items():
             response = await ask(client, f"/emulate {script}")
-            wait = response.headers.get("retry-after")
-            assert (response.status_code, response.json()["reason"], wait) == expected
+            body, headers = response.json(), response.headers
+            name, wait = headers["x-amzn-errortype"], headers.get("retry-after")
+            in_body = body.get("retryAfterMilliseconds")
+            assert (response.status_code, name, body["reason"], wait, in_body) == expected, script
 
 
 async def test_a_refusal_can_end_after_some_times(emulator: RunningEmulator) -> None:

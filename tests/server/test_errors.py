@@ -110,7 +110,7 @@ async def test_a_model_that_the_service_does_not_offer_is_named(
 
 async def test_a_listed_model_that_is_refused_is_named_too(emulator: RunningEmulator) -> None:
     """Observed: plan, region and network decide what is offered."""
-    emulator.state.enqueue((refusals.INVALID_MODEL,))
+    emulator.state.enqueue((refusals.INVALID_MODEL,), (refusals.INVALID_MODEL,))
     async with connected(emulator) as client:
         result = await client.call_tool("ask_claude", {"prompt": "x", "model": "claude-opus-4.8"})
     assert "The model is 'claude-opus-4.8'." in words(result)

@@ -14,6 +14,7 @@ from kiro_mcp.emulator import (
     Script,
     Send,
     frames,
+    refusals,
 )
 from kiro_mcp.emulator.steps import Step
 from kiro_mcp.errors import ErrorCode, KiroError
@@ -94,6 +95,7 @@ TABLE = [
         "model",
         refusal(400, "Invalid model.", "INVALID_MODEL_ID"),
         "model_unavailable",
+        attempts=2,
         says="list_models",
     ),
     Row(
@@ -149,7 +151,7 @@ TABLE = [
         "subscription",
         refusal(403, "Your subscription does not support this application."),
         "forbidden",
-        says="subscription",
+        says="KIRO_MCP_ORIGIN=KIRO_CLI",
     ),
     Row("forbidden-bare", refusal(403), "forbidden"),
     Row("408", refusal(408), "timeout", attempts=4, waits=QUICK),
@@ -198,6 +200,29 @@ TABLE = [
         "rate_limited",
         says="61 seconds",
     ),
+    Row(
+        "rate-in-the-body",
+        refusals.CREDIT_RATE,
+        "rate_limited",
+        says="Wait for 5 minutes",
+    ),
+    Row(
+        "rate-in-the-body-that-can-be-waited-for",
+        replace(refusals.USER_RATE, retry_after_milliseconds=45_000),
+        "rate_limited",
+        attempts=4,
+        waits=(45.0, 45.0, 45.0),
+        says="45 seconds",
+    ),
+    Row(
+        "rate-with-400",
+        refusals.THROTTLED_WITH_400,
+        "rate_limited",
+        attempts=4,
+        waits=SLOW,
+    ),
+    Row("weekly-500", refusal(500, "limit", "WEEKLY_REQUEST_COUNT"), "quota_exhausted"),
+    Row("usage", refusals.USAGE_LIMIT, "quota_exhausted"),
     Row(
         "suspicious",
         refusal(429, "We detected suspicious activity.", retry_after="1"),
@@ -392,6 +417,32 @@ async def test_a_refused_conversation_id_is_made_anew(emulator: RunningEmulator)
     first, second = (_state(seen.body)["conversationId"] for seen in emulator.state.requests)
     assert first == CONVERSATION_ID
     assert second not in ("", CONVERSATION_ID)
+
+
+async def test_a_listed_model_that_is_called_invalid_is_asked_once_more(
+    emulator: RunningEmulator,
+) -> None:
+    """Observed: under load the service calls a model invalid, and answers the next request."""
+    emulator.state.enqueue((refusals.INVALID_MODEL,), ANSWER)
+    emulator.state.enqueue((refusals.INVALID_MODEL,), (refusals.INVALID_MODEL,), ANSWER)
+    async with driven(emulator.url) as client:
+        assert (await client.ask(prompt())).text == "One word."
+        with pytest.raises(KiroError, match="does not offer"):
+            await client.ask(prompt())
+    assert len(attempts_seen(emulator.state)) == 4
+    assert len(emulator.state.requests_to("ListAvailableModels")) == 2, "one list, in two pages"
+
+
+async def test_a_model_that_is_not_listed_is_not_asked_again(emulator: RunningEmulator) -> None:
+    """The service means it. Where there is no list, the refusal stands as well."""
+    async with driven(emulator.url, KIRO_MCP_MAX_RETRIES="0") as client:
+        emulator.state.enqueue((refusal(500),), operation="ListAvailableModels")
+        for _ in range(2):
+            with pytest.raises(KiroError, match="does not offer") as caught:
+                await client.ask(replace(prompt(), model="claude-opus-99"))
+            assert caught.value.code == "model_unavailable"
+    assert len(attempts_seen(emulator.state)) == 2
+    assert len(emulator.state.requests_to("ListAvailableModels")) == 3
 
 
 async def test_refused_model_fields_are_left_out(emulator: RunningEmulator) -> None:

@@ -80,6 +80,49 @@ CASES: list[tuple[str, int, object, ErrorCode]] = [
     ),
     ("too-long-words", 400, service_error("Input is too long."), "context_too_long"),
     ("too-large", 413, b"", "context_too_long"),
+    ("too-large-named", 413, {"__type": "x#ValidationException"}, "context_too_long"),
+    (
+        "prompt-too-long",
+        400,
+        service_error("prompt is too long: 210000 tokens > 200000 maximum"),
+        "context_too_long",
+    ),
+    (
+        "input-and-answer-too-long",
+        400,
+        service_error("input length and `max_tokens` exceed context limit: 190000 + 64000"),
+        "context_too_long",
+    ),
+    ("window-full", 400, service_error("Context window is full."), "context_too_long"),
+    (
+        "other-vendors-words",
+        400,
+        service_error("Your input exceeds the context window of this model."),
+        "context_too_long",
+    ),
+    *(
+        (f"{period}-as-{status}", status, service_error("x", reason), "quota_exhausted")
+        for status in (400, 403, 429, 500)
+        for period, reason in (
+            ("hourly", "HOURLY_REQUEST_COUNT"),
+            ("daily", "DAILY_REQUEST_COUNT"),
+            ("weekly", "WEEKLY_REQUEST_COUNT"),
+            ("monthly", "MONTHLY_REQUEST_COUNT"),
+            ("usage", "USAGE_LIMIT_REACHED"),
+            ("overage", "OVERAGE_REQUEST_LIMIT_EXCEEDED"),
+        )
+    ),
+    ("quota-named-throttle", 402, {"__type": "x#ThrottlingException"}, "quota_exhausted"),
+    ("throttle-as-400", 400, {"__type": "com.amazon#ThrottlingException"}, "rate_limited"),
+    ("throttle-as-403", 403, {"__type": "com.amazon#ThrottlingException"}, "rate_limited"),
+    ("fault-as-400", 400, {"__type": "x#InternalServerException"}, "upstream_error"),
+    ("mistake-as-500", 500, {"__type": "x#ValidationException"}, "invalid_request"),
+    (
+        "bad-token-as-400",
+        400,
+        {"__type": "x#AccessDeniedException", "message": "Invalid token"},
+        "auth_expired",
+    ),
     ("model", 400, service_error("Invalid model.", "INVALID_MODEL_ID"), "model_unavailable"),
     ("malformed", 400, service_error("Improperly formed request."), "invalid_request"),
     ("named-fault", 400, service_error("Unknown key", "REQUEST_BODY_INVALID"), "invalid_request"),
@@ -165,9 +208,53 @@ def test_retry_after_is_read_as_seconds_and_as_a_date(header: str, seconds: floa
     assert classify(fault(429, b"", retry_after=header)).retry_after_seconds == seconds
 
 
-def test_the_wait_that_the_service_asks_for_is_said() -> None:
-    """Ours."""
-    assert "Wait for 7 seconds" in str(classify(fault(429, b"", retry_after="7")))
+@pytest.mark.parametrize(
+    ("header", "milliseconds", "seconds"),
+    [
+        ("", 300_000, 300.0),
+        ("7", 300_000, 300.0),
+        ("600", 300_000, 600.0),
+        ("", 1500.5, 1.5005),
+        ("7", -1, 7.0),
+        ("7", "soon", 7.0),
+        ("", float("inf"), None),
+        ("", 10**400, None),
+        ("", True, None),
+    ],
+)
+def test_the_longer_wait_of_header_and_body_counts(
+    header: str, milliseconds: object, seconds: float | None
+) -> None:
+    """Observed: the body of a throttle has the wait, too."""
+    body = {"message": "Wait.", "retryAfterMilliseconds": milliseconds}
+    throttle = classify(fault(429, body, retry_after=header))
+    assert throttle.retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        ("0.5", "0.5 seconds"),
+        ("1", "1 second "),
+        ("61", "61 seconds"),
+        ("300", "5 minutes"),
+        ("301", "6 minutes"),
+        ("86400", "24 hours"),
+    ],
+)
+def test_the_wait_that_the_service_asks_for_is_said(seconds: str, said: str) -> None:
+    """A model or a person reads it; it is never shorter than what was asked for."""
+    assert f"Wait for {said}" in str(classify(fault(429, b"", retry_after=seconds)))
+
+
+def test_a_subscription_for_another_program_is_told_with_the_setting_that_helps() -> None:
+    """Observed: a subscription to the CLI alone, asked with the origin of the IDE."""
+    error = classify(
+        fault(403, service_error("Your subscription does not support this application."))
+    )
+    assert error.code == "forbidden"
+    assert "KIRO_MCP_ORIGIN=KIRO_CLI" in error.next_step
+    assert "KIRO_MCP_ORIGIN=AI_EDITOR" in error.next_step
 
 
 def test_a_long_message_is_cut_and_brought_onto_one_line() -> None:

@@ -113,11 +113,30 @@ def test_all_endpoints_are_asked_before_a_wait_and_again_after_it() -> None:
     assert found == [MoveOn(), MoveOn(), Wait(5.0), MoveOn(), MoveOn(), GiveUp()]
 
 
-def test_the_longest_wait_that_any_endpoint_asked_for_is_kept() -> None:
-    """Ours: the next round begins with the first of them."""
+def test_nothing_is_sent_to_any_endpoint_inside_a_wait_that_was_asked_for() -> None:
+    """Another endpoint belongs to the same service and the same account."""
     trying = plan(endpoints=2)
-    trying.after(refused(429, 30.0))
-    assert trying.after(refused(429, 2.0)) == Wait(30.0)
+    assert trying.after(refused(429, 30.0)) == Wait(30.0)
+    assert trying.after(refused(429)) == MoveOn()
+    assert trying.after(refused(429, 2.0)) == Wait(2.0)
+    assert trying.after(refused(429, 300.0)) == GiveUp()
+
+
+@pytest.mark.parametrize(
+    "reason", ["USER_REQUEST_RATE_EXCEEDED", "CREDIT_CONSUMPTION_RATE_EXCEEDED"]
+)
+def test_a_throttle_of_the_account_is_not_taken_to_another_endpoint(reason: str) -> None:
+    """Another endpoint would count the same account's requests."""
+    throttled = Failure(error=classify(Fault(status=429, reason=reason)))
+    assert plan(endpoints=2).after(throttled) == Wait(5.0)
+
+
+def test_a_throttle_that_comes_with_status_400_is_one() -> None:
+    """The exception's name wins over the HTTP status."""
+    throttled = Failure(error=classify(Fault(status=400, name="ThrottlingException")))
+    assert steps(plan(endpoints=2), throttled, 2) == [MoveOn(), Wait(5.0)]
+    failed = Failure(error=classify(Fault(status=400, name="InternalServerException")))
+    assert plan().after(failed) == Wait(0.0)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +182,7 @@ def test_silence_and_emptiness_have_counts_of_their_own() -> None:
             "without_model_fields",
         ),
         (Fault(status=400, reason="REQUEST_BODY_INVALID", message="Invalid tool use."), None),
+        (Fault(status=400, reason="INVALID_MODEL_ID"), "listed_model"),
         (Fault(status=403), None),
         (Fault(status=500, message="additionalModelRequestFields"), None),
     ],
