@@ -18,6 +18,7 @@ from kiro_mcp.auth.credential_files import parse_object, text_of
 from kiro_mcp.auth.kiro_cli_db import STATE_KEYS, TOKEN_KEYS, Rows, registration_key
 from kiro_mcp.auth.renewal import merged
 from kiro_mcp.auth.tokens import Credential
+from kiro_mcp.regular_files import read_regular_file
 
 BUSY_SECONDS: Final = 5.0
 """How long another program's write is waited for."""
@@ -99,6 +100,7 @@ def _document(database: sqlite3.Connection, key: str) -> Mapping[str, object] | 
 @contextmanager
 def _opened(path: Path, mode: str) -> Generator[sqlite3.Connection]:
     """Open a database that is there already; translate its errors."""
+    read_regular_file(path, 0)  # SQLite would wait for whoever writes into a pipe.
     address = f"file:{quote(str(path))}?mode={mode}"
     try:
         with closing(

@@ -355,7 +355,8 @@ def _reason(error: Exception) -> str:
         return _NOT_THERE
     if isinstance(error, PermissionError):
         return "it may not be read"
-    return f"it cannot be read ({error})"
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"it cannot be read ({why})"
 
 
 def _watch(watched: dict[Path, Stamp], path: Path) -> None:

@@ -7,6 +7,7 @@ once and kept in a file that only its owner can read.
 
 import os
 import secrets
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,9 @@ PUBLIC_PATHS: Final = frozenset({"/", "/health"})
 
 HTTP_AUTH_FILE: Final = "http-token"
 """Where a token that was made is kept, in the folder of all else that is."""
+
+MIN_TOKEN_CHARACTERS: Final = 16
+"""The shortest token that protects a server which other machines can reach."""
 
 _SEEN_IN_PUBLIC: Final = frozenset({"my-super-secret-password-123"})
 """Tokens that stand in the examples of other gateways: everybody knows them."""
@@ -64,6 +68,13 @@ def choose_token(token: str, *, host: str, no_auth: bool, file: Path | None = No
         raise InvalidRequest(
             f"{host} can be reached from other machines, and no token is set.",
             next_step="Set KIRO_MCP_HTTP_TOKEN and leave out --no-auth, or listen on 127.0.0.1.",
+        )
+    if not is_loopback(host) and len(token) < MIN_TOKEN_CHARACTERS:
+        raise InvalidRequest(
+            f"{host} can be reached from other machines, and KIRO_MCP_HTTP_TOKEN has only"
+            f" {len(token)} characters: it can be guessed.",
+            next_step=f"Set one of at least {MIN_TOKEN_CHARACTERS} characters, such as the output"
+            " of `openssl rand -hex 32`.",
         )
     if no_auth:
         return Token(secret="", where="")
@@ -104,14 +115,28 @@ def _make(file: Path) -> str:
 
 
 def _read(file: Path) -> str:
+    """Read the token that an earlier start made, if nobody else can have put it there.
+
+    Root can read every file, so the owner is compared and links are not followed.
+    """
+    found = file.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise _untrusted(file, "it is a link")
     token = read_regular_file(file, MAX_TOKEN_FILE_BYTES).strip()
-    is_open_to_others = os.name == "posix" and file.stat().st_mode & 0o077
-    if is_open_to_others or len(token) < TOKEN_BYTES or not token.isascii():
-        raise InvalidRequest(
-            f"The token in {file} cannot be trusted: other users can read it, or it is damaged.",
-            next_step="Delete the file; the next start makes a new one.",
-        )
+    if os.name == "posix" and found.st_uid != os.geteuid():
+        raise _untrusted(file, "it belongs to another user")
+    if os.name == "posix" and found.st_mode & 0o077:
+        raise _untrusted(file, "other users can read it")
+    if len(token) < TOKEN_BYTES or not token.isascii():
+        raise _untrusted(file, "it is damaged")
     return token.decode("ascii")
+
+
+def _untrusted(file: Path, why: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The token in {file} cannot be trusted: {why}.",
+        next_step="Delete the file; the next start makes a new one.",
+    )
 
 
 class TokenGate:

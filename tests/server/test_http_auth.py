@@ -1,5 +1,6 @@
 """The token over HTTP: which it is, where it is kept, and who is let in."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -111,6 +112,32 @@ def test_a_token_that_cannot_be_trusted_is_refused(
     file.chmod(mode)
     with pytest.raises(InvalidRequest, match="Delete the file"):
         choose_token("", host="127.0.0.1", no_auth=False, file=file)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners are those of POSIX")
+def test_a_token_in_a_link_or_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Root can read every file: whoever made this one knows the token."""
+    file = tmp_path / "token"
+    token = choose_token("", host="127.0.0.1", no_auth=False, file=file)
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    with pytest.raises(InvalidRequest, match="it is a link"):
+        choose_token("", host="127.0.0.1", no_auth=False, file=link)
+    assert choose_token("", host="127.0.0.1", no_auth=False, file=file) == token
+    if os.geteuid() == 0:
+        os.chown(file, 65534, -1)
+        with pytest.raises(InvalidRequest, match="belongs to another user"):
+            choose_token("", host="127.0.0.1", no_auth=False, file=file)
+
+
+def test_a_token_that_can_be_guessed_is_not_enough_for_other_machines() -> None:
+    """On loopback, whoever tries it is this machine's user; on a network it is anybody."""
+    for token in ("x", "hunter2", "x" * 15):
+        with pytest.raises(InvalidRequest, match="at least 16 characters") as caught:
+            choose_token(token, host="0.0.0.0", no_auth=False)
+        assert f"{len(token)} characters" in str(caught.value)
+        assert choose_token(token, host="127.0.0.1", no_auth=False).secret == token
+    assert choose_token("x" * 16, host="0.0.0.0", no_auth=False).secret
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
