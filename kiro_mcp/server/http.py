@@ -159,4 +159,6 @@ def _public_routes() -> list[Route]:
 
 
 async def _health(request: Request) -> JSONResponse:
-    return JSONResponse({"status": "ok", "time": datetime.now(UTC).isoformat(timespec="seconds")})
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    # Anybody may ask, so nobody keeps a connection for it.
+    return JSONResponse({"status": "ok", "time": now}, headers={"Connection": "close"})

@@ -176,5 +176,6 @@ def _refusal(*, is_wrong: bool) -> PlainTextResponse:
     return PlainTextResponse(
         "Send the token of this server as `Authorization: Bearer …` or `x-api-key`.\n",
         status_code=401,
-        headers={"WWW-Authenticate": challenge},
+        # Who may not come in does not keep a connection, either.
+        headers={"WWW-Authenticate": challenge, "Connection": "close"},
     )

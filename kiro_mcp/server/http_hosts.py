@@ -16,12 +16,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 
+DEFAULT_PORT: Final = 80
+"""Clients leave this port out of Host and Origin."""
+
 
 def security_for(host: str, port: int, also: Iterable[str] = ()) -> TransportSecuritySettings:
     """Allow this machine's names, the address that is listened on and the names in `also`."""
     bound = [] if _is_any_address(host) else [in_url(host)]
     names = [*LOOPBACK_NAMES, *bound]
     hosts = dict.fromkeys([f"{name}:{port}" for name in names])
+    if port == DEFAULT_PORT:
+        hosts.update(dict.fromkeys(names))
     for name in also:
         hosts.update(dict.fromkeys([name, f"{name}:{port}"] if _has_no_port(name) else [name]))
     return TransportSecuritySettings(
@@ -57,4 +62,6 @@ class HostGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass the request on."""
         refusal = await self._security.validate_request(Request(scope))
+        if refusal is not None:
+            refusal.headers["Connection"] = "close"
         await (refusal or self._app)(scope, receive, send)

@@ -12,9 +12,10 @@ import os
 import signal
 import socket
 import sys
+from asyncio import Protocol
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, cast
 
 import anyio
 from starlette.responses import PlainTextResponse
@@ -23,9 +24,7 @@ from uvicorn import Config
 from uvicorn import Server as Uvicorn
 
 from kiro_mcp.server.http import WebApp
-
-MAX_CONNECTIONS: Final = 900
-"""Further ones get 503. A process may often have 1024 descriptors open, and needs some itself."""
+from kiro_mcp.server.http_connections import PENDING_CONNECTIONS, Connections, HttpLimits
 
 ENDING_SECONDS: Final = 0.2
 """How long connections may take to close, so that the server is gone within half a second."""
@@ -65,13 +64,23 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(web_app: WebApp, listener: socket.socket) -> AsyncGenerator[None]:
-    """Serve while the block runs; what is being served when it ends is cancelled."""
+async def serving(
+    web_app: WebApp, listener: socket.socket, limits: HttpLimits | None = None
+) -> AsyncGenerator[None]:
+    """Serve while the block runs; what is being served when it ends is cancelled.
+
+    Args:
+        web_app: The application.
+        listener: A port that was taken.
+        limits: How many connections there may be, and for how long; None for the limits that
+            suit this process.
+    """
     requests = OpenRequests(web_app.app)
-    web = _WebServer(_config(requests))
+    web = _WebServer(_config(requests, limits or HttpLimits.of_this_process()))
     async with web_app.lifespan(), anyio.create_task_group() as tasks:
         tasks.start_soon(web.run_shielded, listener)
         await web.is_ready.wait()
+        listener.listen(PENDING_CONNECTIONS)  # uvicorn gave it the much smaller `backlog`.
         try:
             yield
         finally:
@@ -92,17 +101,19 @@ async def signalled() -> int:
     raise AssertionError("signals never run out")
 
 
-def _config(app: ASGIApp) -> Config:
+def _config(app: ASGIApp, limits: HttpLimits) -> Config:
     return Config(
         app,
-        http="h11",
+        http=cast("type[Protocol]", Connections(limits).protocol),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MAX_CONNECTIONS,
+        backlog=limits.accepted_at_once,
+        timeout_keep_alive=limits.keep_alive_seconds,
+        headers=[("Keep-Alive", f"timeout={limits.keep_alive_seconds}")],
     )
 
 

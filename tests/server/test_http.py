@@ -173,6 +173,15 @@ def test_the_address_that_is_listened_on_is_a_name_unless_it_is_every_address(
     assert (f"http://{name}" in security.allowed_origins) is is_allowed
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_on_port_80_the_servers_names_are_allowed_without_a_port(host: str) -> None:
+    """RFC 9110: clients leave the default port out of Host, and browsers out of Origin."""
+    security = security_for("127.0.0.1", 80)
+    assert {host, f"{host}:80"} <= set(security.allowed_hosts)
+    assert f"http://{host}" in security.allowed_origins
+    assert host not in security_for("127.0.0.1", 8000).allowed_hosts
+
+
 @pytest.mark.parametrize("is_declared", [True, False])
 async def test_a_body_that_is_too_large_is_refused(is_declared: bool) -> None:
     """RFC 9110, 413; also where its length is not told beforehand."""

@@ -13,6 +13,7 @@ from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.http import Transport, WebOptions, build_web_app
 from kiro_mcp.server.http_auth import Token
+from kiro_mcp.server.http_connections import HttpLimits
 from kiro_mcp.server.http_hosts import security_for
 from kiro_mcp.server.http_serving import listen, serving
 from tests.support.stdio import ENVELOPE, MODERN
@@ -44,6 +45,11 @@ class WebServer:
     @property
     def url(self) -> str:
         return str(self.client.base_url.join(self.path))
+
+    @property
+    def session(self) -> dict[str, str]:
+        """The headers of the session that is open."""
+        return self._session
 
     @property
     def port(self) -> int:
@@ -144,6 +150,7 @@ async def serving_http(
     transport: Transport = "http",
     token: str = "",
     also: tuple[str, ...] = (),
+    limits: HttpLimits | None = None,
 ) -> AsyncGenerator[WebServer]:
     """Serve on a free port while the block runs."""
     listener = listen("127.0.0.1", 0)
@@ -162,6 +169,6 @@ async def serving_http(
             headers={"Accept": "application/json, text/event-stream"},
             timeout=None,
         ) as client,
-        serving(build_web_app(server, options), listener),
+        serving(build_web_app(server, options), listener, limits),
     ):
         yield WebServer(client, path)

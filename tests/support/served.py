@@ -57,9 +57,11 @@ class Served:
 
 
 @asynccontextmanager
-async def serve(*arguments: str, **environ: str) -> AsyncGenerator[Served]:
+async def serve(
+    *arguments: str, prefix: tuple[str, ...] = (), **environ: str
+) -> AsyncGenerator[Served]:
     """Start a server on a free port, and make sure that it is gone in the end."""
-    command = [*COMMAND, "serve", "--port", "0", *arguments]
+    command = [*prefix, *COMMAND, "serve", "--port", "0", *arguments]
     stderr = Stderr()
     async with (
         await anyio.open_process(

@@ -1,0 +1,178 @@
+"""What strangers and slow clients may hold of an HTTP server: nothing that others need."""
+
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+import httpx
+import pytest
+from anyio import fail_after
+from anyio.abc import SocketStream
+
+from kiro_mcp.emulator import RunningEmulator
+from kiro_mcp.server.http_connections import HttpLimits
+from tests.server.test_http import stalling_call
+from tests.support.http import TOKEN, WebServer, against, answer, serving_http
+from tests.support.served import serve
+
+TEST_SECONDS = 20
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+HALF_A_HEADER = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Le"
+
+FEW = HttpLimits(connections=20, accepted_at_once=4)
+IMPATIENT = HttpLimits(header_seconds=0.1)
+
+
+@asynccontextmanager
+async def connected(server: WebServer, *sent: bytes) -> AsyncGenerator[SocketStream]:
+    """Open a connection and send these bytes."""
+    async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
+        for piece in sent:
+            await stream.send(piece)
+        yield stream
+
+
+async def rest_of(stream: SocketStream) -> bytes:
+    """Read until the server closes the connection."""
+    read = b""
+    try:
+        while True:
+            read += await stream.receive()
+    except (anyio.EndOfStream, anyio.BrokenResourceError):
+        return read
+
+
+def head(server: WebServer, *lines: str) -> bytes:
+    host = f"Host: localhost:{server.port}"
+    return "\r\n".join(["POST /mcp HTTP/1.1", host, *lines, "", ""]).encode()
+
+
+@pytest.mark.parametrize(
+    ("sent", "reply"),
+    [(b"", b""), (HALF_A_HEADER, b"HTTP/1.1 408 ")],
+    ids=["nothing", "half-a-header"],
+)
+async def test_a_connection_without_a_whole_header_is_closed_in_time(
+    sent: bytes, reply: bytes
+) -> None:
+    """RFC 9110, 408. Anybody can open such connections, without any token."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http(limits=IMPATIENT) as server, connected(server, sent) as stream:
+            assert (await rest_of(stream)).startswith(reply)
+
+
+async def test_the_header_of_a_later_request_must_be_whole_in_time_too() -> None:
+    with fail_after(TEST_SECONDS):
+        async with serving_http(limits=IMPATIENT) as server:
+            request = head(server, "Content-Type: application/json", "Content-Length: 2") + b"{}"
+            async with connected(server, request) as stream:
+                assert (await stream.receive()).startswith(b"HTTP/1.1 406 ")
+                await stream.send(HALF_A_HEADER)
+                assert b"HTTP/1.1 408 " in await rest_of(stream)
+
+
+async def test_a_body_that_stops_arriving_is_given_up() -> None:
+    limits = HttpLimits(body_silence_seconds=0.1)
+    with fail_after(TEST_SECONDS):
+        async with serving_http(limits=limits) as server:
+            request = head(server, "Content-Type: application/json", "Content-Length: 9") + b"{"
+            async with connected(server, request) as stream:
+                assert b"200 OK" not in await rest_of(stream)
+            assert (await server.post_modern("tools/list")).status_code == 200
+
+
+async def test_a_call_that_takes_longer_than_a_header_may_is_answered(
+    emulator: RunningEmulator,
+) -> None:
+    limits = HttpLimits(header_seconds=0.05, body_silence_seconds=0.05)
+    with fail_after(TEST_SECONDS):
+        async with serving_http(against(emulator), limits=limits) as server:
+            prompt = "/emulate slow 0.3\nhello"
+            called = await server.post_modern(
+                "tools/call", name="ask_claude", arguments={"prompt": prompt}
+            )
+            assert answer(called)["result"]["structuredContent"]["text"]
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": "Bearer wrong"}, {**BEARER, "Host": "evil.example"}]
+)
+async def test_a_refused_client_keeps_no_connection(headers: dict[str, str]) -> None:
+    with fail_after(TEST_SECONDS):
+        async with serving_http(token=TOKEN) as server:
+            response = await server.post_modern("tools/list", headers=headers)
+            assert response.status_code in (401, 421)
+            assert response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("sent", [b"", HALF_A_HEADER], ids=["nothing", "half-a-header"])
+async def test_connections_that_ask_nothing_never_lock_anybody_out(
+    sent: bytes, emulator: RunningEmulator
+) -> None:
+    """The oldest of them makes room, and a call that is being answered never does."""
+    with fail_after(TEST_SECONDS):
+        async with (
+            serving_http(against(emulator), token=TOKEN, limits=FEW) as server,
+            AsyncExitStack() as stack,
+            anyio.create_task_group() as tasks,
+        ):
+            server.client.headers.update(BEARER)
+            await server.initialize()
+            tasks.start_soon(server.client.send, stalling_call(server))
+            await emulator.state.until(lambda state: state.open_streams == 1)
+            for _ in range(3 * FEW.connections):
+                await stack.enter_async_context(connected(server, sent))
+            async with httpx.AsyncClient(base_url=server.client.base_url) as newcomer:
+                assert (await newcomer.get("/health")).status_code == 200
+                newcomer.headers = server.client.headers
+                other = WebServer(newcomer, server.path)
+                assert (await other.post_modern("tools/list")).status_code == 200
+            assert emulator.state.open_streams == 1
+            tasks.cancel_scope.cancel()
+
+
+async def test_where_every_connection_is_in_use_a_newcomer_is_told_to_come_back() -> None:
+    """RFC 9110, 503 and Retry-After."""
+    limits = HttpLimits(connections=1)
+    with fail_after(TEST_SECONDS):
+        async with serving_http(limits=limits) as server:
+            await server.initialize()
+            async with (
+                server.client.stream("GET", "/mcp", headers=server.session) as listening,
+                connected(server) as newcomer,
+            ):
+                assert listening.status_code == 200
+                refusal = await rest_of(newcomer)
+            assert refusal.startswith(b"HTTP/1.1 503 ")
+            assert b"Retry-After" in refusal
+
+
+async def test_a_connection_is_kept_for_longer_than_clients_keep_it() -> None:
+    """A client that sends into a connection that is just being closed gets no answer."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http() as server:
+            response = await server.post_modern("tools/list")
+            kept = int(response.headers["keep-alive"].removeprefix("timeout="))
+            assert kept > 600  # Google's load balancer; httpx 5 s, Go 90 s, Chrome 300 s.
+        async with serving_http(limits=HttpLimits(keep_alive_seconds=0)) as server:
+            request = head(server, "Content-Type: application/json", "Content-Length: 2") + b"{}"
+            async with connected(server, request) as stream:
+                assert (await rest_of(stream)).startswith(b"HTTP/1.1 406 ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+async def test_more_connections_than_there_are_descriptors_lock_nobody_out() -> None:
+    limited = ("sh", "-c", 'ulimit -n 256; exec "$@"', "sh")
+    with fail_after(TEST_SECONDS):
+        async with (
+            serve("--transport", "http", prefix=limited, KIRO_MCP_HTTP_TOKEN=TOKEN) as served,
+            AsyncExitStack() as stack,
+        ):
+            server = served.server
+            for number in range(400):
+                sent = HALF_A_HEADER if number % 2 else b""
+                await stack.enter_async_context(connected(server, sent))
+            response = await server.post_modern("tools/list", headers=BEARER)
+            assert response.status_code == 200
+            assert "Traceback" not in served.said
