@@ -12,6 +12,7 @@ reply holds all before that, and says that it is truncated and why.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypedDict
 from uuid import uuid4
 
@@ -142,6 +143,25 @@ class ReplyBuilder:
     def conversation_id(self) -> str:
         """The service's id of the conversation; "" where it names none."""
         return self._notes.conversation_id
+
+    @property
+    def credits(self) -> float:
+        """What the service has charged so far."""
+        return self._meter.credits or 0.0
+
+    def snapshot(self) -> Reply:
+        """Return what has arrived so far, without ending the answer.
+
+        Tool uses that have not ended, and text that is still held back, are not in it.
+        """
+        if self._reply is not None:
+            return self._reply
+        return replace(
+            self._compose(),
+            stop_reason="truncated",
+            truncated=True,
+            truncation_reason="The answer has not ended yet.",
+        )
 
     def feed(self, data: bytes) -> list[Delta]:
         """Take the next bytes of the body; return the deltas that they complete.

@@ -25,10 +25,11 @@ class UsageMeter:
 
     def __init__(self, prompt_characters: int, context_window_tokens: int) -> None:
         self.context_percent: float | None = None
-        """How full the context window is, as last said."""
+        """How full the context window is, as last said. It counts the prompt and the answer."""
+        self.credits: float | None = None
+        """What the service has charged so far; None where it has not said."""
         self._prompt_characters = prompt_characters
         self._context_window_tokens = context_window_tokens
-        self._credits: float | None = None
         self._counts = TokenCounts()
 
     def add(self, event: Metering | ContextUsage | TokenCounts) -> None:
@@ -37,7 +38,7 @@ class UsageMeter:
             case Metering(credits=None) | ContextUsage(percent=None):
                 pass
             case Metering():
-                self._credits = (self._credits or 0.0) + (event.credits or 0.0)
+                self.credits = (self.credits or 0.0) + (event.credits or 0.0)
             case ContextUsage():
                 self.context_percent = event.percent
             case _:
@@ -59,7 +60,7 @@ class UsageMeter:
             cache_write_tokens=counts.cache_write,
             is_estimated=not (input_tokens and (counts.output or not output_bytes)),
             context_percent=self.context_percent,
-            credits=self._credits,
+            credits=self.credits,
         )
 
     def _estimate_input(self, output_tokens: int) -> int:

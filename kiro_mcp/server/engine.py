@@ -43,7 +43,9 @@ STORE_NAME = "conversations.sqlite3"
 DEBUG_NAME = "debug"
 
 SETTLING_SECONDS = 0.2
-"""How long the end waits for a refresh under way; a server must be gone in half a second."""
+"""How long closing waits for refreshes, answers and captures together.
+
+A server must be gone in half a second."""
 
 CatalogueSource = Literal["live", "cache", "builtin"]
 
@@ -168,19 +170,24 @@ class Engine:
             await self._tasks.__aexit__(None, None, None)
 
     async def aclose(self) -> None:
-        """Let what is under way reach the disk, then close every connection."""
+        """Let what is under way reach the disk, then close every connection and the store.
+
+        All that is waited for shares one time limit, so that closing is always reached.
+        """
         with anyio.move_on_after(SETTLING_SECONDS):
-            await self.tokens.settle()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.tokens.settle)
+                tasks.start_soon(self._end_answers)
         self.tokens.abandon()
+        async with anyio.create_task_group() as tasks:
+            for close in (self.client, self._sign_in_http, self.conversations):
+                tasks.start_soon(close.aclose)
+
+    async def _end_answers(self) -> None:
         if self._answers is not None:
-            with anyio.move_on_after(SETTLING_SECONDS):
-                await self._answers.stop()
+            await self._answers.stop()
         if self.captures is not None:
-            with anyio.move_on_after(SETTLING_SECONDS):
-                await self.captures.aclose()
-        await self.client.aclose()
-        await self._sign_in_http.aclose()
-        await self.conversations.aclose()
+            await self.captures.aclose()  # After the answers, whose captures end with them.
 
     @property
     def known_models(self) -> tuple[ModelInfo, ...]:

@@ -64,13 +64,13 @@ class AnswerStream:
 
     @property
     def so_far(self) -> Reply:
-        """What has come of it until now; the whole of it once iteration has ended."""
-        return self._reply or self._builder.close()
+        """What has come of it so far; the whole of it once iteration has ended."""
+        return self._reply or self._builder.snapshot()
 
     @property
     def credits(self) -> float:
-        """What the service has said until now that the answer costs."""
-        return self.so_far.usage.credits or 0.0
+        """What the service has charged for the answer so far."""
+        return self._builder.credits
 
     def __aiter__(self) -> AsyncIterator[Delta]:
         return self
@@ -93,7 +93,7 @@ class AnswerStream:
             return None
         return self._failure(self.reply.fault)
 
-    def cut(self, fault: KiroError) -> Reply:
+    def cut(self, fault: KiroError | None = None) -> Reply:
         """End the answer here, and return what has come of it."""
         return self._builder.close(fault)
 

@@ -254,8 +254,9 @@ class KiroClient:
     async def _settle(
         self, answer: AnswerStream, spending: CallSpending, recorder: Recorder | None
     ) -> None:
+        reply = answer.cut()  # Nothing is read after this; a whole answer stays whole.
         if recorder is not None:
-            recorder.replied(answer.so_far)
+            recorder.replied(reply)
         await answer.aclose()
         await self._budget.add(answer.credits, spending)
 

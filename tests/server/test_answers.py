@@ -7,11 +7,22 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import mcp_types as types
 import pytest
 from anyio import fail_after
 from mcp.client import Client
 
-from kiro_mcp.emulator import EMULATOR_API_KEY, Pause, RunningEmulator, Send, frames
+from kiro_mcp.emulator import (
+    EMULATOR_API_KEY,
+    EMULATOR_PROFILE_ARN,
+    EMULATOR_SOCIAL_REFRESH_TOKEN,
+    Pause,
+    RunningEmulator,
+    Send,
+    frames,
+)
+from kiro_mcp.errors import CallCancelled
+from kiro_mcp.server.answers import RunningAnswer
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import STORE_NAME, Engine
 from kiro_mcp.server.progress import HEARTBEAT_SECONDS, MIN_INTERVAL_SECONDS, ProgressReporter
@@ -204,6 +215,38 @@ async def test_an_answer_that_was_left_to_go_on_survives_a_cancelled_collector(
             await client.call_tool("ask_claude", {"answer_id": early["answer_id"]})
         late = await ask(client, answer_id=early["answer_id"])
     assert late["text"] == "Once upon a time it ended."
+
+
+async def test_everything_is_closed_though_a_refresh_and_an_answer_do_not_end(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """What is waited for at the end has one time limit, and closing comes after it."""
+    environ = {
+        "KIRO_MCP_ENDPOINT_URL": emulator.url,
+        "KIRO_ACCESS_TOKEN": "refused",
+        "KIRO_REFRESH_TOKEN": EMULATOR_SOCIAL_REFRESH_TOKEN,
+        "KIRO_PROFILE_ARN": EMULATOR_PROFILE_ARN,
+        "KIRO_MCP_HOME": str(tmp_path),
+    }
+    emulator.state.enqueue((Pause(60),), operation="RefreshToken")
+    engine = Engine.from_environ(environ)
+
+    async def stubborn(_: RunningAnswer) -> types.CallToolResult:
+        with anyio.move_on_after(0.5, shield=True):
+            await anyio.sleep_forever()
+        return types.CallToolResult(content=[])
+
+    with fail_after(20):
+        async with Client(build_server(lambda: engine), mode="2026-07-28") as client:
+            await ask(client, prompt="x", wait_seconds=0.1)
+            await emulator.state.until(lambda state: bool(state.requests_to("RefreshToken")))
+            await client.read_resource("kiro://conversations")  # Opens the store.
+            answer = RunningAnswer(id="stubborn", conversation_id="", model="auto")
+            engine.answers.start(answer, stubborn)
+            assert (tmp_path / f"{STORE_NAME}-wal").exists()
+    assert not (tmp_path / f"{STORE_NAME}-wal").exists(), "the store was not closed"
+    with pytest.raises(CallCancelled, match="closed"):
+        await engine.client.list_models()
 
 
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
