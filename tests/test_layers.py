@@ -52,7 +52,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
             *PURE_AUTH,
         ),
     ),
-    "kiro_mcp.transport.endpoints": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.protocol"),
+    "kiro_mcp.transport.endpoints": (
+        "kiro_mcp.errors",
+        "kiro_mcp.models",
+        "kiro_mcp.protocol",
+        "kiro_mcp.regions",
+    ),
     "kiro_mcp.transport.retry": ("kiro_mcp.errors", "kiro_mcp.models"),
     "kiro_mcp.transport.classify": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.protocol"),
     "kiro_mcp.transport.usage_limits": ("kiro_mcp.models", "kiro_mcp.protocol"),

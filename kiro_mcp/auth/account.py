@@ -3,15 +3,18 @@
 Profiles come from two regions, in pages; an API key asks for its own one instead.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.regions import region_of
+from kiro_mcp.regions import is_govcloud, region_of
 
 PROFILE_REGIONS: Final = ("us-east-1", "eu-central-1")
-"""Where the vendor keeps profiles; which one is no matter of where the login was made."""
+"""Where the vendor keeps profiles, wherever in the world the login was made."""
+
+GOVCLOUD_REGIONS: Final = ("us-gov-west-1", "us-gov-east-1")
+"""Where it keeps those of logins that were made in AWS GovCloud."""
 
 MAX_PROFILE_PAGES: Final = 20
 """Where a list of profiles that never ends is cut."""
@@ -23,6 +26,12 @@ class Profile:
 
     arn: str
     name: str
+    is_active: bool = True
+
+
+def profile_regions(login_region: str) -> tuple[str, ...]:
+    """Return the regions in which the profiles of a login can be."""
+    return GOVCLOUD_REGIONS if is_govcloud(login_region) else PROFILE_REGIONS
 
 
 def read_profiles(page: Mapping[str, object]) -> tuple[list[Profile], str]:
@@ -42,28 +51,48 @@ def _profile(members: Mapping[str, object]) -> Profile | None:
     arn, name = members.get("arn"), members.get("profileName")
     if not isinstance(arn, str) or not region_of(arn):
         return None
-    return Profile(arn=arn, name=name if isinstance(name, str) else "")
+    status = members.get("status")
+    return Profile(
+        arn=arn,
+        name=name if isinstance(name, str) else "",
+        is_active=not isinstance(status, str) or status.upper() in ("", "ACTIVE"),
+    )
 
 
-def choose_profile(profiles: Iterable[Profile]) -> str:
-    """Return the ARN of the only profile.
+def choose_profile(profiles: Iterable[Profile], regions: Sequence[str]) -> str:
+    """Return the ARN of the only active profile.
+
+    Args:
+        profiles: What was found.
+        regions: Where it was looked for.
 
     Raises:
-        InvalidRequest: There is none, or there are several: which is billed is the user's to say.
+        InvalidRequest: There is none, or there are several: the user decides which one is billed.
     """
     by_arn = {profile.arn: profile for profile in profiles}
-    if len(by_arn) == 1:
-        return next(iter(by_arn))
-    if not by_arn:
+    active = [profile for profile in by_arn.values() if profile.is_active]
+    if len(active) == 1:
+        return active[0].arn
+    if active:
         raise InvalidRequest(
-            "This login has no Kiro profile in us-east-1 or eu-central-1.",
-            next_step="Ask your administrator for a Kiro subscription, or set KIRO_PROFILE_ARN.",
+            f"You are signed in, and this login has {len(active)} Kiro profiles. Which one is to be"
+            f" billed? {_listed(active)}.",
+            next_step="Set KIRO_PROFILE_ARN to its ARN where this server is configured.",
         )
-    listed = "; ".join(f"{one.name or 'unnamed'}: {one.arn}" for one in by_arn.values())
+    if by_arn:
+        raise InvalidRequest(
+            "You are signed in, but no Kiro profile of this login is active:"
+            f" {_listed(by_arn.values())}.",
+            next_step="Ask your administrator to activate the profile or your subscription.",
+        )
     raise InvalidRequest(
-        f"This login has {len(by_arn)} Kiro profiles. Which one is to be billed? {listed}.",
-        next_step="Set KIRO_PROFILE_ARN to its ARN where this server is configured.",
+        f"You are signed in, but this login has no Kiro profile in {' or '.join(regions)}.",
+        next_step="Ask your administrator for a Kiro subscription, or set KIRO_PROFILE_ARN.",
     )
+
+
+def _listed(profiles: Iterable[Profile]) -> str:
+    return "; ".join(f"{one.name or 'unnamed'}: {one.arn}" for one in profiles)
 
 
 def _objects(value: object) -> list[Mapping[str, object]]:

@@ -9,6 +9,7 @@ Two services speak it: AWS SSO OIDC (Builder ID and organisations; faults are st
 count in milliseconds and to answer every poll with status 200 and a `status`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 from kiro_mcp.auth.credential_files import read_registration_file
 from kiro_mcp.auth.hosts import (
+    MAX_QUOTED,
     checked_start_url,
     is_sign_in_page,
     sign_in_address,
@@ -43,6 +45,9 @@ SCOPES: Final = tuple(
 )
 SLOW_DOWN_SECONDS: Final = 5.0
 """By how much RFC 8628, section 3.5, wants the interval to grow, for good."""
+
+_USER_CODE: Final = re.compile("[A-Za-z0-9-]{1,40}")
+"""What may be shown as a code: it reaches terminals and models, whatever host named it."""
 
 _DEFAULT_INTERVAL_SECONDS: Final = 5.0
 _DEFAULT_LIFE_SECONDS: Final = 600.0
@@ -190,16 +195,18 @@ def read_authorization_answer(
     url = first_text(members, "verificationUriComplete") or first_text(members, "verificationUri")
     if status != 200 or not device_code or not url:
         raise _start_failure(plan, status, members)
-    if not is_sign_in_page(url, plan.start_url):
+    is_from_aws = plan.method == "idc" and not plan.overrides.get("oidc")
+    if not is_sign_in_page(url, plan.start_url, is_organisations=is_from_aws):
         raise ServiceUnavailable(
-            f"The sign-in service gave the address {url[:200]!r}, which is not a sign-in page.",
+            f"The sign-in service gave the address {url[:MAX_QUOTED]!r}, which is not a sign-in"
+            " page.",
             next_step="Do not open it. Check the network, a proxy and KIRO_MCP_ENDPOINT_URL.",
         )
     life = _seconds(members, "expiresIn", _DEFAULT_LIFE_SECONDS)
     return DeviceLogin(
         plan=plan,
         device_code=device_code,
-        user_code=user_code,
+        user_code=user_code if _USER_CODE.fullmatch(user_code) else "",
         verification_url=url,
         interval_seconds=_seconds(members, "interval", _DEFAULT_INTERVAL_SECONDS),
         expires_at=now + timedelta(seconds=life),

@@ -4,7 +4,7 @@ Refresh tokens and client secrets are worth as much as a bearer, so the same rul
 to the vendor's hosts, or to another host only if the user named the credential for this run.
 """
 
-import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -14,13 +14,25 @@ from kiro_mcp.auth.tokens import Credential
 from kiro_mcp.errors import InvalidRequest, SignInRequired
 from kiro_mcp.regions import is_region
 
+MAX_QUOTED: Final = 80
+"""How much of an address is shown that cannot be used."""
+
 SignInHost: TypeAlias = Literal["oidc", "auth"]
 
 _HOSTS: Final[Mapping[SignInHost, str]] = {
     "oidc": "https://oidc.{region}.amazonaws.com",
     "auth": "https://prod.{region}.auth.desktop.kiro.dev",
 }
-_PAGE_DOMAINS: Final = ("kiro.dev", "amazoncognito.com", "amazonaws.com", "awsapps.com", "app.aws")
+_HTTPS: Final = re.compile(
+    r"https://(?P<host>(?:[a-z0-9-]+\.)+[a-z][a-z0-9-]*)(?::443)?(?P<path>/[^?#]*)?(?:[?#].*)?",
+    re.IGNORECASE,
+)
+"""An address that every reader splits alike. A browser takes `\\` for `/`, ends the host at an
+escaped character or leaves out blanks, so none of those may stand in the host or end it."""
+
+_PORTAL_DOMAINS: Final = ("awsapps.com", "app.aws")
+"""Where organisations rent the names of their sign-in portals, as anybody can."""
+
 _ENTRA_HOSTS: Final = (
     "login.microsoftonline.com",
     "login.microsoftonline.us",
@@ -68,17 +80,34 @@ def require_may_send(address: SignInAddress, credential: Credential) -> None:
         )
 
 
-def is_sign_in_page(url: str, start_url: str = "") -> bool:
-    """Whether a person may be sent to an address that a sign-in service gave.
+def is_sign_in_page(url: str, start_url: str = "", *, is_organisations: bool = False) -> bool:
+    """Whether a person may be sent to a page that a sign-in service named.
 
-    It must be one of the vendor's, or on the very host where the user said to start.
+    It must be on a host of the vendor's own, or on the host where the user said to start.
+
+    Args:
+        url: The page.
+        start_url: Where the user said to start; "" for the vendor's own.
+        is_organisations: Whether AWS itself answered for an organisation's login. Only then may
+            the page be on any portal.
     """
     parts = _parts(url)
     if parts is None:
         return False
     host = parts[0]
     own = _parts(start_url)
-    return (own is not None and own[0] == host) or _is_under(host, _PAGE_DOMAINS)
+    return (
+        _is_under(host, ("kiro.dev",))
+        or host == "view.awsapps.com"
+        or _is_device_page(host)
+        or (own is not None and own[0] == host)
+        or (is_organisations and _is_under(host, _PORTAL_DOMAINS))
+    )
+
+
+def _is_device_page(host: str) -> bool:
+    region = host.removeprefix("device.sso.").removesuffix(".amazonaws.com")
+    return is_region(region) and host == f"device.sso.{region}.amazonaws.com"
 
 
 def checked_start_url(start_url: str) -> str:
@@ -90,7 +119,7 @@ def checked_start_url(start_url: str) -> str:
     trimmed = start_url.strip().partition("#")[0].rstrip("/")
     if _parts(trimmed) is None:
         raise InvalidRequest(
-            f"The start URL {start_url.strip()!r} is not an https address.",
+            f"The start URL {start_url.strip()[:MAX_QUOTED]!r} is not an https address.",
             next_step="It looks like https://my-company.awsapps.com/start; your administrator"
             " knows it.",
         )
@@ -133,20 +162,9 @@ def _is_under(host: str, domains: tuple[str, ...]) -> bool:
 
 def _parts(url: str) -> tuple[str, str] | None:
     """Return host and path of a plain https address, None for any other."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
+    if not (url.isascii() and url.isprintable()) or "\\" in url or " " in url:
         return None
-    host = (parts.hostname or "").lower()
-    is_plain = parts.scheme == "https" and "." in host and port in (None, 443)
-    has_user = bool(parts.username or parts.password or "@" in parts.netloc)
-    return None if not is_plain or has_user or _is_ip(host) else (host, parts.path)
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    match = _HTTPS.fullmatch(url)
+    if match is None:
+        return None
+    return match["host"].lower(), match["path"] or ""

@@ -15,9 +15,9 @@ from urllib.parse import urlencode
 from kiro_mcp import __version__
 from kiro_mcp.auth.account import (
     MAX_PROFILE_PAGES,
-    PROFILE_REGIONS,
     Profile,
     choose_profile,
+    profile_regions,
     read_profile,
     read_profiles,
 )
@@ -62,8 +62,12 @@ class AccountService:
         self._headers_to_add = headers_to_add
         self._new_id = new_id
 
-    async def find_profile(self, token: AccessToken) -> str:
-        """Find the profile that a login may bill, in both regions where profiles are kept.
+    async def find_profile(self, token: AccessToken, *, login_region: str = "") -> str:
+        """Find the profile that a login may bill, in every region where it can be.
+
+        Args:
+            token: The login's token.
+            login_region: Where the login was made; GovCloud keeps profiles of its own.
 
         Raises:
             InvalidRequest: There is none, or there are several.
@@ -71,7 +75,8 @@ class AccountService:
         """
         found: list[Profile] = []
         faults: list[KiroError] = []
-        for region in self._regions():
+        regions = self._regions(login_region)
+        for region in regions:
             try:
                 found.extend(await self._profiles(replace(token, region=region)))
             except AccountBlocked as error:
@@ -83,7 +88,7 @@ class AccountService:
         # With one region silent, one profile is no proof that it is the only one; it will do.
         if not found and faults:
             raise faults[0]
-        return choose_profile(found)
+        return choose_profile(found, regions)
 
     async def find_key_profile(self, token: AccessToken, *, besides: str = "") -> str:
         """Return the profile of an API key, "" where the service will not say; never an error.
@@ -92,7 +97,7 @@ class AccountService:
             token: The key.
             besides: A region that is not to be asked.
         """
-        for region in self._regions():
+        for region in self._regions(token.region):
             if region == besides:
                 continue
             try:
@@ -113,11 +118,11 @@ class AccountService:
         query = f"?{urlencode({'origin': self._origin, 'isEmailRequired': 'true'})}"
         return read_usage_limits(await self._call(USAGE_LIMITS, token, body, query))
 
-    def _regions(self) -> tuple[str, ...]:
-        """The regions to ask; only one where an override answers for all."""
+    def _regions(self, login_region: str) -> tuple[str, ...]:
+        """Return the regions to ask; only one where an override answers for all."""
         urls = {
             destination(LIST_PROFILES, region=region, overrides=self._overrides).url: region
-            for region in reversed(PROFILE_REGIONS)
+            for region in reversed(profile_regions(login_region))
         }
         return tuple(reversed(urls.values()))
 

@@ -193,7 +193,7 @@ class TokenProvider:
 
     async def _ask_again_for_profile(self, credential: Credential) -> None:
         try:
-            arn = await self.account.find_profile(as_access_token(credential))
+            arn = await self._asked_profile(credential)
         except KiroError as error:
             logger.warning("no other profile was found: %s", error)
             return
@@ -337,14 +337,15 @@ class TokenProvider:
         async with self._profile_lock:
             if (known := self._profiles.get(key)) is not None:
                 return known
-            arn = await self._asked_profile(as_access_token(credential))
+            arn = await self._asked_profile(credential)
             self._profiles = {key: arn}
             await self._keep_profile(credential, arn)
             return arn
 
-    async def _asked_profile(self, token: AccessToken) -> str:
+    async def _asked_profile(self, credential: Credential) -> str:
+        region = self._settings.api_region or credential.region
         try:
-            return await self.account.find_profile(token)
+            return await self.account.find_profile(as_access_token(credential), login_region=region)
         except ServiceUnavailable as error:
             raise ServiceUnavailable(
                 f"The profile to bill could not be looked up: {error.message}",

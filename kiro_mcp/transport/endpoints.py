@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from kiro_mcp.errors import InvalidRequest, SignInRequired
 from kiro_mcp.models import AccessToken
 from kiro_mcp.protocol.payload import WireForm
+from kiro_mcp.regions import is_region
 
 HostName = Literal["runtime", "management", "q", "codewhisperer"]
 
@@ -31,9 +32,6 @@ _HOSTS: dict[HostName, str] = {
     "q": "https://q.{region}.amazonaws.com",
     "codewhisperer": "https://codewhisperer.{region}.amazonaws.com",
 }
-
-TRUSTED_DOMAINS = (".kiro.dev", ".amazonaws.com")
-"""The only domains that receive a bearer which was not given for another host on purpose."""
 
 _JSON: Final = "application/json"
 _RPC_JSON: Final = "application/x-amz-json-1.0"
@@ -169,30 +167,22 @@ class Destination:
 def destination(
     profile: EndpointProfile, *, region: str, overrides: Mapping[str, str]
 ) -> Destination:
-    """Resolve where a profile's requests go; an override keeps the profile's path.
-
-    Raises:
-        InvalidRequest: The region is one of GovCloud, whose hosts are not published.
-    """
+    """Resolve where a profile's requests go; an override keeps the profile's path."""
     override = overrides.get(profile.host, "")
-    if not override and region.startswith("us-gov-"):
-        raise InvalidRequest(
-            f"Kiro in AWS GovCloud ({region}) is not supported: its hosts are not published.",
-            next_step="Use a profile in us-east-1 or eu-central-1 (KIRO_PROFILE_ARN,"
-            " KIRO_API_REGION).",
-        )
     base = override or _HOSTS[profile.host].format(region=region)
     return Destination(url=base + profile.path, is_overridden=bool(override))
 
 
 def require_may_receive(target: Destination, token: AccessToken) -> None:
-    """Let a bearer go to the service, or to another host only if the user gave it for this run.
+    """Let a token go to the service's own hosts; to an overridden host only if given for this run.
+
+    Hosts are compared whole: anybody can rent a name under amazonaws.com.
 
     Raises:
-        SignInRequired: The token was found somewhere, and the host is not the service's.
+        SignInRequired: The token was found on this machine, and the host is not the service's.
     """
     parts = urlsplit(target.url)
-    is_service = parts.scheme == "https" and (parts.hostname or "").endswith(TRUSTED_DOMAINS)
+    is_service = _is_service(f"{parts.scheme}://{parts.netloc}".lower())
     if is_service or (target.is_overridden and token.is_explicit):
         return
     raise SignInRequired(
@@ -200,6 +190,15 @@ def require_may_receive(target: Destination, token: AccessToken) -> None:
         " host of the service.",
         next_step="Give one for that host on purpose, in KIRO_API_KEY or KIRO_ACCESS_TOKEN.",
     )
+
+
+def _is_service(address: str) -> bool:
+    for form in _HOSTS.values():
+        before, _, after = form.partition("{region}")
+        region = address.removeprefix(before).removesuffix(after)
+        if is_region(region) and address == form.format(region=region):
+            return True
+    return False
 
 
 def with_headers(headers: dict[str, str], added: Mapping[str, str]) -> dict[str, str]:

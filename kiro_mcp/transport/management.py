@@ -149,7 +149,8 @@ def _written(trial: Trial, members: Mapping[str, str | bool]) -> tuple[bytes, di
 def _arns(page: Page) -> list[str]:
     listed = page.get("profiles", [page.get("profile")])
     profiles = cast("list[object]", listed) if isinstance(listed, list) else []
-    arns = (cast("Page", one).get("arn") for one in profiles if isinstance(one, dict))
+    members = [cast("Page", one) for one in profiles if isinstance(one, dict)]
+    arns = (one.get("arn") for one in members if str(one.get("status", "ACTIVE")) == "ACTIVE")
     return [arn for arn in arns if isinstance(arn, str) and region_of(arn)]
 
 

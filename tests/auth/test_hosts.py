@@ -1,9 +1,14 @@
 """Where sign-in requests may go, and which pages a person may be sent to."""
 
+import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kiro_mcp.auth.device_flow import plan_login, read_authorization_answer
 from kiro_mcp.auth.hosts import (
     checked_start_url,
     idp_token_endpoint,
@@ -11,8 +16,8 @@ from kiro_mcp.auth.hosts import (
     require_may_send,
     sign_in_address,
 )
-from kiro_mcp.auth.tokens import Credential
-from kiro_mcp.errors import InvalidRequest, SignInRequired
+from kiro_mcp.auth.tokens import ClientRegistration, Credential
+from kiro_mcp.errors import InvalidRequest, ServiceUnavailable, SignInRequired
 from tests.support.logins import IDC_START_URL, idc_credential
 
 
@@ -24,8 +29,21 @@ def test_each_service_has_its_host_in_the_logins_own_region() -> None:
     assert auth.url == "https://prod.us-east-1.auth.desktop.kiro.dev/refreshToken"
 
 
-@pytest.mark.parametrize("region", ["us-east-1/../x", "evil.example#", "", "us-east-1.evil", "US"])
-def test_a_region_that_is_none_never_becomes_part_of_a_host(region: str) -> None:
+@pytest.mark.parametrize(
+    "region",
+    [
+        "us-east-1/../x",
+        "evil.example#",
+        "",
+        "us-east-1.evil",
+        "US",
+        "us-east-\u0661",
+        "us-east-1\n",
+        "zz-evil-1",
+        "us-evil-1",
+    ],
+)
+def test_what_is_not_a_region_never_becomes_part_of_a_host(region: str) -> None:
     """Ours: the region is read from files that others write."""
     with pytest.raises(InvalidRequest, match="region"):
         sign_in_address("oidc", "/token", region=region, overrides={})
@@ -41,34 +59,118 @@ def test_a_found_refresh_token_never_goes_to_an_overridden_host() -> None:
     require_may_send(address, replace(found, is_explicit=True))
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("https://device.sso.us-east-1.amazonaws.com/?user_code=A", True),
-        ("https://view.awsapps.com/start/#/device?user_code=A", True),
-        ("https://app.kiro.dev/account/device", True),
-        ("https://kiro.auth.us-east-1.amazoncognito.com/x", True),
-        ("https://kiro.dev.evil.example/", False),
-        ("https://evilkiro.dev/", False),
-        ("http://app.kiro.dev/", False),
-        ("https://user@app.kiro.dev/", False),
-        ("https://app.kiro.dev@evil.example/", False),
-        ("https://app.kiro.dev:8443/", False),
-        ("https://127.0.0.1/", False),
-        ("javascript:alert(1)", False),
-        ("https://[::1", False),
-        ("", False),
-    ],
+PAGES = (
+    "https://device.sso.us-east-1.amazonaws.com/?user_code=A",
+    "https://device.sso.us-gov-west-1.amazonaws.com:443/",
+    "https://view.awsapps.com/start/#/device?user_code=A",
+    "https://app.kiro.dev/account/device",
+    "HTTPS://App.Kiro.dev?user_code=A%2FB",
+    "https://kiro.dev",
 )
-def test_a_person_is_sent_to_the_vendors_pages_only(url: str, expected: bool) -> None:
-    """Ours: the answer of an overridden host must not lead anywhere it likes."""
-    assert is_sign_in_page(url) is expected
+OTHER_PAGES = (
+    # Names that anybody can rent.
+    "https://evil.awsapps.com/start",
+    "https://evil.auth.us-east-1.amazoncognito.com/login",
+    "https://evil.s3.amazonaws.com/",
+    "https://x.execute-api.us-east-1.amazonaws.com/device",
+    "https://device.sso.evil.amazonaws.com/",
+    "https://device.sso.us-east-1.amazonaws.com.evil.example/",
+    "https://evilkiro.dev/",
+    "https://kiro.dev.evil.example/",
+    # What a browser reads in another way than it looks.
+    "https://evil.example\\.kiro.dev/device",
+    "https://evil.example%2f.kiro.dev/",
+    "https://evil.example%00.kiro.dev/",
+    "https://evil.example/.kiro.dev",
+    "https://evil.example?.kiro.dev",
+    "https://evil.example#.kiro.dev",
+    "https:/app.kiro.dev/",
+    "https:\\\\app.kiro.dev/",
+    "https://\u2025kiro.dev/",
+    "https://app\u3002kiro.dev/",
+    "https://\uff41pp.kiro.dev/",
+    "https://.kiro.dev/",
+    "https://app..kiro.dev/",
+    "https://app.kiro.dev./",
+    "https://app_.kiro.dev/",
+    # What a terminal or a header would obey.
+    "https://app.kiro.dev/ x",
+    "https://app.kiro.dev/\r\nSet-Cookie: a",
+    "https://app.kiro.dev/\n",
+    "https://app.kiro.dev\t/",
+    "https://app.kiro.dev/\x1b]52;c;eA==\x07",
+    "https://app.kiro.dev/\x7f",
+    "https://app.kiro.dev/\u202e",
+    " https://app.kiro.dev/",
+    # No plain https.
+    "http://app.kiro.dev/",
+    "https://user@app.kiro.dev/",
+    "https://app.kiro.dev@evil.example/",
+    "https://app.kiro.dev:8443/",
+    "https://app.kiro.dev:/",
+    "https://127.0.0.1/",
+    "https://0x7f.1/",
+    "https://2130706433/",
+    "javascript:alert(1)",
+    "https://[::1",
+    "https://[::1]/",
+    "https://localhost/",
+    "",
+)
+
+
+@pytest.mark.parametrize("url", PAGES)
+def test_a_person_is_sent_to_the_vendors_pages(url: str) -> None:
+    assert is_sign_in_page(url)
+
+
+@pytest.mark.parametrize("url", OTHER_PAGES)
+def test_a_person_is_sent_nowhere_else(url: str) -> None:
+    """The answer of an overridden host must not lead anywhere it likes."""
+    assert not is_sign_in_page(url)
+    assert not is_sign_in_page(url, "https://sso.acme.example/start")
+
+
+@given(
+    before=st.text(st.characters(), max_size=6),
+    between=st.text(st.characters(), max_size=6),
+    after=st.text(st.characters(), max_size=6),
+)
+def test_an_address_that_passes_has_a_host_that_every_reader_sees_alike(
+    before: str, between: str, after: str
+) -> None:
+    url = f"https://{before}kiro.dev{between}kiro.dev{after}"
+    if is_sign_in_page(url):
+        assert url.isascii()
+        host = url.removeprefix("https://").replace("?", "/").replace("#", "/").partition("/")[0]
+        host = host.removesuffix(":443").lower()
+        assert set(host) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
+        assert host == "kiro.dev" or host.endswith(".kiro.dev")
 
 
 def test_a_page_may_be_on_the_host_where_the_user_said_to_start() -> None:
-    """Ours: an organisation may have a portal of its own."""
+    """An organisation may have a portal of its own."""
     assert is_sign_in_page("https://sso.acme.example/device", "https://sso.acme.example/start")
+    assert is_sign_in_page("https://acme.awsapps.com/start/#/device", IDC_START_URL)
     assert not is_sign_in_page("https://evil.example/", "https://sso.acme.example/start")
+    assert not is_sign_in_page("https://other.awsapps.com/start/#/device", IDC_START_URL)
+
+
+def test_only_aws_itself_may_name_another_portal_of_an_organisation() -> None:
+    """A portal may have several names, and whoever stands in for AWS may name any of them."""
+    page = "https://d-9067.awsapps.com/start/#/device"
+    start = "https://identitycenter.amazonaws.com/ssoins-1"
+    answer = json.dumps({"deviceCode": "d", "userCode": "U", "verificationUri": page}).encode()
+    client = ClientRegistration(client_id="c", client_secret="s")
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    for overrides in ({}, {"oidc": "https://elsewhere.example"}):
+        plan = plan_login("idc", start_url=start, region="", overrides=overrides)
+        if overrides:
+            with pytest.raises(ServiceUnavailable, match="Do not open it"):
+                read_authorization_answer(plan, client, 200, answer, now)
+        else:
+            login = read_authorization_answer(plan, client, 200, answer, now)
+            assert login.verification_url == page
 
 
 def test_a_start_url_is_trimmed_and_must_be_https() -> None:

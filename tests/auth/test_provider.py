@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio import fail_after
+from anyio.abc import SocketAttribute, SocketStream
 
 from kiro_mcp.auth.store import OwnStore
 from kiro_mcp.auth.tokens import BUILDER_ID_PROFILE_ARN
@@ -655,6 +656,87 @@ async def test_a_found_login_never_goes_to_an_overridden_host(
         with pytest.raises(SignInRequired, match=r"127\.0\.0\.1"):
             await engine.tokens.account.credits(token)
     assert len(emulator.state.requests) == 0
+
+
+@asynccontextmanager
+async def watched_network() -> AsyncGenerator[tuple[str, list[str]]]:
+    """Yield a proxy's address, and the hosts that it was asked to connect to; it refuses all."""
+    asked: list[str] = []
+
+    async def refuse(stream: SocketStream) -> None:
+        async with stream:
+            asked.append((await stream.receive()).split()[1].decode())
+            await stream.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, refuse)
+        port = listener.extra(SocketAttribute.local_port)
+        yield f"http://127.0.0.1:{port}", asked
+        tasks.cancel_scope.cancel()
+
+
+async def every_request_of(engine: Engine) -> list[KiroError]:
+    """Make each kind of request that carries a token; return what each one met."""
+    token = await engine.tokens.access_token()
+    met: list[KiroError] = []
+    for request in (
+        lambda: engine.client.ask(HELLO),
+        engine.client.list_models,
+        lambda: engine.tokens.account.credits(token),
+        lambda: engine.tokens.account.find_profile(token),
+        lambda: engine.tokens.refreshed(token),
+    ):
+        with pytest.raises(KiroError) as caught:
+            await request()
+        met.append(caught.value)
+    return met
+
+
+@pytest.mark.parametrize("is_own", [False, True], ids=["the IDE's", "our own"])
+async def test_a_login_of_this_machine_goes_to_the_vendors_hosts_and_to_no_other(
+    is_own: bool, tmp_path: Path
+) -> None:
+    """Anybody can rent a name under amazonaws.com, and a project's settings can name it."""
+    if is_own:
+        login = replace(idc_credential(is_expired=False), kind="social", client=None)
+        await OwnStore(own_folder(tmp_path)).save_login(login)
+    else:
+        ide_social(tmp_path, expires_at="2099-01-01T00:00:00Z")
+    usual = {"KIRO_MCP_MAX_RETRIES": "0", "KIRO_MCP_WRITE_BACK": "all"}
+    async with watched_network() as (proxy, asked):
+        for host in (
+            "abc.execute-api.us-east-1.amazonaws.com",
+            "q.s3.amazonaws.com",
+            "evil.kiro.dev",
+            "runtime.us-east-1.kiro.dev:8443",
+        ):
+            environ = {"KIRO_MCP_ENDPOINT_URL": f"https://{host}", "KIRO_MCP_PROXY_URL": proxy}
+            async with engine_of(tmp_path, **usual, **environ) as engine:
+                for error in await every_request_of(engine):
+                    assert isinstance(error, SignInRequired)
+                    assert "not sent to" in error.message
+        assert asked == []
+        async with engine_of(tmp_path, **usual, KIRO_MCP_PROXY_URL=proxy) as engine:
+            await every_request_of(engine)
+        assert set(asked) == {
+            "runtime.us-east-1.kiro.dev:443",
+            "management.us-east-1.kiro.dev:443",
+            "management.eu-central-1.kiro.dev:443",
+            "prod.us-east-1.auth.desktop.kiro.dev:443",
+        }
+
+
+async def test_a_credential_that_is_given_with_a_host_goes_to_that_host(tmp_path: Path) -> None:
+    """Whoever sets both means it."""
+    async with watched_network() as (proxy, asked):
+        environ = {"KIRO_MCP_ENDPOINT_URL": "https://kiro.example", "KIRO_MCP_PROXY_URL": proxy}
+        async with engine_of(tmp_path, KIRO_API_KEY="ksk_x", **environ) as engine:
+            with pytest.raises(KiroError):
+                await engine.client.ask(HELLO)
+        assert set(asked) == {"kiro.example:443"}
 
 
 async def test_our_default_login_never_goes_to_an_overridden_host(

@@ -27,14 +27,16 @@ def test_each_operation_has_its_own_host_in_the_region() -> None:
     assert not answers.is_overridden
 
 
-def test_a_region_of_govcloud_is_refused_unless_its_host_is_set() -> None:
-    """Observed: profiles may be there, but no host of the service in it is known."""
-    region = "us-gov-west-1"
-    with pytest.raises(InvalidRequest, match=r"GovCloud \(us-gov-west-1\) is not supported"):
-        destination(ENDPOINTS["runtime"], region=region, overrides={"management": "https://x"})
-    overrides = {"runtime": "https://kiro.example"}
-    answers = destination(ENDPOINTS["runtime"], region=region, overrides=overrides)
-    assert answers.url == "https://kiro.example/generateAssistantResponse"
+@pytest.mark.parametrize("region", ["us-gov-west-1", "us-gov-east-1"])
+def test_govcloud_has_hosts_of_its_own(region: str) -> None:
+    for profile, host in (
+        (ENDPOINTS["runtime"], f"runtime.{region}.kiro.dev"),
+        (LIST_MODELS, f"management.{region}.kiro.dev"),
+        (ENDPOINTS["q"], f"q.{region}.amazonaws.com"),
+    ):
+        target = destination(profile, region=region, overrides={})
+        assert target.url == f"https://{host}{profile.path}"
+        require_may_receive(target, FOUND)
 
 
 def test_an_override_keeps_the_path() -> None:
@@ -48,7 +50,13 @@ def test_an_override_keeps_the_path() -> None:
 
 @pytest.mark.parametrize("token", [FOUND, GIVEN])
 @pytest.mark.parametrize(
-    "url", ["https://runtime.us-east-1.kiro.dev/x", "https://q.us-east-1.amazonaws.com/"]
+    "url",
+    [
+        "https://runtime.us-east-1.kiro.dev/x",
+        "https://management.eu-central-1.kiro.dev/",
+        "https://q.us-east-1.amazonaws.com/",
+        "https://codewhisperer.us-east-1.amazonaws.com/",
+    ],
 )
 def test_the_services_own_hosts_receive_any_bearer(url: str, token: AccessToken) -> None:
     """Ours."""
@@ -67,6 +75,15 @@ def test_an_overridden_host_receives_a_bearer_that_was_given_on_purpose() -> Non
         ("https://kiro.dev.evil.example/", True, FOUND),
         ("https://evilkiro.dev/", True, FOUND),
         ("http://runtime.us-east-1.kiro.dev/", True, FOUND),
+        ("https://x.execute-api.us-east-1.amazonaws.com/", True, FOUND),
+        ("https://q.s3.amazonaws.com/", True, FOUND),
+        ("https://q.evil-1.amazonaws.com/", True, FOUND),
+        ("https://q.us-east-\u0661.amazonaws.com/", True, FOUND),
+        ("https://q.us-east-1.kiro.dev/", True, FOUND),
+        ("https://evil.kiro.dev/", True, FOUND),
+        ("https://runtime.us-east-1.kiro.dev:8443/", True, FOUND),
+        ("https://runtime.us-east-1.kiro.dev@evil.example/", True, FOUND),
+        ("https://runtime.us-east-1.kiro.dev\\.evil.example/", True, FOUND),
         ("https://evil.example/", False, GIVEN),
     ],
 )

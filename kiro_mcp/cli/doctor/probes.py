@@ -140,7 +140,8 @@ async def ask_credits(engine: Engine, credential: Credential) -> UsageLimits | K
         with anyio.fail_after(NETWORK_SECONDS):
             token = token_as_it_is(engine.settings, credential)
             if not token.profile_arn and credential.kind != "api_key":
-                arn = await account.find_profile(token)
+                region = engine.settings.api_region or credential.region
+                arn = await account.find_profile(token, login_region=region)
                 token = as_access_token(
                     credential, profile_arn=arn, api_region=engine.settings.api_region
                 )
