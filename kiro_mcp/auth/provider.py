@@ -21,7 +21,7 @@ from kiro_mcp.auth.management import AccountService
 from kiro_mcp.auth.oidc import Poster, SignInService
 from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.auth.refresh_policy import MAX_JITTER_SECONDS, Need, may_try_again, refresh_need
-from kiro_mcp.auth.refresher import REFUSED, Refresher, how_to_renew
+from kiro_mcp.auth.refresher import Refresher, how_to_renew
 from kiro_mcp.auth.sources import Resolution, Sources, checked_profile_arn
 from kiro_mcp.auth.store import OwnStore, digest, hosts_key
 from kiro_mcp.auth.tokens import Credential, as_access_token, known_profile, with_profile
@@ -98,9 +98,8 @@ class TokenProvider:
         self._tasks: TaskGroup | None = None
         self._resolution: Resolution | None = None
         self._flights: dict[str, _Flight] = {}
-        self._ended: dict[str, KiroError] = {}
         self._tried: dict[str, datetime] = {}
-        self._forced: dict[str, datetime] = {}  # By the token that a forced renewal gave.
+        self._renewed_at: dict[str, datetime] = {}  # By the digest of the access token.
         self._profiles: dict[str, str] = {}  # By the access token's digest; the latest alone.
         self._profile_lock = anyio.Lock()
         self._profile_asked_again_for = ""  # The digest of the access token.
@@ -114,6 +113,7 @@ class TokenProvider:
         """Wait for the refreshes under way, so that no answer to one is lost."""
         for flight in list(self._flights.values()):
             await flight.done.wait()
+        await self._refresher.save_unsaved()
 
     def abandon(self) -> None:
         """End the refreshes that are under way even so."""
@@ -142,6 +142,8 @@ class TokenProvider:
             ServiceUnavailable: It has expired and cannot be renewed now.
         """
         credential = await self._credential()
+        if not self._flights:
+            await self._refresher.save_unsaved()
         need = self._need(credential)
         if need == "advisory" and self._refresher.can_refresh(credential):
             credential = await self._renewed_early(credential)
@@ -236,12 +238,17 @@ class TokenProvider:
         return credential
 
     def _need(self, credential: Credential) -> Need:
+        if self._was_just_renewed(credential.access_token):
+            return "none"
         return refresh_need(
             credential,
             self._now(),
             threshold_seconds=self._settings.token_refresh_threshold_seconds,
             jitter_seconds=self._jitter_seconds,
         )
+
+    def _was_just_renewed(self, access_token: str) -> bool:
+        return not may_try_again(self._renewed_at.get(digest(access_token)), self._now())
 
     async def _renewed_early(self, credential: Credential) -> Credential:
         """Renew a token that is still good: nobody waits for that where it can be helped."""
@@ -265,18 +272,14 @@ class TokenProvider:
     async def _forced_renewal(self, credential: Credential) -> Credential:
         if not credential.can_refresh() and not credential.is_borrowed:
             raise _not_taken(credential)
-        rejected = digest(credential.access_token)
-        if not may_try_again(self._forced.get(rejected), self._now()):
+        if self._was_just_renewed(credential.access_token):
             raise _contested(credential)
         renewed = await self._renewed(credential, rejected=credential.access_token)
         if renewed.access_token == credential.access_token:
             raise _not_taken(credential)
-        self._forced = {digest(renewed.access_token): self._now()}
         return renewed
 
     async def _renewed(self, credential: Credential, rejected: str = "") -> Credential:
-        if ended := self._ended.get(digest(credential.refresh_token)):
-            raise ended
         if self._tasks is not None:
             flight = self._flight(credential, rejected)
             await flight.done.wait()
@@ -301,13 +304,10 @@ class TokenProvider:
         try:
             with flight.scope:
                 renewed = await self._refresher.refresh(credential, rejected=rejected)
+                self._renewed_at = {digest(renewed.access_token): self._now()}
                 self._carry_over(credential, renewed)
                 await self.resolution(is_forced=True)
                 flight.renewed = renewed
-        except SignInRequired as error:
-            flight.error = error
-            if error.reason == REFUSED:
-                self._ended[digest(credential.refresh_token)] = error
         except KiroError as error:
             flight.error = error
         except OSError as error:  # Before anything was spent: the lock lies in the same folder.

@@ -16,7 +16,10 @@ MANDATORY_SECONDS: Final = 60.0
 """How long before its end a token is no longer sent: a request must arrive, and clocks differ."""
 
 COOL_DOWN_SECONDS: Final = 30.0
-"""How long after an attempt the next one waits, unless there is nothing else to send."""
+"""How long after an attempt the next one waits, unless there is nothing else to send.
+
+A token that was renewed within this time is sent even if it seems to have ended: then the clock of
+this machine or the stated lifetime is wrong, and another refresh would give the same again."""
 
 MAX_JITTER_SECONDS: Final = 10.0
 """Spreads the attempts of servers that share a login."""
@@ -40,5 +43,10 @@ def refresh_need(
 
 
 def may_try_again(last_attempt: datetime | None, now: datetime) -> bool:
-    """Whether enough time has passed since the last attempt."""
-    return last_attempt is None or now - last_attempt >= timedelta(seconds=COOL_DOWN_SECONDS)
+    """Whether enough time has passed since the last attempt.
+
+    A clock that was set back meanwhile says nothing about that, so then it has.
+    """
+    if last_attempt is None:
+        return True
+    return not timedelta(0) <= now - last_attempt < timedelta(seconds=COOL_DOWN_SECONDS)

@@ -1,4 +1,4 @@
-"""One refresh, safe among processes: locked, re-read, sent once, on disk before it is used.
+"""One refresh, safe among processes: locked, re-read, sent once, saved before it is used.
 
 ::
 
@@ -12,11 +12,15 @@
                 │ renewed
                 ▼
     write (shielded from cancellation) ─► return
+      └── cannot be written ─► keep it in memory, write it again later ─► return
+
+A refresh token that was refused is never sent again.
 """
 
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -24,7 +28,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from kiro_mcp.auth.kiro_cli import renew_by_kiro_cli
+from kiro_mcp.auth.kiro_cli import helper_for, renew_by_kiro_cli, token_of_kiro_cli
 from kiro_mcp.auth.lock import Sleep, locked
 from kiro_mcp.auth.oidc import SignInService
 from kiro_mcp.auth.places import Machine
@@ -41,8 +45,8 @@ logger = logging.getLogger(__name__)
 LOCK_SECONDS: Final = 90.0
 """How long another process's refresh is waited for: its two requests, at their longest."""
 
-REFUSED: Final = "refresh_refused"
-"""The reason of an error that makes asking again with the same refresh token useless."""
+_SAVING_SECONDS: Final = 1.0
+"""How long another process's refresh is waited for where only a write is tried again."""
 
 _MAX_MOVES: Final = 3
 """How often the credential in use may become another one while its lock is waited for."""
@@ -70,6 +74,9 @@ class Refresher:
         self._now = now
         self._sleep = sleep
         self._helped_at: datetime | None = None
+        self._refused: dict[str, Refused] = {}  # By the digest of the refresh token.
+        self._unsaved: dict[str, Credential] = {}  # By place.
+        self._saving = anyio.Lock()
 
     def can_refresh(self, credential: Credential) -> bool:
         """Whether a refresh that nobody waits for makes sense."""
@@ -94,11 +101,24 @@ class Refresher:
                 if self._is_news(current, credential, rejected):
                     return current
                 if current.place == credential.place:
-                    return await self._renew(current)
+                    return await self._renew(current, rejected)
             credential = current
         raise ServiceUnavailable(
             "The login in use keeps changing.", next_step="Wait for a moment and call again."
         )
+
+    async def save_unsaved(self) -> None:
+        """Try again to write down what could not be written when it was renewed."""
+        if not self._unsaved or self._saving.locked():
+            return
+        async with self._saving:
+            for place, renewed in list(self._unsaved.items()):
+                try:
+                    async with self._locked(renewed, timeout_seconds=_SAVING_SECONDS):
+                        if self._unsaved.get(place) is renewed:  # No refresh took its place.
+                            await self._kept(renewed)
+                except (KiroError, OSError) as error:
+                    logger.warning("the renewed login is still only in memory (%s)", error)
 
     async def _read_again(self) -> Credential:
         """Look for the credential in use anew.
@@ -108,36 +128,54 @@ class Refresher:
         """
         return (await anyio.to_thread.run_sync(self._sources.look)).require()
 
-    def _locked(self, credential: Credential) -> AbstractAsyncContextManager[None]:
+    def _locked(
+        self, credential: Credential, timeout_seconds: float = LOCK_SECONDS
+    ) -> AbstractAsyncContextManager[None]:
         if self._store is None:
             raise ServiceUnavailable(
                 "There is no folder to keep a renewed login in.",
                 next_step="Name one in KIRO_MCP_HOME.",
             )
         name = f"refresh-{digest(credential.place)[:16]}.lock"
-        return locked(self._store.folder / name, timeout_seconds=LOCK_SECONDS, sleep=self._sleep)
+        path = self._store.folder / name
+        return locked(path, timeout_seconds=timeout_seconds, sleep=self._sleep)
 
     def _is_news(self, current: Credential, before: Credential, rejected: str) -> bool:
         if current.access_token in (before.access_token, rejected):
             return False
         return refresh_need(current, self._now(), threshold_seconds=0) != "mandatory"
 
-    async def _renew(self, credential: Credential) -> Credential:
+    async def _renew(self, credential: Credential, rejected: str) -> Credential:
         if credential.is_borrowed and credential.kind != "api_key":
-            current = await self._renewed_by_its_owner(credential)
-            if self._is_news(current, credential, credential.access_token):
+            current = await self._renewed_by_its_owner(credential, rejected)
+            if current is not None:
                 return current
             await self._require_may_renew(credential)
         if not credential.can_refresh():
             raise _not_renewable(credential)
         return await self._spend(credential)
 
-    async def _renewed_by_its_owner(self, credential: Credential) -> Credential:
-        if not may_try_again(self._helped_at, self._now()):
-            return credential
+    async def _renewed_by_its_owner(
+        self, credential: Credential, rejected: str
+    ) -> Credential | None:
+        """Have kiro-cli renew its own login; None where it is not its own or that did not help."""
+        program = await anyio.to_thread.run_sync(helper_for, credential, self._machine)
+        if not program or not may_try_again(self._helped_at, self._now()):
+            return None
         self._helped_at = self._now()
-        is_done = await renew_by_kiro_cli(credential, self._machine)
-        return await self._read_again() if is_done else credential
+        is_refused = credential.access_token == rejected
+        given = await token_of_kiro_cli(program, credential, self._machine, is_refused=is_refused)
+        if given is None:
+            await renew_by_kiro_cli(program, self._machine)
+        current = await self._read_again()
+        if self._is_news(current, credential, rejected):
+            return current
+        if given is None or given.access_token == rejected:
+            return None
+        if refresh_need(given, self._now(), threshold_seconds=0) == "mandatory":
+            return None
+        self._sources.remember(given, "its token comes from kiro-cli itself")
+        return given
 
     async def _require_may_renew(self, credential: Credential) -> None:
         if not self._may_write_back:
@@ -151,24 +189,49 @@ class Refresher:
             )
 
     async def _spend(self, credential: Credential) -> Credential:
-        outcome = await self._service.refresh(credential)
+        outcome = await self._send(credential)
         if isinstance(outcome, Refused) and outcome.is_final:
             current = await self._read_again()
             if self._is_news(current, credential, credential.access_token):
                 return current
             if current.can_refresh() and current.refresh_token != credential.refresh_token:
                 credential = current
-                outcome = await self._service.refresh(credential)
+                outcome = await self._send(credential)
         if isinstance(outcome, Refused):
             raise _refused(credential, outcome)
-        return await self._kept(outcome, spent=credential.refresh_token)
-
-    async def _kept(self, renewed: Credential, *, spent: str) -> Credential:
-        """Put a renewed login on disk; it must not be lost once its predecessor is spent."""
+        held = credential.held_refresh_token or credential.refresh_token
+        renewed = replace(outcome, held_refresh_token=held)
         is_ours = False
         with anyio.CancelScope(shield=True):
-            is_ours = await self._persist(renewed, spent=spent)
+            is_ours = await self._kept(renewed)
         return renewed if is_ours else await self._read_again()
+
+    async def _send(self, credential: Credential) -> Credential | Refused:
+        """Spend a refresh token, unless it was refused before."""
+        key = digest(credential.refresh_token)
+        if refused := self._refused.get(key):
+            return refused
+        outcome = await self._service.refresh(credential)
+        if isinstance(outcome, Refused) and outcome.is_final:
+            self._refused[key] = outcome
+        return outcome
+
+    async def _kept(self, renewed: Credential) -> bool:
+        """Save a renewed login, or else keep it in memory: its predecessor is spent.
+
+        Returns:
+            Whether it is in use; if not, its owner was there first and ours is discarded.
+        """
+        try:
+            is_ours = await self._persist(renewed, spent=renewed.held_refresh_token)
+        except (KiroError, OSError) as error:
+            logger.warning("the renewed login is kept in memory, because: %s", error)
+            self._unsaved[renewed.place] = renewed
+            self._sources.remember(renewed, "its newest tokens could not be written down yet")
+            return True
+        self._unsaved.pop(renewed.place, None)
+        self._sources.forget(renewed)
+        return is_ours
 
     async def _persist(self, renewed: Credential, *, spent: str) -> bool:
         assert self._store
@@ -181,7 +244,7 @@ class Refresher:
         try:
             return await anyio.to_thread.run_sync(write)
         except OSError as error:
-            logger.warning("%s could not be written (%s); kept here", renewed.source, error)
+            logger.warning("%s could not be written (%s)", renewed.source, error)
             await self._store.save_successor(digest(spent), renewed)
             return True
 
@@ -228,7 +291,6 @@ def _refused(credential: Credential, outcome: Refused) -> KiroError:
             f"The login from {credential.source} has ended ({outcome.why}).",
             next_step=f"{how_to_renew(credential)}{_other_region(credential)}",
             code="auth_expired",
-            reason=REFUSED,
         )
     return ServiceUnavailable(
         f"The login from {credential.source} could not be renewed now ({outcome.why}).",

@@ -69,6 +69,7 @@ class SignIn:
         self._tasks: TaskGroup | None = None
         self._polling = anyio.CancelScope()
         self._settled = anyio.Event()
+        self._saving: set[anyio.Event] = set()
         self._starting = anyio.Lock()
         self.state = SignInState(state="idle")
 
@@ -98,6 +99,12 @@ class SignIn:
         if self.state.state == "pending":
             self.state = SignInState(state="idle")
         self._settled.set()
+
+    async def stop(self) -> None:
+        """Forget the login under way; return when none can reach the disk any more."""
+        self.cancel()
+        for saved in list(self._saving):
+            await saved.wait()
 
     async def wait(self, seconds: float) -> SignInState:
         """Wait until the login under way has ended, but no longer than this."""
@@ -142,16 +149,18 @@ class SignIn:
         with scope:
             try:
                 await self._poll(login)
-                self.state = SignInState(state="done", login=login)
+                ended = SignInState(state="done", login=login)
             except KiroError as error:
-                self.state = SignInState(state="failed", login=login, error=error)
+                ended = SignInState(state="failed", login=login, error=error)
             except Exception:
                 logger.exception("a login failed")
                 fault = InternalFault(
                     "The login met a defect of kiro-mcp.",
                     next_step="Its log (stderr) has the details; please report them.",
                 )
-                self.state = SignInState(state="failed", login=login, error=fault)
+                ended = SignInState(state="failed", login=login, error=fault)
+            if self.state.login is login:  # Another one may have begun while it was saved.
+                self.state = ended
         settled.set()
 
     async def _poll(self, login: DeviceLogin) -> None:
@@ -164,9 +173,18 @@ class SignIn:
             if isinstance(found, KiroError):
                 raise found
             if isinstance(found, Credential):
-                with anyio.CancelScope(shield=True):  # It is given out once.
-                    await self._store.save_login(found)
+                await self._save(self._store, found)
                 return
             if found.is_too_fast:
                 interval_seconds += SLOW_DOWN_SECONDS
         raise expired(login)
+
+    async def _save(self, store: OwnStore, login: Credential) -> None:
+        saved = anyio.Event()
+        self._saving.add(saved)
+        try:
+            with anyio.CancelScope(shield=True):  # The service gives it out once.
+                await store.save_login(login)
+        finally:
+            self._saving.discard(saved)
+            saved.set()

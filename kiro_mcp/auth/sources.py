@@ -109,6 +109,28 @@ class Sources:
         self._machine = machine
         self._store = store
         self._now = now
+        self._newer: dict[str, tuple[Credential, str]] = {}
+
+    def remember(self, newer: Credential, note: str) -> None:
+        """Use newer tokens, in this process, for as long as their source holds the old ones.
+
+        Args:
+            newer: The credential with its newer tokens.
+            note: Why its source does not hold them, for people.
+        """
+        self._newer[newer.place] = (newer, note)
+
+    def forget(self, renewed: Credential) -> None:
+        """Use again what the source of a credential holds."""
+        self._newer.pop(renewed.place, None)
+
+    def _remembered(self, held: Credential) -> tuple[Credential | None, str]:
+        newer, note = self._newer.get(held.place, (None, ""))
+        if newer is None or newer.held_refresh_token != held.refresh_token:
+            return None, ""
+        if not held.refresh_token and held.is_usable(self._now()):
+            return None, ""  # Nothing tells whether it changed, and it is good as it is.
+        return newer, f"; {note}"
 
     def look(self) -> Resolution:
         """Look at each place in order until one holds a credential."""
@@ -188,22 +210,26 @@ class Sources:
             expires_at=jwt_expiry(access_token),
             key=digest(given.refresh_token),
         )
+        newer, note = self._remembered(given)
         try:
-            newer = self._successor(given.key, watched)
+            newer = newer or self._successor(given.key, watched)
         except (OSError, ValueError) as error:
             return _Look(source=source, problem=self._unusable_store(error))
         if newer is None:
             return _Look(source=source, credential=given, why="set for this run")
         credential = _with_tokens_of(newer, given)
-        return _Look(source=source, credential=credential, why="set for this run, renewed since")
+        why = f"set for this run, renewed since{note}"
+        return _Look(source=source, credential=credential, why=why)
 
-    def _newest(self, borrowed: Credential, watched: dict[Path, Stamp]) -> Credential:
-        """Prefer what a borrowed login has become where it could not be written back."""
-        try:
-            newer = self._successor(digest(borrowed.refresh_token), watched)
-        except (OSError, ValueError):
-            return borrowed
-        return _with_tokens_of(newer, borrowed) if newer else borrowed
+    def _newest(self, held: Credential, watched: dict[Path, Stamp]) -> tuple[Credential, str]:
+        """Prefer what a login has become where it could not be written back, and say why."""
+        newer, note = self._remembered(held)
+        if newer is None and held.is_borrowed:
+            try:
+                newer = self._successor(digest(held.refresh_token), watched)
+            except (OSError, ValueError):
+                newer = None
+        return (_with_tokens_of(newer, held), note) if newer else (held, "")
 
     def _successor(self, key: str, watched: dict[Path, Stamp]) -> Credential | None:
         if self._store is None:
@@ -218,7 +244,10 @@ class Sources:
         except (OSError, ValueError) as error:
             why = _reason(error)
             return _Look(source=OWN_SOURCE, problem=self._unusable_store(error), why=why)
-        why = f"made here, kept in {store.path}" if credential else "nobody has signed in here"
+        if credential is None:
+            return _Look(source=OWN_SOURCE, why="nobody has signed in here")
+        credential, note = self._newest(credential, watched)
+        why = f"made here, kept in {store.path}{note}"
         return _Look(source=OWN_SOURCE, credential=credential, why=why)
 
     def _unusable_store(self, error: Exception) -> KiroError:
@@ -304,10 +333,10 @@ class Sources:
         return self._judged(source, credential, watched)
 
     def _judged(self, source: str, credential: Credential, watched: dict[Path, Stamp]) -> _Look:
-        credential = self._newest(credential, watched)
+        credential, note = self._newest(credential, watched)
         is_good = credential.is_usable(self._now())
         why = "its login is good" if is_good else "its login has expired"
-        return _Look(source=source, credential=credential, why=why)
+        return _Look(source=source, credential=credential, why=f"{why}{note}")
 
 
 def _with_tokens_of(newer: Credential, credential: Credential) -> Credential:
@@ -315,6 +344,7 @@ def _with_tokens_of(newer: Credential, credential: Credential) -> Credential:
         credential,
         access_token=newer.access_token,
         refresh_token=newer.refresh_token,
+        held_refresh_token=credential.refresh_token,
         expires_at=newer.expires_at,
         profile_arn=newer.profile_arn or credential.profile_arn,
     )

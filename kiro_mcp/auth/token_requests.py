@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, cast
+from typing import Final
 from urllib.parse import urlencode
 
 from kiro_mcp import __version__
@@ -138,15 +138,20 @@ def read_answer(
 
 
 def renewed(credential: Credential, members: Mapping[str, object], now: datetime) -> Credential:
-    """Put the tokens of an answer into a credential; what the answer leaves out is kept."""
+    """Put the tokens of an answer into a credential; what the answer leaves out is kept.
+
+    The lifetime that the answer states, counted from now, wins over the end that a JWT states:
+    that end is on the service's clock, and this machine's may be fast or slow.
+    """
     access_token = first_text(members, "accessToken", "access_token")
-    lifetime = members.get("expiresIn", members.get("expires_in"))
+    lifetime = _lifetime(members.get("expiresIn", members.get("expires_in")))
+    usual_end = jwt_expiry(access_token) or now + timedelta(seconds=DEFAULT_LIFETIME_SECONDS)
     return replace(
         credential,
         access_token=access_token,
         refresh_token=first_text(members, "refreshToken", "refresh_token")
         or credential.refresh_token,
-        expires_at=jwt_expiry(access_token) or now + _lifetime(lifetime),
+        expires_at=now + lifetime if lifetime else usual_end,
         profile_arn=first_text(members, "profileArn") or credential.profile_arn,
     )
 
@@ -175,9 +180,9 @@ def first_text(members: Mapping[str, object], *names: str) -> str:
     return next((value for value in values if isinstance(value, str) and value), "")
 
 
-def _lifetime(seconds: object) -> timedelta:
+def _lifetime(seconds: object) -> timedelta | None:
     if isinstance(seconds, str) and seconds.isdecimal() and len(seconds) < 10:
         seconds = int(seconds)
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    is_sound = is_number and 0 < cast("float", seconds) < 10**9
-    return timedelta(seconds=cast("float", seconds) if is_sound else DEFAULT_LIFETIME_SECONDS)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return None
+    return timedelta(seconds=seconds) if 0 < seconds < 10**9 else None

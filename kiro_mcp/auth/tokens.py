@@ -57,6 +57,8 @@ class Credential:
     access_token: str = field(default="", repr=False)
     """The bearer, or the API key; "" where only a refresh token is known yet."""
     refresh_token: str = field(default="", repr=False)
+    held_refresh_token: str = field(default="", repr=False)
+    """The refresh token that its source still holds; "" unless the one above is newer."""
     expires_at: datetime | None = None
     """When the access token ends, aware UTC; None where nothing says."""
     profile_arn: str = ""

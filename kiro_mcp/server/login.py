@@ -199,7 +199,7 @@ def _not_yet(engine: Engine, error: SignInRequired) -> KiroError:
 
 
 async def _log_out(engine: Engine) -> types.CallToolResult:
-    engine.sign_in.cancel()
+    await engine.sign_in.stop()
     store = engine.tokens.store
     was_in = await store.remove_login(store.hosts) if store else False
     found = await engine.tokens.resolution(is_forced=True)

@@ -3,18 +3,19 @@
 import base64
 import json
 import os
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import anyio
 import pytest
 from anyio import fail_after
 from anyio.abc import SocketAttribute, SocketStream
 
-from kiro_mcp.auth.store import OwnStore
+from kiro_mcp.auth.store import OwnStore, digest
 from kiro_mcp.auth.tokens import BUILDER_ID_PROFILE_ARN
 from kiro_mcp.emulator import (
     EMULATOR_ACCESS_TOKEN,
@@ -568,6 +569,170 @@ async def test_a_logout_during_a_refresh_stays_a_logout(
     assert store.login() is None
 
 
+# --- a full disk ----------------------------------------------------------------------------
+
+
+@contextmanager
+def full_disk() -> Generator[None]:
+    """Let no file of this process grow beyond a few bytes, as on a disk without space."""
+    resource = pytest.importorskip("resource", reason="This system has no limits of this kind.")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def spent(emulator: RunningEmulator) -> list[str]:
+    """The refresh tokens that were sent, in order."""
+    seen = [one for name in REFRESHES for one in emulator.state.requests_to(name)]
+    return [cast("dict[str, str]", one.body)["refreshToken"] for one in seen]
+
+
+@pytest.mark.parametrize("origin", ["own", "environment", "file", "database"])
+async def test_a_login_that_is_renewed_while_the_disk_is_full_is_not_lost(
+    origin: str, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Its old token is spent: only the new one renews it again, and it is written down later."""
+    clock = Clock()
+    environ = {"KIRO_MCP_WRITE_BACK": "all"}
+    if origin == "own":
+        await sign_in_before(own_folder(tmp_path), emulator.url)
+    elif origin == "environment":
+        environ["KIRO_REFRESH_TOKEN"] = encoded()
+    else:
+        environ |= (_named_ide if origin == "file" else _named_database)(tmp_path)
+    async with engine_of(tmp_path, emulator, clock, **environ) as engine:
+        with full_disk():
+            first = await engine.tokens.access_token()
+            assert (await engine.client.ask(HELLO)).text
+            assert refreshes(emulator) == 1
+            clock.advance(3600)
+            second = await engine.tokens.access_token()
+            assert (await engine.client.ask(HELLO)).text
+        assert first.value != second.value
+        assert len(set(spent(emulator))) == refreshes(emulator) == 2
+        found = await engine.tokens.resolution()
+        assert "could not be written down yet" in "".join(map(str, found.findings))
+        assert await engine.tokens.access_token() == second
+    async with engine_of(tmp_path, emulator, clock, **environ) as engine:
+        assert await engine.tokens.access_token() == second
+        clock.advance(3600)
+        assert (await engine.tokens.access_token()).value != second.value
+    assert len(set(spent(emulator))) == refreshes(emulator) == 3
+
+
+async def test_what_could_not_be_written_gives_way_to_a_login_made_meanwhile(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+    async with engine_of(tmp_path, emulator) as engine:
+        with full_disk():
+            await engine.tokens.access_token()
+        made = replace(
+            idc_credential(is_expired=False), access_token="theirs", refresh_token="aorTheirs"
+        )
+        await store.save_login(made)
+        assert (await engine.tokens.access_token()).value == "theirs"
+    login = store.login()
+    assert login
+    assert login.refresh_token == "aorTheirs"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are those of POSIX")
+@pytest.mark.parametrize("renewals", [2, 3])
+async def test_a_login_that_lies_beside_its_file_is_renewed_again_and_again(
+    renewals: int, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Where the file of another program could not be written, our own store has the newest."""
+    clock = Clock()
+    named = _named_ide(tmp_path)
+    path = Path(named["KIRO_CREDS_FILE"])
+    async with engine_of(tmp_path, emulator, clock, **named, KIRO_MCP_WRITE_BACK="all") as engine:
+        before = path.read_text("utf-8")
+        await engine.tokens.access_token()
+        # As if that had failed, and only the successor had been kept.
+        kept = (await engine.tokens.resolution()).credential
+        assert kept
+        assert engine.tokens.store
+        held = json.loads(before)["refreshToken"]
+        await engine.tokens.store.save_successor(digest(held), kept)
+        path.write_text(before, "utf-8")
+        for count in range(2, renewals + 1):
+            clock.advance(3600)
+            await engine.tokens.access_token()
+            assert len(set(spent(emulator))) == refreshes(emulator) == count
+            refresh_token = json.loads(path.read_text("utf-8"))["refreshToken"]
+            assert refresh_token in accepted_refresh_tokens(emulator.state)
+
+
+# --- clocks -----------------------------------------------------------------------------------
+
+
+def jwt(**claims: object) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"eyJhbGciOiJub25lIn0.{payload}.sig"
+
+
+@pytest.mark.parametrize(
+    ("members", "count"),
+    [({"expiresIn": 3600}, 1), ({"expiresIn": 1}, 1), ({}, 1)],
+    ids=["with a lifetime", "with a lifetime that is over", "without a lifetime"],
+)
+async def test_a_fast_clock_does_not_renew_a_token_twice(
+    members: dict[str, object], count: int, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """A JWT that seems to have ended when it arrives: the clock is wrong, and not the token."""
+    clock = Clock()
+    await sign_in_before(own_folder(tmp_path), emulator.url)
+    ended = (clock() - timedelta(hours=2)).timestamp()
+    for number in range(3):
+        answer = {"accessToken": jwt(exp=ended, n=number), "refreshToken": f"aor{number}"}
+        emulator.state.enqueue(json_answer({**answer, **members}), operation="CreateToken")
+    async with engine_of(tmp_path, emulator, clock) as engine:
+        values: set[str] = set()
+        for _ in range(4):
+            values.add((await engine.tokens.access_token()).value)
+            clock.advance(5)
+    assert len(values) == 1
+    assert refreshes(emulator) == count
+
+
+async def test_a_clock_that_is_set_back_does_not_keep_a_token_from_being_renewed(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    clock = Clock()
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+    async with engine_of(tmp_path, emulator, clock) as engine:
+        first = await engine.tokens.access_token()
+        clock.advance(-86400)
+        login = store.login()
+        assert login
+        soon = replace(login, expires_at=clock() + timedelta(seconds=30))
+        await store.save_login(soon)
+        assert (await engine.tokens.access_token()).value != first.value
+
+
+async def test_a_refused_refresh_token_is_not_sent_again_while_its_access_token_lives(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: spending it again can log out the program that holds the live one."""
+    clock = Clock()
+    store = await sign_in_before(own_folder(tmp_path), emulator.url)
+    soon = replace(idc_credential(), expires_at=clock() + timedelta(minutes=4))
+    await store.save_login(replace(soon, refresh_token="aor-stale-token"))
+    async with engine_of(tmp_path, emulator, clock) as engine:
+        for _ in range(6):
+            assert (await engine.tokens.access_token()).value == EMULATOR_ACCESS_TOKEN
+            await engine.tokens.settle()
+            clock.advance(31)
+        clock.advance(120)
+        with pytest.raises(SignInRequired, match="Invalid refresh token"):
+            await engine.tokens.access_token()
+    assert refreshes(emulator) == 1
+
+
 # --- borrowed logins ------------------------------------------------------------------------
 
 
@@ -819,6 +984,72 @@ async def test_kiro_cli_renews_its_own_login_where_it_is_there(
     environ = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
     async with engine_of(tmp_path, emulator, **environ) as engine:
         assert (await engine.tokens.access_token()).value == "aoa-fresh"
+    assert refreshes(emulator) == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script stands in for the program")
+@pytest.mark.parametrize("before", ["", "A notice about a new version.\n"])
+async def test_kiro_clis_own_token_is_used_where_it_gives_one(
+    before: str, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Newer versions print it; the database may not hold it any more."""
+    clock = Clock()
+    path = kiro_cli_database(tmp_path / CLI_DB, odic_rows())
+    program, log = tmp_path / "bin" / "kiro-cli", tmp_path / "log"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        f'echo "$*" >> {log}\n'
+        f"printf '{before}'\n"
+        f"n=$(($(wc -l < {log})))\n"
+        f'printf \'{{"accessToken": "aoa-%s", "expiresAt": "2026-11-01T00:%s0:00Z",'
+        f' "profileArn": "{EMULATOR_PROFILE_ARN}"}}\' $n $n\n',
+        "utf-8",
+    )
+    program.chmod(0o755)
+    environ = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    before_bytes = path.read_bytes()
+    async with engine_of(tmp_path, emulator, clock, **environ) as engine:
+        token = await engine.tokens.access_token()
+        assert (token.value, token.profile_arn) == ("aoa-1", EMULATOR_PROFILE_ARN)
+        assert await engine.tokens.access_token() == token
+        clock.advance(40)
+        assert (await engine.tokens.refreshed(token)).value == "aoa-2"
+        clock.advance(1150)
+        assert (await engine.tokens.access_token()).value == "aoa-3"
+    assert log.read_text().splitlines() == [
+        "chat _ get-kas-token",
+        "chat _ get-kas-token --force-refresh",
+        "chat _ get-kas-token",
+    ]
+    assert path.read_bytes() == before_bytes
+    assert refreshes(emulator) == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script stands in for the program")
+@pytest.mark.parametrize(
+    "output",
+    [
+        "{}",
+        "[]",
+        '{"accessToken": "a\\nb"}',
+        '{"accessToken": "aoa", "expiresAt": "2020-01-01T00:00:00Z"}',
+        "yes",
+    ],
+)
+async def test_what_kiro_cli_prints_is_used_only_if_it_is_a_token_that_is_good(
+    output: str, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    kiro_cli_database(tmp_path / CLI_DB, odic_rows(profile_arn=EMULATOR_PROFILE_ARN))
+    program = tmp_path / "bin" / "kiro-cli"
+    program.parent.mkdir()
+    printed = "yes | head -c 200000" if output == "yes" else f"cat <<'END'\n{output}\nEND\n"
+    program.write_text(f"#!/bin/sh\n{printed}\n", "utf-8")
+    program.chmod(0o755)
+    environ = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    async with engine_of(tmp_path, emulator, **environ) as engine:
+        with pytest.raises(SignInRequired, match="KIRO_MCP_WRITE_BACK=all"):
+            await engine.tokens.access_token()
     assert refreshes(emulator) == 0
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from anyio import fail_after
+from anyio.lowlevel import checkpoint
 
 from kiro_mcp.auth.device_flow import Method
+from kiro_mcp.auth.lock import RETRY_SECONDS, locked
 from kiro_mcp.emulator import Cut, HttpAnswer, RunningEmulator, Send
 from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError, SignInRequired
 from tests.auth.test_provider import engine_of, own_folder
@@ -100,6 +102,27 @@ async def test_starting_twice_is_one_login_and_starting_another_ends_the_first(
         other = await engine.sign_in.start("github")
         assert other != first
         assert engine.sign_in.state.login == other
+
+
+async def test_a_login_that_is_being_saved_says_nothing_of_the_one_that_replaced_it(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    emulator.state.accounts.pending_polls = 0
+    clock = Clock()
+    async with engine_of(tmp_path, emulator, clock) as engine:
+        assert engine.tokens.store
+        lock = own_folder(tmp_path) / "credentials.json.lock"
+        async with locked(lock, timeout_seconds=1):
+            await engine.sign_in.start("google")
+            while RETRY_SECONDS not in clock.slept:  # It is confirmed, and waits for the lock.
+                await checkpoint()
+            emulator.state.accounts.pending_polls = 10_000
+            other = await engine.sign_in.start("github")
+        while engine.tokens.store.login() is None:
+            await checkpoint()
+        for _ in range(50):
+            await checkpoint()
+        assert (engine.sign_in.state.state, engine.sign_in.state.login) == ("pending", other)
 
 
 async def test_a_registration_is_used_again_until_the_service_forgets_it(

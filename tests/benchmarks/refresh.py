@@ -10,6 +10,7 @@ import random
 import sys
 import tempfile
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import cast
@@ -19,6 +20,7 @@ import anyio
 from kiro_mcp.auth.store import OwnStore
 from kiro_mcp.emulator import EMULATOR_SOCIAL_REFRESH_TOKEN, EmulatorState, RunningEmulator, running
 from kiro_mcp.server.engine import Engine
+from kiro_mcp.settings import Settings
 from tests.support.logins import accepted_refresh_tokens, sign_in_before
 from tests.support.stdio import environment
 
@@ -101,11 +103,17 @@ def _newest_accepted(state: EmulatorState) -> str:
 
 
 async def renew_for_ever(url: str, folder: str) -> None:
-    """Renew the login in a folder until killed."""
+    """Renew the login in a folder until killed, by a clock that jumps: each call has to."""
     environ = {"KIRO_MCP_ENDPOINT_URL": url, "KIRO_MCP_HOME": folder}
-    async with Engine.from_environ(environ) as engine:
+    ahead = timedelta()
+
+    def now() -> datetime:
+        return datetime.now(UTC) + ahead
+
+    async with Engine(Settings.load(environ), environ=environ, now=now) as engine:
         while True:
             await engine.tokens.access_token()
+            ahead += timedelta(minutes=1)
 
 
 async def main() -> None:

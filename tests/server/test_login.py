@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,10 +10,12 @@ import anyio
 import mcp_types as types
 import pytest
 from anyio import fail_after
+from anyio.lowlevel import checkpoint
 from jsonschema import Draft202012Validator
 from mcp.client import Client
 from mcp.client.context import ClientRequestContext
 
+from kiro_mcp.auth.lock import RETRY_SECONDS, locked
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
@@ -201,6 +204,31 @@ async def test_an_organisations_login_without_a_start_url_says_what_is_missing(
         result = await client.call_tool("login", {"action": "start", "method": "idc"})
     assert result.is_error
     assert "start_url" in str(result.content)
+
+
+async def test_a_login_that_is_being_saved_does_not_outlive_a_logout(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    emulator.state.accounts.pending_polls = 0
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await checkpoint()
+
+    folder = tmp_path / ".local/share/kiro-mcp"
+    async with connected(tmp_path, emulator, sleep=sleep) as client:
+        async with (
+            anyio.create_task_group() as tasks,
+            locked(folder / "credentials.json.lock", timeout_seconds=1),
+        ):
+            await call(client, action="start", method="google")
+            while RETRY_SECONDS not in slept:  # It is confirmed, and waits for the lock.
+                await checkpoint()
+            tasks.start_soon(partial(call, client, action="logout"))
+            for _ in range(50):
+                await checkpoint()
+        assert (await call(client, action="status"))["state"] == "signed_out"
 
 
 async def test_logging_out_touches_our_own_login_alone(
