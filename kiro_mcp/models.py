@@ -98,6 +98,8 @@ class Message:
     parts: tuple[Part, ...]
     is_truncated: bool = False
     """Whether it is an answer that was cut off; the turn after it then tells the model so."""
+    is_refusal: bool = False
+    """Whether it is an answer that the service refused to give; its turn is not sent again."""
 
     def with_parts(self, parts: Iterable[Part]) -> "Message":
         """Return the same turn with other parts; itself where they are the very same ones."""
@@ -295,6 +297,17 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What the service says about an answer that it refused to give; "" for what it leaves out."""
+
+    category: str = ""
+    """The kind of content, such as `REASONING_EXTRACTION`."""
+    explanation: str = ""
+    recommended_model: str = ""
+    """The id of a model that may answer instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A whole answer, or all that arrived of one."""
 
@@ -303,6 +316,8 @@ class Reply:
     stop_reason: StopReason
     raw_stop_reason: str = ""
     """The service's own word, where it sent one."""
+    refusal: Refusal | None = None
+    """The details of a refusal, where the service sent any."""
     truncated: bool = False
     """Whether the answer is known to be incomplete."""
     truncation_reason: str = ""

@@ -143,6 +143,8 @@ def _piece_of(message: IncomingMessage) -> dict[str, Any] | None:
 def _remarks(answer: dict[str, Any]) -> Iterator[str]:
     for warning in answer["warnings"]:
         yield f"warning: {warning}"
+    if answer["status"] == "completed" and answer.get("next_step"):
+        yield answer["next_step"]
     for finding in answer.get("findings", []):
         yield f"{finding['rule']}: {finding['place']} {finding['cause']}. {finding['cure']}"
     if asked_for := ", ".join(call["name"] for call in answer["tool_calls"]):

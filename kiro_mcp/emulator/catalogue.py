@@ -52,6 +52,7 @@ def _model(
     rate: float,
     images: bool = True,
     fields: dict[str, Any] | None = None,
+    on_refusal: str = "",
 ) -> Model:
     model: dict[str, Any] = {
         "modelId": model_id,
@@ -64,19 +65,43 @@ def _model(
     }
     if fields is not None:
         model["additionalModelRequestFieldsSchema"] = fields
+    if on_refusal:
+        model["refusalFallbackModels"] = [{"modelId": on_refusal}]
     return model
 
 
-def _claude(model_id: str, name: str, output: int, rate: float, efforts: tuple[str, ...]) -> Model:
-    fields = _claude_fields(efforts, output)
-    return _model(model_id, name, window=1_000_000, output=output, rate=rate, fields=fields)
+def _claude(
+    model_id: str,
+    name: str,
+    output: int,
+    rate: float,
+    efforts: tuple[str, ...],
+    *,
+    on_refusal: str = "",
+) -> Model:
+    return _model(
+        model_id,
+        name,
+        window=1_000_000,
+        output=output,
+        rate=rate,
+        fields=_claude_fields(efforts, output),
+        on_refusal=on_refusal,
+    )
 
 
 DEFAULT_MODEL_ID: Final = "auto"
 
 CATALOGUE: Final[tuple[Model, ...]] = (
     _model(DEFAULT_MODEL_ID, "Auto", window=1_000_000, output=64_000, rate=1.0),
-    _claude("claude-opus-5", "Claude Opus 5", 128_000, 2.2, _ALL_EFFORTS),
+    _claude(
+        "claude-opus-5",
+        "Claude Opus 5",
+        128_000,
+        2.2,
+        _ALL_EFFORTS,
+        on_refusal="claude-opus-4.8",
+    ),
     _claude("claude-opus-4.8", "Claude Opus 4.8", 128_000, 2.2, _ALL_EFFORTS),
     _claude("claude-opus-4.7", "Claude Opus 4.7", 128_000, 2.2, _ALL_EFFORTS),
     _claude("claude-opus-4.6", "Claude Opus 4.6", 64_000, 2.2, _WITHOUT_XHIGH),

@@ -89,9 +89,17 @@ def unfinished_tool_use(tool_use_id: str, name: str, arguments: str) -> bytes:
     return event("toolUseEvent", call) + b"".join(fragments)
 
 
-def ending(stop_reason: str = "", *, context_percent: float = 1.5) -> bytes:
+def ending(
+    stop_reason: str = "",
+    *,
+    refusal: Mapping[str, str] | None = None,
+    context_percent: float = 1.5,
+) -> bytes:
     """What closes an answer: the stop reason where there is one, context use, credits."""
-    stop = event("metadataEvent", {"stopReason": stop_reason}) if stop_reason else b""
+    metadata: dict[str, object] = {"stopReason": stop_reason} if stop_reason else {}
+    if refusal is not None:
+        metadata["stopDetails"] = {"refusal": dict(refusal)}
+    stop = event("metadataEvent", metadata) if metadata else b""
     return (
         stop
         + event("contextUsageEvent", {"contextUsagePercentage": context_percent})

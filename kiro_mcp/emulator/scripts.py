@@ -7,6 +7,8 @@ A line `/emulate NAME` in the last user text picks the script NAME, and one argu
                                             `tool_use` becomes the arguments
     truncated_tool                          a tool use that ends in the middle of its arguments
     slow SECONDS  long CHARACTERS  empty    an answer spread over time, of that size, of nothing
+    refusal MODEL                           an answer that a filter refused, which may recommend a
+                                            model
     stall SECONDS                           silence after the HTTP head, then a cut
     reset bad_crc exception                 some text, then: a cut inside a frame, a frame with a
                                             wrong checksum, an error inside the stream
@@ -59,7 +61,7 @@ def _say(prompt: Prompt, words: str, *, delta_characters: int = frames.DELTA_CHA
     return frames.text(words, model_id=prompt.model_id, delta_characters=delta_characters)
 
 
-def _end(prompt: Prompt, said: str, stop_reason: str = "") -> bytes:
+def _end(prompt: Prompt, said: str, stop_reason: str = "END_TURN") -> bytes:
     """The end of an answer in which the model has said all this."""
     return frames.ending(stop_reason, context_percent=prompt.context_percent(said))
 
@@ -72,7 +74,7 @@ def _text(prompt: Prompt) -> Script:
 def _reasoning(prompt: Prompt) -> Script:
     thought, words = "The emulator reasons before it answers.", prompt.canned_text
     spoken = frames.reasoning(thought) + _say(prompt, words)
-    return (Send(spoken + _end(prompt, thought + words, "END_TURN")),)
+    return (Send(spoken + _end(prompt, thought + words)),)
 
 
 def _tagged(prompt: Prompt) -> str:
@@ -171,6 +173,18 @@ def _empty(prompt: Prompt) -> Script:
     return (Send(_end(prompt, "")),)
 
 
+def _refusal(prompt: Prompt) -> Script:
+    refusal = {
+        "category": "REASONING_EXTRACTION",
+        "explanation": "The emulator refuses to answer this.",
+        **({"recommendedModel": prompt.argument} if prompt.argument else {}),
+    }
+    context_percent = prompt.context_percent("")
+    return (
+        Send(frames.ending("CONTENT_FILTERED", refusal=refusal, context_percent=context_percent)),
+    )
+
+
 def _stall(prompt: Prompt) -> Script:
     return (Send(b""), Pause(prompt.number(MAX_STALL_SECONDS, MAX_STALL_SECONDS)), Cut())
 
@@ -253,6 +267,7 @@ BUILT_IN: Final[Mapping[str, ScriptMaker]] = MappingProxyType(
         "slow": _slow,
         "long": _long,
         "empty": _empty,
+        "refusal": _refusal,
     }
 )
 """Every script that a prompt can pick."""

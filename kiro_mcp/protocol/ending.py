@@ -56,7 +56,10 @@ def stop_reason_of(ending: Ending) -> StopReason:
     """Say why the model stopped; the first sign in order of trust decides."""
     if ending.fault is not None:
         return "max_tokens" if _is_too_long(ending.fault) else "truncated"
-    if (said := _said(ending)) not in (None, "end_turn"):
+    said = _said(ending)
+    if said in (None, "end_turn", "tool_use") and _is_tool_use_cut_off(ending):
+        return "truncated"  # Not `tool_use`: a caller must not run a half-made call.
+    if said not in (None, "end_turn"):
         return said
     if said is None and _is_window_full(ending):
         return "context_window_exceeded"
@@ -84,6 +87,10 @@ def _said(ending: Ending) -> StopReason | None:
     word = _CAMEL_BOUNDARY.sub("_", ending.raw_stop_reason.strip())
     word = word.upper().replace("-", "_").replace(" ", "_")
     return "truncated" if word.startswith("MALFORMED") else _STOP_REASONS.get(word)
+
+
+def _is_tool_use_cut_off(ending: Ending) -> bool:
+    return any(tool_use.state == "truncated" for tool_use in ending.tool_uses)
 
 
 def _is_window_full(ending: Ending) -> bool:

@@ -9,7 +9,7 @@ made for each frame, and freezing alone takes as long as reading the frame's JSO
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kiro_mcp.models import CodeReference, Fault, WebLink
+from kiro_mcp.models import CodeReference, Fault, Refusal, WebLink
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Stop:
     """Why the model stopped, in the service's own words."""
 
     reason: str
-    explanation: str = ""
+    refusal: Refusal | None = None
     """What the service says about a refusal."""
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from kiro_mcp.models import CodeReference, Fault, JsonObject, WebLink
+from kiro_mcp.models import CodeReference, Fault, JsonObject, Refusal, WebLink
 from kiro_mcp.protocol.event_types import (
     ContextUsage,
     ConversationNamed,
@@ -199,8 +199,12 @@ def _read_metadata(members: JsonObject) -> Event:
     counts = object_member(members, "tokenUsage")
     events: list[Event] = []
     if reason:
-        words = (word_member(details, "category"), word_member(details, "explanation"))
-        events.append(Stop(reason, _shortened(": ".join(filter(None, words)))))
+        refusal = Refusal(
+            category=_shortened(word_member(details, "category")),
+            explanation=_shortened(word_member(details, "explanation")),
+            recommended_model=_shortened(word_member(details, "recommendedModel")),
+        )
+        events.append(Stop(reason, refusal if details else None))
     if counts or "usage" in members:
         events.append(_read_token_counts(counts or object_member(members, "usage")))
     if (percent := number_member(counts, "contextUsagePercentage")) is not None:

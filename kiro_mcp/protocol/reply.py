@@ -20,6 +20,7 @@ from kiro_mcp.errors import AnswerBroken, FrameError, KiroError
 from kiro_mcp.models import (
     Delta,
     Fault,
+    Refusal,
     Reply,
     ThinkingPart,
     ToolSpec,
@@ -136,7 +137,9 @@ class ReplyBuilder:
         self._spoken_characters = 0
         self._model_id = ""
         self._raw_stop_reason = ""
+        self._refusal: Refusal | None = None
         self._is_terminated = False
+        self._is_metered = False
         self._reply: Reply | None = None
 
     @property
@@ -251,6 +254,7 @@ class ReplyBuilder:
         match event:
             case Metering() | ContextUsage():
                 self._is_terminated = True
+                self._is_metered = self._is_metered or isinstance(event, Metering)
                 self._meter.add(event)
             case TokenCounts():
                 self._meter.add(event)
@@ -286,8 +290,7 @@ class ReplyBuilder:
     def _take_stop(self, event: Stop) -> None:
         self._is_terminated = True
         self._raw_stop_reason = event.reason or self._raw_stop_reason
-        if event.explanation:
-            self._notes.warn(f"The service refused: {event.explanation}")
+        self._refusal = event.refusal or self._refusal
 
     def _spend(self, characters: int) -> None:
         self.has_begun = True
@@ -300,7 +303,9 @@ class ReplyBuilder:
     def _end_parts(self) -> None:
         is_whole = not truncation_reason_of(self._ending(()))
         self._speech.close()
-        for tool_use in self._tool_uses.close(is_answer_whole=is_whole):
+        # The cost is the last event of each whole answer. Without it, a tool use that was
+        # announced and not ended may be half of one.
+        for tool_use in self._tool_uses.close(is_answer_whole=is_whole and self._is_metered):
             self._parts.end_tool_use(tool_use)
         if is_whole:
             self._parts.settle(self._find_calls)
@@ -325,6 +330,7 @@ class ReplyBuilder:
             parts=parts,
             stop_reason=stop_reason_of(ending),
             raw_stop_reason=self._raw_stop_reason,
+            refusal=self._refusal,
             truncated=bool(truncation_reason),
             truncation_reason=truncation_reason,
             fault=self.fault,

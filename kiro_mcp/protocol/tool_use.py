@@ -105,8 +105,8 @@ class ToolUseAssembler:
         """End the tool uses whose last fragment did not come, and return them.
 
         Args:
-            is_answer_whole: Whether the answer came to its end. If it did not, nothing says
-                that their arguments did, and they are truncated whatever they look like.
+            is_answer_whole: Whether the answer came to its very end. If it did not, the arguments
+                may not be whole either: they are truncated, whatever they look like.
         """
         ended = [self._end(id_, is_whole=is_answer_whole) for id_ in list(self._open)]
         return [tool_use for tool_use in ended if tool_use]

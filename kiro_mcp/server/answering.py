@@ -63,7 +63,24 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
             cut_short = _cut_short(running.partial)
             await _kept(asked, cut_short, engine, running, seconds=KEEPING_SECONDS)
         raise
+    if came.reply.stop_reason == "refusal":
+        came = replace(came, next_step=await _after_refusal(asked, came.reply, engine))
     return await _kept(asked, came, engine, running)
+
+
+async def _after_refusal(asked: Asked, reply: Reply, engine: Engine) -> str:
+    """Say what to do after a refusal: which model may answer. It is never asked by itself."""
+    model = asked.request.model
+    fallback = reply.refusal.recommended_model if reply.refusal else ""
+    if not fallback:
+        listed = (await engine.catalogue(refresh=False)).models
+        fallbacks = next((one.refusal_fallbacks for one in listed if one.id == model), ())
+        fallback = next(iter(fallbacks), "")
+    other = f"call again with model {fallback!r:.80}, or " if fallback else ""
+    return (
+        f"To get an answer, {other}put the question in other words. Later calls in this"
+        " conversation do not send the refused turn again."
+    )
 
 
 def _cut_short(reply: Reply) -> Answered:
@@ -113,7 +130,12 @@ def _turn(asked: Asked, reply: Reply) -> Turn:
         system=asked.request.system,
         tools=asked.request.tools,
         messages=asked.added,
-        answer=Message(role="assistant", parts=reply.parts, is_truncated=reply.truncated),
+        answer=Message(
+            role="assistant",
+            parts=reply.parts,
+            is_truncated=reply.truncated,
+            is_refusal=reply.stop_reason == "refusal",
+        ),
     )
 
 
@@ -196,7 +218,8 @@ def _mended(request: ChatRequest, reply: Reply, violations: Sequence[str]) -> Ch
 
 def _is_measurable(reply: Reply) -> bool:
     """Whether an answer is all that a schema asks about: a part of it may be valid by chance."""
-    return not reply.truncated and not reply.tool_uses
+    is_partial = reply.truncated or reply.stop_reason == "refusal"
+    return not is_partial and not reply.tool_uses
 
 
 def _measured(came: Answered, schema: JsonObject) -> tuple[Answered, Sequence[str]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import mcp_types as types
 
-from kiro_mcp.models import JsonObject, ToolUse, Usage
+from kiro_mcp.models import JsonObject, Refusal, Reply, ToolUse, Usage
 from kiro_mcp.protocol.dry_run import DryRun
 from kiro_mcp.protocol.findings import Finding, Repair
 from kiro_mcp.protocol.json_values import json_text
@@ -29,6 +29,8 @@ def answered(asked: Asked, came: Answered, *, place: Place, answer_id: str) -> t
     warnings = [*asked.choice.warnings, *came.warnings, *reply.warnings]
     if reply.truncation_reason:
         warnings.insert(0, f"The answer is incomplete: {reply.truncation_reason}")
+    if reply.stop_reason == "refusal":
+        warnings.insert(0, _refused(reply))
     facts: dict[str, Any] = {
         "tool_calls": [_tool_call(tool_use) for tool_use in reply.tool_uses],
         "stop_reason": reply.stop_reason,
@@ -37,6 +39,7 @@ def answered(asked: Asked, came: Answered, *, place: Place, answer_id: str) -> t
         "conversation_id": place.conversation_id,
         "warnings": warnings,
         "repairs": _repairs([*asked.repairs, *came.repairs]),
+        **({"next_step": came.next_step} if came.next_step else {}),
     }
     structured = {
         "status": "completed",
@@ -50,6 +53,12 @@ def answered(asked: Asked, came: Answered, *, place: Place, answer_id: str) -> t
         "usage": _usage(reply.usage),
     }
     return success(reply.text, structured, more=json_text(_what_says_something(facts)))
+
+
+def _refused(reply: Reply) -> str:
+    details = reply.refusal or Refusal()
+    why = ": ".join(filter(None, (details.category, details.explanation)))
+    return f"The service refused to answer ({why or reply.raw_stop_reason})."
 
 
 def still_running(running: RunningAnswer) -> types.CallToolResult:

@@ -50,6 +50,8 @@ class Answered:
     """The validated value, where `output_schema` asked for one."""
     warnings: tuple[str, ...] = ()
     repairs: tuple[Repair, ...] = ()
+    next_step: str = ""
+    """What to do next, where the answer alone does not say it."""
 
 
 async def understand(arguments: AskArguments, engine: Engine, *, new_id: str, owner: str) -> Asked:

@@ -58,8 +58,19 @@ class Conversation:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """All of its messages, oldest first."""
-        return tuple(message for turn in self.turns for message in (*turn.messages, turn.answer))
+        """What a later call sends of it, oldest first.
+
+        What was refused is left out: sent again, it would be refused again.
+        """
+        messages: list[Message] = []
+        for turn in self.turns:
+            messages += turn.messages
+            if not turn.answer.is_refusal:
+                messages.append(turn.answer)
+                continue
+            while messages and messages[-1].role == "user":
+                messages.pop()  # What was asked. A history that came before it stays.
+        return tuple(messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,8 @@ class UnreadableRecordError(ValueError):
 def record_of(message: Message) -> dict[str, Any]:
     """Turn a message into a JSON object."""
     parts = [{"kind": _NAMES[type(part)], **_members_of(part)} for part in message.parts]
-    return {"role": message.role, "parts": parts, "is_truncated": message.is_truncated}
+    record = {"role": message.role, "parts": parts, "is_truncated": message.is_truncated}
+    return {**record, "is_refusal": True} if message.is_refusal else record
 
 
 def message_of(record: Mapping[str, Any]) -> Message:
@@ -53,6 +54,7 @@ def message_of(record: Mapping[str, Any]) -> Message:
             role=record["role"],
             parts=tuple(_part_of(part) for part in record["parts"]),
             is_truncated=record["is_truncated"],
+            is_refusal=record.get("is_refusal", False),
         )
     except (KeyError, TypeError) as error:
         raise UnreadableRecordError(str(error)) from error

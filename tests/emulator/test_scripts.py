@@ -41,6 +41,8 @@ from tests.emulator.calls import (
     user,
 )
 
+ENDING = ["metadataEvent", "contextUsageEvent", "meteringEvent"]
+"""The last events of a whole answer, in the service's order."""
 CANNED = "This is a canned answer of the emulator. You said: "
 
 
@@ -66,7 +68,8 @@ async def test_an_answer_says_that_it_is_canned_and_repeats_the_prompt(
     """Ours: nobody may take it for a model's; concurrent calls can be told apart."""
     events = await events_for(emulator, user("Hello, Grüße 你好", modelId="claude-haiku-4.5"))
     assert text_of(events) == f"{CANNED}Hello, Grüße 你好"
-    assert names(events) == [TEXT_EVENT, "contextUsageEvent", "meteringEvent"]
+    assert names(events) == [TEXT_EVENT, *ENDING]
+    assert ("metadataEvent", {"stopReason": "END_TURN"}) in events
     assert events[0][1]["modelId"] == "claude-haiku-4.5"
 
 
@@ -90,7 +93,7 @@ async def test_tool_results_are_repeated_too(emulator: RunningEmulator) -> None:
 async def test_a_script_is_found_behind_folded_system_text(emulator: RunningEmulator) -> None:
     """Clients put the system prompt in front of the first user text."""
     events = await events_for(emulator, "You are terse.\n\n/emulate empty")
-    assert names(events) == ["contextUsageEvent", "meteringEvent"]
+    assert names(events) == ENDING
 
 
 async def test_an_unknown_script_is_answered_with_the_known_ones(

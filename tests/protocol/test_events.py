@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiro_mcp.models import CodeReference, Fault, WebLink
+from kiro_mcp.models import CodeReference, Fault, Refusal, WebLink
 from kiro_mcp.protocol.event_types import (
     ContextUsage,
     ConversationNamed,
@@ -172,9 +172,23 @@ def read(event_type: str, payload: object) -> Event:
         ),
         pytest.param(
             "metadataEvent",
-            {"stopDetails": {"refusal": {"category": "c", "explanation": "e"}}},
-            Stop("REFUSAL", "c: e"),
+            {
+                "stopReason": "CONTENT_FILTERED",
+                "stopDetails": {
+                    "refusal": {"category": "c", "explanation": "e", "recommendedModel": "m"}
+                },
+            },
+            Stop(
+                "CONTENT_FILTERED",
+                Refusal(category="c", explanation="e", recommended_model="m"),
+            ),
             id="metadata-refusal",
+        ),
+        pytest.param(
+            "metadataEvent",
+            {"stopDetails": {"refusal": {"category": "c", "recommendedModel": None}}},
+            Stop("REFUSAL", Refusal(category="c")),
+            id="metadata-refusal-alone",
         ),
         pytest.param(
             "meteringEvent",

@@ -10,6 +10,7 @@ from kiro_mcp.errors import AnswerBroken, CallCancelled, FrameError, ServiceUnav
 from kiro_mcp.models import (
     CodeReference,
     Fault,
+    Refusal,
     Reply,
     TextPart,
     ThinkingPart,
@@ -199,9 +200,28 @@ def test_captured_frames_are_text_and_a_tool_use_that_was_cut_off() -> None:
         ),
         pytest.param(
             [text("a"), metadata(stopReason="TOOL_USE"), tool("t1", input="{"), END],
-            "tool_use",
+            "truncated",
             "The arguments of the tool use 'lire' were cut off.",
             id="S14-tool-use-cut-off",
+        ),
+        *(
+            pytest.param(
+                [TOOL, tool("t2", input='{"path":"a"}'), *signs],
+                "truncated",
+                "The arguments of the tool use 'lire' were cut off.",
+                id=f"S15-announced-and-cut-{name}",
+            )
+            for name, signs in {
+                "said": [metadata(stopReason="TOOL_USE")],
+                "context-usage": [CONTEXT],
+                "both": [metadata(stopReason="TOOL_USE"), CONTEXT],
+            }.items()
+        ),
+        pytest.param(
+            [tool("t1", input='{"path":"a"}'), metadata(stopReason="END_TURN"), END],
+            "tool_use",
+            "",
+            id="S15-announced-in-a-whole-answer",
         ),
         pytest.param(
             [text("a"), BUSY],
@@ -259,7 +279,7 @@ def test_refusal_says_what_the_service_says_about_it() -> None:
     details = {"refusal": {"category": "cyber", "explanation": "Not this."}}
     reply = read(text("a") + metadata(stopDetails=details))
     assert reply.stop_reason == "refusal"
-    assert reply.warnings == ("The service refused: cyber: Not this.",)
+    assert reply.refusal == Refusal(category="cyber", explanation="Not this.")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from kiro_mcp.emulator import (
     refusals,
 )
 from kiro_mcp.server.results import ERROR_META_KEY
-from tests.support.mcp import ask, code, connected, words
+from tests.support.mcp import ask, code, connected, sent, words
 
 PROMPT = "the words of a private prompt"
 QUICK = {"KIRO_MCP_FIRST_TOKEN_TIMEOUT": "0.2", "KIRO_MCP_FIRST_TOKEN_MAX_RETRIES": "0"}
@@ -139,6 +139,70 @@ async def test_an_answer_that_was_filtered_says_that_it_was_refused(
         answer = await ask(client, prompt="x")
     assert answer["stop_reason"] == "refusal"
     assert answer["text"] == "I would rather not."
+    assert answer["warnings"] == ["The service refused to answer (CONTENT_FILTERED)."]
+    assert "in other words" in answer["next_step"]
+
+
+@pytest.mark.parametrize(
+    ("recommended", "model", "named"),
+    [
+        ("", "claude-opus-5", "'claude-opus-4.8'"),
+        ("claude-haiku-4.5", "claude-opus-5", "'claude-haiku-4.5'"),
+        ("", "claude-haiku-4.5", None),
+    ],
+)
+async def test_a_refusal_says_why_and_which_model_may_answer_and_is_not_sent_again(
+    recommended: str, model: str, named: str | None, emulator: RunningEmulator
+) -> None:
+    """The catalogue names a model for what another one refuses; it is never asked unbidden."""
+    async with connected(emulator) as client:
+        given = {"prompt": f"/emulate refusal {recommended}", "model": model}
+        result = await client.call_tool("ask_claude", given)
+        refused = result.structured_content
+        assert len(emulator.state.requests_to("GenerateAssistantResponse")) == 1
+        again = await ask(client, prompt="Then?", conversation_id=refused["conversation_id"])
+    assert (refused["stop_reason"], refused["text"]) == ("refusal", "")
+    [why] = refused["warnings"]
+    assert "(REASONING_EXTRACTION: The emulator refuses to answer this.)" in why
+    assert (named in refused["next_step"]) if named else ("model" not in refused["next_step"])
+    assert why in words(result)
+    assert refused["next_step"] in words(result)
+    assert (again["conversation_id"], again["turn"]) == (refused["conversation_id"], 2)
+    assert "refusal" not in json.dumps(sent(emulator))
+    assert "history" not in json.dumps(sent(emulator))
+
+
+async def test_only_what_was_refused_is_left_out_of_a_conversation(
+    emulator: RunningEmulator,
+) -> None:
+    """The turns around it go on being sent, and so does a history that came with it."""
+    history = [
+        {"role": "user", "content": "The oldest question."},
+        {"role": "assistant", "content": "The oldest answer."},
+        {"role": "user", "content": "/emulate refusal"},
+    ]
+    async with connected(emulator) as client:
+        refused = await ask(client, messages=history)
+        place = {"conversation_id": refused["conversation_id"]}
+        assert refused["stop_reason"] == "refusal"
+        assert (await ask(client, prompt="Another one.", **place))["stop_reason"] == "end_turn"
+        assert (await ask(client, prompt="/emulate refusal", **place))["stop_reason"] == "refusal"
+        last = await ask(client, prompt="The last one.", **place)
+    body = json.dumps(sent(emulator))
+    assert last["turn"] == 4
+    assert all(said in body for said in ("oldest question", "oldest answer", "Another one."))
+    assert "refusal" not in body
+
+
+async def test_a_refusal_is_not_sent_to_be_repaired_where_data_is_asked_for(
+    emulator: RunningEmulator,
+) -> None:
+    """Its text is no attempt at the data, and a second request would be paid for."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    async with connected(emulator) as client:
+        answer = await ask(client, prompt="/emulate refusal", output_schema=schema)
+    assert answer["stop_reason"] == "refusal"
+    assert emulator.state.prompts == 1
 
 
 @pytest.mark.parametrize(
