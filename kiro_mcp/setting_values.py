@@ -117,13 +117,45 @@ def _checked_for_header(text: str) -> str:
     return text
 
 
-def _checked_bearer(bearer: SecretStr) -> SecretStr:
-    if bearer.get_secret_value().startswith("${"):
+_PLACEHOLDER = re.compile(
+    r"""
+    \$.* | %[^%|]+%                                         # $NAME, ${NAME}, %NAME%
+    | .*\{\{.*\}\}.* | \{.*\} | <.*> | \[.*\]                # {{name}}, {env:NAME}, <name>, [name]
+    | .*(?:\u2026|\.\.\.).* | (?:ksk[_-])?(?:[x*.]{4,}|0{8,})
+    | (?:ksk[_-])?(?:your|my|insert|paste|replace|enter|example|placeholder|change)[-_\ ].*
+    | (?:ksk[_-])?(?:changeme|placeholder)
+    | [-\w\ ]*(?:api[-_\ ]?key|(?:access|refresh)[-_\ ]token)[-\w\ ]*
+    """,
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+"""What clients put in the place of a value that they should fill in, and what examples print."""
+
+
+_MAX_PLACEHOLDER = 200
+
+
+def _read_credential(given: object) -> object:
+    """Take off what people copy along with a credential: quotes, and the word `Bearer`."""
+    if not isinstance(given, str):
+        return given
+    text = given.strip()
+    while len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
+        text = text[1:-1].strip()
+    return re.sub(r"(?i)^bearer\s+", "", text)
+
+
+def _checked_credential(credential: SecretStr) -> SecretStr:
+    text = credential.get_secret_value()
+    if len(text) <= _MAX_PLACEHOLDER and _PLACEHOLDER.fullmatch(text):
         raise ValueError(
-            "must be the credential itself: the program that starts this server does not put it in"
-            " the place of ${…}"
+            "must be the credential itself, and it is a placeholder: the program that starts this"
+            " server did not fill it in, or it was copied from an example"
         )
-    _checked_for_header(bearer.get_secret_value())
+    return credential
+
+
+def _checked_bearer(bearer: SecretStr) -> SecretStr:
+    _checked_for_header(_checked_credential(bearer).get_secret_value())
     return bearer
 
 
@@ -147,6 +179,9 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Region = Annotated[str, AfterValidator(_checked_region)]
 EndpointNames = Annotated[str, AfterValidator(_checked_names)]
 HeaderText = Annotated[str, AfterValidator(_checked_for_header)]
-Bearer = Annotated[SecretStr, AfterValidator(_checked_bearer)]
+Bearer = Annotated[SecretStr, BeforeValidator(_read_credential), AfterValidator(_checked_bearer)]
+Secret = Annotated[
+    SecretStr, BeforeValidator(_read_credential), AfterValidator(_checked_credential)
+]
 Headers = Annotated[SecretStr, AfterValidator(_checked_headers)]
 Proxy = Annotated[SecretStr, AfterValidator(_checked_proxy)]

@@ -29,6 +29,7 @@ from kiro_mcp.setting_values import (
     Proxy,
     Region,
     Roots,
+    Secret,
 )
 
 PREFIX = "KIRO_MCP_"
@@ -62,7 +63,7 @@ class Settings(BaseModel):
     access_token: Bearer = _setting(
         SecretStr(""), "KIRO_ACCESS_TOKEN", says="An access token, used as it is"
     )
-    refresh_token: SecretStr = _setting(
+    refresh_token: Secret = _setting(
         SecretStr(""),
         "KIRO_REFRESH_TOKEN",
         "REFRESH_TOKEN",
@@ -267,7 +268,7 @@ class Settings(BaseModel):
     )
     host: str = _setting("127.0.0.1", "KIRO_MCP_HOST", says="Over HTTP: the address to listen on")
     port: Port = _setting(8000, "KIRO_MCP_PORT", says="Over HTTP: the port; 0 for any free one")
-    http_token: SecretStr = _setting(
+    http_token: Secret = _setting(
         SecretStr(""),
         "KIRO_MCP_HTTP_TOKEN",
         says="Over HTTP: the token that clients send; by default one is made and kept in a file",

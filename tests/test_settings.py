@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.setting_values import is_loopback
@@ -48,9 +50,7 @@ def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
         ("KIRO_API_REGION", "us-east-1/../evil.example", "AWS region"),
         ("KIRO_MCP_ENDPOINTS", "runtime,elsewhere", "runtime, q, amazonq, codewhisperer"),
         ("KIRO_MCP_ENDPOINTS", ",", "runtime, q, amazonq, codewhisperer"),
-        ("KIRO_API_KEY", "ksk_…", "printable"),
-        ("KIRO_API_KEY", "${input:kiro-key}", "must be the credential itself"),
-        ("KIRO_ACCESS_TOKEN", "${KIRO_ACCESS_TOKEN}", "must be the credential itself"),
+        ("KIRO_API_KEY", "ksk_grüße", "printable"),
         ("KIRO_ACCESS_TOKEN", "aoa\r\nX-B: b", "printable"),
         ("KIRO_MCP_USER_AGENT", "grüße", "printable"),
         ("KIRO_MCP_EXTRA_HEADERS", "X-Team: blue", "JSON object"),
@@ -79,6 +79,74 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_variables_name(
     assert name in str(caught.value)
     assert says in str(caught.value)
     assert "pydantic" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["KIRO_API_KEY", "KIRO_ACCESS_TOKEN", "KIRO_REFRESH_TOKEN"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "$KIRO_API_KEY",
+        "${KIRO_API_KEY}",
+        "${input:kiro-key}",
+        "${env:KIRO_API_KEY:-}",
+        "$(cat key)",
+        "%KIRO_API_KEY%",
+        "{{KIRO_API_KEY}}",
+        "Bearer {{ secrets.kiro }}",
+        "{env:KIRO_API_KEY}",
+        "<your key>",
+        "'<KIRO_API_KEY>'",
+        "[API KEY]",
+        "ksk_your_key",
+        "ksk_…",
+        "ksk_...",
+        "ksk_xxxxxxxx",
+        "YOUR_API_KEY",
+        "your-kiro-api-key-here",
+        "KIRO_API_KEY",
+        "changeme",
+        "********",
+    ],
+)
+def test_a_placeholder_is_named_as_one_and_is_never_a_credential(name: str, value: str) -> None:
+    """Clients hand on what they do not fill in, and people copy examples."""
+    with pytest.raises(InvalidRequest, match=f"{name} .*placeholder"):
+        Settings.load({name: value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"ksk_abc"',
+        "'ksk_abc'",
+        "Bearer ksk_abc",
+        "bearer  ksk_abc",
+        '"Bearer ksk_abc"',
+        " `ksk_abc` ",
+    ],
+)
+def test_what_was_copied_along_with_a_credential_is_taken_off(value: str) -> None:
+    for name in ("KIRO_API_KEY", "KIRO_ACCESS_TOKEN", "KIRO_REFRESH_TOKEN"):
+        settings = Settings.load({name: value})
+        found = (settings.api_key, settings.access_token, settings.refresh_token)
+        assert [one.get_secret_value() for one in found if one.get_secret_value()] == ["ksk_abc"]
+
+
+def test_the_examples_of_this_project_are_placeholders() -> None:
+    root = Path(__file__).parent.parent
+    for file in ("README.md", "mcp.json.example", "packaging/server.json"):
+        shown = re.findall(r"ksk_\w+|ksk_\u2026", (root / file).read_text("utf-8"))
+        assert shown, file
+        for value in shown:
+            with pytest.raises(InvalidRequest, match="placeholder"):
+                Settings.load({"KIRO_API_KEY": value})
+
+
+@given(st.text("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=24))
+def test_a_key_is_never_taken_for_a_placeholder(random: str) -> None:
+    assume(len(set(random)) > 4)
+    key = f"ksk_{random}"
+    assert Settings.load({"KIRO_API_KEY": key}).api_key.get_secret_value() == key
 
 
 @pytest.mark.parametrize(
