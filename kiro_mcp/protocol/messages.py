@@ -1,15 +1,16 @@
-"""Chats of any shape -> a system prompt and `Message`s.
+"""Reads chats of any shape into a system prompt and `Message`s.
 
-The way in for what a caller hands over as `messages` and `tool_results`: Anthropic, OpenAI
-(Chat Completions, Responses) and MCP shapes, also mixed in one list. Nothing is refused for its
-form: what cannot be understood is sent as its JSON, and said in `repairs`. Whether the turns
-make a conversation is for `kiro_mcp.protocol.history` to see to.
+This is the way in for the `messages` and `tool_results` of a caller: the shapes of Anthropic,
+OpenAI (Chat Completions, Responses) and MCP, also mixed in one list. What is not understood is
+sent as its JSON, and `repairs` say so; only an unknown role and media that the service does not
+take are errors. `kiro_mcp.protocol.history` makes a conversation of the turns.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
+from kiro_mcp.errors import quoted
 from kiro_mcp.models import (
     JsonObject,
     JsonValue,
@@ -20,33 +21,39 @@ from kiro_mcp.models import (
     ThinkingPart,
     ToolResult,
 )
-from kiro_mcp.protocol.content_blocks import ContentReader, first_text
-from kiro_mcp.protocol.findings import Repair
+from kiro_mcp.protocol.content_blocks import (
+    ContentReader,
+    Members,
+    first_text,
+    is_assistants,
+    is_result,
+    kind_of,
+)
+from kiro_mcp.protocol.findings import Finding, Repair
 from kiro_mcp.protocol.json_values import json_text, plain_json
 
-_ROLES: Final[dict[str, Role]] = {
+_Speaker: TypeAlias = Literal["user", "assistant", "system", "tool"]
+
+_SPEAKERS: Final[dict[str, _Speaker]] = {
     "user": "user",
     "human": "user",
-    "tool": "user",
-    "function": "user",
     "assistant": "assistant",
     "model": "assistant",
     "ai": "assistant",
+    "system": "system",
+    "developer": "system",
+    "tool": "tool",
+    "function": "tool",
 }
-_SYSTEM_ROLES: Final = frozenset({"system", "developer"})
-_RESULT_ROLES: Final = frozenset({"tool", "function"})
 
-_CALL_TYPES: Final = frozenset({"function_call", "tool_use", "reasoning", "thinking"})
-"""Blocks that may stand in the list by themselves, and are then the assistant's."""
-
-_CONTENT_KEYS: Final = ("content", "parts", "text")
+_CONTENT_KEYS: Final = ("content", "parts", "text", "message")
 
 _CUT_OFF: Final = frozenset({"max_tokens", "length", "truncated"})
 """Stop reasons of an answer that was not complete."""
 
 _VOLATILE_HEADER: Final = "x-anthropic-billing-header"
-"""Begins a line that one client puts into the system prompt, other for each request: it means
-nothing to the model and would keep the service from caching."""
+"""Begins a line that one client puts into the system prompt and changes with each request: it
+means nothing to the model and would keep the service from caching."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,14 @@ class Chat:
     repairs: tuple[Repair, ...]
 
 
+@dataclass(slots=True)
+class _Read:
+    """A message, and whether it is only a piece of a turn, as OpenAI sends each tool result."""
+
+    message: Message
+    is_piece: bool = False
+
+
 def read_messages(given: Sequence[object], *, system: object = "") -> Chat:
     """Read a whole conversation.
 
@@ -67,21 +82,23 @@ def read_messages(given: Sequence[object], *, system: object = "") -> Chat:
         system: A system prompt beside them: text, or a list of text blocks.
 
     Raises:
-        InvalidRequest: It holds media that the service does not take.
+        InvalidRequest: A role is unknown, or there are media that the service does not take.
     """
     reader = ContentReader()
-    plain = plain_json(list(given))
-    systems = [system_text(plain_json(system))]
+    systems: list[str] = []
     read: list[_Read] = []
-    for index, item in enumerate(plain if isinstance(plain, list) else ()):
-        if isinstance(item, dict) and _word(item, "role") in _SYSTEM_ROLES:
-            systems.append(system_text(item.get("content")))
-        elif item is not None:
-            read.append(_read_item(reader, item, f"messages[{index}]"))
+    _add_system(reader.parts(plain_json(system), "system"), systems, read)
+    for index, item in enumerate(given):
+        plain, place = plain_json(item), f"messages[{index}]"
+        if not isinstance(plain, dict):
+            if parts := reader.parts(plain, place):
+                read.append(_Read(Message(role="user", parts=tuple(parts))))
+        else:
+            _read_message(reader, plain, place, systems, read)
     return Chat(
         messages=tuple(_joined(read)),
-        system="\n\n".join(filter(None, systems)),
-        repairs=tuple(reader.repairs),
+        system="\n\n".join(systems),
+        repairs=reader.repairs,
     )
 
 
@@ -90,7 +107,7 @@ def read_tool_results(
 ) -> tuple[tuple[ToolResult, ...], tuple[Repair, ...]]:
     """Read results that stand by themselves, such as `{id, content, is_error}`.
 
-    Media that the service does not take are left out and said, to the model and in the repairs.
+    Media that the service does not take are left out; the model and the repairs say so.
     """
     reader = ContentReader()
     plain = (plain_json(item) for item in given)
@@ -100,35 +117,23 @@ def read_tool_results(
         )
         for index, item in enumerate(plain)
     ]
-    return tuple(results), tuple(reader.repairs)
+    return tuple(results), reader.repairs
 
 
-def system_text(content: JsonValue) -> str:
-    """Join a system prompt that is text, or blocks of text, by blank lines."""
-    pieces = content if isinstance(content, list) else [content]
-    texts = (_without_volatile_line(_piece_text(piece)) for piece in pieces)
-    return "\n\n".join(text for text in texts if text.strip())
-
-
-def _piece_text(piece: JsonValue) -> str:
-    if isinstance(piece, str):
-        return piece
-    if piece is None:
-        return ""
-    text = first_text(piece, ("text",)) if isinstance(piece, dict) else ""
-    return text or json_text(piece)
-
-
-def _without_volatile_line(text: str) -> str:
-    return text.partition("\n")[2] if text.startswith(_VOLATILE_HEADER) else text
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A message, and whether it is but a piece of a turn, as OpenAI sends each tool result."""
-
-    message: Message
-    is_piece: bool = False
+def _add_system(parts: Sequence[Part], systems: list[str], read: list[_Read]) -> None:
+    """Add texts to the system prompt; what else is there, such as images, is the user's."""
+    others: list[Part] = []
+    for part in parts:
+        if not isinstance(part, TextPart):
+            others.append(part)
+            continue
+        text = part.text
+        if text.startswith(_VOLATILE_HEADER):
+            text = text.partition("\n")[2]
+        if text.strip():
+            systems.append(text)
+    if others:
+        read.append(_Read(Message(role="user", parts=tuple(others))))
 
 
 def _joined(read: Sequence[_Read]) -> list[Message]:
@@ -146,64 +151,91 @@ def _joined(read: Sequence[_Read]) -> list[Message]:
     return messages
 
 
-def _read_item(reader: ContentReader, item: JsonValue, place: str) -> _Read:
-    if not isinstance(item, dict):
-        return _Read(Message(role="user", parts=tuple(reader.parts(item, place))))
-    if "role" not in item:
-        return _read_bare_block(reader, item, place)
-    role = _role(reader, item, place)
-    if _word(item, "role") in _RESULT_ROLES:
+def _read_message(
+    reader: ContentReader, item: JsonObject, place: str, systems: list[str], read: list[_Read]
+) -> None:
+    message = Members(item, place)
+    inner = item.get("message")
+    if isinstance(inner, dict) and "role" in inner:  # An envelope, such as a choice of OpenAI's.
+        message.value("message")
+        reader.note_unused(message)
+        _read_message(reader, inner, f"{place}.message", systems, read)
+        return
+    speaker = _speaker(item, place)
+    if speaker is None:  # A content block, or an item of OpenAI's Responses.
+        role: Role = "assistant" if is_assistants(kind_of(item)) else "user"
+        parts = reader.parts(item, place)
+        read.append(_Read(Message(role=role, parts=tuple(parts)), is_piece=True))
+    elif speaker == "tool" and not _holds_results(item.get("content")):
         result = reader.tool_result(item, place)
-        return _Read(Message(role=role, parts=(result,)), is_piece=True)
-    message = Message(
-        role=role,
-        parts=tuple(_message_parts(reader, item, place)),
-        is_truncated=role == "assistant" and _is_cut_off(item),
-    )
-    return _Read(message)
+        read.append(_Read(Message(role="user", parts=(result,)), is_piece=True))
+    elif speaker == "system":
+        _add_system(_message_parts(reader, message), systems, read)
+    else:
+        is_assistant = speaker == "assistant"
+        whole = Message(
+            role="assistant" if is_assistant else "user",
+            parts=tuple(_message_parts(reader, message)),
+            is_truncated=is_assistant and _is_cut_off(item),
+        )
+        read.append(_Read(whole))
 
 
-def _read_bare_block(reader: ContentReader, item: JsonObject, place: str) -> _Read:
-    """Read a content block, or an item of OpenAI's Responses, that stands for a message."""
-    role: Role = "assistant" if _word(item, "type") in _CALL_TYPES else "user"
-    is_message = "type" not in item and "content" in item
-    parts = reader.parts(item["content"] if is_message else item, place)
-    return _Read(Message(role=role, parts=tuple(parts)), is_piece=not is_message)
+def _speaker(item: JsonObject, place: str) -> _Speaker | None:
+    """Return who speaks, by the role or the type of a message; None if it is a bare block.
+
+    Raises:
+        InvalidRequest: The role is none that anybody knows.
+    """
+    role, kind = item.get("role"), item.get("type")
+    has_content = any(key in item for key in _CONTENT_KEYS)
+    if role in (None, ""):
+        if kind in (None, "message"):
+            return "user" if has_content and "text" not in item else None
+        return _SPEAKERS.get(kind_of(item)) if has_content else None
+    speaker = _SPEAKERS.get(role.strip().lower()) if isinstance(role, str) else None
+    if speaker is None:
+        shown = role if isinstance(role, str) else json_text(role)
+        raise Finding(
+            rule="unknown_role",
+            place=f"{place}.role",
+            cause=f"is {quoted(shown)}, which is not a known role",
+            cure="Use user, assistant, system, developer or tool.",
+        ).as_error()
+    return speaker
 
 
-def _role(reader: ContentReader, item: JsonObject, place: str) -> Role:
-    role = _ROLES.get(_word(item, "role"))
-    if role is None:
-        detail = f"{place} has the role {item['role']!r:.40}; it is sent as the user's."
-        reader.repairs.append(Repair(rule="unknown_role", detail=detail))
-    return role or "user"
+def _holds_results(content: JsonValue) -> bool:
+    items = content if isinstance(content, list) else [content]
+    return bool(items) and all(map(is_result, items))
 
 
-def _message_parts(reader: ContentReader, item: JsonObject, place: str) -> Iterator[Part]:
-    """Yield what a message says: its reasoning, its content, then its tool uses."""
-    reasoning = first_text(item, ("reasoning_content", "reasoning"))
-    if reasoning:
-        yield ThinkingPart(text=reasoning)
-    key = next((key for key in _CONTENT_KEYS if key in item), "content")
-    yield from reader.parts(item.get(key), f"{place}.{key}")
-    refusal = first_text(item, ("refusal",))
-    if refusal:
-        yield TextPart(text=refusal)
-    for index, call in enumerate(_calls(item)):
-        yield reader.tool_use(call, f"{place}.tool_calls[{index}]")
-
-
-def _calls(item: JsonObject) -> list[JsonObject]:
-    several, single = item.get("tool_calls"), item.get("function_call")
-    calls = several if isinstance(several, list) else []
-    return [call for call in (*calls, single) if isinstance(call, dict)]
+def _message_parts(reader: ContentReader, message: Members) -> list[Part]:
+    """Return what a message says: its reasoning, its content, then its tool uses."""
+    place = message.place
+    parts: list[Part] = []
+    if reasoning := message.text("reasoning_content", "reasoning", "thinking"):
+        parts.append(ThinkingPart(text=reasoning))
+    for key in _CONTENT_KEYS:
+        if content := reader.parts(message.value(key), f"{place}.{key}"):
+            parts += content
+            break
+    if refusal := message.text("refusal"):
+        parts.append(TextPart(text=refusal))
+    audio = message.inner("audio")
+    if audio and (transcript := audio.text("transcript")):
+        parts.append(TextPart(text=transcript))
+    several, single = message.value("tool_calls"), message.value("function_call")
+    for index, call in enumerate(several if isinstance(several, list) else [several]):
+        parts += reader.tool_call(call, f"{place}.tool_calls[{index}]")
+    parts += reader.tool_call(single, f"{place}.function_call")
+    if not parts and (rest := message.take_rest()):
+        reader.note("unknown_content", f"{place} has no known content; it is sent as JSON.")
+        parts.append(TextPart(text=json_text(rest)))
+    reader.note_unused(message)
+    return parts
 
 
 def _is_cut_off(item: JsonObject) -> bool:
-    reasons = {_word(item, "stop_reason"), _word(item, "finish_reason")}
+    reasons = {first_text(item, (key,)).lower() for key in ("stop_reason", "finish_reason")}
     return item.get("truncated") is True or not reasons.isdisjoint(_CUT_OFF)
-
-
-def _word(item: JsonObject, key: str) -> str:
-    """Return a word in lower case; "" for anything else."""
-    return first_text(item, (key,)).lower()

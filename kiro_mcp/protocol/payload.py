@@ -83,7 +83,7 @@ def make_payload(
     """Build a payload that is ready to be sent.
 
     Raises:
-        InvalidRequest: There is no message, or the service would refuse the request.
+        InvalidRequest: No message says anything, or the service would refuse the request.
     """
     payload = draft_payload(request, envelope, options)
     if payload.findings:
@@ -97,7 +97,7 @@ def draft_payload(
     """Build a payload, be it one that the service refuses: its findings say why.
 
     Raises:
-        InvalidRequest: There is no message.
+        InvalidRequest: No message says anything.
     """
     prepared = prepare(request, options)
     body, repairs = _fitted_body(prepared, envelope, options.max_payload_bytes)

@@ -18,6 +18,7 @@ from kiro_mcp.models import (
     Message,
     ModelInfo,
     TextPart,
+    ThinkingPart,
     ToolSpec,
     ToolUse,
 )
@@ -88,7 +89,7 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
     """Repair a request, and say what was repaired.
 
     Raises:
-        InvalidRequest: There is no message at all.
+        InvalidRequest: No message says anything.
     """
     request, model, model_warnings = _with_model(request)
     if (system := clean_text(request.system)) is not request.system:
@@ -134,8 +135,15 @@ def _new_tags(tags: str, request: ChatRequest) -> str:
 
 
 def _repaired_turns(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> Repaired:
-    if not request.messages:
-        raise InvalidRequest("There is nothing to answer: no message.", next_step="Give a prompt.")
+    says_something = request.system.strip() or any(
+        part.text.strip() if isinstance(part, TextPart) else not isinstance(part, ThinkingPart)
+        for turn in request.messages
+        for part in turn.parts
+    )
+    if not request.messages or not says_something:
+        raise InvalidRequest(
+            "There is nothing to answer: no message says anything.", next_step="Give a prompt."
+        )
     if _is_one_text(request.messages):  # Most calls; the others have nothing to do there.
         return clean_turns(request.messages)
     return run_steps(request.messages, (clean_turns, *_steps(request, model, options)))

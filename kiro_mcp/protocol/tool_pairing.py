@@ -166,7 +166,8 @@ def _as_parts(part: Part) -> Sequence[Part]:
         return (TextPart(text=f"Tool {part.name} was used with {json_text(part.arguments)}"),)
     if isinstance(part, ToolResult):
         what = "Error" if part.is_error else "Result"
-        return (TextPart(text=f"{what} of a tool ({part.id}):\n{result_text(part)}"), *part.images)
+        which = ", ".join(filter(None, (part.name, part.id)))
+        return (TextPart(text=f"{what} of a tool ({which}):\n{result_text(part)}"), *part.images)
     return (part,)
 
 

@@ -17,7 +17,7 @@ from kiro_mcp.models import (
     ToolResult,
     ToolUse,
 )
-from kiro_mcp.protocol.messages import read_messages, read_tool_results, system_text
+from kiro_mcp.protocol.messages import read_messages, read_tool_results
 
 DATA = b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8)).decode()
 IMAGE = ImagePart(format="png", data=DATA)
@@ -37,6 +37,10 @@ def text(words: str) -> TextPart:
 
 def read(*given: object) -> tuple[Message, ...]:
     return read_messages(given).messages
+
+
+def repr_start(value: object) -> str:
+    return repr(value)[:12]
 
 
 def test_anthropic_messages_with_tools_and_reasoning() -> None:
@@ -274,7 +278,7 @@ def test_media_that_cannot_be_sent_are_refused_at_their_place(
         ),
         pytest.param(
             {"type": "search_result", "source": "u", "title": "T", "content": [{"text": "words"}]},
-            '<document name="T">\nwords\n</document>',
+            '<document name="T u">\nwords\n</document>',
             id="anthropic-search-result",
         ),
         pytest.param(
@@ -330,19 +334,25 @@ def test_what_is_not_understood_is_said() -> None:
     """Ours: each guess is reported with its place."""
     chat = read_messages(
         [
-            {"role": "narrator", "content": [{"type": "new", "a": 1}, None, ""]},
-            {"role": [3], "content": "b", "stop_reason": []},
+            {"role": "user", "content": [{"type": "new", "a": 1}, None, ""]},
+            {"role": "", "content": "b", "stop_reason": []},
             None,
         ]
     )
     assert chat.messages == (user(text('{"type":"new","a":1}')), user(text("b")))
-    assert [repair.rule for repair in chat.repairs] == [
-        "unknown_role",
-        "unknown_content",
-        "unknown_role",
-    ]
-    assert "messages[0].content[0]" in chat.repairs[1].detail
-    assert "narrator" in chat.repairs[0].detail
+    (repair,) = chat.repairs
+    assert repair.rule == "unknown_content"
+    assert "messages[0].content[0]" in repair.detail
+
+
+@pytest.mark.parametrize("role", ["narrator", 3, [3], "x" * 10_000_000], ids=repr_start)
+def test_an_unknown_role_is_refused_at_its_place_and_quoted_in_part(role: object) -> None:
+    """A message of the wrong speaker would change what the conversation means."""
+    with pytest.raises(InvalidRequest, match=r"messages\[1\]\.role is ") as caught:
+        read("hi", {"role": role, "content": "a"})
+    assert str(role)[:20] in str(caught.value)
+    assert len(str(caught.value)) < 300
+    assert "assistant" in caught.value.next_step
 
 
 @pytest.mark.parametrize(
@@ -440,8 +450,66 @@ def test_an_answer_that_was_cut_off_is_known_by_its_stop_reason(mark: dict[str, 
         pytest.param({"id": "a"}, ToolResult(id="a"), id="missing"),
         pytest.param(
             {"id": "a", "content": "x", "structuredContent": {"n": 1}},
-            ToolResult(id="a", text="x"),
+            ToolResult(id="a", text="x", data={"n": 1}),
             id="text-beside-data",
+        ),
+        pytest.param(
+            {"id": "a", "content": '{"n": 1}', "structuredContent": {"n": 1}},
+            ToolResult(id="a", text='{"n": 1}'),
+            id="text-that-is-the-data",
+        ),
+        pytest.param(
+            {
+                "id": "a",
+                "content": [{"type": "text", "text": "1"}, {"type": "text", "text": "x"}],
+                "structuredContent": {"result": [1, "x"]},
+            },
+            ToolResult(id="a", text="1\nx"),
+            id="texts-that-are-the-wrapped-data",
+        ),
+        pytest.param(
+            {"id": "a", "content": [], "structuredContent": {}},
+            ToolResult(id="a", data={}),
+            id="empty-data",
+        ),
+        pytest.param({"id": "a", "result": 42}, ToolResult(id="a", text="42"), id="result"),
+        pytest.param(
+            {"id": "a", "response": {"n": [1]}}, ToolResult(id="a", data={"n": [1]}), id="response"
+        ),
+        pytest.param(
+            {"id": "a", "error": "boom"}, ToolResult(id="a", text="boom", is_error=True), id="error"
+        ),
+        pytest.param(
+            {"id": "a", "error": {"code": 3, "message": "boom"}, "content": None},
+            ToolResult(id="a", data={"code": 3, "message": "boom"}, is_error=True),
+            id="error-object",
+        ),
+        pytest.param(
+            {"id": "a", "content": "half", "error": "boom"},
+            ToolResult(id="a", text="half\nboom", is_error=True),
+            id="error-beside-content",
+        ),
+        pytest.param(
+            {"id": "a", "content": "x", "error": None, "is_error": "false"},
+            ToolResult(id="a", text="x"),
+            id="no-error",
+        ),
+        pytest.param(
+            {"id": "a", "content": "x", "error": False}, ToolResult(id="a", text="x"), id="false"
+        ),
+        *(
+            pytest.param(
+                {"id": "a", "content": "x", **flag},
+                ToolResult(id="a", text="x", is_error=True),
+                id=f"flag-{flag}",
+            )
+            for flag in (
+                {"is_error": "true"},
+                {"isError": "True"},
+                {"is_error": 1},
+                {"error": True},
+                {"status": "failed"},
+            )
         ),
         pytest.param("x", ToolResult(id="", text="x"), id="bare"),
         pytest.param(
@@ -472,7 +540,7 @@ def test_a_result_may_be_any_json_value(given: dict[str, Any], said: str) -> Non
     assert read_tool_results([{"id": "a", **given}]) == ((ToolResult(id="a", text=said),), ())
 
 
-@pytest.mark.parametrize("said", [{"result": 42}, {"error": "boom"}, {"response": {"n": [1]}}])
+@pytest.mark.parametrize("said", [{"found": 42}, {"why": "boom", "rows": {"n": [1]}}])
 def test_what_a_result_says_under_another_name_is_sent_as_its_json(said: dict[str, Any]) -> None:
     """Ours: an empty result would tell the model that its tool had nothing to say."""
     ((result,), repairs) = read_tool_results([{"id": "a", "is_error": True, "name": "f", **said}])
@@ -493,6 +561,10 @@ def test_what_a_result_says_under_another_name_is_sent_as_its_json(said: dict[st
         ({"type": "resource", "resource": {"text": "x"}}, "<document>"),
         ({"type": "resource_link", "uri": "u:x", "name": "x"}, "x u:x"),
         ({"type": "search_result", "title": "x", "content": "y"}, '<document name="x">'),
+        (
+            {"type": "web_fetch_result", "url": "u:x", "content": {"type": "text", "text": "y"}},
+            "u:x\ny",
+        ),
         ({"type": "image", "source": {"data": DATA}}, ""),
         ({"type": "image", "data": DATA}, ""),
         ({"type": "image_url", "image_url": {"url": f"data:;base64,{DATA}"}}, ""),
@@ -528,7 +600,7 @@ def test_a_tool_use_inside_of_a_result_becomes_its_arguments() -> None:
     """Ours."""
     content = ["x", {"type": "tool_use", "id": "b", "name": "f", "input": {"a": 1}}]
     ((result,), _) = read_tool_results([{"id": "a", "content": content}])
-    assert result.text == 'x\n{"a":1}'
+    assert result.text == 'x\nf {"a":1}'
 
 
 # --- the system prompt --------------------------------------------------------------------
@@ -549,7 +621,7 @@ def test_a_tool_use_inside_of_a_result_becomes_its_arguments() -> None:
 )
 def test_the_system_prompt_is_text_or_blocks(given: Any, expected: str) -> None:
     """Anthropic's Messages API; observed: one client adds a line that differs each time."""
-    assert system_text(given) == expected
+    assert read_messages(["hi"], system=given).system == expected
 
 
 def test_system_prompts_are_joined_in_order() -> None:

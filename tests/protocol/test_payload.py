@@ -132,13 +132,15 @@ def test_the_system_prompt_goes_before_the_first_user_turn() -> None:
 
 def test_an_empty_turn_is_sent_as_a_space() -> None:
     """Observed: empty content is refused, and readable fillers are imitated by the model."""
-    assert state_of(request(("user", "")))["currentMessage"] == user_turn(" ")
+    state = state_of(request(("user", "hi"), ("assistant", "a"), ("user", "")))
+    assert state["currentMessage"] == user_turn(" ")
 
 
-def test_there_must_be_something_to_answer() -> None:
-    """Ours."""
+@pytest.mark.parametrize("said", [(), (("user", ""),), (("user", " \n"), ("assistant", ""))])
+def test_there_must_be_something_to_answer(said: tuple[tuple[Role, str], ...]) -> None:
+    """An answer to nothing would be paid for."""
     with pytest.raises(InvalidRequest, match="nothing to answer"):
-        make_payload(request(), Envelope(origin="O", profile_arn=""))
+        make_payload(request(*said), Envelope(origin="O", profile_arn=""))
 
 
 def test_the_agents_mode_is_in_the_body_only_where_it_is_not_a_header() -> None:

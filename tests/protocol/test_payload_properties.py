@@ -7,7 +7,7 @@ import copy
 import json
 from base64 import b64encode
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,7 +30,7 @@ from kiro_mcp.models import (
     ToolUse,
 )
 from kiro_mcp.protocol.json_values import clean_text
-from kiro_mcp.protocol.messages import read_messages, read_tool_results
+from kiro_mcp.protocol.messages import Chat, read_messages, read_tool_results
 from kiro_mcp.protocol.models_catalog import models_from_page
 from kiro_mcp.protocol.payload import Envelope, Payload, draft_payload, encode_payload
 from kiro_mcp.protocol.payload import WireForm as Form
@@ -162,7 +162,7 @@ blocks = st.one_of(
     block("tool_result", toolUseId=ids, structuredContent=values),
 )
 roles = st.sampled_from(
-    ["user", "user", "assistant", "assistant", "tool", "system", "developer", "function", "x", 3]
+    ["user", "user", "assistant", "assistant", "tool", "system", "developer", "function", "", None]
 )
 calls = st.lists(record(id=ids, function=record(name=names, arguments=arguments)), max_size=3)
 messages = st.one_of(
@@ -175,7 +175,7 @@ messages = st.one_of(
             "stop_reason": st.one_of(st.sampled_from(["max_tokens", "end_turn"]), values),
             "type": values,
         },
-        role=st.one_of(roles, roles, values),
+        role=roles,
         content=st.one_of(texts, st.lists(blocks, max_size=4), values),
     ),
     block("function_call", call_id=ids, name=names, arguments=arguments),
@@ -261,13 +261,23 @@ def refused(payload: object, form: Form) -> list[str]:
 
 
 def drafted(request: ChatRequest, form: Form, options: PayloadOptions) -> Payload | None:
-    """Draft a payload; None for a request without any message, which alone has none."""
+    """Draft a payload; None for a request that says nothing, which alone has none."""
     envelope = Envelope(origin=FORMS[form][1], profile_arn=ARN, form=form)
-    if request.messages:
+    if says_something(request):
         return draft_payload(request, envelope, options)
     with pytest.raises(InvalidRequest, match="nothing to answer"):
         draft_payload(request, envelope, options)
     return None
+
+
+def says_something(request: ChatRequest) -> bool:
+    """Whether there is a message, and anything in one or in the system prompt."""
+    parts = [part for message in request.messages for part in message.parts]
+    is_said = any(
+        part.text.strip() if isinstance(part, TextPart) else not isinstance(part, ThinkingPart)
+        for part in parts
+    )
+    return bool(request.messages) and (bool(request.system.strip()) or is_said)
 
 
 forms = st.sampled_from(list(FORMS))
@@ -322,6 +332,99 @@ def test_nothing_that_was_said_is_lost(request: ChatRequest, form: Form) -> None
         )
 
 
+def joined(objects: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
+    return objects[0] | objects[1]
+
+
+# Objects with every member that a reader looks for, and some that none does, in any nesting.
+marked_keys = st.sampled_from(
+    [
+        *("text", "content", "value", "refusal", "message", "parts", "thinking", "reasoning"),
+        *("source", "file", "resource", "data", "image_url", "url", "title", "name", "uri"),
+        *("input", "arguments", "function", "custom", "tool_calls", "function_call", "action"),
+        *("output", "results", "result", "error", "structuredContent", "isError", "stdout"),
+        *("annotations", "summary", "body", "x.y", "description", "audio", "transcript"),
+    ]
+)
+marked_kinds = st.sampled_from(
+    [
+        *("text", "output_text", "thinking", "reasoning", "document", "resource", "resource_link"),
+        *("tool_use", "function_call", "custom_tool_call", "web_search_call", "mcp_call", "new"),
+        *("tool_result", "web_fetch_tool_result", "function_call_output", "search_result"),
+        *("web_fetch_result", "image", "input_audio", "summary_text", "", None),
+    ]
+)
+MARK = "mark{}mark"
+"""A text that says where it stood; the number is filled in when all are known."""
+marked_values: Strategy = st.recursive(
+    st.just(MARK),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(marked_keys, inner, min_size=1, max_size=3),
+        st.tuples(
+            st.fixed_dictionaries({"type": marked_kinds}),
+            st.dictionaries(marked_keys, inner, max_size=4),
+        ).map(joined),
+    ),
+    max_leaves=10,
+)
+marked_messages: Strategy = st.lists(
+    st.tuples(
+        st.fixed_dictionaries({}, optional={"role": roles}),
+        st.dictionaries(
+            st.one_of(st.just("content"), marked_keys), marked_values, min_size=1, max_size=3
+        ),
+    ).map(joined),
+    min_size=1,
+    max_size=4,
+)
+
+
+def numbered(value: object, path: tuple[str, ...], marks: dict[str, tuple[str, ...]]) -> Any:
+    """Number the marks in a value, and keep the names of the members that lead to each."""
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value)
+        return {key: numbered(inner, (*path, key), marks) for key, inner in members.items()}
+    if isinstance(value, list):
+        return [numbered(item, path, marks) for item in cast("list[object]", value)]
+    if value != MARK:
+        return value
+    mark = MARK.format(len(marks))
+    marks[mark] = path
+    return mark
+
+
+@moderate
+@given(given=marked_messages)
+def test_what_no_reader_understands_is_sent_named_or_refused(given: list[Any]) -> None:
+    """Each text of any message is sent, or a note names its member, or an error its place."""
+    marks: dict[str, tuple[str, ...]] = {}
+    plain = numbered(given, (), marks)
+    refusal = ""
+    chat: Chat | None = None
+    try:
+        chat = read_messages(plain)
+        payload = draft_payload(
+            ChatRequest(messages=chat.messages, system=chat.system),
+            Envelope(origin="KIRO_CLI", profile_arn=ARN),
+        )
+    except InvalidRequest as error:
+        refusal = error.message
+        payload = None
+    if chat is None or payload is None:
+        assert "messages[" in refusal or "nothing to answer" in refusal
+        return
+    said = json.dumps(payload.body)
+    repairs = (*chat.repairs, *payload.repairs)
+    notes = " ".join(repair.detail for repair in repairs)
+    # Reasoning has no place of its own: notes count it. A call's text that is not JSON is named
+    # by its call.
+    counted = {"unsigned_reasoning", "one_reasoning", "malformed_input"}
+    if counted.isdisjoint(repair.rule for repair in repairs):
+        lost = [mark for mark in marks if mark not in said]
+        assert all(any(f".{key}" in notes for key in marks[mark]) for mark in lost)
+
+
 def as_sent(text: str) -> str:
     """Return how a text shows in JSON; "" for one that says nothing."""
     sendable = clean_text(text)
@@ -333,7 +436,7 @@ def as_sent(text: str) -> str:
 def test_a_repaired_conversation_needs_no_repair(request: ChatRequest) -> None:
     """Ours: each step leaves alone what is right, so that a history stays as it was sent."""
     options = PayloadOptions(tells_of_truncation=False)
-    if not request.messages:
+    if not says_something(request):
         return
     once = prepare(request, options)
     again = prepare(
@@ -354,7 +457,7 @@ def test_a_repaired_conversation_needs_no_repair(request: ChatRequest) -> None:
 @given(request=requests())
 def test_every_tool_name_that_is_sent_has_its_callers_name(request: ChatRequest) -> None:
     """Ours: the answer speaks of tools by the names that were sent."""
-    if not request.messages:
+    if not says_something(request):
         return
     prepared = prepare(request)
     used = {
