@@ -23,6 +23,8 @@ to wait, and the service's own request id. None carries a token or the body of a
 
 from typing import ClassVar, Final, Literal
 
+from kiro_mcp.redaction import redact_values
+
 MAX_QUOTED_CHARACTERS: Final = 80
 """How much of a value a message repeats. An image in the place of a path can be megabytes."""
 
@@ -76,6 +78,8 @@ class KiroError(Exception):
         request_id: str | None = None,
         retry_after_seconds: float | None = None,
     ) -> None:
+        # Whatever a service, a library or a caller put into it, no secret leaves with an error.
+        message, next_step = redact_values(message), redact_values(next_step)
         super().__init__(f"{message} {next_step}".strip())
         self.message = message
         """What happened, as one sentence that names the value at fault."""
@@ -83,11 +87,11 @@ class KiroError(Exception):
         """What the person should do now, as one or two sentences; "" where nothing helps."""
         self.code: ErrorCode = code or self.default_code
         """One of `ErrorCode`."""
-        self.reason = reason
+        self.reason = redact_values(reason)
         """The service's own reason, such as `INVALID_MODEL_ID`; "" where it gave none."""
         self.status = status
         """The HTTP status of the answer, or None where there was none."""
-        self.request_id = request_id
+        self.request_id = request_id and redact_values(request_id)
         """The service's id of the request, for a report to its support."""
         self.retry_after_seconds = retry_after_seconds
         """How long the service asked to be left alone, or None where it did not say."""

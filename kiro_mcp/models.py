@@ -10,6 +10,7 @@ from operator import is_
 from typing import Literal, TypeAlias
 
 from kiro_mcp.errors import KiroError
+from kiro_mcp.redaction import redact_values, remember_secret
 
 Role = Literal["user", "assistant"]
 
@@ -295,6 +296,10 @@ class Fault:
     request_id: str | None = None
     retry_after_seconds: float | None = None
 
+    def __post_init__(self) -> None:
+        for member in ("name", "reason", "message"):  # It may quote what it was sent.
+            object.__setattr__(self, member, redact_values(getattr(self, member)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -377,3 +382,6 @@ class AccessToken:
     """Whether the user gave it for this run. Only then may an overridden host receive it."""
     preferred_endpoint: str = ""
     """The endpoint that its store says to try first, in the store's words; "" for none."""
+
+    def __post_init__(self) -> None:
+        remember_secret(self.value)

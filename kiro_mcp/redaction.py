@@ -1,17 +1,25 @@
-"""The one redactor: no secret leaves through a log, an error or a capture. Pure.
+"""The one redactor: no secret leaves through a log, an error or a capture. No I/O.
 
-Two nets, because a secret is known either by its own shape or by the name beside it::
+Three nets, because a secret is known by itself, by its shape, or by the name beside it::
 
+    what `remember_secret` was given   as it is, and as URLs and JSON write it
     aoa… aor… ksk_… eyJ….….…          by shape, wherever they stand
     "refreshToken": "…"  device_code=…  Authorization: Bearer …    by name, whatever they hold
+
+The first net matters because services and libraries quote what they were sent: AWS, for example,
+answers a malformed Authorization header with the header itself. So each value that holds a secret
+(settings, credentials, tokens) remembers it here when it is made. The list belongs to the process:
+an error can be raised anywhere, and each one must know every secret in use.
 
 Observed: access and refresh tokens begin with `aoa` and `aor` and hold one colon; API keys begin
 with `ksk_`; the tokens of an organisation's own sign-in are JWTs (RFC 7519).
 """
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias, cast
+from urllib.parse import quote, quote_plus
 
 HIDDEN: Final = "[redacted]"
 
@@ -64,15 +72,61 @@ _SCHEME: Final = re.compile(
 _MASKED_FROM: Final = 16
 """Shorter secrets are not shown at all: four characters of one would be most of it."""
 
+MIN_SECRET_CHARACTERS: Final = 6
+"""Shorter ones are not remembered: hiding them would hide parts of ordinary words."""
+MAX_REMEMBERED: Final = 256
+"""How many secrets are remembered, of those that stay and of those that change, each."""
+_HEAD_CHARACTERS: Final = 16
+"""So much of a long secret is enough to know it by: what quotes one may have cut it off."""
+
 _HINTS: Final = ("token", "secret", "code", "key", "password")
 """Every name holds one of these. Looking for them first is ten times as quick."""
 
 
+_lasting: Final[dict[str, tuple[str, ...]]] = {}
+_passing: Final[dict[str, tuple[str, ...]]] = {}
+"""The secrets in use, each with its spellings. Those of settings last as long as the process;
+tokens come and go, and the one that was used longest ago is forgotten first."""
+
+
+def remember_secret(secret: str, *, is_lasting: bool = False) -> None:
+    """Hide a secret from now on, wherever it is quoted."""
+    known = _lasting if is_lasting else _passing
+    spellings = known.pop(secret, None)
+    if spellings is None:
+        if len(secret) < MIN_SECRET_CHARACTERS:
+            return
+        written = json.dumps(secret)[1:-1]
+        found = (secret, quote(secret), quote(secret, safe=""), quote_plus(secret), written)
+        spellings = tuple(dict.fromkeys((*found, written.replace("/", "\\/"))))
+    known[secret] = spellings
+    if len(known) > MAX_REMEMBERED:
+        known.pop(next(iter(known)), None)
+
+
+def forget_secrets() -> None:
+    """Hide no remembered secret any more."""
+    _lasting.clear()
+    _passing.clear()
+
+
 def redact(text: str) -> str:
     """Return the text with every secret in it replaced by a mark."""
+    return _hidden(text, secret_spans(text))
+
+
+def redact_values(text: str) -> str:
+    """Return the text without the secrets that are known by themselves or by their shape.
+
+    For sentences of our own, which may name a setting and go on: "api_key: it must be …".
+    """
+    return _hidden(text, spans_in_windows(text, _value_spans))
+
+
+def _hidden(text: str, spans: list[Span]) -> str:
     pieces: list[str] = []
     end = 0
-    for start, stop in secret_spans(text):
+    for start, stop in spans:
         pieces += (text[end:start], HIDDEN)
         end = stop
     return "".join((*pieces, text[end:]))
@@ -110,10 +164,54 @@ def spans_in_windows(text: str, find: Callable[[str], list[Span]]) -> list[Span]
     return _merged(spans)
 
 
-def _spans(text: str) -> list[Span]:
-    spans = [match.span() for shape in _SHAPES for match in shape.finditer(text)]
+def beginning_of_secret(text: str) -> int | None:
+    """Return where a remembered secret may begin at the end of a text, to go on behind it."""
+    found = [
+        start
+        for literal in _literals()
+        for start in _ends_like(text, literal)
+        if literal.startswith(text[start:])
+    ]
+    return min(found, default=None)
+
+
+def _ends_like(text: str, literal: str) -> Iterator[int]:
+    start = text.find(literal[0], max(0, len(text) - len(literal) + 1))
+    while start >= 0:
+        yield start
+        start = text.find(literal[0], start + 1)
+
+
+def _literals() -> Iterator[str]:
+    for known in (_lasting, _passing):
+        for spellings in tuple(known.values()):
+            yield from spellings
+
+
+def _literal_spans(text: str) -> Iterator[Span]:
+    for literal in _literals():
+        head = literal[:_HEAD_CHARACTERS] if len(literal) >= 2 * _HEAD_CHARACTERS else literal
+        start = text.find(head)
+        while start >= 0:
+            end = start + len(head)
+            if text.startswith(literal, start):
+                end = start + len(literal)
+            while end < len(text) and text[end : end + 1] == literal[end - start : end - start + 1]:
+                end += 1
+            yield start, end
+            start = text.find(head, end)
+
+
+def _value_spans(text: str) -> list[Span]:
+    spans = [*_literal_spans(text)]
+    spans += [match.span() for shape in _SHAPES for match in shape.finditer(text)]
     spans += [match.span() for match in _JWT.finditer(text) if match["rest"] is not None]
     spans += [match.span("secret") for match in _SCHEME.finditer(text)]
+    return _merged(spans)
+
+
+def _spans(text: str) -> list[Span]:
+    spans = _value_spans(text)
     lowered = text.lower()
     if any(hint in lowered for hint in _HINTS):
         spans += [match.span("secret") for match in _QUOTED.finditer(text)]

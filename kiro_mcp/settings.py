@@ -5,10 +5,12 @@ read unasked, because a server is started in any folder and a stranger's file th
 redirect it. An empty variable counts as unset.
 """
 
+import base64
 import difflib
 import json
 from collections.abc import Mapping
 from typing import Any, Literal, cast
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 from pydantic import ValidationError as PydanticError
@@ -17,7 +19,7 @@ from pydantic.fields import FieldInfo
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.models import Effort
 from kiro_mcp.protocol.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
-from kiro_mcp.redaction import redact
+from kiro_mcp.redaction import redact, remember_secret
 from kiro_mcp.setting_values import (
     Aliases,
     Bearer,
@@ -345,7 +347,9 @@ class Settings(BaseModel):
         """
         given = {name: value.strip() for name, value in environ.items() if value.strip()}
         try:
-            return cls.model_validate({name: given[name] for name in variables() if name in given})
+            settings = cls.model_validate(
+                {name: given[name] for name in variables() if name in given}
+            )
         except PydanticError as error:
             fault = error.errors(include_url=False, include_context=False)[0]
             name = str(fault["loc"][0])
@@ -354,6 +358,22 @@ class Settings(BaseModel):
                 f"The setting {name} cannot be used: {wanted}.",
                 next_step="Correct it where this server is configured and start it again.",
             ) from None
+        for secret in settings.secrets:
+            remember_secret(secret, is_lasting=True)
+        return settings
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret in the settings, also those that are parts of a value."""
+        proxy = urlsplit(self.proxy_url.get_secret_value())
+        login = proxy.netloc.rpartition("@")[0]
+        basic = base64.b64encode(unquote(login).encode()).decode()
+        plain = (self.api_key, self.access_token, self.refresh_token, self.http_token)
+        return (
+            *(secret.get_secret_value() for secret in plain),
+            *self.headers_to_add.values(),
+            *((proxy.password or "", unquote(proxy.password or ""), basic) if login else ()),
+        )
 
 
 def variables() -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from kiro_mcp.emulator import RunningEmulator, running
+from tests.support.secrets import begin_with_one_secret
 from tests.support.stdio import forget_home
 
 # A busy machine may hold any example up for a second; what is tested is never how long it takes.
@@ -24,6 +25,11 @@ def pytest_configure() -> None:
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """Run one worker more than there are processors: many tests wait for a process to end."""
     return (yield) + 1
+
+
+def pytest_runtest_setup() -> None:
+    """Let no test see the secrets of another one."""
+    begin_with_one_secret()
 
 
 def pytest_unconfigure() -> None:

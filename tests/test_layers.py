@@ -36,8 +36,8 @@ PURE_AUTH = tuple(
 
 # What each layer may import of the package; longest prefix first wins. Itself is always allowed.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "kiro_mcp.errors": (),
-    "kiro_mcp.models": ("kiro_mcp.errors",),
+    "kiro_mcp.errors": ("kiro_mcp.redaction",),
+    "kiro_mcp.models": ("kiro_mcp.errors", "kiro_mcp.redaction"),
     "kiro_mcp.protocol": ("kiro_mcp.errors", "kiro_mcp.models"),
     "kiro_mcp.redaction": (),
     "kiro_mcp.regions": (),
@@ -61,7 +61,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "kiro_mcp.transport.retry": ("kiro_mcp.errors", "kiro_mcp.models"),
     "kiro_mcp.transport.classify": ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.protocol"),
     "kiro_mcp.transport.usage_limits": ("kiro_mcp.models", "kiro_mcp.protocol"),
-    "kiro_mcp.transport.http": ("kiro_mcp.errors", "kiro_mcp.setting_values"),
+    "kiro_mcp.transport.http": (
+        "kiro_mcp.errors",
+        "kiro_mcp.redaction",
+        "kiro_mcp.setting_values",
+    ),
     "kiro_mcp.setting_values": ("kiro_mcp.regions",),
     "kiro_mcp.settings": (
         "kiro_mcp.errors",

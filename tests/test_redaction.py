@@ -1,6 +1,8 @@
 """No secret leaves: each shape, and each name, wherever it stands."""
 
+import base64
 import json
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -8,14 +10,18 @@ from hypothesis import strategies as st
 
 from kiro_mcp.redaction import (
     HIDDEN,
+    MAX_REMEMBERED,
     WINDOW_CHARACTERS,
     mask,
     mask_address,
     redact,
     redact_json,
+    redact_values,
+    remember_secret,
     secret_spans,
 )
-from tests.support.secrets import ACCESS, JWT, KEY, REFRESH, TEXTS
+from kiro_mcp.settings import Settings
+from tests.support.secrets import ACCESS, IN_USE, JWT, KEY, REFRESH, TEXTS
 
 
 @pytest.mark.parametrize("secret", [ACCESS, REFRESH, KEY, JWT], ids=["aoa", "aor", "ksk", "jwt"])
@@ -158,3 +164,54 @@ def test_the_middle_of_a_word_is_not_taken_for_a_secret() -> None:
     """A window may begin anywhere."""
     text = "xaoaaaaaaaaaaaaaaaaaksk_a" * 10_000
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        IN_USE,
+        quote(IN_USE),
+        quote(IN_USE, safe=""),
+        quote_plus(IN_USE),
+        json.dumps(IN_USE),
+        IN_USE.replace("/", "\\/"),
+    ],
+)
+def test_a_secret_in_use_is_hidden_in_every_spelling(written: str) -> None:
+    for show in (redact, redact_values):
+        shown = written.replace(written.strip('"'), HIDDEN)
+        assert show(f"You sent {written}!") == f"You sent {shown}!"
+
+
+def test_a_long_secret_in_use_is_hidden_also_where_it_was_cut_off() -> None:
+    """Services and our own limits cut messages."""
+    secret = "cut-me-anywhere-after-sixteen-letters"
+    remember_secret(secret)
+    for length in range(16, len(secret) + 1):
+        assert redact(f"x {secret[:length]}") == f"x {HIDDEN}"
+        assert redact(f"x {secret[:length]}… y") == f"x {HIDDEN}… y"
+
+
+def test_what_is_too_short_to_be_a_secret_is_not_hidden() -> None:
+    remember_secret("blue")
+    remember_secret("")
+    assert redact_values("a blue sky") == "a blue sky"
+
+
+def test_the_secrets_of_settings_outlast_any_number_of_tokens() -> None:
+    settings = {
+        "KIRO_API_KEY": "opaque-key-1",
+        "KIRO_REFRESH_TOKEN": "opaque-refresh-2",
+        "KIRO_MCP_HTTP_TOKEN": "opaque-token-3",
+        "KIRO_MCP_EXTRA_HEADERS": '{"X-Gateway": "opaque-header-4"}',
+        "KIRO_MCP_PROXY_URL": "http://me:opaque%2Fpass-5@proxy.example",
+    }
+    Settings.load(settings)
+    for number in range(MAX_REMEMBERED + 1):
+        remember_secret(f"a-token-{number:04d}")
+    basic = base64.b64encode(b"me:opaque/pass-5").decode()
+    shown = redact(f"{settings} opaque/pass-5 {basic} a-token-0000 a-token-0256")
+    assert "opaque" not in shown
+    assert basic not in shown
+    assert "a-token-0000" in shown
+    assert "a-token-0256" not in shown

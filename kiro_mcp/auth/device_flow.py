@@ -37,6 +37,7 @@ from kiro_mcp.auth.tokens import (
     Credential,
 )
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
+from kiro_mcp.redaction import remember_secret
 
 Method: TypeAlias = Literal["builder_id", "idc", "google", "github"]
 
@@ -92,6 +93,9 @@ class DeviceLogin:
     interval_seconds: float
     expires_at: datetime
     client: ClientRegistration | None = None
+
+    def __post_init__(self) -> None:
+        remember_secret(self.device_code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

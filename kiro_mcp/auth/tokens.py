@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias, cast
 
 from kiro_mcp.models import AccessToken, TokenType
+from kiro_mcp.redaction import remember_secret
 from kiro_mcp.regions import region_of
 
 DEFAULT_REGION: Final = "us-east-1"
@@ -43,6 +44,9 @@ class ClientRegistration:
     client_secret: str = field(default="", repr=False)
     expires_at: datetime | None = None
     region: str = ""
+
+    def __post_init__(self) -> None:
+        remember_secret(self.client_secret)
 
     def has_expired(self, now: datetime) -> bool:
         """Whether nothing can be refreshed with it any more."""
@@ -83,6 +87,10 @@ class Credential:
     """Its key in there: the row, or the entry of our own store."""
     is_explicit: bool = True
     """Whether the user named it for this run, rather than it being found on the machine."""
+
+    def __post_init__(self) -> None:
+        remember_secret(self.access_token)
+        remember_secret(self.refresh_token)
 
     @property
     def is_borrowed(self) -> bool:

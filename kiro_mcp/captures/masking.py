@@ -28,7 +28,7 @@ from kiro_mcp.protocol.eventstream import (
     FrameDecoder,
     encode_frame,
 )
-from kiro_mcp.redaction import HIDDEN, redact, redact_json, secret_spans
+from kiro_mcp.redaction import HIDDEN, beginning_of_secret, redact, redact_json, secret_spans
 
 MAX_HELD_BYTES: Final = 64 * 1024
 """How many bytes of frames are held back at most. What goes on beyond is masked as it comes."""
@@ -220,6 +220,8 @@ def _beginning(text: str) -> Iterator[Span]:
     """Yield where the first letters of a secret may be, at the end of a text."""
     if beginning := _BEGINNING.search(text):
         yield beginning.start(), len(text) + 1
+    if (start := beginning_of_secret(text)) is not None:
+        yield start, len(text) + 1
 
 
 def _read(raw: bytes, frame: Frame) -> _Held:

@@ -12,6 +12,7 @@ import anyio
 from mcp.server.lowlevel import Server
 
 from kiro_mcp.cli.exits import INTERRUPTED, flush_notes, note
+from kiro_mcp.cli.harmless import LogFormatter
 from kiro_mcp.server.app import Deferred, build_server
 from kiro_mcp.server.stdio import serve_stdio
 from kiro_mcp.transport.telemetry import flush_telemetry
@@ -67,9 +68,7 @@ def collect_from_here_on() -> None:
 
 def run_and_exit(serve: Callable[[], Awaitable[int]]) -> NoReturn:
     """Serve, then end the process at once: no thread that still waits may hold it up."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(_FORMAT))
-    log_to(handler, os.environ)
+    log_to(logging.StreamHandler(), os.environ, _FORMAT)
     collect_from_here_on()
     try:
         code = anyio.run(serve)
@@ -106,8 +105,9 @@ def offline_environ(environ: Mapping[str, str], emulator_url: str) -> dict[str, 
     return {**own, "KIRO_MCP_ENDPOINT_URL": emulator_url}
 
 
-def log_to(handler: logging.Handler, environ: Mapping[str, str]) -> None:
+def log_to(handler: logging.Handler, environ: Mapping[str, str], layout: str = "") -> None:
     """Log to this at the level that is set; a wrong one is told by the first call, not here."""
+    handler.setFormatter(LogFormatter(layout or None))
     given = environ.get("KIRO_MCP_LOG_LEVEL", "").strip().upper()
     level = given if given in _LEVELS else "WARNING"
     handler.setLevel(level)  # Captures have the package log more than that.

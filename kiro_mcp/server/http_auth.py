@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.redaction import remember_secret
 from kiro_mcp.regular_files import read_regular_file
 from kiro_mcp.setting_values import is_loopback
 
@@ -45,6 +46,9 @@ class Token:
     """Empty where nothing is asked for."""
     where: str
     """Where its owner finds it: a file or a variable, never the token itself."""
+
+    def __post_init__(self) -> None:
+        remember_secret(self.secret, is_lasting=True)
 
 
 def choose_token(token: str, *, host: str, no_auth: bool, file: Path | None = None) -> Token:

@@ -21,6 +21,7 @@ from kiro_mcp.errors import (
     KiroError,
     ServiceUnavailable,
 )
+from kiro_mcp.redaction import redact
 from kiro_mcp.setting_values import is_loopback
 
 MAX_REFUSAL_BYTES = 64 * 1024
@@ -216,7 +217,7 @@ def _unreachable(error: http.HTTPError, way: _Way) -> KiroError:
     what = "in time" if isinstance(error, http.TimeoutException) else f"({type(error).__name__})"
     through = f" through the proxy at {way.proxy!r}" if way.proxy else ""
     # What is wrong with the request itself is told by quoting it, with the token in it.
-    details = "" if isinstance(error, http.LocalProtocolError) else str(error)
+    details = "" if isinstance(error, http.LocalProtocolError) else redact(str(error))
     return ServiceUnavailable(
         f"The service at {way.url.host!r}{through} could not be reached {what}:"
         f" {details or 'no details'}.",

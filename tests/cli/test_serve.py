@@ -41,6 +41,22 @@ async def test_offline_over_http_answers_from_the_emulator() -> None:
             assert "warning: no token" in served.said
 
 
+async def test_a_strangers_header_is_logged_on_one_short_harmless_line() -> None:
+    with fail_after(RUN_SECONDS):
+        async with serve("--transport", "http", "--no-auth", "--offline") as served:
+            host = b"evil\xc2\x9b31m\x9b2J" + b"x" * 40_000
+            stream = await anyio.connect_tcp("127.0.0.1", served.server.port)
+            async with stream:
+                await stream.send(b"POST /mcp HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+                assert (await stream.receive()).startswith(b"HTTP/1.1 421 ")
+            served.process.terminate()
+            await served.ended()
+    [line] = [line for line in served.said.splitlines() if "evil" in line]
+    assert len(line) < 2500
+    assert "more characters)" in line
+    assert "\x9b" not in line
+
+
 async def test_offline_over_stdio_answers_from_the_emulator() -> None:
     """Ours: a client's configuration can be tried without an account."""
     command = (*COMMAND, "serve", "--offline")
