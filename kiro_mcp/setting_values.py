@@ -159,6 +159,15 @@ def _checked_bearer(bearer: SecretStr) -> SecretStr:
     return bearer
 
 
+def read_bearer(text: str) -> SecretStr:
+    """Return the credential in a text, such as the value of a header.
+
+    Raises:
+        ValueError: It holds none; says what it must be.
+    """
+    return _checked_bearer(SecretStr(str(_read_credential(text))))
+
+
 def _checked_proxy(proxy: SecretStr) -> SecretStr:
     url = proxy.get_secret_value()
     if not url:

@@ -275,6 +275,11 @@ class Settings(BaseModel):
         "KIRO_MCP_HTTP_TOKEN",
         says="Over HTTP: the token that clients send; by default one is made and kept in a file",
     )
+    http_login: bool = _setting(
+        False,
+        "KIRO_MCP_HTTP_LOGIN",
+        says="Over HTTP: whether any client may sign this server in and out with the tool login",
+    )
     max_body_bytes: int = _setting(
         32 * 1024 * 1024,
         "KIRO_MCP_MAX_BODY_BYTES",
@@ -337,6 +342,23 @@ class Settings(BaseModel):
     def headers_to_add(self) -> dict[str, str]:
         """The headers to send besides or instead of ours."""
         return cast("dict[str, str]", json.loads(self.extra_headers.get_secret_value() or "{}"))
+
+    def for_key(self, key: SecretStr) -> "Settings":
+        """Return these settings for another account: its key, and nothing of this machine's."""
+        nothing = SecretStr("")
+        return self.model_copy(
+            update={
+                "api_key": key,
+                "access_token": nothing,
+                "refresh_token": nothing,
+                "creds_file": "",
+                "cli_db_file": "",
+                "profile_arn": "",
+                "region": "",
+                "api_region": "",
+                "home": "",
+            }
+        )
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> "Settings":

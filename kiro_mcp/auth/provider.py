@@ -69,6 +69,7 @@ class TokenProvider:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         jitter: Callable[[], float] = lambda: random.uniform(0, MAX_JITTER_SECONDS),  # noqa: S311  # spreads load, guards nothing
         sleep: Sleep = anyio.sleep,
+        key_header: str = "",
     ) -> None:
         machine = Machine.of(environ, platform)
         home = own_home(machine, settings.home)
@@ -83,7 +84,7 @@ class TokenProvider:
             headers_to_add=settings.headers_to_add,
         )
         self._settings = settings
-        self._sources = Sources(settings, machine, self.store, now=now)
+        self._sources = Sources(settings, machine, self.store, now=now, key_header=key_header)
         self._refresher = Refresher(
             sources=self._sources,
             store=self.store,

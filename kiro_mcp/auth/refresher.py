@@ -253,6 +253,8 @@ def how_to_renew(credential: Credential) -> str:
     """Say what a person does to renew a login that only a person can renew."""
     if credential.origin == "environment":
         return f"Renew {credential.source} where this server is configured, or call `login`."
+    if credential.origin == "caller":
+        return f"Send a key that is good in {credential.source}, where your client is configured."
     if credential.origin == "own":
         return "Call the tool `login` with action `start`, or run `kiro-mcp login`."
     owner = "run `kiro-cli login`" if credential.origin == "database" else "sign in there again"

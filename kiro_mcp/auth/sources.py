@@ -104,7 +104,18 @@ class Sources:
         store: OwnStore | None,
         *,
         now: Callable[[], datetime],
+        key_header: str = "",
     ) -> None:
+        """Prepare to look; nothing is read yet.
+
+        Args:
+            settings: All settings.
+            machine: Where its user's files are.
+            store: Our own logins; None where there is no place for them.
+            now: The time.
+            key_header: The header in which the API key came; "" for the environment's key.
+        """
+        self._key_header = key_header
         self._settings = settings
         self._machine = machine
         self._store = store
@@ -186,8 +197,14 @@ class Sources:
     def _environment(self, watched: dict[Path, Stamp]) -> Iterator[_Look]:
         settings = self._settings
         if api_key := settings.api_key.get_secret_value():
-            credential = Credential(kind="api_key", access_token=api_key, source="KIRO_API_KEY")
-            yield _Look(source="KIRO_API_KEY", credential=credential, why="set for this run")
+            credential = Credential(
+                kind="api_key",
+                access_token=api_key,
+                source=self._key_header or "KIRO_API_KEY",
+                origin="caller" if self._key_header else "environment",
+            )
+            why = "sent with this call" if self._key_header else "set for this run"
+            yield _Look(source=credential.source, credential=credential, why=why)
         access_token = settings.access_token.get_secret_value()
         if refresh_token := settings.refresh_token.get_secret_value():
             yield self._given_refresh_token(refresh_token, access_token, watched)

@@ -27,8 +27,9 @@ CredentialKind: TypeAlias = Literal[
 ]
 """`access_token` is a bare token, of whatever identity."""
 
-Origin: TypeAlias = Literal["environment", "own", "file", "database"]
-"""What holds it: `file` and `database` belong to another program, `own` to us."""
+Origin: TypeAlias = Literal["environment", "own", "file", "database", "caller"]
+"""What holds it: `file` and `database` belong to another program, `own` to us. A `caller` over
+HTTP sends its own with each request."""
 
 _TOKEN_TYPES: Final[dict[CredentialKind, TokenType]] = {
     "api_key": "API_KEY",

@@ -154,6 +154,10 @@ class Accounts:
         keys = {token: who for token, who in self._access.items() if who.kind == "api_key"}
         self._access = keys
 
+    def add_api_key(self, key: str) -> None:
+        """Take another API key, too."""
+        self._access[key] = Identity("api_key")
+
     def revoke(self, bearer: str) -> None:
         """Void one API key or access token."""
         self._access.pop(bearer, None)

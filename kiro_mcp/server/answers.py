@@ -145,6 +145,11 @@ class Answers:
         self._tasks = tasks
         self._answers: OrderedDict[str, RunningAnswer] = OrderedDict()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether any answer is still worked on."""
+        return any(answer.is_unfinished for answer in self._answers.values())
+
     def get(self, answer_id: str, *, owner: str) -> RunningAnswer | None:
         """Return an owner's answer that is running or has just finished, unless cancelled."""
         answer = self._answers.get(answer_id)

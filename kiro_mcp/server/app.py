@@ -24,11 +24,13 @@ from kiro_mcp import __version__
 from kiro_mcp.errors import InvalidRequest, KiroError
 from kiro_mcp.server import prompts, resources
 from kiro_mcp.server.asker import Asker, Result
+from kiro_mcp.server.owners import KEY_HEADER, MAX_KEYS
 from kiro_mcp.server.results import defect, failure
 from kiro_mcp.server.tools import declarations
 
 if TYPE_CHECKING:
     from kiro_mcp.server.engine import Engine
+    from kiro_mcp.server.guests import Guests
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +70,14 @@ _TOOLS_TTL_MS = 60 * 60 * 1000
 class Deferred:
     """An engine that is made at its first use and closed with the server."""
 
-    def __init__(self, make_engine: Callable[[], "Engine"], tasks: TaskGroup) -> None:
+    def __init__(
+        self, make_engine: Callable[[], "Engine"], tasks: TaskGroup, *, max_keys: int
+    ) -> None:
+        self._max_keys = max_keys
         self._make_engine = make_engine
         self._tasks = tasks
         self._engine: Engine | None = None
+        self._guests: Guests | None = None
 
     def __call__(self) -> "Engine":
         """Return the engine.
@@ -84,6 +90,29 @@ class Deferred:
             self._engine.run_in(self._tasks)
         return self._engine
 
+    @asynccontextmanager
+    async def engine_for(self, request: Any) -> AsyncGenerator["Engine"]:
+        """Yield the engine for one message: the server's, or that of the key in its HTTP request.
+
+        Args:
+            request: The HTTP request that brought the message; None on other transports.
+
+        Raises:
+            KiroError: A setting or the key cannot be used.
+        """
+        host = self()
+        if request is None or KEY_HEADER not in request.headers:
+            yield host
+            return
+        from kiro_mcp.server.guests import Guests, key_of
+
+        key = key_of(request)
+        assert key is not None
+        if self._guests is None:
+            self._guests = Guests(host, self._tasks, max_keys=self._max_keys)
+        async with self._guests.engine_for(key) as guest:
+            yield guest
+
     async def aclose(self) -> None:
         """Close the engine, if there ever was one, also while the server is being cancelled."""
         if self._engine is not None:
@@ -94,13 +123,20 @@ class Deferred:
 Context = ServerRequestContext[Deferred]
 
 
-def build_server(make_engine: Callable[[], "Engine"]) -> Server[Deferred]:
-    """Build the server. Neither this nor its start calls `make_engine`; a tool call does."""
+def build_server(
+    make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEYS
+) -> Server[Deferred]:
+    """Build the server. Neither this nor its start calls `make_engine`; a tool call does.
+
+    Args:
+        make_engine: Makes the engine.
+        max_keys: Of how many callers' own API keys the state is kept at once.
+    """
 
     @asynccontextmanager
     async def lifespan(_: Server[Deferred]) -> AsyncGenerator[Deferred]:
         async with anyio.create_task_group() as tasks:
-            engine = Deferred(make_engine, tasks)
+            engine = Deferred(make_engine, tasks, max_keys=max_keys)
             try:
                 yield engine
             finally:
@@ -158,11 +194,16 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
             message=f"There is no tool {params.name!r}; there are {known}.",
         )
     try:
-        engine = context.lifespan_context()
-        if params.name == "ask_claude":
-            _require_shallow(context.meta, engine.settings.depth)
-        call = Call(asker=Asker.of(context, params), reporting=Reporting.of(context))
-        return await handler(engine, params.arguments or {}, call)
+        async with context.lifespan_context.engine_for(context.request) as engine:
+            if params.name == "ask_claude":
+                _require_shallow(context.meta, engine.settings.depth)
+            call = Call(
+                asker=Asker.of(context, params),
+                reporting=Reporting.of(context),
+                owner=engine.owner,
+                is_over_http=context.request is not None,
+            )
+            return await handler(engine, params.arguments or {}, call)
     except KiroError as error:
         return failure(error)
     except Exception:
@@ -200,7 +241,8 @@ async def _list_resource_templates(
 async def _read_resource(
     context: Context, params: types.ReadResourceRequestParams
 ) -> types.ReadResourceResult:
-    return await resources.read_resource(_engine(context), str(params.uri))
+    async with _engine(context) as engine:
+        return await resources.read_resource(engine, str(params.uri), owner=engine.owner)
 
 
 async def _list_prompts(
@@ -216,11 +258,14 @@ async def _get_prompt(
 
 
 async def _complete(context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
-    return prompts.complete(_engine(context), params)
+    async with _engine(context) as engine:
+        return prompts.complete(engine, params)
 
 
-def _engine(context: Context) -> "Engine":
+@asynccontextmanager
+async def _engine(context: Context) -> AsyncGenerator["Engine"]:
     try:
-        return context.lifespan_context()
+        async with context.lifespan_context.engine_for(context.request) as engine:
+            yield engine
     except KiroError as error:
         raise MCPError(code=types.INVALID_PARAMS, message=str(error)) from error

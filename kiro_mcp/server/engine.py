@@ -17,6 +17,7 @@ from typing import Literal, Self
 
 import anyio
 from anyio.abc import TaskGroup
+from pydantic import SecretStr
 
 from kiro_mcp.auth.lock import Sleep
 from kiro_mcp.auth.places import Machine, own_home
@@ -28,6 +29,7 @@ from kiro_mcp.protocol.models_catalog import BUILTIN_MODELS
 from kiro_mcp.server.answers import Answers
 from kiro_mcp.server.captures import captures_of
 from kiro_mcp.server.conversations import ConversationStore
+from kiro_mcp.server.owners import KEY_HEADER, OWN
 from kiro_mcp.settings import Settings, unknown_variables
 from kiro_mcp.transport.client import KiroClient
 from kiro_mcp.transport.http import HttpPool
@@ -88,21 +90,40 @@ class Engine:
         sleep: Sleep = anyio.sleep,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
         telemetry: Telemetry | None = None,
+        host: "Engine | None" = None,
+        owner: str = OWN,
     ) -> None:
+        """Prepare an engine; nothing is read, opened or sent yet.
+
+        Args:
+            settings: All settings.
+            environ: The environment variables, which say where a user's files are.
+            now: The time.
+            sleep: Waits; cancelled, it must end at once.
+            new_id: Makes UUIDs.
+            telemetry: Makes spans and metrics of calls.
+            host: The engine whose connections, store and captures this one shares. It is then
+                the engine of a caller that brings a key of its own.
+            owner: Whose the conversations and answers are that it makes.
+        """
         environ = environ or {}
         machine = Machine.of(environ, sys.platform)
         home = own_home(machine, settings.home)
         self.settings = settings
-        self._sign_in_http = HttpPool(
-            connect_timeout_seconds=settings.connect_timeout_seconds,
-            proxy_url=settings.proxy_url.get_secret_value(),
-        )
+        self.owner = owner
+        self.home = home
+        self.guests: set[Engine] = set()
+        """The engines of callers with keys of their own, which end with this one."""
+        self._telemetry = telemetry = telemetry or Telemetry()
+        self._http = host._http if host else _pool(settings)
+        self._sign_in_http = host._sign_in_http if host else _pool(settings)
         self.tokens = TokenProvider(
             settings,
             poster=_Poster(self._sign_in_http),
             environ=environ,
             now=now,
             sleep=sleep,
+            key_header=KEY_HEADER if host else "",
         )
         self.sign_in = SignIn(
             self.tokens.service,
@@ -112,17 +133,27 @@ class Engine:
             sleep=sleep,
         )
         self.client = KiroClient(
-            self.tokens, settings, state_folder=home, now=now, sleep=sleep, telemetry=telemetry
+            self.tokens,
+            settings,
+            state_folder=home,
+            now=now,
+            sleep=sleep,
+            telemetry=telemetry,
+            http=self._http,
         )
         self.new_id = new_id
-        self.conversations = ConversationStore(
-            home / STORE_NAME if home and settings.store == "disk" else None,
-            lifetime_seconds=settings.store_ttl_hours * 3600,
-            now=lambda: now().timestamp(),
-            new_id=new_id,
-        )
-        debug_folder = _debug_folder(settings, machine, home)
-        self.captures = captures_of(settings, debug_folder, now=now, new_id=new_id)
+        if host:
+            self.conversations, self.captures = host.conversations, host.captures
+        else:
+            self.conversations = ConversationStore(
+                home / STORE_NAME if home and settings.store == "disk" else None,
+                lifetime_seconds=settings.store_ttl_hours * 3600,
+                now=lambda: now().timestamp(),
+                new_id=new_id,
+            )
+            debug_folder = _debug_folder(settings, machine, home)
+            self.captures = captures_of(settings, debug_folder, now=now, new_id=new_id)
+        self._sleep = sleep
         self._answers: Answers | None = None
         self._now = now
         self._fetched: Catalogue | None = None
@@ -138,6 +169,23 @@ class Engine:
         for sentence in unknown_variables(environ):
             logger.warning("%s", sentence)
         return cls(Settings.load(environ), environ=environ)
+
+    def for_key(self, key: SecretStr, owner: str) -> "Engine":
+        """Make the engine of a caller that brings an API key of its own.
+
+        It shares connections, store and captures with this one. It has no access to the logins of
+        this machine, and a list of models, credits and limits of its own. Nothing of it has to be
+        closed: it ends with its answers.
+        """
+        return Engine(
+            self.settings.for_key(key),
+            now=self._now,
+            sleep=self._sleep,
+            new_id=self.new_id,
+            telemetry=self._telemetry,
+            host=self,
+            owner=owner,
+        )
 
     def run_in(self, tasks: TaskGroup) -> None:
         """Run what outlives a call, such as a login that is polled for, in a task group."""
@@ -180,12 +228,14 @@ class Engine:
                 tasks.start_soon(self._end_answers)
         self.tokens.abandon()
         async with anyio.create_task_group() as tasks:
-            for close in (self.client, self._sign_in_http, self.conversations):
+            for close in (self._http, self._sign_in_http, self.conversations):
                 tasks.start_soon(close.aclose)
 
     async def _end_answers(self) -> None:
-        if self._answers is not None:
-            await self._answers.stop()
+        async with anyio.create_task_group() as tasks:
+            for engine in (self, *self.guests):
+                if engine._answers is not None:
+                    tasks.start_soon(engine._answers.stop)
         if self.captures is not None:
             await self.captures.aclose()  # After the answers, whose captures end with them.
 
@@ -218,6 +268,13 @@ class Engine:
     def _is_fresh(self, kept: Catalogue) -> bool:
         lifetime = timedelta(seconds=self.settings.model_cache_ttl_seconds)
         return kept.fetched_at is not None and self._now() - kept.fetched_at < lifetime
+
+
+def _pool(settings: Settings) -> HttpPool:
+    return HttpPool(
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        proxy_url=settings.proxy_url.get_secret_value(),
+    )
 
 
 def _debug_folder(settings: Settings, machine: Machine, home: Path | None) -> Path | None:

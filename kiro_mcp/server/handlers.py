@@ -42,6 +42,8 @@ class Call:
     """How progress reaches the caller, if it asked for any."""
     owner: str = OWN
     """Whose conversations and answers it may use."""
+    is_over_http: bool = False
+    """Whether others may call the same server."""
 
 
 async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> Result:
@@ -51,7 +53,8 @@ async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> R
         if given.answer_id:
             return await _collect(engine, given, call)
         ask = partial(_ask, engine, given, call, capture)
-        return await login.signed_in_first(ask, engine, call.asker)
+        instead = login.instead_of_login(engine, is_over_http=call.is_over_http)
+        return await login.signed_in_first(ask, engine, call.asker, instead)
 
 
 async def _ask(
@@ -132,6 +135,7 @@ async def login_tool(engine: Engine, arguments: dict[str, Any], call: Call) -> R
         start_url=asked.start_url,
         region=asked.region or engine.settings.region,
         asker=call.asker,
+        instead=login.instead_of_login(engine, is_over_http=call.is_over_http),
     )
 
 

@@ -2,9 +2,10 @@
 
 A request passes, from the outside in:
 
-    HostGate     Host and Origin
-    TokenGate    the bearer
-    routes       `/` and `/health`; the SDK's transport, which limits bodies, keeps sessions and
+    HostGate       Host and Origin
+    TokenGate      the bearer
+    SessionOwners  whose session it may use
+    routes         `/` and `/health`; the SDK's transport, which limits bodies, keeps sessions and
                  serves every revision on one endpoint
 
 A client of MCP 2026-07-28 cancels a call by hanging up. An older one does not: its revision says
@@ -34,7 +35,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kiro_mcp.server.app import Deferred
-from kiro_mcp.server.http_auth import Token, TokenGate
+from kiro_mcp.server.http_auth import SessionOwners, Token, TokenGate
 from kiro_mcp.server.http_hosts import HostGate
 
 SESSION_IDLE_SECONDS: Final = 30 * 60
@@ -105,7 +106,7 @@ def build_web_app(server: Server[Deferred], options: WebOptions) -> WebApp:
     routes, lifespan = build(server, options)
     calls = RunningCalls()
     server.middleware.append(calls)
-    app = HostGate(TokenGate(routes, options.token), options.security)
+    app = HostGate(TokenGate(SessionOwners(routes), options.token), options.security)
     return WebApp(app=app, lifespan=lifespan, calls=calls)
 
 

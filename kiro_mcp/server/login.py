@@ -21,10 +21,11 @@ from kiro_mcp.auth.device_flow import DeviceLogin, Method
 from kiro_mcp.auth.status import SignInStatus, sign_in_status
 from kiro_mcp.auth.timestamps import format_time
 from kiro_mcp.auth.tokens import Credential
-from kiro_mcp.errors import KiroError, SignInRequired
+from kiro_mcp.errors import InvalidRequest, KiroError, SignInRequired
 from kiro_mcp.protocol.json_values import json_text
 from kiro_mcp.server.asker import SIGN_IN_INPUT, Asker, Result
 from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.owners import KEY_HEADER, OWN
 from kiro_mcp.server.results import success
 
 WAIT_SECONDS = 45.0
@@ -32,7 +33,26 @@ WAIT_SECONDS = 45.0
 
 Action: TypeAlias = Literal["", "status", "start", "logout"]
 
+_CHANGE_THE_KEY = (
+    f"This call runs on the API key in its header {KEY_HEADER}: change it where your client"
+    " configures this server."
+)
+_SWITCHED_OFF = (
+    "Over HTTP the tool `login` only tells who is signed in, because everybody's calls run on the"
+    " same login. Run `kiro-mcp login` (or `logout`) where the server runs, or set"
+    f" KIRO_MCP_HTTP_LOGIN=true there, or send an API key of your own in the header {KEY_HEADER}."
+)
+
 _CALL_AGAIN = "Then call `login` again to see that it worked."
+
+
+def instead_of_login(engine: Engine, *, is_over_http: bool) -> str:
+    """Return what a caller can do that may not start or end a login here; "" if it may."""
+    if engine.owner != OWN:
+        return _CHANGE_THE_KEY
+    if is_over_http and not engine.settings.http_login:
+        return _SWITCHED_OFF
+    return ""
 
 
 async def run(
@@ -43,12 +63,18 @@ async def run(
     start_url: str,
     region: str,
     asker: Asker,
+    instead: str = "",
 ) -> Result:
     """Do what a call of `login` asks for.
 
     Raises:
         KiroError: A login cannot be started, or the store cannot be written.
+        InvalidRequest: The caller may not do that, but can do something `instead`.
     """
+    if instead and action in ("start", "logout"):
+        raise InvalidRequest(f"`login` with action {action!r} is off here.", next_step=instead)
+    if instead:
+        return _told(await sign_in_status(engine.tokens), engine, instead)
     if action == "logout":
         return await _log_out(engine)
     if asker.reply:
@@ -69,13 +95,29 @@ async def status(engine: Engine) -> types.CallToolResult:
 
 
 async def signed_in_first(
-    call: Callable[[], Awaitable[types.CallToolResult]], engine: Engine, asker: Asker
+    call: Callable[[], Awaitable[types.CallToolResult]],
+    engine: Engine,
+    asker: Asker,
+    instead: str = "",
 ) -> Result:
-    """Make a call; where it fails for want of a login, have the person sign in, if it can be.
+    """Make a call. If it needs a login, have the person sign in and make it again.
+
+    Args:
+        call: Makes the call.
+        engine: The account.
+        asker: How the person can be asked.
+        instead: What the caller can do if it may not start a login.
 
     Raises:
         KiroError: The call failed, or the person cannot be asked, or did not sign in.
     """
+    if instead:
+        try:
+            return await call()
+        except SignInRequired as error:
+            raise SignInRequired(
+                error.message, next_step=instead, code=error.code, status=error.status
+            ) from error
     if asker.reply == "accept":
         await engine.sign_in.wait(WAIT_SECONDS)
     elif asker.reply:
@@ -232,12 +274,14 @@ def _pending(login: DeviceLogin) -> types.CallToolResult:
     )
 
 
-def _told(found: SignInStatus, engine: Engine) -> types.CallToolResult:
+def _told(found: SignInStatus, engine: Engine, instead: str = "") -> types.CallToolResult:
     pending = engine.sign_in.state.login if _is_pending(engine) else None
     if pending and not found.is_signed_in:
         return _pending(pending)
     if not found.is_signed_in:
         state, why = "signed_out", str(found.problem)
+        if instead and isinstance(found.problem, SignInRequired):
+            why = f"{found.problem.message} {instead}"
         failure = engine.sign_in.state.error
         warnings = [str(failure)] if failure else []
     else:

@@ -76,6 +76,8 @@ class KiroClient:
         sleep: Waits; cancelled, it must end at once.
         random: Gives numbers from 0 up to 1, for the jitter of retries.
         telemetry: Makes spans and metrics of calls; by default for OpenTelemetry's own providers.
+        http: Connections that are shared with others, and closed by their owner; None for
+            connections of its own.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class KiroClient:
         sleep: Sleep = anyio.sleep,
         random: Callable[[], float] = randomness.random,
         telemetry: Telemetry | None = None,
+        http: HttpPool | None = None,
     ) -> None:
         self._telemetry = telemetry or Telemetry()
         self._settings = settings = settings or Settings.load({})
@@ -100,7 +103,8 @@ class KiroClient:
         )
         self._new_id = new_id
         self._now = now
-        self._http = HttpPool(
+        self._owns_http = http is None
+        self._http = http or HttpPool(
             connect_timeout_seconds=settings.connect_timeout_seconds,
             proxy_url=settings.proxy_url.get_secret_value(),
         )
@@ -129,8 +133,9 @@ class KiroClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection, for good."""
-        await self._http.aclose()
+        """Close every connection of its own, for good."""
+        if self._owns_http:
+            await self._http.aclose()
 
     async def ask(self, request: ChatRequest, *, spending: CallSpending | None = None) -> Reply:
         """Return the whole answer.

@@ -33,6 +33,7 @@ from kiro_mcp.server.records import UnreadableRecordError, message_of, record_of
 from tests.support.mcp import ask, code, connected, sent, words
 
 HOUR = 3600.0
+SECRET = b"of this installation"
 
 
 def turn(said: str, answer: str = "Yes.") -> Turn:
@@ -253,7 +254,7 @@ async def test_a_server_waits_for_another_that_makes_the_store(tmp_path: Path) -
 
 async def test_people_find_nothing_that_belongs_to_others(store: ConversationStore) -> None:
     """People who share a server do not see each other, whichever id they know."""
-    mine, theirs = owner_of("ksk_mine"), owner_of("ksk_theirs")
+    mine, theirs = owner_of("ksk_mine", SECRET), owner_of("ksk_theirs", SECRET)
     for number, owner in enumerate((OWN, mine, theirs)):
         place = Place(conversation_id=f"c{number}", turn=1)
         await store.append(
@@ -289,7 +290,7 @@ async def test_a_store_of_an_older_version_keeps_its_conversations(tmp_path: Pat
     (kept,) = (await store.load("c", owner=OWN)).turns
     assert kept.messages == turn("One?").messages
     assert await store.answer("a", owner=OWN) == "{}"
-    assert await store.answer("a", owner=owner_of("ksk_theirs")) is None
+    assert await store.answer("a", owner=owner_of("ksk_theirs", SECRET)) is None
     assert await store.append(SECOND, turn("Two?"), owner=OWN) == SECOND
     assert [item.turn_count for item in await store.listed(owner=OWN)] == [2]
     await store.aclose()

@@ -16,6 +16,7 @@ from kiro_mcp.server.http_auth import Token
 from kiro_mcp.server.http_connections import HttpLimits
 from kiro_mcp.server.http_hosts import security_for
 from kiro_mcp.server.http_serving import listen, serving
+from kiro_mcp.server.owners import MAX_KEYS
 from tests.support.stdio import ENVELOPE, MODERN
 
 NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
@@ -151,6 +152,7 @@ async def serving_http(
     token: str = "",
     also: tuple[str, ...] = (),
     limits: HttpLimits | None = None,
+    max_keys: int = MAX_KEYS,
 ) -> AsyncGenerator[WebServer]:
     """Serve on a free port while the block runs."""
     listener = listen("127.0.0.1", 0)
@@ -161,7 +163,7 @@ async def serving_http(
         security=security_for("127.0.0.1", port, also),
         max_body_bytes=MAX_BODY_BYTES,
     )
-    server = build_server(lambda: Engine.from_environ(environ or {}))
+    server = build_server(lambda: Engine.from_environ(environ or {}), max_keys=max_keys)
     path = "/mcp" if transport == "http" else "/sse"
     async with (
         httpx.AsyncClient(
