@@ -90,7 +90,11 @@ async def run(
 
 
 async def status(engine: Engine) -> types.CallToolResult:
-    """Say who is signed in, or that a login is under way."""
+    """Say who is signed in, or that a login is under way.
+
+    Whoever asks may have had a suspension lifted: the next call tries again.
+    """
+    engine.client.ask_again()
     return _told(await sign_in_status(engine.tokens), engine)
 
 

@@ -5,6 +5,7 @@ The thin loop around `kiro_mcp.transport.retry`, which decides: wait, mend, move
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import TypeAlias, TypeVar, assert_never
 
@@ -15,7 +16,9 @@ from kiro_mcp.models import ChatRequest, Fault
 from kiro_mcp.transport.capture import Recorder
 from kiro_mcp.transport.classify import classify
 from kiro_mcp.transport.endpoints import EndpointProfile
+from kiro_mcp.transport.holds import Holds
 from kiro_mcp.transport.retry import (
+    MAX_RETRY_AFTER_SECONDS,
     Failure,
     GiveUp,
     Mend,
@@ -45,6 +48,7 @@ class Surroundings:
     sleep: Sleep
     random: Callable[[], float]
     new_id: Callable[[], str]
+    now: Callable[[], datetime]
 
 
 class Attempts:
@@ -56,6 +60,7 @@ class Attempts:
         self._tokens = tokens
         self._policy = policy
         self._surroundings = surroundings
+        self.holds = Holds(surroundings.now)
         self._token_menders = _token_menders(tokens)
 
     async def first_trial(
@@ -74,8 +79,15 @@ class Attempts:
 
         Raises:
             SignInRequired: There is no token.
+            KiroError: The account is suspended, or was told to wait for long.
         """
         token = await self._tokens.access_token()
+        hold = self.holds.on(token)
+        if hold is not None and (hold.error.code == "account_suspended" or request is not None):
+            if hold.seconds > MAX_RETRY_AFTER_SECONDS:
+                raise hold.error
+            jitter = self._surroundings.random() * self._policy.base_delay_seconds
+            await self._surroundings.sleep(hold.seconds + jitter)
         return Trial(
             token=token,
             endpoints=endpoints(token.region, token.preferred_endpoint),
@@ -111,6 +123,7 @@ class Attempts:
         while isinstance(result := await attempt(trial), Failure):
             if trial.recorder is not None:
                 trial.recorder.failed(result.error)
+            self.holds.add(trial.token, result.error)
             changed = await self._changed(trial, plan.after(result), menders)
             if changed is None:
                 raise result.error

@@ -105,11 +105,16 @@ class _Meaning:
         )
 
 
+SUSPENDED_MINUTES: Final = 15
+"""How long nothing is sent for an account that the service has suspended."""
+
 _SUSPENDED: Final = _Meaning(
     kind=AccountBlocked,
     code="account_suspended",
     what="The service has suspended this account",
-    next_step="Do not retry. Ask the support of Kiro, as the service's message says.",
+    next_step="Do not retry. Ask the support of Kiro, as the service's message says. kiro-mcp sends"
+    f" nothing more with this credential for {SUSPENDED_MINUTES} minutes; when the account is back,"
+    " call `login` with action `status` to try at once.",
 )
 _SUSPICIOUS: Final = _Meaning(
     kind=AccountBlocked,
@@ -276,7 +281,7 @@ def classify(fault: Fault) -> KiroError:
     meaning = next((meaning for test, meaning in _RULES if test(judged, words)), _FAILED)
     if meaning is _FAILED and status is not None:
         meaning = replace(meaning, what=f"{meaning.what} with status {fault.status or status}")
-    if meaning.kind is ServiceUnavailable and fault.retry_after_seconds is not None:
+    if meaning.kind is ServiceUnavailable and fault.retry_after_seconds:
         wait = f"Wait for {duration(fault.retry_after_seconds)} and call again"
         otherwise = ", or choose another model." if meaning is _BUSY else "."
         meaning = replace(meaning, next_step=wait + otherwise)

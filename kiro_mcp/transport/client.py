@@ -109,7 +109,7 @@ class KiroClient:
             proxy_url=settings.proxy_url.get_secret_value(),
         )
         self._sender = Sender(settings, self._http, now=now)
-        surroundings = Surroundings(sleep=sleep, random=random, new_id=new_id)
+        surroundings = Surroundings(sleep=sleep, random=random, new_id=new_id, now=now)
         self._attempts = Attempts(tokens, _policy(settings), surroundings)
         self._management = Management(settings, self._sender, self._attempts)
         self._budget = Budget(
@@ -215,6 +215,10 @@ class KiroClient:
             KiroError: It cannot be had.
         """
         return await self._management.usage_limits()
+
+    def ask_again(self) -> None:
+        """Ask the service again also for accounts that it has suspended or told to wait."""
+        self._attempts.holds.clear()
 
     def _told_time(self, request: ChatRequest) -> ChatRequest:
         if not self._settings.tell_time:

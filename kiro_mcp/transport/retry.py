@@ -223,7 +223,7 @@ class RetryPlan:
     def _wait(self, seconds: float, asked_seconds: float | None) -> Step:
         if self._waits >= self._policy.max_retries:
             return GiveUp()
-        if asked_seconds is not None:
+        if asked_seconds:  # A wait of nothing is no reason to be less patient than the schedule.
             if asked_seconds > MAX_RETRY_AFTER_SECONDS:
                 return GiveUp()
             seconds = asked_seconds + self._jitter()

@@ -21,7 +21,9 @@ from pathlib import Path
 import anyio
 
 from kiro_mcp.emulator import (
+    EMULATOR_ACCESS_TOKEN,
     EMULATOR_API_KEY,
+    EMULATOR_PROFILE_ARN,
     Cut,
     EmulatorState,
     HttpAnswer,
@@ -50,6 +52,9 @@ WORDS = "All of the answer, from its first word to its last one."
 WHOLE = Send(frames.text(WORDS) + frames.ending())
 HALF = Send(frames.text(WORDS[:24]))
 KEY = AccessToken(value=EMULATOR_API_KEY, token_type="API_KEY", is_explicit=True)
+SUSPENDED = AccessToken(
+    value=EMULATOR_ACCESS_TOKEN, profile_arn=EMULATOR_PROFILE_ARN, is_explicit=True
+)
 STALE = replace(KEY, value="ksk_stale")
 
 
@@ -98,7 +103,8 @@ KINDS: Mapping[str, Kind] = {
     "empty, then not": Kind(((Send(frames.ending()),), _ANSWER), "answer", 2),
     "empty for good": Kind(((Send(frames.ending()),),), "empty_response"),
     "quota": Kind(((refusals.QUOTA_EXHAUSTED,),), "quota_exhausted"),
-    "suspended": Kind(((refusals.SUSPENDED,),), "account_suspended"),
+    # With a credential of its own: nothing more is sent with a suspended one.
+    "suspended": Kind(((refusals.SUSPENDED,),), "account_suspended", token=SUSPENDED),
 }
 
 

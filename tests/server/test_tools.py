@@ -158,6 +158,21 @@ async def test_a_refusal_of_the_service_is_an_error_with_its_code(
     assert EMULATOR_API_KEY not in result.model_dump_json()
 
 
+async def test_asking_for_the_login_status_lets_a_suspended_account_be_asked_again(
+    emulator: RunningEmulator,
+) -> None:
+    """The message says so: the account may be back."""
+    async with connected(emulator) as client:
+        for _ in range(2):
+            result = await client.call_tool("ask_claude", {"prompt": "/emulate suspended 1"})
+            assert code(result) == "account_suspended"
+            assert "action `status`" in words(result)
+        assert emulator.state.prompts == 1
+        await client.call_tool("login", {"action": "status"})
+        result = await client.call_tool("ask_claude", {"prompt": "/emulate suspended 1"})
+    assert not result.is_error
+
+
 async def test_an_error_says_how_long_to_wait(emulator: RunningEmulator) -> None:
     """Ours: a program waits by the number, not by the words."""
     async with connected(emulator) as client:

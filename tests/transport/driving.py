@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio.lowlevel
@@ -64,9 +64,14 @@ class Clock:
 
     def __init__(self) -> None:
         self.waits: list[float] = []
+        self.time = NOW
+
+    def now(self) -> datetime:
+        return self.time
 
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
+        self.time += timedelta(seconds=seconds)
         await anyio.lowlevel.checkpoint()
 
 
@@ -104,13 +109,14 @@ async def driven(
 ) -> AsyncGenerator[KiroClient]:
     """A client of the emulator whose waits take no time."""
     settings = Settings.load({"KIRO_MCP_ENDPOINT_URL": url, **environ})
+    clock = clock or Clock()
     with fail_after(seconds):
         async with KiroClient(
             tokens or FixedToken(),
             settings,
             state_folder=state_folder,
-            now=lambda: NOW,
-            sleep=(clock or Clock()).sleep,
+            now=clock.now,
+            sleep=clock.sleep,
             random=lambda: jitter,
             telemetry=telemetry,
         ) as client:

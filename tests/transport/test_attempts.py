@@ -192,7 +192,7 @@ TABLE = [
         refusal(429, "Too many requests", retry_after="Sun, 01 Nov 2026 12:00:30 GMT"),
         "rate_limited",
         attempts=4,
-        waits=(30.0, 30.0, 30.0),
+        waits=(30.0, 10.0, 20.0),  # The second time the date has passed.
     ),
     Row(
         "rate-too-long-a-wait",
@@ -443,6 +443,54 @@ async def test_a_model_that_is_not_listed_is_not_asked_again(emulator: RunningEm
             assert caught.value.code == "model_unavailable"
     assert len(attempts_seen(emulator.state)) == 2
     assert len(emulator.state.requests_to("ListAvailableModels")) == 3
+
+
+async def test_a_suspended_account_gets_no_request_until_a_while_has_passed(
+    emulator: RunningEmulator,
+) -> None:
+    """An agent that calls again and again would send one more request with each call."""
+    emulator.state.enqueue((refusals.SUSPENDED,))
+    clock, tokens = Clock(), FixedToken()
+    async with driven(emulator.url, tokens, clock=clock) as client:
+        for _ in range(3):
+            with pytest.raises(KiroError, match="15 minutes") as caught:
+                await client.ask(prompt())
+            assert caught.value.code == "account_suspended"
+        with pytest.raises(KiroError, match="suspended"):
+            await client.list_models()
+        assert len(emulator.state.requests) == 1
+        tokens.token = LOGIN
+        assert (await client.ask(prompt())).text, "another credential is another account"
+        tokens.token = KEY
+        with pytest.raises(KiroError, match="suspended"):
+            await client.ask(prompt())
+        client.ask_again()
+        assert (await client.ask(prompt())).text
+        emulator.state.enqueue((refusals.SUSPENDED,))
+        with pytest.raises(KiroError, match="suspended"):
+            await client.ask(prompt())
+        await clock.sleep(15 * 60)
+        assert (await client.ask(prompt())).text
+
+
+async def test_an_account_that_was_told_to_wait_gets_no_request_inside_the_wait(
+    emulator: RunningEmulator,
+) -> None:
+    """Neither from the same call nor from another one."""
+    emulator.state.enqueue((refusals.CREDIT_RATE,))
+    clock = Clock()
+    async with driven(emulator.url, clock=clock) as client:
+        with pytest.raises(KiroError, match="Wait for 5 minutes"):
+            await client.ask(prompt())
+        await clock.sleep(100)
+        with pytest.raises(KiroError, match="Wait for 4 minutes") as caught:
+            await client.ask(prompt())
+        assert (caught.value.code, caught.value.retry_after_seconds) == ("rate_limited", 200)
+        assert len(emulator.state.requests) == 1
+        assert (await client.list_models()).models, "what is not a prompt is not held back"
+        await clock.sleep(170)
+        assert (await client.ask(prompt())).text
+    assert clock.waits == [100, 170, 30]
 
 
 async def test_refused_model_fields_are_left_out(emulator: RunningEmulator) -> None:

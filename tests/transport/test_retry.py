@@ -79,6 +79,11 @@ def test_the_service_is_left_alone_for_as_long_as_it_asks(status: int) -> None:
     assert plan().after(refused(status, MAX_RETRY_AFTER_SECONDS)) == Wait(60.0)
 
 
+def test_a_wait_of_nothing_makes_nobody_less_patient() -> None:
+    """A date that has passed, or `Retry-After: 0`, under an overload that is still there."""
+    assert steps(plan(), refused(429, 0.0), 2) == [Wait(5.0), Wait(10.0)]
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_wait_of_over_a_minute_is_left_to_the_caller(status: int) -> None:
     """Ours: a call should not hang for that long in silence."""
