@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, cast
 
 from kiro_mcp.auth.timestamps import parse_time
@@ -39,6 +40,9 @@ _METHODS: Final[Mapping[str, CredentialKind]] = {
     "api_key": "api_key",
     "apikey": "api_key",
 }
+MAX_QUOTED: Final = 80
+"""How much is shown of a value that cannot be read."""
+
 NESTS: Final = ("metadata", "attributes")
 """The members that may hold a credential's own."""
 
@@ -118,7 +122,7 @@ def read_registration(document: Mapping[str, object]) -> ClientRegistration | No
     return ClientRegistration(
         client_id=client_id,
         client_secret=secret,
-        expires_at=parse_time(ends),
+        expires_at=_time_or_nothing(ends),
         region=text_of(document, "region"),
     )
 
@@ -152,12 +156,15 @@ def read_credential(
     kind = kind_of(document, has_client=client is not None)
     if kind == "external_idp":
         client = ClientRegistration(client_id=text_of(document, "client_id"))
-    expires_at = parse_time(member_of(document, "expires_at"))
+    ends = member_of(document, "expires_at")
+    expires_at = _time_or_nothing(ends)
+    is_unreadable = expires_at is None and ends not in (None, "")
     return Credential(
         kind=kind,
         access_token=access,
         refresh_token=refresh,
         expires_at=expires_at or jwt_expiry(access),
+        unreadable_end=str(ends)[:MAX_QUOTED] if is_unreadable else "",
         profile_arn=_header_text(document, "profile_arn"),
         region=text_of(document, "region") or (client.region if client else ""),
         client=None if kind == "social" else client,
@@ -173,6 +180,13 @@ def read_credential(
         key=place.key,
         is_explicit=place.is_explicit,
     )
+
+
+def _time_or_nothing(value: object) -> datetime | None:
+    try:
+        return parse_time(value)
+    except ValueError:
+        return None  # The service knows when a token or a client ends; it is tried.
 
 
 def _header_text(document: Mapping[str, object], name: str) -> str:

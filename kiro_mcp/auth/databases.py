@@ -1,13 +1,18 @@
 """kiro-cli's database, read and, only when the user said so, written. Blocking: use a thread.
 
-It is another program's: opened read-only, never with `immutable`, so that what that program has
-written to its write-ahead log is seen; an update touches one existing row, if it still holds the
-refresh token that was spent, and keeps every member that it does not know.
+It is another program's: opened read-only, and with its write-ahead log, which holds the newest.
+SQLite makes a file beside the database to read that log; where it cannot, a copy is read.
+
+An update touches one existing row, if that still holds the refresh token that was spent, and keeps
+every member that is unknown here.
 """
 
+import errno
 import json
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,8 +25,13 @@ from kiro_mcp.auth.renewal import merged
 from kiro_mcp.auth.tokens import Credential
 from kiro_mcp.regular_files import read_regular_file
 
-BUSY_SECONDS: Final = 5.0
-"""How long another program's write is waited for."""
+BUSY_SECONDS: Final = 2.0
+"""How long another program's write is waited for; kiro-cli's take milliseconds."""
+
+MAX_COPIED_BYTES: Final = 256 * 1024 * 1024
+"""The largest database that is copied to be read; kiro-cli keeps conversations in it, too."""
+
+_BUSY_CODES: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 _KEYS: Final = (*TOKEN_KEYS, *(key for key in map(registration_key, TOKEN_KEYS) if key))
 
@@ -30,9 +40,28 @@ def read_rows(path: Path) -> tuple[Rows, Rows]:
     """Read the rows of sign-in: `auth_kv` and `state`.
 
     Raises:
+        BlockingIOError: Another program writes to it for too long.
         OSError: It cannot be opened or read.
     """
-    with _opened(path, "ro") as database:
+    try:
+        return _rows_of(path, "mode=ro")
+    except (BlockingIOError, FileNotFoundError, IsADirectoryError):
+        raise
+    except OSError:
+        log = path.with_name(f"{path.name}-wal")
+        if not log.exists() or not log.stat().st_size:
+            return _rows_of(path, "mode=ro&immutable=1")
+        if path.stat().st_size + log.stat().st_size > MAX_COPIED_BYTES:
+            raise
+        with tempfile.TemporaryDirectory(prefix="kiro-mcp-") as folder:  # Only we can enter it.
+            copy = Path(folder, path.name)
+            for source in (path, log):
+                shutil.copyfile(source, copy.with_name(source.name))
+            return _rows_of(copy, "mode=rw")
+
+
+def _rows_of(path: Path, how: str) -> tuple[Rows, Rows]:
+    with _opened(path, how) as database:
         return (
             _select(database, "SELECT key, value FROM auth_kv WHERE key IN ({})", _KEYS),
             _select(database, "SELECT key, value FROM state WHERE key IN ({})", STATE_KEYS),
@@ -57,7 +86,7 @@ def can_update(path: Path) -> bool:
     if not (os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)):
         return False
     try:
-        with _opened(target, "rw") as database:
+        with _opened(target, "mode=rw") as database:
             database.execute("BEGIN IMMEDIATE")
             database.rollback()
     except OSError:
@@ -74,7 +103,7 @@ def update_row(path: Path, renewed: Credential, *, spent_refresh_token: str) -> 
     Raises:
         OSError: It cannot be written.
     """
-    with _opened(path.resolve(), "rw") as database:
+    with _opened(path.resolve(), "mode=rw") as database:
         database.execute("BEGIN IMMEDIATE")
         document = _document(database, renewed.key)
         if document is None or text_of(document, "refresh_token") != spent_refresh_token:
@@ -98,14 +127,16 @@ def _document(database: sqlite3.Connection, key: str) -> Mapping[str, object] | 
 
 
 @contextmanager
-def _opened(path: Path, mode: str) -> Generator[sqlite3.Connection]:
+def _opened(path: Path, how: str) -> Generator[sqlite3.Connection]:
     """Open a database that is there already; translate its errors."""
     read_regular_file(path, 0)  # SQLite would wait for whoever writes into a pipe.
-    address = f"file:{quote(str(path))}?mode={mode}"
+    address = f"file:{quote(str(path))}?{how}"
     try:
         with closing(
             sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         ) as database:
             yield database
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY_CODES:
+            raise BlockingIOError(errno.EAGAIN, f"{error}") from error
         raise OSError(f"{error}") from error

@@ -124,7 +124,8 @@ class TokenProvider:
     async def resolution(self, *, is_forced: bool = False) -> Resolution:
         """Return which credential is in use and why, looking again where a file has changed."""
         before = None if is_forced else self._resolution
-        if before is None:
+        # What cannot be read may be readable by now, without any change of the file itself.
+        if before is None or before.credential is None:
             self._resolution = await anyio.to_thread.run_sync(self._sources.look)
         elif before.watched:  # Where only the environment decides, nothing can change.
             self._resolution = await anyio.to_thread.run_sync(self._look_if_changed, before)

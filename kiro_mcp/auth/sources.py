@@ -33,7 +33,7 @@ from kiro_mcp.auth.kiro_cli_db import best, credentials_in
 from kiro_mcp.auth.private_files import read_text
 from kiro_mcp.auth.store import OWN_SOURCE, OwnStore, digest
 from kiro_mcp.auth.tokens import ClientRegistration, Credential, jwt_expiry
-from kiro_mcp.errors import InvalidRequest, KiroError, SignInRequired
+from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.redaction import redact
 from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
@@ -152,7 +152,8 @@ class Sources:
             if look.credential or look.problem:
                 return self._resolved(looks, look, watched)
         looks.extend(found := list(self._found(watched)))
-        return self._resolved(looks, _preferred(found, self._now()), watched)
+        busy = next((look for look in found if look.problem), None)
+        return self._resolved(looks, _preferred(found, self._now()) or busy, watched)
 
     def has_changed(self, before: Resolution) -> bool:
         """Whether a file that decided the outcome is another one by now."""
@@ -342,6 +343,13 @@ class Sources:
         place = Place(source=source, origin="database", path=str(path), is_explicit=is_explicit)
         try:
             rows, state = read_rows(path)
+        except BlockingIOError:
+            why = "another program is writing to it"
+            busy = ServiceUnavailable(
+                f"The login in {path} cannot be read now: {why}.",
+                next_step="Call again in a moment; if it stays so, end the program that holds it.",
+            )
+            return _Look(source=source, why=why, problem=busy)
         except OSError as error:
             return _Look(source=source, why=_reason(error))
         credential = best(credentials_in(rows, state, place), self._now())
@@ -353,6 +361,9 @@ class Sources:
         credential, note = self._newest(credential, watched)
         is_good = credential.is_usable(self._now())
         why = "its login is good" if is_good else "its login has expired"
+        if credential.unreadable_end:
+            end = credential.unreadable_end
+            why = f"its end {end!r} is not a date that can be read, so its token is tried"
         return _Look(source=source, credential=credential, why=f"{why}{note}")
 
 
@@ -363,6 +374,7 @@ def _with_tokens_of(newer: Credential, credential: Credential) -> Credential:
         refresh_token=newer.refresh_token,
         held_refresh_token=credential.refresh_token,
         expires_at=newer.expires_at,
+        unreadable_end=newer.unreadable_end,
         profile_arn=newer.profile_arn or credential.profile_arn,
     )
 
@@ -383,7 +395,11 @@ def _preferred(found: list[_Look], now: datetime) -> _Look | None:
 
 
 def _required(look: _Look) -> _Look:
-    return look if look.credential else replace(look, problem=_unusable(look.source, look.why))
+    return (
+        look
+        if look.credential or look.problem
+        else replace(look, problem=_unusable(look.source, look.why))
+    )
 
 
 def _unusable(source: str, why: str) -> KiroError:

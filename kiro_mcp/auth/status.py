@@ -24,7 +24,9 @@ class SignInStatus:
     credits: UsageLimits = field(default_factory=UsageLimits)
     findings: tuple[Finding, ...] = ()
     problem: KiroError | None = None
-    """Why nobody is signed in, or why the credits are not known."""
+    """Why nobody is signed in, why no call can be made, or why the credits are not known."""
+    is_usable: bool = True
+    """Whether calls can be made with it as things stand; if not, `problem` says what is missing."""
     is_misconfigured: bool = False
     """Whether what is wrong is a source that the user named: no new login would be used."""
 
@@ -35,9 +37,14 @@ async def sign_in_status(tokens: TokenProvider) -> SignInStatus:
     try:
         token = await tokens.access_token()
     except KiroError as error:
+        credential = (await tokens.resolution()).credential
+        # Without a profile, for instance, somebody is signed in all the same.
+        is_in = credential is not None and not isinstance(error, SignInRequired)
         return SignInStatus(
-            is_signed_in=False,
-            credential=resolution.credential,
+            is_signed_in=is_in,
+            is_usable=False,
+            account=mask(credential.access_token) if credential and is_in else "",
+            credential=credential,
             findings=resolution.findings,
             problem=error,
             is_misconfigured=resolution.problem is not None,

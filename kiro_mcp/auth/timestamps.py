@@ -8,21 +8,22 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""What a date that cannot be read counts as: the token is taken for expired, and refreshed."""
-
 MILLISECONDS_FROM: Final = 100_000_000_000
 """A greater number counts milliseconds: in seconds it would be the year 5138."""
 
 
 def parse_time(value: object) -> datetime | None:
-    """Read a date of any known form; None where there is none, `LONG_AGO` where it is garbage."""
+    """Read a date of any known form; None where there is none.
+
+    Raises:
+        ValueError: It has no known form.
+    """
     if value is None or value == "":
         return None
     try:
         return _parse(value)
-    except (ValueError, OverflowError, OSError):
-        return LONG_AGO
+    except (OverflowError, OSError) as error:
+        raise ValueError("no date") from error
 
 
 def _parse(value: object) -> datetime:

@@ -152,6 +152,7 @@ def renewed(credential: Credential, members: Mapping[str, object], now: datetime
         refresh_token=first_text(members, "refreshToken", "refresh_token")
         or credential.refresh_token,
         expires_at=now + lifetime if lifetime else usual_end,
+        unreadable_end="",
         profile_arn=first_text(members, "profileArn") or credential.profile_arn,
     )
 

@@ -66,6 +66,8 @@ class Credential:
     """The refresh token that its source still holds; "" unless the one above is newer."""
     expires_at: datetime | None = None
     """When the access token ends, aware UTC; None where nothing says."""
+    unreadable_end: str = ""
+    """What its source says of that, where it is no date."""
     profile_arn: str = ""
     region: str = ""
     """Where the login was made: the region of its refresh, never that of the service."""

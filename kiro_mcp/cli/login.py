@@ -109,6 +109,8 @@ async def _welcome(engine: Engine) -> int:
         return tell_error(found.problem)
     plan = f", {found.credits.plan}" if found.credits.plan else ""
     say(f"Signed in as {found.account}{plan}.")
+    if not found.is_usable:
+        tell(f"warning: {found.problem}")
     used = found.credential
     if used and used.origin != "own":
         tell(f"warning: {used.source} is set and is used instead.")

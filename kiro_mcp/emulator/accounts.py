@@ -108,6 +108,10 @@ class Accounts:
     """The lifetimes that answers state."""
     profile_arns: tuple[str, ...] = (EMULATOR_PROFILE_ARN,)
     """The profiles of an Identity Center user; the first is also everyone else's."""
+    inactive_profile_arns: tuple[str, ...] = ()
+    """Those of them that are listed as inactive and refused when they are named."""
+    bad_token_status: Literal[400, 403] = 403
+    """How management calls refuse a token that is not good: both were observed."""
 
     _access: dict[str, Identity] = field(default_factory=dict[str, Identity], init=False)
     _refresh: dict[str, Tokens] = field(default_factory=dict[str, Tokens], init=False)

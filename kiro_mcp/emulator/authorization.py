@@ -17,7 +17,9 @@ def caller_of(state: EmulatorState, request: SeenRequest) -> Identity | Refusal:
 
 
 def profile_fault(state: EmulatorState, caller: Identity, profile_arn: str) -> Refusal | None:
-    """A profile that is named has to be one of the caller's own."""
-    if profile_arn and profile_arn not in state.accounts.profiles_of(caller):
+    """A profile that is named has to be one of the caller's own, and active."""
+    accounts = state.accounts
+    is_own = profile_arn in accounts.profiles_of(caller)
+    if profile_arn and (not is_own or profile_arn in accounts.inactive_profile_arns):
         return NOT_AUTHORIZED
     return None

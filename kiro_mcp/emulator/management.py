@@ -12,6 +12,8 @@ from kiro_mcp.emulator.authorization import caller_of, profile_fault
 from kiro_mcp.emulator.body import members, text
 from kiro_mcp.emulator.catalogue import DEFAULT_MODEL_ID
 from kiro_mcp.emulator.refusals import (
+    BAD_BEARER,
+    INVALID_TOKEN,
     MALFORMED,
     NOT_AUTHORIZED,
     NOT_FOR_API_KEYS,
@@ -74,7 +76,7 @@ def usage_limits(state: EmulatorState, request: SeenRequest) -> Script:
 
 def list_profiles(state: EmulatorState, request: SeenRequest) -> Script:
     """The profiles of an Identity Center user, one a page; no one else's are listed."""
-    caller = caller_of(state, request)
+    caller = _caller_of(state, request)
     if isinstance(caller, Refusal):
         return (caller,)
     if caller.kind == "api_key":
@@ -86,26 +88,34 @@ def list_profiles(state: EmulatorState, request: SeenRequest) -> Script:
     if page is None:
         return (MALFORMED.saying("Invalid nextToken."),)
     arns, following = page
-    return json_answer({"profiles": [_profile(arn) for arn in arns], **following})
+    return json_answer({"profiles": [_profile(state, arn) for arn in arns], **following})
 
 
 def get_profile(state: EmulatorState, request: SeenRequest) -> Script:
     """The caller's profile; the way to it for an API key."""
-    caller = caller_of(state, request)
+    caller = _caller_of(state, request)
     if isinstance(caller, Refusal):
         return (caller,)
     profile_arns = state.accounts.profiles_of(caller)
     if caller.kind == "builder_id" or not profile_arns:
         return (NOT_FOR_BUILDER_ID if caller.kind == "builder_id" else NOT_AUTHORIZED,)
-    return json_answer({"profile": _profile(profile_arns[0])})
+    return json_answer({"profile": _profile(state, profile_arns[0])})
 
 
-def _profile(arn: str) -> dict[str, str]:
-    return {"arn": arn, "profileName": "Emulated", "profileType": "KIRO", "status": "ACTIVE"}
+def _profile(state: EmulatorState, arn: str) -> dict[str, str]:
+    status = "INACTIVE" if arn in state.accounts.inactive_profile_arns else "ACTIVE"
+    return {"arn": arn, "profileName": "Emulated", "profileType": "KIRO", "status": status}
+
+
+def _caller_of(state: EmulatorState, request: SeenRequest) -> Identity | Refusal:
+    caller = caller_of(state, request)
+    if caller == BAD_BEARER and state.accounts.bad_token_status == 400:
+        return INVALID_TOKEN
+    return caller
 
 
 def _refusal_of(state: EmulatorState, request: SeenRequest) -> Refusal | None:
-    caller = caller_of(state, request)
+    caller = _caller_of(state, request)
     if isinstance(caller, Refusal):
         return caller
     if not _parameter(request, "origin"):

@@ -107,6 +107,11 @@ BAD_BEARER: Final = Refusal(
     error_type="AccessDeniedException",
     message="The bearer token included in the request is invalid.",
 )
+INVALID_TOKEN: Final = Refusal(
+    status=400, error_type="AccessDeniedException", message="Invalid token"
+)
+"""How management calls were observed to refuse an expired token, too."""
+
 NOT_AUTHORIZED: Final = Refusal(
     status=403,
     error_type="AccessDeniedException",

@@ -288,6 +288,9 @@ def _told(found: SignInStatus, engine: Engine, instead: str = "") -> types.CallT
             why = f"{found.problem.message} {instead}"
         failure = engine.sign_in.state.error
         warnings = [str(failure)] if failure else []
+    elif not found.is_usable and found.problem:
+        state, why = "signed_in", found.problem.next_step
+        warnings = [f"No call can be made yet: {found.problem}"]
     else:
         state, why = "signed_in", "Call `ask_claude`."
         warnings = [f"The credits are not known: {found.problem}"] if found.problem else []

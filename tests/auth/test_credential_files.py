@@ -18,7 +18,7 @@ from kiro_mcp.auth.credential_files import (
 )
 from kiro_mcp.auth.encoded_tokens import decode_refresh_token
 from kiro_mcp.auth.renewal import merged, own_document
-from kiro_mcp.auth.timestamps import LONG_AGO, format_time, parse_time
+from kiro_mcp.auth.timestamps import format_time, parse_time
 from kiro_mcp.auth.tokens import BUILDER_ID_START_URL, ClientRegistration, Credential
 from tests.support.logins import IDC_START_URL, idc_credential
 
@@ -147,17 +147,19 @@ def test_only_a_hash_becomes_the_name_of_a_file(named: str) -> None:
         (1_800_000_000.5, datetime(2027, 1, 15, 8, 0, 0, 500000, UTC)),
         (None, None),
         ("", None),
-        ("soon", LONG_AGO),
-        ("2026-13-45", LONG_AGO),
-        (True, LONG_AGO),
-        ([], LONG_AGO),
-        (10**40, LONG_AGO),
-        (float("nan"), LONG_AGO),
     ],
 )
 def test_every_known_form_of_a_date_is_read(value: object, expected: datetime | None) -> None:
-    """Observed: nanoseconds, offsets and epochs; what cannot be read counts as expired."""
+    """Observed: nanoseconds, offsets and epochs."""
     assert parse_time(value) == expected
+
+
+@pytest.mark.parametrize("value", ["soon", "2026-13-45", True, [], 10**40, float("nan")])
+def test_what_is_no_date_is_named_and_the_token_beside_it_is_tried(value: object) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_time(value)
+    found = read({"accessToken": "aoa", "expiresAt": value})
+    assert (found.expires_at, found.unreadable_end) == (None, str(value)[:80])
 
 
 def test_a_date_is_written_so_that_every_reader_takes_it() -> None:

@@ -3,18 +3,20 @@
 import base64
 import json
 import os
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import anyio
 import pytest
 from anyio import fail_after
 from anyio.abc import SocketAttribute, SocketStream
 
+from kiro_mcp.auth.status import sign_in_status
 from kiro_mcp.auth.store import OwnStore, digest
 from kiro_mcp.auth.tokens import BUILDER_ID_PROFILE_ARN
 from kiro_mcp.emulator import (
@@ -577,11 +579,14 @@ def full_disk() -> Generator[None]:
     """Let no file of this process grow beyond a few bytes, as on a disk without space."""
     resource = pytest.importorskip("resource", reason="This system has no limits of this kind.")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    compiles = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # A module that is imported meanwhile would be cut.
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = compiles
 
 
 def spent(emulator: RunningEmulator) -> list[str]:
@@ -665,6 +670,47 @@ async def test_a_login_that_lies_beside_its_file_is_renewed_again_and_again(
             assert len(set(spent(emulator))) == refreshes(emulator) == count
             refresh_token = json.loads(path.read_text("utf-8"))["refreshToken"]
             assert refresh_token in accepted_refresh_tokens(emulator.state)
+
+
+async def test_a_token_whose_end_cannot_be_read_is_tried_and_the_end_is_named(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """It is good as far as anybody knows; the service judges it."""
+    path = ide_social(tmp_path, expires_at="next Tuesday")
+    async with engine_of(tmp_path, emulator, KIRO_CREDS_FILE=str(path)) as engine:
+        assert (await engine.client.ask(HELLO)).text
+        found = await engine.tokens.resolution()
+        assert "'next Tuesday' is not a date" in "".join(map(str, found.findings))
+    assert refreshes(emulator) == 0
+
+
+@pytest.mark.parametrize("status", [400, 403])
+async def test_a_token_that_a_management_call_refuses_is_renewed_once(
+    status: Literal[400, 403], tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: 400 AccessDeniedException "Invalid token" beside the usual 403."""
+    emulator.state.accounts.bad_token_status = status
+    await sign_in_before(own_folder(tmp_path), emulator.url, is_expired=False)
+    clock = Clock()
+    async with engine_of(tmp_path, emulator, clock) as engine:
+        for count, request in enumerate(
+            (
+                engine.client.list_models,
+                engine.client.usage_limits,
+                lambda: sign_in_status(engine.tokens),
+            ),
+            start=1,
+        ):
+            emulator.state.accounts.expire_access_tokens()
+            assert await request()
+            assert refreshes(emulator) == count
+            clock.advance(60)
+        emulator.state.accounts.expire_access_tokens()
+        assert (await sign_in_status(engine.tokens)).is_usable
+    emulator.state.accounts.expire_access_tokens()
+    given = {"KIRO_REFRESH_TOKEN": EMULATOR_SOCIAL_REFRESH_TOKEN, "KIRO_ACCESS_TOKEN": "aoaVoid"}
+    async with engine_of(tmp_path / "2", emulator, **given) as engine:
+        assert (await engine.client.list_models()).models
 
 
 # --- clocks -----------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.auth.sources import Resolution, Sources
 from kiro_mcp.auth.store import OwnStore, hosts_key
 from kiro_mcp.emulator import EMULATOR_ACCESS_TOKEN, EMULATOR_SOCIAL_ACCESS_TOKEN
+from kiro_mcp.errors import ServiceUnavailable
+from kiro_mcp.server.engine import Engine
 from kiro_mcp.settings import Settings
 from tests.support.logins import (
     IDC_START_URL,
@@ -532,6 +534,43 @@ def test_a_database_that_another_program_writes_to_is_waited_for(tmp_path: Path)
         threading.Timer(0.2, writer.rollback).start()
         found = look(tmp_path).credential
     assert found
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+async def test_a_database_that_stays_locked_is_a_passing_fault(
+    is_named: bool, tmp_path: Path
+) -> None:
+    """Nobody has to sign in because of it, and the next call looks again."""
+    path = kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LATER))
+    environ = {"HOME": str(tmp_path), **({"KIRO_CLI_DB_FILE": str(path)} if is_named else {})}
+    async with Engine(Settings.load(environ), environ=environ, now=lambda: NOW) as engine:
+        with closing(sqlite3.connect(path)) as writer:
+            writer.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(ServiceUnavailable, match="cannot be read now") as caught:
+                (await engine.tokens.resolution()).require()
+            assert "login" not in caught.value.next_step
+        assert (await engine.tokens.resolution()).require().access_token == EMULATOR_ACCESS_TOKEN
+
+
+@pytest.mark.parametrize("has_log", [False, True])
+def test_a_database_beside_which_no_file_can_be_made_is_read(has_log: bool, tmp_path: Path) -> None:
+    """SQLite makes one to read a write-ahead log, which a read-only folder forbids."""
+    path = kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LONG_AGO))
+    log = path.with_name(f"{path.name}-wal")
+    with closing(sqlite3.connect(path)) as writer:
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.execute("UPDATE auth_kv SET value = replace(value, ?, ?)", (LONG_AGO, LATER))
+        writer.commit()
+        before = path.read_bytes(), log.read_bytes()
+    if has_log:  # As it is while the other program runs, or where that was killed.
+        path.write_bytes(before[0])
+        log.write_bytes(before[1])
+    path.with_name(f"{path.name}-shm").mkdir()
+    files = path.read_bytes(), log.read_bytes() if has_log else b""
+    found = look(tmp_path).credential
+    assert found
+    assert found.is_usable(NOW)
+    assert (path.read_bytes(), log.read_bytes() if has_log else b"") == files
 
 
 def test_what_is_in_the_write_ahead_log_is_seen(tmp_path: Path) -> None:

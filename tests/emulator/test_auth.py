@@ -1,5 +1,7 @@
 """The emulator's sign-in services: device logins, rotating refresh tokens, logout."""
 
+from typing import Literal
+
 import httpx
 import pytest
 
@@ -60,6 +62,38 @@ async def start(client: httpx.AsyncClient, start_url: str) -> Json:
     assert device["userCode"] in device["verificationUriComplete"]
     assert (device["expiresIn"], device["interval"]) == (600, 1)
     return {**credentials, "deviceCode": device["deviceCode"], "grantType": DEVICE_GRANT}
+
+
+async def test_an_inactive_profile_is_listed_as_such_and_refused() -> None:
+    """A client must not bill it."""
+    other = EMULATOR_PROFILE_ARN.replace("EMULATOR", "OTHER")
+    accounts = Accounts(profile_arns=(other, EMULATOR_PROFILE_ARN), inactive_profile_arns=(other,))
+    state = EmulatorState(accounts=accounts)
+    async with running(state) as emulator, connected(emulator.url) as client:
+        headers = {"Authorization": f"Bearer {EMULATOR_ACCESS_TOKEN}"}
+        listed = await client.post("/ListAvailableProfiles", json={}, headers=headers)
+        [profile] = listed.json()["profiles"]
+        assert (profile["arn"], profile["status"]) == (other, "INACTIVE")
+        assert not await is_taken(client, EMULATOR_ACCESS_TOKEN, other)
+        assert await is_taken(client, EMULATOR_ACCESS_TOKEN, EMULATOR_PROFILE_ARN)
+
+
+@pytest.mark.parametrize(("status", "says"), [(400, "Invalid token"), (403, "is invalid")])
+async def test_management_calls_refuse_a_bad_token_in_either_way(
+    status: Literal[400, 403], says: str
+) -> None:
+    """Observed: both; prompts are refused with 403 alone."""
+    state = EmulatorState(accounts=Accounts(bad_token_status=status))
+    headers = {"Authorization": "Bearer aoaVoid"}
+    async with running(state) as emulator, connected(emulator.url) as client:
+        for path in ("/ListAvailableModels?origin=CLI", "/getUsageLimits?origin=CLI"):
+            refused = await client.get(path, headers=headers)
+            assert (refused.status_code, says in refused.text) == (status, True)
+            assert refused.headers["x-amzn-errortype"] == "AccessDeniedException"
+        refused = await client.post("/ListAvailableProfiles", json={}, headers=headers)
+        assert refused.status_code == status
+        refused = await client.post(REST_PATH, json=body_of(), headers=headers)
+        assert refused.status_code == 403
 
 
 @pytest.mark.parametrize(

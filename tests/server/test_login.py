@@ -16,7 +16,15 @@ from mcp.client import Client
 from mcp.client.context import ClientRequestContext
 
 from kiro_mcp.auth.lock import RETRY_SECONDS, locked
-from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
+from kiro_mcp.emulator import (
+    EMULATOR_ACCESS_TOKEN,
+    EMULATOR_API_KEY,
+    EMULATOR_PROFILE_ARN,
+    Accounts,
+    EmulatorState,
+    RunningEmulator,
+    running,
+)
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.tools import declarations
@@ -24,6 +32,7 @@ from kiro_mcp.settings import Settings
 from tests.support.logins import Clock, ide_social, sign_in_before
 
 Reply = Literal["accept", "decline", "cancel"]
+OTHER_ARN = EMULATOR_PROFILE_ARN.replace("EMULATOR", "OTHER")
 MODES = pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 
 
@@ -204,6 +213,45 @@ async def test_an_organisations_login_without_a_start_url_says_what_is_missing(
         result = await client.call_tool("login", {"action": "start", "method": "idc"})
     assert result.is_error
     assert "start_url" in str(result.content)
+
+
+@pytest.mark.parametrize(
+    ("arns", "inactive", "says"),
+    [
+        ((), (), "has no Kiro profile"),
+        ((EMULATOR_PROFILE_ARN, OTHER_ARN), (), "Which one is to be billed"),
+        ((EMULATOR_PROFILE_ARN,), (EMULATOR_PROFILE_ARN,), "no Kiro profile of this login is"),
+    ],
+    ids=["none", "two", "one that is not active"],
+)
+async def test_a_login_without_a_profile_to_bill_is_signed_in_and_says_what_is_missing(
+    arns: tuple[str, ...], inactive: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    state = EmulatorState(accounts=Accounts(profile_arns=arns, inactive_profile_arns=inactive))
+    async with (
+        running(state) as emulator,
+        connected(tmp_path, emulator, KIRO_ACCESS_TOKEN=EMULATOR_ACCESS_TOKEN) as client,
+    ):
+        status = await call(client, action="status")
+        assert status["state"] == "signed_in"
+        [warning] = status["warnings"]
+        assert says in warning
+        assert status["next_step"]
+        assert "ask_claude" not in status["next_step"]
+        assert (await call(client))["state"] == "signed_in"
+
+
+async def test_a_profile_that_is_not_active_does_not_count(tmp_path: Path) -> None:
+    accounts = Accounts(
+        profile_arns=(OTHER_ARN, EMULATOR_PROFILE_ARN), inactive_profile_arns=(OTHER_ARN,)
+    )
+    async with (
+        running(EmulatorState(accounts=accounts)) as emulator,
+        connected(tmp_path, emulator, KIRO_ACCESS_TOKEN=EMULATOR_ACCESS_TOKEN) as client,
+    ):
+        status = await call(client, action="status")
+        assert (status["state"], status["profile_arn"]) == ("signed_in", EMULATOR_PROFILE_ARN)
+        assert (await call(client, "ask_claude", prompt="hi"))["text"]
 
 
 async def test_a_login_that_is_being_saved_does_not_outlive_a_logout(
