@@ -59,6 +59,8 @@ class ToolUse:
     """Whether the JSON needed a lossless repair: raw control characters, trailing commas."""
     schema_errors: tuple[str, ...] = ()
     """Where the arguments break the tool's own schema, one sentence each."""
+    is_unchecked: bool = False
+    """Whether nobody has looked, because checking by that schema could take long."""
 
 
 ImageFormat = Literal["gif", "jpeg", "png", "webp"]

@@ -17,6 +17,9 @@ MAX_DEPTH: Final = 32
 MAX_NODES: Final = 4_000
 """How many schemas may come of inlining, in all; what comes after allows anything."""
 
+MAX_REFERENCE_CHARACTERS: Final = 1_000
+"""How long a reference may be; a longer one refers to nothing."""
+
 _RESOLVED: Final = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "$defs", "definitions"})
 """Keywords that mean nothing once references are inlined."""
 
@@ -48,27 +51,30 @@ class _Inliner:
         """Put what a schema refers to in its place; its own members stand above that's."""
         while isinstance(reference := node.get("$ref"), str):
             own = _without_resolved(node)
-            target = self._target(reference)
+            target = local_target(self._root, reference)
             if reference in around:
                 return {**_type_alone(target), **own}, around
             around = around | {reference}
             node = {**target, **own}
         return _without_resolved(node), around
 
-    def _target(self, reference: str) -> JsonObject:
-        """Find what a reference within the schema points to; nothing is ever fetched."""
-        start, *steps = reference.split("/")
-        found: JsonValue = self._root if start == "#" else None
-        for step in steps:
-            found = _member(found, unquote(step).replace("~1", "/").replace("~0", "~"))
-        return found if isinstance(found, dict) else {}
+
+def local_target(root: JsonObject, reference: str) -> JsonObject:
+    """Return the schema that a reference within a schema points to; {} for none."""
+    if len(reference) > MAX_REFERENCE_CHARACTERS:
+        return {}
+    start, *steps = reference.split("/")
+    found: JsonValue = root if start == "#" else None
+    for step in steps:
+        found = _member(found, unquote(step).replace("~1", "/").replace("~0", "~"))
+    return found if isinstance(found, dict) else {}
 
 
 def _member(value: JsonValue, step: str) -> JsonValue:
     if isinstance(value, dict):
         return value.get(step)
     if isinstance(value, list) and step.isdecimal() and len(step) < 9:
-        return next(iter(value[int(step) :]), None)
+        return value[int(step)] if int(step) < len(value) else None
     return None
 
 

@@ -141,12 +141,10 @@ class ToolUseAssembler:
         check = self._checks[tool_use.name]
         if check is None:
             return tool_use
-        try:
-            return replace(tool_use, schema_errors=check.errors(tool_use.arguments))
-        except UnusableSchemaError as error:
-            self._checks[tool_use.name] = None
-            self._warn_of_schema(tool_use.name, error)
-            return tool_use
+        errors = check.errors(tool_use.arguments)
+        if errors is None:
+            return replace(tool_use, is_unchecked=True)
+        return replace(tool_use, schema_errors=errors)
 
     def _begin(self, tool_use_id: str) -> _OpenToolUse:
         if len(self._open) + len(self._ended) >= MAX_TOOL_USES:
@@ -179,8 +177,5 @@ class ToolUseAssembler:
         try:
             return SchemaCheck(self._schemas[name])
         except UnusableSchemaError as error:
-            self._warn_of_schema(name, error)
+            self._warnings.append(f"The schema of {name!r:.80} is not checked: {error}.")
             return None
-
-    def _warn_of_schema(self, name: str, error: UnusableSchemaError) -> None:
-        self._warnings.append(f"The schema of {name!r} is not checked: {error}.")

@@ -12,7 +12,7 @@ from dataclasses import replace
 import anyio
 import mcp_types as types
 
-from kiro_mcp.errors import CallCancelled, InternalFault, InvalidRequest, KiroError
+from kiro_mcp.errors import CallCancelled, InternalFault, KiroError
 from kiro_mcp.models import (
     ChatRequest,
     JsonObject,
@@ -23,13 +23,15 @@ from kiro_mcp.models import (
     ThinkingDelta,
     Usage,
 )
-from kiro_mcp.protocol.typed_answers import read_typed_answer, repair_prompt
+from kiro_mcp.protocol.schema_check import UnusableSchemaError
+from kiro_mcp.protocol.typed_answers import best_answer, json_candidates, repair_prompt
 from kiro_mcp.server.answers import RunningAnswer
 from kiro_mcp.server.ask_results import answered
 from kiro_mcp.server.asking import Answered, Asked
 from kiro_mcp.server.conversations import Place, Turn
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.results import failure
+from kiro_mcp.server.schema_checks import UncheckedError, schema_errors, with_schema_errors
 from kiro_mcp.transport.client import CallSpending
 
 logger = logging.getLogger(__name__)
@@ -170,7 +172,7 @@ async def answer(asked: Asked, engine: Engine, running: RunningAnswer) -> Answer
     schema = asked.request.output_schema
     if schema is None or not _is_measurable(first.reply):
         return first
-    first, violations = _measured(first, schema)
+    first, violations = await _measured(first, schema)
     if not violations:
         return first
     running.begin_anew()
@@ -186,7 +188,7 @@ async def answer(asked: Asked, engine: Engine, running: RunningAnswer) -> Answer
     second = replace(second, reply=replace(second.reply, usage=usage))
     if not _is_measurable(second.reply):
         return second
-    second, violations = _measured(second, schema)
+    second, violations = await _measured(second, schema)
     if not violations:
         return second
     return _told(second, _breaks_schema("also after one repair turn, so", violations))
@@ -205,9 +207,9 @@ async def _ask(
             running.partial = running.partial or stream.cut(_CANCELLED)
             raise
         running.partial = running.partial or stream.reply
-        return Answered(
-            reply=stream.reply, warnings=stream.payload.warnings, repairs=stream.payload.repairs
-        )
+        payload = stream.payload
+    reply, warnings = await with_schema_errors(stream.reply, request)
+    return Answered(reply=reply, warnings=(*payload.warnings, *warnings), repairs=payload.repairs)
 
 
 def _mended(request: ChatRequest, reply: Reply, violations: Sequence[str]) -> ChatRequest:
@@ -222,12 +224,15 @@ def _is_measurable(reply: Reply) -> bool:
     return not is_partial and not reply.tool_uses
 
 
-def _measured(came: Answered, schema: JsonObject) -> tuple[Answered, Sequence[str]]:
+async def _measured(came: Answered, schema: JsonObject) -> tuple[Answered, Sequence[str]]:
     """Return an answer with its data, or where it breaks the schema."""
+    values = json_candidates(came.reply.text)
     try:
-        typed = read_typed_answer(came.reply.text, schema)
-    except InvalidRequest as error:  # Some schemas show only by a value that they are none.
-        return _told(came, f"data is null: {error}"), ()
+        typed = best_answer(values, await schema_errors(schema, values, name="$"))
+    except (UnusableSchemaError, UncheckedError) as error:
+        return _told(
+            came, f"The answer was not checked by output_schema: {error}. data is null."
+        ), ()
     return came if typed.violations else replace(came, data=typed.data), typed.violations
 
 

@@ -18,12 +18,14 @@ from kiro_mcp.models import (
 from kiro_mcp.protocol.findings import Repair
 from kiro_mcp.protocol.messages import Chat, read_messages, read_tool_results
 from kiro_mcp.protocol.model_names import ModelChoice, resolve_model
+from kiro_mcp.protocol.schema_check import UnusableSchemaError
 from kiro_mcp.protocol.tool_specs import read_tool_specs
-from kiro_mcp.protocol.typed_answers import require_usable_schema
+from kiro_mcp.protocol.typed_answers import open_schema
 from kiro_mcp.server.arguments import AskArguments
 from kiro_mcp.server.attachments import Attachments
 from kiro_mcp.server.conversations import Conversation, Place
 from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.schema_checks import UncheckedError, schema_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,7 @@ async def understand(arguments: AskArguments, engine: Engine, *, new_id: str, ow
         tools=tools or _last_tools(before),
         effort=arguments.effort or choice.effort or engine.settings.thinking,
         max_tokens=arguments.max_tokens,
-        output_schema=_checked_schema(arguments),
+        output_schema=await _usable_schema(arguments.output_schema),
     )
     return Asked(
         request=choice.applied_to(request),
@@ -170,8 +172,18 @@ def _last_tools(before: Conversation) -> tuple[ToolSpec, ...]:
     return before.turns[-1].tools if before.turns else ()
 
 
-def _checked_schema(arguments: AskArguments) -> JsonObject | None:
-    if not arguments.output_schema:
+async def _usable_schema(given: JsonObject) -> JsonObject | None:
+    """Refuse a schema that no answer can be checked by before the answer is paid for."""
+    if not given:
         return None
-    require_usable_schema(arguments.output_schema)
-    return arguments.output_schema
+    schema = open_schema(given)
+    try:
+        await schema_errors(schema, [], name="$")
+    except UnusableSchemaError as error:
+        raise InvalidRequest(
+            f"output_schema cannot be used: {error}.",
+            next_step="Give a valid JSON Schema that refers to nothing outside of itself.",
+        ) from error
+    except UncheckedError:
+        pass  # With a busy machine it may be a chance; the answer's own check will tell.
+    return schema

@@ -315,7 +315,7 @@ def test_call_by_a_sent_name_gets_the_callers_name_and_is_checked() -> None:
     data = text('<invoke name="l1"><parameter name="lines">x</parameter></invoke>') + END
     (tool_use,) = read(data, **options(caller_names={"l1": "lire", "x": "unknown"})).tool_uses
     assert (tool_use.id, tool_use.name) == ("c1", "lire")
-    assert tool_use.schema_errors == ("arguments.lines: 'x' is not of type 'integer', 'null'",)
+    assert tool_use.schema_errors == ('arguments.lines: "x" is not of types "null", "integer"',)
 
 
 def test_call_that_stands_in_the_text_twice_is_taken_once() -> None:

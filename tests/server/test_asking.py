@@ -87,6 +87,16 @@ SUM_SCHEMA = {
 }
 
 
+DOUBLED: dict[str, Any] = {
+    "$defs": {
+        **{f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)},
+        "a40": {"required": ["product"]},
+    },
+    "$ref": "#/$defs/a0",
+}
+"""A schema whose violations are a million millions, and a checker lists them all."""
+
+
 def saying(text: str) -> tuple[Send]:
     return (Send(frames.text(text) + frames.ending("END_TURN")),)
 
@@ -329,17 +339,42 @@ async def test_a_schema_that_is_none_is_refused_before_anything_is_sent(
     assert not emulator.state.requests
 
 
-async def test_an_answer_outlives_a_schema_that_it_shows_to_be_none(
-    emulator: RunningEmulator,
-) -> None:
-    """Ours: a reference to nowhere is met only where an answer has the member that it is for."""
+async def test_an_answer_outlives_a_check_that_takes_too_long(emulator: RunningEmulator) -> None:
+    """Ours: the answer has been paid for, and nobody else waits for its check."""
     emulator.state.enqueue(saying('{"sum": 4}'))
-    schema = {"type": "object", "properties": {"sum": {"$ref": "#/nowhere"}}}
-    async with connected(emulator) as client:
-        answer = await ask(client, prompt="2 + 2", output_schema=schema)
-    assert (answer["text"], answer["data"]) == ('{"sum": 4}', None)
-    assert "output_schema cannot be used" in answer["warnings"][0]
+    answers: list[dict[str, Any]] = []
+    async with connected(emulator) as client, anyio.create_task_group() as tasks:
+
+        async def ask_typed() -> None:
+            answers.append(await ask(client, prompt="2 + 2", output_schema=DOUBLED))
+
+        tasks.start_soon(ask_typed)
+        await client.list_tools()
+        assert not answers
+    assert (answers[0]["text"], answers[0]["data"]) == ('{"sum": 4}', None)
+    assert "not checked by output_schema" in answers[0]["warnings"][0]
     assert len(emulator.state.requests) == 1
+
+
+async def test_a_call_outlives_a_check_that_takes_too_long(emulator: RunningEmulator) -> None:
+    """Ours: the tool may be a third party's."""
+    emulator.state.enqueue((Send(frames.tool_use("t1", "look", '{"sum": 4}') + frames.ending()),))
+    async with connected(emulator) as client:
+        answer = await ask(client, prompt="x", tools=[{"name": "look", "inputSchema": DOUBLED}])
+    (call,) = answer["tool_calls"]
+    assert (call["arguments"], call["state"], call["schema_errors"]) == ({"sum": 4}, "complete", [])
+    assert "not checked by its schema" in answer["warnings"][0]
+
+
+async def test_a_schema_that_refers_to_itself_is_checked(emulator: RunningEmulator) -> None:
+    """Ours: trees are common values."""
+    schema = {"type": "object", "properties": {"left": {"$ref": "#"}}}
+    emulator.state.enqueue(saying('{"left": {"left": 1}}'))
+    emulator.state.enqueue(saying('{"left": {"left": {}}}'))
+    async with connected(emulator) as client:
+        answer = await ask(client, prompt="a tree", output_schema=schema)
+    assert answer["data"] == {"left": {"left": {}}}
+    assert len(emulator.state.requests) == 2
 
 
 async def test_a_partial_answer_is_not_measured_by_its_schema(emulator: RunningEmulator) -> None:

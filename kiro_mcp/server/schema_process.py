@@ -1,0 +1,32 @@
+"""The process of one check by a stranger's schema: JSON in, JSON out, and limits of its own."""
+
+import json
+import sys
+from typing import Any, Final
+
+from kiro_mcp.protocol.schema_check import UnusableSchemaError, check_slowly
+
+CPU_SECONDS: Final = 4
+"""How long it may compute, should the server die that would have killed it."""
+MEMORY_BYTES: Final = 1024**3
+
+
+def main() -> None:
+    """Check what standard input asks for, and write what was found to standard output."""
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        if sys.platform == "linux":
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    asked: dict[str, Any] = json.load(sys.stdin)
+    try:
+        found: Any = {"errors": check_slowly(asked["schema"], asked["values"], name=asked["name"])}
+    except UnusableSchemaError as error:
+        found = {"unusable": str(error)}
+    with open(1, "w", encoding="utf-8") as output:
+        json.dump(found, output)
+
+
+if __name__ == "__main__":
+    main()
