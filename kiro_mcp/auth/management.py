@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlencode
 
 from kiro_mcp import __version__
@@ -30,6 +30,7 @@ from kiro_mcp.models import AccessToken
 from kiro_mcp.transport.classify import classify, fault_from_response
 from kiro_mcp.transport.endpoints import (
     GET_PROFILE,
+    LIST_MODELS,
     LIST_PROFILES,
     USAGE_LIMITS,
     EndpointProfile,
@@ -117,6 +118,17 @@ class AccountService:
         body = {"origin": self._origin, "isEmailRequired": True}
         query = f"?{urlencode({'origin': self._origin, 'isEmailRequired': 'true'})}"
         return read_usage_limits(await self._call(USAGE_LIMITS, token, body, query))
+
+    async def models_offered(self, token: AccessToken) -> int:
+        """Return how many models the first page of the service's list has for a token.
+
+        Raises:
+            KiroError: The service refused, or could not be reached.
+        """
+        query = f"?{urlencode({'origin': self._origin})}"
+        page = await self._call(LIST_MODELS, token, {"origin": self._origin}, query)
+        models = page.get("models")
+        return len(cast("list[object]", models)) if isinstance(models, list) else 0
 
     def _regions(self, login_region: str) -> tuple[str, ...]:
         """Return the regions to ask; only one where an override answers for all."""

@@ -5,6 +5,7 @@ disk, and only then takes the old one's name. Whoever reads meets the old text o
 """
 
 import os
+import stat
 import sys
 import tempfile
 import time
@@ -92,6 +93,22 @@ def _sync_folder(folder: Path) -> None:
         pass  # Some network file systems cannot.
     finally:
         os.close(handle)
+
+
+def warning_about(folder: Path) -> str:
+    """Say why a folder is not safe for secrets; "" where it is, or where there is none yet."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return ""
+    if sys.platform == "win32":
+        return ""  # Its modes say nothing of that.
+    if found.st_uid not in (os.geteuid(), 0):
+        return f"{folder}, which holds logins, belongs to another user"
+    if found.st_mode & 0o022:
+        mode = stat.S_IMODE(found.st_mode)
+        return f"other users can write to {folder}, which holds logins (mode {mode:o})"
+    return ""
 
 
 def can_replace(path: Path) -> bool:

@@ -32,6 +32,9 @@ EMULATOR_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:111122223333:prof
 BUILDER_ID_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:638616132270:profile/AAAACCCCXXXX"
 """The profile that all Builder ID users share, as clients send it."""
 
+SOCIAL_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:699475941385:profile/EHGA3GRVQMUK"
+"""The profile that Google and GitHub users share, as clients send it."""
+
 BUILDER_ID_START_URL: Final = "https://view.awsapps.com/start"
 """A login that starts here is Builder ID's; one that starts elsewhere is Identity Center's."""
 
@@ -110,6 +113,8 @@ class Accounts:
     """The profiles of an Identity Center user; the first is also everyone else's."""
     inactive_profile_arns: tuple[str, ...] = ()
     """Those of them that are listed as inactive and refused when they are named."""
+    refuses_shared_profile: bool = False
+    """Whether Builder ID's shared profile is good for usage alone, as it was observed for some."""
     bad_token_status: Literal[400, 403] = 403
     """How management calls refuse a token that is not good: both were observed."""
 

@@ -123,7 +123,8 @@ def _refusal_of(state: EmulatorState, request: SeenRequest) -> Refusal | None:
     profile_arn = _profile_named(request)
     if _needs_profile(caller) and not profile_arn:
         return NOT_AUTHORIZED
-    return profile_fault(state, caller, profile_arn)
+    is_usage = request.operation == "GetUsageLimits"
+    return profile_fault(state, caller, profile_arn, is_usage=is_usage)
 
 
 def _needs_profile(caller: Identity) -> bool:

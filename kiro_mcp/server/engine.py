@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from kiro_mcp.auth.lock import Sleep
 from kiro_mcp.auth.places import Machine, own_home
+from kiro_mcp.auth.private_files import warning_about
 from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.auth.sign_in import SignIn
 from kiro_mcp.errors import KiroError
@@ -168,7 +169,11 @@ class Engine:
         """
         for sentence in unknown_variables(environ):
             logger.warning("%s", sentence)
-        return cls(Settings.load(environ), environ=environ)
+        settings = Settings.load(environ)
+        home = own_home(Machine.of(environ, sys.platform), settings.home)
+        if home and (why := warning_about(home)):
+            logger.warning("%s. Run `chmod go-w` on it, or name another in KIRO_MCP_HOME.", why)
+        return cls(settings, environ=environ)
 
     def for_key(self, key: SecretStr, owner: str) -> "Engine":
         """Make the engine of a caller that brings an API key of its own.

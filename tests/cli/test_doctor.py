@@ -21,7 +21,12 @@ from rich.console import Console
 
 from kiro_mcp.auth.places import Machine
 from kiro_mcp.auth.sources import Finding, Resolution
-from kiro_mcp.auth.tokens import Credential
+from kiro_mcp.auth.tokens import (
+    BUILDER_ID_PROFILE_ARN,
+    SOCIAL_PROFILE_ARN,
+    Credential,
+    CredentialKind,
+)
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.doctor.checks import (
     SLOW_START_SECONDS,
@@ -38,6 +43,7 @@ from kiro_mcp.cli.doctor.checks import (
     judge_credits,
     judge_endpoint,
     judge_hosts,
+    judge_profile,
     judge_store,
     ok,
     summary,
@@ -46,7 +52,15 @@ from kiro_mcp.cli.doctor.checks import (
 from kiro_mcp.cli.doctor.configured import entries_on
 from kiro_mcp.cli.doctor.probes import hosts_in_use, look_at_store, reach, start, token_as_it_is
 from kiro_mcp.cli.doctor.report import as_lines, as_table, redacted
-from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
+from kiro_mcp.emulator import (
+    EMULATOR_API_KEY,
+    EMULATOR_BUILDER_ID_ACCESS_TOKEN,
+    EMULATOR_PROFILE_ARN,
+    Accounts,
+    EmulatorState,
+    RunningEmulator,
+    running,
+)
 from kiro_mcp.errors import InvalidRequest, ServiceUnavailable, SignInRequired
 from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.settings import Settings
@@ -187,6 +201,61 @@ def test_an_address_in_the_services_place_is_warned_of_unless_it_was_asked_for()
     other = Settings.load({"KIRO_MCP_ENDPOINT_URL_RUNTIME": "https://example.com"})
     assert judge_endpoint(other, "us-east-1", offline=False).outcome == "warning"
     assert judge_endpoint(other, "us-east-1", offline=True).outcome == "ok"
+
+
+def test_hosts_that_nobody_has_confirmed_are_said_to_be_so() -> None:
+    check = judge_endpoint(Settings.load({}), "us-gov-west-1", offline=False)
+    assert (check.outcome, "nobody has confirmed" in check.found) == ("warning", True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arn", "outcome", "says"),
+    [
+        ("builder_id", BUILDER_ID_PROFILE_ARN, "ok", "all AWS Builder IDs share"),
+        ("builder_id", SOCIAL_PROFILE_ARN, "warning", "Google and GitHub logins share"),
+        ("social", BUILDER_ID_PROFILE_ARN, "warning", "all AWS Builder IDs share"),
+        ("idc", SOCIAL_PROFILE_ARN, "warning", "IAM Identity Center"),
+        ("idc", EMULATOR_PROFILE_ARN, "ok", EMULATOR_PROFILE_ARN),
+        ("access_token", BUILDER_ID_PROFILE_ARN, "ok", "an access token"),
+        ("api_key", "", "ok", "name none"),
+    ],
+)
+def test_a_profile_and_the_kind_of_its_token_are_told_apart(
+    kind: CredentialKind, arn: str, outcome: str, says: str
+) -> None:
+    """Observed: each other pair is refused, and in the same words as a token that is void."""
+    check = judge_profile(credential(kind=kind), arn)
+    assert (check.outcome, says in check.found) == (outcome, True)
+
+
+async def test_a_builder_id_that_is_good_for_usage_alone_is_told(tmp_path: Path) -> None:
+    state = EmulatorState(accounts=Accounts(refuses_shared_profile=True))
+    async with running(state) as emulator:
+        done = await doctor(
+            tmp_path,
+            "--json",
+            KIRO_ACCESS_TOKEN=EMULATOR_BUILDER_ID_ACCESS_TOKEN,
+            KIRO_MCP_ENDPOINT_URL=emulator.url,
+        )
+    found = outcomes(done)
+    assert (found["profile"], found["credits"], found["models"]) == ("ok", "ok", "failed")
+    assert "all AWS Builder IDs share" in done.stdout.decode()
+
+
+async def test_a_folder_of_logins_that_others_can_write_to_is_warned_of(tmp_path: Path) -> None:
+    """Whoever can write there can replace a login by another."""
+    home = tmp_path / "own"
+    home.mkdir()
+    home.chmod(0o777)
+    done = await doctor(tmp_path, "--offline", "--json")
+    assert b"other users" not in done.stderr
+    done = await doctor(tmp_path, "--json", KIRO_MCP_HOME=str(home), KIRO_API_KEY="ksk_x")
+    assert outcomes(done)["store"] == "warning"
+    assert b"own (777, writable)" in done.stdout
+    environ = environment(KIRO_MCP_HOME=str(home), KIRO_MCP_ENDPOINT_URL="http://127.0.0.1:1")
+    with fail_after(RUN_SECONDS):
+        done = await anyio.run_process([*COMMAND, "status"], check=False, env=environ, stdin=None)
+    assert f"other users can write to {home}" in done.stderr.decode()
 
 
 STORE = StoreSeen(folder="/s", is_there=True, is_writable=True, size_bytes=1_500_000)

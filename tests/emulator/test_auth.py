@@ -10,6 +10,7 @@ from kiro_mcp.emulator import (
     BUILDER_ID_START_URL,
     EMULATOR_ACCESS_TOKEN,
     EMULATOR_API_KEY,
+    EMULATOR_BUILDER_ID_ACCESS_TOKEN,
     EMULATOR_CLIENT_ID,
     EMULATOR_CLIENT_SECRET,
     EMULATOR_PROFILE_ARN,
@@ -21,7 +22,7 @@ from kiro_mcp.emulator import (
     RunningEmulator,
     running,
 )
-from kiro_mcp.emulator.accounts import MAX_ENTRIES, DeviceOutcome
+from kiro_mcp.emulator.accounts import MAX_ENTRIES, SOCIAL_PROFILE_ARN, DeviceOutcome
 from kiro_mcp.emulator.signin import DEVICE_GRANT
 from tests.emulator.calls import REST_PATH, Json, body_of, connected
 
@@ -76,6 +77,26 @@ async def test_an_inactive_profile_is_listed_as_such_and_refused() -> None:
         assert (profile["arn"], profile["status"]) == (other, "INACTIVE")
         assert not await is_taken(client, EMULATOR_ACCESS_TOKEN, other)
         assert await is_taken(client, EMULATOR_ACCESS_TOKEN, EMULATOR_PROFILE_ARN)
+
+
+@pytest.mark.parametrize(
+    ("token", "arn", "says"),
+    [
+        (EMULATOR_BUILDER_ID_ACCESS_TOKEN, BUILDER_ID_PROFILE_ARN, ""),
+        (EMULATOR_BUILDER_ID_ACCESS_TOKEN, SOCIAL_PROFILE_ARN, "bearer token"),
+        (EMULATOR_SOCIAL_ACCESS_TOKEN, BUILDER_ID_PROFILE_ARN, "bearer token"),
+        (EMULATOR_ACCESS_TOKEN, BUILDER_ID_PROFILE_ARN, "not authorized"),
+    ],
+)
+async def test_a_profile_that_another_kind_of_login_shares_is_refused(
+    token: str, arn: str, says: str
+) -> None:
+    """Observed: in the words for a void token, where both kinds have a shared profile."""
+    headers = {"Authorization": f"Bearer {token}"}
+    async with running() as emulator, connected(emulator.url) as client:
+        answer = await client.post(REST_PATH, json=body_of(profileArn=arn), headers=headers)
+        assert answer.status_code == (403 if says else 200)
+        assert says in answer.text
 
 
 @pytest.mark.parametrize(("status", "says"), [(400, "Invalid token"), (403, "is invalid")])

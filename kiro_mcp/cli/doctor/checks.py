@@ -1,17 +1,23 @@
 """What was seen becomes a judgement: ok, warning or failed, each with its cure. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from shlex import quote
 from typing import Final, Literal
 
 from kiro_mcp.auth.refresher import how_to_renew
 from kiro_mcp.auth.sources import Resolution
-from kiro_mcp.auth.tokens import Credential
+from kiro_mcp.auth.tokens import (
+    BUILDER_ID_PROFILE_ARN,
+    SOCIAL_PROFILE_ARN,
+    Credential,
+    CredentialKind,
+)
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.exits import CODES, REFUSED, SIGN_IN, USAGE
 from kiro_mcp.errors import KiroError
+from kiro_mcp.regions import is_govcloud
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.usage_limits import UsageLimits
 
@@ -25,6 +31,12 @@ SLOW_START_SECONDS: Final = 10.0
 
 _PROXY_STATUSES: Final = (407, 502, 503, 504)
 """What a proxy answers by itself where it cannot, or will not, pass a request on."""
+
+_SHARED_PROFILES: Final[Mapping[str, CredentialKind]] = {
+    BUILDER_ID_PROFILE_ARN: "builder_id",
+    SOCIAL_PROFILE_ARN: "social",
+}
+_SHARERS: Final = {"builder_id": "all AWS Builder IDs", "social": "Google and GitHub logins"}
 
 _KINDS: Final = {
     "api_key": "an API key",
@@ -131,6 +143,10 @@ def _judge_token(credential: Credential, now: datetime) -> Check:
         return ok("token", "an API key does not expire")
     if credential.is_usable(now):
         ends = credential.expires_at
+        if credential.unreadable_end:
+            found = f"its end {credential.unreadable_end!r} is not a date that can be read"
+            cure = f"It is tried all the same. Correct the date in {credential.path}."
+            return warning("token", found, cure)
         return ok("token", f"good for {_span(ends - now)}" if ends else "nothing says when it ends")
     ended = f"ended {_span(now - credential.expires_at)} ago" if credential.expires_at else "unused"
     if credential.is_borrowed:
@@ -140,6 +156,45 @@ def _judge_token(credential: Credential, now: datetime) -> Check:
     return failed(
         "token", f"{ended}, and cannot be renewed", how_to_renew(credential), exit_code=SIGN_IN
     )
+
+
+def judge_profile(credential: Credential, profile_arn: str) -> Check:
+    """Judge whether the profile that calls name is one for this kind of token."""
+    name = "profile"
+    if credential.kind == "api_key":
+        return ok(name, "an API key has one of its own, and calls name none")
+    found = _token_and_profile(credential, profile_arn)
+    owner = _SHARED_PROFILES.get(profile_arn, credential.kind)
+    if owner == credential.kind or credential.kind == "access_token":
+        return ok(name, found)
+    cure = "Unset KIRO_PROFILE_ARN, or sign in with the kind of login that the profile is for."
+    return warning(
+        name, f"{found}: the service refuses that pair, or calls the token invalid", cure
+    )
+
+
+def judge_models(answer: int | KiroError, credential: Credential, profile_arn: str) -> Check:
+    """Judge whether the service lists models for a token: some tokens are good for usage alone."""
+    name = "models"
+    if not isinstance(answer, KiroError):
+        return ok(name, "the service lists models for this login")
+    check = fault(name, answer)
+    if answer.status not in (400, 401, 403):
+        return check
+    check = replace(check, found=f"{answer.message} {_token_and_profile(credential, profile_arn)}")
+    if credential.kind == "builder_id" and profile_arn == BUILDER_ID_PROFILE_ARN:
+        cure = (
+            "This was seen with logins of AWS Builder ID: usage works, and models and prompts are"
+            " refused. Make an API key at https://app.kiro.dev and set KIRO_API_KEY."
+        )
+        return replace(check, cure=cure)
+    return check
+
+
+def _token_and_profile(credential: Credential, profile_arn: str) -> str:
+    owner = _SHARED_PROFILES.get(profile_arn)
+    whose = f"the profile that {_SHARERS[owner]} share" if owner else f"the profile {profile_arn}"
+    return f"The token is that of {_KINDS[credential.kind]}, with {whose}"
 
 
 def judge_credits(credits: UsageLimits, now: datetime) -> Check:
@@ -219,6 +274,12 @@ def judge_endpoint(settings: Settings, region: str, *, offline: bool) -> Check:
             f"{where}, but at {', '.join(hosts)}",
             "Unset KIRO_MCP_ENDPOINT_URL… to ask the service itself.",
         )
+    if is_govcloud(region):
+        return warning(
+            "endpoint",
+            f"{where}, which is AWS GovCloud: nobody has confirmed yet that its hosts answer",
+            "If they do not, check the hosts below, or use a profile elsewhere (KIRO_PROFILE_ARN).",
+        )
     return ok("endpoint", where)
 
 
@@ -254,7 +315,7 @@ def judge_store(seen: StoreSeen) -> Check:
         cure = "Move the database away, or set KIRO_MCP_STORE=memory."
         return failed(name, f"{seen.folder}: {seen.database_error}", cure)
     if seen.open_to_others:
-        found = f"{seen.folder}: others may read {', '.join(seen.open_to_others)}"
+        found = f"{seen.folder}: open to other users: {', '.join(seen.open_to_others)}"
         return warning(name, found, f"Run `chmod -R go= {quote(seen.folder)}`.")
     return ok(name, f"{seen.folder}, {seen.size_bytes / 1_000_000:.1f} MB")
 

@@ -9,12 +9,12 @@ import sqlite3
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import quote, urlsplit
 
 import anyio
@@ -33,7 +33,6 @@ from kiro_mcp.server.engine import STORE_NAME, Engine
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.endpoints import ENDPOINTS, LIST_MODELS, destination
 from kiro_mcp.transport.http import HttpPool
-from kiro_mcp.transport.usage_limits import UsageLimits
 
 NETWORK_SECONDS: Final = 10.0
 """How long a host may take to answer."""
@@ -45,6 +44,7 @@ MAX_STDERR_BYTES: Final = 64 * 1024
 """How much of what a server says on stderr is read, from its end."""
 
 Clock = Callable[[], float]
+Answer = TypeVar("Answer")
 
 
 # --- the network ---------------------------------------------------------------------------------
@@ -133,19 +133,25 @@ def _too_slow(host: str, seconds: float) -> KiroError:
     )
 
 
-async def ask_credits(engine: Engine, credential: Credential) -> UsageLimits | KiroError:
-    """Ask the service for the credits, with the token as it is."""
-    account = engine.tokens.account
+async def token_with_profile(engine: Engine, credential: Credential) -> AccessToken:
+    """Return the token as it is, with the profile that a call would name.
+
+    Raises:
+        KiroError: The profile is not known, or could not be asked for.
+    """
+    token = token_as_it_is(engine.settings, credential)
+    if token.profile_arn or credential.kind == "api_key":
+        return token
+    region = engine.settings.api_region or credential.region
+    arn = await engine.tokens.account.find_profile(token, login_region=region)
+    return as_access_token(credential, profile_arn=arn, api_region=engine.settings.api_region)
+
+
+async def answered(asked: Awaitable[Answer]) -> Answer | KiroError:
+    """Return what the service answers within its time, or why there is no answer."""
     try:
         with anyio.fail_after(NETWORK_SECONDS):
-            token = token_as_it_is(engine.settings, credential)
-            if not token.profile_arn and credential.kind != "api_key":
-                region = engine.settings.api_region or credential.region
-                arn = await account.find_profile(token, login_region=region)
-                token = as_access_token(
-                    credential, profile_arn=arn, api_region=engine.settings.api_region
-                )
-            return await account.credits(token)
+            return await asked
     except KiroError as error:
         return error
     except TimeoutError:
@@ -177,7 +183,7 @@ def _open_to_others(paths: list[Path]) -> Iterator[str]:
     for path in paths:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
-            yield f"{path.name} ({mode:o})"
+            yield f"{path.name} ({mode:o}{', writable' if mode & 0o022 else ''})"
 
 
 def _database_error(path: Path) -> str:

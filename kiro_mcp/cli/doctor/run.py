@@ -24,12 +24,13 @@ from kiro_mcp.cli.doctor import checks, report
 from kiro_mcp.cli.doctor.checks import Check, Configured, Reached, Started
 from kiro_mcp.cli.doctor.configured import entries_on, missing_roots
 from kiro_mcp.cli.doctor.probes import (
-    ask_credits,
+    answered,
     hosts_in_use,
     look_at_store,
     reach,
     start,
     token_as_it_is,
+    token_with_profile,
 )
 from kiro_mcp.cli.serve import offline_environ
 from kiro_mcp.cli.session import run_command
@@ -158,10 +159,18 @@ async def _account(engine: Engine, resolution: Resolution, elsewhere: Sequence[s
     credential = resolution.credential
     if credential is None or not credential.is_usable(_now()):
         return [*found, checks.skipped("credits", "not asked without a token that is good now")]
-    outcome = await ask_credits(engine, credential)
-    if isinstance(outcome, KiroError):
-        return [*found, checks.fault("credits", outcome)]
-    return [*found, checks.judge_credits(outcome, _now())]
+    token = await answered(token_with_profile(engine, credential))
+    if isinstance(token, KiroError):
+        return [*found, checks.fault("profile", token)]
+    found.append(checks.judge_profile(credential, token.profile_arn))
+    account = engine.tokens.account
+    credits = await answered(account.credits(token))
+    if isinstance(credits, KiroError):
+        found.append(checks.fault("credits", credits))
+    else:
+        found.append(checks.judge_credits(credits, _now()))
+    models = await answered(account.models_offered(token))
+    return [*found, checks.judge_models(models, credential, token.profile_arn)]
 
 
 async def _network(
