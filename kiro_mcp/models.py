@@ -123,10 +123,12 @@ class ToolSpec:
 
 # --- the models ---------------------------------------------------------------------------
 
-EffortLevel = Literal["low", "medium", "high", "xhigh", "max"]
+Effort: TypeAlias = str
+"""How hard a model is to think: `off`, or a word that its published schema lists, such as `low`.
 
-Effort = Literal["", "off", "low", "medium", "high", "xhigh", "max"]
-"""How hard a model is to think; "" leaves it to the service."""
+"" leaves it to the service. Not a `Literal`: the service may list words that this version does
+not know. `kiro_mcp.protocol.model_fields.read_effort` reads what a caller writes.
+"""
 
 ThinkingSupport = Literal["none", "tags", "native"]
 """How a model is asked to think: not at all, by tags in the prompt, or by a request field."""
@@ -138,8 +140,11 @@ class ModelFields:
 
     effort_path: tuple[str, ...] = ()
     """The members that lead to the effort, such as `output_config`, `effort`; () for none."""
-    efforts: tuple[EffortLevel, ...] = ()
-    """The efforts that it takes, least first."""
+    efforts: tuple[Effort, ...] = ()
+    """The efforts that it takes, in the service's words: `none` first if it is listed, then from
+    the least to the most, then those that this version does not know."""
+    default_effort: Effort = ""
+    """What the service takes if a request names no effort; "" if the schema does not say."""
     thinking_types: tuple[str, ...] = ()
     """The values that `thinking.type` takes; () where there is no such member."""
     thinking_displays: tuple[str, ...] = ()
@@ -157,6 +162,14 @@ class ListPrice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HigherRate:
+    """The rate of a request whose prompt is long; it holds for the whole request."""
+
+    above_tokens: int
+    rate_multiplier: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """What is known of a model; None where it is not known."""
 
@@ -168,11 +181,13 @@ class ModelInfo:
     max_output_tokens: int | None = None
     rate_multiplier: float | None = None
     """Credits per unit of work, relative to `auto`."""
+    higher_rate: HigherRate | None = None
+    """What long prompts cost instead, where that differs."""
     list_price: ListPrice | None = None
     input_types: tuple[str, ...] = ("TEXT",)
     """What it reads, `TEXT` and maybe `IMAGE`; () where that is not known."""
     thinking: ThinkingSupport = "none"
-    effort_levels: tuple[EffortLevel, ...] = ()
+    effort_levels: tuple[Effort, ...] = ()
     fields: ModelFields | None = None
     """What a request may carry for it; None where it takes no extra fields at all."""
     refusal_fallbacks: tuple[str, ...] = ()

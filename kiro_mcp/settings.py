@@ -9,16 +9,17 @@ import base64
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 from pydantic import ValidationError as PydanticError
 from pydantic.fields import FieldInfo
 
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.models import Effort
 from kiro_mcp.protocol.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
+from kiro_mcp.protocol.model_fields import read_effort
 from kiro_mcp.redaction import redact, remember_secret
 from kiro_mcp.setting_values import (
     Aliases,
@@ -107,11 +108,15 @@ class Settings(BaseModel):
         says="Seconds before its end from which a token is renewed",
         above=0,
     )
-    model: str = _setting("auto", "KIRO_MCP_MODEL", says="The model where a call names none")
+    model: str = _setting(
+        "",
+        "KIRO_MCP_MODEL",
+        says="The model where a call names none; by default the service's own, usually auto",
+    )
     model_aliases: Aliases = _setting(
         {}, "KIRO_MCP_MODEL_ALIASES", says="Your own names of models: name=id, separated by commas"
     )
-    thinking: Effort = _setting(
+    thinking: Annotated[Effort, AfterValidator(read_effort)] = _setting(
         "",
         "KIRO_MCP_THINKING",
         says="Effort where a call names none: off low medium high xhigh max",

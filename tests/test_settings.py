@@ -17,7 +17,7 @@ README = Path(__file__).parent.parent / "README.md"
 def test_an_empty_variable_counts_as_unset() -> None:
     """Ours: clients write `"KEY": ""` for what they do not set."""
     settings = Settings.load({"KIRO_MCP_MODEL": "  ", "KIRO_API_KEY": ""})
-    assert settings.model == "auto"
+    assert settings.model == ""
     assert settings.api_key.get_secret_value() == ""
 
 
@@ -46,7 +46,6 @@ def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
         ("KIRO_MCP_ENDPOINT_URL_RUNTIME", "https://user:word@example.com", "user name"),
         ("KIRO_MCP_ENDPOINT_URL_MANAGEMENT", "https://example.com/?a=b", "query"),
         ("KIRO_MCP_MODEL_ALIASES", "fast", "name=id"),
-        ("KIRO_MCP_THINKING", "very", "'low'"),
         ("KIRO_API_REGION", "us-east-1/../evil.example", "AWS region"),
         ("KIRO_MCP_ENDPOINTS", "runtime,elsewhere", "runtime, q, amazonq, codewhisperer"),
         ("KIRO_MCP_ENDPOINTS", ",", "runtime, q, amazonq, codewhisperer"),

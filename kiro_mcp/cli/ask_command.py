@@ -9,7 +9,6 @@ import click
 
 _CONTINUE: Final = ("-c", "--continue")
 _CONVERSATION_ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_EFFORTS: Final = ("off", "low", "medium", "high", "xhigh", "max")
 
 
 class _AskCommand(click.Command):
@@ -39,7 +38,12 @@ def _with_explicit_ids(args: Sequence[str]) -> Iterator[str]:
 @click.command(cls=_AskCommand)
 @click.argument("words", nargs=-1, metavar="[PROMPT]")
 @click.option("--model", default="", help="Model id; by default KIRO_MCP_MODEL, else auto.")
-@click.option("--effort", type=click.Choice(_EFFORTS), help="How hard to think.")
+@click.option(
+    "--effort",
+    default="",
+    metavar="LEVEL",
+    help="How hard to think: off low medium high xhigh max, or what `kiro-mcp models` shows.",
+)
 @click.option("--system", default="", help="System prompt.")
 @click.option("-f", "--file", "files", multiple=True, metavar="PATH", help="Attach a text file.")
 @click.option("-i", "--image", "images", multiple=True, metavar="PATH", help="Attach an image.")

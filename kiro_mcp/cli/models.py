@@ -32,7 +32,7 @@ def _show(listed: dict[str, Any]) -> None:
     table.add_column("model", no_wrap=True)  # Its id is what people copy.
     for name in ("window", "output", "rate"):
         table.add_column(name, justify="right", overflow="fold")
-    for name in ("efforts", "input"):
+    for name in ("efforts", "input", "long prompts"):
         table.add_column(name, overflow="fold")
     for model in listed["models"]:
         table.add_row(
@@ -42,6 +42,7 @@ def _show(listed: dict[str, Any]) -> None:
             _rate(model["rate_multiplier"]),
             ", ".join(model["effort_levels"]) or model["thinking"],
             ", ".join(model["input_types"]).lower(),
+            _higher_rate(model.get("higher_rate")),
         )
     show(table)
     tell(f"default {listed['default_model']} · {listed['source']} list", style="dim")
@@ -51,6 +52,13 @@ def _show(listed: dict[str, Any]) -> None:
 
 def _rate(multiplier: float | None) -> str:
     return "" if multiplier is None else f"{multiplier:g}"
+
+
+def _higher_rate(higher: dict[str, Any] | None) -> str:
+    """Write what long prompts cost: `0.3 above 100K`."""
+    if higher is None:
+        return ""
+    return f"{_rate(higher['rate_multiplier'])} above {_tokens(higher['above_tokens'])}"
 
 
 def _tokens(count: int | None) -> str:

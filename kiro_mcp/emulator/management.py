@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar
 from kiro_mcp.emulator.accounts import Identity
 from kiro_mcp.emulator.authorization import caller_of, profile_fault
 from kiro_mcp.emulator.body import members, text
-from kiro_mcp.emulator.catalogue import DEFAULT_MODEL_ID
 from kiro_mcp.emulator.refusals import (
     BAD_BEARER,
     INVALID_TOKEN,
@@ -39,10 +38,10 @@ def list_models(state: EmulatorState, request: SeenRequest) -> Script:
     if refusal or page is None:
         return (refusal or MALFORMED.saying("Invalid nextToken."),)
     models, following = page
-    defaults = [m for m in state.catalogue if m["modelId"] == DEFAULT_MODEL_ID]
+    has_default = any(model["modelId"] == state.default_model_id for model in state.catalogue)
     answer: dict[str, Any] = {"models": [dict(model) for model in models], **following}
-    if defaults:
-        answer["defaultModel"] = dict(defaults[0])
+    if has_default:
+        answer["defaultModel"] = {"modelId": state.default_model_id}
     return json_answer(answer)
 
 

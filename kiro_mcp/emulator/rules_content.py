@@ -79,6 +79,9 @@ def breaches(value: object, schema: Mapping[str, object], where: str) -> Iterato
         yield where, f"must be one of {', '.join(map(str, choices))}"
     yield from _out_of_range(value, schema, where)
     properties = members(schema.get("properties"))
+    for name in items(schema.get("required")):
+        if name not in members(value):
+            yield f"{where}.{name}", "is required"
     for name, member in members(value).items():
         if name in properties:
             yield from breaches(member, members(properties[name]), f"{where}.{name}")

@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 
 from kiro_mcp.emulator.accounts import Accounts
-from kiro_mcp.emulator.catalogue import CATALOGUE, Model
+from kiro_mcp.emulator.catalogue import CATALOGUE, DEFAULT_MODEL_ID, Model
 from kiro_mcp.emulator.prompt import Prompt
 from kiro_mcp.emulator.script_files import ScriptFile
 from kiro_mcp.emulator.scripts import BUILT_IN, unknown
@@ -67,6 +67,8 @@ class EmulatorState:
     """Tokens, identities and logins."""
     catalogue: tuple[Model, ...] = CATALOGUE
     """The models, as the service lists them, in two pages."""
+    default_model_id: str = DEFAULT_MODEL_ID
+    """The model that the list names as the default, if it is in the catalogue."""
     max_input_bytes: int = MAX_INPUT_BYTES
     retry_after_seconds: int = 1
     """What `throttle` and `busy` ask for."""

@@ -6,27 +6,59 @@ models without a schema. So nothing is known here by name but what is looked for
 wherever the schema nests it, the ways to think, and the range of `max_tokens`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from kiro_mcp.models import EffortLevel, JsonObject, ModelFields
+from kiro_mcp.models import Effort, JsonObject, ModelFields
 from kiro_mcp.protocol.json_values import plain_json
 from kiro_mcp.protocol.members import positive_integer
 from kiro_mcp.protocol.schema_refs import inline_references
 from kiro_mcp.protocol.schema_root import COMBINATORS
 
-EFFORTS: Final[tuple[EffortLevel, ...]] = ("low", "medium", "high", "xhigh", "max")
-"""Every effort, least first."""
+EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
+"""The efforts that callers are told of, from the least to the most."""
+
+_LEAST_FIRST: Final = ("none", "minimal", *EFFORTS)
+"""Every word that the service's models are known to list."""
+
+
+def read_effort(word: str) -> Effort:
+    """Read an effort as callers write it: in any case, `none` for `off`."""
+    effort = word.strip().lower()
+    return "off" if effort == "none" else effort
+
+
+def is_known_effort(effort: Effort) -> bool:
+    """Whether an effort means something for every model, even one that does not list it."""
+    return effort in ("", "off", *_LEAST_FIRST)
+
+
+def nearest_effort(wanted: Effort, offered: Sequence[Effort]) -> Effort | None:
+    """Return the offered effort for a wanted one: itself, or the nearest, of two the lesser.
+
+    Returns:
+        None where nothing is offered, or where the wanted word is neither offered nor known.
+    """
+    if same := next((level for level in offered if level.lower() == wanted), None):
+        return same
+    known = [level for level in offered if level in _LEAST_FIRST and level != "none"]
+    if wanted not in _LEAST_FIRST:
+        return None
+    rank = _LEAST_FIRST.index
+    return min(
+        known, key=lambda level: (abs(rank(level) - rank(wanted)), rank(level)), default=None
+    )
 
 
 def read_model_fields(schema: object) -> ModelFields | None:
     """Read a model's schema; None where it offers nothing that this package can ask for."""
     plain = plain_json(schema)
     root = inline_references(plain) if isinstance(plain, dict) else {}
-    path, efforts = next(_effort_places(root), ((), ()))
+    path, efforts, default = next(_effort_places(root), ((), (), ""))
     fields = ModelFields(
         effort_path=path,
         efforts=efforts,
+        default_effort=default,
         thinking_types=_thinking_choices(root, "type"),
         thinking_displays=_thinking_choices(root, "display"),
         max_tokens=_token_range(root),
@@ -36,13 +68,15 @@ def read_model_fields(schema: object) -> ModelFields | None:
 
 def _effort_places(
     schema: JsonObject, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], tuple[EffortLevel, ...]]]:
+) -> Iterator[tuple[tuple[str, ...], tuple[Effort, ...], Effort]]:
     for name, inner in _properties(schema):
         if name == "effort":
-            offered = set(_choices(inner))
-            efforts = tuple[EffortLevel, ...](level for level in EFFORTS if level in offered)
+            offered = list(dict.fromkeys(_choices(inner)))
+            known = [level for level in _LEAST_FIRST if level in offered]
+            efforts = (*known, *(level for level in offered if level not in known))
+            default = inner.get("default")
             if efforts:
-                yield (*path, name), efforts
+                yield (*path, name), efforts, default if isinstance(default, str) else ""
         yield from _effort_places(inner, (*path, name))
 
 

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from kiro_mcp.models import ChatRequest, Effort, EffortLevel, ModelInfo
+from kiro_mcp.models import ChatRequest, Effort, ModelInfo
 from kiro_mcp.protocol.json_values import clean_text
 from kiro_mcp.protocol.model_fields import EFFORTS
 from kiro_mcp.protocol.models_catalog import BUILTIN_MODELS, HIDDEN_MODELS, known_model
 
-THINKING_EFFORT: Final[EffortLevel] = "medium"
+THINKING_EFFORT: Final[Effort] = "medium"
 """What `-thinking` asks for, where no effort is named."""
 
 DEFAULT_NAME: Final = "auto"
@@ -51,6 +51,8 @@ class ModelChoice:
     """Whether it ends with `-agentic`: long files are to be written in several tool uses."""
     allows_tools: bool = True
     """Whether tools may be used, which `-chat` forbids."""
+    is_listed: bool = True
+    """Whether the model is in the list."""
     warnings: tuple[str, ...] = ()
 
     def applied_to(self, request: ChatRequest) -> ChatRequest:
@@ -94,10 +96,15 @@ def resolve_model(
         warning = f"{wanted!r} names no version; {newest.id} is used."
         return replace(wishes, model=newest, warnings=(warning,))
     if normal.startswith("claude-"):
-        return replace(wishes, model=known_model(normal), warnings=(_unknown(normal, offered),))
+        warning = _unknown(normal, offered)
+        return replace(wishes, model=known_model(normal), is_listed=False, warnings=(warning,))
     # Nothing is known of such names, not even that their endings are wishes.
-    unchanged = ModelChoice(model_requested=name, model=known_model(wanted))
-    return replace(unchanged, warnings=(_unknown(wanted, offered),))
+    return ModelChoice(
+        model_requested=name,
+        model=known_model(wanted),
+        is_listed=False,
+        warnings=(_unknown(wanted, offered),),
+    )
 
 
 def normalised_name(name: str) -> str:
@@ -133,7 +140,7 @@ def _split_wishes(name: str) -> tuple[str, Sequence[str]]:
 
 def _as_choice(name: str, words: Sequence[str]) -> ModelChoice:
     """Read wishes; the model is still to be found."""
-    named = tuple[EffortLevel, ...](level for level in EFFORTS if level in words)
+    named = [level for level in EFFORTS if level in words]
     thinking: Effort = THINKING_EFFORT if "thinking" in words else ""
     return ModelChoice(
         model_requested=name,

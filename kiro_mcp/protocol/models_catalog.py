@@ -9,31 +9,45 @@ What a caller may write for a model's id is in `kiro_mcp.protocol.model_names`.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
-from kiro_mcp.models import EffortLevel, ListPrice, ModelFields, ModelInfo, ThinkingSupport
+from kiro_mcp.models import (
+    Effort,
+    HigherRate,
+    ListPrice,
+    ModelFields,
+    ModelInfo,
+    ThinkingSupport,
+)
 from kiro_mcp.protocol.members import finite_number, positive_integer
 from kiro_mcp.protocol.model_fields import EFFORTS, read_model_fields
 
 _K: Final = 1_000
 _M: Final = 1_000_000
 
-_WITHOUT_XHIGH: Final[tuple[EffortLevel, ...]] = ("low", "medium", "high", "max")
+_SONNET: Final = ListPrice(input_per_million=3.0, output_per_million=15.0)
+_HAIKU: Final = ListPrice(input_per_million=0.8, output_per_million=4.0)
+_OPUS: Final = ListPrice(input_per_million=15.0, output_per_million=75.0)
 
 
-def _claude_fields(most_tokens: int, efforts: tuple[EffortLevel, ...] = EFFORTS) -> ModelFields:
+def _claude_fields(
+    most_tokens: int,
+    default_effort: Effort = "high",
+    *,
+    thinking: tuple[str, ...] = ("adaptive", "disabled"),
+    efforts: tuple[Effort, ...] = EFFORTS,
+) -> ModelFields:
     return ModelFields(
         effort_path=("output_config", "effort"),
         efforts=efforts,
-        thinking_types=("adaptive",),
+        default_effort=default_effort,
+        thinking_types=thinking,
         thinking_displays=("summarized", "omitted"),
         max_tokens=(1_024, most_tokens),
     )
 
 
-_GPT_FIELDS: Final = ModelFields(effort_path=("reasoning", "effort"), efforts=EFFORTS)
-
-_SONNET: Final = ListPrice(input_per_million=3.0, output_per_million=15.0)
-_HAIKU: Final = ListPrice(input_per_million=0.8, output_per_million=4.0)
-_OPUS: Final = ListPrice(input_per_million=15.0, output_per_million=75.0)
+_FIVE: Final = _claude_fields(128 * _K)
+_FOUR_SIX: Final = _claude_fields(64 * _K, efforts=("low", "medium", "high", "max"))
+_GPT: Final = ModelFields(effort_path=("reasoning", "effort"), efforts=("none", *EFFORTS))
 
 
 def _known(
@@ -42,12 +56,26 @@ def _known(
     tokens: tuple[int | None, int | None],
     rate: float | None,
     *aliases: str,
+    above: tuple[int, float] | None = None,
     price: ListPrice | None = None,
     thinks: ModelFields | ThinkingSupport = "none",
-    sees_images: bool = True,
+    sees_images: bool | None = True,
     on_refusal: str = "",
 ) -> ModelInfo:
-    """Write down a model: its id, name, most tokens in and out, rate and aliases."""
+    """Write down a model.
+
+    Args:
+        model_id: Its id.
+        name: Its name for people.
+        tokens: The most tokens in and out.
+        rate: Its rate multiplier.
+        aliases: Other names that callers use.
+        above: From how many tokens of the prompt on which other rate holds.
+        price: Its vendor's list price.
+        thinks: How it is asked to think.
+        sees_images: Whether it reads images; None where that is not known.
+        on_refusal: The model to ask if this one refuses.
+    """
     fields = thinks if isinstance(thinks, ModelFields) else None
     return ModelInfo(
         id=model_id,
@@ -56,8 +84,9 @@ def _known(
         context_window=tokens[0],
         max_output_tokens=tokens[1],
         rate_multiplier=rate,
+        higher_rate=HigherRate(above_tokens=above[0], rate_multiplier=above[1]) if above else None,
         list_price=price,
-        input_types=("TEXT", "IMAGE") if sees_images else ("TEXT",),
+        input_types=() if sees_images is None else ("TEXT", "IMAGE") if sees_images else ("TEXT",),
         thinking="native" if isinstance(thinks, ModelFields) else thinks,
         effort_levels=fields.efforts if fields else (),
         fields=fields,
@@ -65,11 +94,16 @@ def _known(
     )
 
 
-_FIVE: Final = _claude_fields(128 * _K)
-_FOUR_SIX: Final = _claude_fields(64 * _K, _WITHOUT_XHIGH)
-
 BUILTIN_MODELS: Final[tuple[ModelInfo, ...]] = (
     _known("auto", "Auto", (_M, 64 * _K), 1.0),
+    _known(
+        "claude-opus-5.5",
+        "Claude Opus 5.5",
+        (_M, 128 * _K),
+        2.0,
+        "claude-opus-5-5",
+        thinks=_claude_fields(128 * _K, "medium", thinking=("adaptive",)),
+    ),
     _known(
         "claude-opus-5",
         "Claude Opus 5",
@@ -82,7 +116,12 @@ BUILTIN_MODELS: Final[tuple[ModelInfo, ...]] = (
         "claude-opus-4.8", "Claude Opus 4.8", (_M, 128 * _K), 2.2, "claude-opus-4-8", thinks=_FIVE
     ),
     _known(
-        "claude-opus-4.7", "Claude Opus 4.7", (_M, 128 * _K), 2.2, "claude-opus-4-7", thinks=_FIVE
+        "claude-opus-4.7",
+        "Claude Opus 4.7",
+        (_M, 128 * _K),
+        2.2,
+        "claude-opus-4-7",
+        thinks=_claude_fields(128 * _K, "xhigh"),
     ),
     _known(
         "claude-opus-4.6",
@@ -102,8 +141,16 @@ BUILTIN_MODELS: Final[tuple[ModelInfo, ...]] = (
         price=_OPUS,
         thinks="tags",
     ),
-    # Its limits are not published; what the smaller models take is safe to ask for.
-    _known("claude-sonnet-5", "Claude Sonnet 5", (_M, None), 1.3, thinks=_claude_fields(64 * _K)),
+    _known(
+        "claude-sonnet-5.5",
+        "Claude Sonnet 5.5",
+        (_M, 128 * _K),
+        1.3,
+        "claude-sonnet-5-5",
+        thinks=_claude_fields(128 * _K, thinking=("adaptive", "between_tools")),
+        on_refusal="claude-sonnet-5",
+    ),
+    _known("claude-sonnet-5", "Claude Sonnet 5", (_M, 128 * _K), 1.3, thinks=_FIVE),
     _known(
         "claude-sonnet-4.6",
         "Claude Sonnet 4.6",
@@ -131,18 +178,39 @@ BUILTIN_MODELS: Final[tuple[ModelInfo, ...]] = (
         price=_SONNET,
         thinks="tags",
     ),
+    # Whether it takes an effort is not published; the service's own list says.
+    _known(
+        "claude-haiku-5.5",
+        "Claude Haiku 5.5",
+        (_M, None),
+        0.06,
+        "claude-haiku-5-5",
+        above=(100 * _K, 0.3),
+    ),
     _known(
         "claude-haiku-4.5",
         "Claude Haiku 4.5",
-        (200 * _K, None),
+        (200 * _K, 64 * _K),
         0.4,
         "claude-haiku-4-5",
         "claude-haiku-4-5-20251001",
         price=_HAIKU,
     ),
-    _known("gpt-5.6-sol", "GPT-5.6 Sol", (272 * _K, 128 * _K), 2.4, thinks=_GPT_FIELDS),
-    _known("gpt-5.6-terra", "GPT-5.6 Terra", (272 * _K, 128 * _K), 1.0, thinks=_GPT_FIELDS),
-    _known("gpt-5.6-luna", "GPT-5.6 Luna", (272 * _K, 128 * _K), 0.1, thinks=_GPT_FIELDS),
+    # Only enterprise accounts in us-east-1 have it; nothing else is known.
+    _known(
+        "claude-fable-5.1",
+        "Claude Fable 5.1",
+        (None, None),
+        None,
+        "claude-fable-5-1",
+        sees_images=None,
+    ),
+    _known("gpt-5.6-sol", "GPT-5.6 Sol", (_M, 128 * _K), 4.4, above=(272 * _K, 8.8), thinks=_GPT),
+    _known(
+        "gpt-5.6-terra", "GPT-5.6 Terra", (_M, 128 * _K), 2.2, above=(272 * _K, 4.4), thinks=_GPT
+    ),
+    _known("gpt-5.6-luna", "GPT-5.6 Luna", (_M, 128 * _K), 1.1, above=(272 * _K, 2.2), thinks=_GPT),
+    _known("kimi-k3", "Kimi K3", (None, None), None, sees_images=None),
     _known("deepseek-3.2", "DeepSeek 3.2", (164 * _K, None), 0.25, sees_images=False),
     _known("minimax-m2.5", "MiniMax M2.5", (196 * _K, None), 0.25, sees_images=False),
     _known("minimax-m2.1", "MiniMax M2.1", (196 * _K, None), 0.15, sees_images=False),
@@ -212,7 +280,8 @@ def _model(entry: object) -> ModelInfo | None:
     raw_limits = members.get("tokenLimits")
     limits = cast("dict[str, object]", raw_limits) if isinstance(raw_limits, dict) else {}
     fields = read_model_fields(members.get("additionalModelRequestFieldsSchema"))
-    rate = finite_number(members.get("rateMultiplier"))
+    listed_rate = finite_number(members.get("rateMultiplier"))
+    rate = known.rate_multiplier if listed_rate is None else listed_rate
     return ModelInfo(
         id=model_id,
         name=_text(members.get("modelName")) or known.name,
@@ -220,7 +289,9 @@ def _model(entry: object) -> ModelInfo | None:
         context_window=positive_integer(limits.get("maxInputTokens")) or known.context_window,
         max_output_tokens=positive_integer(limits.get("maxOutputTokens"))
         or known.max_output_tokens,
-        rate_multiplier=known.rate_multiplier if rate is None else rate,
+        rate_multiplier=rate,
+        # The list has no rate for long prompts. The known one belongs to the known base rate.
+        higher_rate=known.higher_rate if rate == known.rate_multiplier else None,
         list_price=known.list_price,
         input_types=_texts(members.get("supportedInputTypes")) or known.input_types,
         thinking=_thinking(fields, known),

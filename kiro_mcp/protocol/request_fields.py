@@ -9,15 +9,15 @@ the tags as other clients of the service send them (2025 to 2026).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from kiro_mcp.models import Effort, EffortLevel, JsonObject, JsonValue, ModelFields, ModelInfo
-from kiro_mcp.protocol.model_fields import EFFORTS
+from kiro_mcp.models import Effort, JsonObject, JsonValue, ModelFields, ModelInfo
+from kiro_mcp.protocol.model_fields import nearest_effort
 
 THINKING_BUDGET: Final = 4_000
 """How many tokens a model that is asked by tags may think for at medium effort."""
 
-_BUDGET_FACTORS: Final[dict[EffortLevel, float]] = {
+_BUDGET_FACTORS: Final[dict[Effort, float]] = {
     "low": 0.5,
     "medium": 1,
     "high": 2,
@@ -62,35 +62,46 @@ def ask_model(
     )
 
 
-def nearest_effort(wanted: EffortLevel, offered: Sequence[EffortLevel]) -> EffortLevel | None:
-    """Return the offered effort that is nearest, of two the lesser; None if there is none."""
-    rank = EFFORTS.index(wanted)
-    return min(offered, key=lambda level: abs(EFFORTS.index(level) - rank), default=None)
-
-
 def _ask_to_think(model: ModelInfo, effort: Effort, budget: int) -> Wishes:
     if effort == "":
         return Wishes(fields={})
     if model.thinking == "native":
-        return _ask_natively(model.id, model.fields or ModelFields(), effort)
+        own = model.fields or ModelFields()
+        return _turn_off(model.id, own) if effort == "off" else _ask_natively(model.id, own, effort)
     if effort == "off":
         return Wishes(fields={})
-    if model.thinking == "tags":
-        return Wishes(fields={}, tags=_tags(round(budget * _BUDGET_FACTORS[effort])))
-    warning = f"{model.id} cannot be asked to think; the effort {effort!r} was left out."
+    level = nearest_effort(effort, tuple(_BUDGET_FACTORS)) if model.thinking == "tags" else None
+    if level is not None:
+        return Wishes(fields={}, tags=_tags(round(budget * _BUDGET_FACTORS[level])))
+    warning = f"{model.id} cannot be asked for the effort {effort!r:.80}; it was left out."
     return Wishes(fields={}, warnings=(warning,))
 
 
-def _ask_natively(model_id: str, own: ModelFields, effort: EffortLevel | Literal["off"]) -> Wishes:
-    if effort == "off":
-        if "disabled" in own.thinking_types:
-            return Wishes(fields={"thinking": {"type": "disabled"}})
+def _turn_off(model_id: str, own: ModelFields) -> Wishes:
+    """Ask for no thinking, or for the least that the model can be asked for.
+
+    Sending nothing would not do: the service then takes the model's default, often `high`.
+    """
+    if "disabled" in own.thinking_types:
+        return Wishes(fields={"thinking": {"type": "disabled"}})
+    if not own.efforts:
         return Wishes(fields={}, warnings=(f"The thinking of {model_id} cannot be turned off.",))
+    least = own.efforts[0]
+    warning = f"The thinking of {model_id} cannot be turned off; its lowest effort is {least!r}."
+    return Wishes(
+        fields=_nested(own.effort_path, least), warnings=() if least == "none" else (warning,)
+    )
+
+
+def _ask_natively(model_id: str, own: ModelFields, effort: Effort) -> Wishes:
     level = nearest_effort(effort, own.efforts)
-    warning = f"{model_id} knows no effort {effort!r}; {level!r} was asked for."
+    if level is None and own.efforts:
+        warning = f"{model_id} has no effort {effort!r:.80}; it was left out."
+        return Wishes(fields={}, warnings=(warning,))
+    warning = f"{model_id} has no effort {effort!r:.80}; {level!r} was asked for."
     return Wishes(
         fields={**_thinking_member(own), **_nested(own.effort_path, level)},
-        warnings=() if level in (effort, None) else (warning,),
+        warnings=() if level is None or level.lower() == effort else (warning,),
     )
 
 

@@ -4,11 +4,12 @@ The library's own text would echo the whole prompt back. The schemas that client
 the same classes and are flat: several clients cannot read `$ref` or `anyOf`.
 """
 
-from typing import Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.protocol.model_fields import read_effort
 
 
 class _Arguments(BaseModel):
@@ -23,8 +24,12 @@ class AskArguments(_Arguments):
     model: str = Field(
         "", description="Model id or alias from list_models; empty for the default, usually auto."
     )
-    effort: Literal["", "off", "low", "medium", "high", "xhigh", "max"] = Field(
-        "", description="How hard to think; clamped to what the model offers. Empty: its default."
+    effort: Annotated[str, AfterValidator(read_effort)] = Field(
+        "",
+        description=(
+            "How hard to think: off low medium high xhigh max, or what list_models names; the"
+            " nearest that the model offers is used. Empty: its default."
+        ),
     )
     conversation_id: str = Field("", description="Continue this conversation; empty starts one.")
     from_turn: int = Field(

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import anyio
+
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.models import (
     ChatRequest,
+    Effort,
     JsonObject,
     JsonValue,
     Message,
@@ -17,6 +20,7 @@ from kiro_mcp.models import (
 )
 from kiro_mcp.protocol.findings import Repair
 from kiro_mcp.protocol.messages import Chat, read_messages, read_tool_results
+from kiro_mcp.protocol.model_fields import is_known_effort
 from kiro_mcp.protocol.model_names import ModelChoice, resolve_model
 from kiro_mcp.protocol.schema_check import UnusableSchemaError
 from kiro_mcp.protocol.tool_specs import read_tool_specs
@@ -26,6 +30,12 @@ from kiro_mcp.server.attachments import Attachments
 from kiro_mcp.server.conversations import Conversation, Place
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.schema_checks import UncheckedError, schema_errors
+
+LOOK_UP_SECONDS = 5.0
+"""How long a call waits for the list of models if the known one does not do."""
+
+MAX_QUOTED = 80
+"""Characters of a value that are shown where it cannot be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +85,14 @@ async def understand(arguments: AskArguments, engine: Engine, *, new_id: str, ow
     results, result_repairs = read_tool_results(arguments.tool_results)
     added = (*chat.messages, *await _user_turn(arguments, engine, results))
     _require_something(arguments, added, before)
-    choice = _model(arguments, engine, before)
+    choice = await _model(arguments, engine, before)
     place = _place(arguments, before, new_id)
     request = ChatRequest(
         messages=(*before.messages, *added),
         conversation_id=place.conversation_id,
         system=_system(chat, before),
         tools=tools or _last_tools(before),
-        effort=arguments.effort or choice.effort or engine.settings.thinking,
+        effort=_effort(arguments, choice, engine),
         max_tokens=arguments.max_tokens,
         output_schema=await _usable_schema(arguments.output_schema),
     )
@@ -151,11 +161,55 @@ def _require_something(
         )
 
 
-def _model(arguments: AskArguments, engine: Engine, before: Conversation) -> ModelChoice:
+async def _model(arguments: AskArguments, engine: Engine, before: Conversation) -> ModelChoice:
+    """Find the model that is asked for.
+
+    Where the known list has not got it, or not got the effort, the service is asked for its list:
+    it may be newer than this package.
+    """
     last = before.turns[-1].model if before.turns else ""
-    name = arguments.model.strip() or last or engine.settings.model
-    choice = resolve_model(name, engine.known_models, aliases=engine.settings.model_aliases)
-    return replace(choice, model_requested=arguments.model)
+    name = arguments.model.strip() or last
+    is_set = not name and bool(engine.settings.model)
+    effort = arguments.effort or engine.settings.thinking
+
+    def resolve() -> ModelChoice:
+        return resolve_model(
+            name or engine.default_model,
+            engine.known_models,
+            aliases=engine.settings.model_aliases,
+        )
+
+    choice = resolve()
+    is_known = choice.is_listed and (
+        is_known_effort(effort) or effort in choice.model.effort_levels
+    )
+    if not is_known and not arguments.dry_run:
+        with anyio.move_on_after(LOOK_UP_SECONDS):
+            await engine.catalogue(refresh=False)
+        choice = resolve()
+    warnings = choice.warnings
+    if is_set:
+        warnings = tuple(f"KIRO_MCP_MODEL: {warning}" for warning in warnings)
+    return replace(choice, model_requested=arguments.model, warnings=warnings)
+
+
+def _effort(arguments: AskArguments, choice: ModelChoice, engine: Engine) -> Effort:
+    """Choose the effort: the argument's, the model name's or the setting's.
+
+    Raises:
+        InvalidRequest: It is a word that no model lists.
+    """
+    effort = arguments.effort or choice.effort or engine.settings.thinking
+    listed = [
+        level for model in (choice.model, *engine.known_models) for level in model.effort_levels
+    ]
+    if is_known_effort(effort) or effort in (level.lower() for level in listed):
+        return effort
+    given_as = "argument 'effort'" if arguments.effort else "setting KIRO_MCP_THINKING"
+    raise InvalidRequest(
+        f"The {given_as} is {effort[:MAX_QUOTED]!r}, and no model has such an effort.",
+        next_step="Use one of off, low, medium, high, xhigh and max, or leave it empty.",
+    )
 
 
 def _place(arguments: AskArguments, before: Conversation, new_id: str) -> Place:

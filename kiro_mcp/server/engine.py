@@ -9,7 +9,7 @@ import logging
 import sys
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.auth.sign_in import SignIn
 from kiro_mcp.errors import KiroError
 from kiro_mcp.models import ModelInfo
+from kiro_mcp.protocol.model_names import DEFAULT_NAME
 from kiro_mcp.protocol.models_catalog import BUILTIN_MODELS
 from kiro_mcp.server.answers import Answers
 from kiro_mcp.server.captures import captures_of
@@ -62,6 +63,8 @@ class Catalogue:
     """`live`: just fetched. `cache`: fetched before. `builtin`: the snapshot in this package."""
     fetched_at: datetime | None = None
     """When the service said so; None for the snapshot."""
+    default_model: str = DEFAULT_NAME
+    """The service's own default."""
     fault: KiroError | None = None
     """Why it is not fresher than it is."""
 
@@ -249,6 +252,13 @@ class Engine:
         """The models to choose among without asking the service: the last list, or the snapshot."""
         return self._fetched.models if self._fetched else BUILTIN_MODELS
 
+    @property
+    def default_model(self) -> str:
+        """The model of calls that name none: the user's, else the service's, as far as known."""
+        return self.settings.model or (
+            self._fetched.default_model if self._fetched else DEFAULT_NAME
+        )
+
     async def catalogue(self, *, refresh: bool) -> Catalogue:
         """Return the models: fresh, kept from before, or the snapshot, whichever can be had.
 
@@ -266,9 +276,14 @@ class Engine:
                 fetched_at=kept.fetched_at if kept else None,
                 fault=error,
             )
-        fetched_at = self._now()
-        self._fetched = Catalogue(models=listed.models, source="cache", fetched_at=fetched_at)
-        return Catalogue(models=listed.models, source="live", fetched_at=fetched_at)
+        fetched = Catalogue(
+            models=listed.models,
+            source="live",
+            fetched_at=self._now(),
+            default_model=listed.default_model or DEFAULT_NAME,
+        )
+        self._fetched = replace(fetched, source="cache")
+        return fetched
 
     def _is_fresh(self, kept: Catalogue) -> bool:
         lifetime = timedelta(seconds=self.settings.model_cache_ttl_seconds)

@@ -12,6 +12,7 @@ from kiro_mcp.errors import InternalFault, InvalidRequest
 from kiro_mcp.models import ModelInfo
 from kiro_mcp.protocol.dry_run import describe_payload
 from kiro_mcp.protocol.json_values import json_text
+from kiro_mcp.protocol.model_names import resolve_model
 from kiro_mcp.server import login
 from kiro_mcp.server.answering import make_result
 from kiro_mcp.server.answers import RunningAnswer
@@ -115,12 +116,19 @@ async def list_models(engine: Engine, arguments: dict[str, Any], _call: Call) ->
     """List the models: the service's list when signed in, the built-in one otherwise."""
     asked = read_arguments(ListModelsArguments, "list_models", arguments)
     catalogue = await engine.catalogue(refresh=asked.refresh)
+    default = resolve_model(
+        engine.default_model, catalogue.models, aliases=engine.settings.model_aliases
+    )
+    setting = "KIRO_MCP_MODEL: " if engine.settings.model else ""
     structured: dict[str, Any] = {
         "models": [_listed(model) for model in catalogue.models],
-        "default_model": engine.settings.model,
+        "default_model": default.model.id,
         "source": catalogue.source,
         "fetched_at": catalogue.fetched_at.isoformat() if catalogue.fetched_at else "",
-        "warnings": [str(catalogue.fault)] if catalogue.fault else [],
+        "warnings": [
+            *([str(catalogue.fault)] if catalogue.fault else []),
+            *(f"{setting}{warning}" for warning in default.warnings),
+        ],
     }
     return success(_in_words(catalogue), structured, more=json_text(structured))
 
@@ -149,8 +157,8 @@ HANDLERS: dict[str, Handler] = {
 
 
 def _listed(model: ModelInfo) -> dict[str, Any]:
-    price = model.list_price
-    return {
+    price, higher = model.list_price, model.higher_rate
+    listed: dict[str, Any] = {
         "id": model.id,
         "name": model.name,
         "aliases": list(model.aliases),
@@ -166,6 +174,16 @@ def _listed(model: ModelInfo) -> dict[str, Any]:
         "thinking": model.thinking,
         "effort_levels": list(model.effort_levels),
     }
+    if higher:
+        listed["higher_rate"] = {
+            "above_tokens": higher.above_tokens,
+            "rate_multiplier": higher.rate_multiplier,
+        }
+    if model.fields and model.fields.default_effort:
+        listed["default_effort"] = model.fields.default_effort
+    if model.refusal_fallbacks:
+        listed["refusal_fallbacks"] = list(model.refusal_fallbacks)
+    return listed
 
 
 def _in_words(catalogue: Catalogue) -> str:

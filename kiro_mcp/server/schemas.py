@@ -94,10 +94,15 @@ MODELS_RESULT = _object(
                     "context_window": _COUNT_OR_NULL,
                     "max_output_tokens": _COUNT_OR_NULL,
                     "rate_multiplier": _NUMBER_OR_NULL,
+                    "higher_rate": _object(
+                        {"above_tokens": _COUNT, "rate_multiplier": _NUMBER_OR_NULL}
+                    ),
                     "list_price": {"type": ["object", "null"]},
                     "input_types": _TEXTS,
                     "thinking": _one_of(*get_args(ThinkingSupport)),
                     "effort_levels": _TEXTS,
+                    "default_effort": _TEXT,
+                    "refusal_fallbacks": _TEXTS,
                 },
                 "id",
             )

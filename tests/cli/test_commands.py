@@ -161,8 +161,12 @@ async def test_models_as_json_is_the_whole_list() -> None:
 async def test_models_are_aligned_without_anything_that_steers_a_terminal() -> None:
     """Ours: for `grep` and `awk`."""
     done = await run("models", "--offline")
-    [line] = [line for line in done.stdout.decode().splitlines() if "haiku" in line]
-    assert line.split() == ["claude-haiku-4.5", "200K", "64K", "0.4", "none", "text,", "image"]
+    lines = {line.split()[0]: line.split() for line in done.stdout.decode().splitlines()}
+    assert lines["claude-haiku-4.5"][1:] == ["200K", "64K", "0.4", "none", "text,", "image"]
+    # What a long prompt costs comes last, so that the other columns keep their numbers.
+    assert lines["claude-haiku-5.5"][3] == "0.06"
+    assert lines["claude-haiku-5.5"][-3:] == ["0.3", "above", "100K"]
+    assert lines["gpt-5.6-sol"][-3:] == ["8.8", "above", "272K"]
     assert b" \n" not in done.stdout
 
 

@@ -5,7 +5,6 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
 from kiro_mcp.cli.ask_command import ask
@@ -38,12 +37,6 @@ def test_continue_takes_an_id_and_leaves_a_prompt_alone(
     """Ours: `ask -c "and then?"` is what people type."""
     params = ask.make_context("ask", typed).params
     assert (list(params["words"]), params["continued"]) == (words, continued)
-
-
-def test_an_effort_that_there_is_not_is_a_usage_error() -> None:
-    """README: exit code 2."""
-    with pytest.raises(click.UsageError, match="'huge'"):
-        question("x", "--effort", "huge")
 
 
 def question(*typed: str) -> Question:

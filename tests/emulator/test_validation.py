@@ -311,6 +311,21 @@ NAMED: dict[str, tuple[Json, str, str, str]] = {
         "REQUEST_BODY_INVALID",
         "must be of type integer",
     ),
+    "thinking turned off where it cannot be": (
+        body_of(
+            user(modelId="claude-opus-5.5"),
+            additionalModelRequestFields={"thinking": {"type": "disabled"}},
+        ),
+        "model_fields_fit",
+        "REQUEST_BODY_INVALID",
+        "must be one of adaptive",
+    ),
+    "thinking without its type": (
+        body_of(OPUS, additionalModelRequestFields={"thinking": {"display": "omitted"}}),
+        "model_fields_fit",
+        "REQUEST_BODY_INVALID",
+        "thinking.type is required",
+    ),
     "effort that the model lacks": (
         body_of(
             user(modelId="claude-sonnet-4.6"),

@@ -20,12 +20,13 @@ def test_the_fields_of_claude_are_read() -> None:
     """The service's list of models (2026)."""
     schema = record(
         thinking=record(type=choice("adaptive", "disabled"), display=choice("summarized")),
-        output_config=record(effort=choice("low", "medium", "high", "max")),
+        output_config=record(effort={**choice("low", "medium", "high", "max"), "default": "high"}),
         max_tokens={"type": "integer", "minimum": 1024, "maximum": 64000},
     )
     assert read_model_fields(schema) == ModelFields(
         effort_path=("output_config", "effort"),
         efforts=("low", "medium", "high", "max"),
+        default_effort="high",
         thinking_types=("adaptive", "disabled"),
         thinking_displays=("summarized",),
         max_tokens=(1024, 64000),
@@ -34,9 +35,9 @@ def test_the_fields_of_claude_are_read() -> None:
 
 def test_the_fields_of_gpt_are_read() -> None:
     """The service's list of models (2026)."""
-    schema = record(reasoning=record(effort=choice("xhigh", "low", "unheard of")))
+    schema = record(reasoning=record(effort=choice("xhigh", "unheard of", "low", "none")))
     assert read_model_fields(schema) == ModelFields(
-        effort_path=("reasoning", "effort"), efforts=("low", "xhigh")
+        effort_path=("reasoning", "effort"), efforts=("none", "low", "xhigh", "unheard of")
     )
 
 
@@ -77,7 +78,6 @@ def test_a_bound_that_is_none_is_as_if_not_there(nonsense: object) -> None:
         record(temperature={"type": "number"}),
         record(effort="x"),
         record(effort={"enum": None}),
-        record(effort=choice("unheard of")),
         {"allOf": "x"},
     ],
 )

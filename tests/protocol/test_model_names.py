@@ -154,10 +154,10 @@ def test_an_unknown_name_of_claude_still_has_its_wishes() -> None:
 @pytest.mark.parametrize(
     ("name", "model_id"),
     [
-        ("opus", "claude-opus-5"),
-        ("claude-sonnet", "claude-sonnet-5"),
-        ("claude-haiku-latest", "claude-haiku-4.5"),
-        ("claude", "claude-sonnet-5"),
+        ("opus", "claude-opus-5.5"),
+        ("claude-sonnet", "claude-sonnet-5.5"),
+        ("claude-haiku-latest", "claude-haiku-5.5"),
+        ("claude", "claude-sonnet-5.5"),
     ],
 )
 def test_a_family_alone_is_its_newest_model_and_said(name: str, model_id: str) -> None:

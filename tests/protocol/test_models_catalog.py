@@ -46,9 +46,11 @@ def test_a_full_entry_is_read_whole() -> None:
     assert (model.id, model.name, model.rate_multiplier) == ("new-model", "New Model", 1.5)
     assert (model.context_window, model.max_output_tokens) == (200000, 64000)
     assert model.input_types == ("TEXT", "IMAGE")
-    assert (model.thinking, model.effort_levels) == ("native", ("low", "high"))
+    assert (model.thinking, model.effort_levels) == ("native", ("low", "high", "other"))
     assert model.fields == ModelFields(
-        effort_path=("output_config", "effort"), efforts=("low", "high"), max_tokens=(1, None)
+        effort_path=("output_config", "effort"),
+        efforts=("low", "high", "other"),
+        max_tokens=(1, None),
     )
 
 
@@ -159,6 +161,9 @@ def test_prices_windows_and_thinking_of_the_first_models_are_listed() -> None:
 def test_each_model_of_the_snapshot_is_described(model: ModelInfo) -> None:
     """Ours: signed out, it is all there is to choose by."""
     assert model.name
+    if model.id in ("claude-fable-5.1", "kimi-k3"):  # Nothing else of them is published.
+        assert (model.context_window, model.rate_multiplier, model.input_types) == (None, None, ())
+        return
     assert model.context_window
     assert 100_000 <= model.context_window <= 1_000_000
     if model.max_output_tokens:
@@ -168,6 +173,43 @@ def test_each_model_of_the_snapshot_is_described(model: ModelInfo) -> None:
         assert (least, most) == (1_024, model.max_output_tokens or 64_000)
     assert "TEXT" in model.input_types
     assert model.effort_levels == (model.fields.efforts if model.fields else ())
+
+
+def test_long_prompts_have_a_rate_of_their_own() -> None:
+    """The vendor's announcements: haiku-5.5 above 100K tokens, GPT-5.6 doubled above 272K."""
+    rates = {
+        model.id: (model.rate_multiplier, higher.above_tokens, higher.rate_multiplier)
+        for model in BUILTIN_MODELS
+        if (higher := model.higher_rate)
+    }
+    assert rates == {
+        "claude-haiku-5.5": (0.06, 100_000, 0.3),
+        "gpt-5.6-sol": (4.4, 272_000, 8.8),
+        "gpt-5.6-terra": (2.2, 272_000, 4.4),
+        "gpt-5.6-luna": (1.1, 272_000, 2.2),
+    }
+
+
+def test_the_rate_of_long_prompts_is_known_only_with_the_base_rate_it_belongs_to() -> None:
+    """The service's list names one rate; with another base rate nobody knows the other."""
+    same, other = (
+        models_from_page({"models": [{"modelId": "gpt-5.6-sol", "rateMultiplier": rate}]})[0][0]
+        for rate in (4.4, 3.0)
+    )
+    assert same.higher_rate == known_model("gpt-5.6-sol").higher_rate
+    assert other.higher_rate is None
+
+
+def test_the_snapshot_agrees_with_what_the_service_lists() -> None:
+    """Observed: tests/vectors/list-available-models.json."""
+    for listed in models_from_page(CAPTURED)[0]:
+        known = known_model(listed.id)
+        assert known.fields == listed.fields
+        assert known.rate_multiplier == listed.rate_multiplier
+        assert known.context_window == listed.context_window
+        assert known.max_output_tokens == listed.max_output_tokens
+        assert known.refusal_fallbacks == listed.refusal_fallbacks
+    assert default_model(CAPTURED) == "auto"
 
 
 def test_models_that_are_not_listed_are_known_all_the_same() -> None:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from kiro_mcp.models import Effort, EffortLevel, JsonObject, ModelFields, ModelInfo
-from kiro_mcp.protocol.model_fields import EFFORTS
+from kiro_mcp.models import Effort, JsonObject, ModelFields, ModelInfo
+from kiro_mcp.protocol.model_fields import EFFORTS, nearest_effort
 from kiro_mcp.protocol.models_catalog import known_model
-from kiro_mcp.protocol.request_fields import Wishes, ask_model, nearest_effort
+from kiro_mcp.protocol.request_fields import Wishes, ask_model
 
 OPUS_5, OPUS_46 = known_model("claude-opus-5"), known_model("claude-opus-4.6")
 TAGS, GPT, NONE = known_model("claude-sonnet-4.5"), known_model("gpt-5.6-sol"), known_model("auto")
@@ -22,7 +22,7 @@ def test_nothing_is_sent_that_nobody_asked_for(model: ModelInfo) -> None:
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
-def test_a_model_with_a_schema_is_asked_by_its_fields_alone(effort: EffortLevel) -> None:
+def test_a_model_with_a_schema_is_asked_by_its_fields_alone(effort: Effort) -> None:
     """The service's list of models (2026): Claude from 4.6 on."""
     assert ask(OPUS_5, effort, 32_000) == Wishes(
         fields={
@@ -49,10 +49,15 @@ def test_gpt_is_asked_to_reason() -> None:
         ("medium", ("low", "high"), "low"),
         ("high", EFFORTS, "high"),
         ("high", (), None),
+        ("minimal", EFFORTS, "low"),
+        ("low", ("none", "high"), "high"),
+        ("ultra", ("low", "Ultra"), "Ultra"),
+        ("ultra", EFFORTS, None),
+        ("high", ("ultra",), None),
     ],
 )
 def test_an_effort_becomes_the_nearest_that_is_offered(
-    wanted: EffortLevel, offered: tuple[EffortLevel, ...], nearest: EffortLevel | None
+    wanted: Effort, offered: tuple[Effort, ...], nearest: Effort | None
 ) -> None:
     """Ours: of two that are as near, the cheaper."""
     assert nearest_effort(wanted, offered) == nearest
@@ -62,7 +67,7 @@ def test_an_effort_that_is_changed_is_said() -> None:
     """Observed: Claude 4.6 knows no xhigh, and the service refuses what is not listed."""
     wishes = ask(OPUS_46, "xhigh")
     assert wishes.fields["output_config"] == {"effort": "high"}
-    assert wishes.warnings == ("claude-opus-4.6 knows no effort 'xhigh'; 'high' was asked for.",)
+    assert wishes.warnings == ("claude-opus-4.6 has no effort 'xhigh'; 'high' was asked for.",)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +82,7 @@ def test_an_effort_that_is_changed_is_said() -> None:
     ],
 )
 def test_a_model_without_a_schema_is_asked_by_tags_alone(
-    effort: EffortLevel, budget: int, length: int
+    effort: Effort, budget: int, length: int
 ) -> None:
     """Observed: Claude 4.5 and older think where these tags begin the prompt."""
     wishes = ask_model(TAGS, effort=effort, max_tokens=0, thinking_budget=budget)
@@ -96,14 +101,42 @@ def test_a_model_that_cannot_be_asked_is_asked_nothing_and_that_is_said() -> Non
     assert "'high'" in wishes.warnings[0]
 
 
-def test_thinking_can_be_turned_off_where_the_model_says_so() -> None:
-    """Ours, by the model's own schema."""
-    fields = ModelFields(thinking_types=("adaptive", "disabled"))
-    willing = ModelInfo(id="m", name="M", thinking="native", fields=fields)
-    assert ask(willing, "off") == Wishes(fields={"thinking": {"type": "disabled"}})
-    assert ask(OPUS_5, "off").fields == {}
-    assert "cannot be turned off" in ask(OPUS_5, "off").warnings[0]
-    assert ask(TAGS, "off") == ask(NONE, "off") == Wishes(fields={})
+@pytest.mark.parametrize(
+    ("model_id", "fields", "warning"),
+    [
+        ("claude-opus-5", {"thinking": {"type": "disabled"}}, ""),
+        ("claude-opus-4.6", {"thinking": {"type": "disabled"}}, ""),
+        ("gpt-5.6-sol", {"reasoning": {"effort": "none"}}, ""),
+        ("claude-sonnet-5.5", {"output_config": {"effort": "low"}}, "cannot be turned off"),
+        ("claude-opus-5.5", {"output_config": {"effort": "low"}}, "cannot be turned off"),
+        ("claude-sonnet-4.5", {}, ""),
+        ("auto", {}, ""),
+    ],
+)
+def test_effort_off_asks_for_the_least_that_the_model_has(
+    model_id: str, fields: JsonObject, warning: str
+) -> None:
+    """The service's list of models: without a word it takes a default, often `high`."""
+    wishes = ask(known_model(model_id), "off")
+    assert wishes.fields == fields
+    assert wishes.tags == ""
+    assert warning in "".join(wishes.warnings)
+    assert bool(wishes.warnings) == bool(warning)
+
+
+def test_a_model_that_has_no_way_to_think_less_is_left_alone_and_that_is_said() -> None:
+    """A schema with the one thinking type and no efforts."""
+    fields = ModelFields(thinking_types=("adaptive",))
+    wishes = ask(ModelInfo(id="m", name="M", thinking="native", fields=fields), "off")
+    assert (wishes.fields, wishes.warnings) == ({}, ("The thinking of m cannot be turned off.",))
+
+
+def test_an_effort_that_nobody_knows_is_left_out_and_that_is_said() -> None:
+    """The service refuses what its schema does not list."""
+    for model in (OPUS_5, TAGS):
+        wishes = ask(model, "ultra")
+        assert (wishes.fields, wishes.tags) == ({}, "")
+        assert "'ultra'" in wishes.warnings[0]
 
 
 @pytest.mark.parametrize(
