@@ -1,6 +1,5 @@
 """`kiro-mcp ask`: one question, its answer on stdout as it comes, what it cost on stderr."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import mcp_types as types
 from mcp.client import IncomingMessage
 
 from kiro_mcp.cli.exits import REFUSED, OutputError
+from kiro_mcp.cli.harmless import harmless_json
 from kiro_mcp.cli.last_conversation import LastConversation
 from kiro_mcp.cli.live_text import LiveText, Output
 from kiro_mcp.cli.question import Question, arguments_of, piped_in
@@ -102,9 +102,9 @@ class Asking:
             return ""
         answer = result.structured_content
         if self._question.as_json:
-            return json.dumps(answer, indent=2, ensure_ascii=False)
+            return harmless_json(answer)
         if self._question.schema and answer.get("data") is not None:
-            return json.dumps(answer["data"], indent=2, ensure_ascii=False)
+            return harmless_json(answer["data"])
         return text_of(result)
 
     # --- what standard error gets -------------------------------------------------------------

@@ -5,6 +5,8 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from kiro_mcp.cli.harmless import harmless
+
 FAILED_OUTPUT: Final = 1
 DIFFERENT: Final = 1
 """`replay`: an answer reads otherwise than it was recorded."""
@@ -39,7 +41,7 @@ class OutputError(Exception):
 def note(line: str) -> None:
     """Print a line to standard error. Where nobody takes it, nothing else suffers for it."""
     with suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+        print(harmless(line), file=sys.stderr, flush=True)
 
 
 def flush_notes() -> None:

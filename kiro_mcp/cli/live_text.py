@@ -12,7 +12,7 @@ from typing import TextIO
 import anyio
 import anyio.to_thread
 
-from kiro_mcp.cli.terminal import harmless, is_terminal
+from kiro_mcp.cli.harmless import harmless
 
 
 class LiveText:
@@ -52,7 +52,7 @@ class Output:
         self.fault: OSError | None = None
         """Why it cannot be printed to, once it cannot."""
         self._stream = stream
-        self._is_terminal = is_terminal(stream)
+        self._is_terminal = stream.isatty()  # Also one that can do little (TERM=dumb).
         self._is_mid_line = False
         # Its limit is that of an answer.
         self._put, self._pieces = anyio.create_memory_object_stream[str](math.inf)

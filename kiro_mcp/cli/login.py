@@ -15,7 +15,7 @@ from kiro_mcp.auth.device_flow import DeviceLogin, Method
 from kiro_mcp.auth.status import sign_in_status
 from kiro_mcp.cli.serve import offline_environ
 from kiro_mcp.cli.session import connected, failed, run_command
-from kiro_mcp.cli.terminal import harmless, is_terminal, say, show, tell, tell_error, waiting
+from kiro_mcp.cli.terminal import is_terminal, say, show, tell, tell_error, waiting
 from kiro_mcp.emulator import running
 from kiro_mcp.errors import InternalFault, KiroError
 from kiro_mcp.server.engine import Engine
@@ -79,7 +79,7 @@ async def _show(login: DeviceLogin, *, opens_browser: bool) -> None:
         return
     show(Text("Open  ").append(login.verification_url, style="underline"))
     if login.user_code:
-        code = Text(harmless(login.user_code), style="bold")
+        code = Text(login.user_code, style="bold")
         show(Panel.fit(code, padding=(1, 4), title="the page must show"))
     if opens_browser and _has_browser(os.environ):
         await anyio.to_thread.run_sync(_open_browser, login.verification_url)

@@ -1,10 +1,10 @@
 """`kiro-mcp models`: the models as a table."""
 
-import json
 from typing import Any
 
 from rich.table import Table
 
+from kiro_mcp.cli.harmless import harmless_json
 from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import say, show, tell, waiting
 
@@ -19,7 +19,7 @@ def run_models(*, as_json: bool, offline: bool) -> int:
         if result.is_error:
             return failed(result)
         if as_json:
-            say(json.dumps(result.structured_content, indent=2, ensure_ascii=False))
+            say(harmless_json(result.structured_content))
         else:
             _show(result.structured_content)
         return 0

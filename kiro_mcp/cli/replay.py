@@ -1,7 +1,6 @@
 """`kiro-mcp replay`: a capture's answers, read again, and whether they read as they did."""
 
 import difflib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from kiro_mcp.captures.folder import Exchange, read_capture
 from kiro_mcp.captures.rendering import error_json, reply_json
 from kiro_mcp.captures.replaying import as_recorded, has_masks, is_comparable, replayed
 from kiro_mcp.cli.exits import DIFFERENT, USAGE
+from kiro_mcp.cli.harmless import harmless_json
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.errors import InvalidRequest, KiroError
 from kiro_mcp.models import Reply
@@ -49,7 +49,7 @@ def run_replay(folder: str, *, as_json: bool, shows_diff: bool) -> int:
         tell(f"{capture.name}: no request of it was answered; nothing to read")
         return USAGE
     if as_json:
-        say(json.dumps([_as_json(one) for one in replays], ensure_ascii=False, indent=2))
+        say(harmless_json([_as_json(one) for one in replays]))
     else:
         _say(replays, shows_diff=shows_diff)
     for one in replays:

@@ -1,6 +1,5 @@
 """`kiro-mcp status`: who is signed in, from where and why, and what is left of the plan."""
 
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -9,8 +8,9 @@ from typing import Any, Final
 from rich.text import Text
 
 from kiro_mcp.cli.exits import SIGN_IN
+from kiro_mcp.cli.harmless import harmless_json
 from kiro_mcp.cli.session import connected, failed, run_command
-from kiro_mcp.cli.terminal import harmless, is_terminal, say, show, tell, waiting
+from kiro_mcp.cli.terminal import is_terminal, say, show, tell, waiting
 
 _BAR_COLUMNS: Final = 30
 _SCARCE: Final = 0.9
@@ -28,7 +28,7 @@ def run_status(*, as_json: bool, offline: bool) -> int:
             return failed(result)
         status = result.structured_content
         if as_json:
-            say(json.dumps(status, indent=2, ensure_ascii=False))
+            say(harmless_json(status))
         else:
             _print(status)
         return 0 if status["state"] == "signed_in" else SIGN_IN
@@ -38,7 +38,7 @@ def run_status(*, as_json: bool, offline: bool) -> int:
 
 def _print(status: dict[str, Any]) -> None:
     for name, value in _rows(status):
-        show(Text(f"{name:<14}", style="bold").append(harmless(value), style="not bold"))
+        show(Text(f"{name:<14}", style="bold").append(value, style="not bold"))
         if name == "credits used" and is_terminal(sys.stdout):
             show(_bar(status["credits"]))
     for warning in status.get("warnings", []):

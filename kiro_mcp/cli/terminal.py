@@ -8,18 +8,20 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from io import StringIO
 from typing import Final, TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
+from rich.segment import Segment
 from rich.spinner import Spinner
 from rich.text import Text
 
 from kiro_mcp.cli.exits import CODES, REFUSED, OutputError, note
+from kiro_mcp.cli.harmless import harmless
 from kiro_mcp.errors import KiroError
 
 PIPE_WIDTH: Final = 1000
@@ -27,20 +29,10 @@ PIPE_WIDTH: Final = 1000
 
 _REFRESHES_PER_SECOND: Final = 12.5
 
-_PICTURES: Final = {
-    code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"
-} | dict.fromkeys(range(0x7F, 0xA0), "\N{REPLACEMENT CHARACTER}")
-"""What stands for a control character: ESC is ␛."""
-
 
 def is_terminal(stream: TextIO) -> bool:
     """Whether a person sees the stream on a terminal that can do more than print."""
     return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-
-
-def harmless(text: str) -> str:
-    """Make control characters visible, so that what others wrote cannot steer a terminal."""
-    return text.translate(_PICTURES)
 
 
 def console_on(stream: TextIO) -> Console:
@@ -58,13 +50,15 @@ def console_on(stream: TextIO) -> Console:
 
 
 def say(text: str) -> None:
-    """Print to standard output, now.
+    """Print to standard output, now, nothing that could steer a terminal.
+
+    Also where a pipe is between: its end may be a terminal. What must be exact is JSON.
 
     Raises:
         OutputError: It cannot be written.
     """
     try:
-        print(text, flush=True)
+        print(harmless(text), flush=True)
     except OSError as error:
         raise OutputError(error) from error
 
@@ -76,11 +70,23 @@ def show(renderable: RenderableType) -> None:
         OutputError: It cannot be written.
     """
     if is_terminal(sys.stdout):
-        console_on(sys.stdout).print(renderable)
+        console_on(sys.stdout).print(Harmless(renderable))
         return
     plain = StringIO()
     console_on(plain).print(renderable)
     say("\n".join(line.rstrip() for line in plain.getvalue().splitlines()))
+
+
+class Harmless:
+    """Anything that rich can show, with only rich's own escape sequences in it."""
+
+    def __init__(self, inner: RenderableType) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self._inner, options):
+            is_own = segment.control is not None
+            yield segment if is_own else Segment(harmless(segment.text), segment.style)
 
 
 def errors() -> Console:

@@ -51,7 +51,8 @@ from kiro_mcp.cli.doctor.checks import (
 )
 from kiro_mcp.cli.doctor.configured import entries_on
 from kiro_mcp.cli.doctor.probes import hosts_in_use, look_at_store, reach, start, token_as_it_is
-from kiro_mcp.cli.doctor.report import as_lines, as_table, redacted
+from kiro_mcp.cli.doctor.report import as_json, as_lines, as_table, redacted
+from kiro_mcp.cli.terminal import Harmless
 from kiro_mcp.emulator import (
     EMULATOR_API_KEY,
     EMULATOR_BUILDER_ID_ACCESS_TOKEN,
@@ -349,7 +350,7 @@ def test_what_is_found_is_shown_as_it_is_but_for_secrets_and_control_characters(
     ]
     checks = [redacted(check) for check in found]
     screen = io.StringIO()
-    Console(file=screen, force_terminal=True, width=80).print(as_table(checks))
+    Console(file=screen, force_terminal=True, width=80).print(Harmless(as_table(checks)))
     shown = screen.getvalue()
     assert "[bold]1" in shown
     assert "\x1b[32mok" in shown
@@ -361,6 +362,8 @@ def test_what_is_found_is_shown_as_it_is_but_for_secrets_and_control_characters(
         "failed   b: with [redacted]",
         "           → Do \x1bthat.",
     ]
+    assert "\x1b" not in as_json([ok("a", "b\x1bc")])
+    assert "\\u001b" in as_json([ok("a", "b\x1bc")])
 
 
 # --- looking -------------------------------------------------------------------------------------

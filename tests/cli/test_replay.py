@@ -146,6 +146,28 @@ async def test_json_has_the_reply_and_the_difference(
     assert shown["reply"]["tool_calls"][0]["arguments"] == {}
 
 
+async def test_what_a_capture_holds_cannot_steer_the_terminal(
+    emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
+) -> None:
+    """A capture is sent in for help, so it is a stranger's."""
+    hostile = "a\x1b]52;c;eA==\x07\x9b2J\x7f\u202eb"
+    said = frames.text(hostile) + frames.ending("END_TURN")
+    emulator.state.enqueue((Send(said),))
+    capture = await captured(emulator, tmp_path, "hi")
+    record = capture / folder.REPLY
+    assert replay(capture) == 0
+    assert replay(capture, as_json=True) == 0
+    record.write_text(record.read_text("utf-8").replace("]52", f"]53{hostile}"), "utf-8")
+    assert replay(capture, shows_diff=True) == 1
+    assert replay(capture, as_json=True) == 1
+    shown = capsys.readouterr()
+    for character in "\x1b\x07\x9b\x7f\u202e":
+        assert character not in shown.out + shown.err
+    assert shown.out.count("a␛]52;c;eA==␇�2J��b") == 3
+    parsed, _ = json.JSONDecoder().raw_decode(shown.out[shown.out.index("[\n") :])
+    assert parsed[0]["reply"]["text"] == hostile
+
+
 async def test_json_has_the_error_of_a_refusal(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:

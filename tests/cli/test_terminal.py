@@ -54,6 +54,32 @@ async def test_what_a_model_writes_cannot_steer_the_terminal(emulator: RunningEm
     assert "a␛]52;c;eA==␇\tb\N{REPLACEMENT CHARACTER}2J\n" in screen.words
 
 
+async def test_neither_can_it_steer_one_that_can_do_little_nor_through_json(
+    emulator: RunningEmulator,
+) -> None:
+    hostile = "a\x1b]52;c;eA==\x07\x9b2J\x7f\u202eb"
+    with fail_after(RUN_SECONDS):
+        for arguments in (("ask", "x"), ("ask", "x", "--json")):
+            emulator.state.enqueue((Send(frames.text(hostile) + frames.ending()),))
+            environ = against(emulator, TERM="dumb")
+            async with on_terminal(*arguments, environ=environ) as screen:
+                assert await screen.end() == 0
+            assert "52;c;eA==" in screen.seen
+            assert not set("\x1b\x07\x9b\x7f\u202e") & set(screen.seen)
+
+
+@pytest.mark.parametrize("arguments", [("models",), ("models", "--json")])
+async def test_nor_can_a_models_name(arguments: tuple[str, ...], emulator: RunningEmulator) -> None:
+    hostile = "a\x1b]52;c;eA==\x07\x9b2J\x7f\u202eb"
+    emulator.state.catalogue = ({**emulator.state.catalogue[0], "modelId": hostile},)
+    with fail_after(RUN_SECONDS):
+        async with on_terminal(*arguments, environ=against(emulator)) as screen:
+            assert await screen.end() == 0
+    assert "52;c;eA==" in screen.words
+    assert "\x1b]" not in screen.seen
+    assert not set("\x07\x9b\x7f\u202e") & set(screen.seen)
+
+
 async def test_a_pipe_gets_no_colour_whatever_the_terminal_is(emulator: RunningEmulator) -> None:
     """Ours: `FORCE_COLOR` is set on many machines that build."""
     forced = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"}

@@ -1,6 +1,5 @@
 """What `kiro-mcp doctor` found, as a terminal's table, as a pipe's lines, or as JSON. Pure."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -9,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kiro_mcp.cli.doctor.checks import Check, exit_code_of
-from kiro_mcp.cli.terminal import harmless
+from kiro_mcp.cli.harmless import harmless_json
 from kiro_mcp.redaction import redact
 
 _NAME_WIDTH: Final = 24
@@ -41,7 +40,7 @@ def as_json(checks: Sequence[Check]) -> str:
             for check in checks
         ],
     }
-    return json.dumps(report, indent=2, ensure_ascii=False)
+    return harmless_json(report)
 
 
 def as_lines(checks: Sequence[Check]) -> Iterator[str]:
@@ -60,10 +59,10 @@ def as_table(checks: Sequence[Check]) -> Table:
     table.add_column(max_width=_NAME_WIDTH)
     table.add_column(overflow="fold")
     for check in checks:
-        said = Text(harmless(check.found))
+        said = Text(check.found)
         for detail in check.details:
-            said.append(f"\n{harmless(detail)}", style="dim")
+            said.append(f"\n{detail}", style="dim")
         if check.cure:
-            said.append(f"\n→ {harmless(check.cure)}")
-        table.add_row(Text(check.outcome, style=_STYLES[check.outcome]), harmless(check.name), said)
+            said.append(f"\n→ {check.cure}")
+        table.add_row(Text(check.outcome, style=_STYLES[check.outcome]), check.name, said)
     return table
