@@ -6,13 +6,16 @@ service refuses a tool use without its spec.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from kiro_mcp.errors import quoted
 from kiro_mcp.models import JsonObject, JsonValue, ToolSpec
-from kiro_mcp.protocol.content_blocks import first_text
-from kiro_mcp.protocol.findings import Repair, counted
-from kiro_mcp.protocol.json_values import clean_text, plain_json
+from kiro_mcp.protocol.content_blocks import CUSTOM_INPUT, first_text
+from kiro_mcp.protocol.findings import Finding, Repair, counted
+from kiro_mcp.protocol.json_values import clean_text, json_text, plain_json
+from kiro_mcp.protocol.members import parse_object
 from kiro_mcp.protocol.schema import sanitised_schema
 from kiro_mcp.protocol.tool_names import sent_names
 
@@ -43,34 +46,79 @@ def read_tool_specs(given: Sequence[object]) -> tuple[tuple[ToolSpec, ...], tupl
     """Read declarations of tools in any of the three shapes.
 
     Tools that a provider runs itself have no schema and cannot be offered: they are left out.
+
+    Raises:
+        InvalidRequest: A tool has no name, or a schema that is not an object.
     """
     specs: list[ToolSpec] = []
     repairs: list[Repair] = []
     for index, item in enumerate(given):
-        spec = _read_spec(plain_json(item))
-        if spec is not None:
-            specs.append(spec)
-        else:
-            detail = f"tools[{index}] declares no tool that a caller could run; it was left out."
-            repairs.append(Repair(rule="no_tool", detail=detail))
+        plain, place = plain_json(item), f"tools[{index}]"
+        kind = first_text(plain, ("type",)) if isinstance(plain, dict) else ""
+        has_schema = isinstance(plain, dict) and any(key in plain for key in _SCHEMA_KEYS)
+        if has_schema or kind in ("", "function", "custom"):
+            specs.append(_read_spec(plain, place))
+            continue
+        detail = f"{place} is of the type {quoted(kind)}, which no caller can run; it was left out."
+        repairs.append(Repair(rule="no_tool", detail=detail))
     return tuple(specs), tuple(repairs)
 
 
-def _read_spec(item: JsonValue) -> ToolSpec | None:
-    if not isinstance(item, dict):
-        return None
-    inner = item.get("function")
-    declared = inner if isinstance(inner, dict) else item
+def _read_spec(item: JsonValue, place: str) -> ToolSpec:
+    members = item if isinstance(item, dict) else {}
+    inner = (members.get(key) for key in ("function", "custom"))
+    declared = next((value for value in inner if isinstance(value, dict)), members)
     name = first_text(declared, ("name",))
-    schema = next((declared[key] for key in _SCHEMA_KEYS if key in declared), None)
-    is_provided = schema is None and item.get("type", "function") not in ("function", "custom")
-    if not name or is_provided:
-        return None
-    return ToolSpec(
-        name=name,
-        description=first_text(declared, ("description", "title")),
-        input_schema=schema if isinstance(schema, dict) else {},
+    if not name:
+        shown = item if isinstance(item, str) else json_text(item)
+        raise Finding(
+            rule="tool_name",
+            place=place,
+            cause=f"has no name: {quoted(shown)}",
+            cure="Give each tool as {name, description, inputSchema}.",
+        ).as_error()
+    description = first_text(declared, ("description", "title"))
+    key, schema = next(
+        ((key, declared[key]) for key in _SCHEMA_KEYS if declared.get(key) is not None), ("", None)
     )
+    if isinstance(schema, str) and schema.strip():
+        with suppress(ValueError):  # The error below quotes it.
+            schema = plain_json(parse_object(schema.encode()))
+    if isinstance(schema, dict):
+        return ToolSpec(name=name, description=description, input_schema=schema)
+    if schema is not None and schema != "":
+        shown = schema if isinstance(schema, str) else json_text(schema)
+        raise Finding(
+            rule="tool_schema",
+            place=f"{place}.{key}",
+            cause=f"is not a JSON object: {quoted(shown)}",
+            cure="Give a JSON Schema with type object.",
+        ).as_error()
+    if members.get("type") == "custom":
+        return _custom_spec(name, description, declared.get("format"))
+    return ToolSpec(name=name, description=description, input_schema={})
+
+
+def _custom_spec(name: str, description: str, text_format: JsonValue) -> ToolSpec:
+    """Make a tool with one text property of a custom tool of OpenAI, which takes text.
+
+    A grammar for the text is told in the description: the service cannot enforce one.
+    """
+    members = text_format if isinstance(text_format, dict) else {}
+    grammar = members.get("grammar")
+    grammar = grammar if isinstance(grammar, dict) else members
+    definition = first_text(grammar, ("definition",))
+    if definition:
+        syntax = first_text(grammar, ("syntax",))
+        rule = f"The input must match this grammar ({syntax}):\n{definition}"
+        description = "\n\n".join(filter(None, (description, rule)))
+    text = {"type": "string", "description": "The whole input of the tool, as plain text."}
+    schema: JsonObject = {
+        "type": "object",
+        "properties": {CUSTOM_INPUT: {**text}},
+        "required": [CUSTOM_INPUT],
+    }
+    return ToolSpec(name=name, description=description, input_schema=schema)
 
 
 def sendable_tools(
@@ -129,7 +177,9 @@ def _sendable(spec: ToolSpec, name: str, max_bytes: int) -> _SentTool:
         spec=ToolSpec(name=name, description=description, input_schema=schema),
         long_description=whole if description != whole else "",
         repairs=tuple(
-            Repair(rule=rule, detail=_DETAILS[rule].format(given=spec.name, name=name))
+            Repair(
+                rule=rule, detail=_DETAILS[rule].format(given=quoted(spec.name), name=quoted(name))
+            )
             for rule, is_changed in what_changed.items()
             if is_changed
         ),
@@ -137,10 +187,10 @@ def _sendable(spec: ToolSpec, name: str, max_bytes: int) -> _SentTool:
 
 
 _DETAILS: Final[Mapping[str, str]] = {
-    "tool_name": "The tool {given!r} is sent as {name!r}.",
-    "empty_description": "The tool {given!r} has no description; its name is sent for one.",
-    "long_description": "The description of {given!r} is cut; the whole is in the system prompt.",
-    "tool_schema": "The schema of {given!r} was changed to one that the service takes.",
+    "tool_name": "The tool {given} is sent as {name}.",
+    "empty_description": "The tool {given} has no description; its name is sent instead.",
+    "long_description": "The description of {given} is cut; the whole is in the system prompt.",
+    "tool_schema": "The schema of {given} was changed to one that the service takes.",
 }
 
 

@@ -183,11 +183,13 @@ messages = st.one_of(
     blocks,
     values,
 )
+own_names = names.filter(bool)
 tools = st.one_of(
-    record({"description": texts}, name=names, inputSchema=schemas),
-    record(name=names, description=texts, input_schema=schemas),
-    block("function", function=record(name=names, parameters=schemas)),
-    values,
+    record({"description": texts}, name=own_names, inputSchema=schemas),
+    record(name=own_names, description=texts, input_schema=schemas.map(json.dumps)),
+    block("function", function=record(name=own_names, parameters=schemas)),
+    block("custom", name=own_names, description=texts, format=values),
+    block("web_search", name=texts, filters=values),
 )
 
 images = st.just(ImagePart(format="png", data=PNG))

@@ -1,10 +1,12 @@
 """Tools as callers declare them, as the service takes them."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
+from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.models import ToolSpec
 from kiro_mcp.protocol.tool_specs import (
     DESCRIPTION_MAX_BYTES,
@@ -66,14 +68,82 @@ def test_a_tool_without_a_schema_takes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["f", None, {}, {"name": ""}, {"type": "web_search_20250305", "name": "web_search"}]
+    "given",
+    [
+        {"type": "web_search_20250305", "name": "web_search"},
+        {"type": "web_search"},
+        {"type": "namespace", "name": "n", "tools": []},
+    ],
 )
-def test_what_no_caller_could_run_is_left_out_and_said(given: object) -> None:
-    """Ours: a provider's own tools have no schema."""
+def test_what_no_caller_could_run_is_left_out_and_said(given: dict[str, Any]) -> None:
+    """A provider's own tools have no schema."""
     specs, repairs = read_tool_specs([given])
     assert specs == ()
-    assert [repair.rule for repair in repairs] == ["no_tool"]
-    assert "tools[0]" in repairs[0].detail
+    (repair,) = repairs
+    assert repair.rule == "no_tool"
+    assert "tools[0]" in repair.detail
+    assert given["type"] in repair.detail
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["f", None, {}, {"name": ""}, {"description": "x" * 10**7}, {"function": {"parameters": {}}}],
+    ids=lambda given: repr(given)[:30],
+)
+def test_a_tool_without_a_name_is_refused(given: object) -> None:
+    """A tool that silently is not there makes an agent fail without a reason."""
+    with pytest.raises(InvalidRequest, match=r"tools\[1\] has no name: ") as caught:
+        read_tool_specs([{"name": "f"}, given])
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("key", ["parameters", "inputSchema", "input_schema"])
+def test_a_schema_may_be_json_text(key: str) -> None:
+    """Seen: a client that hands the schema on as it came."""
+    given = {"name": "f", "description": "Does it.", key: json.dumps(SCHEMA)}
+    assert read_tool_specs([given]) == ((spec(),), ())
+
+
+@pytest.mark.parametrize("schema", ["not json", "[1]", [1], 3, True])
+def test_a_schema_that_is_not_an_object_is_refused_at_its_place(schema: object) -> None:
+    """Without its schema, a tool is called with wrong arguments."""
+    with pytest.raises(InvalidRequest, match=r"tools\[0\]\.parameters is not a JSON object: "):
+        read_tool_specs([{"name": "f", "parameters": schema}])
+
+
+GRAMMAR = {"syntax": "lark", "definition": "start: /a+/"}
+
+
+@pytest.mark.parametrize(
+    ("given", "description"),
+    [
+        pytest.param({"name": "f", "description": "Does it."}, "Does it.", id="plain"),
+        pytest.param(
+            {"name": "f", "description": "Does it.", "format": {"type": "text"}},
+            "Does it.",
+            id="text",
+        ),
+        pytest.param(
+            {"name": "f", "description": "Does it.", "format": {"type": "grammar", **GRAMMAR}},
+            "Does it.\n\nThe input must match this grammar (lark):\nstart: /a+/",
+            id="responses-grammar",
+        ),
+        pytest.param(
+            {"custom": {"name": "f", "format": {"type": "grammar", "grammar": GRAMMAR}}},
+            "The input must match this grammar (lark):\nstart: /a+/",
+            id="chat-completions-grammar",
+        ),
+    ],
+)
+def test_a_custom_tool_becomes_a_tool_with_one_text(
+    given: dict[str, Any], description: str
+) -> None:
+    """OpenAI's custom tools take text; the service knows only JSON arguments."""
+    ((tool,), repairs) = read_tool_specs([{"type": "custom", **given}])
+    assert (tool.name, tool.description, repairs) == ("f", description, ())
+    schema: dict[str, Any] = tool.input_schema
+    assert schema["required"] == list(schema["properties"]) == ["input"]
+    assert schema["properties"]["input"]["type"] == "string"
 
 
 def test_a_good_tool_is_sent_as_it_is() -> None:

@@ -175,6 +175,23 @@ async def test_a_call_of_a_custom_tool_is_a_call_with_one_text(
     assert [repair["rule"] for repair in repairs] == ["stub_tool"]
 
 
+async def test_a_custom_tool_is_offered_and_its_call_comes_back(
+    emulator: RunningEmulator,
+) -> None:
+    """The text that the model writes is the one argument of the call."""
+    grammar = {"type": "grammar", "syntax": "lark", "definition": "start: /.+/"}
+    tool = {"type": "custom", "name": "patch", "description": "Patches.", "format": grammar}
+    async with connected(emulator) as client:
+        answer = await ask(client, prompt="/emulate tool_use", tools=[tool])
+    (call,) = answer["tool_calls"]
+    assert (call["name"], call["state"]) == ("patch", "complete")
+    assert isinstance(call["arguments"]["input"], str)
+    assert not call.get("schema_errors")
+    (turn,) = turns(emulator)
+    (declared,) = turn["userInputMessageContext"]["tools"]
+    assert "start: /.+/" in declared["toolSpecification"]["description"]
+
+
 OWN_TOOLS: dict[str, list[dict[str, Any]]] = {
     "local shell": [
         {
