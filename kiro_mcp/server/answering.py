@@ -47,8 +47,6 @@ _STANDS_APART = (
     " of its own, {}."
 )
 
-_CANCELLED = CallCancelled("The call was cancelled before its answer was complete.")
-
 
 async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> types.CallToolResult:
     """Ask, keep what came of it, and return the result. Never raises a `KiroError`."""
@@ -62,7 +60,7 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
         # What had come has been paid for: a client that gave up by itself finds it under the
         # id that progress named.
         if running.partial is not None and not running.partial.is_empty:
-            cut_short = _cut_short(running.partial)
+            cut_short = _cut_short(running)
             await _kept(asked, cut_short, engine, running, seconds=KEEPING_SECONDS)
         raise
     if came.reply.stop_reason == "refusal":
@@ -85,9 +83,11 @@ async def _after_refusal(asked: Asked, reply: Reply, engine: Engine) -> str:
     )
 
 
-def _cut_short(reply: Reply) -> Answered:
+def _cut_short(running: RunningAnswer) -> Answered:
     """Return what had come when a call was cancelled: a part, or an answer to be mended."""
-    return Answered(reply=reply, warnings=() if reply.truncated else (_CANCELLED.message,))
+    assert running.partial
+    is_told = running.partial.truncated
+    return Answered(reply=running.partial, warnings=() if is_told else (running.why_cancelled,))
 
 
 async def _kept(
@@ -198,13 +198,15 @@ async def _ask(
     request: ChatRequest, engine: Engine, running: RunningAnswer, spending: CallSpending
 ) -> Answered:
     recorder = running.recorder
-    async with engine.client.stream(request, spending=spending, recorder=recorder) as stream:
+    async with engine.client.stream(
+        request, spending=spending, recorder=recorder, caller=running.caller
+    ) as stream:
         try:
             async for delta in stream:
                 if isinstance(delta, TextDelta | ThinkingDelta):
                     running.take(delta.text, is_thinking=isinstance(delta, ThinkingDelta))
         except anyio.get_cancelled_exc_class():
-            running.partial = running.partial or stream.cut(_CANCELLED)
+            running.partial = running.partial or stream.cut(CallCancelled(running.why_cancelled))
             raise
         running.partial = running.partial or stream.reply
         payload = stream.payload

@@ -28,6 +28,12 @@ logger = logging.getLogger(__name__)
 MAX_REMEMBERED: Final = 100
 """How many finished answers are held in memory; the store on disk has them all."""
 
+MAX_DETACHED: Final = 100
+"""How many answers of one credential may go on without anybody waiting for them."""
+
+MAX_DETACHED_SECONDS: Final = 60 * 60.0
+"""How long an answer may go on without anybody waiting for it."""
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class RunningAnswer:
@@ -44,6 +50,10 @@ class RunningAnswer:
     """The finished result; None while it is worked on."""
     partial: Reply | None = None
     """What is kept of it where it is cancelled: its first whole answer, or the part that came."""
+    caller: str = ""
+    """Which client asked, as far as that can be told."""
+    why_cancelled: str = "The call was cancelled before its answer was complete."
+    """What the part that came says if the answer is cancelled."""
     is_detached: bool = False
     """Whether it goes on without anybody waiting."""
     watchers: int = 0
@@ -100,8 +110,9 @@ class RunningAnswer:
             self._changed = anyio.Event()
         await self._changed.wait()
 
-    def cancel(self) -> None:
-        """Stop working on it."""
+    def cancel(self, why: str = "") -> None:
+        """Stop working on it; say why, if its caller did not end it."""
+        self.why_cancelled = why or self.why_cancelled
         self._scope.cancel()
 
     async def work(
@@ -141,8 +152,16 @@ class RunningAnswer:
 class Answers:
     """The answers of one server, by their ids."""
 
-    def __init__(self, tasks: TaskGroup) -> None:
+    def __init__(
+        self,
+        tasks: TaskGroup,
+        *,
+        max_detached: int = MAX_DETACHED,
+        max_detached_seconds: float = MAX_DETACHED_SECONDS,
+    ) -> None:
         self._tasks = tasks
+        self._max_detached = max_detached
+        self._max_detached_seconds = max_detached_seconds
         self._answers: OrderedDict[str, RunningAnswer] = OrderedDict()
 
     @property
@@ -186,7 +205,10 @@ class Answers:
         try:
             with anyio.move_on_after(wait_seconds if wait_seconds > 0 else math.inf):
                 await _watch(answer, progress)
-            answer.is_detached = answer.is_unfinished or answer.is_detached
+            if answer.is_unfinished and not answer.is_detached:
+                answer.is_detached = True
+                self._tasks.start_soon(self._end_uncollected, answer)
+                self._end_oldest_detached(latest=answer)
             return answer.result
         finally:
             answer.watchers -= 1
@@ -197,9 +219,29 @@ class Answers:
         """Cancel what is worked on, and wait until what had come of it is kept."""
         running = [answer for answer in self._answers.values() if answer.is_unfinished]
         for answer in running:
-            answer.cancel()
+            answer.cancel("The server ended before the answer was complete.")
         for answer in running:
             await answer.ended()
+
+    async def _end_uncollected(self, answer: RunningAnswer) -> None:
+        """End a detached answer that nobody waits for when its time is over."""
+        while answer.is_unfinished:
+            with anyio.move_on_after(self._max_detached_seconds):
+                await answer.ended()
+            if answer.is_unfinished and not answer.watchers:
+                answer.cancel("Nobody collected the answer: it went on for as long as it may.")
+                return
+
+    def _end_oldest_detached(self, *, latest: RunningAnswer) -> None:
+        detached = [
+            answer
+            for answer in self._answers.values()
+            if answer.is_unfinished
+            and answer.is_detached
+            and (answer is latest or not answer.watchers)
+        ]
+        for answer in detached[: -self._max_detached]:
+            answer.cancel("Too many answers were left to go on: the oldest was ended.")
 
     def _forget_oldest(self) -> None:
         if len(self._answers) <= MAX_REMEMBERED:

@@ -29,6 +29,8 @@ from kiro_mcp.server.results import defect, failure
 from kiro_mcp.server.tools import declarations
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from kiro_mcp.server.engine import Engine
     from kiro_mcp.server.guests import Guests
 
@@ -200,6 +202,7 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
             call = Call(
                 asker=Asker.of(context, params),
                 reporting=Reporting.of(context),
+                caller=_caller_of(context),
                 owner=engine.owner,
                 is_over_http=context.request is not None,
             )
@@ -209,6 +212,19 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
     except Exception:
         logger.exception("%s failed", params.name)
         return defect(params.name)
+
+
+def _caller_of(context: Context) -> str:
+    """Tell clients apart, so that they can take turns: by session, else by address and name."""
+    request: Request | None = context.request
+    if request is None:
+        return ""  # stdio has one client.
+    session = request.headers.get("mcp-session-id") or request.query_params.get("session_id")
+    if session:
+        return session
+    params = context.session.client_params
+    name = params.client_info.name if params else ""
+    return f"{request.client.host if request.client else ''} {name}"
 
 
 def _require_shallow(meta: Mapping[str, Any] | None, server_depth: int) -> None:

@@ -41,6 +41,8 @@ class Call:
     """How the person behind it can be shown a page."""
     reporting: Reporting
     """How progress reaches the caller, if it asked for any."""
+    caller: str = ""
+    """Which client it comes from, as far as that can be told."""
     owner: str = OWN
     """Whose conversations and answers it may use."""
     is_over_http: bool = False
@@ -70,6 +72,7 @@ async def _ask(
         conversation_id=asked.place.conversation_id,
         model=asked.request.model,
         owner=call.owner,
+        caller=call.caller,
         recorder=capture,
     )
     engine.answers.start(running, handed_over(capture, partial(make_result, asked, engine)))

@@ -43,6 +43,7 @@ from kiro_mcp.transport.http import HttpPool
 from kiro_mcp.transport.management import Management, ModelList
 from kiro_mcp.transport.retry import Failure, Remedy, RetryPolicy
 from kiro_mcp.transport.sending import AGENT_MODE, Sender, Trial
+from kiro_mcp.transport.slots import FairSlots
 from kiro_mcp.transport.telemetry import Telemetry
 from kiro_mcp.transport.tokens import RefreshingTokenSource, TokenSource
 from kiro_mcp.transport.usage_limits import UsageLimits
@@ -118,8 +119,7 @@ class KiroClient:
             folder=state_folder,
             now=now,
         )
-        # Whoever waits longest is next.
-        self._slots = anyio.Semaphore(settings.max_concurrency, fast_acquire=True)
+        self._slots = FairSlots(settings.max_concurrency)
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,6 +155,7 @@ class KiroClient:
         *,
         spending: CallSpending | None = None,
         recorder: Recorder | None = None,
+        caller: str = "",
     ) -> AsyncGenerator[AnswerStream]:
         """Send a request and yield its answer once it has begun, to be read delta by delta.
 
@@ -162,6 +163,7 @@ class KiroClient:
             request: What is asked.
             spending: What the requests of one call have cost; by default this one is alone.
             recorder: Notes what goes over the wire, where calls are captured.
+            caller: Who asks. While all slots are taken, callers take turns.
 
         Raises:
             KiroError: There is no answer, nor a part of one.
@@ -170,7 +172,7 @@ class KiroClient:
         if not request.conversation_id:
             request = replace(request, conversation_id=self._new_id())
         request = self._told_time(request)
-        async with self._slots, AsyncExitStack() as stack:
+        async with self._slots.taken_by(caller), AsyncExitStack() as stack:
             inference = stack.enter_context(self._telemetry.inference(request))
 
             async def attempt(trial: Trial) -> AnswerStream | Failure:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from kiro_mcp.emulator import (
     frames,
 )
 from kiro_mcp.errors import CallCancelled
-from kiro_mcp.server.answers import RunningAnswer
+from kiro_mcp.server.answers import Answers, RunningAnswer
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import STORE_NAME, Engine
 from kiro_mcp.server.progress import HEARTBEAT_SECONDS, MIN_INTERVAL_SECONDS, ProgressReporter
@@ -215,6 +216,74 @@ async def test_an_answer_that_was_left_to_go_on_survives_a_cancelled_collector(
             await client.call_tool("ask_claude", {"answer_id": early["answer_id"]})
         late = await ask(client, answer_id=early["answer_id"])
     assert late["text"] == "Once upon a time it ended."
+
+
+async def _never(_: RunningAnswer) -> types.CallToolResult:
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+def _running(number: int) -> RunningAnswer:
+    return RunningAnswer(id=f"answer {number}", conversation_id="", model="auto")
+
+
+async def _silence(progress: float, total: float | None = None, message: str | None = None) -> None:
+    """Take progress and say nothing."""
+
+
+async def _detached(answers: Answers, number: int) -> RunningAnswer:
+    answer = _running(number)
+    answers.start(answer, _never)
+    reporter = ProgressReporter(_silence, answer_id=answer.id, now=anyio.current_time)
+    assert await answers.collect(answer, wait_seconds=0.01, progress=reporter) is None
+    return answer
+
+
+async def test_an_answer_that_nobody_collects_ends_after_its_time() -> None:
+    """It is paid for as long as it goes on."""
+    with fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            left = await _detached(Answers(tasks, max_detached_seconds=0.05), 1)
+            await left.ended()
+            assert left.is_cancelled
+            assert "Nobody collected" in left.why_cancelled
+
+
+async def test_of_too_many_answers_left_to_go_on_the_oldest_ends() -> None:
+    """What somebody waits for is not one of them."""
+    with fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            answers = Answers(tasks, max_detached=2)
+            watched = await _detached(answers, 0)
+            reporter = ProgressReporter(_silence, answer_id="0", now=anyio.current_time)
+            tasks.start_soon(partial(answers.collect, watched, wait_seconds=60, progress=reporter))
+            await anyio.wait_all_tasks_blocked()
+            left = [await _detached(answers, number) for number in range(1, 4)]
+            await left[0].ended()
+            assert "Too many" in left[0].why_cancelled
+            assert [answer.is_unfinished for answer in (watched, *left)] == [
+                True,
+                False,
+                True,
+                True,
+            ]
+            tasks.cancel_scope.cancel()
+
+
+async def test_an_answer_left_to_go_on_is_kept_as_far_as_it_came_when_the_server_ends(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """It has been paid for, and another server finds it under its id."""
+    emulator.state.enqueue((SLOW[0], Pause(60)))
+    environ = {"KIRO_MCP_HOME": str(tmp_path)}
+    async with connected(emulator, **environ) as client:
+        early = await ask(client, prompt="Tell.", wait_seconds=0.1)
+        while not early["text"]:
+            early = await ask(client, answer_id=early["answer_id"], wait_seconds=0.1)
+    async with connected(emulator, **environ) as client:
+        kept = await ask(client, answer_id=early["answer_id"])
+    assert (kept["text"], kept["truncated"]) == ("Once upon a time", True)
+    assert "The server ended" in kept["warnings"][0]
 
 
 async def test_everything_is_closed_though_a_refresh_and_an_answer_do_not_end(

@@ -1,6 +1,7 @@
 """The server over HTTP, on real sockets: both eras on one endpoint, and SSE."""
 
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -14,8 +15,10 @@ from mcp.client import Client
 from mcp.client.sse import sse_client
 
 from kiro_mcp import __version__
-from kiro_mcp.emulator import RunningEmulator
+from kiro_mcp.emulator import RunningEmulator, Send, Until, frames
 from kiro_mcp.server.http_hosts import in_url, security_for
+from tests.emulator.calls import ask as ask_emulator
+from tests.emulator.calls import connected
 from tests.support.http import MAX_BODY_BYTES, WebServer, against, answer, serving_http
 from tests.support.mcp import assert_describes_the_server
 from tests.support.stdio import ENVELOPE, PROMPTLY_SECONDS
@@ -456,3 +459,53 @@ async def events(server: WebServer) -> AsyncGenerator[AsyncIterator[str]]:
     async with server.client.stream("GET", "/sse") as response:
         lines = response.aiter_lines()
         yield (line.removeprefix("data: ") async for line in lines if line.startswith("data: "))
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_clients_take_turns_for_the_answers_that_may_be_on_their_way(
+    era: str, emulator: RunningEmulator
+) -> None:
+    """One that asks much at once does not keep another one waiting until all of it is done."""
+    say = Send(frames.text("Yes.") + frames.ending("END_TURN"))
+    emulator.state.enqueue((Until(2), say))  # Keeps the only slot until the emulator is asked.
+    arrived: list[str] = []
+    has_arrived = anyio.Event()
+
+    async def ask(server: WebServer, name: str, prompt: str) -> None:
+        client = {"io.modelcontextprotocol/clientInfo": {"name": name, "version": "1"}}
+        meta = {"progressToken": prompt, **({**ENVELOPE, **client} if era == "modern" else {})}
+        call: dict[str, Any] = {"name": "ask_claude", "arguments": {"prompt": prompt}, "_meta": meta}
+        if era == "legacy":
+            request = server.request("tools/call", call)
+        else:
+            request = server.modern_request("tools/call", **call)
+        response = await server.client.send(request, stream=True)
+        async for line in response.aiter_lines():
+            if "notifications/progress" in line and prompt not in arrived:
+                arrived.append(prompt)
+                has_arrived.set()
+        await response.aclose()
+
+    async def until_arrived(count: int) -> None:
+        nonlocal has_arrived
+        while len(arrived) < count:
+            has_arrived = anyio.Event()
+            await has_arrived.wait()
+
+    environ = against(emulator, KIRO_MCP_MAX_CONCURRENCY="1")
+    with fail_after(TEST_SECONDS):
+        async with serving_http(environ) as busy, anyio.create_task_group() as tasks:
+            quiet = WebServer(busy.client, busy.path)
+            if era == "legacy":
+                await busy.initialize()
+                await quiet.initialize()
+            for number in range(6):
+                tasks.start_soon(ask, busy, "busy", f"busy-{number}")
+            await until_arrived(6)
+            tasks.start_soon(ask, quiet, "quiet", "quiet")
+            await until_arrived(7)
+            async with connected(emulator.url) as direct:
+                await ask_emulator(direct, "go on")  # The prompt that the first answer waits for.
+    said = [json.dumps(seen.body) for seen in emulator.state.requests]
+    order = [re.findall(r'"content": "(busy|quiet|go on)', body) for body in said]
+    assert order == [["busy"], ["go on"], ["busy"], ["quiet"], *[["busy"]] * 4]

@@ -1,12 +1,15 @@
 """A call that is cancelled is gone at once, from whatever it was doing."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import anyio
 import anyio.lowlevel
 import pytest
 from anyio import fail_after
 from anyio.abc import SocketStream
+from hypothesis import given
+from hypothesis.strategies import booleans, integers, lists, sampled_from, tuples
 
 from kiro_mcp.emulator import (
     EmulatorState,
@@ -18,6 +21,7 @@ from kiro_mcp.emulator import (
 )
 from kiro_mcp.errors import CallCancelled
 from kiro_mcp.transport.client import KiroClient
+from kiro_mcp.transport.slots import FairSlots
 from tests.support.stdio import PROMPTLY_SECONDS
 from tests.support.wire import speaking
 from tests.transport.driving import Clock, driven, prompt, refusal
@@ -131,6 +135,66 @@ async def test_calls_get_their_slots_in_the_order_in_which_they_asked(
         for name in names:
             tasks.start_soon(ask, client, name)
     assert order == names
+
+
+async def test_callers_who_wait_take_turns(emulator: RunningEmulator) -> None:
+    """One who asks a hundred things at once does not keep another one waiting."""
+    order: list[str] = []
+
+    async def ask(client: KiroClient, caller: str, number: int) -> None:
+        async with client.stream(prompt(f"{caller}{number}"), caller=caller) as answer:
+            order.append(f"{caller}{number}")
+            async for _ in answer:
+                pass
+
+    async with (
+        driven(emulator.url, KIRO_MCP_MAX_CONCURRENCY="1") as client,
+        anyio.create_task_group() as tasks,
+    ):
+        for caller, count in (("a", 5), ("b", 1), ("c", 2)):
+            for number in range(count):
+                tasks.start_soon(ask, client, caller, number)
+    assert order == ["a0", "a1", "b0", "c0", "a2", "c1", "a3", "a4"]
+
+
+@given(
+    count=integers(1, 3),
+    steps=lists(tuples(sampled_from("abc"), integers(0, 3), booleans()), max_size=30),
+)
+def test_no_slot_is_lost_or_given_twice(count: int, steps: list[tuple[str, int, bool]]) -> None:
+    """Whoever leaves, while waiting or while holding a slot, and whenever."""
+
+    async def run() -> None:
+        slots, held, most = FairSlots(count), 0, 0
+
+        async def call(caller: str, holds: int, scope: anyio.CancelScope) -> None:
+            nonlocal held, most
+            with scope:
+                async with slots.taken_by(caller):
+                    held += 1
+                    most = max(most, held)
+                    try:
+                        for _ in range(holds):
+                            await anyio.lowlevel.checkpoint()
+                    finally:
+                        held -= 1
+
+        async with anyio.create_task_group() as tasks:
+            for caller, holds, leaves in steps:
+                scope = anyio.CancelScope()
+                tasks.start_soon(call, caller, holds, scope)
+                for _ in range(holds):
+                    await anyio.lowlevel.checkpoint()
+                if leaves:
+                    scope.cancel()
+        assert most <= count
+        assert held == 0
+        async with AsyncExitStack() as stack:
+            with fail_after(5):
+                for _ in range(count):
+                    await stack.enter_async_context(slots.taken_by("last"))
+
+    anyio.run(run)
 
 
 async def test_no_more_answers_are_on_their_way_than_are_allowed(
