@@ -380,7 +380,7 @@ class Reply:
 
 # --- the account --------------------------------------------------------------------------
 
-TokenType = Literal["", "API_KEY", "EXTERNAL_IDP"]
+TokenType = Literal["", "API_KEY", "EXTERNAL_IDP", "SSO_OIDC"]
 """The `TokenType` header: it tells the service how to read the bearer; "" sends none."""
 
 

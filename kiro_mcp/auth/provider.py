@@ -9,6 +9,7 @@ import logging
 import random
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -32,7 +33,7 @@ from kiro_mcp.errors import (
     ServiceUnavailable,
     SignInRequired,
 )
-from kiro_mcp.models import AccessToken
+from kiro_mcp.models import AccessToken, TokenType
 from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
 
@@ -100,6 +101,7 @@ class TokenProvider:
         self._resolution: Resolution | None = None
         self._flights: dict[str, _Flight] = {}
         self._tried: dict[str, datetime] = {}
+        self._types: dict[str, TokenType] = {}  # By place, where more has to be said than usual.
         self._renewed_at: dict[str, datetime] = {}  # By the digest of the access token.
         self._profiles: dict[str, str] = {}  # By the access token's digest; the latest alone.
         self._profile_lock = anyio.Lock()
@@ -157,7 +159,14 @@ class TokenProvider:
             if error.status is None:  # Nobody has refused it: it may not be sent there.
                 raise
         # The lookup of its profile is the first call that a void token meets.
-        return await self.refreshed(as_access_token(credential))
+        try:
+            return await self.refreshed(as_access_token(credential))
+        except SignInRequired:
+            current = (await self.resolution()).require()
+            token_type = self._types.get(current.place, "")
+            if typed := await self.retyped(as_access_token(current, token_type=token_type)):
+                return typed
+            raise
 
     async def refreshed(self, rejected: AccessToken) -> AccessToken:
         """Return another token than the one that the service has just refused.
@@ -173,6 +182,23 @@ class TokenProvider:
         elif self._need(credential) == "mandatory":
             credential = await self._renewed(credential, rejected=rejected.value)
         return await self.token_for(credential)
+
+    async def retyped(self, rejected: AccessToken) -> AccessToken | None:
+        """Return a refused token of Identity Center as one that says so in its `TokenType`.
+
+        Some were seen to need that and others to be refused with it, so it is only a remedy.
+
+        Returns:
+            None where the token is of another kind, and where this has been tried.
+        """
+        credential = (await self.resolution()).require()
+        is_same = credential.access_token == rejected.value
+        if credential.kind == "idc" and is_same and not rejected.token_type:
+            self._types[credential.place] = "SSO_OIDC"
+            with suppress(SignInRequired):
+                return await self.token_for(credential)
+        self._types.pop(credential.place, None)
+        return None
 
     async def reprofiled(self, rejected: AccessToken) -> AccessToken | None:
         """Return the token with another profile than the one that was refused.
@@ -217,7 +243,12 @@ class TokenProvider:
             return as_access_token(credential, api_region=region or self._key_region)
         chosen = chosen or self._profiles.get(digest(credential.access_token), "")
         arn = known_profile(credential, chosen) or await self._found_profile(credential)
-        return as_access_token(credential, profile_arn=arn, api_region=region)
+        return as_access_token(
+            credential,
+            profile_arn=arn,
+            api_region=region,
+            token_type=self._types.get(credential.place, ""),
+        )
 
     async def _is_key_of_another_region(
         self, credential: Credential, rejected: AccessToken
@@ -346,8 +377,9 @@ class TokenProvider:
 
     async def _asked_profile(self, credential: Credential) -> str:
         region = self._settings.api_region or credential.region
+        token = as_access_token(credential, token_type=self._types.get(credential.place, ""))
         try:
-            return await self.account.find_profile(as_access_token(credential), login_region=region)
+            return await self.account.find_profile(token, login_region=region)
         except ServiceUnavailable as error:
             raise ServiceUnavailable(
                 f"The profile to bill could not be looked up: {error.message}",

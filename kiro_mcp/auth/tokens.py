@@ -135,15 +135,25 @@ def with_profile(credential: Credential, profile_arn: str) -> Credential:
 
 
 def as_access_token(
-    credential: Credential, *, profile_arn: str = "", api_region: str = ""
+    credential: Credential,
+    *,
+    profile_arn: str = "",
+    api_region: str = "",
+    token_type: TokenType = "",
 ) -> AccessToken:
     """Derive what a request carries.
 
     The region is the setting's, else the profile's, else the default; never the login's.
+
+    Args:
+        credential: The credential.
+        profile_arn: The profile to bill.
+        api_region: The region of the service that the user chose.
+        token_type: What its calls say that it is, where that is not usual for its kind.
     """
     return AccessToken(
         value=credential.access_token,
-        token_type=_TOKEN_TYPES.get(credential.kind, ""),
+        token_type=token_type or _TOKEN_TYPES.get(credential.kind, ""),
         profile_arn="" if credential.kind == "api_key" else profile_arn,
         region=api_region or region_of(profile_arn) or DEFAULT_REGION,
         is_explicit=credential.is_explicit,

@@ -113,6 +113,8 @@ class Accounts:
     """The profiles of an Identity Center user; the first is also everyone else's."""
     inactive_profile_arns: tuple[str, ...] = ()
     """Those of them that are listed as inactive and refused when they are named."""
+    identity_center_token_type: Literal["", "SSO_OIDC"] = ""
+    """What calls of an Identity Center user must carry in the header `TokenType`."""
     refuses_shared_profile: bool = False
     """Whether Builder ID's shared profile is good for usage alone, as it was observed for some."""
     bad_token_status: Literal[400, 403] = 403
@@ -148,7 +150,11 @@ class Accounts:
     def identify(self, bearer: str, token_type: str) -> Identity | None:
         """Whom a bearer stands for; None where it is unknown or read with the wrong type."""
         identity = self._access.get(bearer)
-        if identity is None or identity.token_type != token_type.upper():
+        if identity is None:
+            return None
+        is_idc = identity.kind == "idc"
+        wanted = self.identity_center_token_type if is_idc else identity.token_type
+        if wanted != token_type.upper():
             return None
         return identity
 

@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar, assert_never
 
 import anyio
 
-from kiro_mcp.errors import KiroError, ServiceUnavailable
+from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.models import ChatRequest, Fault
 from kiro_mcp.transport.capture import Recorder
 from kiro_mcp.transport.classify import classify
@@ -31,7 +31,12 @@ from kiro_mcp.transport.retry import (
     remedy_for,
 )
 from kiro_mcp.transport.sending import RefusedError, Trial
-from kiro_mcp.transport.tokens import ProfileSource, RefreshingTokenSource, TokenSource
+from kiro_mcp.transport.tokens import (
+    ProfileSource,
+    RefreshingTokenSource,
+    TokenSource,
+    TypedTokenSource,
+)
 
 Result = TypeVar("Result")
 
@@ -152,13 +157,28 @@ def _token_menders(tokens: TokenSource) -> Mapping[Remedy, Mender]:
     menders: dict[Remedy, Mender] = {}
     if isinstance(tokens, RefreshingTokenSource):
         menders["fresh_token"] = partial(_with_fresh_token, tokens)
+    if isinstance(tokens, TypedTokenSource):
+        menders["token_type"] = partial(_with_token_type, tokens)
     if isinstance(tokens, ProfileSource):
         menders["another_profile"] = partial(_with_another_profile, tokens)
     return menders
 
 
 async def _with_fresh_token(tokens: RefreshingTokenSource, trial: Trial) -> Trial:
-    return replace(trial, token=await tokens.refreshed(trial.token))
+    try:
+        return replace(trial, token=await tokens.refreshed(trial.token))
+    except SignInRequired as error:
+        if isinstance(tokens, TypedTokenSource) and (token := await tokens.retyped(trial.token)):
+            return replace(trial, token=token, not_renewed=error)
+        raise
+
+
+async def _with_token_type(tokens: TypedTokenSource, trial: Trial) -> Trial | None:
+    if token := await tokens.retyped(trial.token):
+        return replace(trial, token=token)
+    if trial.not_renewed:
+        raise trial.not_renewed  # It says what to do; the refusal alone does not.
+    return None
 
 
 async def _with_another_profile(tokens: ProfileSource, trial: Trial) -> Trial | None:

@@ -37,6 +37,7 @@ _BUSY_FACTOR: Final = 5.0
 
 Remedy = Literal[
     "fresh_token",
+    "token_type",
     "another_profile",
     "without_reasoning",
     "new_conversation",
@@ -184,6 +185,8 @@ class RetryPlan:
                 return GiveUp()
 
     def _mend(self, remedy: Remedy) -> Step:
+        if remedy == "fresh_token" and remedy not in self._remedies:
+            remedy = "token_type"  # A fresh one was refused, too.
         if remedy not in self._remedies:
             return GiveUp()
         self._remedies.remove(remedy)

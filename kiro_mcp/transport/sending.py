@@ -10,6 +10,7 @@ from datetime import datetime
 from urllib.parse import urlencode
 
 from kiro_mcp import __version__
+from kiro_mcp.errors import SignInRequired
 from kiro_mcp.models import AccessToken, ChatRequest, Fault
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.capture import RecordedPool, Recorder
@@ -41,6 +42,8 @@ class Trial:
     request: ChatRequest | None = None
     """The prompt; None for what has none."""
     sends_model_fields: bool = True
+    not_renewed: SignInRequired | None = None
+    """Why its token, which was refused before, could not be renewed."""
     recorder: Recorder | None = None
     """What notes it, where calls are captured."""
 

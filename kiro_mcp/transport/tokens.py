@@ -23,6 +23,15 @@ class RefreshingTokenSource(TokenSource, Protocol):
 
 
 @runtime_checkable
+class TypedTokenSource(TokenSource, Protocol):
+    """One that can also say of a token what kind it is, which some logins have to."""
+
+    async def retyped(self, rejected: AccessToken) -> AccessToken | None:
+        """Return the refused token with a `TokenType`, or None where that does not help."""
+        ...
+
+
+@runtime_checkable
 class ProfileSource(TokenSource, Protocol):
     """One that can also look up the profile anew, which the service may no longer take."""
 

@@ -713,6 +713,61 @@ async def test_a_token_that_a_management_call_refuses_is_renewed_once(
         assert (await engine.client.list_models()).models
 
 
+@pytest.mark.parametrize("is_renewable", [True, False])
+@pytest.mark.parametrize("arn", [EMULATOR_PROFILE_ARN, ""])
+async def test_a_token_of_identity_center_says_what_it_is_only_after_a_refusal(
+    arn: str, is_renewable: bool, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: some of these logins need `TokenType: SSO_OIDC`, others are refused with it."""
+    login = {
+        "accessToken": EMULATOR_ACCESS_TOKEN,
+        "authMethod": "IdC",
+        "profileArn": arn,
+        "expiresAt": "2099-01-01T00:00:00Z",
+    }
+    clock = Clock()
+    environ = {"KIRO_CREDS_FILE": str(write_json(tmp_path / "login.json", login))}
+    if is_renewable:
+        own = replace(idc_credential(is_expired=False), profile_arn=arn)
+        await OwnStore(own_folder(tmp_path), emulator.url).save_login(own)
+        environ = {}
+
+    def types() -> set[str]:
+        seen = [one for one in emulator.state.requests if one.operation not in REFRESHES]
+        return {one.headers.get("tokentype", "") for one in seen}
+
+    async with engine_of(tmp_path, emulator, clock, **environ) as engine:
+        assert (await engine.client.ask(HELLO)).text
+        assert types() == {""}
+    emulator.state.accounts.identity_center_token_type = "SSO_OIDC"
+    clock.advance(60)
+    async with engine_of(tmp_path, emulator, clock, **environ) as engine:
+        assert (await engine.client.ask(HELLO)).text
+        emulator.state.requests.clear()
+        assert (await engine.client.ask(HELLO)).text
+        assert (await engine.client.list_models()).models
+        assert types() == {"SSO_OIDC"}
+
+
+async def test_a_token_that_no_kind_makes_good_is_refused_with_what_to_do(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    login = {
+        "accessToken": "aoaVoid",
+        "authMethod": "IdC",
+        "profileArn": EMULATOR_PROFILE_ARN,
+        "expiresAt": "2099-01-01T00:00:00Z",
+    }
+    environ = {"KIRO_CREDS_FILE": str(write_json(tmp_path / "login.json", login))}
+    async with engine_of(tmp_path, emulator, **environ) as engine:
+        for _ in range(2):
+            emulator.state.requests.clear()
+            with pytest.raises(SignInRequired, match="KIRO_MCP_WRITE_BACK=all"):
+                await engine.client.ask(HELLO)
+            seen = [one.headers.get("tokentype", "") for one in emulator.state.requests]
+            assert seen == ["", "SSO_OIDC"]
+
+
 # --- clocks -----------------------------------------------------------------------------------
 
 
