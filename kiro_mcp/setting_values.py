@@ -5,7 +5,7 @@ import json
 import os
 import re
 from typing import Annotated, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -14,6 +14,10 @@ from kiro_mcp.regions import is_region
 ENDPOINT_NAMES = ("runtime", "q", "amazonq", "codewhisperer")
 """The endpoints that answer prompts. What each is, `kiro_mcp.transport.endpoints` says."""
 
+_URL_TEXT = re.compile(r"[!-\[\]-~]+")
+"""Printable ASCII without blanks and backslashes, which readers of addresses disagree about."""
+
+_HOST_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _OUR_HEADERS = ("authorization", "connection", "content-length", "host", "transfer-encoding")
@@ -35,14 +39,55 @@ def is_loopback(host: str) -> bool:
 def _checked_endpoint(url: str) -> str:
     if not url:
         return url
-    parts = urlsplit(url)
+    wrong = ValueError("must be an https:// address, or http:// on this machine (127.0.0.1)")
+    if not _URL_TEXT.fullmatch(url):
+        raise wrong
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise wrong from None
     host = parts.hostname or ""
     is_allowed = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
     if not host or not is_allowed:
-        raise ValueError("must be an https:// address, or http:// on this machine (127.0.0.1)")
-    if parts.username or parts.password or parts.query or parts.fragment:
+        raise wrong
+    if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("must be an address without user name, query or fragment")
+    if not _is_host(host) or not _has_good_port(parts):
+        raise ValueError("must be an address with a host name and a port from 1 to 65535")
     return url.rstrip("/")
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        labels = host.removesuffix(".").split(".")
+        return len(host) <= 253 and all(_HOST_LABEL.fullmatch(label) for label in labels)
+    return True
+
+
+def _has_good_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
+def _checked_path(path: str) -> str:
+    path = _unquoted(path)
+    if "\0" in path:
+        raise ValueError("must be a path, and no path has a NUL in it")
+    if path.startswith("~") and path[1:2] not in ("", "/", "\\"):
+        raise ValueError("must be a path; the folder of another user (`~name`) is not looked up")
+    return path
+
+
+def _lower(given: object) -> object:
+    return given.strip().lower() if isinstance(given, str) else given
+
+
+def _upper(given: object) -> object:
+    return given.strip().upper() if isinstance(given, str) else given
 
 
 def _checked_region(region: str) -> str:
@@ -175,7 +220,7 @@ def _checked_proxy(proxy: SecretStr) -> SecretStr:
     url = url if "://" in url else f"http://{url}"
     try:
         parts = urlsplit(url)
-        has_host = bool(parts.hostname) and parts.port != 0
+        has_host = _is_host(parts.hostname or "") and _has_good_port(parts)
     except ValueError:
         has_host = False
     if not has_host or not url.startswith(_PROXY_SCHEMES):
@@ -183,6 +228,9 @@ def _checked_proxy(proxy: SecretStr) -> SecretStr:
     return SecretStr(url)
 
 
+PathText = Annotated[str, AfterValidator(_checked_path)]
+AnyCaseLower = BeforeValidator(_lower)
+AnyCaseUpper = BeforeValidator(_upper)
 Endpoint = Annotated[str, AfterValidator(_checked_endpoint)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Region = Annotated[str, AfterValidator(_checked_region)]

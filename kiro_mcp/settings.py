@@ -16,18 +16,21 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field,
 from pydantic import ValidationError as PydanticError
 from pydantic.fields import FieldInfo
 
-from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.models import Effort
 from kiro_mcp.protocol.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
 from kiro_mcp.protocol.model_fields import read_effort
 from kiro_mcp.redaction import redact, remember_secret
 from kiro_mcp.setting_values import (
     Aliases,
+    AnyCaseLower,
+    AnyCaseUpper,
     Bearer,
     Endpoint,
     EndpointNames,
     Headers,
     HeaderText,
+    PathText,
     Port,
     Proxy,
     Region,
@@ -37,8 +40,10 @@ from kiro_mcp.setting_values import (
 
 PREFIX = "KIRO_MCP_"
 
-_MAX_QUOTED = 60
-"""Characters of a value that are shown where it cannot be used."""
+_MOST = 1_000_000_000
+"""The largest number of seconds (30 years), bytes or anything else that a setting takes."""
+
+_MOST_RETRIES = 100
 
 
 def _setting(
@@ -48,16 +53,21 @@ def _setting(
     says: str,
     above: float | None = None,
     least: float | None = None,
+    most: float | None = None,
 ) -> Any:
     """Declare a setting: its default, its variable, the variable's aliases, its meaning."""
     alias = AliasChoices(name, *other_names) if other_names else name
-    return Field(default, validation_alias=alias, description=says, gt=above, ge=least)
+    if most is None and (above, least) != (None, None):
+        most = _MOST
+    return Field(default, validation_alias=alias, description=says, gt=above, ge=least, le=most)
 
 
 class Settings(BaseModel):
     """All settings. Fields are named as code reads them; aliases are the variables' names."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     # The credential names are the ecosystem's; everything else starts with KIRO_MCP_.
     api_key: Bearer = _setting(
@@ -72,10 +82,10 @@ class Settings(BaseModel):
         "REFRESH_TOKEN",
         says="A refresh token, bare or encoded (token, client id, client secret, method)",
     )
-    creds_file: str = _setting(
+    creds_file: PathText = _setting(
         "", "KIRO_CREDS_FILE", says="A file with a login, such as the Kiro IDE's"
     )
-    cli_db_file: str = _setting(
+    cli_db_file: PathText = _setting(
         "", "KIRO_CLI_DB_FILE", says="A database with a login: kiro-cli's or Amazon Q's"
     )
     profile_arn: str = _setting(
@@ -92,12 +102,12 @@ class Settings(BaseModel):
         "KIRO_API_REGION",
         says="Region of the service; by default the one in the profile's ARN, else us-east-1",
     )
-    home: str = _setting(
+    home: PathText = _setting(
         "",
         "KIRO_MCP_HOME",
         says="Where login, conversations and token are kept; by default the system's data folder",
     )
-    write_back: Literal["own", "all"] = _setting(
+    write_back: Annotated[Literal["own", "all"], AnyCaseLower] = _setting(
         "own",
         "KIRO_MCP_WRITE_BACK",
         says="Whose logins are renewed: own, or other programs' too (all)",
@@ -127,7 +137,9 @@ class Settings(BaseModel):
         says="Tokens for thinking, for models without efforts",
         above=0,
     )
-    thinking_handling: Literal["separate", "remove", "inline", "strip_tags"] = _setting(
+    thinking_handling: Annotated[
+        Literal["separate", "remove", "inline", "strip_tags"], AnyCaseLower
+    ] = _setting(
         "separate",
         "KIRO_MCP_THINKING_HANDLING",
         says="What becomes of thinking: separate remove inline strip_tags",
@@ -145,6 +157,7 @@ class Settings(BaseModel):
         0,
         "KIRO_MCP_MAX_PAYLOAD_BYTES",
         says="Bytes over which the oldest turns are left out; 0 is off",
+        least=0,
     )
     truncation_recovery: bool = _setting(
         True,
@@ -215,6 +228,7 @@ class Settings(BaseModel):
         "KIRO_MCP_FIRST_TOKEN_MAX_RETRIES",
         says="How often to ask again when no answer began in time",
         least=0,
+        most=_MOST_RETRIES,
     )
     stream_read_timeout_seconds: float = _setting(
         300.0, "KIRO_MCP_STREAM_READ_TIMEOUT", says="Seconds of silence that end an answer", above=0
@@ -231,7 +245,7 @@ class Settings(BaseModel):
         says="Bytes of one frame's headers that are taken",
         above=0,
     )
-    store: Literal["disk", "memory"] = _setting(
+    store: Annotated[Literal["disk", "memory"], AnyCaseLower] = _setting(
         "disk", "KIRO_MCP_STORE", says="Where conversations and answers are kept: disk memory"
     )
     store_ttl_hours: float = _setting(
@@ -245,6 +259,7 @@ class Settings(BaseModel):
         "KIRO_MCP_MAX_RETRIES",
         says="How often to try again what failed before an answer began",
         least=0,
+        most=_MOST_RETRIES,
     )
     base_retry_delay_seconds: float = _setting(
         1.0,
@@ -303,15 +318,15 @@ class Settings(BaseModel):
         says="How deep this server is nested in calls of ask_claude; from 3 on it asks no more",
         least=0,
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], AnyCaseUpper] = _setting(
         "WARNING", "KIRO_MCP_LOG_LEVEL", says="What is logged to stderr: DEBUG INFO WARNING ERROR"
     )
-    debug_mode: Literal["off", "errors", "all"] = _setting(
+    debug_mode: Annotated[Literal["off", "errors", "all"], AnyCaseLower] = _setting(
         "off",
         "KIRO_MCP_DEBUG_MODE",
         says="Which calls are written down: off, errors (failed, cut off, with warnings), all",
     )
-    debug_dir: str = _setting(
+    debug_dir: PathText = _setting(
         "", "KIRO_MCP_DEBUG_DIR", says="Folder of the captures; by default `debug` in KIRO_MCP_HOME"
     )
 
@@ -437,7 +452,7 @@ def _but_is(name: str, value: str) -> str:
     is_secret = any(field.annotation is SecretStr and name in _names(field) for field in fields)
     if is_secret or "//" in value or redact(value) != value:
         return ""
-    return f", not {value[:_MAX_QUOTED]!r}"
+    return f", not {quoted(value)}"
 
 
 def _in_plain_words(message: str) -> str:

@@ -67,6 +67,27 @@ def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
         ("KIRO_MCP_MAX_CONCURRENCY", "0", "greater than or equal to 1"),
         ("KIRO_MCP_MAX_RETRIES", "many", "must be a valid integer, not 'many'. "),
         ("KIRO_MCP_MAX_RETRIES", "-1", "greater than or equal to 0"),
+        ("KIRO_MCP_MAX_RETRIES", "101", "less than or equal to 100"),
+        ("KIRO_MCP_MAX_PAYLOAD_BYTES", "-1", "greater than or equal to 0"),
+        ("KIRO_MCP_MODEL_CACHE_TTL", "inf", "finite number, not 'inf'"),
+        ("KIRO_MCP_MODEL_CACHE_TTL", "1e300", "less than or equal to 1000000000"),
+        ("KIRO_MCP_MAX_CREDITS_PER_DAY", "nan", "finite number"),
+        ("KIRO_MCP_MODEL_CACHE_TTL", "x" * 1000, f"not '{'x' * 80}…'"),
+        ("KIRO_MCP_ENDPOINT_URL", "https://localhost:99999", "port from 1 to 65535"),
+        ("KIRO_MCP_ENDPOINT_URL", "https://localhost:0", "port from 1 to 65535"),
+        ("KIRO_MCP_ENDPOINT_URL", "http://127.0.0.1:80:80", "port from 1 to 65535"),
+        ("KIRO_MCP_ENDPOINT_URL", "https://a..example", "a host name"),
+        ("KIRO_MCP_ENDPOINT_URL", "https://-a.example", "a host name"),
+        ("KIRO_MCP_ENDPOINT_URL", f"https://{'a' * 64}.example", "a host name"),
+        ("KIRO_MCP_ENDPOINT_URL", "https://evil.example\\.kiro.dev", "https://"),
+        ("KIRO_MCP_ENDPOINT_URL", "https://a b.example", "https://"),
+        ("KIRO_MCP_ENDPOINT_URL", "https://bücher.example", "https://"),
+        ("KIRO_MCP_ENDPOINT_URL", "https://[::1", "https://"),
+        ("KIRO_MCP_ENDPOINT_URL", "https://@a.example", "user name"),
+        ("KIRO_MCP_PROXY_URL", "http://a..example:1", "host:port"),
+        ("KIRO_MCP_PROXY_URL", "http://127.0.0.1:80:80", "host:port"),
+        ("KIRO_MCP_HOME", "~nosuchuser/x", "another user"),
+        ("KIRO_MCP_DEBUG_DIR", "a\0b", "NUL"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_variables_name(
@@ -176,6 +197,22 @@ def test_a_value_that_may_hold_a_secret_is_refused_without_being_shown(
 def test_an_endpoint_may_be_https_anywhere_or_http_on_this_machine(url: str) -> None:
     """Ours: a bearer must not cross a network in the clear."""
     assert Settings.load({"KIRO_MCP_ENDPOINT_URL": url + "/"}).endpoint_url == url
+
+
+def test_words_count_in_any_case_and_paths_in_quotes() -> None:
+    settings = Settings.load(
+        {
+            "KIRO_MCP_LOG_LEVEL": "debug",
+            "KIRO_MCP_DEBUG_MODE": "All",
+            "KIRO_MCP_STORE": "MEMORY",
+            "KIRO_MCP_WRITE_BACK": "Own",
+            "KIRO_MCP_THINKING_HANDLING": "Inline",
+            "KIRO_MCP_HOME": '"~/kiro"',
+        }
+    )
+    assert (settings.log_level, settings.debug_mode, settings.store) == ("DEBUG", "all", "memory")
+    assert (settings.write_back, settings.thinking_handling) == ("own", "inline")
+    assert settings.home == "~/kiro"
 
 
 def test_one_hosts_override_wins_over_the_override_of_all() -> None:

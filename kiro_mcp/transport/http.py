@@ -4,6 +4,8 @@
 A transport is made at the first request, because its TLS context costs 75 to 90 ms.
 """
 
+import ipaddress
+import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +22,7 @@ from kiro_mcp.errors import (
     InvalidRequest,
     KiroError,
     ServiceUnavailable,
+    quoted,
 )
 from kiro_mcp.redaction import redact
 from kiro_mcp.setting_values import is_loopback
@@ -56,7 +59,7 @@ class HttpResponse:
             pieces = self._response.stream if is_plain else self._response.aiter_bytes()
             async for chunk in cast("AsyncIterable[bytes]", pieces):
                 yield chunk
-        except (http.TransportError, http.DecodingError) as error:
+        except Exception as error:  # Also those of the libraries below.
             raise AnswerBroken(
                 f"The connection to the service broke off ({type(error).__name__}).",
                 next_step="Call again.",
@@ -123,19 +126,19 @@ class HttpPool:
         Raises:
             ServiceUnavailable: The host cannot be reached, or hung up without an answer.
             CallCancelled: The pool is closed.
-            InvalidRequest: The proxy's address cannot be used.
+            InvalidRequest: The address, or the proxy's, cannot be used.
         """
         way = self._way_to(url)
-        request = http.Request(
-            method,
-            way.url,
-            headers=dict(headers),
-            content=body,
-            extensions={"timeout": self._timeouts},
-        )
         try:
+            request = http.Request(
+                method,
+                way.url,
+                headers=dict(headers),
+                content=body,
+                extensions={"timeout": self._timeouts},
+            )
             response = await way.transport.handle_async_request(request)
-        except http.HTTPError as error:
+        except Exception as error:  # Also those of the libraries below, for SOCKS or TLS.
             raise _unreachable(error, way) from error
         try:
             yield HttpResponse(response)
@@ -148,7 +151,13 @@ class HttpPool:
         if url not in self._ways:
             if len(self._ways) >= MAX_WAYS:
                 self._ways.clear()
-            parsed = http.URL(url)
+            try:
+                parsed = http.URL(url)
+            except (http.InvalidURL, ValueError) as error:
+                raise InvalidRequest(
+                    f"The address {quoted(url)} cannot be used ({error}).",
+                    next_step="Correct the KIRO_MCP_ENDPOINT_URL that it comes from.",
+                ) from None
             proxy = self._proxy_for(parsed)
             transport = self._transport(proxy)
             self._ways[url] = _Way(url=parsed, transport=transport, proxy=_place_of(proxy))
@@ -161,7 +170,7 @@ class HttpPool:
             return self._proxy_url
         proxies = self._system_proxies()
         proxy = proxies.get(url.scheme) or proxies.get("all") or ""
-        if not proxy or _is_exempt(url.host, proxies.get("no", "")):
+        if not proxy or _is_exempt(url, proxies.get("no", "")):
             return ""
         return proxy if "://" in proxy else f"http://{proxy}"
 
@@ -181,10 +190,29 @@ class _Way:
     """Where the proxy between is, without what signs in to it; "" for none."""
 
 
-def _is_exempt(host: str, exempted: str) -> bool:
-    """Say whether a host is one of `NO_PROXY`'s, as curl reads it: names, and what ends in them."""
-    names = [name.strip().lower().lstrip(".") for name in exempted.split(",")]
-    return any(name and (name in ("*", host) or host.endswith(f".{name}")) for name in names)
+def _is_exempt(url: http.URL, exempted: str) -> bool:
+    """Say whether NO_PROXY names a host: itself, a domain that it is in, or a network.
+
+    As curl reads it, and as people write it: `example.com`, `.example.com`, `*.example.com`, each
+    with or without a port; `10.0.0.0/8`; `*` for all. Commas or blanks are between them.
+    """
+    port = url.port or {"https": 443, "http": 80}.get(url.scheme)
+    return any(_names(one, url.host, port) for one in re.split(r"[\s,]+", exempted.lower()) if one)
+
+
+def _names(exempted: str, host: str, port: int | None) -> bool:
+    if exempted == "*":
+        return True
+    if match := re.fullmatch(r"(\[.*\]|[^:]*):(\d+)", exempted):
+        if int(match[2]) != port:
+            return False
+        exempted = match[1]
+    exempted = exempted.strip("[]")
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(exempted, strict=False)
+    except ValueError:
+        name = exempted.removeprefix("*").strip(".")
+        return bool(name) and f".{host.rstrip('.')}".endswith(f".{name}")
 
 
 def _made(proxy: str) -> http.AsyncHTTPTransport:
@@ -213,11 +241,12 @@ def _place_of(proxy: str) -> str:
     return http.URL(proxy).netloc.decode("ascii")
 
 
-def _unreachable(error: http.HTTPError, way: _Way) -> KiroError:
+def _unreachable(error: Exception, way: _Way) -> KiroError:
     what = "in time" if isinstance(error, http.TimeoutException) else f"({type(error).__name__})"
     through = f" through the proxy at {way.proxy!r}" if way.proxy else ""
     # What is wrong with the request itself is told by quoting it, with the token in it.
-    details = "" if isinstance(error, http.LocalProtocolError) else redact(str(error))
+    is_about_request = isinstance(error, http.LocalProtocolError | UnicodeError)
+    details = "" if is_about_request else redact(str(error))
     return ServiceUnavailable(
         f"The service at {way.url.host!r}{through} could not be reached {what}:"
         f" {details or 'no details'}.",

@@ -1,7 +1,9 @@
 """HTTP at the edge: what a connection does wrong, told in our errors."""
 
+import gc
 import gzip
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import pytest
 from anyio import fail_after
@@ -135,7 +137,13 @@ async def test_where_none_is_set_the_systems_proxy_is_used(scheme: str) -> None:
         await pool.aclose()
 
 
-@pytest.mark.parametrize("exempted", ["*", "other.example, a.invalid", ".invalid", "INVALID"])
+@pytest.mark.parametrize(
+    "exempted",
+    [
+        *("*", "other.example, a.invalid", ".invalid", "INVALID"),
+        *("*.invalid", "a.invalid:80", "[::2]:1 a.invalid", "x\t*.invalid:80"),
+    ],
+)
 async def test_hosts_that_the_system_exempts_are_reached_without_its_proxy(exempted: str) -> None:
     """NO_PROXY, as curl reads it."""
     asked: list[bytes] = []
@@ -152,6 +160,67 @@ async def test_hosts_that_the_system_exempts_are_reached_without_its_proxy(exemp
                 pass
         await pool.aclose()
     assert not asked
+
+
+@pytest.mark.parametrize(
+    ("exempted", "host", "is_exempt"),
+    [
+        ("192.0.2.0/24", "192.0.2.7", True),
+        ("192.0.2.0/24", "198.51.100.7", False),
+        ("[2001:db8::1]", "[2001:db8::1]", True),
+        ("2001:db8::/32", "[2001:db8::1]", True),
+        ("2001:db8::1", "[2001:db8::2]", False),
+        ("a.invalid:81", "a.invalid", False),
+        ("*.invalid", "notinvalid", False),
+        ("*.", "a.invalid", False),
+    ],
+)
+async def test_networks_and_ports_are_exempted_too(
+    exempted: str, host: str, is_exempt: bool
+) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(client: SocketStream) -> None:
+        async with client:
+            asked.append(await client.receive())
+            await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with speaking(proxy) as url:
+        said = {"all": url, "no": exempted}
+        # Short only where nobody answers: documentation's own networks.
+        seconds = 0.01 if is_exempt else 10
+        pool = HttpPool(connect_timeout_seconds=seconds, system_proxies=lambda: said)
+        with fail_after(30), suppress(ServiceUnavailable):
+            async with pool.request("POST", f"http://{host}/", headers={}, body=b""):
+                pass
+        await pool.aclose()
+    assert bool(asked) is not is_exempt
+
+
+# After such an error httpcore leaves the connection to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_what_the_libraries_below_raise_is_told_in_our_words() -> None:
+    """The SOCKS library has errors of its own, which the HTTP library lets through."""
+    reply = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
+    async with speaking(saying(reply)) as url:
+        proxies = (url.replace("http", "socks5"), "http://127.0.0.1:99999")
+        for proxy in proxies:
+            pool = HttpPool(connect_timeout_seconds=5, system_proxies=lambda: {"all": proxy})  # noqa: B023
+            with fail_after(10), pytest.raises(ServiceUnavailable) as caught:
+                async with pool.request("POST", "http://a.example/", headers={}, body=b""):
+                    pass
+            assert caught.value.code == "network_error"
+            assert "through the proxy at '127.0.0.1:" in caught.value.message
+            await pool.aclose()
+            del caught
+            gc.collect()
+
+
+async def test_an_address_that_is_none_is_named_before_anything_is_sent(pool: HttpPool) -> None:
+    for url in ("http://a..example/", "http://127.0.0.1:99999/", "http://a\0b/"):
+        with pytest.raises((InvalidRequest, ServiceUnavailable)):
+            async with pool.request("POST", url, headers={}, body=b""):
+                pass
 
 
 async def test_cookies_are_not_kept(pool: HttpPool) -> None:
