@@ -9,8 +9,8 @@ enforced by each version of the service. What has to be filled in is filled with
 most: readable fillers ("Continue") are imitated by the model, which then ends its turn.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Final, TypeAlias
@@ -145,25 +145,81 @@ def tell_of_truncation(turns: Turns) -> Repaired:
     return told, counted("truncation_notice", count, "notice(s) of a cut-off answer added")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LabelledImage(ImagePart):
+    """An image of a tool result, on its way out of it. `tell_images_apart` takes the label off."""
+
+    label: str
+    """Where it comes from, in words for the model."""
+
+
+def label_images(images: Sequence[ImagePart], label: str) -> list[ImagePart]:
+    """Remember where images come from until `tell_images_apart` has told the model."""
+    return [_LabelledImage(format=image.format, data=image.data, label=label) for image in images]
+
+
 def hoist_images(turns: Turns) -> Repaired:
-    """Move images out of tool results, which have no room for them, into their turn."""
-    hoisted = [turn.with_parts(_hoisted(turn.parts)) for turn in turns]
+    """Move images out of tool results into their turn.
+
+    The service accepts images in a tool result and drops them in silence.
+    """
+    hoisted: list[Message] = []
+    for turn in turns:
+        before = hoisted[-1].parts if hoisted else ()
+        names = {part.id: part.name for part in before if isinstance(part, ToolUse)}
+        hoisted.append(turn.with_parts(_hoisted(turn.parts, names)))
     count = part_count(hoisted) - part_count(turns)
     return hoisted, counted("hoisted_image", count, "image(s) put beside their tool results")
 
 
-def _hoisted(parts: Sequence[Part]) -> list[Part]:
-    images = [image for part in parts if isinstance(part, ToolResult) for image in part.images]
-    if not images:
-        return list(parts)
-    bare = (replace(part, images=()) if isinstance(part, ToolResult) else part for part in parts)
+def _hoisted(parts: Sequence[Part], names: Mapping[str, str]) -> list[Part]:
+    bare: list[Part] = []
+    images: list[Part] = []
+    number = 0
+    for part in parts:
+        if not isinstance(part, ToolResult):
+            bare.append(part)
+            continue
+        number += 1
+        label = f"tool result {number} ({names.get(part.id, '')}, {part.id})"
+        images += label_images(part.images, label)
+        bare.append(replace(part, images=()) if part.images else part)
     return [*bare, *images]
+
+
+def tell_images_apart(turns: Turns) -> Repaired:
+    """Say at the head of a turn which of its images is which tool result's.
+
+    Only where there are two images or more: the model tells them by their order alone, and
+    takes one tool's image for another's.
+    """
+    told: list[Message] = []
+    count = 0
+    for turn in turns:
+        images = [part for part in turn.parts if isinstance(part, ImagePart)]
+        labels = [part.label if isinstance(part, _LabelledImage) else "" for part in images]
+        parts = [
+            ImagePart(format=part.format, data=part.data)
+            if isinstance(part, _LabelledImage)
+            else part
+            for part in turn.parts
+        ]
+        if len(images) > 1 and any(labels):
+            count += 1
+            each = (
+                f"image {number} is {label or 'from the user'}"
+                for number, label in enumerate(labels, start=1)
+            )
+            legend = f"[Notice from the client program: of the images here, {', '.join(each)}.]"
+            parts.insert(0, TextPart(text=legend))
+        told.append(turn.with_parts(parts))
+    return told, counted("image_legend", count, "turn(s) got a line that tells images apart")
 
 
 def forget_old_images(turns: Turns, *, limit: int = MAX_IMAGES) -> Repaired:
     """Leave out the oldest images of the history, so that `limit` are left with the last turn's.
 
-    The last turn keeps all of its own, be they too many: that is for its caller to know.
+    The last turn keeps all of its own, even if they are too many: its caller gets an error.
     """
     room = max(0, limit - _image_count(turns[-1]))
     kept: list[Message] = []

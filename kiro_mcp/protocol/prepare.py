@@ -170,6 +170,7 @@ def _steps(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> S
         *((history.tell_of_truncation,) if options.tells_of_truncation else ()),
         history.hoist_images,
         history.forget_old_images if sees_images(model) else history.forget_all_old_images,
+        history.tell_images_apart,
     )
 
 
@@ -179,6 +180,7 @@ _PAIRING: Final[Sequence[Step]] = (
     tool_pairing.make_ids_unique,
     tool_pairing.orphans_to_text,
     tool_pairing.answer_the_unanswered,
+    tool_pairing.order_results,
 )
 
 

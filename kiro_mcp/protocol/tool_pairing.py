@@ -7,13 +7,14 @@ and (by most observations) uses without results and results without uses.
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from kiro_mcp.models import Message, Part, TextPart, ToolResult, ToolUse
 from kiro_mcp.protocol.findings import Repair, counted
-from kiro_mcp.protocol.history import Repaired, Turns, part_count
+from kiro_mcp.protocol.history import Repaired, Turns, label_images, part_count
 from kiro_mcp.protocol.json_values import json_text
 
 LEGAL_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -79,40 +80,68 @@ def _with_legal_id(part: Part) -> Part:
 def make_ids_unique(turns: Turns) -> Repaired:
     """Let an id stand for one use and one result.
 
-    A second use or result of an id in one turn is left out. Where a later turn uses the id of
-    an earlier one again, both its use and its result get another.
+    A use whose id was taken before, in its own turn or an earlier one, gets another id. The
+    results in the next turn go to the uses of their id in order; a result too many gets an id
+    that nothing asked for. What only repeats the use or the result before is left out.
     """
     unique: list[Message] = []
     seen: set[str] = set()
-    renamed: dict[str, str] = {}
+    waiting: dict[str, deque[str]] = {}
     for turn in turns:
         if turn.role == "assistant":
-            renamed = _names_for_uses(turn, seen)
-            seen.update(renamed.values())
-        unique.append(turn.with_parts(_once(turn.parts, renamed)))
+            waiting = {}
+        unique.append(turn.with_parts(_once(turn.parts, seen, waiting)))
     repairs = _repair(turns, unique, "repeated_id", "repeated id(s) of tool uses were renamed")
     dropped = part_count(turns) - part_count(unique)
-    what = "further use(s) or result(s) of the same id were left out"
+    what = "repetition(s) of the same tool use or result were left out"
     return unique, [*repairs, *counted("repeated_tool_use", dropped, what)]
 
 
-def _names_for_uses(turn: Message, seen: Collection[str]) -> dict[str, str]:
-    return {
-        part.id: legal_id(f"{part.id}\n{len(seen)}") if part.id in seen else part.id
-        for part in turn.parts
-        if isinstance(part, ToolUse)
-    }
+def _once(parts: Sequence[Part], seen: set[str], waiting: dict[str, deque[str]]) -> Iterator[Part]:
+    """Yield the parts of a turn with ids that stand for one thing each.
 
-
-def _once(parts: Sequence[Part], renamed: dict[str, str]) -> Iterator[Part]:
-    met: set[str] = set()
+    Args:
+        parts: The parts of the turn.
+        seen: The ids of all uses so far.
+        waiting: The new ids of the uses of each given id that wait for their results.
+    """
+    met: dict[str, set[Hashable]] = {}
     for part in parts:
-        if not isinstance(part, ToolUse | ToolResult) or part.id not in renamed:
+        if isinstance(part, ToolUse):
+            before = met.setdefault(part.id, set())
+            said = part.name, part.state, json_text(part.arguments)
+            if said in before:
+                continue
+            before.add(said)
+            name = part.id if part.id not in seen else legal_id(f"{part.id}\n{len(seen)}")
+            seen.add(name)
+            waiting.setdefault(part.id, deque()).append(name)
+        elif isinstance(part, ToolResult) and part.id in waiting:
+            before = met.setdefault(part.id, set())
+            names = waiting[part.id]
+            said = part.is_error, part.text, json_text(part.data), part.images
+            if not names and said in before:
+                continue
+            before.add(said)
+            name = names.popleft() if names else legal_id(f"{part.id}\nfurther {len(before)}")
+        else:
             yield part
-        elif part.id not in met:
-            met.add(part.id)
-            name = renamed[part.id]
-            yield part if name == part.id else replace(part, id=name)
+            continue
+        yield part if name == part.id else replace(part, id=name)
+
+
+def order_results(turns: Turns) -> Repaired:
+    """Put the results of a turn in the order of their uses: models tell images by it."""
+    ordered: list[Message] = []
+    for turn in turns:
+        order = {use.id: position for position, use in enumerate(_uses(ordered))}
+        results = [part for part in turn.parts if isinstance(part, ToolResult)]
+        in_order = iter(sorted(results, key=lambda result: order.get(result.id, len(order))))
+        parts = (next(in_order) if isinstance(part, ToolResult) else part for part in turn.parts)
+        ordered.append(turn.with_parts(parts))
+    count = sum(new is not old for new, old in zip(ordered, turns, strict=True))
+    what = "turn(s) had tool results in another order than their tool uses"
+    return ordered, counted("result_order", count, what)
 
 
 def orphans_to_text(turns: Turns) -> Repaired:
@@ -167,7 +196,8 @@ def _as_parts(part: Part) -> Sequence[Part]:
     if isinstance(part, ToolResult):
         what = "Error" if part.is_error else "Result"
         which = ", ".join(filter(None, (part.name, part.id)))
-        return (TextPart(text=f"{what} of a tool ({which}):\n{result_text(part)}"), *part.images)
+        text = TextPart(text=f"{what} of a tool ({which}):\n{result_text(part)}")
+        return text, *label_images(part.images, f"the result of a tool ({which})")
     return (part,)
 
 

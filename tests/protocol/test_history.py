@@ -1,5 +1,7 @@
 """Turns in any order, as a conversation that the service takes."""
 
+from dataclasses import replace
+
 import pytest
 
 from kiro_mcp.models import (
@@ -52,6 +54,7 @@ STEPS: list[Step] = [
     history.hoist_images,
     history.forget_old_images,
     history.forget_all_old_images,
+    history.tell_images_apart,
 ]
 
 
@@ -164,11 +167,43 @@ def test_the_model_is_told_of_each_answer_that_was_cut_off() -> None:
 
 
 def test_images_of_tool_results_stand_beside_them() -> None:
-    """The service's schema: a tool result holds text and JSON alone."""
-    result = ToolResult(id="t1", text="r", images=(image("x"), image("y")))
-    turns, rules = after(history.hoist_images, user(A, result, image("z")))
-    assert turns == [user(A, RESULT, image("z"), image("x"), image("y"))]
-    assert rules == ["hoisted_image"]
+    """Observed: the service accepts images in a tool result and drops them in silence."""
+    result = ToolResult(id="t1", text="r", images=(image("x"),))
+    turns, rules = run_steps(
+        [assistant(USE), user(A, result)], [history.hoist_images, history.tell_images_apart]
+    )
+    assert list(turns) == [assistant(USE), user(A, RESULT, image("x"))]
+    assert [repair.rule for repair in rules] == ["hoisted_image"]
+
+
+def test_a_line_tells_which_image_is_which_tool_results() -> None:
+    """Observed: with six images of six tools, models were wrong 4 of 4 times without it."""
+    results = [
+        ToolResult(id="t1", images=(image("x"), image("y"))),
+        ToolResult(id="t2"),
+        ToolResult(id="t3", images=(image("z"),)),
+    ]
+    uses = [replace(USE, id=result.id, name=f"look{result.id}") for result in results]
+    turns, repairs = run_steps(
+        [assistant(*uses), user(A, *results, image("own"))],
+        [history.hoist_images, history.tell_images_apart],
+    )
+    legend, *parts = turns[1].parts
+    assert parts == [
+        A,
+        *(ToolResult(id=result.id) for result in results),
+        *map(image, ("own", "x", "y", "z")),
+    ]
+    assert isinstance(legend, TextPart)
+    for words in (
+        "image 1 is from the user",
+        "image 2 is tool result 1 (lookt1, t1)",
+        "image 3 is tool result 1 (lookt1, t1)",
+        "image 4 is tool result 3 (lookt3, t3)",
+    ):
+        assert words in legend.text
+    assert "\n" not in legend.text
+    assert [repair.rule for repair in repairs] == ["hoisted_image", "image_legend"]
 
 
 def test_the_oldest_images_go_when_there_are_too_many() -> None:

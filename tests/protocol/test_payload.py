@@ -335,7 +335,7 @@ def test_tool_uses_of_every_fault_are_mended_together() -> None:
         "merged_turns",
         "user_first",
         "illegal_id",
-        "repeated_tool_use",
+        "repeated_id",
         "orphan_result",
         "missing_result",
         "stub_tool",

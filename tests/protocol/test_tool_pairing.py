@@ -1,10 +1,12 @@
 """Tool uses and results, in pairs."""
 
+from dataclasses import replace
+
 import pytest
 
 from kiro_mcp.models import ImagePart, Message, Part, TextPart, ToolResult, ToolUse, ToolUseState
 from kiro_mcp.protocol import tool_pairing
-from kiro_mcp.protocol.history import Step
+from kiro_mcp.protocol.history import Step, label_images
 from kiro_mcp.protocol.messages import read_messages
 from kiro_mcp.protocol.tool_pairing import CUT_OFF, LEGAL_ID, NO_RESULT, legal_id, result_text
 
@@ -41,11 +43,12 @@ def after(step: Step, *turns: Message) -> tuple[list[Message], list[str]]:
         tool_pairing.make_ids_unique,
         tool_pairing.orphans_to_text,
         tool_pairing.answer_the_unanswered,
+        tool_pairing.order_results,
     ],
 )
 def test_pairs_are_left_alone(step: Step) -> None:
     """Ours: equal histories give equal payloads."""
-    turns = [user(A), assistant(use("t1"), use("t2")), user(result("t2"), result("t1"), A)]
+    turns = [user(A), assistant(use("t1"), use("t2")), user(result("t1"), result("t2"), A)]
     assert after(step, *turns) == (turns, [])
 
 
@@ -106,18 +109,47 @@ def test_legal_ids_stay(tool_use_id: str) -> None:
     assert legal_id(tool_use_id) == tool_use_id
 
 
-def test_a_second_use_or_result_of_an_id_in_one_turn_is_left_out() -> None:
-    """Observed: the service refuses an id that stands for two."""
+def test_a_use_or_result_that_only_repeats_another_is_left_out() -> None:
+    """Seen: a library keeps each call twice in one message, as a block and in a list."""
     turns, rules = after(
         tool_pairing.make_ids_unique,
         assistant(use("t1"), A, use("t1"), use("t2")),
-        user(result("t1"), result("t1", "again"), result("t2"), result("t9"), result("t9")),
+        user(result("t1"), result("t1"), result("t2"), result("t9"), result("t9")),
     )
     assert turns == [
         assistant(use("t1"), A, use("t2")),
         user(result("t1"), result("t2"), result("t9"), result("t9")),
     ]
     assert rules == ["repeated_tool_use"]
+
+
+def test_two_uses_with_one_id_are_two_with_their_own_results() -> None:
+    """Seen: some models give all of their parallel calls one id."""
+    other = replace(use("t1"), arguments={"n": 2})
+    turns, rules = after(
+        tool_pairing.make_ids_unique,
+        assistant(use("t1"), other),
+        user(result("t1", "one"), result("t1", "two"), result("t1", "three")),
+    )
+    ids = [part.id for part in turns[0].parts if isinstance(part, ToolUse)]
+    assert ids[0] == "t1" != ids[1]
+    assert turns[0] == assistant(use("t1"), replace(other, id=ids[1]))
+    answers = [part for part in turns[1].parts if isinstance(part, ToolResult)]
+    assert [(part.id, part.text) for part in answers[:2]] == [("t1", "one"), (ids[1], "two")]
+    assert answers[2].text == "three"
+    assert answers[2].id not in ids
+    assert rules == ["repeated_id"]
+
+
+def test_results_stand_in_the_order_of_their_uses() -> None:
+    """Observed: models attribute what tools answered by its order."""
+    turns, rules = after(
+        tool_pairing.order_results,
+        assistant(use("t1"), use("t2"), use("t3")),
+        user(result("t3"), A, result("t1"), result("t2")),
+    )
+    assert turns[1] == user(result("t1"), A, result("t2"), result("t3"))
+    assert rules == ["result_order"]
 
 
 def test_an_id_that_a_later_turn_uses_again_gets_another_with_its_result() -> None:
@@ -154,7 +186,7 @@ def test_a_result_that_nothing_asked_for_becomes_text() -> None:
         assistant(use("t1")),
         user(
             TextPart(text='Result of a tool (t9):\nr\n{"n":1}'),
-            IMAGE,
+            *label_images([IMAGE], "the result of a tool (t9)"),
             result("t1"),
             TextPart(text="Error of a tool (t8):\nboom"),
             A,
@@ -189,7 +221,10 @@ def test_without_tools_the_history_tells_of_them_in_text() -> None:
     )
     assert turns == [
         assistant(A, TextPart(text='Tool f was used with {"n":1}')),
-        user(TextPart(text="Result of a tool (t1):\nr"), IMAGE),
+        user(
+            TextPart(text="Result of a tool (t1):\nr"),
+            *label_images([IMAGE], "the result of a tool (t1)"),
+        ),
     ]
     assert rules == ["tools_as_text"]
 

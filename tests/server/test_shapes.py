@@ -376,3 +376,38 @@ async def test_a_block_that_cannot_be_sent_takes_no_other_with_it(
     ((text,),) = (result["content"] for result in results_of(answer))
     assert "words" in text["text"]
     assert "Left out: " in text["text"]
+
+
+async def test_parallel_calls_and_their_images_are_told_apart(emulator: RunningEmulator) -> None:
+    """Two calls with one id, results in any order, an image from each and one from the user."""
+    calls = [{**USE, "input": {"at": at}} for at in ("north", "south")]
+    other = {**USE, "id": "t2", "input": {"at": "east"}}
+    image = {"type": "image", "data": PNG}
+    (_, said, answer), repairs = await sent_for(
+        emulator,
+        "Go.",
+        {"role": "assistant", "content": [*calls, other]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "t2", "content": [image]},
+                {"type": "tool_result", "tool_use_id": "t1", "content": "snow"},
+                {"type": "tool_result", "tool_use_id": "t1", "content": [image]},
+                image,
+                {"type": "text", "text": "Which is mine?"},
+            ],
+        },
+    )
+    uses = said["toolUses"]
+    assert [use["input"]["at"] for use in uses] == ["north", "south", "east"]
+    assert len({use["toolUseId"] for use in uses}) == 3
+    results = results_of(answer)
+    assert [result["toolUseId"] for result in results] == [use["toolUseId"] for use in uses]
+    assert results[0]["content"] == [{"text": "snow"}]
+    legend, question = answer["content"].split("\n")
+    assert question == "Which is mine?"
+    places = [legend.index(words) for words in ("from the user", "tool result 2", "tool result 3")]
+    assert places == sorted(places)
+    assert len(answer["images"]) == 3
+    rules = {repair["rule"] for repair in repairs}
+    assert rules >= {"repeated_id", "result_order", "hoisted_image", "image_legend"}
