@@ -67,13 +67,18 @@ def collect_from_here_on() -> None:
 
 
 def run_and_exit(serve: Callable[[], Awaitable[int]]) -> NoReturn:
-    """Serve, then end the process at once: no thread that still waits may hold it up."""
+    """Serve, then end the process."""
     log_to(logging.StreamHandler(), os.environ, _FORMAT)
     collect_from_here_on()
     try:
         code = anyio.run(serve)
     except KeyboardInterrupt:  # Where event loops have no signal handlers, which is Windows.
         code = INTERRUPTED
+    exit_at_once(code)
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """End the process: no thread that still waits, and no task, may hold it up."""
     flush_telemetry()  # Exit handlers, which would do so, are not run.
     flush_notes()
     os._exit(code)

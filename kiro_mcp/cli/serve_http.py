@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.cli.exits import NETWORK, USAGE, note
-from kiro_mcp.cli.serve import run_and_exit, server_for, service_environ
+from kiro_mcp.cli.serve import exit_at_once, run_and_exit, server_for, service_environ
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.http import SSE_PATH, STREAMABLE_PATH, Transport, WebOptions, build_web_app
 from kiro_mcp.server.http_auth import HTTP_AUTH_FILE, Token, choose_token
@@ -66,10 +66,12 @@ async def _serve(
         max_body_bytes=settings.max_body_bytes,
     )
     server = server_for(environ)
-    async with serving(build_web_app(server, options), listener):
+    async with serving(build_web_app(server, options), listener) as served:
         for line in _announcement(options, settings, port):
             note(line)
-        return await signalled()
+        code = await signalled()
+        await served.end()
+        exit_at_once(code)
 
 
 def _announcement(options: WebOptions, settings: Settings, port: int) -> Iterator[str]:

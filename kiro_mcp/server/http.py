@@ -71,11 +71,13 @@ class RunningCalls:
 
     def __init__(self) -> None:
         self._running: set[anyio.CancelScope] = set()
+        self._engine: Deferred | None = None
 
     async def __call__(
         self, ctx: ServerRequestContext[Deferred], call_next: CallNext
     ) -> HandlerResult:
         """Pass a message on, and answer for it if the server ends meanwhile."""
+        self._engine = ctx.lifespan_context
         with anyio.CancelScope() as running:
             self._running.add(running)
             try:
@@ -84,10 +86,16 @@ class RunningCalls:
                 self._running.discard(running)
         raise MCPError(code=types.INTERNAL_ERROR, message="The server is ending.")
 
-    def end(self) -> None:
-        """End the calls that are running."""
+    def end(self) -> bool:
+        """End the calls that are running; return whether there are any."""
         for running in self._running:
             running.cancel()
+        return bool(self._running)
+
+    async def close_engine(self) -> None:
+        """Keep what had come of answers, and close the engine, if a call ever needed one."""
+        if self._engine is not None:
+            await self._engine.aclose()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

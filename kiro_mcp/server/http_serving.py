@@ -3,9 +3,14 @@
 uvicorn by itself waits for streams that never end, or tears the application's tasks apart and
 logs a traceback for each. Here the end has steps, within half a second:
 
-1. new requests are refused, and running calls are answered with an error;
-2. what is still open then, such as the streams of sessions, is ended;
-3. uvicorn has nothing left to wait for; the lifespan closes.
+1. new requests are refused, running calls are answered with an error, the engine closes;
+2. what is still open then, such as the streams of sessions, is completed.
+
+Now the process may exit. Ending the tasks of hundreds of sessions, too, would take longer than
+all of this. A program that goes on does so when it leaves the block:
+
+3. what has not ended by now is cancelled;
+4. uvicorn has nothing left to wait for; the lifespan closes.
 """
 
 import os
@@ -63,10 +68,29 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class Serving:
+    """A web application that is being served."""
+
+    def __init__(self, web_app: WebApp, requests: "OpenRequests") -> None:
+        self._web_app = web_app
+        self._requests = requests
+
+    async def end(self) -> None:
+        """Answer and complete all that is open, and close the engine: the process may then exit."""
+        with anyio.CancelScope(shield=True):
+            self._requests.refuse_new_ones()
+            has_calls = self._web_app.calls.end()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._web_app.calls.close_engine)
+                if has_calls:
+                    await self._requests.let_end(_ANSWERING_SECONDS)
+                await self._requests.complete()
+
+
 @asynccontextmanager
 async def serving(
     web_app: WebApp, listener: socket.socket, limits: HttpLimits | None = None
-) -> AsyncGenerator[None]:
+) -> AsyncGenerator[Serving]:
     """Serve while the block runs; what is being served when it ends is cancelled.
 
     Args:
@@ -82,11 +106,13 @@ async def serving(
         await web.is_ready.wait()
         listener.listen(PENDING_CONNECTIONS)  # uvicorn gave it the much smaller `backlog`.
         try:
-            yield
+            yield Serving(web_app, requests)
         finally:
             with anyio.CancelScope(shield=True):
                 web.should_exit = True
-                web_app.calls.end()
+                requests.refuse_new_ones()
+                if web_app.calls.end():
+                    await requests.let_end(_ANSWERING_SECONDS)
                 await requests.end()
                 await web.stop()
 
@@ -169,11 +195,24 @@ class OpenRequests:
         if self._is_ending:
             await request.finish()
 
-    async def end(self) -> None:
-        """Refuse new requests, let running ones be answered for a moment, and end the rest."""
+    def refuse_new_ones(self) -> None:
+        """Answer 503 from now on."""
         self._is_ending = True
-        with anyio.move_on_after(_ANSWERING_SECONDS):
+
+    async def let_end(self, seconds: float) -> None:
+        """Give running requests a moment to end by themselves."""
+        with anyio.move_on_after(seconds):
             await self._all_over()
+
+    async def complete(self) -> None:
+        """Complete the answers of running requests, as far as their clients read."""
+        with anyio.move_on_after(_LAST_WORD_SECONDS):
+            async with anyio.create_task_group() as tasks:
+                for request in tuple(self._running):
+                    tasks.start_soon(request.finish)
+
+    async def end(self) -> None:
+        """End running requests."""
         for request in self._running:
             request.end()
         await self._all_over()

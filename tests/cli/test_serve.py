@@ -275,3 +275,17 @@ async def test_other_machines_are_served_with_a_token_and_told_names() -> None:
                 for host in ("kiro.example", "other.example:1", "0.0.0.0", "evil.example")
             ]
             assert statuses == [200, 200, 421, 421]
+
+
+async def test_a_signal_completes_the_streams_of_sessions_and_ends_the_process() -> None:
+    """A client sees the end of its stream, and not a connection that broke."""
+    with fail_after(RUN_SECONDS):
+        async with serve("--transport", "http", "--no-auth") as served:
+            server = served.server
+            await server.initialize()
+            async with server.client.stream("GET", server.path, headers=server.session) as stream:
+                assert stream.status_code == 200
+                served.process.send_signal(signal.SIGTERM)
+                async for _ in stream.aiter_raw():  # Raises if it broke.
+                    pass
+            assert await served.ended() == 143

@@ -14,7 +14,7 @@ from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.server.http_connections import HttpLimits
 from tests.server.test_http import stalling_call
 from tests.support.http import TOKEN, WebServer, against, answer, serving_http
-from tests.support.served import serve
+from tests.support.served import serve_through
 
 TEST_SECONDS = 20
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -166,7 +166,7 @@ async def test_more_connections_than_there_are_descriptors_lock_nobody_out() -> 
     limited = ("sh", "-c", 'ulimit -n 256; exec "$@"', "sh")
     with fail_after(TEST_SECONDS):
         async with (
-            serve("--transport", "http", prefix=limited, KIRO_MCP_HTTP_TOKEN=TOKEN) as served,
+            serve_through(limited, "--transport", "http", KIRO_MCP_HTTP_TOKEN=TOKEN) as served,
             AsyncExitStack() as stack,
         ):
             server = served.server

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from subprocess import PIPE
 
@@ -56,11 +56,16 @@ class Served:
         return code
 
 
-@asynccontextmanager
-async def serve(
-    *arguments: str, prefix: tuple[str, ...] = (), **environ: str
-) -> AsyncGenerator[Served]:
+def serve(*arguments: str, **environ: str) -> AbstractAsyncContextManager[Served]:
     """Start a server on a free port, and make sure that it is gone in the end."""
+    return serve_through((), *arguments, **environ)
+
+
+@asynccontextmanager
+async def serve_through(
+    prefix: tuple[str, ...], *arguments: str, **environ: str
+) -> AsyncGenerator[Served]:
+    """Do the same through another command that runs it."""
     command = [*prefix, *COMMAND, "serve", "--port", "0", *arguments]
     stderr = Stderr()
     async with (
