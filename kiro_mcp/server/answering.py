@@ -5,7 +5,6 @@ model is told so, once, and its second answer counts, if that one comes whole.
 """
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -36,9 +35,6 @@ from kiro_mcp.transport.client import CallSpending
 
 logger = logging.getLogger(__name__)
 
-KEEPING_SECONDS = 0.15
-"""How long keeping a cancelled answer may take: a server must be gone in half a second."""
-
 NOT_KEPT = "The conversation could not be kept."
 """How the warning begins that nothing can go on with this answer."""
 
@@ -60,8 +56,7 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
         # What had come has been paid for: a client that gave up by itself finds it under the
         # id that progress named.
         if running.partial is not None and not running.partial.is_empty:
-            cut_short = _cut_short(running)
-            await _kept(asked, cut_short, engine, running, seconds=KEEPING_SECONDS)
+            await _kept(asked, _cut_short(running), engine, running)
         raise
     if came.reply.stop_reason == "refusal":
         came = replace(came, next_step=await _after_refusal(asked, came.reply, engine))
@@ -91,16 +86,11 @@ def _cut_short(running: RunningAnswer) -> Answered:
 
 
 async def _kept(
-    asked: Asked,
-    came: Answered,
-    engine: Engine,
-    running: RunningAnswer,
-    *,
-    seconds: float = math.inf,
+    asked: Asked, came: Answered, engine: Engine, running: RunningAnswer
 ) -> types.CallToolResult:
-    """Put turn and result on disk, whoever gives up meanwhile.
+    """Save the turn and the result, even if the caller disconnects; return the result.
 
-    That they cannot be is a warning: nothing must be lost. After so many seconds it is given up.
+    If they cannot be saved, the result says so in a warning: it has been paid for.
     """
 
     def result_at(place: Place, *warnings: str) -> types.CallToolResult:
@@ -111,7 +101,7 @@ async def _kept(
 
     place = asked.place
     try:
-        with anyio.move_on_after(seconds, shield=True):  # Another server may be writing.
+        with anyio.CancelScope(shield=True):  # The store itself gives up in time.
             place = await engine.conversations.append(
                 place,
                 _turn(asked, came.reply),

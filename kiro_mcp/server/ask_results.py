@@ -26,7 +26,7 @@ _NOTHING: Mapping[str, Any] = {
 def answered(asked: Asked, came: Answered, *, place: Place, answer_id: str) -> types.CallToolResult:
     """Build the result of `ask_claude` from what came of a call."""
     reply = came.reply
-    warnings = [*asked.choice.warnings, *came.warnings, *reply.warnings]
+    warnings = [*asked.warnings, *came.warnings, *reply.warnings]
     if reply.truncation_reason:
         warnings.insert(0, f"The answer is incomplete: {reply.truncation_reason}")
     if reply.stop_reason == "refusal":
@@ -84,7 +84,7 @@ def rehearsed(asked: Asked, run: DryRun) -> types.CallToolResult:
         "conversation_id": asked.request.conversation_id,
         "payload_bytes": run.size_bytes,
         "usage": {"input_tokens": run.estimated_tokens, "output_tokens": 0, "estimated": True},
-        "warnings": [*asked.choice.warnings, *run.warnings],
+        "warnings": [*asked.warnings, *run.warnings],
         "repairs": _repairs([*asked.repairs, *run.repairs]),
         "findings": [_finding(finding) for finding in run.findings],
         "payload": run.payload,

@@ -51,6 +51,8 @@ class Asked:
     """The conversation whose earlier turns it continues under a new id; "" for its own."""
     added: tuple[Message, ...]
     """What the call adds to the turns before it."""
+    warnings: tuple[str, ...] = ()
+    """What the caller must know of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,7 @@ async def understand(arguments: AskArguments, engine: Engine, *, new_id: str, ow
         place=place,
         forked_from=before.id if place.conversation_id != before.id else "",
         added=added,
+        warnings=(*before.warnings, *choice.warnings),
     )
 
 
@@ -215,7 +218,7 @@ def _effort(arguments: AskArguments, choice: ModelChoice, engine: Engine) -> Eff
 def _place(arguments: AskArguments, before: Conversation, new_id: str) -> Place:
     is_continued = before.turns and not arguments.from_turn
     conversation_id = before.id if is_continued else new_id
-    return Place(conversation_id=conversation_id, turn=len(before.turns) + 1)
+    return Place(conversation_id=conversation_id, turn=before.last_turn + 1)
 
 
 def _system(chat: Chat, before: Conversation) -> str:

@@ -1,24 +1,34 @@
 """Conversations and finished answers, kept so that a later call can go on with them.
 
-A SQLite database, written in a worker thread. A turn is what the caller added and what the
-model answered; both are on disk, in one transaction, before the answer is returned. Its tables
-are in `kiro_mcp.server.store_file`.
+A SQLite database, used by one thread. A turn is what the caller added and what the model
+answered; both are on disk, in one transaction, before the answer is returned. The tables are in
+`kiro_mcp.server.store_file`.
 
-A conversation only ever grows at its end. Whoever finds that another call has put a turn where
-its own should go, because two clients continued the same conversation at once, gets a
-conversation of its own that shares the turns before: turns are never mixed.
+A conversation only ever grows at its end. If two clients continue the same conversation at once,
+the second one finds a turn where its own should go. It gets a conversation of its own that shares
+the turns before: turns are never mixed.
+
+The thread never waits for a lock: while another process has it, the caller waits on the event
+loop and tries again, and others can read meanwhile. If the disk is slow, only the thread waits,
+and the caller gives up in time. Between calls the thread deletes, in small parts, what is too old
+or too much.
 """
 
+import asyncio
 import json
+import logging
 import sqlite3
-from collections import deque
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Final, TypeVar
 
 import anyio
-import anyio.to_thread
 
 from kiro_mcp.errors import InternalFault, InvalidRequest
 from kiro_mcp.models import Message, ToolSpec
@@ -29,9 +39,36 @@ from kiro_mcp.server.records import (
     records_of_tools,
     tools_of,
 )
-from kiro_mcp.server.store_file import identity, open_database, transaction
+from kiro_mcp.server.store_file import (
+    NewerStoreError,
+    forget_some,
+    identity,
+    is_busy,
+    open_database,
+    transaction,
+    used_bytes,
+)
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+PATIENCE_SECONDS: Final = 5.0
+"""How long a call waits for a store that another process has locked, or for a slow disk."""
+
+ENDING_SECONDS: Final = 0.15
+"""The same while the server ends, which must be gone within half a second."""
+
+FORGET_EVERY_SECONDS: Final = 3600.0
+"""How often the store looks for what is too old."""
+
+MAX_ROWS: Final = 100_000
+"""How many turns and answers are kept together; the oldest go first."""
+
+MAX_BYTES: Final = 1024 * 1024 * 1024
+"""How much is kept on disk."""
+
+MAX_BYTES_IN_MEMORY: Final = 256 * 1024 * 1024
 
 MAX_LISTED: Final = 100
 """How many conversations a listing names: the latest."""
@@ -55,6 +92,11 @@ class Conversation:
 
     id: str
     turns: tuple[Turn, ...]
+    """Those that can be read."""
+    last_turn: int = 0
+    """The number of the last turn, where those that cannot be read count, too."""
+    warnings: tuple[str, ...] = ()
+    """What could not be read."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -91,19 +133,32 @@ class Place:
     turn: int
 
 
-@dataclass(slots=True, eq=False)
+_FIRST_PAUSE_SECONDS: Final = 0.001
+_LONGEST_PAUSE_SECONDS: Final = 0.1
+"""How long to wait before a locked store is tried again: doubled each time, up to this."""
+
+_BATCH_PAUSE_SECONDS: Final = 0.02
+"""How long the thread leaves the store to others between two parts of its cleaning."""
+
+_MAX_QUOTED: Final = 80
+"""Characters of an id that a message shows."""
+
+
+class _LockedError(Exception):
+    """Another process is using the database just now."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class _Job:
-    """Something to do in the worker thread, for one of its callers."""
+    """Something to do in the store's thread, for one caller."""
 
     work: Callable[[sqlite3.Connection], Any]
-    is_wanted: bool = True
-    is_done: bool = False
-    result: Any = None
-    error: Exception | None = None
+    writes: bool
+    result: Future[Any]
 
 
 class ConversationStore:
-    """The store. Opened at its first use; every method works in a worker thread.
+    """The store. Opened at its first use; every method works in the store's thread.
 
     Each method raises `InternalFault` if the database cannot be used. Each takes the owner that
     the call acts for, and finds nothing that belongs to somebody else.
@@ -116,6 +171,9 @@ class ConversationStore:
         lifetime_seconds: float,
         now: Callable[[], float],
         new_id: Callable[[], str],
+        forget_every_seconds: float = FORGET_EVERY_SECONDS,
+        max_rows: int = MAX_ROWS,
+        max_bytes: int | None = None,
     ) -> None:
         """Prepare a store; nothing is opened or written yet.
 
@@ -124,24 +182,40 @@ class ConversationStore:
             lifetime_seconds: What was not used for so long is forgotten.
             now: The time, in seconds since the epoch.
             new_id: Makes the ids of conversations, UUIDs.
+            forget_every_seconds: How often to delete what is forgotten.
+            max_rows: How many turns and answers are kept together.
+            max_bytes: How large the database may be; None for a default.
         """
         self._path = path
         self._lifetime_seconds = lifetime_seconds
         self._now = now
         self._new_id = new_id
+        self._forget_every_seconds = forget_every_seconds
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes or (MAX_BYTES if path else MAX_BYTES_IN_MEMORY)
+        self._patience_seconds = PATIENCE_SECONDS
+        self._waiting: set[anyio.CancelScope] = set()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._is_closed: Future[None] = Future()
+        self._is_closed.set_running_or_notify_cancel()  # From here on nobody can cancel it.
+        # The rest belongs to the thread.
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._left_open: list[sqlite3.Connection] = []
-        self._jobs: deque[_Job] = deque()
-        self._worker = anyio.Lock(fast_acquire=True)
+        self._next_forgetting = time.monotonic()
+        self._writes_until_check = 0
 
     async def load(self, conversation_id: str, *, owner: str, up_to_turn: int = 0) -> Conversation:
         """Return a conversation, whole or up to a turn.
 
         Raises:
-            InvalidRequest: `not_found`: there is no such conversation, or no such turn.
+            InvalidRequest: `not_found`: the owner has no such conversation, or it no such turn.
         """
-        return await self._run(lambda db: _load(db, conversation_id, owner, up_to_turn))
+        _require_id("conversation_id", conversation_id)
+        return await self._run(
+            lambda db: self._load(db, conversation_id, owner, up_to_turn), writes=False
+        )
 
     async def append(
         self,
@@ -163,70 +237,147 @@ class ConversationStore:
                 the conversation itself.
             answer_id: The id of the answer; "" keeps the turn alone.
             result_at: Makes the answer's result, as JSON, once its place is known.
+
+        Raises:
+            InternalFault: Also if the turns before were forgotten since they were loaded; then
+                only the answer is kept.
         """
 
-        def work(db: sqlite3.Connection) -> Place:
+        def work(db: sqlite3.Connection) -> Place | None:
             stands = self._append(db, place, turn, owner, forked_from)
             if answer_id:
-                _put_answer(db, answer_id, owner, self._now(), result_at(stands))
+                _put_answer(db, answer_id, owner, self._now(), result_at(stands or place))
             return stands
 
-        return await self._run(work)
+        if (stands := await self._run(work, writes=True)) is None:
+            source = forked_from or place.conversation_id
+            raise InternalFault(
+                f"The conversation {source!r} was forgotten while its answer was on its way.",
+                next_step="Start a new one: leave conversation_id empty.",
+            )
+        return stands
 
     async def listed(self, *, owner: str) -> tuple[Listed, ...]:
         """Return the owner's latest conversations, the last used first."""
-        return await self._run(lambda db: _listed(db, owner))
+        return await self._run(lambda db: _listed(db, owner, self._oldest_kept()), writes=False)
 
     async def keep_answer(self, answer_id: str, result: str, *, owner: str) -> None:
         """Write a finished answer that is no turn, such as a failure, as JSON under its id."""
-        await self._run(lambda db: _put_answer(db, answer_id, owner, self._now(), result))
+        await self._run(
+            lambda db: _put_answer(db, answer_id, owner, self._now(), result), writes=True
+        )
 
-    async def answer(self, answer_id: str, *, owner: str) -> str | None:
-        """Return a finished answer, or None if the owner has none under the id."""
-        return await self._run(lambda db: _answer(db, answer_id, owner))
+    async def answer(self, answer_id: str, *, owner: str) -> bytes | None:
+        """Return a finished answer's JSON, or None if the owner has none under the id."""
+        _require_id("answer_id", answer_id)
+        return await self._run(
+            lambda db: _answer(db, answer_id, owner, self._oldest_kept()), writes=False
+        )
+
+    def end_soon(self) -> None:
+        """Let whoever waits for the store, now or later, give up soon: the server is ending."""
+        self._patience_seconds = ENDING_SECONDS
+        deadline = anyio.current_time() + ENDING_SECONDS
+        for scope in self._waiting:
+            scope.deadline = min(scope.deadline, deadline)
 
     async def aclose(self) -> None:
-        """Close the database."""
-        async with self._worker:
-            await anyio.to_thread.run_sync(self._close)
+        """Close the database. A disk that does not answer in time is left alone."""
+        self.end_soon()
+        if self._thread is not None:
+            self._jobs.put(None)
+            with anyio.move_on_after(ENDING_SECONDS):
+                await asyncio.wrap_future(self._is_closed)
 
-    async def _run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        job = _Job(work)
-        self._jobs.append(job)
-        try:
-            # One thread at a time, which does all that is waiting: a trip there costs about as
-            # much as what is done there.
-            async with self._worker:
-                if not job.is_done:
-                    await anyio.to_thread.run_sync(self._do_all_waiting)
-        finally:
-            job.is_wanted = False  # Cancelled, it may not have been begun.
-        if job.error is not None:
-            raise job.error
-        return cast("Result", job.result)
+    async def _run(self, work: Callable[[sqlite3.Connection], Result], *, writes: bool) -> Result:
+        """Do something in the thread, in a transaction.
 
-    # --- in the worker thread -------------------------------------------------------------
+        The caller never waits longer than its patience. What the thread has begun by then, it
+        finishes.
+        """
+        pause = _FIRST_PAUSE_SECONDS
+        reason = "did not answer in time"
+        with anyio.move_on_after(self._patience_seconds) as scope:
+            self._waiting.add(scope)
+            try:
+                while True:
+                    result: Future[Result] = Future()
+                    self._submit(_Job(work=work, writes=writes, result=result))
+                    try:
+                        return await asyncio.wrap_future(result)
+                    except _LockedError:
+                        reason = "is locked by another program"
+                    await anyio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            finally:
+                self._waiting.discard(scope)
+        raise InternalFault(
+            f"{self._name} {reason}.",
+            next_step="Try again later, name another folder in KIRO_MCP_HOME, or set"
+            " KIRO_MCP_STORE=memory where this server is configured.",
+        )
 
-    def _do_all_waiting(self) -> None:
-        for _ in range(len(self._jobs)):
-            job = self._jobs.popleft()
-            if not job.is_wanted:
+    def _submit(self, job: _Job) -> None:
+        if self._thread is None:
+            # A daemon: a disk that does not answer must not keep the process from ending.
+            self._thread = Thread(target=self._work, name="conversations", daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+
+    @property
+    def _name(self) -> str:
+        return f"The store of conversations ({self._path or 'in memory'})"
+
+    # --- in the store's thread ------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Do one job after the other, and the cleaning when it is due, until the store closes."""
+        while True:
+            if (wait := self._next_forgetting - time.monotonic()) <= 0 and self._connection:
+                self._forget_some(self._connection)
                 continue
             try:
-                job.result = self._in_transaction(job.work)
-            except Exception as error:
-                job.error = error
-            job.is_done = True
+                job = self._jobs.get(timeout=wait if self._connection else None)
+            except Empty:
+                continue
+            if job is None:
+                break
+            if job.result.set_running_or_notify_cancel():
+                self._do(job)
+        with suppress(sqlite3.Error):
+            self._close()
+        self._is_closed.set_result(None)
 
-    def _in_transaction(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+    def _do(self, job: _Job) -> None:
         try:
-            with transaction(self._opened()) as db:
-                return work(db)
+            result = self._in_transaction(job)
+        except Exception as error:
+            job.result.set_exception(error)
+            return
+        job.result.set_result(result)
+        if job.writes and self._connection:
+            self._writes_until_check -= 1
+            with suppress(sqlite3.Error):
+                if self._writes_until_check < 0 or used_bytes(self._connection) > self._max_bytes:
+                    self._next_forgetting = min(self._next_forgetting, time.monotonic())
+
+    def _in_transaction(self, job: _Job) -> Any:
+        try:
+            with transaction(self._opened(), writes=job.writes) as db:
+                return job.work(db)
+        except NewerStoreError as error:
+            self._close()
+            raise InternalFault(
+                f"{self._name} is left alone: {error}.",
+                next_step="Update kiro-mcp, or name another folder in KIRO_MCP_HOME.",
+            ) from error
         except (sqlite3.Error, OSError, ValueError) as error:  # Python reads damaged text, too.
+            if is_busy(error):
+                raise _LockedError from error
             if self._path:
                 self._close()  # Whoever mends or moves the file need not restart the server.
             raise InternalFault(
-                f"The store of conversations ({self._path or 'in memory'}) failed: {error}.",
+                f"{self._name} failed: {error}.",
                 next_step=f"{_cure(error)}, or set KIRO_MCP_STORE=memory where this server is"
                 " configured.",
             ) from error
@@ -237,21 +388,123 @@ class ConversationStore:
         if self._connection is None:
             self._connection = open_database(self._path)
             self._file = identity(self._path)
-            with transaction(self._connection) as db:
-                _forget(db, before=self._now() - self._lifetime_seconds)
+            self._next_forgetting = time.monotonic()
         return self._connection
+
+    def _forget_some(self, db: sqlite3.Connection) -> None:
+        """Delete a small part of what is too old or too much, and say when to go on."""
+        pause = self._forget_every_seconds
+        try:
+            if self._file == identity(self._path) and forget_some(
+                db,
+                before=self._oldest_kept(),
+                max_rows=self._max_rows,
+                max_bytes=self._max_bytes,
+            ):
+                pause = _BATCH_PAUSE_SECONDS
+            else:
+                self._writes_until_check = self._max_rows // 100
+        except Exception as error:  # Whatever it is, the thread has other work to do.
+            if is_busy(error):
+                pause = _LONGEST_PAUSE_SECONDS
+            else:
+                logger.warning("%s could not forget what is old: %s", self._name, error)
+        self._next_forgetting = time.monotonic() + pause
+
+    def _oldest_kept(self) -> float:
+        # Above 0, which is the age of what is being deleted, also if nothing ever gets too old.
+        return max(self._now() - self._lifetime_seconds, 1.0)
+
+    def _load(
+        self, db: sqlite3.Connection, conversation_id: str, owner: str, up_to_turn: int
+    ) -> Conversation:
+        (last_turn,) = db.execute(
+            "SELECT count(*) FROM conversations JOIN histories ON conversation_id = id"
+            " WHERE id = ? AND owner = ? AND updated_at >= ?",
+            (conversation_id, owner, self._oldest_kept()),
+        ).fetchone()
+        if not last_turn:
+            raise InvalidRequest(
+                f"There is no conversation {_quoted(conversation_id)}; it may have been too long"
+                " unused.",
+                next_step="Start a new one: leave conversation_id empty.",
+                code="not_found",
+            )
+        if up_to_turn > last_turn:
+            raise InvalidRequest(
+                f"The conversation has no turn {up_to_turn}; its last one is {last_turn}.",
+                next_step="Give a turn that it has, or 0 for the last.",
+                code="not_found",
+            )
+        # As bytes, because SQLite refuses a whole result if one text in it is damaged.
+        rows = db.execute(
+            "SELECT histories.turn, CAST(model AS BLOB), CAST(system AS BLOB),"
+            " CAST(tools AS BLOB), CAST(messages AS BLOB), CAST(answer AS BLOB)"
+            " FROM histories LEFT JOIN turns"
+            " ON turns.conversation_id = origin AND turns.turn = histories.turn"
+            " WHERE histories.conversation_id = ? AND histories.turn <= ? ORDER BY histories.turn",
+            (conversation_id, up_to_turn or last_turn),
+        )
+        turns: list[Turn] = []
+        warnings: list[str] = []
+        for number, *row in rows:
+            try:
+                turns.append(_turn_of(row))
+            except UnreadableRecordError:
+                warnings.append(
+                    f"Turn {number} of the conversation {conversation_id!r} is damaged in"
+                    f" {self._path or 'memory'}, so it was left out."
+                )
+        if not turns:
+            raise InternalFault(
+                " ".join(warnings), next_step="Start a new one: leave conversation_id empty."
+            )
+        return Conversation(
+            id=conversation_id,
+            turns=tuple(turns),
+            last_turn=up_to_turn or last_turn,
+            warnings=tuple(warnings),
+        )
 
     def _append(
         self, db: sqlite3.Connection, place: Place, turn: Turn, owner: str, forked_from: str
-    ) -> Place:
+    ) -> Place | None:
+        """Write a turn; return where it stands, or None if the turns before are gone."""
         source = forked_from or place.conversation_id
         target = place.conversation_id
-        values = (place.turn, self._now(), *_row_of(turn), owner)
-        if not _put_turn(db, target, values):
+        is_taken = (
+            target == source
+            and db.execute(
+                "SELECT 1 FROM histories WHERE conversation_id = ? AND turn = ?",
+                (target, place.turn),
+            ).fetchone()
+        )
+        if is_taken:
             target = self._new_id()
-            _put_turn(db, target, values)
+        if place.turn > 1:
+            (turns_before,) = db.execute(
+                "SELECT count(*) FROM conversations JOIN histories ON conversation_id = id"
+                " WHERE id = ? AND owner = ? AND updated_at > 0 AND turn < ?",
+                (source, owner, place.turn),
+            ).fetchone()
+            if turns_before < place.turn - 1:
+                return None
         if target != source:
-            _copy_turns(db, source, target, place.turn, now=self._now())
+            db.execute(
+                "INSERT INTO histories SELECT ?, turn, origin FROM histories"
+                " WHERE conversation_id = ? AND turn < ?",
+                (target, source, place.turn),
+            )
+        db.execute(
+            "INSERT INTO conversations VALUES (?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at",
+            (target, owner, self._now()),
+        )
+        db.execute("INSERT INTO histories VALUES (?, ?, ?)", (target, place.turn, target))
+        db.execute(
+            "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (target, place.turn, self._now(), *_row_of(turn)),
+        )
         return Place(conversation_id=target, turn=place.turn)
 
     def _close(self) -> None:
@@ -264,53 +517,37 @@ class ConversationStore:
         self._connection = None
 
 
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…")
+
+
+def _require_id(name: str, value: str) -> None:
+    """Refuse what no id of ours can be: a database, and UTF-8, can hold no half character.
+
+    Raises:
+        InvalidRequest: It has half of a surrogate pair, or the sign that stands for one.
+    """
+    if any("\ud800" <= character <= "\udfff" or character == "\ufffd" for character in value):
+        raise InvalidRequest(
+            f"{name} is {_quoted(value)}, which has half a character.",
+            next_step=f"Give the {name} exactly as ask_claude returned it.",
+        )
+
+
 def _cure(error: Exception) -> str:
-    # A store that is sound, but locked, full or not to be written, must not be given up.
+    # A store that is sound, but full or not to be written, must not be given up.
     is_of_its_place = isinstance(error, sqlite3.OperationalError | OSError)
     if is_of_its_place and getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
         return "See that its folder can be written and has room, name another one in KIRO_MCP_HOME"
     return "Move it away"
 
 
-def _forget(db: sqlite3.Connection, *, before: float) -> None:
-    db.execute(
-        "DELETE FROM turns WHERE conversation_id IN (SELECT conversation_id FROM turns"
-        " GROUP BY conversation_id HAVING max(created_at) < ?)",
-        (before,),
-    )
-    db.execute("DELETE FROM answers WHERE created_at < ?", (before,))
-
-
-def _load(
-    db: sqlite3.Connection, conversation_id: str, owner: str, up_to_turn: int
-) -> Conversation:
+def _listed(db: sqlite3.Connection, owner: str, oldest_kept: float) -> tuple[Listed, ...]:
     rows = db.execute(
-        "SELECT model, system, tools, messages, answer FROM turns"
-        " WHERE conversation_id = ? AND owner = ? ORDER BY turn",
-        (conversation_id, owner),
-    ).fetchall()
-    if not rows:
-        raise InvalidRequest(
-            f"There is no conversation {conversation_id!r}; it may have been too long unused.",
-            next_step="Start a new one: leave conversation_id empty.",
-            code="not_found",
-        )
-    if up_to_turn > len(rows):
-        raise InvalidRequest(
-            f"The conversation has no turn {up_to_turn}; its last one is {len(rows)}.",
-            next_step="Give a turn that it has, or 0 for the last.",
-            code="not_found",
-        )
-    turns = tuple(_turn_of(row) for row in rows[: up_to_turn or None])
-    return Conversation(id=conversation_id, turns=turns)
-
-
-def _listed(db: sqlite3.Connection, owner: str) -> tuple[Listed, ...]:
-    rows = db.execute(
-        "SELECT conversation_id, max(created_at) AS updated_at, count(*) FROM turns"
-        " WHERE owner = ?"
-        " GROUP BY conversation_id ORDER BY updated_at DESC, conversation_id LIMIT ?",
-        (owner, MAX_LISTED),
+        "SELECT id, updated_at, (SELECT count(*) FROM histories WHERE conversation_id = id)"
+        " FROM conversations WHERE owner = ? AND updated_at >= ?"
+        " ORDER BY updated_at DESC, id LIMIT ?",
+        (owner, oldest_kept, MAX_LISTED),
     )
     return tuple(Listed(id=id_, updated_at=at, turn_count=count) for id_, at, count in rows)
 
@@ -324,27 +561,12 @@ def _put_answer(
     )
 
 
-def _answer(db: sqlite3.Connection, answer_id: str, owner: str) -> str | None:
+def _answer(db: sqlite3.Connection, answer_id: str, owner: str, oldest_kept: float) -> bytes | None:
     row = db.execute(
-        "SELECT result FROM answers WHERE id = ? AND owner = ?", (answer_id, owner)
+        "SELECT CAST(result AS BLOB) FROM answers WHERE id = ? AND owner = ? AND created_at >= ?",
+        (answer_id, owner, oldest_kept),
     ).fetchone()
     return row[0] if row else None
-
-
-def _put_turn(db: sqlite3.Connection, conversation_id: str, values: Sequence[Any]) -> bool:
-    """Write a turn; return whether its place was free."""
-    row = (conversation_id, *values)
-    return db.execute("INSERT OR IGNORE INTO turns VALUES (?,?,?,?,?,?,?,?,?)", row).rowcount == 1
-
-
-def _copy_turns(
-    db: sqlite3.Connection, source: str, target: str, before: int, *, now: float
-) -> None:
-    db.execute(
-        "INSERT INTO turns SELECT ?, turn, ?, model, system, tools, messages, answer, owner"
-        " FROM turns WHERE conversation_id = ? AND turn < ?",
-        (target, now, source, before),
-    )
 
 
 def _row_of(turn: Turn) -> Sequence[str]:
@@ -358,15 +580,20 @@ def _row_of(turn: Turn) -> Sequence[str]:
     )
 
 
-def _turn_of(row: Sequence[Any]) -> Turn:
-    model, system, tools, messages, answer = row
+def _turn_of(row: Sequence[bytes]) -> Turn:
+    """Read a row back.
+
+    Raises:
+        UnreadableRecordError: It is damaged, or missing.
+    """
     try:
+        model, system, tools, messages, answer = row
         return Turn(
-            model=model,
-            system=system,
+            model=model.decode(),
+            system=system.decode(),
             tools=tools_of(json.loads(tools)),
             messages=tuple(message_of(record) for record in json.loads(messages)),
             answer=message_of(json.loads(answer)),
         )
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableRecordError(str(error)) from error

@@ -230,6 +230,7 @@ class Engine:
 
         All that is waited for shares one time limit, so that closing is always reached.
         """
+        self.conversations.end_soon()
         with anyio.move_on_after(SETTLING_SECONDS):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.tokens.settle)

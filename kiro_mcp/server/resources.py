@@ -64,7 +64,7 @@ async def read_resource(
         if kind == "conversations" and name:
             return _contents(uri, "text/markdown", await _conversation(engine, name, owner))
         if kind == "answers" and (kept := await engine.conversations.answer(name, owner=owner)):
-            return _contents(uri, "application/json", kept)
+            return _contents(uri, "application/json", kept.decode(errors="replace"))
     except KiroError as error:
         raise _refusal(str(error), uri) from error
     raise _refusal(f"There is no resource {uri!r}.", uri)

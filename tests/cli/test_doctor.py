@@ -488,6 +488,11 @@ def test_a_store_is_looked_at_and_stays_as_it_is(tmp_path: Path) -> None:
     assert (seen.database_error, seen.is_in_use, seen.open_to_others) == ("", False, ())
     assert seen.size_bytes == database.stat().st_size
     assert snapshot(tmp_path) == before
+    with closing(sqlite3.connect(database)) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    check = judge_store(look_at_store(folder))
+    assert "newer version" in check.found
+    assert check.cure.startswith("Update kiro-mcp")
     database.write_bytes(b"no database" * 100)
     assert "cannot be read" in look_at_store(folder).database_error
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -179,25 +179,6 @@ async def test_an_unknown_conversation_is_not_found(store: ConversationStore) ->
     assert caught.value.next_step
 
 
-async def test_what_was_not_used_for_long_is_forgotten(tmp_path: Path) -> None:
-    """Ours."""
-    path, clock = tmp_path / "store.sqlite3", Clock()
-    store = opened(path, clock)
-    await store.append(FIRST, turn("One?"), owner=OWN)
-    await store.keep_answer("a", "{}", owner=OWN)
-    await store.aclose()
-    clock.now += HOUR - 1
-    store = opened(path, clock)
-    await store.append(SECOND, turn("Two?"), owner=OWN)
-    assert await store.answer("a", owner=OWN) == "{}"
-    await store.aclose()
-    clock.now += 2
-    store = opened(path, clock)
-    assert len((await store.load("c", owner=OWN)).turns) == 2
-    assert await store.answer("a", owner=OWN) is None
-    await store.aclose()
-
-
 async def test_the_latest_conversations_are_listed_first() -> None:
     """Ours."""
     clock = Clock()
@@ -262,49 +243,13 @@ async def test_people_find_nothing_that_belongs_to_others(store: ConversationSto
         )
     assert [item.id for item in await store.listed(owner=mine)] == ["c1"]
     assert len((await store.load("c1", owner=mine)).turns) == 1
-    assert await store.answer("a1", owner=mine) == "{}"
+    assert await store.answer("a1", owner=mine) == b"{}"
     for number in (0, 2):
         with pytest.raises(InvalidRequest) as caught:
             await store.load(f"c{number}", owner=mine)
         assert caught.value.code == "not_found"
         assert await store.answer(f"a{number}", owner=mine) is None
 
-
-async def test_a_store_of_an_older_version_keeps_its_conversations(tmp_path: Path) -> None:
-    """They belong to the server's own credential: there was no other."""
-    path = tmp_path / "store.sqlite3"
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript(FIRST_SCHEMA)
-        db.execute(
-            "INSERT INTO turns VALUES ('c', 1, ?, 'auto', 'Be brief.', '[]', ?, ?)",
-            (
-                Clock().now,
-                '[{"role": "user", "parts": [{"kind": "text", "text": "One?"}],'
-                ' "is_truncated": false}]',
-                '{"role": "assistant", "parts": [], "is_truncated": false}',
-            ),
-        )
-        db.execute("INSERT INTO answers VALUES ('a', ?, '{}')", (Clock().now,))
-        db.commit()
-    store = opened(path)
-    (kept,) = (await store.load("c", owner=OWN)).turns
-    assert kept.messages == turn("One?").messages
-    assert await store.answer("a", owner=OWN) == "{}"
-    assert await store.answer("a", owner=owner_of("ksk_theirs", SECRET)) is None
-    assert await store.append(SECOND, turn("Two?"), owner=OWN) == SECOND
-    assert [item.turn_count for item in await store.listed(owner=OWN)] == [2]
-    await store.aclose()
-
-
-FIRST_SCHEMA = """
-    CREATE TABLE turns (
-        conversation_id TEXT NOT NULL, turn INTEGER NOT NULL, created_at REAL NOT NULL,
-        model TEXT NOT NULL, system TEXT NOT NULL, tools TEXT NOT NULL, messages TEXT NOT NULL,
-        answer TEXT NOT NULL, PRIMARY KEY (conversation_id, turn)
-    );
-    CREATE TABLE answers (id TEXT PRIMARY KEY, created_at REAL NOT NULL, result TEXT NOT NULL);
-    PRAGMA user_version = 1;
-"""
 
 PARTS = (
     TextPart(text="grüß 🙂"),
@@ -456,26 +401,45 @@ async def test_an_answer_that_cannot_be_kept_is_returned_with_a_warning(
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("messages", "{"),
-        ("messages", "null"),
-        ("messages", "[" * 100_000),
-        ("answer", b"\xff"),
-        ("tools", "[1]"),
+        ("messages", "'{'"),
+        ("messages", "'null'"),
+        ("messages", "replace(hex(zeroblob(50000)), '0', '[')"),
+        ("answer", "CAST(x'ff' AS TEXT)"),
+        ("model", "x'ff'"),
+        ("tools", "'[1]'"),
     ],
 )
-async def test_a_turn_that_is_damaged_names_the_store(
-    column: str, value: str | bytes, emulator: RunningEmulator, tmp_path: Path
+async def test_a_turn_that_is_damaged_is_left_out_and_named(
+    column: str, value: str, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: it is no defect of the program, and other conversations go on."""
+    """The rest of the conversation is sound, and so is the store."""
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         first = await ask(client, prompt="One?")
+        continued = {"conversation_id": first["conversation_id"]}
+        await ask(client, prompt="Two?", **continued)
         with closing(sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None)) as db:
-            db.execute(f"UPDATE turns SET {column} = ?", (value,))
-        arguments = {"prompt": "Two?", "conversation_id": first["conversation_id"]}
-        result = await client.call_tool("ask_claude", arguments)
-        await ask(client, prompt="Something else?")
-    assert code(result) == "internal_error"
-    assert STORE_NAME in words(result)
+            db.execute(f"UPDATE turns SET {column} = {value} WHERE turn = 1")
+        third = await ask(client, prompt="Three?", **continued)
+        with closing(sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None)) as db:
+            db.execute("DELETE FROM turns")
+        refused = await client.call_tool("ask_claude", {"prompt": "Four?", **continued})
+        other = await ask(client, prompt="Something else?")
+    (warning,) = third["warnings"]
+    for told in (warning, words(refused)):
+        assert f"Turn 1 of the conversation '{first['conversation_id']}' is damaged" in told
+        assert STORE_NAME in told
+        assert "away" not in told
+    assert third["turn"] == 3
+    history = [entry.get("userInputMessage") for entry in sent_before(emulator, 2)]
+    assert [message["content"] for message in history if message] == ["Two?"]
+    assert code(refused) == "internal_error"
+    assert other["warnings"] == []
+
+
+def sent_before(emulator: RunningEmulator, index: int) -> list[dict[str, Any]]:
+    """Return the history that a request carried."""
+    body = cast("dict[str, Any]", emulator.state.requests[index].body)
+    return body["conversationState"]["history"]
 
 
 async def test_an_answer_that_is_damaged_is_named(

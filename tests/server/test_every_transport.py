@@ -128,6 +128,24 @@ async def test_what_is_wrong_with_a_request_is_told_and_the_next_one_is_answered
     assert (await server.call("login"))["structuredContent"]["state"] == "signed_in"
 
 
+async def test_an_id_with_half_a_character_is_refused_and_harms_nothing(server: Peer) -> None:
+    """JSON can hold half of a surrogate pair; neither a database nor UTF-8 can."""
+    first = (await server.call("ask_claude", prompt="One?"))["structuredContent"]
+    half = first["conversation_id"] + "\ud83d"
+    for arguments in ({"prompt": "x", "conversation_id": half}, {"answer_id": half}):
+        answer = await server.ask("tools/call", name="ask_claude", arguments=arguments)
+        if "error" in answer:  # The SDK itself refuses it, over HTTP from a client of before 2026.
+            assert answer["error"]["code"] == -32700
+            continue
+        refused = answer["result"]
+        assert refused["isError"]
+        assert refused["_meta"]["kiro-mcp/error"]["code"] == "invalid_request"
+        assert next(reversed(arguments)) in refused["content"][0]["text"]
+    name = first["conversation_id"]
+    second = await server.call("ask_claude", prompt="Two?", conversation_id=name)
+    assert second["structuredContent"]["turn"] == 2
+
+
 async def test_progress_is_sent_to_those_who_ask_and_to_nobody_else(server: Peer) -> None:
     """The MCP specification: the value increases, and nothing comes after the result."""
     call: dict[str, Any] = {"name": "ask_claude", "arguments": {"prompt": "/emulate slow 0.6"}}

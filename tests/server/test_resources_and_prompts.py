@@ -42,7 +42,15 @@ async def test_a_finished_answer_is_read_by_its_id(emulator: RunningEmulator) ->
 
 
 @pytest.mark.parametrize(
-    "uri", ["kiro://answers/gone", "kiro://conversations/gone", "kiro://else", "kiro://answers"]
+    "uri",
+    [
+        "kiro://answers/gone",
+        "kiro://conversations/gone",
+        "kiro://answers/\ufffd",
+        "kiro://conversations/\ufffd",
+        "kiro://else",
+        "kiro://answers",
+    ],
 )
 async def test_a_resource_that_is_not_there_is_a_protocol_error(uri: str) -> None:
     """MCP 2026-07-28: -32602, and the data names what was asked for."""

@@ -68,8 +68,10 @@ class WebServer:
         if not is_notification:
             self._last_id += 1
             message["id"] = self._last_id
+        sent = {**self._session, "Content-Type": "application/json", **(headers or {})}
+        # Not httpx's own JSON, which is UTF-8 and cannot hold half a character.
         return self.client.build_request(
-            "POST", self.path, json=message, headers={**self._session, **(headers or {})}
+            "POST", self.path, content=json.dumps(message), headers=sent
         )
 
     async def post(

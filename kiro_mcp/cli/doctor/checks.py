@@ -299,6 +299,8 @@ class StoreSeen:
     size_bytes: int = 0
     database_error: str = ""
     """Why the database of conversations cannot be read; "" where it can, or is not there."""
+    is_newer: bool = False
+    """Whether that is because a newer version made it."""
     is_in_use: bool = False
     """Whether a server has the database open."""
 
@@ -312,7 +314,8 @@ def judge_store(seen: StoreSeen) -> Check:
     if not seen.is_there:
         return ok(name, f"{seen.folder} is made at the first use")
     if seen.database_error and not seen.is_in_use:
-        cure = "Move the database away, or set KIRO_MCP_STORE=memory."
+        remedy = "Update kiro-mcp" if seen.is_newer else "Move the database away"
+        cure = f"{remedy}, or set KIRO_MCP_STORE=memory."
         return failed(name, f"{seen.folder}: {seen.database_error}", cure)
     if seen.open_to_others:
         found = f"{seen.folder}: open to other users: {', '.join(seen.open_to_others)}"

@@ -30,6 +30,7 @@ from kiro_mcp.errors import KiroError, ServiceUnavailable
 from kiro_mcp.models import AccessToken
 from kiro_mcp.regions import region_of
 from kiro_mcp.server.engine import STORE_NAME, Engine
+from kiro_mcp.server.store_file import SCHEMA_VERSION, NewerStoreError
 from kiro_mcp.settings import Settings
 from kiro_mcp.transport.endpoints import ENDPOINTS, LIST_MODELS, destination
 from kiro_mcp.transport.http import HttpPool
@@ -166,13 +167,15 @@ def look_at_store(folder: Path) -> StoreSeen:
     nearest = next(one for one in (folder, *folder.parents) if one.exists())
     files = sorted(one for one in folder.iterdir() if one.is_file()) if folder.is_dir() else []
     database = folder / STORE_NAME
+    database_error, is_newer = _database_error(database) if database.is_file() else ("", False)
     return StoreSeen(
         folder=str(folder),
         is_there=folder.is_dir(),
         is_writable=nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK),
         open_to_others=tuple(_open_to_others([folder, *files] if folder.is_dir() else [])),
         size_bytes=sum(one.stat().st_size for one in files),
-        database_error=_database_error(database) if database.is_file() else "",
+        database_error=database_error,
+        is_newer=is_newer,
         is_in_use=database.with_name(f"{STORE_NAME}-wal").is_file(),
     )
 
@@ -186,15 +189,19 @@ def _open_to_others(paths: list[Path]) -> Iterator[str]:
             yield f"{path.name} ({mode:o}{', writable' if mode & 0o022 else ''})"
 
 
-def _database_error(path: Path) -> str:
+def _database_error(path: Path) -> tuple[str, bool]:
+    """Say why the database cannot be used, and whether only a newer version can."""
     # Opened as immutable: even a reader would make a write-ahead log and its index otherwise.
     address = f"file:{quote(str(path))}?mode=ro&immutable=1"
     try:
         with closing(sqlite3.connect(address, uri=True)) as database:
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            (version,) = database.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as error:
-        return f"{path.name} cannot be read ({error})"
-    return ""
+        return f"{path.name} cannot be read ({error})", False
+    if version > SCHEMA_VERSION:
+        return f"{path.name} is not for this version: {NewerStoreError(version)}", True
+    return "", False
 
 
 # --- a start of the server -----------------------------------------------------------------------
