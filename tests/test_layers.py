@@ -119,7 +119,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "kiro_mcp.regular_files",
     ),
     "kiro_mcp.cli": ("kiro_mcp",),
-    "kiro_mcp.__main__": ("kiro_mcp.cli",),
+    "kiro_mcp.__main__": ("kiro_mcp.cli", "kiro_mcp.server.faststart"),
     "kiro_mcp": ("kiro_mcp",),
 }
 

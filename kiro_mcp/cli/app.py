@@ -15,6 +15,7 @@ from typing import Literal, NoReturn, TextIO
 import click
 
 from kiro_mcp import __version__
+from kiro_mcp.__main__ import serve_stdio
 from kiro_mcp.cli.ask_command import ask
 from kiro_mcp.cli.env_file import EnvFileError, add_env_file
 from kiro_mcp.cli.exits import INTERRUPTED, OutputError, flush_notes, output_failed
@@ -45,9 +46,7 @@ def commands(context: click.Context, env_file: Path | None) -> None:
         except EnvFileError as error:
             raise click.BadParameter(f"{env_file}: {error}", param_hint="--env-file") from error
     if context.invoked_subcommand is None:
-        from kiro_mcp.cli.serve import serve_stdio_and_exit  # Imports mcp: half a second.
-
-        serve_stdio_and_exit()
+        serve_stdio()
 
 
 @commands.command()
@@ -78,9 +77,7 @@ def serve(
     if transport == "stdio":
         if host is not None or port is not None or no_auth:
             raise click.UsageError("--host, --port and --no-auth need --transport http or sse.")
-        from kiro_mcp.cli.serve import serve_stdio_and_exit  # Imports mcp: half a second.
-
-        serve_stdio_and_exit(offline=offline)
+        serve_stdio(offline=offline)
     from kiro_mcp.cli.serve_http import serve_http_and_exit  # Imports the HTTP server, too.
 
     serve_http_and_exit(transport, host=host, port=port, no_auth=no_auth, offline=offline)

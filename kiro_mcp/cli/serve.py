@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import anyio
 from mcp.server.lowlevel import Server
 
-from kiro_mcp.cli.exits import INTERRUPTED, flush_notes, note
+from kiro_mcp.cli.exits import INTERRUPTED, flush_notes
 from kiro_mcp.cli.harmless import LogFormatter
 from kiro_mcp.server.app import Deferred, build_server
+from kiro_mcp.server.faststart import Handover
 from kiro_mcp.server.stdio import serve_stdio
 from kiro_mcp.transport.telemetry import flush_telemetry
 
@@ -30,22 +30,14 @@ _NOT_OFFLINE: Final = (
     "KIRO_MCP_STORE",  # And how long things are kept.
 )
 
-_FOR_A_PERSON: Final = (
-    "Serving MCP on standard input and output, for a client that starts this; Ctrl-C ends it.\n"
-    "`kiro-mcp install CLIENT` adds it to one, `kiro-mcp --help` shows what else there is."
-)
-"""Told where the input is a terminal, which is never a client."""
 
-
-def serve_stdio_and_exit(*, offline: bool = False) -> NoReturn:
+def serve_stdio_and_exit(handover: Handover | None = None, *, offline: bool = False) -> NoReturn:
     """Serve on stdio and end the process without waiting for a thread that reads its input."""
 
     async def serve() -> int:
         async with service_environ(offline=offline) as environ:
-            return await serve_stdio(server_for(environ))
+            return await serve_stdio(server_for(environ), handover)
 
-    if sys.stdin is not None and sys.stdin.isatty():
-        note(_FOR_A_PERSON)
     run_and_exit(serve)
 
 

@@ -19,6 +19,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from kiro_mcp import __version__
 from kiro_mcp.errors import InvalidRequest, KiroError
@@ -43,7 +44,7 @@ INSTRUCTIONS = (
 )
 
 ICON = Path(__file__).with_name("icon.png")
-"""A speech bubble, 64 by 64. Small: MCP 2026-07-28 repeats it in each result."""
+"""A speech bubble, 64 by 64."""
 
 _STATIC: tuple[CacheableMethod, ...] = (
     "tools/list",
@@ -125,6 +126,32 @@ class Deferred:
 Context = ServerRequestContext[Deferred]
 
 
+class _Server(Server[Deferred]):
+    """Sends its icon once, with `initialize` or `server/discover`, and not with each result.
+
+    MCP 2026-07-28 stamps every result with the server's description, which the icon makes long.
+    """
+
+    @property
+    def server_info_stamp(self) -> dict[str, Any]:
+        """The name, the title and the version."""
+        stamp = super().server_info_stamp
+        del stamp["icons"]
+        return stamp
+
+    async def discover(
+        self, context: Context, params: types.RequestParams | None
+    ) -> types.DiscoverResult:
+        """Describe the server, with its icon."""
+        whole = self.server_info.model_dump(by_alias=True, mode="json", exclude_none=True)
+        return types.DiscoverResult(
+            supported_versions=list(MODERN_PROTOCOL_VERSIONS),
+            capabilities=self.get_capabilities(protocol_version=context.protocol_version),
+            instructions=self.instructions,
+            _meta={types.SERVER_INFO_META_KEY: whole},
+        )
+
+
 def build_server(
     make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEYS
 ) -> Server[Deferred]:
@@ -146,7 +173,7 @@ def build_server(
                 tasks.cancel_scope.cancel()
 
     hint = CacheHint(ttl_ms=_TOOLS_TTL_MS, scope="public")
-    server = Server(
+    server = _Server(
         "kiro-mcp",
         version=__version__,
         title="Claude through Kiro",
@@ -163,6 +190,7 @@ def build_server(
         on_get_prompt=_get_prompt,
         on_completion=_complete,
     )
+    server.add_request_handler("server/discover", types.RequestParams, server.discover)
     # Refuses each `requestState` that was not sealed here, which is each one there is: how a login
     # stands is known to this process, so nothing has to travel through the client.
     seal = RequestStateSecurity.ephemeral()

@@ -10,55 +10,12 @@ announced to be possible at once.
 import os
 import select
 import stat
-import sys
-from typing import Final
 
 import anyio
 import anyio.to_thread
 
 from kiro_mcp.protocol.surrogates import mend_escaped_surrogates
-
-MAX_LINE_BYTES: Final = 192 * 1024 * 1024
-"""The longest message that is read: ten images of 10 MB in base64, and room for the rest."""
-
-CHUNK_BYTES: Final = 64 * 1024
-"""How much is read at once: what a pipe holds."""
-
-_PIECE_BYTES: Final = getattr(select, "PIPE_BUF", 512)
-"""How much can be written without blocking to what is ready for it."""
-
-
-class LineSplitter:
-    """Bytes in, lines out. Work grows linearly with bytes: nothing is searched twice."""
-
-    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
-        self._max_line_bytes = max_line_bytes
-        self._parts: list[bytes] = []
-        self._length = 0
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that a chunk completes; one that is too long becomes an empty one."""
-        *ends, rest = chunk.split(b"\n")
-        lines: list[bytes] = []
-        for end in ends:
-            self._add(end)
-            lines.append(self.rest())
-        self._add(rest)
-        return lines
-
-    def rest(self) -> bytes:
-        """Return what has come since the last line's end, and forget it."""
-        line = b"".join(self._parts) if self._length <= self._max_line_bytes else b""
-        self._parts.clear()
-        self._length = 0
-        return line
-
-    def _add(self, part: bytes) -> None:
-        self._length += len(part)
-        if self._length <= self._max_line_bytes:
-            self._parts.append(part)
-        else:
-            self._parts.clear()
+from kiro_mcp.server.faststart import CHUNK_BYTES, PIECE_BYTES, Handover, LineSplitter, decode
 
 
 class LineReader:
@@ -67,11 +24,12 @@ class LineReader:
     A line that the SDK cannot parse is never answered, and half a character is no reason for that.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, handover: Handover | None = None) -> None:
+        """Take the descriptor, and what the fast start has read from it before."""
         self._fd = fd
         self._can_wait = can_wait_for(fd)
-        self._splitter = LineSplitter()
-        self._lines: list[bytes] = []
+        self._splitter = handover.splitter if handover else LineSplitter()
+        self._lines = handover.lines[::-1] if handover else []
         self._is_ended = False
 
     def __aiter__(self) -> "LineReader":
@@ -83,7 +41,7 @@ class LineReader:
             if self._is_ended:
                 raise StopAsyncIteration
             await self._read()
-        return mend_escaped_surrogates(self._lines.pop().decode("utf-8", errors="replace"))
+        return mend_escaped_surrogates(decode(self._lines.pop()))
 
     async def _read(self) -> None:
         if self._can_wait:
@@ -129,12 +87,12 @@ class LineWriter:
             return await anyio.to_thread.run_sync(os.write, self._fd, data)
         if not self._ready.poll(0):
             await anyio.wait_writable(self._fd)
-        return os.write(self._fd, data[:_PIECE_BYTES])
+        return os.write(self._fd, data[:PIECE_BYTES])
 
 
 def can_wait_for(fd: int) -> bool:
     """Say whether an event loop can wait until a file descriptor is ready."""
-    if sys.platform == "win32":
-        return False
+    if not hasattr(select, "poll"):
+        return False  # Windows.
     mode = os.fstat(fd).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -1,36 +1,52 @@
 """MCP over standard input and output, and an end to it that always comes.
 
 The SDK's own runner hangs on SIGINT until its input closes, dies of SIGTERM without cleaning
-up, and stays for ever when only its output is closed. This one ends within half a second of
-any of: end of input, SIGINT, SIGTERM, a reader that went away; and always cleans up first.
+up, stays for ever when only its output is closed, and never answers a line that it cannot read.
+This one ends within half a second of any of: end of input, SIGINT, SIGTERM, a reader that went
+away; and always cleans up first. It answers every line that asks for an answer.
 
 While it serves, nothing but JSON-RPC reaches the wire: file descriptor 1 is stderr, and so is
 `sys.stdout`, so that a stray `print` that is never flushed is not drained onto the wire when the
 process ends.
 """
 
+import json
+import logging
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
+from typing import Any
 
 import anyio
 import anyio.to_thread
+import mcp_types as types
 from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from pydantic import ValidationError
 
+from kiro_mcp.server import faststart
 from kiro_mcp.server.app import Deferred
+from kiro_mcp.server.faststart import Handover
 from kiro_mcp.server.lines import LineReader, LineWriter
 
-_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+logger = logging.getLogger(__name__)
+
+_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: faststart.TERMINATED}
 _CLOSED_OUTPUT = 0
 
+_NOTICE = "notifications/"
 
-async def serve_stdio(server: Server[Deferred]) -> int:
-    """Serve until the client leaves or a signal comes; return the exit code of the process."""
+Refusal = dict[str, Any]
+
+
+async def serve_stdio(server: Server[Deferred], handover: Handover | None = None) -> int:
+    """Serve until the client leaves or a signal comes; return the exit code of the process.
+
+    `handover` is what the fast start has read and answered before.
+    """
     exit_code = 0
 
     def end(code: int) -> None:
@@ -45,13 +61,175 @@ async def serve_stdio(server: Server[Deferred]) -> int:
         tasks.start_soon(_end_on_signal, end)
         tasks.start_soon(_end_on_closed_output, wire_out, end)
         with suppress(BrokenPipeError):
-            async with stdio_server(
-                stdin=cast("anyio.AsyncFile[str]", LineReader(wire_in)),
-                stdout=cast("anyio.AsyncFile[str]", LineWriter(wire_out)),
-            ) as streams:
-                await server.run(*streams, server.create_initialization_options())
+            await serve_lines(server, wire_in, wire_out, handover)
         tasks.cancel_scope.cancel()
     return exit_code
+
+
+async def serve_lines(
+    server: Server[Deferred], wire_in: int, wire_out: int, handover: Handover | None = None
+) -> None:
+    """Serve a session over two file descriptors until the first of them ends.
+
+    Raises:
+        BrokenPipeError: Nobody reads the answers any more.
+    """
+    session = Session(handover.revision if handover else "")
+    reader = LineReader(wire_in, handover)
+    writer, turn = LineWriter(wire_out), anyio.Lock()
+    to_server, from_client = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    to_client, from_server = anyio.create_memory_object_stream[SessionMessage](0)
+
+    async def write(text: str) -> None:
+        async with turn:
+            await writer.write(text)
+
+    async def read_lines() -> None:
+        async with to_server:
+            async for line in reader:
+                messages, refusals = session.read(line)
+                for message in messages:
+                    await to_server.send(SessionMessage(message))
+                await session.is_settled.wait()
+                if refusals:
+                    await write(refusals)
+
+    async def write_messages() -> None:
+        async with from_server:
+            async for sent in from_server:
+                if text := session.write(sent.message):
+                    await write(text)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read_lines)
+        tasks.start_soon(write_messages)
+        await server.run(from_client, to_client, server.create_initialization_options())
+
+
+class Session:
+    """Translates between lines of text and the SDK's messages, for one client.
+
+    Its state: the revision, since only one revision has batches; and which requests came in a
+    batch, since their answers leave together in one line. No line is read while `initialize`
+    waits for its answer, which decides the revision.
+    """
+
+    def __init__(self, revision: str) -> None:
+        """Take the revision, or "" where the client has still to say it."""
+        self._revision = revision
+        self._batches: dict[types.RequestId, _Batch] = {}
+        self._initialize_id: types.RequestId | None = None
+        self.is_settled = anyio.Event()
+        self.is_settled.set()
+
+    def read(self, line: str) -> tuple[list[types.JSONRPCMessage], str]:
+        """Return the messages for the server, and text to write to the client at once."""
+        if not line:
+            return [], ""
+        if line.startswith("["):
+            return self._read_batch(line)
+        message = _parse(line)
+        if isinstance(message, dict):
+            return [], _refused(message)
+        if isinstance(message, types.JSONRPCRequest) and message.method == "initialize":
+            self._initialize_id, self.is_settled = message.id, anyio.Event()
+        return [message], self._forget_cancelled(message)
+
+    def write(self, message: types.JSONRPCMessage) -> str:
+        """Return the text to write for a message of the server; "" where it has to wait."""
+        text = message.model_dump_json(by_alias=True, exclude_unset=True)
+        if not isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
+            return text + "\n"
+        if message.id is not None and message.id == self._initialize_id:
+            result = message.result if isinstance(message, types.JSONRPCResponse) else {}
+            self._revision = result.get("protocolVersion", self._revision)
+            self.is_settled.set()
+        if message.id == faststart.REPLAYED_ID:
+            return ""  # The fast start has answered it.
+        if message.id is None or message.id not in self._batches:
+            return text + "\n"
+        return self._finish(message.id, text)
+
+    def _read_batch(self, line: str) -> tuple[list[types.JSONRPCMessage], str]:
+        try:
+            items: list[Any] = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            return [], _refused(faststart.not_json(line, error))
+        if refusal := faststart.refuse_batch(items, self._revision):
+            return [], _refused(refusal)
+        batch, messages = _Batch(), list[types.JSONRPCMessage]()
+        text = ""
+        for item in items:
+            message = _parse(json.dumps(item))
+            if isinstance(message, dict):
+                batch.answers.append(_refused(message).strip())
+                continue
+            if isinstance(message, types.JSONRPCRequest):
+                if message.method == "initialize":
+                    why = "Invalid request: `initialize` must not be part of a batch."
+                    code = faststart.INVALID_REQUEST
+                    refusal = faststart.refuse(code, why, item, message.id)
+                    batch.answers.append(_refused(refusal).strip())
+                    continue
+                batch.waiting.add(message.id)
+                self._batches[message.id] = batch
+            messages.append(message)
+            text += self._forget_cancelled(message)
+        return messages, text if batch.waiting or text else batch.text()
+
+    def _forget_cancelled(self, message: types.JSONRPCMessage) -> str:
+        """Let no batch wait for a request that is cancelled, which the SDK does not answer."""
+        if not isinstance(message, types.JSONRPCNotification):
+            return ""
+        cancelled = (message.params or {}).get("requestId")
+        is_id = message.method == "notifications/cancelled" and faststart.is_id(cancelled)
+        return self._finish(cancelled, "") if is_id and cancelled in self._batches else ""
+
+    def _finish(self, request_id: types.RequestId, answer: str) -> str:
+        batch = self._batches.pop(request_id)
+        batch.waiting.discard(request_id)
+        batch.answers += [answer] if answer else []
+        return "" if batch.waiting else batch.text()
+
+
+class _Batch:
+    """The answers to the requests of one batch, until all are there."""
+
+    def __init__(self) -> None:
+        self.waiting = set[types.RequestId]()
+        self.answers = list[str]()
+
+    def text(self) -> str:
+        return f"[{','.join(self.answers)}]\n" if self.answers else ""
+
+
+def _parse(text: str) -> types.JSONRPCMessage | Refusal:
+    """Return the message that a line holds, or the error that answers it."""
+    try:
+        message = types.jsonrpc_message_adapter.validate_json(text, by_name=False)
+    except ValidationError:
+        return _refuse(text)
+    if isinstance(message, types.JSONRPCNotification) and not message.method.startswith(_NOTICE):
+        # A request whose id is null or a fraction looks like this, too.
+        return faststart.refuse_message(json.loads(text)) or message
+    return message
+
+
+def _refuse(text: str) -> Refusal:
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return faststart.not_json(text, error)
+    if refusal := faststart.refuse_message(message):
+        return refusal
+    request_id = message["id"] if faststart.is_id(message.get("id")) else None
+    why = "Invalid request: a member has a wrong type, or the message nests too deeply."
+    return faststart.refuse(faststart.INVALID_REQUEST, why, text, request_id)
+
+
+def _refused(refusal: Refusal) -> str:
+    logger.warning("A message was refused: %s", refusal["error"]["message"])
+    return json.dumps(refusal) + "\n"
 
 
 def _take(fd: int, *, instead: int) -> int:

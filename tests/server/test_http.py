@@ -474,7 +474,11 @@ async def test_clients_take_turns_for_the_answers_that_may_be_on_their_way(
     async def ask(server: WebServer, name: str, prompt: str) -> None:
         client = {"io.modelcontextprotocol/clientInfo": {"name": name, "version": "1"}}
         meta = {"progressToken": prompt, **({**ENVELOPE, **client} if era == "modern" else {})}
-        call: dict[str, Any] = {"name": "ask_claude", "arguments": {"prompt": prompt}, "_meta": meta}
+        call: dict[str, Any] = {
+            "name": "ask_claude",
+            "arguments": {"prompt": prompt},
+            "_meta": meta,
+        }
         if era == "legacy":
             request = server.request("tools/call", call)
         else:

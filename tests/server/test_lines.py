@@ -12,7 +12,8 @@ from anyio import fail_after
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiro_mcp.server.lines import LineReader, LineSplitter, LineWriter, can_wait_for
+from kiro_mcp.server.faststart import LineSplitter
+from kiro_mcp.server.lines import LineReader, LineWriter, can_wait_for
 
 LINES = [b'{"a":1}', b"", "é€😀".encode(), b"x" * 300]
 

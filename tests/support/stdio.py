@@ -97,9 +97,11 @@ class StdioServer:
     async def send_bytes(self, data: bytes) -> None:
         await self.stdin.send(data)
 
+    async def receive_line(self) -> bytes:
+        return await self._lines.receive_until(b"\n", MAX_LINE_BYTES)
+
     async def receive(self) -> dict[str, Any]:
-        line = await self._lines.receive_until(b"\n", MAX_LINE_BYTES)
-        message = json.loads(line)
+        message = json.loads(await self.receive_line())
         assert message["jsonrpc"] == "2.0"
         return message
 

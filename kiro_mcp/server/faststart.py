@@ -1,0 +1,431 @@
+"""Answers what every MCP client asks first, before the MCP SDK is imported.
+
+Clients give a server little time: some drop it after three seconds, some ask their model after
+one. Importing the SDK can take longer than that, and most servers are never called in a session.
+So this module answers the opening requests (`initialize`, `server/discover`, `ping` and the four
+lists) from `faststart.json`, which is generated from the real server.
+
+It reads lines in a plain blocking loop and answers a line only if the SDK's answer to it is
+certain. The first line that is anything else ends the loop: the SDK server is loaded, receives the
+few messages that bring it into the state of the session (`FastStart.opening`), then that line and
+everything behind it. Each request is answered exactly once, because the SDK's answers to the
+opening messages are dropped by their id.
+
+Import nothing here but modules that start with the interpreter or cost almost nothing: an idle
+server consists of this module alone.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+
+TYPE_CHECKING = False  # Importing `typing` would cost as much as the rest of this module.
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, TypeAlias, TypeGuard
+
+    Object: TypeAlias = dict[str, Any]
+    """A JSON object."""
+
+MAX_LINE_BYTES = 192 * 1024 * 1024
+"""The longest message that is read: ten images of 10 MB in base64, and room for the rest."""
+
+CHUNK_BYTES = 64 * 1024
+"""How much is read at once: what a pipe holds."""
+
+PIECE_BYTES = getattr(select, "PIPE_BUF", 512)
+"""How much can be written without blocking to a descriptor that is ready for it."""
+
+BATCH_REVISION = "2025-03-26"
+"""The only revision of MCP that has JSON-RPC batches."""
+
+REPLAYED_ID = "kiro-mcp/replayed"
+"""The id of a request that the SDK server receives although it has been answered already."""
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+
+TERMINATED = 143
+"""The exit code after SIGTERM."""
+
+_QUOTED_CHARACTERS = 80
+"""How much of a line an error quotes."""
+
+_MAX_BRACKETS = 150
+"""A line with more of them is left to the SDK, which refuses what is nested too deeply."""
+
+_PREFIX = "io.modelcontextprotocol/"
+_VERSION = f"{_PREFIX}protocolVersion"
+
+# The shapes of what clients say of themselves, as far as the SDK checks it. Members that are not
+# named are free, `*` stands for every member, `!` marks one that must be there, and what has no
+# shape (None) is left to the SDK.
+_CAPABILITIES: "Object" = {
+    "experimental": {"*": {}},
+    "extensions": {"*": {}},
+    "roots": {"listChanged": bool},
+    "sampling": {"context": {}, "tools": {}},
+    "elicitation": {"form": {}, "url": {}},
+    "tasks": {
+        "list": {},
+        "cancel": {},
+        "requests": {"sampling": {"createMessage": {}}, "elicitation": {"create": {}}},
+    },
+}
+_IMPLEMENTATION: "Object" = {
+    "name!": str,
+    "version!": str,
+    "title": str,
+    "description": str,
+    "websiteUrl": str,
+    "icons": None,
+}
+_INITIALIZE: "Object" = {
+    "protocolVersion!": str,
+    "capabilities!": _CAPABILITIES,
+    "clientInfo!": _IMPLEMENTATION,
+    "_meta": {"progressToken": (str, int)},
+}
+_LEGACY_REQUEST: "Object" = {"cursor": str, "_meta": {"progressToken": (str, int)}}
+_MODERN_REQUEST: "Object" = {
+    "cursor": str,
+    "_meta!": {
+        "progressToken": (str, int),
+        f"{_VERSION}!": str,
+        f"{_PREFIX}clientCapabilities!": _CAPABILITIES,
+        f"{_PREFIX}clientInfo": _IMPLEMENTATION,
+        f"{_PREFIX}logLevel": None,
+    },
+}
+
+
+class LineSplitter:
+    """Bytes in, lines out. Work grows linearly with bytes: no byte is searched twice."""
+
+    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self._max_line_bytes = max_line_bytes
+        self._parts: list[bytes] = []
+        self._length = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that a chunk completes. A line that is too long becomes an empty one."""
+        *ends, rest = chunk.split(b"\n")
+        lines: list[bytes] = []
+        for end in ends:
+            self._add(end)
+            lines.append(self.rest())
+        self._add(rest)
+        return lines
+
+    def rest(self) -> bytes:
+        """Return what has come since the end of the last line, and forget it."""
+        line = b"".join(self._parts) if self._length <= self._max_line_bytes else b""
+        self._parts.clear()
+        self._length = 0
+        return line
+
+    def _add(self, part: bytes) -> None:
+        self._length += len(part)
+        if self._length <= self._max_line_bytes:
+            self._parts.append(part)
+        else:
+            self._parts.clear()
+
+
+class Undecided(Exception):
+    """Only the SDK server knows the answer to a line."""
+
+
+class FastStart:
+    """A session for as long as it asks only for what the packaged answers hold. No I/O."""
+
+    def __init__(
+        self,
+        answers: "Mapping[str, Object]",
+        note: "Callable[[str], object]" = lambda _: None,
+    ) -> None:
+        """Take the answers by revision and method, and where to note that a line was refused.
+
+        The last revision is the modern one, without a handshake.
+        """
+        self._answers = answers
+        self._note = note
+        *_, self._latest_legacy, self._modern = sorted(answers)
+        self._opening_request: Object | None = None
+        self._is_initialized = False
+        self.revision = ""
+        """The revision of the session; empty until a request has told it."""
+
+    @property
+    def opening(self) -> list[bytes]:
+        """The lines that bring an SDK server into the state of this session.
+
+        Pings and lists leave no trace in that state, so there are two lines at most, however long
+        the session has been idle.
+        """
+        lines: list[bytes] = []
+        if self._opening_request is not None:
+            lines.append(_encode({**self._opening_request, "id": REPLAYED_ID}))
+        if self._is_initialized:
+            lines.append(_encode({"jsonrpc": "2.0", "method": "notifications/initialized"}))
+        return lines
+
+    def answer(self, line: bytes) -> bytes:
+        """Return what to write for a line: one line, or nothing.
+
+        Raises:
+            Undecided: The SDK server has to answer this line and all that follow.
+        """
+        text = decode(line)
+        if not text:
+            return b""
+        if text.count("[") + text.count("{") > _MAX_BRACKETS or "\\ud" in text.lower():
+            raise Undecided  # It may nest too deeply for the SDK, or hold half a character.
+        try:
+            message = json.loads(text)
+        except json.JSONDecodeError as error:
+            return self._refuse(not_json(text, error))
+        except ValueError as error:  # A number with more digits than Python converts.
+            raise Undecided from error
+        if not is_list(message):
+            answer = self._answer(message)
+            return b"" if answer is None else _encode(answer)
+        if refusal := refuse_batch(message, self.revision):
+            return self._refuse(refusal)
+        if any(is_object(one) and one.get("method") == "initialize" for one in message):
+            raise Undecided
+        answers = [answer for one in message if (answer := self._answer(one)) is not None]
+        return _encode(answers) if answers else b""
+
+    def _answer(self, message: object) -> "Object | None":
+        """Return the answer to one message, or None if it gets none."""
+        if refusal := refuse_message(message):
+            self._refuse(refusal)
+            return refusal
+        assert is_object(message)
+        nothing: Object = {}
+        method, params = message.get("method"), message.get("params")
+        params = nothing if params is None else params
+        if not isinstance(method, str) or not is_object(params):
+            raise Undecided
+        if not is_id(message.get("id")):  # A notification; none of them is ever answered.
+            self._is_initialized |= method == "notifications/initialized"
+            return None
+        revision = self._revision_for(method, params)
+        if method not in self._answers[revision]:
+            raise Undecided
+        if method == "initialize" or self._opening_request is None:
+            self._opening_request = message
+        if method != "ping":
+            self.revision = revision
+        return {"jsonrpc": "2.0", "id": message["id"], "result": self._answers[revision][method]}
+
+    def _revision_for(self, method: str, params: "Object") -> str:
+        """Return the revision at which to answer a request.
+
+        The first request of a session decides whether it is modern, where each request names its
+        revision, or legacy, where `initialize` does and only a ping may come before.
+
+        Raises:
+            Undecided: The request is an error, or may be one.
+        """
+        meta = params.get("_meta")
+        is_modern = method != "initialize" and is_object(meta) and _VERSION in meta
+        if self._opening_request is not None and is_modern != (self.revision == self._modern):
+            raise Undecided
+        if method == "initialize":
+            shape, revision = _INITIALIZE, params.get("protocolVersion")
+        elif is_modern:
+            shape, revision = _MODERN_REQUEST, params["_meta"][_VERSION]
+        elif self.revision or method == "ping":
+            shape, revision = _LEGACY_REQUEST, self.revision
+        else:
+            raise Undecided
+        if not fits(params, shape) or (is_modern and revision != self._modern):
+            raise Undecided
+        is_known = is_modern or (revision in self._answers and revision != self._modern)
+        return str(revision) if is_known else self._latest_legacy
+
+    def _refuse(self, refusal: "Object") -> bytes:
+        self._note(f"kiro-mcp refused a message: {refusal['error']['message']}")
+        return _encode(refusal)
+
+
+class Handover:
+    """What the SDK server takes over."""
+
+    def __init__(self, start: FastStart, lines: list[bytes], splitter: LineSplitter) -> None:
+        """Take the session, the lines that have not been answered, and the start of the next."""
+        self.revision = start.revision
+        self.lines = [*start.opening, *lines]
+        self.splitter = splitter
+
+
+def serve_until_undecided(read_fd: int = 0, write_fd: int = 1) -> Handover | None:
+    """Answer lines until the SDK server is needed, or return None when the client has left."""
+    with open(os.path.join(os.path.dirname(__file__), "faststart.json"), "rb") as file:
+        start = FastStart(read_answers(file.read()), note)
+    splitter = LineSplitter()
+    while chunk := _read(read_fd, write_fd):
+        lines = splitter.feed(chunk)
+        for number, line in enumerate(lines):
+            try:
+                answer = start.answer(line)
+            except Undecided:
+                return Handover(start, lines[number:], splitter)
+            if answer and not _write(write_fd, answer):
+                return None
+    rest = splitter.rest()  # A last line needs no end.
+    try:
+        _write(write_fd, start.answer(rest))
+    except Undecided:
+        return Handover(start, [rest], splitter)
+    return None
+
+
+def end_at_once_on_sigterm() -> None:
+    """Exit as the SDK server does after SIGTERM. There is nothing to clean up here."""
+
+    def end(number: int, frame: object) -> None:
+        os._exit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def read_answers(data: bytes) -> "dict[str, Object]":
+    """Read the packaged answers. A revision may name another one that answers the same."""
+    stored: dict[str, Object] = json.loads(data)
+    return {
+        revision: {
+            method: stored[answer][method] if isinstance(answer, str) else answer
+            for method, answer in answers.items()
+        }
+        for revision, answers in stored.items()
+    }
+
+
+def decode(line: bytes) -> str:
+    """Return a line as text, without a byte order mark. Bytes that are not UTF-8 become U+FFFD."""
+    return line.decode("utf-8", errors="replace").removeprefix("\ufeff").strip()
+
+
+def is_object(value: object) -> "TypeGuard[Object]":
+    """Whether a value is a JSON object."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> "TypeGuard[list[Any]]":
+    """Whether a value is a JSON array."""
+    return isinstance(value, list)
+
+
+def is_id(value: object) -> bool:
+    """Whether a value can be the id of a request."""
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def fits(value: object, shape: "Any") -> bool:
+    """Whether a value certainly has a shape."""
+    if is_object(shape):
+        if not is_object(value):
+            return False
+        for name, inner in shape.items():
+            member = name.removesuffix("!")
+            if name == "*":
+                if not all(fits(one, inner) for one in value.values()):
+                    return False
+            elif member in value:
+                if not fits(value[member], inner):
+                    return False
+            elif name != member:
+                return False
+        return True
+    if shape is None or (isinstance(value, bool) and shape is not bool):
+        return False
+    return isinstance(value, shape)
+
+
+def not_json(text: str, error: ValueError | RecursionError) -> "Object":
+    """Refuse text that cannot be read as JSON."""
+    why = "it nests too deeply, or holds a number with too many digits"
+    if isinstance(error, json.JSONDecodeError):
+        why = f"{error.msg} at character {error.pos + 1}"
+    return refuse(PARSE_ERROR, f"Parse error: this line is not readable as JSON ({why}).", text)
+
+
+def refuse_message(message: object) -> "Object | None":
+    """Return the error for JSON that is not a message of JSON-RPC 2.0, or None if it may be one."""
+    if not is_object(message):
+        return refuse(INVALID_REQUEST, "Invalid request: a message is a JSON object.", message)
+    if message.get("jsonrpc") != "2.0":
+        return refuse(INVALID_REQUEST, 'Invalid request: `jsonrpc` must be "2.0".', message)
+    if "id" in message and not is_id(message["id"]):
+        method = message.get("method")
+        if not (isinstance(method, str) and method.startswith("notifications/")):
+            text = "Invalid request: `id` must be a string or an integer."
+            return refuse(INVALID_REQUEST, text, message)
+    return None
+
+
+def refuse_batch(messages: "list[Any]", revision: str) -> "Object | None":
+    """Return the error for a batch that is empty or does not exist at a revision."""
+    if revision != BATCH_REVISION:
+        text = f"Invalid request: only MCP {BATCH_REVISION} has batches. Send one message a line."
+        return refuse(INVALID_REQUEST, text, messages)
+    return None if messages else refuse(INVALID_REQUEST, "Invalid request: empty batch.", messages)
+
+
+def refuse(code: int, text: str, what: object, request_id: object = None) -> "Object":
+    """Return a JSON-RPC error that quotes the start of what was refused."""
+    quoted = (what if isinstance(what, str) else json.dumps(what))[:_QUOTED_CHARACTERS]
+    return {
+        "jsonrpc": "2.0",
+        "id": request_id,
+        "error": {"code": code, "message": text, "data": quoted},
+    }
+
+
+def _encode(message: object) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def note(line: str) -> None:
+    """Write a line to standard error, if anybody takes it."""
+    try:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+    except (OSError, AttributeError):  # Nobody reads it, or there is no such stream.
+        pass
+
+
+def _read(read_fd: int, write_fd: int) -> bytes:
+    """Return the next bytes; none where the client has left, on either side."""
+    try:
+        if hasattr(select, "poll"):
+            # Wait for both, so that a client that only stops reading is noticed, too.
+            poll = select.poll()
+            poll.register(read_fd, select.POLLIN)
+            poll.register(write_fd, 0)
+            gone = select.POLLERR | select.POLLHUP
+            if any(fd == write_fd and event & gone for fd, event in poll.poll()):
+                return b""
+        return os.read(read_fd, CHUNK_BYTES)
+    except OSError:
+        return b""
+
+
+def _write(write_fd: int, data: bytes) -> bool:
+    """Write it all; return False where nobody reads any more."""
+    left = memoryview(data)
+    try:
+        while left:
+            if hasattr(select, "poll"):  # The descriptor may be in non-blocking mode.
+                poll = select.poll()
+                poll.register(write_fd, select.POLLOUT)
+                poll.poll()
+            left = left[os.write(write_fd, left[:PIECE_BYTES]) :]
+    except OSError:
+        return False
+    return True
