@@ -18,6 +18,14 @@ MAX_IMAGES: Final = 10
 MAX_IMAGE_BYTES: Final = 10 * 1024 * 1024
 """The largest image, decoded."""
 
+SAFE_BASE64_BYTES: Final = 5 * 1024 * 1024
+SAFE_PIXELS: Final = 8_000
+"""The model's own limits, base64 and the longer side. Nobody knows whether the service scales
+larger images down, so they are a warning."""
+
+_HEAD_CHARACTERS: Final = 256 * 1024
+"""How much base64 is decoded to find an image's size: a JPEG may begin with long metadata."""
+
 IMAGE_FORMATS: Final[tuple[ImageFormat, ...]] = ("gif", "jpeg", "png", "webp")
 
 _BEGINNINGS: Final[tuple[tuple[bytes, ImageFormat], ...]] = (
@@ -95,6 +103,54 @@ def image_from_url(url: str, *, place: str) -> ImagePart:
     if header.lower().endswith(";base64"):
         return image_from_base64(unquote(body), place=place)
     return image_from_bytes(unquote_to_bytes(body), place=place)
+
+
+def size_warning(encoded: str) -> str:
+    """Say which limit of the models an image exceeds, in words that follow its name; "" if none."""
+    if len(encoded) > SAFE_BASE64_BYTES:
+        return f"is {len(encoded)} bytes of base64, and models take {SAFE_BASE64_BYTES}"
+    try:
+        size = _pixels(b64decode(encoded[:_HEAD_CHARACTERS]))
+    except ValueError:  # binascii.Error is one too
+        return ""
+    if max(size) > SAFE_PIXELS:
+        return f"is {size[0]} x {size[1]} pixels, and models take {SAFE_PIXELS} a side"
+    return ""
+
+
+def _pixels(data: bytes) -> tuple[int, int]:
+    """Return width and height as an image's first bytes say; zeros where they do not."""
+    kind = sniff_format(data)
+    if kind == "png":
+        return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    if kind == "gif":
+        return int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
+    if kind == "webp":
+        return _webp_pixels(data)
+    position = 2
+    while kind == "jpeg" and data[position : position + 1] == b"\xff":
+        marker = data[position + 1] if position + 1 < len(data) else 0
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # A frame's header.
+            frame = data[position + 5 : position + 9]
+            return int.from_bytes(frame[2:]), int.from_bytes(frame[:2])
+        # A fill byte stands alone; every other segment here says how long it is.
+        length = int.from_bytes(data[position + 2 : position + 4])
+        position += 1 if marker == 0xFF else 2 + max(length, 2)
+    return 0, 0
+
+
+def _webp_pixels(data: bytes) -> tuple[int, int]:
+    form = data[12:16]
+    if form == b"VP8X":
+        return (
+            int.from_bytes(data[24:27], "little") + 1,
+            int.from_bytes(data[27:30], "little") + 1,
+        )
+    if form == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = (int.from_bytes(data[at : at + 2], "little") for at in (26, 28))
+    return width & 0x3FFF, height & 0x3FFF
 
 
 def decoded_size(encoded: str) -> int:

@@ -26,6 +26,7 @@ from kiro_mcp.models import (
     ToolUse,
 )
 from kiro_mcp.protocol.findings import Finding, Repair
+from kiro_mcp.protocol.images import size_warning
 from kiro_mcp.protocol.json_values import json_text
 from kiro_mcp.protocol.lint import lint_payload
 from kiro_mcp.protocol.prepare import DEFAULT_OPTIONS, PayloadOptions, Prepared, prepare
@@ -111,6 +112,7 @@ def draft_payload(
         warnings=(
             *prepared.warnings,
             *_unsaid(prepared, envelope),
+            *_image_warnings(prepared.turns),
             *window_warnings(prepared.model, estimate_tokens(body, len(encoded))),
         ),
         findings=lint_payload(body, model=prepared.model, max_bytes=options.max_payload_bytes),
@@ -121,6 +123,15 @@ def _unsaid(prepared: Prepared, envelope: Envelope) -> Sequence[str]:
     if not prepared.fields or envelope.form != "send_message":
         return ()
     return ("This endpoint takes neither effort nor max_tokens; they were left out.",)
+
+
+def _image_warnings(turns: Sequence[Message]) -> Sequence[str]:
+    images = [part for turn in turns for part in turn.parts if isinstance(part, ImagePart)]
+    return [
+        f"Image {number} of {len(images)} {warning}: the service may refuse it or scale it down."
+        for number, image in enumerate(images, start=1)
+        if (warning := size_warning(image.data))
+    ]
 
 
 def encode_payload(payload: JsonObject) -> bytes:

@@ -1,9 +1,12 @@
 """Pictures in any form, as the service takes them."""
 
 from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.models import ImageFormat
@@ -13,6 +16,7 @@ from kiro_mcp.protocol.images import (
     image_from_base64,
     image_from_bytes,
     image_from_url,
+    size_warning,
     sniff_format,
 )
 
@@ -111,3 +115,63 @@ def test_the_decoded_size_is_told_from_the_base64(size: int) -> None:
 def test_an_image_does_not_show_its_bytes() -> None:
     """Ours: what is logged must stay readable."""
     assert b64encode(PNG).decode() not in repr(image_from_bytes(PNG, place="it"))
+
+
+def png(width: int, height: int) -> bytes:
+    return PNG[:8] + b"\0\0\0\rIHDR" + width.to_bytes(4) + height.to_bytes(4)
+
+
+def jpeg(width: int, height: int) -> bytes:
+    metadata = b"\xff\xe1" + (60_002).to_bytes(2) + bytes(60_000)
+    frame = b"\xff\xc2\0\x0b\x08" + height.to_bytes(2) + width.to_bytes(2)
+    return b"\xff\xd8" + metadata + b"\xff" + frame
+
+
+def gif(width: int, height: int) -> bytes:
+    return b"GIF89a" + width.to_bytes(2, "little") + height.to_bytes(2, "little")
+
+
+def webp(form: bytes, rest: bytes) -> bytes:
+    return b"RIFF\0\0\0\0WEBP" + form + rest
+
+
+def webp_lossy(width: int, height: int) -> bytes:
+    size = width.to_bytes(2, "little") + height.to_bytes(2, "little")
+    return webp(b"VP8 ", bytes(4) + b"\0\0\0\x9d\x01\x2a" + size)
+
+
+def webp_lossless(width: int, height: int) -> bytes:
+    bits = (width - 1) | (height - 1) << 14
+    return webp(b"VP8L", bytes(4) + b"\x2f" + bits.to_bytes(4, "little"))
+
+
+def webp_extended(width: int, height: int) -> bytes:
+    size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return webp(b"VP8X", bytes(8) + size)
+
+
+@pytest.mark.parametrize("make", [png, jpeg, gif, webp_lossy, webp_lossless, webp_extended])
+def test_an_image_of_too_many_pixels_is_warned_of(make: Callable[[int, int], bytes]) -> None:
+    """The models' own limit is 8,000 pixels a side; what the service does is not known."""
+    encoded = [b64encode(make(*size)).decode() for size in ((9000, 20), (20, 9000), (8000, 8000))]
+    wide, high, largest = map(size_warning, encoded)
+    assert "9000 x 20 pixels" in wide
+    assert "20 x 9000 pixels" in high
+    assert "8000" in wide
+    assert largest == ""
+
+
+def test_an_image_of_more_than_five_megabytes_is_warned_of() -> None:
+    """The models' own limit counts the base64."""
+    base64 = b64encode(png(1, 1) + bytes(3_932_160)).decode()
+    assert "5242880" in size_warning(base64)
+    assert size_warning(base64[: 5 * 1024 * 1024]) == ""
+
+
+@given(
+    data=st.binary(max_size=64), head=st.sampled_from([b"", PNG[:8], b"\xff\xd8\xff", WEBP[:12]])
+)
+def test_a_broken_image_is_not_measured(data: bytes, head: bytes) -> None:
+    """Its size is only for a warning."""
+    size_warning(b64encode(head + data).decode())
+    size_warning("not base64")

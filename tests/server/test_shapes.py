@@ -411,3 +411,17 @@ async def test_parallel_calls_and_their_images_are_told_apart(emulator: RunningE
     assert len(answer["images"]) == 3
     rules = {repair["rule"] for repair in repairs}
     assert rules >= {"repeated_id", "result_order", "hoisted_image", "image_legend"}
+
+
+async def test_a_dry_run_warns_of_an_image_that_models_find_too_large(
+    emulator: RunningEmulator,
+) -> None:
+    """It may work all the same, so it is not refused."""
+    wide = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (9000).to_bytes(4) + (10).to_bytes(4)
+    content = [{"type": "image", "data": b64encode(wide).decode()}]
+    async with connected(emulator) as client:
+        answer = await ask(client, messages=[{"role": "user", "content": content}], dry_run=True)
+    assert not answer.get("findings")
+    (warning,) = answer["warnings"]
+    assert "Image 1 of 1 is 9000 x 10 pixels" in warning
+    assert "8000" in warning
