@@ -285,6 +285,9 @@ class ReplyBuilder:
             self._speech.pause()
             self._parts.begin_tool_use(fragment.id)
         if (tool_use := self._tool_uses.add(fragment)) is not None:
+            if not self._parts.has_tool_use(tool_use.id):  # Another call came with the same id.
+                self._speech.pause()
+                self._parts.begin_tool_use(tool_use.id)
             self._parts.end_tool_use(tool_use)
 
     def _take_stop(self, event: Stop) -> None:

@@ -36,6 +36,8 @@ class _OpenToolUse:
     name: str = ""
     pieces: list[str] = field(default_factory=list[str])
     characters: int = 0
+    fragments: int = 0
+    """How many fragments it has, where that is counted."""
     is_snapshot: bool = False
     """Whether the pieces are one that holds all of the arguments so far."""
 
@@ -72,7 +74,10 @@ class ToolUseAssembler:
         self._checks: dict[str, SchemaCheck | None] = {}
         self._open: dict[str, _OpenToolUse] = {}
         self._ended: set[str] = set()
+        self._late: dict[str, _OpenToolUse] = {}
         self._late_fragments = 0
+        self._arguments: dict[str, list[JsonObject]] = {}
+        """The arguments of the complete tool uses, by the id that they came with."""
         self._warnings: list[str] = []
         self._text_calls: set[tuple[str, str]] = set()
 
@@ -91,8 +96,7 @@ class ToolUseAssembler:
             AnswerLimitError: there is too much of it; what came before is kept.
         """
         if fragment.id in self._ended:
-            self._late_fragments += 1
-            return None
+            return self._add_late(fragment)
         tool_use = self._open.get(fragment.id) or self._begin(fragment.id)
         characters_before = tool_use.characters
         tool_use.add(fragment)
@@ -100,6 +104,39 @@ class ToolUseAssembler:
         if self.input_characters > MAX_INPUT_CHARACTERS:
             raise AnswerLimitError(f"more than {MAX_INPUT_CHARACTERS} characters of tool input")
         return self._end(fragment.id, is_whole=True) if fragment.is_last else None
+
+    def _add_late(self, fragment: ToolUseFragment) -> ToolUse | None:
+        """Take a fragment of a tool use that has ended; return another call with the same id.
+
+        A whole call that begins anew and differs from the first is one that the model made. What
+        repeats the first, or is only a piece, is left out and counted.
+        """
+        late = self._late.get(fragment.id)
+        if late is None and not fragment.input and not fragment.is_last:
+            late = self._late[fragment.id] = _OpenToolUse()
+        self._late_fragments += 1
+        if late is None:
+            return None
+        late.add(fragment)
+        late.fragments += 1
+        self.input_characters += len(fragment.input)
+        if self.input_characters > MAX_INPUT_CHARACTERS:
+            raise AnswerLimitError(f"more than {MAX_INPUT_CHARACTERS} characters of tool input")
+        if not fragment.is_last:
+            return None
+        del self._late[fragment.id]
+        arguments = parse_arguments(late.pieces)
+        known = self._arguments.setdefault(fragment.id, [])
+        if arguments.value is None or arguments.value in known:
+            return None
+        self._late_fragments -= late.fragments
+        self._begin(new_id := f"{fragment.id}_{len(known) + 1}")
+        self._open[new_id] = late
+        known.append(arguments.value)
+        self._warnings.append(
+            f"Two different tool uses came with the id {fragment.id!r:.80}: one has a new id."
+        )
+        return self._end(new_id, is_whole=True)
 
     def close(self, *, is_answer_whole: bool) -> list[ToolUse]:
         """End the tool uses whose last fragment did not come, and return them.
@@ -163,6 +200,7 @@ class ToolUseAssembler:
         if arguments.value is None:
             raw = mend_surrogates("".join(fragments.pieces))
             return ToolUse(id=tool_use_id, name=name, arguments={}, state=arguments.state, raw=raw)
+        self._arguments.setdefault(tool_use_id, [arguments.value])
         tool_use = ToolUse(
             id=tool_use_id,
             name=name,

@@ -180,6 +180,18 @@ def test_repeated_tool_use_is_one_and_the_repetition_is_told() -> None:
     assert reply.warnings == ("Fragments left out, of tool uses that had ended: 3.",)
 
 
+def test_another_call_with_the_same_id_is_kept_under_a_new_one() -> None:
+    """Not observed: other models' services give parallel calls one id. No call is lost."""
+    calls = [START + tool("t1", input=f'{{"a":{number}}}') + STOP for number in (1, 2, 1, 3)]
+    reply = read(b"".join(calls) + END)
+    assert outline(reply) == ["lire{'a': 1}", "lire{'a': 2}", "lire{'a': 3}"]
+    ids = [use.id for use in reply.tool_uses]
+    assert ids[0] == "t1"
+    assert len(set(ids)) == 3
+    assert "Two different tool uses came with the id 't1'" in reply.warnings[0]
+    assert "Fragments left out, of tool uses that had ended: 3." in reply.warnings
+
+
 def test_fragment_without_id_is_told_and_harms_no_other() -> None:
     """T23: nothing says what it belongs to."""
     stray = event("toolUseEvent", {"name": "lire", "input": "x"})
