@@ -1,8 +1,9 @@
-"""How soon a server answers, and what it weighs then: ours beside a bare one of the same SDK.
+"""How soon a server answers, and what it weighs while it is idle.
 
-Run it with `python -m tests.benchmarks.start`. Measured from the start of the process to its
-answer to `initialize`, over stdio, in interleaved rounds; memory is the resident set then, where
-the system tells it. Exits with 1 when a bar is missed.
+Run it with `python -m tests.benchmarks.start`. All of it is measured from the start of the process,
+over stdio, in interleaved rounds. The first answers stand beside a Python process that does
+nothing; the first call of `ask_claude` stands beside the first call of a bare server of the same
+SDK, whose one tool makes the same POST. Exits with 1 when a bar is missed.
 """
 
 import sys
@@ -11,39 +12,50 @@ from pathlib import Path
 from statistics import median
 
 import anyio
-from mcp.server.mcpserver import MCPServer
 
+from tests.benchmarks.calls import PROMPT, THIS, service
 from tests.benchmarks.table import Row, print_table
 from tests.support.stdio import COMMAND, environment, started
 
 ROUNDS = 12
-BAR = 1.2
-RIVAL = (sys.executable, "-m", "tests.benchmarks.start", "rival")
+INITIALIZE_BAR = 3.0
+LIST_BAR = 3.5
+IDLE_MIB_BAR = 30.0
+FIRST_CALL_BAR = 1.3
+EMPTY = (sys.executable, "-c", "pass")
 
 
-def serve_rival() -> None:
-    """Serve the least that could be written: one tool of the SDK's quickest way."""
-    server = MCPServer("bare", version="1")
-
-    @server.tool()
-    async def echo(text: str) -> str:  # pyright: ignore[reportUnusedFunction]  # It is registered.
-        """Echo."""
-        return text
-
-    server.run("stdio")
-
-
-async def start(command: tuple[str, ...]) -> tuple[float, float]:
-    """Return milliseconds until the answer, and MiB then (0 where the system does not tell)."""
+async def empty_process() -> float:
+    """Return the milliseconds of a Python process that does nothing."""
     began = time.perf_counter()
-    async with started(environment(), command) as server:
+    await anyio.run_process(EMPTY, env=environment())
+    return (time.perf_counter() - began) * 1000
+
+
+async def first_answers() -> tuple[float, float, float]:
+    """Return the milliseconds to the answers to initialize and tools/list, and the MiB then."""
+    began = time.perf_counter()
+    async with started(environment()) as server:
         await server.initialize()
-        seconds = time.perf_counter() - began
-        return seconds * 1000, resident_mib(server.process.pid)
+        initialized = time.perf_counter() - began
+        await server.request("tools/list")
+        listed = time.perf_counter() - began
+        return initialized * 1000, listed * 1000, resident_mib(server.process.pid)
+
+
+async def first_call(command: tuple[str, ...], url: str, tool: str, **arguments: str) -> float:
+    """Return the milliseconds to the answer of the first tool call."""
+    environ = environment(KIRO_API_KEY="ksk_benchmark", KIRO_MCP_ENDPOINT_URL=url)
+    began = time.perf_counter()
+    async with started(environ, command) as server:
+        await server.initialize()
+        result = await server.call(tool, **arguments)
+        assert not result.get("isError"), result
+        return (time.perf_counter() - began) * 1000
 
 
 def resident_mib(pid: int) -> float:
-    """Return the resident set of a process."""
+    """Return the resident set of a process; 0 where the system does not tell."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         return 0.0
@@ -52,44 +64,34 @@ def resident_mib(pid: int) -> float:
 
 
 async def rows() -> list[Row]:
-    """Measure both, one after the other, round by round."""
-    for command in (COMMAND, RIVAL):  # Bytecode is written, files are in memory.
-        await start(command)
-    found = [(await start(COMMAND), await start(RIVAL)) for _ in range(ROUNDS)]
-    (my_ms, my_mib), (their_ms, their_mib) = (
-        [median(values) for values in zip(*side, strict=True)] for side in zip(*found, strict=True)
-    )
-    rows = [
-        Row(
-            name="spawn to initialize's answer",
-            ours=my_ms,
-            rival=their_ms,
-            unit="ms",
-            bar=BAR,
-            is_ceiling=True,
-        )
-    ]
-    if their_mib:
-        rows.append(
-            Row(
-                name="resident memory then",
-                ours=my_mib,
-                rival=their_mib,
-                unit="MiB",
-                bar=BAR,
-                is_ceiling=True,
+    """Measure all, one after the other, round by round."""
+    async with service() as url:
+        rival = (sys.executable, "-m", THIS, "rival", url)
+
+        async def measure() -> tuple[float, ...]:
+            return (
+                await empty_process(),
+                *await first_answers(),
+                await first_call(COMMAND, url, "ask_claude", prompt=PROMPT),
+                await first_call(rival, url, "ask"),
             )
-        )
-    return rows
+
+        await measure()  # Bytecode is written, files are in memory.
+        found = [await measure() for _ in range(ROUNDS)]
+    empty, initialized, listed, mib, ours, theirs = (
+        median(one) for one in zip(*found, strict=True)
+    )
+    return [
+        _row("spawn to initialize / empty process", initialized, empty, INITIALIZE_BAR),
+        _row("spawn to tools/list / empty process", listed, empty, LIST_BAR),
+        _row("idle memory / its limit", mib, IDLE_MIB_BAR, 1, unit="MiB"),
+        _row("spawn to the first call's answer", ours, theirs, FIRST_CALL_BAR),
+    ]
 
 
-def main() -> int:
-    """Print the table, or be the rival."""
-    if sys.argv[1:] == ["rival"]:
-        serve_rival()
-        return 0
-    return 0 if print_table(anyio.run(rows)) else 1
+def _row(name: str, ours: float, rival: float, bar: float, unit: str = "ms") -> Row:
+    return Row(name=name, ours=ours, rival=rival, unit=unit, bar=bar, is_ceiling=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(0 if print_table(anyio.run(rows)) else 1)
