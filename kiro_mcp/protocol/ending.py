@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from kiro_mcp.errors import KiroError
+from kiro_mcp.errors import KiroError, quoted
 from kiro_mcp.models import Fault, StopReason, ToolUse
 
 _STOP_REASONS: Final[dict[str, StopReason]] = {
@@ -73,7 +73,7 @@ def truncation_reason_of(ending: Ending) -> str:
     if ending.fault is not None:
         return _describe(ending.fault)
     if cut_off := [use.name for use in ending.tool_uses if use.state == "truncated"]:
-        return f"The arguments of the tool use {cut_off[0]!r} were cut off."
+        return f"The arguments of the tool use {quoted(cut_off[0])} were cut off."
     if not ending.is_terminated:
         return "The stream ended without a sign that the answer was complete."
     stop_reason = stop_reason_of(ending)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
+from kiro_mcp.errors import quoted
 from kiro_mcp.models import JsonObject
 from kiro_mcp.protocol.findings import Finding
 from kiro_mcp.protocol.lint_view import Sent, Turn, text_of, walk
@@ -34,9 +35,9 @@ def tool_names_fit(sent: Sent) -> Iterator[Finding]:
     names = [text_of(spec, "name") for spec in sent.tool_specs]
     for name in names:
         if not LEGAL_NAME.fullmatch(name):
-            yield _finding("tool_name", _TOOLS, f"has the name {name!r:.90}")
+            yield _finding("tool_name", _TOOLS, f"has the name {quoted(name)}")
     for name in _repeated(names):
-        yield _finding("repeated_tool", _TOOLS, f"declares {name!r} twice")
+        yield _finding("repeated_tool", _TOOLS, f"declares {quoted(name)} twice")
 
 
 def tool_descriptions_fit(sent: Sent) -> Iterator[Finding]:
@@ -82,10 +83,12 @@ def tool_uses_fit(sent: Sent) -> Iterator[Finding]:
     for turn in sent.turns:
         for entry in (*turn.tool_uses, *turn.tool_results):
             if not LEGAL_ID.fullmatch(_id(entry)):
-                yield _finding("tool_use_id", turn.place, f"has the tool-use id {_id(entry)!r:.90}")
+                yield _finding(
+                    "tool_use_id", turn.place, f"has the tool-use id {quoted(_id(entry))}"
+                )
         for use in turn.tool_uses:
             if not isinstance(use.get("input"), dict):
-                yield _finding("tool_use_input", turn.place, f"gives {_id(use)!r} no object")
+                yield _finding("tool_use_input", turn.place, f"gives {quoted(_id(use))} no object")
 
 
 def tool_results_fit(sent: Sent) -> Iterator[Finding]:
@@ -94,9 +97,13 @@ def tool_results_fit(sent: Sent) -> Iterator[Finding]:
         for result in turn.tool_results:
             content = object_members(result, "content")
             if not content or any(len(entry) != 1 for entry in content):
-                yield _finding("tool_result", turn.place, f"has no content for {_id(result)!r}")
+                yield _finding(
+                    "tool_result", turn.place, f"has no content for {quoted(_id(result))}"
+                )
             if result.get("status") not in ("success", "error"):
-                yield _finding("tool_result", turn.place, f"has no status for {_id(result)!r}")
+                yield _finding(
+                    "tool_result", turn.place, f"has no status for {quoted(_id(result))}"
+                )
 
 
 def tool_uses_are_declared(sent: Sent) -> Iterator[Finding]:
@@ -106,16 +113,16 @@ def tool_uses_are_declared(sent: Sent) -> Iterator[Finding]:
         for use in turn.tool_uses:
             if text_of(use, "name") not in declared:
                 name = text_of(use, "name")
-                yield _finding("undeclared_tool", turn.place, f"uses {name!r:.90}, not declared")
+                yield _finding("undeclared_tool", turn.place, f"uses {quoted(name)}, not declared")
 
 
 def tool_use_ids_are_unique(sent: Sent) -> Iterator[Finding]:
     """An id stands for one use in the conversation, and for one result in a turn."""
     for tool_use_id in _repeated([_id(use) for turn in sent.turns for use in turn.tool_uses]):
-        yield _finding("repeated_tool_use", "history", f"uses the id {tool_use_id!r} twice")
+        yield _finding("repeated_tool_use", "history", f"uses the id {quoted(tool_use_id)} twice")
     for turn in sent.turns:
         for tool_use_id in _repeated([_id(result) for result in turn.tool_results]):
-            yield _finding("repeated_result", turn.place, f"answers {tool_use_id!r} twice")
+            yield _finding("repeated_result", turn.place, f"answers {quoted(tool_use_id)} twice")
 
 
 def tool_uses_are_paired(sent: Sent) -> Iterator[Finding]:
@@ -127,10 +134,14 @@ def tool_uses_are_paired(sent: Sent) -> Iterator[Finding]:
         place = turn.place if turn else ""
         for tool_use_id in asked:
             if tool_use_id not in given:
-                yield _finding("missing_result", place, f"lacks the result for {tool_use_id!r}")
+                yield _finding(
+                    "missing_result", place, f"lacks the result for {quoted(tool_use_id)}"
+                )
         for tool_use_id in given:
             if tool_use_id not in asked:
-                yield _finding("orphan_result", place, f"answers {tool_use_id!r}, never asked")
+                yield _finding(
+                    "orphan_result", place, f"answers {quoted(tool_use_id)}, never asked"
+                )
 
 
 def _id(entry: JsonObject) -> str:

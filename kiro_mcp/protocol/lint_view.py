@@ -99,6 +99,6 @@ def walk(value: JsonValue, place: str) -> Iterator[tuple[str, JsonValue]]:
         where, current = waiting.pop()
         yield where, current
         if isinstance(current, dict):
-            waiting.extend((f"{where}.{name}", inner) for name, inner in current.items())
+            waiting.extend((f"{where}.{name:.80}", inner) for name, inner in current.items())
         elif isinstance(current, list):
             waiting.extend((f"{where}[{index}]", inner) for index, inner in enumerate(current))

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from kiro_mcp.errors import quoted
 from kiro_mcp.models import ChatRequest, Effort, ModelInfo
 from kiro_mcp.protocol.json_values import clean_text
 from kiro_mcp.protocol.model_fields import EFFORTS
@@ -93,7 +94,7 @@ def resolve_model(
     if found := offered.get(bare.lower()) or offered.get(normal):
         return replace(wishes, model=found)
     if newest := _newest(normal, models):
-        warning = f"{wanted!r} names no version; {newest.id} is used."
+        warning = f"{quoted(wanted)} names no version; {newest.id} is used."
         return replace(wishes, model=newest, warnings=(warning,))
     if normal.startswith("claude-"):
         warning = _unknown(normal, offered)
@@ -168,4 +169,4 @@ def _number(model_id: str) -> tuple[int, ...]:
 def _unknown(model_id: str, offered: Mapping[str, ModelInfo]) -> str:
     close = difflib.get_close_matches(model_id.lower(), offered, n=1)
     hint = f" Did you mean {offered[close[0]].id}?" if close else ""
-    return f"{model_id!r} is not in the list of models and is sent as it is.{hint}"
+    return f"{quoted(model_id)} is not in the list of models and is sent as it is.{hint}"

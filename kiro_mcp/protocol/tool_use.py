@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from kiro_mcp.errors import quoted
 from kiro_mcp.models import JsonObject, ToolUse
 from kiro_mcp.protocol.event_types import ToolUseFragment
 from kiro_mcp.protocol.limits import MAX_INPUT_CHARACTERS, MAX_TOOL_USES, AnswerLimitError
@@ -162,7 +163,7 @@ class ToolUseAssembler:
         name = self._aliases.get(call.name, call.name)
         content = (name, json.dumps(call.arguments, sort_keys=True))
         if content in self._text_calls:
-            self._warnings.append(f"A call of {name!r} stood in the text twice: taken once.")
+            self._warnings.append(f"A call of {quoted(name)} stood in the text twice: taken once.")
             return None
         self._text_calls.add(content)
         self.input_characters += len(content[1])
@@ -194,7 +195,7 @@ class ToolUseAssembler:
         self._ended.add(tool_use_id)
         name = self._aliases.get(fragments.name, fragments.name)
         if not name:
-            self._warnings.append(f"The tool use {tool_use_id!r:.80} names no tool: left out.")
+            self._warnings.append(f"The tool use {quoted(tool_use_id)} names no tool: left out.")
             return None
         arguments = parse_arguments(fragments.pieces) if is_whole else _CUT_OFF
         if arguments.value is None:

@@ -425,3 +425,34 @@ async def test_a_dry_run_warns_of_an_image_that_models_find_too_large(
     (warning,) = answer["warnings"]
     assert "Image 1 of 1 is 9000 x 10 pixels" in warning
     assert "8000" in warning
+
+
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"messages": [{"role": LONG, "content": "hi"}]},
+        {"messages": [{"role": "user", LONG: "hi"}]},
+        {"messages": [{"role": "user", "content": "hi", LONG: "hi"}]},
+        {"messages": [{"role": "user", "content": [{"type": LONG, "a": 1}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "image", "data": f"https:{LONG}"}]}]},
+        {"messages": [{"type": "function_call", "name": LONG, "arguments": "nonsense"}]},
+        {"messages": [{"type": "function_call", "call_id": LONG, "name": "f", "arguments": LONG}]},
+        {"prompt": "hi", "tools": [{"name": LONG, "inputSchema": {"$ref": LONG}}]},
+        {"prompt": "hi", "tools": [{"type": LONG}]},
+        {"prompt": "hi", "tools": [{"description": LONG}]},
+        {"prompt": "hi", "tools": [{"name": "f", "parameters": LONG}]},
+    ],
+    ids=lambda arguments: json.dumps(arguments).replace(LONG, "LONG"),
+)
+async def test_no_message_quotes_a_long_input(
+    arguments: dict[str, Any], emulator: RunningEmulator
+) -> None:
+    """A model pays for each character of what it is told."""
+    async with connected(emulator) as client:
+        result = await client.call_tool("ask_claude", {**arguments, "dry_run": True})
+    facts: Any = result.structured_content or {}
+    told = [words(result)] if result.is_error else [*facts["warnings"], *facts.get("repairs", ())]
+    assert max(map(len, map(str, told)), default=0) < 500
