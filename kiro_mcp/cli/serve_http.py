@@ -12,6 +12,7 @@ from kiro_mcp.cli.serve import exit_at_once, run_and_exit, server_for, service_e
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.http import SSE_PATH, STREAMABLE_PATH, Transport, WebOptions, build_web_app
 from kiro_mcp.server.http_auth import HTTP_AUTH_FILE, Token, choose_token
+from kiro_mcp.server.http_bodies import give_large_blocks_back
 from kiro_mcp.server.http_hosts import in_url, security_for
 from kiro_mcp.server.http_serving import listen, serving, signalled
 from kiro_mcp.setting_values import is_loopback
@@ -65,6 +66,7 @@ async def _serve(
         security=security_for(settings.host, port, settings.allowed_host_names),
         max_body_bytes=settings.max_body_bytes,
     )
+    give_large_blocks_back()
     server = server_for(environ)
     async with serving(build_web_app(server, options), listener) as served:
         for line in _announcement(options, settings, port):

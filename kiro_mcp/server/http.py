@@ -4,7 +4,8 @@ A request passes, from the outside in:
 
     HostGate       Host and Origin
     TokenGate      the bearer
-    SessionOwners  whose session it may use
+    BodyBudget     memory for its body
+    SessionOwners, RoomForSessions    whose session it may use, and which one ends
     routes         `/` and `/health`; the SDK's transport, which limits bodies, keeps sessions and
                  serves every revision on one endpoint
 
@@ -35,14 +36,16 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kiro_mcp.server.app import Deferred
-from kiro_mcp.server.http_auth import SessionOwners, Token, TokenGate
+from kiro_mcp.server.http_auth import Token, TokenGate
+from kiro_mcp.server.http_bodies import WAIT_SECONDS, BodyBudget
 from kiro_mcp.server.http_hosts import HostGate
+from kiro_mcp.server.http_sessions import RoomForSessions, SessionOwners
 
 SESSION_IDLE_SECONDS: Final = 30 * 60
 """When a session that nothing is asked of is dropped; its client starts another."""
 
 MAX_SESSIONS: Final = 1000
-"""A client that opens sessions and never ends one must not fill the memory."""
+"""How many sessions there are at once; the one unused for longest makes room for another."""
 
 STREAMABLE_PATH: Final = "/mcp"
 SSE_PATH: Final = "/sse"
@@ -60,6 +63,9 @@ class WebOptions:
     token: Token
     security: TransportSecuritySettings
     max_body_bytes: int
+    max_sessions: int = MAX_SESSIONS
+    body_wait_seconds: float = WAIT_SECONDS
+    """How long a request waits while other large ones take all the memory there is for them."""
 
 
 class RunningCalls:
@@ -114,7 +120,12 @@ def build_web_app(server: Server[Deferred], options: WebOptions) -> WebApp:
     routes, lifespan = build(server, options)
     calls = RunningCalls()
     server.middleware.append(calls)
-    app = HostGate(TokenGate(SessionOwners(routes), options.token), options.security)
+    admitted = BodyBudget(
+        SessionOwners(RoomForSessions(routes, options.max_sessions)),
+        options.max_body_bytes,
+        wait_seconds=options.body_wait_seconds,
+    )
+    app = HostGate(TokenGate(admitted, options.token), options.security)
     return WebApp(app=app, lifespan=lifespan, calls=calls)
 
 
@@ -124,7 +135,7 @@ def _streamable(server: Server[Deferred], options: WebOptions) -> tuple[ASGIApp,
         transport_security=options.security,
         max_request_body_size=options.max_body_bytes,
         session_idle_timeout=SESSION_IDLE_SECONDS,
-        max_sessions=MAX_SESSIONS,
+        max_sessions=options.max_sessions,
         custom_starlette_routes=_public_routes(),
     )
     return app, server.session_manager.run

@@ -5,7 +5,6 @@ so a token is asked for by default, also on loopback: the one that was set, or o
 once and kept in a file that only its owner can read.
 """
 
-import hmac
 import os
 import secrets
 import stat
@@ -13,15 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.redaction import remember_secret
 from kiro_mcp.regular_files import read_regular_file
-from kiro_mcp.server.owners import KEY_HEADER
 from kiro_mcp.setting_values import is_loopback
 
 TOKEN_BYTES: Final = 32
@@ -165,27 +161,6 @@ class TokenGate:
             await self._app(scope, receive, send)
             return
         await _refusal(is_wrong=bool(offered))(scope, receive, send)
-
-
-class SessionOwners:
-    """ASGI middleware: only the API key that opened a session can use it.
-
-    The SDK compares the users of a session's requests. No key's user is "nobody".
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._secret = secrets.token_bytes(TOKEN_BYTES)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Name the user of a request that brings a key of its own."""
-        header = KEY_HEADER.lower().encode()
-        keys = [value for name, value in scope["headers"] if name == header]
-        if keys:
-            user = hmac.digest(self._secret, b"\n".join(keys), "sha256").hex()
-            token = AccessToken(token="", client_id=user, scopes=[])
-            scope = {**scope, "user": AuthenticatedUser(token)}
-        await self._app(scope, receive, send)
 
 
 def _offered(scope: Scope) -> list[bytes]:

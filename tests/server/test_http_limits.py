@@ -1,7 +1,7 @@
 """What strangers and slow clients may hold of an HTTP server: nothing that others need."""
 
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
@@ -11,9 +11,10 @@ from anyio import fail_after
 from anyio.abc import SocketStream
 
 from kiro_mcp.emulator import RunningEmulator
+from kiro_mcp.server.http_bodies import BODIES_AT_ONCE
 from kiro_mcp.server.http_connections import HttpLimits
 from tests.server.test_http import stalling_call
-from tests.support.http import TOKEN, WebServer, against, answer, serving_http
+from tests.support.http import MAX_BODY_BYTES, TOKEN, WebServer, against, answer, serving_http
 from tests.support.served import serve_through
 
 TEST_SECONDS = 20
@@ -176,3 +177,76 @@ async def test_more_connections_than_there_are_descriptors_lock_nobody_out() -> 
             response = await server.post_modern("tools/list", headers=BEARER)
             assert response.status_code == 200
             assert "Traceback" not in served.said
+
+
+async def test_the_session_unused_for_longest_makes_room_for_another_one(
+    emulator: RunningEmulator,
+) -> None:
+    """Most clients never end a session. One with an open stream is in use."""
+    with fail_after(TEST_SECONDS):
+        async with serving_http(against(emulator), max_sessions=3) as server:
+            await server.initialize()
+            first = server.session
+            async with server.client.stream("GET", "/mcp", headers=first) as listening:
+                assert listening.status_code == 200
+                sessions = list[dict[str, str]]()
+                for _ in range(5):
+                    await server.initialize()
+                    sessions.append(server.session)
+                statuses = [
+                    (await server.post("ping", headers=session)).status_code
+                    for session in (first, *sessions)
+                ]
+                assert statuses == [200, 404, 404, 404, 200, 200]
+
+
+async def test_a_session_makes_room_only_for_a_session(emulator: RunningEmulator) -> None:
+    with fail_after(TEST_SECONDS):
+        async with serving_http(against(emulator), max_sessions=1) as server:
+            await server.initialize()
+            for _ in range(3):
+                assert (await server.post_modern("tools/list")).status_code == 200
+            assert (await server.post("ping")).status_code == 200
+
+
+@pytest.mark.parametrize("is_declared", [True, False], ids=["declared", "chunked"])
+async def test_large_bodies_wait_for_each_other_and_small_ones_do_not_wait(
+    is_declared: bool, emulator: RunningEmulator
+) -> None:
+    """RFC 9110, 503, for what has waited too long."""
+    filling = {"Content-Type": "application/json"} | (
+        {"Content-Length": str(MAX_BODY_BYTES)} if is_declared else {}
+    )
+
+    large = {"prompt": "x" * (MAX_BODY_BYTES - 1024)}
+
+    async def never_whole() -> AsyncIterator[bytes]:
+        yield b"{"
+        await anyio.sleep_forever()
+
+    async def hold(server: WebServer) -> None:
+        await server.client.post("/mcp", content=never_whole(), headers=filling)
+
+    with fail_after(TEST_SECONDS):
+        async with (
+            serving_http(against(emulator), body_wait_seconds=0.2) as server,
+            anyio.create_task_group() as tasks,
+        ):
+            await server.initialize()
+            for _ in range(BODIES_AT_ONCE):
+                tasks.start_soon(hold, server)
+            refused = None
+            while refused is None or refused.status_code == 200:
+                refused = await server.post_modern(
+                    "tools/call", name="list_models", arguments=large
+                )
+            assert refused.status_code == 503
+            assert "Retry-After" in refused.headers
+            assert (await server.post("ping")).status_code == 200
+            tasks.cancel_scope.cancel()
+        async with serving_http(against(emulator), body_wait_seconds=0.2) as server:
+            for _ in range(2 * BODIES_AT_ONCE):  # Each gives its room back.
+                response = await server.post_modern(
+                    "tools/call", name="list_models", arguments=large
+                )
+                assert response.status_code == 200

@@ -11,7 +11,7 @@ import httpx
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.http import Transport, WebOptions, build_web_app
+from kiro_mcp.server.http import MAX_SESSIONS, Transport, WebOptions, build_web_app
 from kiro_mcp.server.http_auth import Token
 from kiro_mcp.server.http_connections import HttpLimits
 from kiro_mcp.server.http_hosts import security_for
@@ -155,6 +155,8 @@ async def serving_http(
     also: tuple[str, ...] = (),
     limits: HttpLimits | None = None,
     max_keys: int = MAX_KEYS,
+    max_sessions: int = MAX_SESSIONS,
+    body_wait_seconds: float = 30.0,
 ) -> AsyncGenerator[WebServer]:
     """Serve on a free port while the block runs."""
     listener = listen("127.0.0.1", 0)
@@ -164,6 +166,8 @@ async def serving_http(
         token=Token(secret=token, where="the tests"),
         security=security_for("127.0.0.1", port, also),
         max_body_bytes=MAX_BODY_BYTES,
+        max_sessions=max_sessions,
+        body_wait_seconds=body_wait_seconds,
     )
     server = build_server(lambda: Engine.from_environ(environ or {}), max_keys=max_keys)
     path = "/mcp" if transport == "http" else "/sse"
