@@ -209,6 +209,9 @@ class ChatRequest:
     """What is known of the model; None for what the built-in list knows."""
     conversation_id: str = ""
     """A UUID, or "" for a new one. The same for every turn of a chat lets the service cache."""
+    history_head: str = ""
+    """For a caller's own history: the digest that the id sent to the service is derived from,
+    by `kiro_mcp.protocol.cache_id`. "" sends `conversation_id` itself."""
     system: str = ""
     tools: tuple[ToolSpec, ...] = ()
     allows_tools: bool = True
@@ -399,6 +402,9 @@ class AccessToken:
     """Whether the user gave it for this run. Only then may an overridden host receive it."""
     preferred_endpoint: str = ""
     """The endpoint that its store says to try first, in the store's words; "" for none."""
+    owner: str = field(default="", repr=False, compare=False)
+    """A digest that stays the same while the credential is renewed, and differs from every other
+    credential's; "" where that is not known."""
 
     def __post_init__(self) -> None:
         remember_secret(self.value)

@@ -1,6 +1,7 @@
 """Credentials as values: what kinds there are and what a request needs from each."""
 
 import base64
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -158,7 +159,24 @@ def as_access_token(
         region=api_region or region_of(profile_arn) or DEFAULT_REGION,
         is_explicit=credential.is_explicit,
         preferred_endpoint=credential.preferred_endpoint,
+        owner=_owner(credential, profile_arn),
     )
+
+
+def _owner(credential: Credential, profile_arn: str) -> str:
+    """Return a digest of what of a credential stays the same when it is renewed.
+
+    A variable holds the same secret throughout. A file's secrets change, so it is known by where
+    it lies, by the registration that signed in and by the profile.
+    """
+    if credential.origin == "environment":
+        held = credential.held_refresh_token or credential.refresh_token
+        members = (held or credential.access_token,)
+    else:
+        client_id = credential.client.client_id if credential.client else ""
+        key = credential.access_token if credential.kind == "api_key" else ""
+        members = (credential.place, client_id, profile_arn, key)
+    return hashlib.sha256("\n".join(members).encode()).hexdigest()
 
 
 def jwt_expiry(token: str) -> datetime | None:

@@ -18,6 +18,7 @@ from kiro_mcp.models import (
     ToolResult,
     ToolSpec,
 )
+from kiro_mcp.protocol.cache_id import history_head
 from kiro_mcp.protocol.findings import Repair
 from kiro_mcp.protocol.messages import Chat, read_messages, read_tool_results
 from kiro_mcp.protocol.model_fields import is_known_effort
@@ -89,10 +90,14 @@ async def understand(arguments: AskArguments, engine: Engine, *, new_id: str, ow
     _require_something(arguments, added, before)
     choice = await _model(arguments, engine, before)
     place = _place(arguments, before, new_id)
+    messages, system = (*before.messages, *added), _system(chat, before)
+    # Also for a stored conversation that began with such a history: its cache goes on.
+    has_history = len(before.turns[0].messages) > 1 if before.turns else bool(arguments.messages)
     request = ChatRequest(
-        messages=(*before.messages, *added),
+        messages=messages,
         conversation_id=place.conversation_id,
-        system=_system(chat, before),
+        history_head=history_head(messages, system) if has_history else "",
+        system=system,
         tools=tools or _last_tools(before),
         effort=_effort(arguments, choice, engine),
         max_tokens=arguments.max_tokens,

@@ -25,6 +25,7 @@ from typing import Self
 import anyio
 
 from kiro_mcp.models import ChatRequest, ImagePart, Reply, ThinkingPart, ToolUse
+from kiro_mcp.protocol.cache_id import cache_id
 from kiro_mcp.protocol.payload import (
     Envelope,
     Payload,
@@ -280,7 +281,11 @@ class KiroClient:
             agent_mode=AGENT_MODE,
             sends_model_fields=trial.sends_model_fields,
         )
-        return make_payload(trial.request, envelope, self._options)
+        request = trial.request
+        if request.history_head:
+            own_id = cache_id(request.history_head, trial.token.owner or trial.token.value)
+            request = replace(request, conversation_id=own_id)
+        return make_payload(request, envelope, self._options)
 
     def _reply_options(self, request: ChatRequest, payload: Payload) -> ReplyOptions:
         return ReplyOptions(
@@ -310,7 +315,9 @@ class KiroClient:
 
     async def _with_new_conversation(self, trial: Trial) -> Trial:
         assert trial.request
-        return replace(trial, request=replace(trial.request, conversation_id=self._new_id()))
+        return replace(
+            trial, request=replace(trial.request, conversation_id=self._new_id(), history_head="")
+        )
 
 
 async def _without_reasoning(trial: Trial) -> Trial:
