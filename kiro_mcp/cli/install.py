@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from kiro_mcp.auth.places import Machine
@@ -15,7 +16,7 @@ from kiro_mcp.cli.clients.diff import shown_change
 from kiro_mcp.cli.clients.documents import servers, with_server, without_server
 from kiro_mcp.cli.clients.entries import entry_of, is_ours, launch_of, variables_of
 from kiro_mcp.cli.clients.known import CLIENTS, Client, inherited
-from kiro_mcp.cli.clients.launch import Launch, lasting_launch
+from kiro_mcp.cli.clients.launch import PROGRAM, Launch, lasting_launch
 from kiro_mcp.cli.clients.sign_in import finds_credential, not_handed_on
 from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
 from kiro_mcp.cli.terminal import say, tell, tell_error
@@ -106,11 +107,20 @@ def _install(client: Client, machine: Machine, before: files.ConfigFile, options
 
 
 def _launch() -> Launch:
-    launch = lasting_launch(files.running())
+    running = files.running()
+    launch = lasting_launch(running)
+    if launch is None and running.source is None:
+        raise InvalidRequest(
+            "This kiro-mcp runs from a cache, and what it was made from is not known or not there"
+            " any more.",
+            next_step="Run `uv tool install PATH` with the path of its checkout or wheel, then"
+            " `kiro-mcp install` again.",
+        )
     if launch is None:
+        source = quote(running.source or PROGRAM)
         raise InvalidRequest(
             "This kiro-mcp runs from a cache, and neither an installed one nor uvx was found.",
-            next_step="Run `uv tool install kiro-mcp`, then `kiro-mcp install` again.",
+            next_step=f"Run `uv tool install {source}`, then `kiro-mcp install` again.",
         )
     return launch
 

@@ -19,7 +19,7 @@ from kiro_mcp.cli.clients.entries import (
 )
 from kiro_mcp.cli.clients.files import user_file
 from kiro_mcp.cli.clients.known import CLIENTS, Client, inherited
-from kiro_mcp.cli.clients.launch import Launch, Running, is_lasting, lasting_launch
+from kiro_mcp.cli.clients.launch import Launch, Running, is_lasting, lasting_launch, source_of
 from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
 from kiro_mcp.errors import InvalidRequest
 
@@ -120,6 +120,7 @@ def running(
     platform: str = "linux",
     files: tuple[str, ...] = (),
     path: Mapping[str, tuple[str, ...]] | None = None,
+    source: str | None = "",
     **environ: str,
 ) -> Running:
     return Running(
@@ -129,6 +130,7 @@ def running(
         environ=environ,
         exists=lambda file: file in files,
         find=lambda name: (path or {}).get(name, ()),
+        source=source,
     )
 
 
@@ -174,6 +176,19 @@ LAUNCHES = {
         ),
         Launch(command="/usr/bin/kiro-mcp"),
     ),
+    "uvx, from a checkout, while there is another one": (
+        running(
+            f"{CACHED}/kiro-mcp",
+            f"{CACHED}/python",
+            path={"kiro-mcp": ("/usr/bin/kiro-mcp",), "uvx": ("/opt/uvx",)},
+            source="/home/me/src/kiro mcp",
+        ),
+        Launch(command="/opt/uvx", args=("--from", "/home/me/src/kiro mcp", "kiro-mcp")),
+    ),
+    "uvx, from nobody knows where": (
+        running(f"{CACHED}/kiro-mcp", f"{CACHED}/python", path={"uvx": ("/opt/uvx",)}, source=None),
+        None,
+    ),
     "uvx that is not on PATH": (
         running(f"{CACHED}/kiro-mcp", f"{CACHED}/python", files=("/opt/uvx",), UV="/opt/uv"),
         Launch(command="/opt/uvx", args=("kiro-mcp",)),
@@ -194,6 +209,34 @@ LAUNCHES = {
 def test_the_command_is_one_that_will_still_be_there(how: Running, launch: Launch | None) -> None:
     """Ours: a path into a cache is gone after the next clean-up."""
     assert lasting_launch(how) == launch
+
+
+@pytest.mark.parametrize(
+    ("document", "source"),
+    [
+        ("", ""),
+        ('{"url": "file:///home/me/k%20m", "dir_info": {"editable": true}}', "/home/me/k m"),
+        (
+            '{"url": "file:///tmp/k-1-py3-none-any.whl", "archive_info": {}}',
+            "/tmp/k-1-py3-none-any.whl",
+        ),
+        ('{"url": "file:///C:/src/k", "dir_info": {}}', "C:/src/k"),
+        ('{"url": "https://a.example/k.whl", "archive_info": {}}', "https://a.example/k.whl"),
+        (
+            '{"url": "https://a.example/k.git", "subdirectory": "x",'
+            ' "vcs_info": {"vcs": "git", "commit_id": "abc"}}',
+            "git+https://a.example/k.git@abc#subdirectory=x",
+        ),
+        ("{", None),
+        ("[]", None),
+        ('{"url": 1}', None),
+    ],
+)
+def test_where_a_package_came_from_is_read_as_uvx_takes_it(
+    document: str, source: str | None
+) -> None:
+    """PEP 610; the package index leaves no such file."""
+    assert source_of(document) == source
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
 from kiro_mcp.auth.places import Machine
 from kiro_mcp.auth.private_files import can_replace, replace_text
 from kiro_mcp.cli.clients.known import Client
-from kiro_mcp.cli.clients.launch import Running
+from kiro_mcp.cli.clients.launch import Running, source_of
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.regular_files import read_regular_file
 
@@ -152,7 +153,19 @@ def running() -> Running:
         environ=os.environ,
         exists=os.path.isfile,
         find=lambda name: _programs(name, os.environ.get("PATH", os.defpath)),
+        source=source(),
     )
+
+
+def source() -> str | None:
+    """Return where this copy came from: `Running.source`."""
+    try:
+        found = source_of(distribution("kiro-mcp").read_text("direct_url.json") or "")
+    except PackageNotFoundError:  # It runs from a checkout that nobody has installed.
+        checkout = Path(__file__).parents[3]
+        found = str(checkout) if (checkout / "pyproject.toml").is_file() else None
+    is_path = bool(found) and "://" not in (found or "")
+    return found if not is_path or os.path.exists(found or "") else None
 
 
 def _programs(name: str, path: str) -> Iterator[str]:

@@ -3,17 +3,23 @@
 Programs with windows are started with a short `PATH`, so the command has to be an absolute path;
 and it must outlive this process, which one in the cache of `uvx` or `pipx run` need not::
 
-    installed      /home/me/.local/bin/kiro-mcp
-    from a cache   /home/me/.local/bin/uvx kiro-mcp
+    installed                /home/me/.local/bin/kiro-mcp
+    from a cache             /home/me/.local/bin/uvx --from /home/me/src/kiro-mcp kiro-mcp
+    … and the package index  /home/me/.local/bin/uvx kiro-mcp
+
+A client is never pointed at a package's name that this copy did not come from: whoever registered
+that name would be run with the user's key.
 """
 
+import json
 import ntpath
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final, cast
+from urllib.parse import unquote, urlsplit
 
 PROGRAM: Final = "kiro-mcp"
 
@@ -46,25 +52,61 @@ class Running:
     """Whether a file is there."""
     find: Callable[[str], Iterable[str]]
     """Every program of a name on `PATH`, the first one first."""
+    source: str | None = None
+    """Where this copy came from, as `uvx --from` takes it: a folder, a wheel, an address.
+
+    "" for the package index; None where nobody knows, or it is not there any more.
+    """
 
 
 def lasting_launch(running: Running) -> Launch | None:
     """Return the command to write into a client's configuration; None where there is none.
 
-    What runs now comes first, if it lasts; else a `kiro-mcp` that is installed; else `uvx`.
+    What runs now comes first, if it lasts; else `uvx` with the source that it came from. Where
+    that is the package index, a `kiro-mcp` that is installed comes before it.
     """
     for script in _own_scripts(running):
         if is_lasting(script) and running.exists(script):
             return Launch(command=script)
     if running.executable and is_lasting(running.executable):
         return Launch(command=running.executable, args=("-m", "kiro_mcp"))
-    for script in running.find(PROGRAM):
-        if is_lasting(script):
-            return Launch(command=script)
+    if not running.source:
+        for script in running.find(PROGRAM):
+            if is_lasting(script):
+                return Launch(command=script)
+    if running.source is None:
+        return None
+    source = ("--from", running.source) if running.source else ()
     for uvx in (*running.find("uvx"), *_uvx_beside(running)):
         if is_lasting(uvx):
-            return Launch(command=uvx, args=(PROGRAM,))
+            return Launch(command=uvx, args=(*source, PROGRAM))
     return None
+
+
+def source_of(direct_url: str) -> str | None:
+    """Read where an installed package came from.
+
+    Args:
+        direct_url: The file that installers write for what is not from an index; "" for none.
+            https://packaging.python.org/en/latest/specifications/direct-url-data-structure/
+
+    Returns:
+        What `uvx --from` takes: "" for the index, None where the file cannot be read.
+    """
+    if not direct_url:
+        return ""
+    try:
+        document: Any = json.loads(direct_url)
+        url = urlsplit(cast("str", document["url"]))
+        if url.scheme == "file" and "vcs_info" not in document:
+            path = unquote(url.path)
+            return path[1:] if re.match(r"/[A-Za-z]:", path) else path  # `/C:/src` on Windows.
+        part = f"#subdirectory={document['subdirectory']}" if "subdirectory" in document else ""
+        if vcs := document.get("vcs_info"):
+            return f"{vcs['vcs']}+{document['url']}@{vcs['commit_id']}{part}"
+        return f"{document['url']}{part}"
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def is_lasting(path: str) -> bool:

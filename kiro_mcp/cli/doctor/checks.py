@@ -375,8 +375,8 @@ def judge_start(started: Started, name: str, cure: str) -> Check:
         return warning(
             name,
             found,
-            "Some clients wait no longer than that. The quickest start is an installed one:"
-            " `uv tool install --compile-bytecode kiro-mcp`.",
+            "Some clients wait no longer than that. The quickest start is an installed one: use"
+            " `uv tool install --compile-bytecode` with the path or name that this one came from.",
         )
     return ok(name, found)
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from shlex import quote
 from typing import Final
 
 import anyio
@@ -18,8 +19,9 @@ import anyio.to_thread
 from kiro_mcp import __version__
 from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.auth.sources import Resolution
+from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.clients.known import CLIENTS
-from kiro_mcp.cli.clients.launch import Launch
+from kiro_mcp.cli.clients.launch import PROGRAM, Launch
 from kiro_mcp.cli.doctor import checks, report
 from kiro_mcp.cli.doctor.checks import Check, Configured, Reached, Started
 from kiro_mcp.cli.doctor.configured import entries_on, missing_roots
@@ -42,7 +44,6 @@ from kiro_mcp.settings import Settings, unknown_variables
 from kiro_mcp.transport.http import HttpPool
 
 _PROXY_VARIABLES: Final = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-_REINSTALL: Final = "Install it anew: `uv tool install --reinstall kiro-mcp`."
 
 Section = Callable[[], Awaitable[list[Check]]]
 
@@ -221,7 +222,9 @@ async def _starts(
     own = Launch(command=sys.executable, args=("-m", "kiro_mcp"))
     found = [
         checks.judge_start(
-            await start(own, environ, clock=time.monotonic), "this installation", _REINSTALL
+            await start(own, environ, clock=time.monotonic),
+            "this installation",
+            _how_to_reinstall(),
         )
     ]
     known: list[tuple[Configured, Started]] = []
@@ -244,3 +247,10 @@ async def _starts(
 
 def _starts_alike(one: Configured, other: Configured) -> bool:
     return one.launch == other.launch and one.environ == other.environ
+
+
+def _how_to_reinstall() -> str:
+    source = files.source()
+    if source is None:
+        return "Install it anew from where it came: `uv tool install --reinstall PATH`."
+    return f"Install it anew: `uv tool install --reinstall {quote(source or PROGRAM)}`."
