@@ -17,6 +17,7 @@ server consists of this module alone.
 
 import json
 import os
+import re
 import select
 import signal
 import sys
@@ -49,6 +50,18 @@ INVALID_REQUEST = -32600
 
 TERMINATED = 143
 """The exit code after SIGTERM."""
+
+TOO_LONG = "kiro-mcp/too-long"
+"""The member that stands for a line over the limit, in a message that takes its place."""
+
+_ENDS_BYTES = 1024
+"""How much is kept of the start and of the end of a line over the limit: its id is there."""
+
+_ID = rb'"id"\s*:\s*(-?(?:0|[1-9]\d{0,19})|"[^"\\\x00-\x1f]{0,200}")\s*'
+_ID_AT_START = re.compile(
+    rb'\s*\{\s*(?:"(?:jsonrpc|method)"\s*:\s*"[^"\\]*"\s*,\s*)*' + _ID + rb"[,}]"
+)
+_ID_AT_END = re.compile(rb"[,{]\s*" + _ID + rb'(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
 
 _QUOTED_CHARACTERS = 80
 """How much of a line an error quotes."""
@@ -108,9 +121,13 @@ class LineSplitter:
         self._max_line_bytes = max_line_bytes
         self._parts: list[bytes] = []
         self._length = 0
+        self._start = self._end = b""
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that a chunk completes. A line that is too long becomes an empty one."""
+        """Return the lines that a chunk completes.
+
+        The place of a line that is too long takes a message that `refuse_message` refuses.
+        """
         *ends, rest = chunk.split(b"\n")
         lines: list[bytes] = []
         for end in ends:
@@ -121,17 +138,30 @@ class LineSplitter:
 
     def rest(self) -> bytes:
         """Return what has come since the end of the last line, and forget it."""
-        line = b"".join(self._parts) if self._length <= self._max_line_bytes else b""
+        is_too_long = self._length > self._max_line_bytes
+        line = self._stand_in() if is_too_long else b"".join(self._parts)
         self._parts.clear()
         self._length = 0
+        self._start = self._end = b""
         return line
 
     def _add(self, part: bytes) -> None:
         self._length += len(part)
         if self._length <= self._max_line_bytes:
             self._parts.append(part)
-        else:
+            return
+        if not self._end:
+            self._start = b"".join([*self._parts, part])[:_ENDS_BYTES]
+            self._end = b"".join(self._parts)[-_ENDS_BYTES:]
             self._parts.clear()
+        self._end = (self._end + part)[-_ENDS_BYTES:]
+
+    def _stand_in(self) -> bytes:
+        """Return a short message with the id of the line, so that its request is answered."""
+        start = self._start.decode(errors="replace")[:_QUOTED_CHARACTERS]
+        found = _ID_AT_START.match(self._start) or _ID_AT_END.search(self._end)
+        request_id = json.loads(found[1].decode(errors="replace")) if found else None
+        return json.dumps({TOO_LONG: start, "id": request_id}).encode()
 
 
 class Undecided(Exception):
@@ -359,6 +389,12 @@ def refuse_message(message: object) -> "Object | None":
     """Return the error for JSON that is not a message of JSON-RPC 2.0, or None if it may be one."""
     if not is_object(message):
         return refuse(INVALID_REQUEST, "Invalid request: a message is a JSON object.", message)
+    if TOO_LONG in message:
+        text = f"Invalid request: a line must not have more than {MAX_LINE_BYTES} bytes."
+        request_id = message.get("id")
+        return refuse(
+            INVALID_REQUEST, text, message[TOO_LONG], request_id if is_id(request_id) else None
+        )
     if message.get("jsonrpc") != "2.0":
         return refuse(INVALID_REQUEST, 'Invalid request: `jsonrpc` must be "2.0".', message)
     if "id" in message and not is_id(message["id"]):

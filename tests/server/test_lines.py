@@ -1,5 +1,6 @@
 """Lines over file descriptors: whole, in order, and without a thread where that can be."""
 
+import json
 import os
 import socket
 from collections.abc import Generator
@@ -12,8 +13,12 @@ from anyio import fail_after
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiro_mcp.server.faststart import LineSplitter
+from kiro_mcp.server.app import build_server
+from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.faststart import TOO_LONG, FastStart, Handover, LineSplitter, read_answers
 from kiro_mcp.server.lines import LineReader, LineWriter, can_wait_for
+from kiro_mcp.server.stdio import serve_lines
+from tests.server.faststart_answers import FILE
 
 LINES = [b'{"a":1}', b"", "é€😀".encode(), b"x" * 300]
 
@@ -51,13 +56,55 @@ def test_chunks_of_any_kind_give_what_splitting_their_whole_gives(chunks: list[b
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_a_line_over_the_limit_becomes_an_empty_one_and_the_next_is_whole(size: int) -> None:
-    """Ours: a message that nobody can have meant must not fill the memory."""
+def test_a_line_over_the_limit_becomes_a_short_one_and_the_next_is_whole(size: int) -> None:
+    """A message that nobody can have meant must not fill the memory."""
     data = b"y" * 100 + b"\nok\n" + b"z" * 10 + b"\n"
     splitter = LineSplitter(max_line_bytes=10)
     chunks = [data[at : at + size] for at in range(0, len(data), size)]
     lines = [line for chunk in chunks for line in splitter.feed(chunk)]
-    assert lines == [b"", b"ok", b"z" * 10]
+    short = json.loads(lines[0])
+    assert set(short) == {TOO_LONG, "id"}
+    assert set(short[TOO_LONG]) == {"y"}
+    assert lines[1:] == [b"ok", b"z" * 10]
+
+
+ARGUMENTS = json.dumps({"name": "ask_claude", "arguments": {"prompt": 'x "id": 9, ' * 500}})
+
+
+@pytest.mark.parametrize(
+    ("line", "request_id"),
+    [
+        (f'{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{ARGUMENTS}}}', 7),
+        (f'{{"jsonrpc": "2.0", "method": "tools/call", "id": "a", "params": {ARGUMENTS}}}', "a"),
+        (f'{{"method":"tools/call","params":{ARGUMENTS},"jsonrpc":"2.0","id":7}}', 7),
+        (f' {{ "method":"tools/call","params":{ARGUMENTS} , "id" : -7 , "jsonrpc":"2.0"}} ', -7),
+        (f'[{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{ARGUMENTS}}}]', None),
+        (f'{{"method":"notifications/x","params":{{"x":{ARGUMENTS},"id":7}}}}', None),
+        (f'{{"params":{{"id":7,"x":{ARGUMENTS}}},"method":"notifications/x"}}', None),
+    ],
+)
+async def test_a_request_over_the_limit_is_answered_and_the_next_one_too(
+    line: str, request_id: object
+) -> None:
+    """JSON-RPC: a request gets an answer; clients write its id first or last."""
+    start = FastStart(read_answers(FILE.read_bytes()))
+    [short] = LineSplitter(max_line_bytes=1000).feed(line.encode() + b"\n")
+    refusal = json.loads(start.answer(short))
+    assert (refusal["id"], refusal["error"]["code"]) == (request_id, -32600)
+    assert "must not have more than" in refusal["error"]["message"]
+
+    ping = b'{"jsonrpc":"2.0","id":8,"method":"ping"}\n'
+    handover = Handover(start, [], LineSplitter(max_line_bytes=1000))
+    with fail_after(20), piped() as (server_in, to_server), piped() as (from_server, server_out):
+        async with anyio.create_task_group() as tasks:
+            server = build_server(lambda: Engine.from_environ({}))
+            tasks.start_soon(serve_lines, server, server_in, server_out, handover)
+            os.write(to_server, line.encode() + b"\n" + ping)
+            reader = LineReader(from_server)
+            answers = [json.loads(await anext(reader)) for _ in range(2)]
+            assert {answer["id"] for answer in answers} == {request_id, 8}
+            assert refusal in answers
+            os.close(to_server)
 
 
 async def _read_all(fd: int) -> list[str]:
