@@ -13,7 +13,7 @@ from typing import Final, cast
 from kiro_mcp.models import JsonObject, JsonValue
 
 MAX_JSON_DEPTH: Final = 96
-"""How deep a value may nest; what is deeper is left out. Python's encoder gives up at 1,000."""
+"""How deep a value may nest; what is deeper becomes its JSON as text."""
 
 _MAX_INTEGER_BITS: Final = 1024
 """Where a whole number exceeds what JSON readers hold, and Python's limit for writing it."""
@@ -38,8 +38,9 @@ def clean_text(text: str) -> str:
 def plain_json(value: object, *, levels: int = MAX_JSON_DEPTH) -> JsonValue:
     """Return a copy of `value` that is JSON throughout.
 
-    What JSON cannot hold becomes null (numbers that are not finite, what is nested too deeply)
-    or text (anything but a mapping, sequence, text, number, truth value or null).
+    What JSON cannot hold becomes null (numbers that are not finite) or text (anything but a
+    mapping, sequence, text, number, truth value or null). What is nested too deeply becomes its
+    JSON as text, or null where it is too deep even for that.
     """
     if isinstance(value, str):
         return clean_text(value)
@@ -49,7 +50,10 @@ def plain_json(value: object, *, levels: int = MAX_JSON_DEPTH) -> JsonValue:
         return _plain_number(value)
     if isinstance(value, dict | list | tuple | Mapping):
         if levels == 0:
-            return None
+            try:
+                return clean_text(json.dumps(value, ensure_ascii=False, default=str))
+            except (TypeError, ValueError, RecursionError):
+                return None
         return _plain_members(cast("Mapping[object, object] | Sequence[object]", value), levels - 1)
     return clean_text(str(value))
 
