@@ -289,6 +289,18 @@ def test_the_image_is_built_in_two_stages_and_names_the_port_of_the_settings() -
     assert f"EXPOSE {Settings().port}" in DOCKERFILE
 
 
+def test_the_image_installs_pinned_dependencies_alone() -> None:
+    """Otherwise each build takes whatever is newest, and whoever publishes that is in the image."""
+    text = (ROOT / "packaging" / "requirements.txt").read_text("utf-8")
+    pinned = [entry.split() for entry in text.replace("\\\n", "").splitlines()]
+    assert all(any(word.startswith("--hash=sha256:") for word in words) for words in pinned)
+    names = {words[0].partition("==")[0] for words in pinned}
+    needed = {re.split(r"[\[<>=]", one)[0] for one in PROJECT["dependencies"]}
+    assert needed <= names, "run the command that the Dockerfile names"
+    assert any("--require-hashes" in line for line in DOCKERFILE)
+    assert any("--no-deps /dist/" in line for line in DOCKERFILE)
+
+
 async def health(process: Process, port: int) -> int:
     """Run the image's check of its health as if the process were the container's first."""
     (line,) = [line for line in DOCKERFILE if line.startswith("HEALTHCHECK ")]
