@@ -25,13 +25,16 @@ THINKING_EFFORT: Final[Effort] = "medium"
 DEFAULT_NAME: Final = "auto"
 """What an empty name stands for."""
 
-_PREFIXES: Final = ("amazonq-", "kiro-", "kiro/", "anthropic/", "anthropic.")
+_PREFIXES: Final = ("amazonq-", "kiro-")
+_PROVIDER: Final = re.compile(r"(?:.*/)?(?:(?:[a-z]+\.)?anthropic\.)?")
+"""What gateways put in front: `openrouter/anthropic/`, or `us.anthropic.` on Bedrock."""
+_SEPARATORS: Final = re.compile(r"[\s_()]+")
 _DATE: Final = re.compile(r"[-@]\d{8}$")
 _API_VERSION: Final = re.compile(r"-v\d+(?:[-:]\d+)?$")
 _DASHED_NUMBER: Final = re.compile(r"(?<=\d)-(?=\d{1,2}(?:-|$))")
-_NUMBER_FIRST: Final = re.compile(r"claude-([4-9](?:\.\d+)?)-(opus|sonnet|haiku)$")
+_NUMBER_FIRST: Final = re.compile(r"^(?:claude-)?([4-9](?:\.\d+)?)-(opus|sonnet|haiku)$")
 _WISH: Final = re.compile(
-    rf"(?:-(?P<word>thinking|agentic|chat|{'|'.join(EFFORTS)}|\d+[mk])|\[[^\[\]]*\])$",
+    rf"(?:[-:](?P<word>thinking|agentic|chat|{'|'.join(EFFORTS)}|\d+[mk])|:[a-z]+|\[[^\[\]]*\])$",
     re.IGNORECASE,
 )
 _FAMILY_NAMES: Final = ("opus-", "sonnet-", "haiku-")
@@ -88,7 +91,7 @@ def resolve_model(
     offered = _by_every_name(models)
     if listed := offered.get(wanted.lower()):
         return ModelChoice(model_requested=name, model=listed)
-    bare, words = _split_wishes(wanted)
+    bare, words = _split_wishes(_SEPARATORS.sub("-", wanted).strip("-"))
     normal = normalised_name(bare)
     wishes = _as_choice(name, words)
     if found := offered.get(bare.lower()) or offered.get(normal):
@@ -111,10 +114,11 @@ def resolve_model(
 def normalised_name(name: str) -> str:
     """Return a name as the service's own ids are written: `claude-opus-4.5`.
 
-    Old ids in capitals, dates, `-latest`, dashes for dots and the order of Claude 3 come out
-    the same; a name that has none of them is only put in lower case.
+    Names for people, the prefixes of gateways, old ids in capitals, dates, `-latest`, dashes for
+    dots and the order of Claude 3 come out the same; a name that has none of them is only put in
+    lower case.
     """
-    plain = name.lower().replace("_", "-")
+    plain = _PROVIDER.sub("", _SEPARATORS.sub("-", name.lower()), count=1)
     for prefix in _PREFIXES:
         plain = plain.removeprefix(prefix)
     plain = _API_VERSION.sub("", plain).removesuffix("-latest")
@@ -124,10 +128,20 @@ def normalised_name(name: str) -> str:
 
 
 def _by_every_name(models: Sequence[ModelInfo]) -> dict[str, ModelInfo]:
-    """Map ids and aliases in lower case; a listed id stands above all aliases."""
+    """Map ids, aliases and names for people in lower case.
+
+    An id stands above all aliases, and those above the names, of which only one model may have
+    the same.
+    """
     known = (*models, *HIDDEN_MODELS)
+    titles = [_SEPARATORS.sub("-", model.name.lower()) for model in models]
+    by_title = {
+        title: model
+        for title, model in zip(titles, models, strict=True)
+        if titles.count(title) == 1
+    }
     by_alias = {alias.lower(): model for model in reversed(known) for alias in model.aliases}
-    return {**by_alias, **{model.id.lower(): model for model in reversed(known)}}
+    return {**by_title, **by_alias, **{model.id.lower(): model for model in reversed(known)}}
 
 
 def _split_wishes(name: str) -> tuple[str, Sequence[str]]:

@@ -76,6 +76,26 @@ OTHERS = {
     "claude-opus-4-5@20251101": OPUS,
     "claude-opus-4-5-latest": OPUS,
     "claude-opus-4-8-thinking-agentic": "claude-opus-4.8",
+    # Names for people, Bedrock's, Vertex's, OpenRouter's and LiteLLM's.
+    "Claude Sonnet 4.5": SONNET,
+    "claude sonnet 4.5 (thinking)": SONNET,
+    "Sonnet 4.5": SONNET,
+    "4.5 Sonnet": SONNET,
+    "GPT-5.6 Sol": "gpt-5.6-sol",
+    "GLM 5": "glm-5",
+    "us.anthropic.claude-sonnet-4-5-20250929-v1:0": SONNET,
+    "global.anthropic.claude-opus-4-5-20251101-v1:0": OPUS,
+    "bedrock/us.anthropic.claude-haiku-4-5-20251001-v1:0": HAIKU,
+    "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-sonnet-4-20250514-v1:0": SONNET_4,
+    "arn:aws:bedrock:us-east-1:111122223333:inference-profile/us.anthropic.claude-opus-4-6-v1": (
+        "claude-opus-4.6"
+    ),
+    "vertex_ai/claude-sonnet-4-5@20250929": SONNET,
+    "anthropic/claude-sonnet-4.5:thinking": SONNET,
+    "openrouter/anthropic/claude-opus-4.5:beta": OPUS,
+    "anthropic/claude-3.7-sonnet:thinking": "CLAUDE_3_7_SONNET_20250219_V1_0",
+    "openai/gpt-5.6-sol:nitro": "gpt-5.6-sol",
+    "moonshotai/kimi-k3:free": "kimi-k3",
     "gpt-5.6-sol": "gpt-5.6-sol",
     "gpt-5-6-sol": "gpt-5.6-sol",
     "minimax-m2-5": "minimax-m2.5",
@@ -109,6 +129,9 @@ def test_every_model_and_alias_finds_itself() -> None:
         ("claude-opus-4.6-agentic", "", True, True),
         ("claude-opus-4.6-chat", "", False, False),
         ("claude-opus-4-6-thinking-agentic[1m]", "medium", True, True),
+        ("anthropic/claude-opus-4.6:thinking", "medium", False, True),
+        ("Claude Opus 4.6 Thinking", "medium", False, True),
+        ("Claude Opus 4.6 (high)", "high", False, True),
     ],
 )
 def test_endings_are_wishes_and_never_sent(
@@ -195,6 +218,14 @@ def test_the_models_of_the_account_stand_above_the_built_in_ones() -> None:
     unlisted = resolve_model("claude-sonnet-4.5", models)
     assert unlisted.model.context_window == 200_000
     assert unlisted.warnings
+
+
+def test_a_name_that_two_listed_models_share_is_sent_as_it_is() -> None:
+    """No name is ever mapped to another model by guessing."""
+    models = [ModelInfo(id="x-1", name="Frontier"), ModelInfo(id="x-2", name="Frontier")]
+    assert resolve_model("frontier", models).model.id == "frontier"
+    assert resolve_model("frontier", models[:1]).model.id == "x-1"
+    assert resolve_model("vendor/x-3:free", models).model.id == "vendor/x-3:free"
 
 
 def test_a_model_that_nobody_knows_may_read_images() -> None:
