@@ -103,6 +103,8 @@ class Message:
     """Whether it is an answer that was cut off; the turn after it then tells the model so."""
     is_refusal: bool = False
     """Whether it is an answer that the service refused to give; its turn is not sent again."""
+    model: str = ""
+    """The id of the model that gave the answer; "" where that is not known."""
 
     def with_parts(self, parts: Iterable[Part]) -> "Message":
         """Return the same turn with other parts; itself where they are the very same ones."""

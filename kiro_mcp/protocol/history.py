@@ -58,6 +58,20 @@ def drop_unsigned_thinking(turns: Turns) -> Repaired:
     return kept, counted("unsigned_reasoning", count, "unsigned block(s) of reasoning left out")
 
 
+def drop_foreign_thinking(turns: Turns, *, model_id: str) -> Repaired:
+    """Leave out reasoning that another model gave: its signature is no good for this one."""
+    kept = [
+        turn.with_parts([part for part in turn.parts if not isinstance(part, ThinkingPart)])
+        if turn.model not in ("", model_id)
+        else turn
+        for turn in turns
+    ]
+    count = part_count(turns) - part_count(kept)
+    return kept, counted(
+        "foreign_reasoning", count, "block(s) of another model's reasoning left out"
+    )
+
+
 def _is_unsigned(part: Part) -> bool:
     return isinstance(part, ThinkingPart) and not (part.signature or part.redacted)
 

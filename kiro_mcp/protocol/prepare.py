@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from kiro_mcp.errors import InvalidRequest
@@ -161,6 +162,7 @@ def _steps(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> S
     """The steps of repair, in the order in which each may rely on those before it."""
     return (
         history.drop_unsigned_thinking,
+        partial(history.drop_foreign_thinking, model_id=model.id),
         history.split_by_role,
         history.merge_turns,
         history.start_with_user,

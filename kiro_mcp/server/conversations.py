@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -108,7 +108,7 @@ class Conversation:
         for turn in self.turns:
             messages += turn.messages
             if not turn.answer.is_refusal:
-                messages.append(turn.answer)
+                messages.append(replace(turn.answer, model=turn.model))
                 continue
             while messages and messages[-1].role == "user":
                 messages.pop()  # What was asked. A history that came before it stays.

@@ -128,3 +128,20 @@ async def test_the_list_tells_rates_of_long_prompts_defaults_and_fallbacks(
     assert "higher_rate" not in listed["claude-opus-5"]
     assert listed["claude-opus-4.7"]["default_effort"] == "xhigh"
     assert listed["claude-opus-5"]["refusal_fallbacks"] == ["claude-opus-4.8"]
+
+
+async def test_reasoning_goes_back_only_to_the_model_that_gave_it(
+    emulator: RunningEmulator,
+) -> None:
+    """Claude's signatures are checked, and another model's would cost a refused request."""
+    reasoning: list[bool] = []
+    async with connected(emulator) as client:
+        first = await ask(client, prompt="/emulate reasoning", model="claude-opus-5")
+        for model in ("claude-opus-5", "gpt-5.6-sol"):
+            answer = await ask(
+                client, prompt="go on", model=model, conversation_id=first["conversation_id"]
+            )
+            history = sent(emulator)["conversationState"]["history"]
+            reasoning.append("reasoningContent" in history[1]["assistantResponseMessage"])
+    assert reasoning == [True, False]
+    assert "foreign_reasoning" in [repair["rule"] for repair in answer["repairs"]]
