@@ -23,6 +23,9 @@ from kiro_mcp.setting_values import read_bearer
 if TYPE_CHECKING:
     from kiro_mcp.server.engine import Engine
 
+MIN_KEY_CHARACTERS: Final = 16
+"""A key in use is hidden wherever it is quoted. An ordinary word must not be hidden as one."""
+
 KEY_IDLE_SECONDS: Final = 15 * 60
 """How long a key may be unused before its state is dropped."""
 
@@ -42,7 +45,10 @@ def key_of(request: HTTPConnection) -> SecretStr | None:
             raise ValueError("must be sent once")
         if not given[0].strip():
             raise ValueError("is empty")
-        return read_bearer(given[0])
+        key = read_bearer(given[0])
+        if len(key.get_secret_value()) < MIN_KEY_CHARACTERS:
+            raise ValueError("is too short for an API key")
+        return key
     except ValueError as error:
         raise InvalidRequest(
             f"The header {KEY_HEADER} {error}.",

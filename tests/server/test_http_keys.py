@@ -190,6 +190,7 @@ async def test_the_state_of_the_key_that_was_unused_for_longest_makes_room(
     ("key", "why"),
     [
         ("", "is empty"),
+        ("function", "is too short"),
         ("${env:KIRO_API_KEY}", "must be the credential itself"),
         ("k\xe9y", "must be printable"),
     ],
