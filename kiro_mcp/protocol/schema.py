@@ -13,7 +13,7 @@ from typing import Final
 from kiro_mcp.models import JsonObject, JsonValue
 from kiro_mcp.protocol.json_values import plain_json
 from kiro_mcp.protocol.schema_nodes import is_schema_keyword, map_subschemas
-from kiro_mcp.protocol.schema_refs import inline_references
+from kiro_mcp.protocol.schema_refs import ReferenceBudget, inline_references
 from kiro_mcp.protocol.schema_root import COMBINATORS, object_root
 
 _TYPES: Final = frozenset({"string", "number", "integer", "boolean", "object", "array"})
@@ -39,10 +39,15 @@ _LEFT_OUT: Final = frozenset({"nullable", "id", "additionalItems", "not", "if", 
 _ANNOTATIONS: Final = frozenset({"title", "description", "default", "examples"})
 
 
-def sanitised_schema(schema: object) -> JsonObject:
-    """Return a schema that the service takes for a tool's input, made of anything at all."""
+def sanitised_schema(schema: object, budget: ReferenceBudget | None = None) -> JsonObject:
+    """Return a schema that the service takes for a tool's input, made of anything at all.
+
+    Args:
+        schema: What a caller gave.
+        budget: What the references of all tools of a call share.
+    """
     plain = plain_json(schema)
-    inlined = inline_references(plain) if isinstance(plain, dict) else {}
+    inlined = inline_references(plain, budget) if isinstance(plain, dict) else {}
     return object_root(_cleaned(inlined))
 
 

@@ -5,6 +5,7 @@ comes round again, only the type of what it refers to is left. Definitions that 
 other can multiply without limit, so the result is bounded in depth and in size.
 """
 
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
@@ -17,6 +18,12 @@ MAX_DEPTH: Final = 32
 MAX_NODES: Final = 4_000
 """How many schemas may come of inlining, in all; what comes after allows anything."""
 
+MAX_REFERRED_NODES: Final = 10_000
+"""How many schemas references may bring in, for all tools of a call together."""
+
+MAX_HOPS: Final = 64
+"""How many references may lead to one schema."""
+
 MAX_REFERENCE_CHARACTERS: Final = 1_000
 """How long a reference may be; a longer one refers to nothing."""
 
@@ -24,15 +31,29 @@ _RESOLVED: Final = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "$defs", "
 """Keywords that mean nothing once references are inlined."""
 
 
-def inline_references(schema: JsonObject) -> JsonObject:
-    """Return a copy of the schema without references. The schema itself is not changed."""
-    inlined = _Inliner(schema).inline(schema, frozenset({"#"}), 0)
+@dataclass(slots=True)
+class ReferenceBudget:
+    """How many schemas references may still bring in. What comes after allows anything."""
+
+    nodes: int = MAX_REFERRED_NODES
+
+
+def inline_references(schema: JsonObject, budget: ReferenceBudget | None = None) -> JsonObject:
+    """Return a copy of the schema without references. The schema itself is not changed.
+
+    Args:
+        schema: A schema.
+        budget: What several schemas share; by default this one is alone.
+    """
+    inliner = _Inliner(schema, budget or ReferenceBudget())
+    inlined = inliner.inline(schema, frozenset({"#"}), 0)
     return inlined if isinstance(inlined, dict) else {}
 
 
 class _Inliner:
-    def __init__(self, root: JsonObject) -> None:
+    def __init__(self, root: JsonObject, budget: ReferenceBudget) -> None:
         self._root = root
+        self._budget = budget
         self._nodes = 0
 
     def inline(self, node: JsonValue, around: frozenset[str], depth: int) -> JsonValue:
@@ -40,7 +61,9 @@ class _Inliner:
         if not isinstance(node, dict):
             return {"type": "null"} if node is None else node
         self._nodes += 1
-        if self._nodes > MAX_NODES or depth > MAX_DEPTH:
+        if len(around) > 1:
+            self._budget.nodes -= 1
+        if self._nodes > MAX_NODES or depth > MAX_DEPTH or self._budget.nodes < 0:
             return _type_alone(node)
         resolved, around = self._resolved(node, around)
         return map_subschemas(resolved, lambda inner: self.inline(inner, around, depth + 1))
@@ -52,7 +75,7 @@ class _Inliner:
         while isinstance(reference := node.get("$ref"), str):
             own = _without_resolved(node)
             target = local_target(self._root, reference)
-            if reference in around:
+            if reference in around or len(around) > MAX_HOPS:
                 return {**_type_alone(target), **own}, around
             around = around | {reference}
             node = {**target, **own}

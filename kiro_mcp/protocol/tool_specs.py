@@ -17,6 +17,7 @@ from kiro_mcp.protocol.findings import Finding, Repair, counted
 from kiro_mcp.protocol.json_values import clean_text, json_text, plain_json
 from kiro_mcp.protocol.members import parse_object
 from kiro_mcp.protocol.schema import sanitised_schema
+from kiro_mcp.protocol.schema_refs import ReferenceBudget
 from kiro_mcp.protocol.tool_names import sent_names
 
 DESCRIPTION_MAX_BYTES: Final = 10_000
@@ -138,7 +139,11 @@ def sendable_tools(
     given = [spec for spec in specs if spec is declared[spec.name]]
     stubs = [_stub(name) for name in dict.fromkeys(used_names) if name not in declared]
     names = sent_names([*(spec.name for spec in given), *(stub.name for stub in stubs)])
-    sent = [_sendable(spec, names[spec.name], description_max_bytes) for spec in (*given, *stubs)]
+    budget = ReferenceBudget()
+    sent = [
+        _sendable(spec, names[spec.name], description_max_bytes, budget)
+        for spec in (*given, *stubs)
+    ]
     repairs = [
         *counted("repeated_tool", len(specs) - len(given), "tool(s) declared again: left out"),
         *counted("stub_tool", len(stubs), "tool(s) that only the history uses: declared"),
@@ -161,8 +166,8 @@ class _SentTool:
     repairs: tuple[Repair, ...]
 
 
-def _sendable(spec: ToolSpec, name: str, max_bytes: int) -> _SentTool:
-    schema = sanitised_schema(spec.input_schema)
+def _sendable(spec: ToolSpec, name: str, max_bytes: int, budget: ReferenceBudget) -> _SentTool:
+    schema = sanitised_schema(spec.input_schema, budget)
     stand_in = f"Tool: {name}"
     whole = spec.description if spec.description.strip() else stand_in
     shortened = _shortened(whole, max_bytes)

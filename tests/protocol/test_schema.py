@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from kiro_mcp.models import JsonObject, JsonValue
+from kiro_mcp.models import JsonObject, JsonValue, ToolSpec
 from kiro_mcp.protocol.schema import sanitised_schema
-from kiro_mcp.protocol.schema_refs import MAX_DEPTH, inline_references
+from kiro_mcp.protocol.schema_refs import MAX_DEPTH, MAX_REFERRED_NODES, inline_references
+from kiro_mcp.protocol.tool_specs import sendable_tools
 
 EMPTY: dict[str, Any] = {"type": "object", "properties": {}}
 
@@ -399,3 +400,23 @@ def test_the_callers_schema_is_not_changed() -> None:
     before = copy.deepcopy(schema)
     sanitised_schema(schema)
     assert schema == before
+
+
+def test_the_references_of_all_tools_together_bring_in_no_more_than_the_limit() -> None:
+    """Ours: a hundred small tools must not become gigabytes, either."""
+    both = {
+        f"a{n}": {"properties": {side: {"$ref": f"#/$defs/a{n + 1}"} for side in "xy"}}
+        for n in range(18)
+    }
+    schema: dict[str, Any] = {"type": "object", "$ref": "#/$defs/a0", "$defs": both}
+    tools = [ToolSpec(name=f"t{n}", description="x", input_schema=schema) for n in range(100)]
+    sent = [spec.input_schema for spec in sendable_tools(tools, []).specs]
+    assert len(sent) == 100
+    assert json.dumps(sent).count('"properties"') < MAX_REFERRED_NODES
+
+
+def test_a_long_chain_of_references_ends() -> None:
+    """Ours: what is behind it may be anything."""
+    chain: dict[str, Any] = {f"a{n}": {"$ref": f"#/$defs/a{n + 1}"} for n in range(100_000)}
+    schema: dict[str, Any] = {"properties": {"p": {"$ref": "#/$defs/a0"}}, "$defs": chain}
+    assert inline_references(schema) == {"properties": {"p": {}}}

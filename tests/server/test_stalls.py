@@ -1,0 +1,20 @@
+"""Whatever a caller or the service sends, the call gets an answer, and so do all others."""
+
+import pytest
+
+from kiro_mcp.emulator import RunningEmulator, Send
+from kiro_mcp.emulator.state import GENERATE
+from tests.benchmarks.stall_inputs import INPUTS
+from tests.support.mcp import connected, words
+
+
+@pytest.mark.parametrize("part", range(8))
+async def test_each_hostile_input_gets_an_answer(part: int, emulator: RunningEmulator) -> None:
+    """How long others wait meanwhile is measured by `tests.benchmarks.stalls`."""
+    small = [one for one in INPUTS if not one.is_large]
+    async with connected(emulator) as client:
+        for one in small[part::8]:
+            while emulator.state.take_queued(GENERATE):
+                pass  # Another input was refused before it was sent.
+            emulator.state.enqueue((Send(one.answer()),))
+            assert words(await client.call_tool("ask_claude", one.arguments())), one.name
