@@ -18,7 +18,7 @@ from kiro_mcp import __version__
 from kiro_mcp.__main__ import serve_stdio
 from kiro_mcp.cli.ask_command import ask
 from kiro_mcp.cli.env_file import EnvFileError, add_env_file
-from kiro_mcp.cli.exits import INTERRUPTED, OutputError, flush_notes, output_failed
+from kiro_mcp.cli.exits import INTERRUPTED, OutputError, flush_notes, note, output_failed
 
 _HELP = """Claude for any MCP client, through your own Kiro subscription.
 
@@ -42,9 +42,11 @@ def commands(context: click.Context, env_file: Path | None) -> None:
     """Group the commands; without one, serve."""
     if env_file is not None:
         try:
-            add_env_file(env_file, os.environ)
+            left_out = add_env_file(env_file, os.environ)
         except EnvFileError as error:
             raise click.BadParameter(f"{env_file}: {error}", param_hint="--env-file") from error
+        if left_out:
+            note(f"{env_file}: not settings of kiro-mcp, left out: {', '.join(left_out)}.")
     if context.invoked_subcommand is None:
         serve_stdio()
 

@@ -18,6 +18,10 @@ from typing import Final
 MAX_BYTES: Final = 1024 * 1024
 """The largest file that is read: whoever names a larger one means another file."""
 
+_ECOSYSTEMS: Final = ("REFRESH_TOKEN", "PROFILE_ARN", "VPN_PROXY_URL")
+"""Settings that other gateways have under these names, too."""
+_PROXY: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
 _NAME: Final = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)\s*", re.ASCII)
 _COMMENT: Final = re.compile(r"(?:^|\s)#.*")
 
@@ -26,15 +30,26 @@ class EnvFileError(ValueError):
     """A file that cannot be used; its words never show a value."""
 
 
-def add_env_file(path: Path, environ: MutableMapping[str, str]) -> None:
-    """Set the variables of a file that the environment lacks, or has empty.
+def add_env_file(path: Path, environ: MutableMapping[str, str]) -> tuple[str, ...]:
+    """Set the variables of a file that this program reads and the environment lacks, or has empty.
+
+    Others are left out: variables such as BROWSER and LD_PRELOAD make programs run.
+
+    Returns:
+        The names of those that were left out.
 
     Raises:
         EnvFileError: The file cannot be used.
     """
-    for name, value in parse_env_file(_text(path)).items():
-        if not environ.get(name, "").strip():
+    found = parse_env_file(_text(path))
+    for name, value in found.items():
+        if _is_ours(name) and not environ.get(name, "").strip():
             environ[name] = value
+    return tuple(name for name in found if not _is_ours(name))
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith("KIRO_") or name in _ECOSYSTEMS or name.upper() in _PROXY
 
 
 def parse_env_file(text: str) -> dict[str, str]:

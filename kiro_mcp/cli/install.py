@@ -3,14 +3,18 @@
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 from typing import Final
 
-from kiro_mcp.auth.places import Machine
+import anyio
+
+from kiro_mcp.auth.lock import locked
+from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.clients.diff import shown_change
 from kiro_mcp.cli.clients.documents import servers, with_server, without_server
@@ -20,10 +24,11 @@ from kiro_mcp.cli.clients.launch import PROGRAM, Launch, lasting_launch
 from kiro_mcp.cli.clients.sign_in import finds_credential, not_handed_on
 from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
 from kiro_mcp.cli.terminal import say, tell, tell_error
-from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.errors import InvalidRequest, ServiceUnavailable
 from kiro_mcp.settings import Settings, unknown_variables
 
 _SERVER_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_LOCK_SECONDS: Final = 30.0
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -43,20 +48,50 @@ def run_install(client_id: str, options: Options, *, is_removal: bool) -> int:
     client = CLIENTS[client_id]
     machine = Machine.of(os.environ, sys.platform)
     try:
-        before = files.read(_place(client, machine, options))
-        try:
-            if is_removal:
-                return _remove(client, before, options)
-            return _install(client, machine, before, options)
-        except Unparsable as fault:
-            raise _not_understood(before.path, fault) from fault
-        except CannotEdit as fault:
-            raise InvalidRequest(
-                f"{before.path} cannot be edited: {fault}. Nothing was changed.",
-                next_step="Put the entry in, or take it out, by hand (see README).",
-            ) from fault
+        if options.is_dry_run:
+            return _change(client, machine, options, is_removal=is_removal)
+
+        async def alone() -> int:
+            async with _one_at_a_time(machine):
+                return _change(client, machine, options, is_removal=is_removal)
+
+        return anyio.run(alone)
     except InvalidRequest as error:
         return tell_error(error)
+
+
+@asynccontextmanager
+async def _one_at_a_time(machine: Machine) -> AsyncGenerator[None]:
+    """Wait for other installations: each one must read what the one before it has written."""
+    home = own_home(machine, os.environ.get("KIRO_MCP_HOME", "").strip())
+    async with AsyncExitStack() as stack:
+        try:
+            if home is not None:
+                lock = locked(home / "install.lock", timeout_seconds=_LOCK_SECONDS)
+                await stack.enter_async_context(lock)
+        except ServiceUnavailable:
+            raise InvalidRequest(
+                f"Another `kiro-mcp install` has been running for {_LOCK_SECONDS:g} seconds.",
+                next_step="End it, then run this again.",
+            ) from None
+        except OSError:
+            pass  # Without a folder of our own there is no lock, as on a read-only disk.
+        yield
+
+
+def _change(client: Client, machine: Machine, options: Options, *, is_removal: bool) -> int:
+    before = files.read(_place(client, machine, options))
+    try:
+        if is_removal:
+            return _remove(client, before, options)
+        return _install(client, machine, before, options)
+    except Unparsable as fault:
+        raise _not_understood(before.path, fault) from fault
+    except CannotEdit as fault:
+        raise InvalidRequest(
+            f"{before.path} cannot be edited: {fault}. Nothing was changed.",
+            next_step="Put the entry in, or take it out, by hand (see README).",
+        ) from fault
 
 
 def _place(client: Client, machine: Machine, options: Options) -> Path:
@@ -179,7 +214,8 @@ def _apply(before: files.ConfigFile, after: str, options: Options, *, nothing: s
         say("Nothing was written (--dry-run).")
         return
     backup = files.write(before, after, datetime.now(UTC))
-    say(f"Wrote {before.path}." + (f" Before: {backup}" if backup else ""))
+    kept = f" Before: {backup}, which only you can read." if backup else ""
+    say(f"Wrote {before.path}.{kept}")
 
 
 def _next_steps(

@@ -75,16 +75,29 @@ def test_a_file_of_another_kind_is_refused(
 def test_the_environment_stands_above_the_file_unless_it_is_empty(tmp_path: Path) -> None:
     """As other readers of such files have it; an empty variable counts as unset here."""
     path = tmp_path / "env"
-    path.write_text("\ufeffA=file\nB=file\nC=file\n", "utf-8")
-    environ = {"A": "environment", "B": " "}
-    add_env_file(path, environ)
-    assert environ == {"A": "environment", "B": "file", "C": "file"}
+    path.write_text("\ufeffKIRO_A=file\nKIRO_B=file\nKIRO_C=file\n", "utf-8")
+    environ = {"KIRO_A": "environment", "KIRO_B": " "}
+    assert add_env_file(path, environ) == ()
+    assert environ == {"KIRO_A": "environment", "KIRO_B": "file", "KIRO_C": "file"}
+
+
+def test_only_settings_and_the_proxy_are_taken_from_the_file(tmp_path: Path) -> None:
+    """BROWSER and LD_PRELOAD would run a program."""
+    path = tmp_path / "env"
+    taken = ("KIRO_API_KEY", "KIRO_MCP_X", "REFRESH_TOKEN", "PROFILE_ARN", "VPN_PROXY_URL")
+    taken = (*taken, "HTTPS_PROXY", "https_proxy", "NO_PROXY", "ALL_PROXY", "HTTP_PROXY")
+    others = ("BROWSER", "LD_PRELOAD", "PATH", "HOME", "PYTHONPATH", "SSL_CERT_FILE", "KIROX")
+    path.write_text("".join(f"{name}=x\n" for name in (*taken, *others)), "utf-8")
+    environ: dict[str, str] = {}
+    assert add_env_file(path, environ) == others
+    assert tuple(environ) == taken
 
 
 def settings_file(folder: Path, emulator: RunningEmulator) -> Path:
     path = folder / ".env"
     path.write_text(
-        f'KIRO_API_KEY="{EMULATOR_API_KEY}"\nKIRO_MCP_ENDPOINT_URL={emulator.url} # here\n', "utf-8"
+        f'KIRO_API_KEY="{EMULATOR_API_KEY}"\nKIRO_MCP_ENDPOINT_URL={emulator.url} # here\nA=b\n',
+        "utf-8",
     )
     return path
 
@@ -97,6 +110,7 @@ async def test_a_command_takes_its_settings_from_the_file(
     done = await run("--env-file", str(path), "ask", "Say hello")
     assert done.returncode == 0, done.stderr.decode()
     assert b"Say hello" in done.stdout
+    assert f"{path}: not settings of kiro-mcp, left out: A." in done.stderr.decode()
 
 
 async def test_the_server_that_no_command_means_takes_them_too(

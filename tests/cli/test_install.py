@@ -149,14 +149,15 @@ async def test_a_second_installation_changes_nothing(tmp_path: Path) -> None:
 async def test_installing_adds_lines_and_uninstalling_brings_the_file_back(
     tmp_path: Path, client: str, place: str, before: str, added: list[str]
 ) -> None:
-    """Ours: comments, order, tabs, line ends and the byte order mark are its owner's."""
+    """Comments, order, tabs and line ends are its owner's; a byte order mark breaks clients."""
     path = written(tmp_path / place, before)
     path.chmod(0o640)
     done = await install(tmp_path, client)
     assert done.returncode == 0, said(done)
     after = path.read_bytes().decode()
-    assert [line for line in after.splitlines() if line not in before.splitlines()] == [
-        line for line in added if line not in before.splitlines()
+    owned = before.removeprefix("\ufeff")
+    assert [line for line in after.splitlines() if line not in owned.splitlines()] == [
+        line for line in added if line not in owned.splitlines()
     ]
     assert "\r\n".join(added) in after or "\n".join(added) in after
     assert ("\r\n" in before) == ("\r\n" in after)
@@ -164,10 +165,11 @@ async def test_installing_adds_lines_and_uninstalling_brings_the_file_back(
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     [backup] = backups(path)
     assert backup.read_bytes() == before.encode()
-    assert stat.S_IMODE(backup.stat().st_mode) == 0o640
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600  # It may hold an API key.
+    assert f"Before: {backup}, which only you can read." in said(done)
     gone = await install(tmp_path, client, "--uninstall")
     assert gone.returncode == 0, said(gone)
-    assert path.read_bytes() == before.encode()
+    assert path.read_bytes() == owned.encode()
     again = await install(tmp_path, client, "--uninstall")
     assert (again.returncode, "nothing changed" in said(again)) == (0, True)
 
@@ -376,3 +378,33 @@ async def test_a_pipe_in_a_clients_files_place_is_refused_at_once(tmp_path: Path
     done = await install(tmp_path, "cursor")
     assert done.returncode == 2
     assert f"{path} cannot be read (it is not a regular file)" in said(done)
+
+
+async def test_installations_at_the_same_time_all_count(tmp_path: Path) -> None:
+    async with anyio.create_task_group() as tasks:
+        for name in ("one", "two", "three"):
+            tasks.start_soon(install, tmp_path, "cursor", "--name", name)
+    document = json.loads((tmp_path / ".cursor" / "mcp.json").read_bytes())
+    assert sorted(document["mcpServers"]) == ["one", "three", "two"]
+
+
+async def test_the_change_is_shown_without_passwords_and_headers(tmp_path: Path) -> None:
+    done = await install(
+        tmp_path,
+        "codex",
+        "--dry-run",
+        *("--env", "KIRO_MCP_PROXY_URL=http://me:hunter2@proxy.example:1"),
+        *("--env", 'KIRO_MCP_EXTRA_HEADERS={"X-Team": "hunter2", "X-Other": "hunter2"}'),
+    )
+    assert done.returncode == 0, said(done)
+    assert "hunter2" not in said(done)
+    assert "proxy.example:1" in said(done)
+    assert "KIRO_MCP_EXTRA_HEADERS" in said(done)
+    as_json = await install(
+        tmp_path,
+        *("cursor", "--dry-run"),
+        *("--env", 'KIRO_MCP_EXTRA_HEADERS={"X-Team": "hunter2"}'),
+        *("--env", "KIRO_MCP_MODEL=auto"),
+    )
+    assert "hunter2" not in said(as_json)
+    assert "auto" in said(as_json)

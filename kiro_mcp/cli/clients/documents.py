@@ -63,14 +63,13 @@ def with_server(text: str, client: Client, name: str, entry: Entry) -> str:
         Unparsable, CannotEdit: As `servers`; or there is no safe place for the entry.
     """
     editor = _EDITORS[client.format]
-    body, mark = _apart(text)
-    wanted = editor.read(body)
-    changed = body
+    changed = text.removeprefix(_MARK)  # Some clients cannot read a file that begins with it.
+    wanted = editor.read(changed)
     for path, value in _values(wanted, (client.key, name), entry):
         changed = editor.set_value(changed, path, value)
         _put(wanted, path, value)
     _require_same(editor.read(changed), wanted)
-    return mark + changed
+    return changed
 
 
 def without_server(text: str, client: Client, name: str) -> str:
@@ -82,17 +81,12 @@ def without_server(text: str, client: Client, name: str) -> str:
     if name not in servers(text, client):
         return text
     editor = _EDITORS[client.format]
-    body, mark = _apart(text)
+    body = text.removeprefix(_MARK)
     wanted = editor.read(body)
     del as_object(wanted[client.key])[name]
     changed = editor.remove(body, (client.key, name))
     _require_same(editor.read(changed), wanted, may_lack=client.key)
-    return mark + changed
-
-
-def _apart(text: str) -> tuple[str, str]:
-    body = text.removeprefix(_MARK)
-    return body, text[: len(text) - len(body)]
+    return changed
 
 
 def _values(document: Document, place: Path, entry: Entry) -> list[tuple[Path, object]]:

@@ -117,7 +117,7 @@ def write(before: ConfigFile, text: str, now: datetime) -> Path | None:
         if not can_replace(target):
             raise PermissionError(0, "it, or its folder, may not be written to")
         mode = stat.S_IMODE(target.stat().st_mode)
-        backup = _backup(path, before.data, mode, now)
+        backup = _backup(path, before.data, now)
         replace_text(target, text, mode=mode)
     except OSError as error:
         raise InvalidRequest(
@@ -127,8 +127,8 @@ def write(before: ConfigFile, text: str, now: datetime) -> Path | None:
     return backup
 
 
-def _backup(path: Path, data: bytes, mode: int, now: datetime) -> Path:
-    """Keep what a file held, beside it, readable by whom the file was."""
+def _backup(path: Path, data: bytes, now: datetime) -> Path:
+    """Keep what a file held, beside it, for its owner alone: it may hold an API key."""
     stamp = f"{now:%Y%m%d-%H%M%S}"
     for number in range(1, sys.maxsize):
         more = f"-{number}" if number > 1 else ""
@@ -139,7 +139,6 @@ def _backup(path: Path, data: bytes, mode: int, now: datetime) -> Path:
             continue
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        backup.chmod(mode)
         return backup
     raise AssertionError("there is always another number")
 
