@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from kiro_mcp.emulator.catalogue import CATALOGUE
@@ -241,8 +241,13 @@ systems = st.one_of(texts, st.lists(blocks, max_size=2))
 @st.composite
 def requests(draw: st.DrawFn) -> ChatRequest:
     """A request as it comes of a stranger's JSON, or of a library user's own values."""
-    chat = read_messages(draw(conversations), system=draw(systems))
-    specs, _ = read_tool_specs(draw(st.lists(tools, max_size=4)))
+    conversation, system = draw(conversations), draw(systems)
+    declared = draw(st.lists(tools, max_size=4))
+    try:
+        chat = read_messages(conversation, system=system)
+        specs, _ = read_tool_specs(declared)
+    except InvalidRequest:  # By chance it looks like an unknown role, or media not to be sent.
+        reject()
     model = draw(st.sampled_from(MODELS))
     return ChatRequest(
         messages=draw(st.one_of(st.just(chat.messages), turns.map(tuple))),
