@@ -218,6 +218,8 @@ class ChatRequest:
     tools: tuple[ToolSpec, ...] = ()
     allows_tools: bool = True
     """Whether the model may ask for tools; if not, earlier tool uses become text."""
+    tool_choice: str = ""
+    """Asks for tool uses: `required`, or the name of one of `tools`; "" for no wish."""
     effort: Effort = ""
     max_tokens: int = 0
     """The longest answer, in tokens; 0 leaves it to the service."""

@@ -23,6 +23,8 @@ SAFE_PIXELS: Final = 8_000
 """The model's own limits, base64 and the longer side. Nobody knows whether the service scales
 larger images down, so they are a warning."""
 
+_SNIFFED_CHARACTERS: Final = 200
+
 _HEAD_CHARACTERS: Final = 256 * 1024
 """How much base64 is decoded to find an image's size: a JPEG may begin with long metadata."""
 
@@ -42,6 +44,18 @@ def sniff_format(data: bytes) -> ImageFormat | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     return next((kind for beginning, kind in _BEGINNINGS if data.startswith(beginning)), None)
+
+
+def is_image_base64(text: str) -> bool:
+    """Whether a text is the base64 of an image, by its first bytes.
+
+    The base64 of each JPEG begins with `/9j/`, like a path; but a path to one has a dot.
+    """
+    head = "".join(text[:_SNIFFED_CHARACTERS].split()).translate(_URL_SAFE)
+    try:
+        return sniff_format(b64decode(head[: len(head) // 4 * 4], validate=True)) is not None
+    except ValueError:  # binascii.Error is one too
+        return False
 
 
 def image_from_bytes(data: bytes, *, place: str) -> ImagePart:

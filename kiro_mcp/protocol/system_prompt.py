@@ -32,6 +32,15 @@ def compose_system(request: ChatRequest, tools: SentTools, *, tags: str = "") ->
         request.system,
         WRITE_IN_CHUNKS if request.writes_in_chunks else "",
         *(f"Tool {name}:\n{text}" for name, text in tools.long_descriptions),
+        _tool_instruction(request.tool_choice, tools),
         "" if request.output_schema is None else typed_instruction(request.output_schema),
     )
     return "\n\n".join(piece for piece in pieces if piece.strip())
+
+
+def _tool_instruction(choice: str, tools: SentTools) -> str:
+    """Return what asks for a tool use: the service has no member for `tool_choice`."""
+    if choice == "required":
+        return "In your next answer you must use at least one of your tools."
+    name = tools.names.get(choice)
+    return f"In your next answer you must use the tool {name}." if name else ""

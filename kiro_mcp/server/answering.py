@@ -11,7 +11,7 @@ from dataclasses import replace
 import anyio
 import mcp_types as types
 
-from kiro_mcp.errors import CallCancelled, InternalFault, KiroError
+from kiro_mcp.errors import CallCancelled, InternalFault, KiroError, quoted
 from kiro_mcp.models import (
     ChatRequest,
     JsonObject,
@@ -58,9 +58,22 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
         if running.partial is not None and not running.partial.is_empty:
             await _kept(asked, _cut_short(running), engine, running)
         raise
+    came = _told(came, *_missing_tool_use(asked.request, came.reply))
     if came.reply.stop_reason == "refusal":
         came = replace(came, next_step=await _after_refusal(asked, came.reply, engine))
     return await _kept(asked, came, engine, running)
+
+
+def _missing_tool_use(request: ChatRequest, reply: Reply) -> tuple[str, ...]:
+    """Say that the model did not follow `tool_choice`. It is never asked a second time for it."""
+    wanted = request.tool_choice
+    names = {tool_use.name for tool_use in reply.tool_uses}
+    if not wanted or (names if wanted == "required" else wanted in names):
+        return ()
+    return (
+        f"tool_choice is {quoted(wanted)}, and the answer has no such tool call: the model was"
+        " told, but the service cannot enforce it.",
+    )
 
 
 async def _after_refusal(asked: Asked, reply: Reply, engine: Engine) -> str:

@@ -1,82 +1,369 @@
-"""The tools' arguments: what strangers send, read by pydantic and refused in our own words.
+"""The tools' arguments: the schemas that clients are shown, and how a call's arguments are read.
 
-The library's own text would echo the whole prompt back. The schemas that clients see come from
-the same classes and are flat: several clients cannot read `$ref` or `anyOf`.
+The published schemas are flat and strict, because one keyword that a model's API does not know
+makes it refuse every request. Reading is lenient, because models and clients do not keep to the
+schemas: they write JSON as text, one value for a list, numbers as text, and add members of their
+own. Everything whose meaning is clear is read. The rest is an error that names the argument, its
+value and the form that it must have.
 """
 
-from typing import Annotated, Any, Literal, TypeVar, cast
+import math
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from itertools import islice
+from typing import Annotated, Any, Final, Literal, NoReturn, TypeAlias, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import from_json
 
-from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.errors import InvalidRequest, quoted
+from kiro_mcp.models import JsonObject
+from kiro_mcp.protocol.json_values import json_text, plain_json
 from kiro_mcp.protocol.model_fields import read_effort
+
+MAX_NUMBER: Final = 2**31 - 1
+"""The largest number that an argument takes."""
+
+MAX_IGNORED: Final = 20
+"""How many unknown members of a call are looked at; clients add two or three."""
+
+MAX_NAME_CHARACTERS: Final = 40
+"""How much of an unknown name is compared with the names of the arguments."""
+
+_NOT_A_LETTER: Final = re.compile(r"[\W_]")
+
+_TRUE: Final = ("true", "yes", "on", "1")
+_FALSE: Final = ("false", "no", "off", "0")
+
+_INJECTED: Final = frozenset(
+    {"action", "chatinput", "sessionid", "tool", "toolcallid", "waitforprevious"}
+)
+"""Members that clients are known to add to every call: never a slip of the model."""
+
+_INJECTED_ACTIONS: Final = frozenset({"sendmessage", "loadprevioussession"})
+"""Values of `action` that one client adds to every call, also to those of `login`."""
+
+
+# --- reading one value --------------------------------------------------------------------
+
+
+def _refuse(place: str | None, value: object, form: str) -> NoReturn:
+    shown = value if isinstance(value, str) else json_text(plain_json(value))
+    raise InvalidRequest(
+        f"The argument {place} must be {form}, and it is {quoted(shown)}.",
+        next_step="Correct it and call again.",
+    )
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a value means "not given", as models fill in what they do not use."""
+    if isinstance(value, list):
+        return all(_says_nothing(item) for item in cast("list[object]", value))
+    return _says_nothing(value)
+
+
+def _says_nothing(value: object) -> bool:
+    return not value.strip() if isinstance(value, str) else value is None or value in ({}, [])
+
+
+def _from_text(text: str) -> Any:
+    """Parse JSON text, also in a code fence or encoded twice.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```"):
+        text = text[3:-3].strip().removeprefix("json")
+    value = from_json(text)
+    return from_json(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
+
+
+def _read_text(value: object, info: ValidationInfo) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return json_text(plain_json(value))
+    _refuse(info.field_name, value, "text")
+
+
+def _read_name(value: object, info: ValidationInfo) -> str:
+    return _read_text(value, info).strip()
+
+
+def _read_effort(value: object, info: ValidationInfo) -> str:
+    return read_effort(_read_text(value, info))
+
+
+def _read_number(value: object, info: ValidationInfo) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(cast("Any", value))
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if 0 <= number <= MAX_NUMBER:
+        return number
+    _refuse(info.field_name, value, f"a number from 0 to {MAX_NUMBER}")
+
+
+def _read_whole_number(value: object, info: ValidationInfo) -> int:
+    number = _read_number(value, info)
+    if number.is_integer():
+        return int(number)
+    _refuse(info.field_name, value, f"a whole number from 0 to {MAX_NUMBER}")
+
+
+def _read_flag(value: object, info: ValidationInfo) -> bool:
+    word = value.strip().lower() if isinstance(value, str) else json_text(plain_json(value))
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    _refuse(info.field_name, value, "true or false")
+
+
+def _read_object(value: object, info: ValidationInfo) -> JsonObject:
+    given = value
+    if isinstance(value, str):
+        try:
+            value = _from_text(value)
+        except ValueError:
+            _refuse(info.field_name, given, "a JSON object, or one as JSON text")
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        value = items[0] if len(items) == 1 else None if _is_empty(items) else items
+    if value is None:
+        return {}
+    if isinstance(value, dict):
+        return cast("JsonObject", value)
+    _refuse(info.field_name, given, "a JSON object, or one as JSON text")
+
+
+def _read_objects(value: object, info: ValidationInfo) -> list[JsonObject]:
+    form = "a list of JSON objects, or one as JSON text"
+    given, name = value, info.field_name
+    if isinstance(value, str):
+        try:
+            value = _from_text(value)
+        except ValueError:
+            _refuse(name, given, form)
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value)
+        wrapped = members.get(next(iter(members), ""))
+        is_wrapper = members.keys() <= {name, "item", "items"} and len(members) == 1
+        value = cast("object", wrapped if is_wrapper and isinstance(wrapped, list) else [value])
+    if not (value is None or isinstance(value, list)):
+        _refuse(name, given, form)
+    items = cast("list[object]", value or [])
+    objects: list[JsonObject] = []
+    for number, item in enumerate([] if _is_empty(items) else items):
+        read = item
+        if isinstance(item, str) and item.strip():
+            try:
+                read = _from_text(item)
+            except ValueError:
+                _refuse(f"{name}[{number}]", item, "a JSON object")
+        if isinstance(read, dict):
+            objects.append(cast("JsonObject", read))
+        elif not _says_nothing(read):
+            _refuse(f"{name}[{number}]", item, "a JSON object")
+    return objects
+
+
+def _read_texts(value: object, info: ValidationInfo) -> list[object]:
+    """Read a list of texts, and of objects for `images`: a path may look like JSON, but is not."""
+    takes_objects = info.field_name == "images"
+
+    def parsed(item: object, begins: str) -> object:
+        try:
+            is_json = isinstance(item, str) and item.lstrip()[:1] in begins
+            return _from_text(cast("str", item)) if is_json else item
+        except ValueError:
+            return item
+
+    read = parsed(value, '["{n')
+    items = cast("list[object]", read) if isinstance(read, list) else [read]
+    found: list[object] = []
+    for number, item in enumerate(items):
+        image = parsed(item, "{") if takes_objects else item
+        if isinstance(image, dict) and takes_objects and image:
+            found.append(cast("object", image))
+        elif isinstance(item, str | int | float):
+            found += [item] if isinstance(item, str) and item.strip() else []
+            found += [] if isinstance(item, str) else [json_text(plain_json(item))]
+        elif not _says_nothing(item):
+            form = "text or an image block" if takes_objects else "text"
+            place = f"{info.field_name}[{number}]" if isinstance(read, list) else info.field_name
+            _refuse(place, item, form)
+    return found
+
+
+def _read_tool_choice(value: object, info: ValidationInfo) -> str:
+    """Read a choice as a word or a tool's name, also out of OpenAI's and Anthropic's objects."""
+    given = value
+    if isinstance(value, str) and value.lstrip()[:1] in '{"':
+        try:
+            value = _from_text(value)
+        except ValueError:
+            _refuse(info.field_name, given, _TOOL_CHOICE_FORM)
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value)
+        inner = members.get("function", members.get("custom", members.get("tool")))
+        named = cast("dict[str, object]", inner) if isinstance(inner, dict) else members
+        kind = members.get("type")
+        is_word = isinstance(kind, str) and kind in _TOOL_CHOICES
+        value = named.get("name") or (kind if is_word else None)
+    if not isinstance(value, str):
+        _refuse(info.field_name, given, _TOOL_CHOICE_FORM)
+    word = value.strip()
+    return _TOOL_CHOICES.get(word.lower(), word)
+
+
+_TOOL_CHOICES: Final = {"auto": "", "none": "none", "required": "required", "any": "required"}
+_TOOL_CHOICE_FORM: Final = "auto, none, required or a tool's name"
+
+
+def _word(*choices: str) -> BeforeValidator:
+    def read(value: object, info: ValidationInfo) -> str:
+        word = re.sub(r"[\s-]+", "_", value.strip().lower()) if isinstance(value, str) else ""
+        if word in choices:
+            return word
+        if info.field_name == "action" and word.replace("_", "") in _INJECTED_ACTIONS:
+            return ""
+        _refuse(info.field_name, value, f"one of {', '.join(choices)}")
+
+    return BeforeValidator(read)
+
+
+def _published(**schema: Any) -> WithJsonSchema:
+    return WithJsonSchema(schema)
+
+
+def _items(**properties: str) -> WithJsonSchema:
+    """Publish a list of objects. Gemini refuses objects of which no property is declared."""
+    declared = {name: {"type": kind} for name, kind in properties.items()}
+    return _published(type="array", items={"type": "object", "properties": declared})
+
+
+Text: TypeAlias = Annotated[str, BeforeValidator(_read_text)]
+Name: TypeAlias = Annotated[str, BeforeValidator(_read_name)]
+WholeNumber: TypeAlias = Annotated[int, BeforeValidator(_read_whole_number)]
+Number: TypeAlias = Annotated[float, BeforeValidator(_read_number)]
+Flag: TypeAlias = Annotated[bool, BeforeValidator(_read_flag)]
+Objects: TypeAlias = Annotated[list[dict[str, Any]], BeforeValidator(_read_objects)]
+Texts: TypeAlias = Annotated[list[str], BeforeValidator(_read_texts)]
+
+
+# --- the arguments of each tool -----------------------------------------------------------
 
 
 class _Arguments(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True)
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True, frozen=True)
+
+    @property
+    def ignored(self) -> list[str]:
+        """The first names that the tool does not know."""
+        return list(islice(self.model_extra or {}, MAX_IGNORED))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the caller must know: which of these are almost the name of an argument."""
+        known = {_NOT_A_LETTER.sub("", name): name for name in type(self).model_fields}
+        warnings: list[str] = []
+        for name in self.ignored:
+            plain = _NOT_A_LETTER.sub("", name[:MAX_NAME_CHARACTERS]).lower()
+            close = get_close_matches(plain, known, n=1, cutoff=0.8)
+            if close and plain not in _INJECTED:
+                meant = known[close[0]]
+                warnings.append(f"The argument {quoted(name)} was ignored. Did you mean {meant}?")
+        return warnings
 
 
 class AskArguments(_Arguments):
     """The arguments of `ask_claude`."""
 
-    prompt: str = Field("", description="The next user message.")
-    system: str = Field("", description="System prompt: who Claude is and how it should answer.")
-    model: str = Field(
+    prompt: Text = Field("", description="The next user message.")
+    system: Text = Field("", description="System prompt: who Claude is and how it should answer.")
+    model: Name = Field(
         "", description="Model id or alias from list_models; empty for the default, usually auto."
     )
-    effort: Annotated[str, AfterValidator(read_effort)] = Field(
+    effort: Annotated[str, BeforeValidator(_read_effort)] = Field(
         "",
         description=(
             "How hard to think: off low medium high xhigh max, or what list_models names; the"
             " nearest that the model offers is used. Empty: its default."
         ),
     )
-    conversation_id: str = Field("", description="Continue this conversation; empty starts one.")
-    from_turn: int = Field(
-        0, ge=0, description="Continue from this earlier turn instead of the last, as a fork."
-    )
-    messages: list[dict[str, Any]] = Field(
-        [],
+    conversation_id: Name = Field("", description="Continue this conversation; empty starts one.")
+    from_turn: WholeNumber = Field(
+        0,
         description=(
-            "A whole history, as Anthropic, OpenAI or MCP messages {role, content}, before"
-            " prompt or instead of it."
+            "Continue from this earlier turn instead of the last, as a fork; 0 for the last."
         ),
     )
-    tools: list[dict[str, Any]] = Field(
+    messages: Annotated[Objects, _items(role="string", content="string")] = Field(
         [],
         description=(
-            "Tools that Claude may ask you to run: MCP {name, description, inputSchema},"
-            " Anthropic {name, description, input_schema} or OpenAI {type: function, function}."
-            " Its calls come back in tool_calls; nothing is run here."
+            "A whole history, before prompt or instead of it. Messages of Anthropic, OpenAI and"
+            " MCP are taken whole, also content as a list of blocks."
         ),
     )
-    tool_results: list[dict[str, Any]] = Field(
-        [],
-        description="What your tools answered to the last turn's calls: {id, content, is_error}.",
+    tools: Annotated[Objects, _items(name="string", description="string", inputSchema="string")] = (
+        Field(
+            [],
+            description=(
+                "Tools that Claude may ask you to run; inputSchema is a JSON Schema, an object or"
+                " its JSON text. The shapes of MCP, Anthropic and OpenAI are taken. Calls come back"
+                " in tool_calls; nothing is run here."
+            ),
+        )
     )
-    images: list[str] = Field(
-        [], description="Images for the prompt: data URLs, or paths in an open folder."
+    tool_choice: Annotated[str, BeforeValidator(_read_tool_choice)] = Field(
+        "",
+        description=(
+            "auto; none: no tools; required: ask Claude to call one; or a tool's name. Empty: auto."
+        ),
     )
-    files: list[str] = Field([], description="Text files to attach: paths in an open folder.")
-    output_schema: dict[str, Any] = Field(
+    tool_results: Annotated[Objects, _items(id="string", content="string", is_error="boolean")] = (
+        Field([], description="What your tools answered to the last turn's calls.")
+    )
+    images: Annotated[
+        list[str | dict[str, Any]],
+        BeforeValidator(_read_texts),
+        _published(type="array", items={"type": "string"}),
+    ] = Field(
+        [], description="Images for the prompt: data URLs, base64, or paths in an open folder."
+    )
+    files: Texts = Field([], description="Text files to attach: paths in an open folder.")
+    output_schema: Annotated[
+        dict[str, Any], BeforeValidator(_read_object), _published(type="string")
+    ] = Field(
         {},
-        description="JSON Schema: the answer is parsed and checked against it, and put in data.",
-    )
-    max_tokens: int = Field(
-        0, ge=0, description="Longest answer in tokens, where the model takes it; 0 for no limit."
-    )
-    wait_seconds: float = Field(
-        50,
-        ge=0,
         description=(
-            "After so long the call returns status running and the text so far; the answer goes"
-            " on. 0 waits to the end."
+            "JSON Schema, an object or its JSON text: the answer is parsed and checked against it,"
+            " and put in data."
         ),
     )
-    answer_id: str = Field(
+    max_tokens: WholeNumber = Field(
+        0, description="Longest answer in tokens, where the model takes it; 0 for no limit."
+    )
+    wait_seconds: Number = Field(
+        50,
+        description=(
+            "After so long (50 if not given) the call returns status running and the text so far;"
+            " the answer goes on. 0 waits to the end."
+        ),
+    )
+    answer_id: Name = Field(
         "", description="Collect an answer that was running; leave all else empty."
     )
-    dry_run: bool = Field(
+    dry_run: Flag = Field(
         False, description="Send nothing: say what would be sent, its size and what was repaired."
     )
 
@@ -84,27 +371,37 @@ class AskArguments(_Arguments):
 class ListModelsArguments(_Arguments):
     """The arguments of `list_models`."""
 
-    refresh: bool = Field(False, description="Ask the service again instead of using a kept list.")
+    refresh: Flag = Field(False, description="Ask the service again instead of using a kept list.")
 
 
 class LoginArguments(_Arguments):
     """The arguments of `login`."""
 
-    action: Literal["", "status", "start", "logout"] = Field(
+    action: Annotated[
+        Literal["", "status", "start", "logout"],
+        _word("status", "start", "logout"),
+        _published(type="string", enum=["status", "start", "logout"]),
+    ] = Field(
         "",
         description=(
             "status: who is signed in, and credits left. start: sign in. logout: forget our own"
-            " login. Empty: status, and start if signed out."
+            " login. Not given: status, and start if signed out."
         ),
     )
-    method: Literal["builder_id", "idc", "google", "github"] = Field(
-        "builder_id", description="How to sign in; idc is a company's IAM Identity Center."
+    method: Annotated[
+        Literal["builder_id", "idc", "google", "github"],
+        _word("builder_id", "idc", "google", "github"),
+    ] = Field(
+        "builder_id",
+        description=(
+            "How to sign in, builder_id if not given; idc is a company's IAM Identity Center."
+        ),
     )
-    start_url: str = Field("", description="For idc: the company's start URL.")
-    region: str = Field("", description="For idc: the region of its directory, e.g. us-east-1.")
+    start_url: Name = Field("", description="For idc: the company's start URL.")
+    region: Name = Field("", description="For idc: the region of its directory, e.g. us-east-1.")
 
 
-Arguments = TypeVar("Arguments", bound=BaseModel)
+Arguments = TypeVar("Arguments", bound=_Arguments)
 
 
 def input_schema(arguments: type[BaseModel]) -> dict[str, Any]:
@@ -112,32 +409,23 @@ def input_schema(arguments: type[BaseModel]) -> dict[str, Any]:
     properties = cast("dict[str, dict[str, Any]]", arguments.model_json_schema()["properties"])
     for declared in properties.values():
         declared.pop("title")
-        if "const" in declared:  # Some clients know only `enum`.
-            declared["enum"] = [declared.pop("const")]
-        if declared.get("items", {}).get("type") == "object":
-            declared["items"] = {"type": "object"}
-        if declared["type"] == "object":
-            declared.pop("additionalProperties", None)
+        declared.pop("default")  # Some strict modes refuse it.
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def read_arguments(kind: type[Arguments], tool: str, given: dict[str, Any]) -> Arguments:
+def read_arguments(kind: type[Arguments], tool: str, given: Mapping[str, Any]) -> Arguments:
     """Read a call's arguments.
 
     Raises:
-        InvalidRequest: One is unknown or cannot be used; names it, never echoes it.
+        InvalidRequest: One cannot be used; names it, the form wanted, and the value's beginning.
     """
-    # Models write null for what they leave out.
-    present = {name: value for name, value in given.items() if value is not None}
+    present = {name: value for name, value in given.items() if not _is_empty(value)}
     try:
         return kind.model_validate(present)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     name = ".".join(str(step) for step in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        known = ", ".join(kind.model_fields)
-        raise InvalidRequest(f"{tool} has no argument {name!r}.", next_step=f"It takes: {known}.")
     raise InvalidRequest(
-        f"The argument {name!r} of {tool} cannot be used: {fault['msg']}.",
+        f"The argument {name} of {tool} cannot be used: {fault['msg']}.",
         next_step="Correct it and call again.",
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.models import (
     ChatRequest,
     Effort,
@@ -85,6 +85,8 @@ async def understand(arguments: AskArguments, engine: Engine, *, new_id: str, ow
     before = await _conversation(arguments, engine, owner)
     chat = read_messages(arguments.messages, system=arguments.system)
     tools, tool_repairs = read_tool_specs(arguments.tools)
+    tools = tools or _last_tools(before)
+    _require_tool(arguments.tool_choice, tools)
     results, result_repairs = read_tool_results(arguments.tool_results)
     added = (*chat.messages, *await _user_turn(arguments, engine, results))
     _require_something(arguments, added, before)
@@ -98,7 +100,9 @@ async def understand(arguments: AskArguments, engine: Engine, *, new_id: str, ow
         conversation_id=place.conversation_id,
         history_head=history_head(messages, system) if has_history else "",
         system=system,
-        tools=tools or _last_tools(before),
+        tools=tools,
+        allows_tools=arguments.tool_choice != "none",
+        tool_choice=arguments.tool_choice if arguments.tool_choice != "none" else "",
         effort=_effort(arguments, choice, engine),
         max_tokens=arguments.max_tokens,
         output_schema=await _usable_schema(arguments.output_schema),
@@ -110,7 +114,7 @@ async def understand(arguments: AskArguments, engine: Engine, *, new_id: str, ow
         place=place,
         forked_from=before.id if place.conversation_id != before.id else "",
         added=added,
-        warnings=(*before.warnings, *choice.warnings),
+        warnings=(*arguments.warnings, *before.warnings, *choice.warnings),
     )
 
 
@@ -141,25 +145,25 @@ async def _user_turn(
     arguments: AskArguments, engine: Engine, results: Sequence[ToolResult]
 ) -> Sequence[Message]:
     attachments = Attachments(engine.settings.roots)
-    files = [await attachments.file(given, f"files[{n}]") for n, given in _each(arguments.files)]
+    files = [
+        await attachments.file(given, f"files[{n}]") for n, given in enumerate(arguments.files)
+    ]
     texts = [TextPart(text=arguments.prompt)] if arguments.prompt.strip() else []
     images = [
-        await attachments.image(given, f"images[{n}]") for n, given in _each(arguments.images)
+        await attachments.image(given, f"images[{n}]") for n, given in enumerate(arguments.images)
     ]
     parts: list[Part] = [*results, *files, *texts, *images]
     return (Message(role="user", parts=tuple(parts)),) if parts else ()
-
-
-def _each(given: Sequence[str]) -> Sequence[tuple[int, str]]:
-    return tuple(enumerate(given))
 
 
 def _require_something(
     arguments: AskArguments, added: Sequence[Message], before: Conversation
 ) -> None:
     if not added:
+        ignored = quoted(", ".join(arguments.ignored))
         raise InvalidRequest(
-            "There is nothing to answer: prompt, messages and tool_results are empty.",
+            "There is nothing to answer: prompt, messages and tool_results are empty"
+            f"{f', and {ignored} is not an argument' if arguments.ignored else ''}.",
             next_step="Put the question in `prompt`.",
         )
     if arguments.tool_results and not before.turns and not arguments.messages:
@@ -167,6 +171,18 @@ def _require_something(
             "tool_results answers the tool calls of an earlier turn, and there is none.",
             next_step="Give the conversation_id of that answer, or the history in `messages`.",
         )
+
+
+def _require_tool(choice: str, tools: Sequence[ToolSpec]) -> None:
+    """Refuse a `tool_choice` that no answer can follow."""
+    names = [tool.name for tool in tools]
+    if choice in ("", "none", *names) or (choice == "required" and names):
+        return
+    there_are = f"the tools are {quoted(', '.join(names))}" if names else "there are no tools"
+    raise InvalidRequest(
+        f"tool_choice is {quoted(choice)}, and {there_are}.",
+        next_step="Use auto, none, required or the name of one of your `tools`.",
+    )
 
 
 async def _model(arguments: AskArguments, engine: Engine, before: Conversation) -> ModelChoice:

@@ -15,9 +15,17 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from kiro_mcp.errors import InvalidRequest, quoted
-from kiro_mcp.models import ImagePart, TextPart
+from kiro_mcp.models import ImagePart, JsonObject, TextPart
+from kiro_mcp.protocol.content_blocks import ContentReader
 from kiro_mcp.protocol.documents import document_text
-from kiro_mcp.protocol.images import MAX_IMAGE_BYTES, image_from_bytes, image_from_url
+from kiro_mcp.protocol.images import (
+    MAX_IMAGE_BYTES,
+    image_from_base64,
+    image_from_bytes,
+    image_from_url,
+    is_image_base64,
+)
+from kiro_mcp.protocol.json_values import json_text, plain_json
 from kiro_mcp.regular_files import read_regular_file
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
@@ -36,12 +44,16 @@ class Attachments:
     def __init__(self, roots: Sequence[str]) -> None:
         self._roots = [Path(root) for root in roots]
 
-    async def image(self, given: str, place: str) -> ImagePart:
-        """Return an image from a data URL or a path.
+    async def image(self, given: str | JsonObject, place: str) -> ImagePart:
+        """Return an image from a data URL, base64, a path, or an image block of any API.
 
         Raises:
             InvalidRequest: It is neither, may not be read, or is no image that the service takes.
         """
+        if isinstance(given, dict):
+            return _image_from_block(given, place)
+        if is_image_base64(given):
+            return image_from_base64(given, place=place)
         if ":" in given[:12] and not _is_path(given):
             return image_from_url(given, place=place)
         data = await self._read_in_thread(given, place, MAX_IMAGE_BYTES)
@@ -109,3 +121,16 @@ class Attachments:
 def _is_path(given: str) -> bool:
     r"""Whether what has a colon is a Windows path, such as `C:\a.png`, not a URL."""
     return len(given) > 2 and given[1] == ":" and given[2] in "\\/"
+
+
+def _image_from_block(given: JsonObject, place: str) -> ImagePart:
+    """Read an image block of MCP, OpenAI or Anthropic, also one without its `type`."""
+    plain = plain_json({"type": "image", **given})
+    parts = ContentReader().parts(plain, place)
+    images = [part for part in parts if isinstance(part, ImagePart)]
+    if len(images) == 1 == len(parts):
+        return images[0]
+    raise InvalidRequest(
+        f"{place} is not an image: {quoted(json_text(plain))}.",
+        next_step="Send the image's bytes as base64, or as a data URL.",
+    )

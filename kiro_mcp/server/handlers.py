@@ -54,6 +54,7 @@ async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> R
     with captured(engine.captures, arguments) as capture:
         given = read_arguments(AskArguments, "ask_claude", arguments)
         if given.answer_id:
+            _refuse_another_question(given)
             return await _collect(engine, given, call)
         ask = partial(_ask, engine, given, call, capture)
         instead = login.instead_of_login(engine, is_over_http=call.is_over_http)
@@ -77,6 +78,17 @@ async def _ask(
     )
     engine.answers.start(running, handed_over(capture, partial(make_result, asked, engine)))
     return await _wait(engine, running, given, call)
+
+
+def _refuse_another_question(given: AskArguments) -> None:
+    """Refuse `answer_id` beside a question: the old answer must not pass for one to the new."""
+    asks = ("prompt", "messages", "tool_results", "images", "files")
+    if new := [name for name in asks if getattr(given, name)]:
+        names = " and ".join(new)
+        raise InvalidRequest(
+            f"answer_id collects an earlier answer, and {names} would ask something new.",
+            next_step=f"To collect the answer, leave out {names}. To ask, leave out answer_id.",
+        )
 
 
 async def _collect(engine: Engine, given: AskArguments, call: Call) -> types.CallToolResult:
@@ -129,6 +141,7 @@ async def list_models(engine: Engine, arguments: dict[str, Any], _call: Call) ->
         "source": catalogue.source,
         "fetched_at": catalogue.fetched_at.isoformat() if catalogue.fetched_at else "",
         "warnings": [
+            *asked.warnings,
             *([str(catalogue.fault)] if catalogue.fault else []),
             *(f"{setting}{warning}" for warning in default.warnings),
         ],
@@ -139,7 +152,7 @@ async def list_models(engine: Engine, arguments: dict[str, Any], _call: Call) ->
 async def login_tool(engine: Engine, arguments: dict[str, Any], call: Call) -> Result:
     """Say who is signed in, or begin or end a login."""
     asked = read_arguments(LoginArguments, "login", arguments)
-    return await login.run(
+    result = await login.run(
         engine,
         action=asked.action,
         method=asked.method,
@@ -148,6 +161,7 @@ async def login_tool(engine: Engine, arguments: dict[str, Any], call: Call) -> R
         asker=call.asker,
         instead=login.instead_of_login(engine, is_over_http=call.is_over_http),
     )
+    return login.with_warnings(result, asked.warnings)
 
 
 Handler = Callable[[Engine, dict[str, Any], Call], Awaitable[Result]]

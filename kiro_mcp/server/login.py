@@ -10,7 +10,7 @@ Meanwhile the login is polled for in the background. A retried call proves nothi
 counts is how the login stands here, so no state travels with it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
 import anyio
@@ -87,6 +87,16 @@ async def run(
             return _told(found, engine)
     login = await engine.sign_in.start(method, start_url=start_url, region=region)
     return await _shown(engine, login, asker)
+
+
+def with_warnings(result: Result, warnings: Sequence[str]) -> Result:
+    """Add warnings to what a call of `login` gives, if it is a result."""
+    structured = getattr(result, "structured_content", None)
+    if not warnings or structured is None:
+        return result
+    facts: dict[str, Any] = {**structured}
+    facts["warnings"] = [*facts.get("warnings", ()), *warnings]
+    return _state(**facts)
 
 
 async def status(engine: Engine) -> types.CallToolResult:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
+from kiro_mcp.errors import quoted
+
 if TYPE_CHECKING:
     from kiro_mcp.server.engine import Engine
 
@@ -16,10 +18,12 @@ _MODEL: Final = types.PromptArgument(
     name="model", description="Model id; empty for the default.", required=False
 )
 
+# Some frameworks offer prompts to the model as functions beside the tools: a prompt's name must
+# not look like that of a tool.
 LISTED: Final = (
     types.Prompt(
-        name="ask-claude",
-        title="Ask Claude",
+        name="question-for-claude",
+        title="Question for Claude",
         description="Ask Claude a question and show its answer.",
         arguments=[
             types.PromptArgument(name="question", description="The question.", required=True),
@@ -51,11 +55,11 @@ def get_prompt(name: str, arguments: Mapping[str, str]) -> types.GetPromptResult
     model = arguments.get("model", "").strip()
     with_model = f" with model {model!r}" if model else ""
     match name:
-        case "ask-claude":
+        case "question-for-claude":
             question = arguments.get("question", "").strip()
             if not question:
                 raise MCPError(
-                    code=types.INVALID_PARAMS, message="The prompt ask-claude needs a question."
+                    code=types.INVALID_PARAMS, message=f"The prompt {name} needs a question."
                 )
             text = (
                 f"Call the tool ask_claude{with_model}, pass it this question with all the"
@@ -72,7 +76,7 @@ def get_prompt(name: str, arguments: Mapping[str, str]) -> types.GetPromptResult
             known = ", ".join(prompt.name for prompt in LISTED)
             raise MCPError(
                 code=types.INVALID_PARAMS,
-                message=f"There is no prompt {name!r}; there are {known}.",
+                message=f"There is no prompt {quoted(name)}; there are {known}.",
             )
     content = types.TextContent(type="text", text=text)
     return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=content)])

@@ -76,8 +76,8 @@ async def test_resources_and_templates_are_listed() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "says"),
     [
-        ("ask-claude", {"question": "Why?", "model": "auto"}, "Why?"),
-        ("ask-claude", {"question": "Why?", "model": "auto"}, "'auto'"),
+        ("question-for-claude", {"question": "Why?", "model": "auto"}, "Why?"),
+        ("question-for-claude", {"question": "Why?", "model": "auto"}, "'auto'"),
         ("second-opinion", {}, "latest work"),
         ("second-opinion", {"about": "the parser"}, "the parser"),
     ],
@@ -93,7 +93,9 @@ async def test_a_prompt_is_filled_in(name: str, arguments: dict[str, str], says:
     assert "ask_claude" in content.text
 
 
-@pytest.mark.parametrize(("name", "says"), [("ask-claude", "question"), ("sing", "'sing'")])
+@pytest.mark.parametrize(
+    ("name", "says"), [("question-for-claude", "question"), ("sing", "'sing'")]
+)
 async def test_a_prompt_that_cannot_be_filled_in_is_refused(name: str, says: str) -> None:
     """The MCP specification: -32602."""
     async with connected() as client:
@@ -108,7 +110,7 @@ async def test_models_are_completed(typed: str, argument: str, some: str) -> Non
     """Ours."""
     async with connected() as client:
         result = await client.complete(
-            types.PromptReference(type="ref/prompt", name="ask-claude"),
+            types.PromptReference(type="ref/prompt", name="question-for-claude"),
             {"name": argument, "value": typed},
         )
     assert result.completion.values == ([some] if some else [])
