@@ -148,7 +148,7 @@ def _about_the_model(error: KiroError, asked: Asked) -> tuple[str, ...]:
     """Name the model that the service does not offer, and one that may have been meant."""
     if error.code != "model_unavailable":
         return ()
-    return asked.choice.warnings or (f"The model is {asked.request.model!r}.",)
+    return asked.choice.warnings or (f"The model is {quoted(asked.request.model)}.",)
 
 
 async def _keep_failure(

@@ -22,7 +22,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from kiro_mcp import __version__
-from kiro_mcp.errors import InvalidRequest, KiroError
+from kiro_mcp.errors import InvalidRequest, KiroError, quoted
 from kiro_mcp.server import prompts, resources
 from kiro_mcp.server.asker import Asker, Result
 from kiro_mcp.server.owners import KEY_HEADER, MAX_KEYS
@@ -221,7 +221,7 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
         known = ", ".join(HANDLERS)
         raise MCPError(
             code=types.INVALID_PARAMS,
-            message=f"There is no tool {params.name!r}; there are {known}.",
+            message=f"There is no tool {quoted(params.name)}; there are {known}.",
         )
     try:
         async with context.lifespan_context.engine_for(context.request) as engine:

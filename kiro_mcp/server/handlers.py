@@ -8,7 +8,7 @@ from typing import Any
 import mcp_types as types
 from pydantic import ValidationError
 
-from kiro_mcp.errors import InternalFault, InvalidRequest
+from kiro_mcp.errors import InternalFault, InvalidRequest, quoted
 from kiro_mcp.models import ModelInfo
 from kiro_mcp.protocol.dry_run import describe_payload
 from kiro_mcp.protocol.json_values import json_text
@@ -104,11 +104,11 @@ async def _kept(engine: Engine, answer_id: str, owner: str) -> types.CallToolRes
             return types.CallToolResult.model_validate_json(kept)
         except ValidationError as error:
             raise InternalFault(
-                f"What the store kept of the answer {answer_id!r} is damaged.",
+                f"What the store kept of the answer {quoted(answer_id)} is damaged.",
                 next_step="Ask again.",
             ) from error
     raise InvalidRequest(
-        f"There is no answer {answer_id!r}; it may have been cancelled, or be too old.",
+        f"There is no answer {quoted(answer_id)}; it may have been cancelled, or be too old.",
         next_step="Ask again.",
         code="not_found",
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from kiro_mcp.errors import KiroError
+from kiro_mcp.errors import KiroError, quoted
 from kiro_mcp.models import Message, Part, TextPart, ToolResult, ToolUse
 from kiro_mcp.server.owners import OWN
 
@@ -67,7 +67,7 @@ async def read_resource(
             return _contents(uri, "application/json", kept.decode(errors="replace"))
     except KiroError as error:
         raise _refusal(str(error), uri) from error
-    raise _refusal(f"There is no resource {uri!r}.", uri)
+    raise _refusal(f"There is no resource {quoted(uri)}.", uri)
 
 
 def _refusal(message: str, uri: str) -> MCPError:

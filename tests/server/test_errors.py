@@ -2,9 +2,11 @@
 
 import json
 import re
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
+from mcp.shared.exceptions import MCPError
 
 from kiro_mcp.emulator import (
     EMULATOR_API_KEY,
@@ -221,3 +223,40 @@ async def test_a_call_whose_arguments_are_no_object_is_told_with_what_came(
     assert (told["id"], told["name"], told["state"]) == ("t1", "read", state)
     assert told["arguments"] == ({"path": "a"} if state == "complete" else {})
     assert told.get("raw", arguments) == arguments
+
+
+LONG = "z" * 100_000
+LONG_VALUES: dict[str, dict[str, Any]] = {
+    "conversation_id": {"prompt": "x", "conversation_id": LONG},
+    "answer_id": {"answer_id": LONG},
+    "effort": {"prompt": "x", "effort": LONG},
+    "max_tokens": {"prompt": "x", "max_tokens": LONG},
+    "a role": {"messages": [{"role": LONG, "content": "x"}]},
+    "an image": {"prompt": "x", "images": [LONG]},
+    "an image's address": {"prompt": "x", "images": [f"http://{LONG}"]},
+    "a file": {"prompt": "x", "files": [LONG]},
+    "a model": {"prompt": "x", "model": LONG},
+    "a type in a schema": {"prompt": "x", "output_schema": {"type": LONG}},
+    "a reference in a schema": {"prompt": "x", "output_schema": {"$ref": f"#/{LONG}"}},
+    "a tool": {"prompt": "x", "tools": [{"inputSchema": {"$ref": LONG}, "description": LONG}]},
+}
+
+
+async def test_an_error_quotes_at_most_80_characters_of_what_a_caller_sent(
+    emulator: RunningEmulator,
+) -> None:
+    """It goes into a model's context, which is paid for."""
+    async with connected(emulator) as client:
+        for what, arguments in LONG_VALUES.items():
+            result = await client.call_tool("ask_claude", arguments)
+            assert result.is_error, what
+            # A file's or an image's name can stand in it beside its value.
+            assert words(result).count("z") < 200, what
+        for name in ("login", LONG):
+            with suppress(MCPError):
+                result = await client.call_tool(name, {"action": LONG})
+                assert words(result).count("z") < 100
+        for refused in (client.read_resource(f"kiro://answers/{LONG}"), client.get_prompt(LONG)):
+            with pytest.raises(MCPError) as error:
+                await refused
+            assert str(error.value).count("z") < 100
