@@ -104,7 +104,7 @@ async def test_a_prompt_that_cannot_be_filled_in_is_refused(name: str, says: str
 
 
 @pytest.mark.parametrize(
-    ("typed", "argument", "some"), [("haiku", "model", "claude-haiku-4.5"), ("x", "question", "")]
+    ("typed", "argument", "some"), [("haiku-4", "model", "claude-haiku-4.5"), ("x", "question", "")]
 )
 async def test_models_are_completed(typed: str, argument: str, some: str) -> None:
     """Ours."""
