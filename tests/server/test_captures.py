@@ -152,7 +152,7 @@ NO_EFFORT: Json = {"prompt": "hi", "model": "claude-haiku-4.5", "max_tokens": 5}
         ({"prompt": "/emulate reset"}, "truncated"),
         ({"prompt": "/emulate truncated_tool"}, "truncated"),
         ({"prompt": "/emulate empty"}, "failed"),
-        ({"prompt": 4}, "failed"),
+        ({"prompt": [4]}, "failed"),
         (NO_EFFORT, "completed"),
     ],
     ids=["refused", "broken", "cut", "empty", "arguments", "warnings"],

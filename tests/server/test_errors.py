@@ -58,7 +58,7 @@ FAILURES: dict[str, tuple[Script, dict[str, Any], dict[str, str], str]] = {
     "no-image": ((), {"images": ["data:image/png;base64,AAAA"]}, {}, "invalid_request"),
     "no-image-path": ((), {"images": ["?"]}, {}, "invalid_request"),
     "no-file": ((), {"files": ["/etc/passwd"]}, {}, "invalid_request"),
-    "no-such-argument": ((), {"temperature": 1}, {}, "invalid_request"),
+    "no-such-tool": ((), {"tool_choice": "read"}, {}, "invalid_request"),
     "wrong-type": ((), {"max_tokens": "many"}, {}, "invalid_request"),
     "wrong-setting": ((), {}, {"KIRO_MCP_MAX_RETRIES": "some"}, "invalid_request"),
     "no-such-conversation": ((), {"conversation_id": "gone"}, {}, "not_found"),

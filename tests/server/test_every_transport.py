@@ -121,9 +121,9 @@ async def test_what_is_wrong_with_a_request_is_told_and_the_next_one_is_answered
     ]
     assert [fault["error"]["code"] for fault in faults] == [-32602, -32602, -32601]
     assert "ask_claude" in faults[0]["error"]["message"]
-    refused = await server.call("ask_claude", prompt={"text": "a secret document"})
+    refused = await server.call("ask_claude", prompt={"text": "a" * 80 + "secret document"})
     assert refused["isError"]
-    assert "'prompt'" in refused["content"][0]["text"]
+    assert "prompt must be text" in refused["content"][0]["text"]
     assert "secret" not in json.dumps(refused)
     assert (await server.call("login"))["structuredContent"]["state"] == "signed_in"
 
