@@ -136,18 +136,25 @@ def _new_tags(tags: str, request: ChatRequest) -> str:
 
 
 def _repaired_turns(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> Repaired:
-    says_something = request.system.strip() or any(
+    turns, repairs = clean_turns(request.messages)
+    _require_something(turns, request.system)
+    if _is_one_text(turns):  # Most calls; the others have nothing to do there.
+        return turns, repairs
+    turns, more = run_steps(turns, _steps(request, model, options))
+    _require_something(turns, request.system)  # All there was may have been old images.
+    return turns, [*repairs, *more]
+
+
+def _require_something(turns: Turns, system: str) -> None:
+    says_something = system.strip() or any(
         part.text.strip() if isinstance(part, TextPart) else not isinstance(part, ThinkingPart)
-        for turn in request.messages
+        for turn in turns
         for part in turn.parts
     )
-    if not request.messages or not says_something:
+    if not turns or not says_something:
         raise InvalidRequest(
             "There is nothing to answer: no message says anything.", next_step="Give a prompt."
         )
-    if _is_one_text(request.messages):  # Most calls; the others have nothing to do there.
-        return clean_turns(request.messages)
-    return run_steps(request.messages, (clean_turns, *_steps(request, model, options)))
 
 
 def _is_one_text(turns: Turns) -> bool:

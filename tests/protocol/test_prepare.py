@@ -53,6 +53,20 @@ def test_a_good_request_needs_no_repair() -> None:
     assert (prepared.repairs, prepared.warnings) == ((), ())
 
 
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (user(TextPart(text="\0")),),
+        (user(ImagePart(format="png", data="x")), assistant(TextPart(text=" "))),
+    ],
+)
+def test_what_says_nothing_once_it_is_repaired_is_refused(messages: tuple[Message, ...]) -> None:
+    """A character that cannot be sent, an old image for a model that reads text only."""
+    text_only = ModelInfo(id="m", name="M", input_types=("TEXT",))
+    with pytest.raises(InvalidRequest, match="nothing to answer"):
+        prepare(request(*messages, model_info=text_only))
+
+
 def test_a_request_without_a_message_is_refused() -> None:
     """Ours."""
     with pytest.raises(InvalidRequest, match="nothing to answer"):
