@@ -36,6 +36,7 @@ class ReadingFacts(_Facts):
     thinking: ThinkingHandling = "separate"
     tools: list[ToolFacts] = []
     caller_names: dict[str, str] = {}
+    property_names: dict[str, dict[str, str]] = {}
     reads_text_calls: bool = False
     max_payload_bytes: Annotated[int, Field(gt=0)] = MAX_PAYLOAD_BYTES
     max_headers_bytes: Annotated[int, Field(gt=0)] = MAX_HEADERS_BYTES

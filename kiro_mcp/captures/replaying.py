@@ -67,6 +67,7 @@ def _options(reading: ReadingFacts) -> ReplyOptions:
         thinking=reading.thinking,
         tools=tools,
         caller_names=reading.caller_names,
+        property_names=reading.property_names,
         reads_text_calls=reading.reads_text_calls,
         max_payload_bytes=reading.max_payload_bytes,
         max_headers_bytes=reading.max_headers_bytes,

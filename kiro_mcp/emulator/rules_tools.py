@@ -8,10 +8,11 @@ where observations differ, the stricter one.
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
-from kiro_mcp.emulator.body import members, text, walk
+from kiro_mcp.emulator.body import items, members, text, walk
 from kiro_mcp.emulator.call import Call
 from kiro_mcp.emulator.shapes import Finding
 
@@ -20,6 +21,12 @@ MAX_DESCRIPTION_BYTES: Final = 10_240
 
 _TOOL_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _TOOL_USE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PROPERTY_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MAPS_OF_SCHEMAS: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
+_SCHEMAS: Final = frozenset(
+    {"items", "prefixItems", "additionalProperties", "contains", "allOf", "anyOf", "oneOf", "not"}
+    | {"if", "then", "else", "unevaluatedItems", "unevaluatedProperties", "propertyNames"}
+)
 _ROOT_COMBINATORS: Final = ("oneOf", "anyOf", "allOf")
 
 
@@ -64,6 +71,46 @@ def tool_schemas_fit(call: Call) -> Iterator[Finding]:
             yield where, "its properties are no object"
         if not isinstance(schema.get("required", []), list):
             yield where, "its required members are no array"
+
+
+def property_names_fit(call: Call) -> Iterator[Finding]:
+    """A property's name is 1 to 64 letters, digits, `_`, `.` and `-`, at any depth."""
+    for spec in call.conversation.tool_specs:
+        for name in _property_names(members(spec.get("inputSchema")).get("json")):
+            if _PROPERTY_NAME.fullmatch(name) is None:
+                where = f"the schema of {text(spec.get('name'))!r}"
+                yield where, f"{name!r} is not a name of a property"
+
+
+def _property_names(schema: object) -> Iterator[str]:
+    for keyword, member in members(schema).items():
+        if keyword == "properties":
+            yield from members(member)
+        if keyword in _MAPS_OF_SCHEMAS:
+            inner = list(members(member).values())
+        elif keyword in _SCHEMAS:
+            inner = [*items(member), member]
+        else:
+            continue
+        for one in inner:
+            yield from _property_names(one)
+
+
+def tool_schemas_are_valid(call: Call) -> Iterator[Finding]:
+    """The schema of a tool is valid by JSON Schema 2020-12, its patterns included."""
+    for spec in call.conversation.tool_specs:
+        schema = members(members(spec.get("inputSchema")).get("json"))
+        for error in _meta_schema().iter_errors(schema):
+            where = f"the schema of {text(spec.get('name'))!r}"
+            yield where, f"JSON schema is invalid: {error.message[:80]}"
+
+
+@cache
+def _meta_schema() -> Any:
+    import jsonschema_rs  # Here, because few emulators are asked for tools.
+
+    meta = {"$ref": "https://json-schema.org/draft/2020-12/schema"}
+    return jsonschema_rs.Draft202012Validator(meta, validate_formats=True)
 
 
 def tool_schemas_stand_alone(call: Call) -> Iterator[Finding]:

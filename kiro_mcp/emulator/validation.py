@@ -51,6 +51,8 @@ RULES: Final[tuple[tuple[Rule, Refusal], ...]] = (
     (tools.tool_descriptions_fit, MALFORMED),
     (tools.tool_schemas_fit, MALFORMED),
     (tools.tool_schemas_stand_alone, MALFORMED),
+    (tools.property_names_fit, MALFORMED),
+    (tools.tool_schemas_are_valid, MALFORMED),
     (tools.tool_uses_are_declared, MALFORMED),
     (tools.tool_use_ids_are_unique, MALFORMED),
     (tools.tool_uses_are_answered, MALFORMED),

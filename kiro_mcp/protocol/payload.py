@@ -67,6 +67,8 @@ class Payload:
     model: ModelInfo
     tool_names: Mapping[str, str]
     """The caller's name of each tool, by the name that is sent."""
+    property_names: Mapping[str, Mapping[str, str]]
+    """The same for the renamed properties of tools, by the caller's name of the tool."""
     repairs: tuple[Repair, ...]
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -108,6 +110,7 @@ def draft_payload(
         encoded=encoded,
         model=prepared.model,
         tool_names=prepared.tool_names,
+        property_names=prepared.property_names,
         repairs=(*prepared.repairs, *repairs),
         warnings=(
             *prepared.warnings,

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.models import (
@@ -29,6 +29,7 @@ from kiro_mcp.protocol.findings import Repair
 from kiro_mcp.protocol.history import Repaired, Step, Turns, run_steps
 from kiro_mcp.protocol.json_values import clean_text
 from kiro_mcp.protocol.model_names import resolve_model
+from kiro_mcp.protocol.property_names import rename_members
 from kiro_mcp.protocol.request_fields import (
     THINKING_BUDGET,
     THINKING_MODE_TAG,
@@ -82,6 +83,8 @@ class Prepared:
     """The model's own fields."""
     tool_names: Mapping[str, str]
     """The caller's name of each tool, by the name that is sent."""
+    property_names: Mapping[str, Mapping[str, str]]
+    """The same for the renamed properties of tools, by the caller's name of the tool."""
     repairs: tuple[Repair, ...]
     warnings: tuple[str, ...]
 
@@ -102,11 +105,12 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
     return Prepared(
         model=model,
         conversation_id=conversation_id,
-        turns=tuple(_with_sent_names(turns, tools.names)),
+        turns=tuple(_with_sent_names(turns, tools)),
         system=compose_system(request, tools, tags=_new_tags(wishes.tags, request)),
         tools=tools.specs,
         fields=wishes.fields,
         tool_names=callers_names(tools.names),
+        property_names=tools.property_names,
         repairs=(*id_repairs, *repairs, *tools.repairs),
         warnings=(*model_warnings, *wishes.warnings),
     )
@@ -204,12 +208,19 @@ def _tools(request: ChatRequest, turns: Turns, options: PayloadOptions) -> SentT
     return sendable_tools(specs, used, description_max_bytes=options.description_max_bytes)
 
 
-def _with_sent_names(turns: Turns, names: Mapping[str, str]) -> Sequence[Message]:
+def _with_sent_names(turns: Turns, tools: SentTools) -> Sequence[Message]:
+    """Name tools and their properties in the history as they are declared."""
+    sent = {
+        tool: {name: other for other, name in names.items()}
+        for tool, names in tools.property_names.items()
+    }
+
+    def renamed(use: ToolUse) -> ToolUse:
+        arguments = rename_members(use.arguments, sent.get(use.name, {}))
+        return replace(use, name=tools.names[use.name], arguments=cast("JsonObject", arguments))
+
     return [
-        turn.with_parts(
-            replace(part, name=names[part.name]) if isinstance(part, ToolUse) else part
-            for part in turn.parts
-        )
+        turn.with_parts(renamed(part) if isinstance(part, ToolUse) else part for part in turn.parts)
         for turn in turns
     ]
 

@@ -69,6 +69,7 @@ class ReplyOptions(TypedDict, total=False):
     thinking: ThinkingHandling
     tools: Sequence[ToolSpec]
     caller_names: Mapping[str, str]
+    property_names: Mapping[str, Mapping[str, str]]
     reads_text_calls: bool
     max_payload_bytes: int
     max_headers_bytes: int
@@ -93,6 +94,7 @@ class ReplyBuilder:
         tools: The tools that the caller offers; their schemas check what the model asks for.
         caller_names: The caller's name of a tool, by the name under which it was sent, where
             the two differ.
+        property_names: The same for the properties of tools, by the caller's name of the tool.
         reads_text_calls: Whether calls that the model wrote into its text become tool uses.
             Text from the first possible call on then comes only at the end.
         new_tool_use_id: Makes the ids of those.
@@ -108,6 +110,7 @@ class ReplyBuilder:
         thinking: ThinkingHandling = "separate",
         tools: Sequence[ToolSpec] = (),
         caller_names: Mapping[str, str] | None = None,
+        property_names: Mapping[str, Mapping[str, str]] | None = None,
         reads_text_calls: bool = False,
         new_tool_use_id: Callable[[], str] = _random_id,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
@@ -128,7 +131,9 @@ class ReplyBuilder:
         self._parts = PartsBuilder(thinking, holds_calls=reads_text_calls)
         self._speech = Speech(self._parts)
         self._tool_uses = ToolUseAssembler(
-            caller_names, {tool.name: tool.input_schema for tool in reversed(tools)}
+            caller_names,
+            {tool.name: tool.input_schema for tool in reversed(tools)},
+            property_names,
         )
         self._meter = UsageMeter(prompt_characters, context_window_tokens)
         self._notes = Notes()

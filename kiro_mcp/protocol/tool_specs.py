@@ -5,7 +5,7 @@ names, descriptions and schemas, and declares what the history uses but nobody d
 service refuses a tool use without its spec.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,8 +16,7 @@ from kiro_mcp.protocol.content_blocks import CUSTOM_INPUT, first_text
 from kiro_mcp.protocol.findings import Finding, Repair, counted
 from kiro_mcp.protocol.json_values import clean_text, json_text, plain_json
 from kiro_mcp.protocol.members import parse_object
-from kiro_mcp.protocol.schema import sanitised_schema
-from kiro_mcp.protocol.schema_refs import ReferenceBudget
+from kiro_mcp.protocol.schema import SchemaBudget, SentSchema, sendable_schema
 from kiro_mcp.protocol.tool_names import sent_names
 
 DESCRIPTION_MAX_BYTES: Final = 10_000
@@ -28,6 +27,9 @@ _POINTER: Final = "\n[The rest is in the system prompt, under the name of this t
 _STUB_DESCRIPTION: Final = (
     "Used earlier in this conversation. It is not available any more: do not use it."
 )
+MAX_NAMED: Final = 10
+"""How many renamed properties of one tool are named."""
+
 _SCHEMA_KEYS: Final = ("inputSchema", "input_schema", "parameters")
 
 
@@ -38,6 +40,9 @@ class SentTools:
     specs: tuple[ToolSpec, ...]
     names: Mapping[str, str]
     """The sent name of each of the caller's names."""
+    property_names: Mapping[str, Mapping[str, str]]
+    """For each caller's name of a tool with renamed properties: the caller's name of each, by the
+    name that is sent."""
     long_descriptions: tuple[tuple[str, str], ...]
     """Sent name and whole description of the tools whose description was cut."""
     repairs: tuple[Repair, ...]
@@ -139,7 +144,7 @@ def sendable_tools(
     given = [spec for spec in specs if spec is declared[spec.name]]
     stubs = [_stub(name) for name in dict.fromkeys(used_names) if name not in declared]
     names = sent_names([*(spec.name for spec in given), *(stub.name for stub in stubs)])
-    budget = ReferenceBudget()
+    budget = SchemaBudget()
     sent = [
         _sendable(spec, names[spec.name], description_max_bytes, budget)
         for spec in (*given, *stubs)
@@ -152,6 +157,11 @@ def sendable_tools(
     return SentTools(
         specs=tuple(tool.spec for tool in sent),
         names=names,
+        property_names={
+            spec.name: tool.property_names
+            for spec, tool in zip(given, sent, strict=False)  # The stubs come last.
+            if tool.property_names
+        },
         long_descriptions=tuple(
             (tool.spec.name, tool.long_description) for tool in sent if tool.long_description
         ),
@@ -162,12 +172,14 @@ def sendable_tools(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SentTool:
     spec: ToolSpec
+    property_names: Mapping[str, str]
     long_description: str
     repairs: tuple[Repair, ...]
 
 
-def _sendable(spec: ToolSpec, name: str, max_bytes: int, budget: ReferenceBudget) -> _SentTool:
-    schema = sanitised_schema(spec.input_schema, budget)
+def _sendable(spec: ToolSpec, name: str, max_bytes: int, budget: SchemaBudget) -> _SentTool:
+    sent = sendable_schema(spec.input_schema, budget)
+    schema = sent.schema
     stand_in = f"Tool: {name}"
     whole = spec.description if spec.description.strip() else stand_in
     shortened = _shortened(whole, max_bytes)
@@ -180,15 +192,31 @@ def _sendable(spec: ToolSpec, name: str, max_bytes: int, budget: ReferenceBudget
     }
     return _SentTool(
         spec=ToolSpec(name=name, description=description, input_schema=schema),
+        property_names=sent.property_names,
         long_description=whole if description != whole else "",
-        repairs=tuple(
-            Repair(
-                rule=rule, detail=_DETAILS[rule].format(given=quoted(spec.name), name=quoted(name))
-            )
-            for rule, is_changed in what_changed.items()
-            if is_changed
+        repairs=(
+            *(
+                Repair(
+                    rule=rule,
+                    detail=_DETAILS[rule].format(given=quoted(spec.name), name=quoted(name)),
+                )
+                for rule, is_changed in what_changed.items()
+                if is_changed
+            ),
+            *_schema_repairs(spec.name, sent),
         ),
     )
+
+
+def _schema_repairs(tool: str, sent: SentSchema) -> Iterator[Repair]:
+    if sent.dropped:
+        detail = f"Left out of the schema of {quoted(tool)}: {', '.join(sent.dropped)}."
+        yield Repair(rule="schema_keyword", detail=detail)
+    if renamed := list(sent.property_names.items()):
+        shown = ", ".join(f"{quoted(name)} as {other!r}" for other, name in renamed[:MAX_NAMED])
+        more = f" and {len(renamed) - MAX_NAMED} more" if len(renamed) > MAX_NAMED else ""
+        detail = f"Properties of {quoted(tool)} are sent under other names: {shown}{more}."
+        yield Repair(rule="property_name", detail=detail)
 
 
 _DETAILS: Final[Mapping[str, str]] = {

@@ -16,12 +16,13 @@ a single fragment without that mark.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, cast
 
 from kiro_mcp.errors import quoted
 from kiro_mcp.models import JsonObject, ToolUse
 from kiro_mcp.protocol.event_types import ToolUseFragment
 from kiro_mcp.protocol.limits import MAX_INPUT_CHARACTERS, MAX_TOOL_USES, AnswerLimitError
+from kiro_mcp.protocol.property_names import rename_members, with_legal_names
 from kiro_mcp.protocol.schema_check import SchemaCheck, UnusableSchemaError
 from kiro_mcp.protocol.surrogates import mend_surrogates
 from kiro_mcp.protocol.text_tool_calls import TextCall
@@ -61,16 +62,20 @@ class ToolUseAssembler:
     Args:
         aliases: The caller's name of a tool, by the name under which it was sent.
         schemas: The schema of a tool's arguments, by the caller's name.
+        property_names: The caller's name of each renamed property, by the name under which it was
+            sent, for each tool by the caller's name.
     """
 
     def __init__(
         self,
         aliases: Mapping[str, str] | None = None,
         schemas: Mapping[str, JsonObject] | None = None,
+        property_names: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.input_characters = 0
         """The size of all arguments so far."""
         self._aliases = aliases or {}
+        self._property_names = property_names or {}
         self._schemas = schemas or {}
         self._checks: dict[str, SchemaCheck | None] = {}
         self._open: dict[str, _OpenToolUse] = {}
@@ -151,12 +156,12 @@ class ToolUseAssembler:
 
     def schemas_by_any_name(self) -> dict[str, JsonObject]:
         """Return the tools' schemas by every name that a model may call them by."""
-        sent = {
-            alias: self._schemas[name]
-            for alias, name in self._aliases.items()
-            if name in self._schemas
+        schemas = {
+            name: with_legal_names(schema)[0] if name in self._property_names else schema
+            for name, schema in self._schemas.items()
         }
-        return {**self._schemas, **sent}
+        sent = {alias: schemas[name] for alias, name in self._aliases.items() if name in schemas}
+        return {**schemas, **sent}
 
     def add_text_call(self, call: TextCall, tool_use_id: str) -> ToolUse | None:
         """Return a call found in text as a tool use; None if it has been found before."""
@@ -168,7 +173,10 @@ class ToolUseAssembler:
         self._text_calls.add(content)
         self.input_characters += len(content[1])
         tool_use = ToolUse(
-            id=tool_use_id, name=name, arguments=call.arguments, is_repaired=call.is_repaired
+            id=tool_use_id,
+            name=name,
+            arguments=self._with_callers_names(name, call.arguments),
+            is_repaired=call.is_repaired,
         )
         return self._checked(tool_use)
 
@@ -183,6 +191,10 @@ class ToolUseAssembler:
         if errors is None:
             return replace(tool_use, is_unchecked=True)
         return replace(tool_use, schema_errors=errors)
+
+    def _with_callers_names(self, tool: str, arguments: JsonObject) -> JsonObject:
+        names = self._property_names.get(tool, {})
+        return cast("JsonObject", rename_members(arguments, names))
 
     def _begin(self, tool_use_id: str) -> _OpenToolUse:
         if len(self._open) + len(self._ended) >= MAX_TOOL_USES:
@@ -205,7 +217,7 @@ class ToolUseAssembler:
         tool_use = ToolUse(
             id=tool_use_id,
             name=name,
-            arguments=arguments.value,
+            arguments=self._with_callers_names(name, arguments.value),
             is_repaired=arguments.is_repaired,
         )
         return self._checked(tool_use)

@@ -294,6 +294,7 @@ class KiroClient:
             thinking=self._settings.thinking_handling,
             tools=request.tools,
             caller_names=payload.tool_names,
+            property_names=payload.property_names,
             reads_text_calls=self._settings.text_tool_calls,
             max_payload_bytes=self._settings.max_frame_payload_bytes,
             max_headers_bytes=self._settings.max_frame_headers_bytes,

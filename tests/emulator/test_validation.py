@@ -68,7 +68,9 @@ TAKEN = {
     "longest tool name": declaring(tool("a" * 64)),
     "longest tool description": declaring(tool(description="ä" * 5_120)),
     "schema with combinators inside": schema(properties={"a": {"anyOf": [{"type": "string"}]}}),
-    "schema with a property named $ref": schema(properties={"$ref": {"type": "string"}}),
+    "schema with properties named like keywords": schema(
+        properties={"items": {"type": "string"}, "properties": {}, "a.b-c_1": {}}
+    ),
     "null as an item of an enum": schema(properties={"a": {"enum": ["x", None]}}),
     "ten images": body_of(user(images=[IMAGE] * 4), user(images=[IMAGE] * 6), assistant()),
     "document": asking(documents=[DOCUMENT]),
@@ -175,6 +177,20 @@ REFUSED: dict[str, tuple[Json, str]] = {
     "allOf at the root": (schema(allOf=[]), "tool_schemas_fit"),
     "properties as an array": (schema(properties=[]), "tool_schemas_fit"),
     "required as a text": (schema(required="path"), "tool_schemas_fit"),
+    "a property with a dollar": (schema(properties={"$filter": {}}), "property_names_fit"),
+    "a property with brackets, inside": (
+        schema(properties={"a": {"items": {"properties": {"items[]": {}}}}}),
+        "property_names_fit",
+    ),
+    "a long property": (schema(properties={"x" * 65: {}}), "property_names_fit"),
+    "a negative length": (
+        schema(properties={"a": {"maxLength": -1}}),
+        "tool_schemas_are_valid",
+    ),
+    "a pattern that is not one": (
+        schema(properties={"a": {"pattern": "["}}),
+        "tool_schemas_are_valid",
+    ),
     "a reference": (schema(properties={"a": {"$ref": "#/$defs/a"}}), "tool_schemas_stand_alone"),
     "history tool not declared": (calling(use(), tools=[]), "tool_uses_are_declared"),
     "one id for two tool uses": (calling(use(), use()), "tool_use_ids_are_unique"),

@@ -109,12 +109,14 @@ kinds = st.sampled_from(
     ["object", "string", "array", "null", ["string", "null"], ["object", "null"], "any", 3, None]
 )
 nodes: Strategy = st.deferred(lambda: st.one_of(schemas, st.booleans(), scalars))
-maps = st.dictionaries(st.sampled_from(["a", "b", "$ref", "type"]), nodes, max_size=3)
+keys = ["a", "b", "$ref", "type", "$filter", "items[]", "会社ID", "", "k" * 65, "a.b-c"]
+maps = st.dictionaries(st.sampled_from(keys), nodes, max_size=3)
+patterns = st.sampled_from(["^a+$", "[", "(?<n>a)", "(?P<n>a)", r"\p{L}", "*", "a{2,1}", "^$"])
 schemas: Strategy = record(
     {
         "type": kinds,
         "properties": st.one_of(maps, values),
-        "required": st.one_of(st.lists(st.sampled_from(["a", "b", "zz", 3]), max_size=3), scalars),
+        "required": st.one_of(st.lists(st.sampled_from([*keys, "zz", 3]), max_size=3), scalars),
         "$ref": st.one_of(references, values),
         "$defs": maps,
         "definitions": maps,
@@ -128,6 +130,16 @@ schemas: Strategy = record(
         "not": nodes,
         "description": st.one_of(texts, st.none()),
         "exclusiveMinimum": scalars,
+        "maxLength": scalars,
+        "multipleOf": scalars,
+        "pattern": patterns,
+        "patternProperties": st.dictionaries(patterns, nodes, max_size=2),
+        "propertyNames": nodes,
+        "prefixItems": st.lists(nodes, max_size=2),
+        "dependentRequired": st.one_of(
+            st.dictionaries(st.sampled_from(keys), st.one_of(st.lists(texts), scalars), max_size=2),
+            scalars,
+        ),
         "minimum": scalars,
         "x-own": st.one_of(values, st.just({"$ref": "#/x"})),
     },

@@ -3,12 +3,12 @@
 import copy
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from kiro_mcp.models import JsonObject, JsonValue, ToolSpec
-from kiro_mcp.protocol.schema import sanitised_schema
+from kiro_mcp.protocol.schema import MAX_NOTED, sanitised_schema, sendable_schema
 from kiro_mcp.protocol.schema_refs import MAX_DEPTH, MAX_REFERRED_NODES, inline_references
 from kiro_mcp.protocol.tool_specs import sendable_tools
 
@@ -155,10 +155,39 @@ INSIDE: dict[str, tuple[Any, Any]] = {
         {"default": {"a": [{"$ref": {}}]}},
     ),
     "properties-named-like-keywords": (
-        {"properties": {"$ref": {"type": "string"}, "items": True, "id": True}},
-        {"properties": {"$ref": {"type": "string"}, "items": {}, "id": {}}},
+        {"properties": {"pattern": {"type": "string"}, "items": True, "id": True}},
+        {"properties": {"pattern": {"type": "string"}, "items": {}, "id": {}}},
     ),
 }
+
+
+ECMASCRIPT = r"^(?<year>\d{4})(?<=\p{L})\u{1F600}$"
+FORBIDDEN: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"maxLength": -1, "minLength": 0}, {"minLength": 0}),
+    ({"multipleOf": 0, "maximum": -1}, {"maximum": -1}),
+    ({"pattern": "["}, {}),
+    ({"pattern": "(?P<python>a)"}, {}),
+    ({"pattern": ECMASCRIPT}, {"pattern": ECMASCRIPT}),
+    ({"patternProperties": {"[": {}, "^x-": {}}}, {"patternProperties": {"^x-": {}}}),
+    ({"items": []}, {}),
+    ({"dependentRequired": {"a": ["b", "b", 3], "c": "d"}}, {"dependentRequired": {"a": ["b"]}}),
+]
+
+
+@pytest.mark.parametrize(("schema", "expected"), FORBIDDEN)
+def test_values_that_json_schema_forbids_are_left_out(schema: Any, expected: Any) -> None:
+    """JSON Schema 2020-12: the service checks tools by it, and refuses the whole request."""
+    assert property_of(schema) == expected
+
+
+def test_patterns_are_checked_up_to_a_limit_and_left_out_past_it() -> None:
+    """Checking 1,000 characters takes up to 10 ms, and nobody else is answered meanwhile."""
+    patterns = [f"^{index}{'x' * 90}$" for index in range(100)]
+    properties = {f"p{index}": {"pattern": one} for index, one in enumerate(patterns * 2)}
+    sent = sendable_schema({"type": "object", "properties": properties})
+    kept = [name for name, one in cast("Any", sent.schema["properties"]).items() if one]
+    assert 40 <= len(kept) // 2 <= 50
+    assert len(sent.dropped) == MAX_NOTED
 
 
 @pytest.mark.parametrize(("schema", "expected"), INSIDE.values(), ids=INSIDE.keys())
