@@ -207,7 +207,7 @@ FORGED = ("", "forged", "v1.", "v1." + "A" * 80, 5, {"state": "signed_in"})
 
 
 def signed_out(home: Path) -> dict[str, str]:
-    return {"KIRO_API_KEY": "", "KIRO_MCP_HOME": str(home)}
+    return {"KIRO_API_KEY": "", "KIRO_MCP_HOME": str(home), "KIRO_MCP_HTTP_LOGIN": "true"}
 
 
 async def test_a_state_that_the_server_did_not_give_out_is_refused(server: Peer) -> None:

@@ -285,7 +285,7 @@ async def test_login_says_what_a_credential_lacks() -> None:
     """Ours."""
     async with connected(KIRO_ACCESS_TOKEN="aoa_short", KIRO_MCP_ENDPOINT_URL=NOWHERE) as client:
         result = await client.call_tool("login", {})
-    assert result.structured_content["state"] == "signed_out"
+    assert result.structured_content["state"] == "signed_in"
     assert "KIRO_PROFILE_ARN" in result.structured_content["next_step"]
 
 
