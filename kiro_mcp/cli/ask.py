@@ -14,7 +14,7 @@ from kiro_mcp.cli.harmless import harmless_json
 from kiro_mcp.cli.last_conversation import LastConversation
 from kiro_mcp.cli.live_text import LiveText, Output
 from kiro_mcp.cli.question import Question, arguments_of, piped_in
-from kiro_mcp.cli.session import connected, failed, run_command, text_of
+from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import Wait, tell, tell_error, waiting
 from kiro_mcp.errors import KiroError
 from kiro_mcp.server.answering import NOT_KEPT
@@ -105,18 +105,21 @@ class Asking:
             return harmless_json(answer)
         if self._question.schema and answer.get("data") is not None:
             return harmless_json(answer["data"])
-        return text_of(result)
+        return answer["text"]
 
     # --- what standard error gets -------------------------------------------------------------
 
     def _told(self, answer: dict[str, Any]) -> int:
         is_kept = answer["status"] == "completed" and self._last.is_kept
-        if is_kept and any(warning.startswith(NOT_KEPT) for warning in answer["warnings"]):
+        if is_kept and any(warning.startswith(NOT_KEPT) for warning in answer.get("warnings", [])):
             is_kept = False
             self._forget_older()
         if is_kept:
             self._last.write(answer["conversation_id"])
-        if not self._question.as_json:
+        if self._question.as_json:
+            if answer["truncated"]:
+                tell("warning: The answer is incomplete.")
+        else:
             for line in _remarks(answer):
                 tell(line)
             for line in _facts(answer, is_kept=is_kept):
@@ -129,9 +132,10 @@ class Asking:
             self._last.forget()
 
     def _is_refused(self, answer: dict[str, Any]) -> bool:
-        """Whether a program must not go on: what was asked for is not there."""
+        """Whether a program must not go on: what was asked for is not there, or not all of it."""
         is_untyped = answer["status"] == "completed" and answer.get("data") is None
-        return bool(answer.get("findings") or (self._question.schema and is_untyped))
+        is_untyped = is_untyped and bool(self._question.schema)
+        return bool(answer["truncated"] or answer.get("findings") or is_untyped)
 
 
 def _piece_of(message: IncomingMessage) -> dict[str, Any] | None:
@@ -141,7 +145,7 @@ def _piece_of(message: IncomingMessage) -> dict[str, Any] | None:
 
 
 def _remarks(answer: dict[str, Any]) -> Iterator[str]:
-    for warning in answer["warnings"]:
+    for warning in answer.get("warnings", []):
         yield f"warning: {warning}"
     if answer["status"] == "completed" and answer.get("next_step"):
         yield answer["next_step"]
@@ -149,6 +153,9 @@ def _remarks(answer: dict[str, Any]) -> Iterator[str]:
         yield f"{finding['rule']}: {finding['place']} {finding['cause']}. {finding['cure']}"
     if asked_for := ", ".join(call["name"] for call in answer["tool_calls"]):
         yield f"warning: Claude asks for {asked_for}. No tool is run here; --json shows the calls."
+    for citation in answer.get("citations", []):
+        names = ("title", "license", "repository", "url")
+        yield f"source: {' '.join(citation[name] for name in names if name in citation)}"
 
 
 def _facts(answer: dict[str, Any], *, is_kept: bool) -> Iterator[str]:
@@ -161,11 +168,11 @@ def _facts(answer: dict[str, Any], *, is_kept: bool) -> Iterator[str]:
 
 def _cost(answer: dict[str, Any]) -> Iterator[str]:
     usage = answer["usage"]
-    about = "about " if usage["estimated"] else ""
+    about = "about " if usage.get("estimated") else ""
     yield answer["model"]
     yield f"{about}{usage['input_tokens']} tokens in, {usage['output_tokens']} out"
-    if (credits := usage["credits"]) is not None:
+    if (credits := usage.get("credits")) is not None:
         yield f"{credits:g} credits"
-    if (percent := usage["context_percent"]) is not None:
+    if (percent := usage.get("context_percent")) is not None:
         share = f"{percent:.1f} %" if percent >= 0.1 else "under 0.1 %"
         yield f"{share} of the context window"

@@ -37,16 +37,16 @@ def _show(listed: dict[str, Any]) -> None:
     for model in listed["models"]:
         table.add_row(
             model["id"],
-            _tokens(model["context_window"]),
-            _tokens(model["max_output_tokens"]),
-            _rate(model["rate_multiplier"]),
-            ", ".join(model["effort_levels"]) or model["thinking"],
-            ", ".join(model["input_types"]).lower(),
+            _tokens(model.get("context_window")),
+            _tokens(model.get("max_output_tokens")),
+            _rate(model.get("rate_multiplier")),
+            ", ".join(model.get("effort_levels", [])) or model["thinking"],
+            ", ".join(model.get("input_types", [])).lower(),
             _higher_rate(model.get("higher_rate")),
         )
     show(table)
     tell(f"default {listed['default_model']} · {listed['source']} list", style="dim")
-    for warning in listed["warnings"]:
+    for warning in listed.get("warnings", []):
         tell(f"warning: {warning}")
 
 

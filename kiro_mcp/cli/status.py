@@ -52,15 +52,15 @@ def _rows(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for index, place in enumerate(status.get("looked_at", [])):
         yield "" if index else "looked at", place
     if credits := status.get("credits"):
-        yield "plan", credits["plan"]
-        yield "credits used", f"{_amount(credits['used'])} of {_amount(credits['limit'])}"
-        yield "resets at", credits["resets_at"]
+        yield "plan", credits.get("plan", "")
+        yield "credits used", f"{_amount(credits.get('used'))} of {_amount(credits.get('limit'))}"
+        yield "resets at", credits.get("resets_at", "")
     if status["state"] != "signed_in":
         yield "next", status["next_step"]
 
 
 def _bar(credits: dict[str, Any]) -> Text:
-    used, limit = credits["used"] or 0.0, credits["limit"] or 0.0
+    used, limit = credits.get("used", 0.0), credits.get("limit", 0.0)
     share = min(1.0, used / limit) if limit else 0.0
     full = math.ceil(share * _BAR_COLUMNS)
     bar = Text(" " * 14).append("█" * full, style="red" if share >= _SCARCE else "green")

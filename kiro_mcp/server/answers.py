@@ -42,6 +42,8 @@ class RunningAnswer:
     id: str
     conversation_id: str
     model: str
+    turn: int = 1
+    """Which turn of the conversation it is to be."""
     owner: str = OWN
     """Whose it is; nobody else can find it."""
     recorder: Recorder | None = None

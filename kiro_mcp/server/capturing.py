@@ -61,7 +61,7 @@ def _finish_with_result(capture: CallCapture, result: types.CallToolResult) -> N
         capture.finish("failed", _error_info(result))
         return
     facts = cast("dict[str, Any]", result.structured_content)
-    warnings = cast("list[str]", facts["warnings"])
+    warnings = cast("list[str]", facts.get("warnings", []))
     if facts["truncated"]:
         capture.finish("truncated", {"code": "", "error_message": " ".join(warnings)})
     else:

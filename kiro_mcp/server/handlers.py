@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from kiro_mcp.errors import InternalFault, InvalidRequest, quoted
 from kiro_mcp.models import ModelInfo
 from kiro_mcp.protocol.dry_run import describe_payload
-from kiro_mcp.protocol.json_values import json_text
 from kiro_mcp.protocol.model_names import resolve_model
 from kiro_mcp.server import login
 from kiro_mcp.server.answering import make_result
@@ -27,9 +26,9 @@ from kiro_mcp.server.asker import Asker, Result
 from kiro_mcp.server.asking import understand
 from kiro_mcp.server.captures import CallCapture
 from kiro_mcp.server.capturing import captured, handed_over
-from kiro_mcp.server.engine import Catalogue, Engine
+from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.owners import OWN
-from kiro_mcp.server.results import success
+from kiro_mcp.server.results import filled, success
 from kiro_mcp.server.streaming import Reporting
 
 
@@ -71,6 +70,7 @@ async def _ask(
     running = RunningAnswer(
         id=engine.new_id(),
         conversation_id=asked.place.conversation_id,
+        turn=asked.place.turn,
         model=asked.request.model,
         owner=call.owner,
         caller=call.caller,
@@ -135,18 +135,19 @@ async def list_models(engine: Engine, arguments: dict[str, Any], _call: Call) ->
         engine.default_model, catalogue.models, aliases=engine.settings.model_aliases
     )
     setting = "KIRO_MCP_MODEL: " if engine.settings.model else ""
+    fault = [str(catalogue.fault)] if catalogue.fault else []
+    of_default = [f"{setting}{warning}" for warning in default.warnings]
     structured: dict[str, Any] = {
         "models": [_listed(model) for model in catalogue.models],
         "default_model": default.model.id,
         "source": catalogue.source,
-        "fetched_at": catalogue.fetched_at.isoformat() if catalogue.fetched_at else "",
-        "warnings": [
-            *asked.warnings,
-            *([str(catalogue.fault)] if catalogue.fault else []),
-            *(f"{setting}{warning}" for warning in default.warnings),
-        ],
     }
-    return success(_in_words(catalogue), structured, more=json_text(structured))
+    if catalogue.fetched_at:
+        structured["fetched_at"] = catalogue.fetched_at.isoformat()
+    if warnings := [*asked.warnings, *fault, *of_default]:
+        structured["warnings"] = warnings
+    text = f"{len(catalogue.models)} models, {catalogue.source} list."
+    return success(text, structured, extras=structured)
 
 
 async def login_tool(engine: Engine, arguments: dict[str, Any], call: Call) -> Result:
@@ -175,35 +176,28 @@ HANDLERS: dict[str, Handler] = {
 
 def _listed(model: ModelInfo) -> dict[str, Any]:
     price, higher = model.list_price, model.higher_rate
-    listed: dict[str, Any] = {
-        "id": model.id,
-        "name": model.name,
-        "aliases": list(model.aliases),
-        "context_window": model.context_window,
-        "max_output_tokens": model.max_output_tokens,
-        "rate_multiplier": model.rate_multiplier,
-        "list_price": price
-        and {
-            "input_per_million": price.input_per_million,
-            "output_per_million": price.output_per_million,
-        },
-        "input_types": list(model.input_types),
-        "thinking": model.thinking,
-        "effort_levels": list(model.effort_levels),
-    }
-    if higher:
-        listed["higher_rate"] = {
-            "above_tokens": higher.above_tokens,
-            "rate_multiplier": higher.rate_multiplier,
+    return filled(
+        {
+            "id": model.id,
+            "name": model.name,
+            "aliases": list(model.aliases),
+            "context_window": model.context_window,
+            "max_output_tokens": model.max_output_tokens,
+            "rate_multiplier": model.rate_multiplier,
+            "higher_rate": higher
+            and {
+                "above_tokens": higher.above_tokens,
+                "rate_multiplier": higher.rate_multiplier,
+            },
+            "list_price": price
+            and {
+                "input_per_million": price.input_per_million,
+                "output_per_million": price.output_per_million,
+            },
+            "input_types": list(model.input_types),
+            "thinking": model.thinking,
+            "effort_levels": list(model.effort_levels),
+            "default_effort": model.fields and model.fields.default_effort,
+            "refusal_fallbacks": list(model.refusal_fallbacks),
         }
-    if model.fields and model.fields.default_effort:
-        listed["default_effort"] = model.fields.default_effort
-    if model.refusal_fallbacks:
-        listed["refusal_fallbacks"] = list(model.refusal_fallbacks)
-    return listed
-
-
-def _in_words(catalogue: Catalogue) -> str:
-    ids = ", ".join(model.id for model in catalogue.models)
-    doubt = f" ({catalogue.fault})" if catalogue.fault else ""
-    return f"{len(catalogue.models)} models, {catalogue.source} list{doubt}: {ids}"
+    )

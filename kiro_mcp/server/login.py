@@ -22,11 +22,10 @@ from kiro_mcp.auth.status import SignInStatus, sign_in_status
 from kiro_mcp.auth.timestamps import format_time
 from kiro_mcp.auth.tokens import Credential
 from kiro_mcp.errors import InvalidRequest, KiroError, SignInRequired
-from kiro_mcp.protocol.json_values import json_text
 from kiro_mcp.server.asker import SIGN_IN_INPUT, Asker, Result
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.owners import KEY_HEADER, OWN
-from kiro_mcp.server.results import success
+from kiro_mcp.server.results import filled, success
 
 WAIT_SECONDS = 45.0
 """How long a call waits for a person: clients give up on a call after 60 seconds."""
@@ -325,18 +324,20 @@ def _credits(found: SignInStatus) -> dict[str, Any]:
     credits = found.credits
     if credits.limit is None and not credits.plan:
         return {}
-    return {
-        "used": credits.used,
-        "limit": credits.limit,
-        "resets_at": format_time(credits.resets_at) if credits.resets_at else "",
-        "plan": credits.plan,
-    }
+    return filled(
+        {
+            "used": credits.used,
+            "limit": credits.limit,
+            "resets_at": format_time(credits.resets_at) if credits.resets_at else "",
+            "plan": credits.plan,
+        }
+    )
 
 
-def _state(state: str, **facts: Any) -> types.CallToolResult:
-    structured = {"state": state, **facts}
-    lines = [f"{name}: {_in_words(value)}" for name, value in structured.items() if value]
-    return success("\n".join(lines), structured, more=json_text(structured))
+def _state(state: str, *, next_step: str, **facts: Any) -> types.CallToolResult:
+    structured = {"state": state, **filled(facts), "next_step": next_step}
+    lines = [f"{name}: {_in_words(value)}" for name, value in structured.items()]
+    return success("\n".join(lines), structured)
 
 
 def _in_words(value: Any) -> str:
@@ -344,5 +345,5 @@ def _in_words(value: Any) -> str:
         return "; ".join(cast("list[str]", value))
     if isinstance(value, dict):
         members = cast("dict[str, object]", value)
-        return ", ".join(f"{name} {inner}" for name, inner in members.items() if inner)
+        return ", ".join(f"{name} {inner}" for name, inner in members.items())
     return str(value)

@@ -1,7 +1,7 @@
-"""What the tools answer: each result complete twice, as `content` and as `structuredContent`.
+"""What the tools answer: the same facts as `content` for models and `structuredContent`.
 
-Clients that get both forms show their model only one of them, and differ in which, so each
-half must say everything by itself.
+Clients differ in what their model sees: only one of the two, both, or only the first block of
+`content`. So `content` is one block that says all a model must know, and both are short.
 """
 
 from collections.abc import Mapping
@@ -10,24 +10,42 @@ from typing import Any
 import mcp_types as types
 
 from kiro_mcp.errors import InternalFault, KiroError
+from kiro_mcp.protocol.json_values import json_text
 
 ERROR_META_KEY = "kiro-mcp/error"
 """Where an error result carries its code for programs."""
 
+ANSWER_META_KEY = "kiro-mcp/answer_id"
+"""Where a finished answer carries the id under which it is stored."""
 
-def success(text: str, structured: Mapping[str, Any], *, more: str = "") -> types.CallToolResult:
-    """Build a result: `text` for those who read content, `structured` for those who do not.
+
+def success(
+    text: str,
+    structured: Mapping[str, Any],
+    *,
+    extras: Mapping[str, Any] | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> types.CallToolResult:
+    """Build a result.
 
     Args:
         text: The answer in words.
         structured: The whole result.
-        more: What `text` does not say, as compact JSON, in a second block; "" for nothing.
+        extras: What a model must know beside `text`. It follows as one line of compact JSON.
+        meta: What programs may want to know. Clients do not show it to a model.
     """
-    blocks = [text, more] if more else [text]
+    line = json_text(dict(extras)) if extras else ""
+    block = "\n\n".join(filter(None, (text, line)))
     return types.CallToolResult(
-        content=[types.TextContent(type="text", text=block) for block in blocks],
+        content=[types.TextContent(type="text", text=block)],
         structured_content=dict(structured),
+        _meta=dict(meta) if meta else None,
     )
+
+
+def filled(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the members that say nothing: null, empty text, empty lists and objects."""
+    return {name: value for name, value in facts.items() if value not in (None, "", [], {})}
 
 
 def failure(error: KiroError, *more: str) -> types.CallToolResult:

@@ -52,7 +52,8 @@ ASK_RESULT = _object(
         ),
         "stop_reason": _one_of(*get_args(StopReason), "running", ""),
         "truncated": {"type": "boolean", "description": "The answer is known to be incomplete"},
-        "data": {"description": "The value for output_schema, else null"},
+        "data": {"description": "The value for output_schema; null if the answer broke it"},
+        "citations": _array({"type": "object"}),
         "model": _TEXT,
         "model_requested": _TEXT,
         "conversation_id": _TEXT,
@@ -81,6 +82,7 @@ ASK_RESULT = _object(
     "truncated",
     "model",
     "conversation_id",
+    "turn",
 )
 
 MODELS_RESULT = _object(
@@ -113,6 +115,7 @@ MODELS_RESULT = _object(
         "warnings": _TEXTS,
     },
     "models",
+    "default_model",
     "source",
 )
 

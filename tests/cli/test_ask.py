@@ -101,7 +101,6 @@ def history(emulator: RunningEmulator) -> list[Any]:
         ("long 100000", 4096),
         ("split_tags", 7),
         ("reasoning", 100),
-        ("reset", 65536),
     ],
 )
 async def test_what_is_printed_is_the_answer(
@@ -116,6 +115,29 @@ async def test_what_is_printed_is_the_answer(
     assert done.stdout.decode().removesuffix("\n") == answer["text"].removesuffix("\n")
     assert done.stdout.endswith(b"\n")
     assert b"\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("option", [(), ("--json",)], ids=["text", "json"])
+async def test_an_answer_that_was_cut_off_is_printed_and_is_no_success(
+    option: tuple[str, ...], emulator: RunningEmulator
+) -> None:
+    """A script must not take a part of an answer for the whole of it."""
+    cut = frames.text("Once upon") + frames.ending("MAX_TOKENS")
+    emulator.state.enqueue((Send(cut),))
+    done = await ask(emulator, "Tell.", *option)
+    assert done.returncode == 5
+    assert b"Once upon" in done.stdout
+    assert b"warning: The answer is incomplete" in done.stderr
+
+
+async def test_sources_that_come_with_an_answer_are_named(emulator: RunningEmulator) -> None:
+    """Whoever uses licensed code has to know its licence."""
+    code = {"licenseName": "MIT", "repository": "a/b", "url": "https://c.example/"}
+    licensed = frames.event("codeReferenceEvent", {"references": [code]})
+    emulator.state.enqueue((Send(frames.text("So.") + licensed + frames.ending()),))
+    done = await ask(emulator, "Why?")
+    assert done.stdout == b"So.\n"
+    assert b"source: MIT a/b https://c.example/\n" in done.stderr
 
 
 async def test_the_answer_is_there_before_it_has_ended(emulator: RunningEmulator) -> None:

@@ -30,7 +30,7 @@ from kiro_mcp.server.conversations import ConversationStore, Place, Turn
 from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.server.owners import OWN, owner_of
 from kiro_mcp.server.records import UnreadableRecordError, message_of, record_of, tools_of
-from tests.support.mcp import ask, code, connected, sent, words
+from tests.support.mcp import ask, ask_with_id, code, connected, sent, words
 
 HOUR = 3600.0
 SECRET = b"of this installation"
@@ -433,7 +433,7 @@ async def test_a_turn_that_is_damaged_is_left_out_and_named(
     history = [entry.get("userInputMessage") for entry in sent_before(emulator, 2)]
     assert [message["content"] for message in history if message] == ["Two?"]
     assert code(refused) == "internal_error"
-    assert other["warnings"] == []
+    assert "warnings" not in other
 
 
 def sent_before(emulator: RunningEmulator, index: int) -> list[dict[str, Any]]:
@@ -447,13 +447,13 @@ async def test_an_answer_that_is_damaged_is_named(
 ) -> None:
     """Ours."""
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
-        first = await ask(client, prompt="One?")
+        _, answer_id = await ask_with_id(client, prompt="One?")
     with closing(sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None)) as db:
         db.execute("UPDATE answers SET result = substr(result, 2)")
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
-        result = await client.call_tool("ask_claude", {"answer_id": first["answer_id"]})
+        result = await client.call_tool("ask_claude", {"answer_id": answer_id})
     assert code(result) == "internal_error"
-    assert first["answer_id"] in words(result)
+    assert answer_id in words(result)
 
 
 async def test_a_store_whose_tables_are_damaged_takes_no_answer_with_it(
@@ -482,12 +482,13 @@ async def test_a_store_that_failed_is_opened_anew(
         failed = await ask(client, prompt="Two?")
         for file in tmp_path.glob(f"{STORE_NAME}*"):
             file.rename(tmp_path / f"old-{file.name}")
-        kept = await ask(client, prompt="Three?")
+        kept, answer_id = await ask_with_id(client, prompt="Three?")
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
-        again = await ask(client, answer_id=kept["answer_id"])
+        again = await ask(client, answer_id=answer_id)
     assert "could not be kept" in failed["warnings"][0]
     assert "Move it away" in failed["warnings"][0]
-    assert (kept["warnings"], again) == ([], kept)
+    assert "warnings" not in kept
+    assert again == kept
 
 
 async def test_a_store_that_was_deleted_is_made_anew(
@@ -498,9 +499,9 @@ async def test_a_store_that_was_deleted_is_made_anew(
         await ask(client, prompt="One?")
         for file in tmp_path.glob(f"{STORE_NAME}*"):
             file.unlink()
-        kept = await ask(client, prompt="Two?")
+        kept, answer_id = await ask_with_id(client, prompt="Two?")
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
-        assert await ask(client, answer_id=kept["answer_id"]) == kept
+        assert await ask(client, answer_id=answer_id) == kept
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <sqlite3.Connection")  # It is left open.
@@ -514,11 +515,11 @@ async def test_a_server_whose_store_was_replaced_goes_on_in_the_new_one(
             await ask(client, prompt="One?")
             for file in tmp_path.glob(f"{STORE_NAME}*"):
                 file.unlink()
-            theirs = await ask(other, prompt="Two?")
-            mine = await ask(client, prompt="Three?")
-        assert await ask(other, answer_id=mine["answer_id"]) == mine
+            theirs, their_id = await ask_with_id(other, prompt="Two?")
+            mine, my_id = await ask_with_id(client, prompt="Three?")
+        assert await ask(other, answer_id=my_id) == mine
     async with connected(emulator, KIRO_MCP_HOME=home) as client:
-        kept = [await ask(client, answer_id=one["answer_id"]) for one in (theirs, mine)]
+        kept = [await ask(client, answer_id=id_) for id_ in (their_id, my_id)]
     assert kept == [theirs, mine]
 
 

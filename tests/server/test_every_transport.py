@@ -9,7 +9,7 @@ import pytest
 from anyio import fail_after
 
 from kiro_mcp.emulator import EmulatorState, Pause, RunningEmulator, Script, Send, frames, running
-from tests.support.mcp import assert_valid
+from tests.support.mcp import assert_valid, extras
 from tests.support.peers import Era, Peer, Transport, peer
 
 TEST_SECONDS = 40
@@ -87,17 +87,15 @@ async def test_the_list_of_tools_is_the_same_each_time(server: Peer) -> None:
 
 
 async def test_each_kind_of_answer_is_valid_and_complete_in_both_halves(server: Peer) -> None:
-    """Observed: clients show their model only one half, and differ in which."""
+    """Observed: clients show their model one half, the other, both, or only the first block."""
     for kind in KINDS:
         result = await server.call("ask_claude", prompt=f"/emulate {kind}", tools=[TOOL])
         structured = result["structuredContent"]
         assert_valid("ask_claude", structured)
-        first, more = (block["text"] for block in result["content"])
-        assert first == structured["text"]
-        facts = json.loads(more)
+        facts = extras([block["text"] for block in result["content"]], structured["text"])
         assert facts.get("tool_calls", []) == structured["tool_calls"], kind
         assert facts.get("truncated", False) is structured["truncated"], kind
-        assert facts.get("warnings", []) == structured["warnings"], kind
+        assert facts.get("warnings") == structured.get("warnings"), kind
         assert facts["conversation_id"] == structured["conversation_id"]
         assert structured["text"] or structured["tool_calls"]
 
@@ -107,7 +105,8 @@ async def test_the_other_tools_results_are_valid_too(server: Peer) -> None:
     for tool in ("list_models", "login"):
         result = await server.call(tool)
         assert_valid(tool, result["structuredContent"])
-        assert json.loads(result["content"][-1]["text"]) == result["structuredContent"]
+        (block,) = result["content"]
+        assert all(name in block["text"] for name in result["structuredContent"])
 
 
 async def test_what_is_wrong_with_a_request_is_told_and_the_next_one_is_answered(
@@ -166,7 +165,8 @@ async def test_words_of_every_script_come_through_whole_both_ways(
     """JSON-RPC over lines and in events: what breaks a line must not break a message."""
     emulator.state.enqueue((Send(frames.text(HARD_WORDS) + frames.ending("END_TURN")),))
     result = await server.call("ask_claude", prompt=HARD_WORDS)
-    assert result["structuredContent"]["text"] == result["content"][0]["text"] == HARD_WORDS
+    assert result["structuredContent"]["text"] == HARD_WORDS
+    assert result["content"][0]["text"].startswith(f"{HARD_WORDS}\n\n{{")
     body = cast("dict[str, Any]", emulator.state.requests[-1].body)
     assert body["conversationState"]["currentMessage"]["userInputMessage"]["content"] == HARD_WORDS
 
@@ -176,7 +176,8 @@ async def test_a_huge_answer_comes_whole(server: Peer, emulator: RunningEmulator
     emulator.state.chunk_bytes = 1024 * 1024
     result = await server.call("ask_claude", prompt="/emulate long 300000")
     text = result["structuredContent"]["text"]
-    assert (len(text), result["content"][0]["text"]) == (300_000, text)
+    assert len(text) == 300_000
+    assert result["content"][0]["text"].startswith(f"{text}\n\n{{")
     assert not result["structuredContent"]["truncated"]
 
 

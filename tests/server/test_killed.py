@@ -7,6 +7,7 @@ import pytest
 from anyio import fail_after
 
 from kiro_mcp.emulator import RunningEmulator
+from kiro_mcp.server.results import ANSWER_META_KEY
 from tests.support.http import against
 from tests.support.mcp import sent
 from tests.support.stdio import StdioServer, environment, started
@@ -23,7 +24,8 @@ async def test_what_was_returned_outlives_a_server_that_is_killed(
     with fail_after(TEST_SECONDS):
         async with started(environ) as server:
             await server.initialize()
-            first = (await server.call("ask_claude", prompt="One?"))["structuredContent"]
+            result = await server.call("ask_claude", prompt="One?")
+            first, answer_id = result["structuredContent"], result["_meta"][ANSWER_META_KEY]
             name = first["conversation_id"]
             if during == "answering":
                 await left_unanswered(server, emulator, name)
@@ -31,9 +33,9 @@ async def test_what_was_returned_outlives_a_server_that_is_killed(
             await server.process.wait()
         async with started(environ) as server:
             await server.initialize()
-            uri = f"kiro://answers/{first['answer_id']}"
+            uri = f"kiro://answers/{answer_id}"
             read = (await server.request("resources/read", {"uri": uri}))["result"]
-            again = await server.call("ask_claude", answer_id=first["answer_id"])
+            again = await server.call("ask_claude", answer_id=answer_id)
             second = await server.call("ask_claude", prompt="Two?", conversation_id=name)
     assert json.loads(read["contents"][0]["text"])["structuredContent"] == first
     assert again["structuredContent"] == first

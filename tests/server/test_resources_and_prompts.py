@@ -8,7 +8,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from kiro_mcp.emulator import RunningEmulator
-from tests.support.mcp import ask, connected
+from tests.support.mcp import ask, ask_with_id, connected
 
 
 def text_of(result: types.ReadResourceResult) -> str:
@@ -36,8 +36,8 @@ async def test_conversations_are_listed_and_read(emulator: RunningEmulator) -> N
 async def test_a_finished_answer_is_read_by_its_id(emulator: RunningEmulator) -> None:
     """Ours: a client that gave up finds the answer under the id that progress named."""
     async with connected(emulator) as client:
-        answer = await ask(client, prompt="Say hello")
-        kept = text_of(await client.read_resource(f"kiro://answers/{answer['answer_id']}"))
+        answer, answer_id = await ask_with_id(client, prompt="Say hello")
+        kept = text_of(await client.read_resource(f"kiro://answers/{answer_id}"))
     assert json.loads(kept)["structuredContent"] == answer
 
 

@@ -454,5 +454,9 @@ async def test_no_message_quotes_a_long_input(
     async with connected(emulator) as client:
         result = await client.call_tool("ask_claude", {**arguments, "dry_run": True})
     facts: Any = result.structured_content or {}
-    told = [words(result)] if result.is_error else [*facts["warnings"], *facts.get("repairs", ())]
+    told = (
+        [words(result)]
+        if result.is_error
+        else [*facts.get("warnings", ()), *facts.get("repairs", ())]
+    )
     assert max(map(len, map(str, told)), default=0) < 500

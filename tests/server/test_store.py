@@ -17,7 +17,7 @@ from kiro_mcp.models import Message, TextPart
 from kiro_mcp.server.conversations import ConversationStore, Place, Turn
 from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.server.owners import OWN
-from tests.support.mcp import ask, code, connected, words
+from tests.support.mcp import ask, ask_with_id, code, connected, words
 from tests.support.stdio import PROMPTLY_SECONDS, environment, started
 
 HOUR = 3600.0
@@ -244,7 +244,7 @@ async def test_whoever_reads_is_answered_while_another_program_writes(
 ) -> None:
     """Also a server that opens the store only then."""
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
-        first = await ask(client, prompt="One?")
+        first, answer_id = await ask_with_id(client, prompt="One?")
         with locked(tmp_path / STORE_NAME):
             async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as other:
                 for reader in (client, other):
@@ -255,7 +255,7 @@ async def test_whoever_reads_is_answered_while_another_program_writes(
                         dry_run=True,
                     )
                     assert plan["status"] == "dry_run"
-                    assert await ask(reader, answer_id=first["answer_id"]) == first
+                    assert await ask(reader, answer_id=answer_id) == first
                     (listing,) = (await reader.read_resource("kiro://conversations")).contents
                     assert first["conversation_id"] in str(listing)
 

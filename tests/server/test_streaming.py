@@ -13,6 +13,7 @@ from mcp.client import Client, IncomingMessage
 from kiro_mcp.emulator import EMULATOR_API_KEY, Pause, RunningEmulator, Send, frames
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.results import ANSWER_META_KEY
 from kiro_mcp.server.streaming import STREAM_META_KEY
 from tests.support.mcp import CALL_SECONDS
 from tests.support.stdio import environment, started
@@ -102,11 +103,12 @@ async def test_it_goes_out_with_progress_that_says_what_it_always_says(
     emulator.state.enqueue((*SLOW, END))
     listener = Listener()
     async with client_of(emulator, listener) as client:
-        result = (await ask(client)).structured_content
-    assert result["text"] == TEXT
+        result = await ask(client)
+    assert result.structured_content["text"] == TEXT
     assert TEXT.startswith(listener.text)
     assert {one.params.progress_token for one in listener.seen} == {"p"}
-    assert all(result["answer_id"] in (one.params.message or "") for one in listener.seen)
+    answer_id = str((result.meta or {})[ANSWER_META_KEY])
+    assert all(answer_id in (one.params.message or "") for one in listener.seen)
     values = [one.params.progress for one in listener.seen]
     assert values == sorted(set(values))
 

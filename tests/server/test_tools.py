@@ -29,7 +29,7 @@ NOWHERE = "http://127.0.0.1:1"
 async def test_an_answer_is_complete_in_each_half_of_the_result(
     mode: str, emulator: RunningEmulator
 ) -> None:
-    """Observed: clients show their model only one half, and differ in which."""
+    """Observed: clients show their model one half or the other."""
     async with connected(emulator, mode=mode) as client:
         result = await client.call_tool(
             "ask_claude",
@@ -42,7 +42,7 @@ async def test_an_answer_is_complete_in_each_half_of_the_result(
     assert answer["status"] == "completed"
     assert answer["stop_reason"] == "end_turn"
     assert answer["truncated"] is False
-    assert answer["model"] == answer["model_requested"] == "claude-sonnet-4.5"
+    assert answer["model"] == "claude-sonnet-4.5"
     assert answer["usage"]["credits"] > 0
     assert answer["usage"]["context_percent"] > 0
     assert_valid("ask_claude", answer)
@@ -67,7 +67,8 @@ async def test_the_model_of_the_settings_is_used_where_a_call_names_none(
     async with connected(emulator, KIRO_MCP_MODEL="claude-haiku-4.5") as client:
         result = await client.call_tool("ask_claude", {"prompt": "hi"})
     answer = result.structured_content
-    assert (answer["model"], answer["model_requested"]) == ("claude-haiku-4.5", "")
+    assert answer["model"] == "claude-haiku-4.5"
+    assert "model_requested" not in answer
 
 
 async def test_an_argument_that_is_null_counts_as_left_out(emulator: RunningEmulator) -> None:

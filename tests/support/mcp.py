@@ -1,6 +1,7 @@
 """An MCP client on our server in this process, and what its results say."""
 
-from collections.abc import AsyncGenerator
+import json
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from kiro_mcp import __version__
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.results import ERROR_META_KEY
+from kiro_mcp.server.results import ANSWER_META_KEY, ERROR_META_KEY
 from kiro_mcp.server.tools import declarations
 
 CALL_SECONDS = 20
@@ -39,10 +40,24 @@ async def connected(
 
 async def ask(client: Client, **arguments: Any) -> dict[str, Any]:
     """Ask, and return the structured result, checked against its schema."""
+    return (await ask_with_id(client, **arguments))[0]
+
+
+async def ask_with_id(client: Client, **arguments: Any) -> tuple[dict[str, Any], str]:
+    """Ask, and return the structured result and the id under which the answer is stored."""
     result = await client.call_tool("ask_claude", arguments)
     assert not result.is_error, words(result)
     assert_valid("ask_claude", result.structured_content)
-    return result.structured_content
+    return result.structured_content, (result.meta or {}).get(ANSWER_META_KEY, "")
+
+
+def extras(content: Sequence[str], text: str) -> dict[str, Any]:
+    """Return what follows the answer's text in the only block of a result's content."""
+    (block,) = content
+    line = block.removeprefix(text).removeprefix("\n\n")
+    assert block in (text, line, f"{text}\n\n{line}")
+    assert "\n" not in line
+    return json.loads(line or "{}")
 
 
 def words(result: types.CallToolResult) -> str:
