@@ -15,6 +15,8 @@ from kiro_mcp.models import JsonObject, JsonValue
 MAX_JSON_DEPTH: Final = 96
 """How deep a value may nest; what is deeper becomes its JSON as text."""
 
+_CHARACTERS_PER_PART: Final = 64
+
 _MAX_INTEGER_BITS: Final = 1024
 """Where a whole number exceeds what JSON readers hold, and Python's limit for writing it."""
 
@@ -73,6 +75,32 @@ def _plain_members(
             for name, member in value.items()
         }
     return [plain_json(item, levels=levels) for item in value]
+
+
+def size_up_to(value: object, limit: int) -> int:
+    """Count a value's parts, and every 64 characters of its texts.
+
+    What is over the limit is not counted to its end: the answer is only over the limit, too.
+    """
+    count = 0
+    waiting = [value]
+    while waiting and count + len(waiting) <= limit:
+        node = waiting.pop()
+        count += 1
+        if isinstance(node, str):
+            count += len(node) // _CHARACTERS_PER_PART
+        elif isinstance(node, list):
+            waiting += cast("list[object]", node)
+        elif isinstance(node, dict):
+            members = cast("dict[object, object]", node)
+            waiting += members
+            waiting += members.values()
+    return count + len(waiting)
+
+
+def is_larger(value: object, limit: int) -> bool:
+    """Whether a value has more parts, or more than 64 times as many characters, than a limit."""
+    return size_up_to(value, limit) > limit
 
 
 def without_nulls(value: JsonValue) -> JsonValue:

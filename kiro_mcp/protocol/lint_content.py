@@ -14,6 +14,7 @@ from kiro_mcp.protocol.images import (
     MAX_IMAGE_BYTES,
     MAX_IMAGES,
     decoded_size,
+    is_base64,
     sniff_format,
 )
 from kiro_mcp.protocol.lint_view import Sent, text_of
@@ -50,11 +51,7 @@ def _image_faults(image: JsonObject) -> Iterator[str]:
 
 
 def _is_image(encoded: str) -> bool:
-    try:
-        b64decode(encoded, validate=True)
-        return sniff_format(b64decode(encoded[:_FIRST_BYTES])) is not None
-    except ValueError:  # binascii.Error is one too
-        return False
+    return is_base64(encoded) and sniff_format(b64decode(encoded[:_FIRST_BYTES])) is not None
 
 
 def images_are_seen(sent: Sent) -> Iterator[Finding]:

@@ -25,6 +25,9 @@ THINKING_EFFORT: Final[Effort] = "medium"
 DEFAULT_NAME: Final = "auto"
 """What an empty name stands for."""
 
+MAX_NAME_CHARACTERS: Final = 256
+"""How long a name may be that is compared with others."""
+
 _PREFIXES: Final = ("amazonq-", "kiro-")
 _PROVIDER: Final = re.compile(r"(?:.*/)?(?:(?:[a-z]+\.)?anthropic\.)?")
 """What gateways put in front: `openrouter/anthropic/`, or `us.anthropic.` on Bedrock."""
@@ -91,6 +94,10 @@ def resolve_model(
     offered = _by_every_name(models)
     if listed := offered.get(wanted.lower()):
         return ModelChoice(model_requested=name, model=listed)
+    if len(wanted) > MAX_NAME_CHARACTERS:
+        warning = _unknown(wanted, {})
+        model = known_model(wanted)
+        return ModelChoice(model_requested=name, model=model, is_listed=False, warnings=(warning,))
     bare, words = _split_wishes(_SEPARATORS.sub("-", wanted).strip("-"))
     normal = normalised_name(bare)
     wishes = _as_choice(name, words)

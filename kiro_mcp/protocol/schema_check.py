@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Final, cast
 
 from kiro_mcp.models import JsonObject, JsonValue
+from kiro_mcp.protocol.json_values import size_up_to
 from kiro_mcp.protocol.schema_refs import local_target
 
 MAX_SCHEMA_ERRORS: Final = 20
@@ -32,7 +33,6 @@ MAX_QUICK_STEPS: Final = 200_000
 MAX_QUICK_ERROR_STEPS: Final = 2_000
 """The same for finding all violations of an invalid value, each of which takes 40 µs."""
 
-_CHARACTERS_PER_STEP: Final = 64
 _QUICK_PATTERN_BYTES: Final = 100_000
 _BACKTRACK_LIMIT: Final = 100_000
 """How many steps a pattern with lookaround may take on one text (1 ms)."""
@@ -73,7 +73,7 @@ class SchemaCheck:
         """
         if self._validator is None:
             return None
-        steps = self._size * _size(value, MAX_QUICK_STEPS // self._size)
+        steps = self._size * size_up_to(value, MAX_QUICK_STEPS // self._size)
         if steps > MAX_QUICK_STEPS:
             return None
         if self._validator.is_valid(value):
@@ -172,20 +172,3 @@ def _quick_size(schema: JsonObject) -> int:
             return 0
         waiting += [(one, depth + 1) for one in inner]
     return count
-
-
-def _size(value: JsonValue, limit: int) -> int:
-    """Count a value's parts and texts; what is over the limit is not counted to its end."""
-    count = 0
-    waiting = [value]
-    while waiting and count + len(waiting) <= limit:
-        node = waiting.pop()
-        count += 1
-        if isinstance(node, str):
-            count += len(node) // _CHARACTERS_PER_STEP
-        elif isinstance(node, list):
-            waiting += node
-        elif isinstance(node, dict):
-            waiting += node.values()
-            waiting += node
-    return count + len(waiting)

@@ -14,6 +14,9 @@ _ESCAPE: Final = re.compile(
 )
 """An escape in JSON: of a whole pair, of a half that stands alone, or any other."""
 
+_WINDOW_CHARACTERS: Final = 1024 * 1024
+"""How much is searched at once: a search holds up every other thread of the process."""
+
 _FIRST_HIGH, _LAST_HIGH = "\ud800", "\udbff"
 
 
@@ -33,7 +36,15 @@ def mend_escaped_surrogates(json_text: str) -> str:
 
     JavaScript writes such escapes for text that was cut in the middle of a character.
     """
-    if "\\ud" not in json_text and "\\uD" not in json_text:
+    start = json_text.find("\\")  # In a line of images there is none, and that is found at once.
+    while start >= 0:
+        window = json_text[start : start + _WINDOW_CHARACTERS]
+        if "\\ud" in window or "\\uD" in window:
+            break
+        # The next window begins with the last two letters of this one.
+        after = start + _WINDOW_CHARACTERS - 2
+        start = json_text.find("\\", after) if after < len(json_text) else -1
+    if start < 0:
         return json_text
     return _ESCAPE.sub(lambda escape: "\\ufffd" if escape["half"] else escape[0], json_text)
 

@@ -20,6 +20,7 @@ from kiro_mcp.models import (
 )
 from kiro_mcp.protocol.cache_id import history_head
 from kiro_mcp.protocol.findings import Repair
+from kiro_mcp.protocol.json_values import is_larger
 from kiro_mcp.protocol.messages import Chat, read_messages, read_tool_results
 from kiro_mcp.protocol.model_fields import is_known_effort
 from kiro_mcp.protocol.model_names import ModelChoice, resolve_model
@@ -31,6 +32,7 @@ from kiro_mcp.server.attachments import Attachments
 from kiro_mcp.server.conversations import Conversation, Place
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.schema_checks import UncheckedError, schema_errors
+from kiro_mcp.transport.off_loop import SMALL, off_loop
 
 LOOK_UP_SECONDS = 5.0
 """How long a call waits for the list of models if the known one does not do."""
@@ -83,11 +85,17 @@ async def understand(arguments: AskArguments, engine: Engine, *, new_id: str, ow
             service does not take.
     """
     before = await _conversation(arguments, engine, owner)
-    chat = read_messages(arguments.messages, system=arguments.system)
-    tools, tool_repairs = read_tool_specs(arguments.tools)
+    given = [arguments.messages, arguments.tools, arguments.tool_results]
+    chat, (tools, tool_repairs), (results, result_repairs) = await off_loop(
+        lambda: (
+            read_messages(arguments.messages, system=arguments.system),
+            read_tool_specs(arguments.tools),
+            read_tool_results(arguments.tool_results),
+        ),
+        is_large=is_larger(given, SMALL),
+    )
     tools = tools or _last_tools(before)
     _require_tool(arguments.tool_choice, tools)
-    results, result_repairs = read_tool_results(arguments.tool_results)
     added = (*chat.messages, *await _user_turn(arguments, engine, results))
     _require_something(arguments, added, before)
     choice = await _model(arguments, engine, before)
@@ -95,10 +103,14 @@ async def understand(arguments: AskArguments, engine: Engine, *, new_id: str, ow
     messages, system = (*before.messages, *added), _system(chat, before)
     # Also for a stored conversation that began with such a history: its cache goes on.
     has_history = len(before.turns[0].messages) > 1 if before.turns else bool(arguments.messages)
+    head = await off_loop(
+        lambda: history_head(messages, system) if has_history else "",
+        is_large=is_larger([given, system], SMALL) or bool(arguments.images),
+    )
     request = ChatRequest(
         messages=messages,
         conversation_id=place.conversation_id,
-        history_head=history_head(messages, system) if has_history else "",
+        history_head=head,
         system=system,
         tools=tools,
         allows_tools=arguments.tool_choice != "none",

@@ -7,6 +7,7 @@ whoever can make a model call a tool must not thereby read the whole disk.
 import errno
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +26,11 @@ from kiro_mcp.protocol.images import (
     image_from_url,
     is_image_base64,
 )
-from kiro_mcp.protocol.json_values import json_text, plain_json
+from kiro_mcp.protocol.json_values import is_larger, json_text, plain_json
 from kiro_mcp.regular_files import read_regular_file
+from kiro_mcp.transport.off_loop import SMALL, off_loop
+
+MAX_PATH_CHARACTERS: Final = 4096
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """The largest text file: about a million tokens, as much as any model reads."""
@@ -50,12 +54,16 @@ class Attachments:
         Raises:
             InvalidRequest: It is neither, may not be read, or is no image that the service takes.
         """
+        read = None
         if isinstance(given, dict):
-            return _image_from_block(given, place)
-        if is_image_base64(given):
-            return image_from_base64(given, place=place)
-        if ":" in given[:12] and not _is_path(given):
-            return image_from_url(given, place=place)
+            read = partial(_image_from_block, given, place)
+        elif is_image_base64(given):
+            read = partial(image_from_base64, given, place=place)
+        elif ":" in given[:12] and not _is_path(given):
+            read = partial(image_from_url, given, place=place)
+        if read is not None:
+            return await off_loop(read, is_large=is_larger(given, SMALL))
+        assert isinstance(given, str)
         data = await self._read_in_thread(given, place, MAX_IMAGE_BYTES)
         return image_from_bytes(data, place=place)
 
@@ -98,14 +106,15 @@ class Attachments:
         return data
 
     def _allowed(self, given: str, place: str) -> Path:
-        path = Path(os.path.expanduser(given))
-        try:
-            resolved = Path(os.path.realpath(path))
-        except ValueError:  # A NUL, or half of a surrogate pair.
-            raise OSError(errno.EINVAL, "no file can have this name") from None
-        roots = [Path(os.path.realpath(root)) for root in self._roots]
-        if path.is_absolute() and any(resolved.is_relative_to(root) for root in roots):
-            return resolved
+        if len(given) <= MAX_PATH_CHARACTERS:  # To follow a million folders would take hours.
+            path = Path(os.path.expanduser(given))
+            try:
+                resolved = Path(os.path.realpath(path))
+            except ValueError:  # A NUL, or half of a surrogate pair.
+                raise OSError(errno.EINVAL, "no file can have this name") from None
+            roots = [Path(os.path.realpath(root)) for root in self._roots]
+            if path.is_absolute() and any(resolved.is_relative_to(root) for root in roots):
+                return resolved
         raise InvalidRequest(
             f"{place} names a path that may not be read: {quoted(given)}"
             f" (open folders: {self._shown_roots()}).",

@@ -34,6 +34,7 @@ from kiro_mcp.errors import InternalFault, InvalidRequest
 from kiro_mcp.models import Message, ToolSpec
 from kiro_mcp.server.records import (
     UnreadableRecordError,
+    json_of,
     message_of,
     record_of,
     records_of_tools,
@@ -570,12 +571,11 @@ def _answer(db: sqlite3.Connection, answer_id: str, owner: str, oldest_kept: flo
 
 
 def _row_of(turn: Turn) -> Sequence[str]:
-    messages = [record_of(message) for message in turn.messages]
     return (
         turn.model,
         turn.system,
         json.dumps(records_of_tools(turn.tools)),
-        json.dumps(messages),
+        json_of(turn.messages),
         json.dumps(record_of(turn.answer)),
     )
 

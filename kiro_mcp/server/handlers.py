@@ -30,6 +30,7 @@ from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.owners import OWN
 from kiro_mcp.server.results import filled, success
 from kiro_mcp.server.streaming import Reporting
+from kiro_mcp.transport.off_loop import is_large, off_loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,10 @@ async def _ask(
 ) -> types.CallToolResult:
     asked = await understand(given, engine, new_id=engine.new_id(), owner=call.owner)
     if given.dry_run:
-        return rehearsed(asked, describe_payload(engine.client.draft(asked.request)))
+        return await off_loop(
+            lambda: rehearsed(asked, describe_payload(engine.client.draft(asked.request))),
+            is_large=is_large(asked.request),
+        )
     await engine.tokens.access_token()  # Signed out, the call fails here, and not in a task.
     running = RunningAnswer(
         id=engine.new_id(),

@@ -10,12 +10,16 @@ announced to be possible at once.
 import os
 import select
 import stat
+from typing import Final
 
 import anyio
 import anyio.to_thread
 
 from kiro_mcp.protocol.surrogates import mend_escaped_surrogates
 from kiro_mcp.server.faststart import CHUNK_BYTES, PIECE_BYTES, Handover, LineSplitter, decode
+from kiro_mcp.transport.off_loop import off_loop
+
+_LARGE_LINE_BYTES: Final = 256 * 1024
 
 
 class LineReader:
@@ -41,7 +45,10 @@ class LineReader:
             if self._is_ended:
                 raise StopAsyncIteration
             await self._read()
-        return mend_escaped_surrogates(decode(self._lines.pop()))
+        line = self._lines.pop()
+        return await off_loop(
+            lambda: mend_escaped_surrogates(decode(line)), is_large=len(line) > _LARGE_LINE_BYTES
+        )
 
     async def _read(self) -> None:
         if self._can_wait:

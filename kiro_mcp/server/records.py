@@ -4,8 +4,9 @@ Each part carries its kind, because several have the same members. A record that
 cannot read is an error of its own kind, so that one bad row does not take a store down.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Final
 
 from kiro_mcp.models import (
@@ -18,6 +19,7 @@ from kiro_mcp.models import (
     ToolSpec,
     ToolUse,
 )
+from kiro_mcp.protocol.images import is_base64
 
 _KINDS: Final[Mapping[str, type[Any]]] = {
     "text": TextPart,
@@ -41,6 +43,28 @@ def record_of(message: Message) -> dict[str, Any]:
     parts = [{"kind": _NAMES[type(part)], **_members_of(part)} for part in message.parts]
     record = {"role": message.role, "parts": parts, "is_truncated": message.is_truncated}
     return {**record, "is_refusal": True} if message.is_refusal else record
+
+
+def json_of(messages: Sequence[Message]) -> str:
+    """Write messages as the JSON of their records.
+
+    One part after the other, because the library lets no other thread run meanwhile; and base64
+    as it is, because it has nothing to escape.
+    """
+    return f"[{', '.join(map(_json_of_message, messages))}]"
+
+
+def _json_of_message(message: Message) -> str:
+    head = json.dumps(record_of(replace(message, parts=())) | {"parts": None})
+    parts = ", ".join(map(_json_of_part, message.parts))
+    return head.replace('"parts": null', f'"parts": [{parts}]', 1)
+
+
+def _json_of_part(part: Part) -> str:
+    if isinstance(part, ImagePart) and is_base64(part.data):
+        head = json.dumps({"kind": _NAMES[ImagePart], **_members_of(replace(part, data=""))})
+        return head.replace('"data": ""', f'"data": "{part.data}"', 1)
+    return json.dumps({"kind": _NAMES[type(part)], **_members_of(part)})
 
 
 def message_of(record: Mapping[str, Any]) -> Message:

@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,6 +43,7 @@ from kiro_mcp.transport.capture import Recorder
 from kiro_mcp.transport.endpoints import EndpointProfile, endpoints_in_order
 from kiro_mcp.transport.http import HttpPool
 from kiro_mcp.transport.management import Management, ModelList
+from kiro_mcp.transport.off_loop import is_large, off_loop
 from kiro_mcp.transport.retry import Failure, Remedy, RetryPolicy
 from kiro_mcp.transport.sending import AGENT_MODE, Sender, Trial
 from kiro_mcp.transport.slots import FairSlots
@@ -249,7 +251,8 @@ class KiroClient:
             return failure or opened
 
     async def _opened(self, trial: Trial, stack: AsyncExitStack, deadline: float) -> AnswerStream:
-        payload = self._payload(trial)
+        assert trial.request
+        payload = await off_loop(partial(self._payload, trial), is_large=is_large(trial.request))
         response = await stack.enter_async_context(self._sender.send(trial, body=payload.encoded))
         assert trial.request
         options = self._reply_options(trial.request, payload)

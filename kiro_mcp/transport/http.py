@@ -33,6 +33,10 @@ MAX_REFUSAL_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 30.0
 """How long an idle connection is kept: less than after which the service's side drops it."""
 
+PIECE_BYTES = 256 * 1024
+"""How much of a body is handed on at once. A body of megabytes at once would be copied and
+encrypted while nobody else is answered."""
+
 MAX_IDLE_CONNECTIONS = 16
 
 MAX_WAYS = 64
@@ -78,6 +82,17 @@ class HttpResponse:
         except AnswerBroken:
             pass  # A refusal is told by its status; its words are a help.
         return b"".join(parts)
+
+
+class _Pieces:
+    """A large body, piece by piece."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        for start in range(0, len(self._body), PIECE_BYTES):
+            yield self._body[start : start + PIECE_BYTES]
 
 
 class HttpPool:
@@ -133,8 +148,8 @@ class HttpPool:
             request = http.Request(
                 method,
                 way.url,
-                headers=dict(headers),
-                content=body,
+                headers={**headers, "Content-Length": str(len(body))} if body else dict(headers),
+                content=_Pieces(body) if len(body) > PIECE_BYTES else body,
                 extensions={"timeout": self._timeouts},
             )
             response = await way.transport.handle_async_request(request)

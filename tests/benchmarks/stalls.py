@@ -44,6 +44,7 @@ async def serve_watched(longest: mmap.mmap) -> int:
     from kiro_mcp.server.engine import Engine
     from kiro_mcp.server.stdio import serve_stdio
 
+    code = 1
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch, longest)
         code = await serve_stdio(build_server(partial(Engine.from_environ, os.environ)))

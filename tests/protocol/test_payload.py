@@ -449,3 +449,22 @@ def test_what_no_trimming_can_help_is_too_long(chat: ChatRequest) -> None:
     with pytest.raises(InvalidRequest, match="over the limit of 100") as caught:
         sent(chat, PayloadOptions(max_payload_bytes=100))
     assert caught.value.code == "context_too_long"
+
+
+@pytest.mark.parametrize("text", ["x", "\\u0000image 0\\u0000", "\0image 0\0"])
+def test_large_images_are_encoded_as_they_are(text: str) -> None:
+    """Ours: base64 has nothing to escape. A library's user may hand over what is not base64."""
+    beginning = b"\x89PNG\r\n\x1a\n"
+    images = [image_from_bytes(beginning + bytes([n]) * 90_000, place="x") for n in range(12)]
+    odd = replace(images[0], data='"' + images[0].data)
+    parts = (TextPart(text=text), *images, odd)
+    turns = [Message(role=role, parts=parts) for role in cast("list[Role]", ["user", "assistant"])]
+    body = draft_payload(
+        ChatRequest(messages=(*turns, turns[0])),
+        Envelope(origin="CLI", profile_arn=ARN),
+        PayloadOptions(),
+    ).body
+    body["text"] = text
+    assert json.loads(encode_payload(body)) == body
+    expected = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    assert encode_payload(body) == expected.encode()

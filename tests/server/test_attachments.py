@@ -2,7 +2,7 @@
 
 import os
 import socket
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 import anyio
@@ -11,7 +11,7 @@ import pytest
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.attachments import MAX_FILE_BYTES, Attachments
-from tests.support.mcp import ask, code, connected, words
+from tests.support.mcp import ask, code, connected, sent, words
 
 PIXEL = b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -39,6 +39,12 @@ async def test_an_image_under_an_open_folder_is_sent(root: Path) -> None:
     """Ours."""
     image = await Attachments([str(root)]).image(str(root / "pixel.png"), "images[0]")
     assert image.format == "png"
+
+
+async def test_a_path_that_is_too_long_for_any_file_is_refused_at_once(root: Path) -> None:
+    """Ours: to follow each of its folders would take hours."""
+    with pytest.raises(InvalidRequest, match="may not be read"):
+        await Attachments([str(root)]).file("/a" * 1_000_000, "files[0]")
 
 
 async def test_by_default_no_path_is_read(root: Path) -> None:
@@ -155,3 +161,29 @@ async def test_an_open_folder_that_is_not_there_is_said(root: Path) -> None:
     async with connected(KIRO_MCP_ROOTS=f"{root}/gone:{root}") as client:
         result = await client.call_tool("ask_claude", {"prompt": "x", "files": ["/etc/hosts"]})
     assert f"(open folders: {root}/gone, which is not there; {root})" in words(result)
+
+
+@pytest.mark.parametrize("form", ["plain", "wrapped", "url-safe", "unpadded"])
+async def test_large_images_arrive_as_they_were_given_and_stay_so(
+    form: str, emulator: RunningEmulator
+) -> None:
+    """Ours: they go round everything that looks at each letter, also into the store and back."""
+    given = b64encode(PIXEL + bytes(range(256)) * 900 + b"x").decode()
+    written = {
+        "plain": given,
+        "wrapped": "\r\n".join(given[at : at + 76] for at in range(0, len(given), 76)),
+        "url-safe": given.replace("+", "-").replace("/", "_"),
+        "unpadded": given.rstrip("="),
+    }[form]
+    async with connected(emulator) as client:
+        images = [f"data:image/png;base64,{written}"] * 2
+        first = await ask(client, prompt="Grüße. " * 20_000, images=images)
+        await ask(client, prompt="And now?", conversation_id=first["conversation_id"])
+    history, message = (
+        sent(emulator)["conversationState"][name] for name in ("history", "currentMessage")
+    )
+    image = {"format": "png", "source": {"bytes": given}}
+    (before,) = [turn["userInputMessage"] for turn in history if "userInputMessage" in turn]
+    assert before["images"] == [image, image]
+    assert before["content"].count("Grüße. ") == 20_000
+    assert message["userInputMessage"]["content"] == "And now?"
