@@ -13,7 +13,7 @@ from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.http import SSE_PATH, STREAMABLE_PATH, Transport, WebOptions, build_web_app
 from kiro_mcp.server.http_auth import HTTP_AUTH_FILE, Token, choose_token
 from kiro_mcp.server.http_bodies import give_large_blocks_back
-from kiro_mcp.server.http_hosts import in_url, security_for
+from kiro_mcp.server.http_hosts import allowed_names, in_url
 from kiro_mcp.server.http_serving import listen, serving, signalled
 from kiro_mcp.setting_values import is_loopback
 from kiro_mcp.settings import Settings
@@ -63,7 +63,7 @@ async def _serve(
     options = WebOptions(
         transport=transport,
         token=token,
-        security=security_for(settings.host, port, settings.allowed_host_names),
+        names=allowed_names(settings.host, port, settings.allowed_host_names),
         max_body_bytes=settings.max_body_bytes,
     )
     give_large_blocks_back()

@@ -38,7 +38,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kiro_mcp.server.app import Deferred
 from kiro_mcp.server.http_auth import Token, TokenGate
 from kiro_mcp.server.http_bodies import WAIT_SECONDS, BodyBudget
-from kiro_mcp.server.http_hosts import HostGate
+from kiro_mcp.server.http_hosts import AllowedNames, HostGate
 from kiro_mcp.server.http_sessions import RoomForSessions, SessionOwners
 
 SESSION_IDLE_SECONDS: Final = 30 * 60
@@ -51,6 +51,9 @@ STREAMABLE_PATH: Final = "/mcp"
 SSE_PATH: Final = "/sse"
 SSE_MESSAGES_PATH: Final = "/messages/"
 
+_UNCHECKED: Final = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+"""The SDK does not check Host and Origin again: `HostGate` has done so for every path."""
+
 Transport = Literal["http", "sse"]
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -61,7 +64,7 @@ class WebOptions:
 
     transport: Transport = "http"
     token: Token
-    security: TransportSecuritySettings
+    names: AllowedNames
     max_body_bytes: int
     max_sessions: int = MAX_SESSIONS
     body_wait_seconds: float = WAIT_SECONDS
@@ -125,14 +128,14 @@ def build_web_app(server: Server[Deferred], options: WebOptions) -> WebApp:
         options.max_body_bytes,
         wait_seconds=options.body_wait_seconds,
     )
-    app = HostGate(TokenGate(admitted, options.token), options.security)
+    app = HostGate(TokenGate(admitted, options.token), options.names)
     return WebApp(app=app, lifespan=lifespan, calls=calls)
 
 
 def _streamable(server: Server[Deferred], options: WebOptions) -> tuple[ASGIApp, Lifespan]:
     app = server.streamable_http_app(
         streamable_http_path=STREAMABLE_PATH,
-        transport_security=options.security,
+        transport_security=_UNCHECKED,
         max_request_body_size=options.max_body_bytes,
         session_idle_timeout=SESSION_IDLE_SECONDS,
         max_sessions=options.max_sessions,
@@ -157,7 +160,7 @@ class _SseConnections:
     def __init__(self, server: Server[Deferred], options: WebOptions) -> None:
         self.transport = SseServerTransport(
             SSE_MESSAGES_PATH,
-            security_settings=options.security,
+            security_settings=_UNCHECKED,
             max_request_body_size=options.max_body_bytes,
         )
         self._server = server

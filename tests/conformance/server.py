@@ -16,7 +16,7 @@ from kiro_mcp.server.app import Deferred, build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.http import STREAMABLE_PATH, WebOptions, build_web_app
 from kiro_mcp.server.http_auth import Token
-from kiro_mcp.server.http_hosts import security_for
+from kiro_mcp.server.http_hosts import allowed_names
 from kiro_mcp.server.http_serving import listen, serving
 from kiro_mcp.server.tools import declarations
 from tests.conformance import documents, rounds, tools
@@ -32,7 +32,7 @@ async def serving_fixtures() -> AsyncGenerator[str]:
     port = listener.getsockname()[1]
     options = WebOptions(
         token=Token(secret="", where=""),
-        security=security_for("127.0.0.1", port),
+        names=allowed_names("127.0.0.1", port),
         max_body_bytes=1024 * 1024,
     )
     async with serving(build_web_app(_build(), options), listener):

@@ -16,7 +16,7 @@ from mcp.client.sse import sse_client
 
 from kiro_mcp import __version__
 from kiro_mcp.emulator import RunningEmulator, Send, Until, frames
-from kiro_mcp.server.http_hosts import in_url, security_for
+from kiro_mcp.server.http_hosts import allowed_names, in_url
 from tests.emulator.calls import ask as ask_emulator
 from tests.emulator.calls import connected
 from tests.support.http import MAX_BODY_BYTES, WebServer, against, answer, serving_http
@@ -134,55 +134,111 @@ async def test_the_public_paths_say_only_that_the_server_is_up(path: str) -> Non
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/health", "/nowhere"])
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1:1", "0.0.0.0"])
-async def test_a_foreign_host_is_refused_on_every_path(host: str, path: str) -> None:
+async def test_a_foreign_host_is_refused_on_every_path(path: str) -> None:
     """MCP's transports, security warning: DNS rebinding."""
     with fail_after(TEST_SECONDS):
-        async with serving_http() as server:
-            headers = {"Host": host.format(port=server.port)}
-            assert (await server.client.get(path, headers=headers)).status_code == 421
+        async with serving_http(also=("proxy.example", "one.example:1")) as server:
+            for name in FOREIGN_HOSTS:
+                host = name.format(port=server.port)
+                refused = await server.client.get(path, headers={"Host": host})
+                assert refused.status_code == 421, host
+                assert repr(host[:80])[:-1] in refused.text
+                assert "KIRO_MCP_ALLOWED_HOSTS" in refused.text
+                assert len(refused.text) < 250
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://localhost"])
+FOREIGN_HOSTS = (
+    "evil.example",
+    "evil.example:{port}",
+    "x" * 3000,
+    "0.0.0.0",
+    "localhost.evil.example",
+    "localhost.",
+    "evil.localhost",
+    "evil@localhost",
+    "localhost:evil",
+    "localhost:80:80",
+    "::1",
+    "sub.proxy.example",
+    "one.example:2",
+    "one.example",
+    "",
+)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil.example",
+        "null",
+        "https://localhost",
+        "http://localhost:1",
+        "http://localhost.evil.example:{port}",
+        "ftp://localhost:{port}",
+        "http://evil@localhost:{port}",
+    ],
+)
 async def test_a_foreign_origin_is_refused(origin: str) -> None:
     """MCP's transports, security warning: servers MUST validate the Origin header."""
     with fail_after(TEST_SECONDS):
         async with serving_http() as server:
-            response = await server.post_modern("tools/list", headers={"Origin": origin})
+            headers = {"Origin": origin.format(port=server.port)}
+            response = await server.post_modern("tools/list", headers=headers)
             assert response.status_code == 403
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1:{port}", "localhost:{port}", "proxy.example"])
-async def test_the_servers_own_names_may_call_and_be_an_origin(name: str) -> None:
-    """Ours: those of this machine, and those that its owner named."""
+async def test_the_servers_own_names_may_call_and_be_an_origin() -> None:
+    """RFC 9110: a host's name has no case, and clients leave default ports out.
+
+    A container or a tunnel may map the server's port to another one.
+    """
+    called = (
+        ("127.0.0.1:{port}", "http://127.0.0.1:{port}"),
+        ("LocalHost:{port}", "http://LOCALHOST:{port}"),
+        ("localhost", "http://localhost"),
+        ("localhost", "https://localhost:443"),
+        ("[::1]:9000", "http://[::1]:9000"),
+        ("localhost:9000", "http://localhost:{port}"),
+        ("Proxy.example", "https://proxy.example"),
+        ("proxy.example:443", "https://proxy.example"),
+        ("proxy.example:80", "http://proxy.example"),
+        ("proxy.example:{port}", "http://proxy.example:{port}"),
+        ("tls.example", "https://tls.example"),
+        ("one.example:1", "http://one.example:1"),
+    )
+    also = ("proxy.example", "TLS.example:443", "one.example:1")
     with fail_after(TEST_SECONDS):
-        async with serving_http(also=("proxy.example",)) as server:
-            host = name.format(port=server.port)
-            headers = {"Host": host, "Origin": f"http://{host}"}
-            assert (await server.post_modern("tools/list", headers=headers)).status_code == 200
+        async with serving_http(also=also) as server:
+            for host, origin in called:
+                given = {"Host": host, "Origin": origin}
+                headers = {name: text.format(port=server.port) for name, text in given.items()}
+                response = await server.post_modern("tools/list", headers=headers)
+                assert response.status_code == 200, (headers, response.text)
 
 
 @pytest.mark.parametrize(
-    ("host", "is_allowed"), [("10.1.2.3", True), ("fe80::1", True), ("a.b", True), ("::", False)]
+    ("host", "is_allowed"), [("10.1.2.3", True), ("FE80::1", True), ("a.b", True), ("::", False)]
 )
 def test_the_address_that_is_listened_on_is_a_name_unless_it_is_every_address(
     host: str, is_allowed: bool
 ) -> None:
     """Ours: browsers take 0.0.0.0 for this machine, so no page may call it by that."""
     name = f"{in_url(host)}:8000"
-    security = security_for(host, 8000)
-    assert security.enable_dns_rebinding_protection
-    assert (name in security.allowed_hosts) is is_allowed
-    assert (f"http://{name}" in security.allowed_origins) is is_allowed
+    names = allowed_names(host, 8000)
+    assert names.allow_host(name) is is_allowed
+    assert names.allow_origin(f"http://{name}", "localhost:8000") is is_allowed
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
-def test_on_port_80_the_servers_names_are_allowed_without_a_port(host: str) -> None:
-    """RFC 9110: clients leave the default port out of Host, and browsers out of Origin."""
-    security = security_for("127.0.0.1", 80)
-    assert {host, f"{host}:80"} <= set(security.allowed_hosts)
-    assert f"http://{host}" in security.allowed_origins
-    assert host not in security_for("127.0.0.1", 8000).allowed_hosts
+def test_a_setting_that_names_no_host_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Ours: `*` would allow what the check is there to refuse."""
+    names = allowed_names("127.0.0.1", 8000, ["https://a.example", "*", "b.example"])
+    assert [names.allow_host(name) for name in ("a.example", "x", "b.example")] == [
+        False,
+        False,
+        True,
+    ]
+    assert "'https://a.example' is not a host's name" in caplog.text
+    assert "'*' is not a host's name" in caplog.text
 
 
 @pytest.mark.parametrize("is_declared", [True, False])

@@ -14,7 +14,7 @@ from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.http import MAX_SESSIONS, Transport, WebOptions, build_web_app
 from kiro_mcp.server.http_auth import Token
 from kiro_mcp.server.http_connections import HttpLimits
-from kiro_mcp.server.http_hosts import security_for
+from kiro_mcp.server.http_hosts import allowed_names
 from kiro_mcp.server.http_serving import listen, serving
 from kiro_mcp.server.owners import MAX_KEYS
 from tests.support.stdio import ENVELOPE, MODERN
@@ -164,7 +164,7 @@ async def serving_http(
     options = WebOptions(
         transport=transport,
         token=Token(secret=token, where="the tests"),
-        security=security_for("127.0.0.1", port, also),
+        names=allowed_names("127.0.0.1", port, also),
         max_body_bytes=MAX_BODY_BYTES,
         max_sessions=max_sessions,
         body_wait_seconds=body_wait_seconds,
