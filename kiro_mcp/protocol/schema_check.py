@@ -33,6 +33,8 @@ MAX_QUICK_STEPS: Final = 200_000
 MAX_QUICK_ERROR_STEPS: Final = 2_000
 """The same for finding all violations of an invalid value, each of which takes 40 µs."""
 
+_PATTERN_CHARACTERS: Final = 200
+"""A longer pattern counts as several."""
 _QUICK_PATTERN_BYTES: Final = 100_000
 _BACKTRACK_LIMIT: Final = 100_000
 """How many steps a pattern with lookaround may take on one text (1 ms)."""
@@ -159,8 +161,9 @@ def _quick_size(schema: JsonObject) -> int:
                 return 0
             inner = list(node.values())
             named = node.get("patternProperties")
-            patterns += len(named) if isinstance(named, dict) else 0
-            patterns += isinstance(node.get("pattern"), str)
+            found = [*(named if isinstance(named, dict) else ()), node.get("pattern")]
+            texts = [one for one in found if isinstance(one, str)]
+            patterns += sum(1 + len(text) // _PATTERN_CHARACTERS for text in texts)
             if isinstance(reference := node.get("$ref"), str):
                 if not reference.startswith("#/"):
                     return 0

@@ -51,20 +51,24 @@ def json_of(messages: Sequence[Message]) -> str:
     One part after the other, because the library lets no other thread run meanwhile; and base64
     as it is, because it has nothing to escape.
     """
-    return f"[{', '.join(map(_json_of_message, messages))}]"
+    pieces: list[str] = []  # Joined once: each copy of ten images takes tens of milliseconds.
+    for message in messages:
+        record = json.dumps(record_of(replace(message, parts=())) | {"parts": None})
+        head, tail = record.split('"parts": null', 1)
+        pieces += (", " if pieces else "[", head, '"parts": [')
+        for index, part in enumerate(message.parts):
+            pieces += (", " if index else "", *_json_of_part(part))
+        pieces += ("]", tail)
+    return "".join((*pieces, "]")) if pieces else "[]"
 
 
-def _json_of_message(message: Message) -> str:
-    head = json.dumps(record_of(replace(message, parts=())) | {"parts": None})
-    parts = ", ".join(map(_json_of_part, message.parts))
-    return head.replace('"parts": null', f'"parts": [{parts}]', 1)
-
-
-def _json_of_part(part: Part) -> str:
+def _json_of_part(part: Part) -> Sequence[str]:
+    kind = _NAMES[type(part)]
     if isinstance(part, ImagePart) and is_base64(part.data):
-        head = json.dumps({"kind": _NAMES[ImagePart], **_members_of(replace(part, data=""))})
-        return head.replace('"data": ""', f'"data": "{part.data}"', 1)
-    return json.dumps({"kind": _NAMES[type(part)], **_members_of(part)})
+        record = json.dumps({"kind": kind, **_members_of(replace(part, data=""))})
+        head, tail = record.split('"data": ""', 1)
+        return head, '"data": "', part.data, '"', tail
+    return (json.dumps({"kind": kind, **_members_of(part)}),)
 
 
 def message_of(record: Mapping[str, Any]) -> Message:

@@ -114,6 +114,7 @@ def nested(levels: int) -> JsonObject:
         pytest.param({"enum": list(range(10_000))}, 1, id="large-schema"),
         pytest.param({"allOf": [{"pattern": f"a{n}"} for n in range(9)]}, 1, id="many-patterns"),
         pytest.param({"pattern": r"(\p{L}{50}){50}"}, "a", id="large-pattern"),
+        pytest.param({"pattern": "(a|b)" * 1_000}, "a", id="long-pattern"),
         pytest.param({"items": {"type": "integer"}}, [1] * 100_000, id="large-value"),
         pytest.param({"type": "object"}, "x" * 10_000_000, id="long-text"),
         pytest.param({"items": {"type": "integer"}}, [""] * 2_000, id="many-violations"),

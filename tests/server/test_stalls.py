@@ -8,12 +8,12 @@ from tests.benchmarks.stall_inputs import INPUTS
 from tests.support.mcp import connected, words
 
 
-@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("part", range(16))
 async def test_each_hostile_input_gets_an_answer(part: int, emulator: RunningEmulator) -> None:
     """How long others wait meanwhile is measured by `tests.benchmarks.stalls`."""
     small = [one for one in INPUTS if not one.is_large]
     async with connected(emulator) as client:
-        for one in small[part::8]:
+        for one in small[part::16]:
             while emulator.state.take_queued(GENERATE):
                 pass  # Another input was refused before it was sent.
             emulator.state.enqueue((Send(one.answer()),))
