@@ -27,6 +27,13 @@ STDIN: Final = "-"
 PATIENCE_SECONDS: Final = 3.0
 """After so long a person is told that standard input is being read, and has not ended."""
 
+FIRST_BYTE_SECONDS: Final = 1.0
+"""How long a prompt waits for the first byte of a pipe.
+
+Programs that start this one may leave a pipe open and never write to it. A command on the left
+of a pipe often needs a moment until it says something.
+"""
+
 LOOK_UP_SECONDS: Final = 0.2
 """How long reading standard input may take no notice of Ctrl-C."""
 
@@ -55,12 +62,16 @@ class Question:
 def piped_in(question: Question, stdin: TextIO | None) -> str:
     """Read standard input, where something is piped in or `-` asks for it. Blocks.
 
-    A character device has nothing to say unasked: it is a terminal, or `/dev/null`.
+    A character device has nothing to say unasked: it is a terminal, or `/dev/null`. Beside a
+    prompt, a pipe that stays silent is not waited for; one that has begun is read to its end.
 
     Raises:
         InvalidRequest: It is no UTF-8 text, or too large.
     """
     if stdin is None or not (question.words == (STDIN,) or _is_fed(stdin.fileno())):
+        return ""
+    has_prompt = question.words and question.words != (STDIN,)
+    if has_prompt and not _begins(stdin):
         return ""
     is_typed = stdin.isatty()
     words = "Type the prompt; Ctrl-D ends it." if is_typed else "Reading standard input …"
@@ -85,6 +96,12 @@ def _read_to_end(stream: BufferedReader, limit: int) -> bytes:
             break
         data += piece
     return bytes(data)
+
+
+def _begins(stdin: TextIO) -> bool:
+    """Wait a moment, and say whether there is something to read, or the end."""
+    # On Windows `select` takes sockets only: there a pipe is read to its end.
+    return sys.platform == "win32" or bool(select([stdin], [], [], FIRST_BYTE_SECONDS)[0])
 
 
 def _is_fed(fd: int) -> bool:

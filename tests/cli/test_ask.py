@@ -53,12 +53,14 @@ async def ask(
 
 
 @asynccontextmanager
-async def asking(emulator: RunningEmulator, prompt: str) -> AsyncGenerator[Process]:
+async def asking(
+    emulator: RunningEmulator, prompt: str, *, stdin: int = DEVNULL
+) -> AsyncGenerator[Process]:
     """Start a question, and make sure that it is gone in the end."""
     with fail_after(RUN_SECONDS):
         async with await anyio.open_process(
             [*COMMAND, "ask", prompt],
-            stdin=DEVNULL,
+            stdin=stdin,
             stdout=PIPE,
             stderr=PIPE,
             env=environment(**against(emulator)),
@@ -234,6 +236,50 @@ async def test_what_is_piped_in_is_asked(
     done = await ask(emulator, *arguments, stdin=stdin)
     assert done.returncode == 0, done.stderr.decode()
     assert content(emulator).strip() == expected
+
+
+@pytest.mark.parametrize("is_file", [True, False], ids=["file", "pipe"])
+async def test_much_that_is_piped_in_is_asked_whole(
+    is_file: bool, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """A pipe holds 64 KiB at a time."""
+    lines = "".join(f"line {number}\n" for number in range(20_000))
+    path = tmp_path / "lines.txt"
+    path.write_text(lines, "utf-8")
+    with path.open("rb") as file, fail_after(RUN_SECONDS):
+        command = [*COMMAND, "ask", "Sum up"]
+        given: dict[str, Any] = {"stdin": file} if is_file else {"input": lines.encode()}
+        env = environment(**against(emulator))
+        done = await anyio.run_process(command, check=False, env=env, **given)
+    assert done.returncode == 0, done.stderr.decode()
+    assert content(emulator) == f"Sum up\n\n{lines}"
+
+
+async def test_a_pipe_that_says_nothing_is_not_waited_for(emulator: RunningEmulator) -> None:
+    """Programs that run this one may leave its standard input open."""
+    async with asking(emulator, "Hi", stdin=PIPE) as process:
+        assert await process.wait() == 0
+        assert process.stdout
+        assert await read_until(process, b"Hi\n") == f"{ANSWER}Hi\n".encode()
+        assert process.stderr
+        assert b"standard input" not in await process.stderr.receive()
+    assert content(emulator) == "Hi"
+
+
+@pytest.mark.parametrize("prompt", ["Sum up", "-"])
+async def test_a_pipe_that_has_begun_is_read_to_its_end(
+    prompt: str, emulator: RunningEmulator
+) -> None:
+    """Ours: a long pause within a pipe is not its end, and a person is told what is waited for."""
+    async with asking(emulator, prompt, stdin=PIPE) as process:
+        assert process.stdin
+        assert process.stderr
+        await process.stdin.send(b"one\n")
+        assert b"Reading standard input" in await process.stderr.receive()
+        await process.stdin.send(b"two\n")
+        await process.stdin.aclose()
+        assert await process.wait() == 0
+    assert content(emulator).removeprefix("Sum up").strip() == "one\ntwo"
 
 
 async def test_files_and_images_that_are_named_are_sent(
