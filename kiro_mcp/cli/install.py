@@ -130,6 +130,8 @@ def _install(client: Client, machine: Machine, before: files.ConfigFile, options
     if there is not None and not is_ours(there):
         raise _taken(before.path, options.name, launch_of(there))
     entry = entry_of(_launch(), variables, has_type=client.has_type)
+    if there is None:
+        entry = {**entry, **client.new_entry}
     after = with_server(before.text, client, options.name, entry)
     is_usual = not options.in_project and not options.file
     if is_usual and before.data is None and not files.is_installed(client, machine):

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import sys
+import tomllib
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -116,6 +117,20 @@ async def test_a_second_installation_changes_nothing(tmp_path: Path) -> None:
     assert backups(path) == []
 
 
+async def test_codex_keeps_the_start_time_that_its_owner_set(tmp_path: Path) -> None:
+    """Ours: only a new entry is given one."""
+    await install(tmp_path, "codex")
+    path = tmp_path / ".codex" / "config.toml"
+    owned = path.read_text().replace("startup_timeout_sec = 60", "startup_timeout_sec = 5")
+    path.write_text(owned)
+    done = await install(tmp_path, "codex", "--env", "KIRO_MCP_MODEL=auto")
+    assert done.returncode == 0, said(done)
+    assert tomllib.loads(path.read_text())["mcp_servers"]["kiro"] == {
+        **tomllib.loads(owned)["mcp_servers"]["kiro"],
+        "env": {"KIRO_MCP_MODEL": "auto"},
+    }
+
+
 @pytest.mark.parametrize(
     ("client", "place", "before", "added"),
     [
@@ -140,7 +155,13 @@ async def test_a_second_installation_changes_nothing(tmp_path: Path) -> None:
             "codex",
             ".codex/config.toml",
             CODEX,
-            ["", "[mcp_servers.kiro]", f'command = "{SCRIPT}"', "args = []"],
+            [
+                "",
+                "[mcp_servers.kiro]",
+                f'command = "{SCRIPT}"',
+                "args = []",
+                "startup_timeout_sec = 60",
+            ],
         ),
     ],
     ids=["Zed", "Zed on Windows", "Codex"],

@@ -18,7 +18,7 @@ Sources (2026-11): the clients' own documentation; for Zed and Codex their sourc
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
@@ -51,6 +51,8 @@ class Client:
     """Whether a server's entry says `"type": "stdio"`."""
     packaged: str = ""
     """On Windows: where in `%LOCALAPPDATA%` a package's own folder takes the usual one's place."""
+    new_entry: Mapping[str, object] = field(default_factory=dict[str, object])
+    """What a new entry says besides the command and the variables."""
     inherits: Inherits = "desktop"
     """Which variables its servers get besides those of their entry."""
     next_step: str
@@ -147,10 +149,12 @@ _ALL: Final = (
         project_file=".codex/config.toml",
         format="toml",
         inherits="basics",
-        # Observed: Codex since 0.147, and one of 1.0 s was left out.
-        next_step="Start a new session of `codex`; `/mcp` shows the server. `codex exec` asks its"
-        " model without a server that takes a second to start: `required = true` in the entry"
-        " makes it wait.",
+        # A first start through uvx downloads the server, which takes longer than Codex waits.
+        new_entry={"startup_timeout_sec": 60},
+        # Observed with 0.171 and a server of 4 s: only `required` makes `codex exec` wait. It is
+        # not written, because Codex does not start at all if a required server is broken.
+        next_step="Start a new session of `codex`; `/mcp` shows the server. If `codex exec` asks"
+        " its model before the server is there, add `required = true` to the entry.",
     ),
     Client(
         id="kiro",
