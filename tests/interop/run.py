@@ -55,10 +55,10 @@ class ClientFailed(Exception):
 
 async def python_works() -> bool:
     """Call it with the Python SDK of the generation before."""
-    client = [*await _python_with(PYTHON_SDK), str(HERE / "python_client.py"), SLOW]
+    client = [*await python_with(PYTHON_SDK), str(HERE / "python_client.py"), SLOW]
     async with shipped_over_http() as url:
-        stdio = await _works(f"{PYTHON_SDK}, stdio", SLOW, partial(_seen, [*client, *OVER_STDIO]))
-        http = await _works(f"{PYTHON_SDK}, HTTP", SLOW, partial(_seen, [*client, url]))
+        stdio = await _works(f"{PYTHON_SDK}, stdio", SLOW, partial(seen, [*client, *OVER_STDIO]))
+        http = await _works(f"{PYTHON_SDK}, HTTP", SLOW, partial(seen, [*client, url]))
     return stdio and http
 
 
@@ -69,7 +69,7 @@ async def typescript_works() -> bool:
         await _works(
             f"TypeScript SDK {generation}, {era}, stdio",
             SLOW,
-            partial(_seen, _typescript_client(inspector, generation, era)),
+            partial(seen, _typescript_client(inspector, generation, era)),
         )
         for inspector, generation, era in (
             (older, "1", "legacy"),
@@ -94,12 +94,17 @@ async def typescript_works() -> bool:
 # --- the clients --------------------------------------------------------------------------
 
 
-async def _python_with(package: str) -> list[str]:
-    """Return the command of a Python with a package, in an environment of its own."""
+async def python_with(*packages: str) -> list[str]:
+    """Return the command of a Python with some packages, in an environment of its own."""
     uv = shutil.which("uv")
     if uv is None:
         raise Unavailable("there is no uv")
-    python = [uv, "run", "--quiet", "--isolated", "--no-project", "--with", package, "python"]
+    # The client gets another HOME, where uv would not find what it has installed before.
+    cache = (await anyio.run_process([uv, "cache", "dir"])).stdout.decode().strip()
+    wanted = [f"--with={package}" for package in packages]
+    package = " and ".join(packages)
+    python = [uv, "run", "--quiet", "--cache-dir", cache, "--isolated", "--no-project"]
+    python = [*python, *wanted, "python"]
     done: CompletedProcess[bytes] | None = None
     with anyio.move_on_after(INSTALL_SECONDS):
         done = await anyio.run_process([*python, "-c", ""], check=False)
@@ -126,17 +131,17 @@ async def _inspected(inspector: Command, *, is_strict: bool) -> Report:
     Strict, it also fails where it holds that other clients cannot read a schema.
     """
     strict = ["--strict"] if is_strict else []
-    listed = await _seen([*inspector, "--method", "tools/list", *strict])
+    listed = await seen([*inspector, "--method", "tools/list", *strict])
     results: dict[str, Any] = {}
     for tool in TOOLS:
         call = ["--method", "tools/call", "--tool-name", tool]
         arguments = ["--tool-arg", f"prompt={QUICK}"] if tool == "ask_claude" else []
-        results[tool] = (await _seen([*inspector, *call, *arguments]))["structuredContent"]
+        results[tool] = (await seen([*inspector, *call, *arguments]))["structuredContent"]
     return {"tools": [tool["name"] for tool in listed["tools"]], "results": results}
 
 
-async def _seen(command: Command) -> Report:
-    """Run a client and read the JSON that it prints.
+async def seen(command: Command, **variables: str) -> Report:
+    """Run a client, with environment variables, and read the JSON that it prints.
 
     Raises:
         ClientFailed: It did not end well, or printed something else.
@@ -145,7 +150,7 @@ async def _seen(command: Command) -> Report:
     # The older Inspector starts a `node` of its own.
     path = os.pathsep.join((os.path.dirname(command[0]), os.environ.get("PATH", "")))
     with tempfile.TemporaryDirectory() as home, anyio.move_on_after(RUN_SECONDS):
-        environ = environment(HOME=home, PATH=path)
+        environ = environment(HOME=home, PATH=path, **variables)
         done = await anyio.run_process(command, check=False, env=environ)
     if done is None:
         raise ClientFailed(f"it did not end in {RUN_SECONDS} s")

@@ -1,0 +1,1 @@
+"""Agent frameworks that others wrote, as clients of the server."""
