@@ -1,0 +1,55 @@
+"""smolagents with mcpadapt: a tool is called as the tool-calling agent does."""
+
+from contextlib import asynccontextmanager
+
+from mcp import StdioServerParameters
+from questions import asyncio, main
+from smolagents import MCPClient, ToolCallingAgent
+from smolagents.models import (
+    ChatMessage,
+    ChatMessageToolCall,
+    ChatMessageToolCallFunction,
+    MessageRole,
+    Model,
+)
+
+EMPTY = {"string": "", "integer": 0, "number": 0, "boolean": False, "array": [], "object": {}}
+
+
+class Scripted(Model):
+    """Calls `ask_claude` once, keeps what it got back, and ends."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.call, self.seen = call, ""
+
+    def generate(self, messages, **_):
+        returned = [m for m in messages if m.role == MessageRole.TOOL_RESPONSE]
+        if returned:
+            self.seen = "\n".join(part["text"] for part in returned[-1].content)
+            name, arguments = "final_answer", {"answer": "done"}
+        else:
+            name, arguments = "ask_claude", self.call
+        function = ChatMessageToolCallFunction(name=name, arguments=arguments)
+        calls = [ChatMessageToolCall(id="call_1", type="function", function=function)]
+        return ChatMessage(role=MessageRole.ASSISTANT, content="", tool_calls=calls)
+
+
+@asynccontextmanager
+async def connected(command, arguments, env):
+    server = StdioServerParameters(command=command, args=arguments, env=env)
+    with MCPClient(server, structured_output=False) as tools:
+        [inputs] = [tool.inputs for tool in tools if tool.name == "ask_claude"]
+        # smolagents takes a call only with every argument, so the model sends empty ones.
+        empty = {name: EMPTY[schema["type"]] for name, schema in inputs.items()}
+
+        async def ask(call):
+            model = Scripted({**empty, **call})
+            agent = ToolCallingAgent(tools=tools, model=model, max_steps=3, verbosity_level=0)
+            await asyncio.to_thread(agent.run, "go")
+            return model.seen
+
+        yield [tool.name for tool in tools], ask
+
+
+main(connected)
