@@ -251,6 +251,13 @@ class Settings(BaseModel):
     store_ttl_hours: float = _setting(
         168.0, "KIRO_MCP_STORE_TTL_HOURS", says="Hours for which an unused one is kept", above=0
     )
+    wait_seconds: float = _setting(
+        50.0,
+        "KIRO_MCP_WAIT_SECONDS",
+        says="Seconds until a call returns what has come so far, unless it gives `wait_seconds`;"
+        " 0 waits to the end",
+        least=0,
+    )
     roots: Roots = _setting(
         (), "KIRO_MCP_ROOTS", says="Folders that calls may read files and images from, as in PATH"
     )

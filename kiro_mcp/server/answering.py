@@ -56,12 +56,29 @@ async def make_result(asked: Asked, engine: Engine, running: RunningAnswer) -> t
         # What had come has been paid for: a client that gave up by itself finds it under the
         # id that progress named.
         if running.partial is not None and not running.partial.is_empty:
-            await _kept(asked, _cut_short(running), engine, running)
+            await _kept(asked, _cut_short(running), engine, running, is_whole=False)
         raise
     came = _told(came, *_missing_tool_use(asked.request, came.reply))
     if came.reply.stop_reason == "refusal":
         came = replace(came, next_step=await _after_refusal(asked, came.reply, engine))
-    return await _kept(asked, came, engine, running)
+    return await _kept(asked, came, engine, running, is_whole=not came.reply.truncated)
+
+
+async def note_delivery(engine: Engine, running: RunningAnswer) -> None:
+    """Write down whether a caller has got an answer that is kept, if the store says otherwise."""
+    if not running.is_whole or running.watchers:
+        return
+    undelivered = "" if running.is_delivered else running.question
+    if undelivered == running.marked_undelivered:
+        return
+    running.marked_undelivered = undelivered
+    try:
+        with anyio.CancelScope(shield=True):
+            await engine.conversations.mark_undelivered(
+                running.id, undelivered, owner=running.owner
+            )
+    except InternalFault as error:
+        logger.warning("The answer %s could not be marked: %s", running.id, error)
 
 
 def _missing_tool_use(request: ChatRequest, reply: Reply) -> tuple[str, ...]:
@@ -99,7 +116,7 @@ def _cut_short(running: RunningAnswer) -> Answered:
 
 
 async def _kept(
-    asked: Asked, came: Answered, engine: Engine, running: RunningAnswer
+    asked: Asked, came: Answered, engine: Engine, running: RunningAnswer, *, is_whole: bool
 ) -> types.CallToolResult:
     """Save the turn and the result, even if the caller disconnects; return the result.
 
@@ -113,6 +130,8 @@ async def _kept(
         return answered(asked, told, place=place, answer_id=running.id)
 
     place = asked.place
+    if is_whole and not running.watchers:
+        running.marked_undelivered = running.question
     try:
         with anyio.CancelScope(shield=True):  # The store itself gives up in time.
             place = await engine.conversations.append(
@@ -121,11 +140,14 @@ async def _kept(
                 owner=running.owner,
                 forked_from=asked.forked_from,
                 answer_id=running.id,
+                undelivered=running.marked_undelivered,
                 result_at=lambda place: _as_json(result_at(place)),
             )
     except InternalFault as error:
         logger.warning("%s %s", NOT_KEPT, error)
         return result_at(asked.place, f"{NOT_KEPT} {error}")
+    running.is_whole = is_whole
+    await note_delivery(engine, running)  # Its last caller may have left meanwhile.
     return result_at(place)
 
 

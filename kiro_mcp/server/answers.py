@@ -3,7 +3,8 @@
 Every answer is worked on in a task of the server, not of the call. The call waits for it; when
 its patience ends it returns what there is and leaves the answer to go on, to be collected by its
 id, by one caller or by several. A call that is cancelled cancels its answer, unless another call
-waits for it or it was left to go on before.
+waits for it or it was left to go on before. If the client cancelled because of a timeout, the
+answer goes on: the model is going to repeat the call, which then joins the answer.
 """
 
 import logging
@@ -20,6 +21,7 @@ from anyio.abc import TaskGroup
 from kiro_mcp.models import Reply
 from kiro_mcp.server.owners import OWN
 from kiro_mcp.server.progress import TAIL_CHARACTERS, ProgressReporter
+from kiro_mcp.server.repeats import CallId
 from kiro_mcp.server.results import defect
 from kiro_mcp.transport.capture import Recorder
 
@@ -33,6 +35,15 @@ MAX_DETACHED: Final = 100
 
 MAX_DETACHED_SECONDS: Final = 60 * 60.0
 """How long an answer may go on without anybody waiting for it."""
+
+JOIN_AFTER_SECONDS: Final = 3.0
+"""How much later a call must begin to join a running answer to the same question.
+
+Calls that begin closer together are meant to get an answer each.
+"""
+
+ABANDONED_SECONDS: Final = 0.1
+"""How long a cancelled call's answer goes on: the SDK ends the call before it says why."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -58,8 +69,22 @@ class RunningAnswer:
     """What the part that came says if the answer is cancelled."""
     is_detached: bool = False
     """Whether it goes on without anybody waiting."""
-    watchers: int = 0
-    """How many calls wait for it."""
+    question: str = ""
+    """What is equal for calls that ask the same; "" for an answer that no other call joins."""
+    began_at: float = 0.0
+    """When its call began, on the event loop's clock."""
+    joined: int = 0
+    """How many repeated calls have joined it."""
+    is_whole: bool = False
+    """Whether it came to its end, and is kept."""
+    is_delivered: bool = False
+    """Whether a caller has got its result."""
+    marked_undelivered: str = ""
+    """What the store says in `undelivered`, once it is kept."""
+    calls: list[CallId] = field(default_factory=list[CallId])
+    """The calls that wait for it."""
+    left_by: CallId | None = None
+    """The last call that was cancelled while it waited."""
     _pieces: list[str] = field(default_factory=list[str])
     _characters: int = 0
     _tail: str = ""
@@ -67,6 +92,11 @@ class RunningAnswer:
     _ended: anyio.Event = field(default_factory=anyio.Event)
     _changed: anyio.Event | None = None
     """There while somebody waits for it."""
+
+    @property
+    def watchers(self) -> int:
+        """How many calls wait for it."""
+        return len(self.calls)
 
     @property
     def text(self) -> str:
@@ -132,6 +162,11 @@ class RunningAnswer:
             self._announce()
 
     @property
+    def is_ending(self) -> bool:
+        """Whether it has been cancelled."""
+        return self._scope.cancel_called
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether it is still worked on."""
         return not self._ended.is_set()
@@ -160,8 +195,10 @@ class Answers:
         *,
         max_detached: int = MAX_DETACHED,
         max_detached_seconds: float = MAX_DETACHED_SECONDS,
+        join_after_seconds: float = JOIN_AFTER_SECONDS,
     ) -> None:
         self._tasks = tasks
+        self._join_after_seconds = join_after_seconds
         self._max_detached = max_detached
         self._max_detached_seconds = max_detached_seconds
         self._answers: OrderedDict[str, RunningAnswer] = OrderedDict()
@@ -186,6 +223,22 @@ class Answers:
                 return answer
         return None
 
+    def to_join(self, question: str, *, owner: str, began_at: float) -> RunningAnswer | None:
+        """Return a running answer that a call with the same question joins, if there is one.
+
+        Of several, the one that the fewest calls have joined.
+        """
+        candidates = [
+            answer
+            for answer in self._answers.values()
+            if question
+            and (answer.question, answer.owner) == (question, owner)
+            and answer.is_unfinished
+            and not answer.is_ending
+            and abs(began_at - answer.began_at) >= self._join_after_seconds
+        ]
+        return min(candidates, key=lambda answer: answer.joined, default=None)
+
     def start(
         self,
         answer: RunningAnswer,
@@ -197,25 +250,37 @@ class Answers:
         self._tasks.start_soon(answer.work, make)
 
     async def collect(
-        self, answer: RunningAnswer, *, wait_seconds: float, progress: ProgressReporter
+        self,
+        answer: RunningAnswer,
+        *,
+        wait_seconds: float,
+        progress: ProgressReporter,
+        call: CallId = ("", ""),
     ) -> types.CallToolResult | None:
         """Wait for a result, reporting progress; None when patience ends before the answer.
 
-        Cancelled, it cancels the answer, if nobody else waits and it was not left to go on.
+        Cancelled, it cancels the answer, if nobody else waits, it was not left to go on, and the
+        client does not say that it has timed out.
         """
-        answer.watchers += 1
+        answer.calls.append(call)
         try:
             with anyio.move_on_after(wait_seconds if wait_seconds > 0 else math.inf):
                 await _watch(answer, progress)
             if answer.is_unfinished and not answer.is_detached:
-                answer.is_detached = True
-                self._tasks.start_soon(self._end_uncollected, answer)
-                self._end_oldest_detached(latest=answer)
+                self._detach(answer)
             return answer.result
         finally:
-            answer.watchers -= 1
+            answer.calls.remove(call)
             if answer.is_unfinished and not answer.watchers and not answer.is_detached:
-                answer.cancel()
+                answer.left_by = call
+                self._tasks.start_soon(self._end_abandoned, answer)
+
+    def has_timed_out(self, call: CallId) -> None:
+        """Leave the answer of a call to go on: its client has cancelled because of a timeout."""
+        for answer in self._answers.values():
+            is_last = [call] == (answer.calls or [answer.left_by])
+            if is_last and answer.is_unfinished and not answer.is_detached:
+                self._detach(answer)
 
     async def stop(self) -> None:
         """Cancel what is worked on, and wait until what had come of it is kept."""
@@ -224,6 +289,17 @@ class Answers:
             answer.cancel("The server ended before the answer was complete.")
         for answer in running:
             await answer.ended()
+
+    def _detach(self, answer: RunningAnswer) -> None:
+        answer.is_detached = True
+        self._tasks.start_soon(self._end_uncollected, answer)
+        self._end_oldest_detached(latest=answer)
+
+    async def _end_abandoned(self, answer: RunningAnswer) -> None:
+        with anyio.move_on_after(ABANDONED_SECONDS):
+            await answer.ended()
+        if answer.is_unfinished and not answer.watchers and not answer.is_detached:
+            answer.cancel()
 
     async def _end_uncollected(self, answer: RunningAnswer) -> None:
         """End a detached answer that nobody waits for when its time is over."""

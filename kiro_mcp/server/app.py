@@ -7,7 +7,8 @@ and serves every protocol revision from 2024-11-05 to 2026-07-28 from one object
 import logging
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import anyio
 import mcp_types as types
 from anyio.abc import TaskGroup
 from mcp.server.caching import CacheableMethod, CacheHint
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
@@ -65,6 +66,8 @@ MAX_DEPTH = 3
 
 CLOSING_SECONDS = 0.3
 """How long closing connections may take, so that the server is gone within half a second."""
+
+_SSE_SESSION = "session_id"
 
 _TOOLS_TTL_MS = 60 * 60 * 1000
 """The tools change only with the package's version."""
@@ -194,6 +197,7 @@ def build_server(
     # Refuses each `requestState` that was not sealed here, which is each one there is: how a login
     # stands is known to this process, so nothing has to travel through the client.
     seal = RequestStateSecurity.ephemeral()
+    server.middleware.append(_note_timeout)
     server.middleware.append(RequestStateBoundary(seal, default_audience=server.name))
     return server
 
@@ -212,6 +216,7 @@ async def _list_tools(
 
 
 async def _call_tool(context: Context, params: types.CallToolRequestParams) -> Result:
+    began_at = anyio.current_time()
     # The engine brings HTTP, SQLite and sign-in: a quarter of a start that needs none of them.
     from kiro_mcp.server.handlers import HANDLERS, Call
     from kiro_mcp.server.streaming import Reporting
@@ -231,6 +236,9 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
                 asker=Asker.of(context, params),
                 reporting=Reporting.of(context),
                 caller=_caller_of(context),
+                request_id=str(context.request_id),
+                began_at=began_at,
+                is_gone=partial(_is_gone, context.request),
                 owner=engine.owner,
                 is_over_http=context.request is not None,
             )
@@ -242,12 +250,33 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
         return defect(params.name)
 
 
+async def _is_gone(request: "Request | None") -> bool:
+    """Return whether the connection is closed that the answer to a request would take."""
+    if request is None or _SSE_SESSION in request.query_params:
+        return False  # Nothing is known of stdio's reader, nor of SSE's stream.
+    return await request.is_disconnected()
+
+
+async def _note_timeout(ctx: Context, call_next: CallNext) -> HandlerResult:
+    """Let the answer go on whose call a client cancels because it has timed out."""
+    if ctx.method == "notifications/cancelled":
+        from kiro_mcp.server.repeats import says_timed_out
+
+        params = ctx.params or {}
+        if says_timed_out(params.get("reason")):
+            with suppress(KiroError):
+                async with ctx.lifespan_context.engine_for(ctx.request) as engine:
+                    call = (_caller_of(ctx), str(params.get("requestId")))
+                    engine.answers.has_timed_out(call)
+    return await call_next(ctx)
+
+
 def _caller_of(context: Context) -> str:
     """Tell clients apart, so that they can take turns: by session, else by address and name."""
     request: Request | None = context.request
     if request is None:
         return ""  # stdio has one client.
-    session = request.headers.get("mcp-session-id") or request.query_params.get("session_id")
+    session = request.headers.get("mcp-session-id") or request.query_params.get(_SSE_SESSION)
     if session:
         return session
     params = context.session.client_params

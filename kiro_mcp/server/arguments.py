@@ -354,10 +354,10 @@ class AskArguments(_Arguments):
         0, description="Longest answer in tokens, where the model takes it; 0 for no limit."
     )
     wait_seconds: Number = Field(
-        50,
+        -1,  # Not given: the setting counts.
         description=(
-            "After so long (50 if not given) the call returns status running and the text so far;"
-            " the answer goes on. 0 waits to the end."
+            "After so long the call returns status running and the text so far; the answer goes"
+            " on. 0 waits to the end. Leave it out for the server's setting."
         ),
     )
     answer_id: Name = Field(

@@ -82,13 +82,18 @@ def answered(asked: Asked, came: Answered, *, place: Place, answer_id: str) -> t
     )
     if asked.request.output_schema is not None:
         structured["data"] = came.data  # Also a null: then the answer broke the schema.
-    hidden = ("data",) if came.data is None or _is_json_of(came.data, reply.text) else ()
     return success(
-        reply.text,
-        structured,
-        extras=_extras(structured, *hidden),
-        meta={ANSWER_META_KEY: answer_id},
+        reply.text, structured, extras=_extras(structured), meta={ANSWER_META_KEY: answer_id}
     )
+
+
+def with_warning(result: types.CallToolResult, warning: str) -> types.CallToolResult:
+    """Return a result of `ask_claude` with one more warning. An error stays as it is."""
+    if result.is_error:
+        return result
+    structured = dict(result.structured_content)
+    structured["warnings"] = [warning, *structured.get("warnings", [])]
+    return success(structured["text"], structured, extras=_extras(structured), meta=result.meta)
 
 
 def still_running(running: RunningAnswer) -> types.CallToolResult:
@@ -161,6 +166,8 @@ def _extras(structured: Mapping[str, Any], *hidden: str) -> dict[str, Any]:
         and name not in hidden
         and structured[name] not in _USUAL.get(name, ())
     }
+    if "data" in extras and _needs_no_word(extras["data"], structured["text"]):
+        del extras["data"]
     if "repairs" in extras:
         extras["repairs"] = [repair["detail"] for repair in extras["repairs"]]
     if "citations" in extras:
@@ -170,7 +177,10 @@ def _extras(structured: Mapping[str, Any], *hidden: str) -> dict[str, Any]:
     return extras
 
 
-def _is_json_of(data: JsonValue, text: str) -> bool:
+def _needs_no_word(data: JsonValue, text: str) -> bool:
+    """Whether data is missing, or is what the text itself says as JSON."""
+    if data is None:
+        return True
     try:
         return json.loads(text) == data
     except (ValueError, RecursionError):

@@ -42,6 +42,15 @@ server is gone, holds up these threads only, not those that tokens and the store
 _readers: Final = anyio.lowlevel.RunVar[anyio.CapacityLimiter]("kiro_mcp_attachment_readers")
 
 
+def reader_threads() -> anyio.CapacityLimiter:
+    """Return what limits the threads that read files."""
+    readers = _readers.get(None)
+    if readers is None:
+        readers = anyio.CapacityLimiter(MAX_READERS)
+        _readers.set(readers)
+    return readers
+
+
 class Attachments:
     """Reads what a call names, under the folders that are open to it."""
 
@@ -82,12 +91,8 @@ class Attachments:
             ) from None
 
     async def _read_in_thread(self, given: str, place: str, limit: int) -> bytes:
-        readers = _readers.get(None)
-        if readers is None:
-            readers = anyio.CapacityLimiter(MAX_READERS)
-            _readers.set(readers)
         return await anyio.to_thread.run_sync(
-            self._read, given, place, limit, abandon_on_cancel=True, limiter=readers
+            self._read, given, place, limit, abandon_on_cancel=True, limiter=reader_threads()
         )
 
     def _read(self, given: str, place: str, limit: int) -> bytes:

@@ -226,6 +226,7 @@ class ConversationStore:
         owner: str,
         forked_from: str = "",
         answer_id: str = "",
+        undelivered: str = "",
         result_at: Callable[[Place], str] = lambda _: "",
     ) -> Place:
         """Write a turn, and the answer that it ends with; return where the turn came to stand.
@@ -237,6 +238,7 @@ class ConversationStore:
             forked_from: The conversation whose turns before `place.turn` it continues; "" for
                 the conversation itself.
             answer_id: The id of the answer; "" keeps the turn alone.
+            undelivered: The id of the question, if nobody waits for the answer any more.
             result_at: Makes the answer's result, as JSON, once its place is known.
 
         Raises:
@@ -247,7 +249,8 @@ class ConversationStore:
         def work(db: sqlite3.Connection) -> Place | None:
             stands = self._append(db, place, turn, owner, forked_from)
             if answer_id:
-                _put_answer(db, answer_id, owner, self._now(), result_at(stands or place))
+                result = result_at(stands or place)
+                _put_answer(db, answer_id, owner, self._now(), result, undelivered)
             return stands
 
         if (stands := await self._run(work, writes=True)) is None:
@@ -274,6 +277,43 @@ class ConversationStore:
         return await self._run(
             lambda db: _answer(db, answer_id, owner, self._oldest_kept()), writes=False
         )
+
+    async def mark_undelivered(self, answer_id: str, question: str, *, owner: str) -> None:
+        """Note that no caller has got an answer to this question; with "", that one has."""
+        await self._run(
+            lambda db: db.execute(
+                "UPDATE answers SET undelivered = ? WHERE id = ? AND owner = ?",
+                (question, answer_id, owner),
+            ),
+            writes=True,
+        )
+
+    async def take_undelivered(
+        self, question: str, *, owner: str, within_seconds: float
+    ) -> tuple[str, bytes] | None:
+        """Return the id and the JSON of an answer that no caller has got, and mark it delivered.
+
+        Of several answers to the question, callers get the oldest first.
+        """
+        oldest = max(self._now() - within_seconds, self._oldest_kept())
+
+        def find(db: sqlite3.Connection) -> tuple[str, bytes] | None:
+            return db.execute(
+                "SELECT id, CAST(result AS BLOB) FROM answers WHERE undelivered = ?"
+                " AND undelivered <> '' AND owner = ? AND created_at >= ?"
+                " ORDER BY created_at LIMIT 1",
+                (question, owner, oldest),
+            ).fetchone()
+
+        def take(db: sqlite3.Connection) -> tuple[str, bytes] | None:
+            if (found := find(db)) is not None:
+                db.execute("UPDATE answers SET undelivered = '' WHERE id = ?", (found[0],))
+            return found
+
+        # Most calls find nothing, and must not wait for the write lock.
+        if await self._run(find, writes=False) is None:
+            return None
+        return await self._run(take, writes=True)
 
     def end_soon(self) -> None:
         """Let whoever waits for the store, now or later, give up soon: the server is ending."""
@@ -554,11 +594,17 @@ def _listed(db: sqlite3.Connection, owner: str, oldest_kept: float) -> tuple[Lis
 
 
 def _put_answer(
-    db: sqlite3.Connection, answer_id: str, owner: str, now: float, result: str
+    db: sqlite3.Connection,
+    answer_id: str,
+    owner: str,
+    now: float,
+    result: str,
+    undelivered: str = "",
 ) -> None:
     db.execute(
-        "INSERT OR REPLACE INTO answers (id, owner, created_at, result) VALUES (?, ?, ?, ?)",
-        (answer_id, owner, now, result),
+        "INSERT OR REPLACE INTO answers (id, owner, created_at, result, undelivered)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (answer_id, owner, now, result, undelivered),
     )
 
 

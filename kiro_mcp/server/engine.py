@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
 from pydantic import SecretStr
 
@@ -28,10 +29,10 @@ from kiro_mcp.errors import KiroError
 from kiro_mcp.models import ModelInfo
 from kiro_mcp.protocol.model_names import DEFAULT_NAME
 from kiro_mcp.protocol.models_catalog import BUILTIN_MODELS
-from kiro_mcp.server.answers import Answers
+from kiro_mcp.server.answers import JOIN_AFTER_SECONDS, Answers
 from kiro_mcp.server.captures import captures_of
 from kiro_mcp.server.conversations import ConversationStore
-from kiro_mcp.server.owners import KEY_HEADER, OWN
+from kiro_mcp.server.owners import KEY_HEADER, OWN, installation_secret
 from kiro_mcp.settings import Settings, unknown_variables
 from kiro_mcp.transport.client import KiroClient
 from kiro_mcp.transport.http import HttpPool
@@ -96,6 +97,7 @@ class Engine:
         telemetry: Telemetry | None = None,
         host: "Engine | None" = None,
         owner: str = OWN,
+        join_after_seconds: float = JOIN_AFTER_SECONDS,
     ) -> None:
         """Prepare an engine; nothing is read, opened or sent yet.
 
@@ -109,6 +111,7 @@ class Engine:
             host: The engine whose connections, store and captures this one shares. It is then
                 the engine of a caller that brings a key of its own.
             owner: Whose the conversations and answers are that it makes.
+            join_after_seconds: How much later a call must begin to count as a repeated one.
         """
         environ = environ or {}
         machine = Machine.of(environ, sys.platform)
@@ -157,6 +160,9 @@ class Engine:
             )
             debug_folder = _debug_folder(settings, machine, home)
             self.captures = captures_of(settings, debug_folder, now=now, new_id=new_id)
+        self._host = host
+        self._secret = b""
+        self._join_after_seconds = join_after_seconds
         self._sleep = sleep
         self._answers: Answers | None = None
         self._now = now
@@ -164,7 +170,9 @@ class Engine:
         self._tasks: TaskGroup | None = None
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+    def from_environ(
+        cls, environ: Mapping[str, str], *, join_after_seconds: float = JOIN_AFTER_SECONDS
+    ) -> Self:
         """Make an engine from environment variables.
 
         Raises:
@@ -176,7 +184,7 @@ class Engine:
         home = own_home(Machine.of(environ, sys.platform), settings.home)
         if home and (why := warning_about(home)):
             logger.warning("%s. Run `chmod go-w` on it, or name another in KIRO_MCP_HOME.", why)
-        return cls(settings, environ=environ)
+        return cls(settings, environ=environ, join_after_seconds=join_after_seconds)
 
     def for_key(self, key: SecretStr, owner: str) -> "Engine":
         """Make the engine of a caller that brings an API key of its own.
@@ -193,13 +201,24 @@ class Engine:
             telemetry=self._telemetry,
             host=self,
             owner=owner,
+            join_after_seconds=self._join_after_seconds,
         )
+
+    async def secret(self) -> bytes:
+        """Return the secret of this installation."""
+        if self._host:
+            return await self._host.secret()
+        if not self._secret:
+            folder = self.home if self.settings.store == "disk" else None
+            secret = await anyio.to_thread.run_sync(installation_secret, folder)
+            self._secret = self._secret or secret  # Another call may have been first.
+        return self._secret
 
     def run_in(self, tasks: TaskGroup) -> None:
         """Run what outlives a call, such as a login that is polled for, in a task group."""
         self.tokens.run_in(tasks)
         self.sign_in.run_in(tasks)
-        self._answers = Answers(tasks)
+        self._answers = Answers(tasks, join_after_seconds=self._join_after_seconds)
 
     @property
     def answers(self) -> Answers:

@@ -11,13 +11,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import anyio
-import anyio.to_thread
 from anyio.abc import TaskGroup
 from pydantic import SecretStr
 from starlette.requests import HTTPConnection
 
 from kiro_mcp.errors import InvalidRequest, ServiceUnavailable
-from kiro_mcp.server.owners import KEY_HEADER, installation_secret, owner_of
+from kiro_mcp.server.owners import KEY_HEADER, owner_of
 from kiro_mcp.setting_values import read_bearer
 
 if TYPE_CHECKING:
@@ -83,7 +82,6 @@ class Guests:
         self._tasks = tasks
         self._max_keys = max_keys
         self._guests: OrderedDict[str, _Guest] = OrderedDict()
-        self._secret = b""
         self._is_dropping = False
 
     @asynccontextmanager
@@ -93,11 +91,7 @@ class Guests:
         Raises:
             ServiceUnavailable: Too many other keys are in use.
         """
-        if not self._secret:
-            is_kept = self._host.settings.store == "disk"
-            folder = self._host.home if is_kept else None
-            self._secret = await anyio.to_thread.run_sync(installation_secret, folder)
-        owner = owner_of(key.get_secret_value(), self._secret)
+        owner = owner_of(key.get_secret_value(), await self._host.secret())
         guest = self._guests.get(owner) or self._admit(key, owner)
         self._guests.move_to_end(owner)
         guest.calls += 1

@@ -1,10 +1,14 @@
 """What each of the three tools does when called."""
 
+import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import mcp_types as types
 from pydantic import ValidationError
 
@@ -13,7 +17,7 @@ from kiro_mcp.models import ModelInfo
 from kiro_mcp.protocol.dry_run import describe_payload
 from kiro_mcp.protocol.model_names import resolve_model
 from kiro_mcp.server import login
-from kiro_mcp.server.answering import make_result
+from kiro_mcp.server.answering import make_result, note_delivery
 from kiro_mcp.server.answers import RunningAnswer
 from kiro_mcp.server.arguments import (
     AskArguments,
@@ -21,16 +25,35 @@ from kiro_mcp.server.arguments import (
     LoginArguments,
     read_arguments,
 )
-from kiro_mcp.server.ask_results import rehearsed, still_running
+from kiro_mcp.server.ask_results import rehearsed, still_running, with_warning
 from kiro_mcp.server.asker import Asker, Result
 from kiro_mcp.server.asking import understand
 from kiro_mcp.server.captures import CallCapture
 from kiro_mcp.server.capturing import captured, handed_over
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.owners import OWN
+from kiro_mcp.server.repeats import CallId, question_id
 from kiro_mcp.server.results import filled, success
 from kiro_mcp.server.streaming import Reporting
 from kiro_mcp.transport.off_loop import is_large, off_loop
+
+logger = logging.getLogger(__name__)
+
+UNDELIVERED_SECONDS = 10 * 60.0
+"""How long an answer that no caller got is kept for a call that asks the same."""
+
+_WAS_RUNNING = (
+    "An earlier call with the same arguments was still running: this is its answer, and nothing"
+    " was asked again."
+)
+_WAS_UNDELIVERED = (
+    "An earlier call with the same arguments was answered, but its result reached nobody: this is"
+    " that answer, and nothing was asked again."
+)
+
+
+async def _is_here() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +66,12 @@ class Call:
     """How progress reaches the caller, if it asked for any."""
     caller: str = ""
     """Which client it comes from, as far as that can be told."""
+    request_id: str = ""
+    """Which of the client's requests it is."""
+    began_at: float
+    """When it came, on the event loop's clock."""
+    is_gone: Callable[[], Awaitable[bool]] = _is_here
+    """Tells whether the client has closed the connection that the result goes to."""
     owner: str = OWN
     """Whose conversations and answers it may use."""
     is_over_http: bool = False
@@ -64,6 +93,11 @@ async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> R
 async def _ask(
     engine: Engine, given: AskArguments, call: Call, capture: CallCapture | None
 ) -> types.CallToolResult:
+    question = await question_id(given, engine.settings, await engine.secret())
+    if (result := await _joined(engine, question, given, call)) or (
+        result := await _undelivered(engine, question, call)
+    ):
+        return result
     asked = await understand(given, engine, new_id=engine.new_id(), owner=call.owner)
     if given.dry_run:
         return await off_loop(
@@ -71,6 +105,9 @@ async def _ask(
             is_large=is_large(asked.request),
         )
     await engine.tokens.access_token()  # Signed out, the call fails here, and not in a task.
+    # A repeated call may have been faster, such as one that waited for the same login.
+    if result := await _joined(engine, question, given, call):
+        return result
     running = RunningAnswer(
         id=engine.new_id(),
         conversation_id=asked.place.conversation_id,
@@ -78,10 +115,53 @@ async def _ask(
         model=asked.request.model,
         owner=call.owner,
         caller=call.caller,
+        question=question,
+        began_at=call.began_at,
         recorder=capture,
     )
     engine.answers.start(running, handed_over(capture, partial(make_result, asked, engine)))
     return await _wait(engine, running, given, call)
+
+
+async def _joined(
+    engine: Engine, question: str, given: AskArguments, call: Call
+) -> types.CallToolResult | None:
+    """Wait for the running answer to an earlier call that this call repeats, if there is one."""
+    running = engine.answers.to_join(question, owner=call.owner, began_at=call.began_at)
+    if running is None:
+        return None
+    running.joined += 1
+    running.is_detached = False  # This call waits for it, and whoever cancels it ends the answer.
+    return with_warning(await _wait(engine, running, given, call), _WAS_RUNNING)
+
+
+async def _undelivered(engine: Engine, question: str, call: Call) -> types.CallToolResult | None:
+    """Return the answer to an earlier call that this call repeats, if nobody has got it."""
+    if not question:
+        return None
+    taken = None
+    try:
+        with anyio.CancelScope(shield=True):  # The store itself gives up in time.
+            taken = await engine.conversations.take_undelivered(
+                question, owner=call.owner, within_seconds=UNDELIVERED_SECONDS
+            )
+    except InternalFault as error:
+        logger.warning("An earlier answer could not be looked up: %s", error)
+        return None
+    if taken is None:
+        return None
+    answer_id, kept = taken
+    is_delivered = False
+    try:
+        await anyio.lowlevel.checkpoint()  # Raises if the call was cancelled meanwhile.
+        is_delivered = not await call.is_gone()
+        return with_warning(types.CallToolResult.model_validate_json(kept), _WAS_UNDELIVERED)
+    except ValidationError:
+        return None  # It is damaged.
+    finally:
+        if not is_delivered:
+            with anyio.CancelScope(shield=True), suppress(InternalFault):
+                await engine.conversations.mark_undelivered(answer_id, question, owner=call.owner)
 
 
 def _refuse_another_question(given: AskArguments) -> None:
@@ -99,7 +179,10 @@ async def _collect(engine: Engine, given: AskArguments, call: Call) -> types.Cal
     """Return an answer that was left to go on, from the task that makes it or from the store."""
     if running := engine.answers.get(given.answer_id, owner=call.owner):
         return await _wait(engine, running, given, call)
-    return await _kept(engine, given.answer_id, call.owner)
+    result = await _kept(engine, given.answer_id, call.owner)
+    with suppress(InternalFault):
+        await engine.conversations.mark_undelivered(given.answer_id, "", owner=call.owner)
+    return result
 
 
 async def _kept(engine: Engine, answer_id: str, owner: str) -> types.CallToolResult:
@@ -121,9 +204,16 @@ async def _kept(engine: Engine, answer_id: str, owner: str) -> types.CallToolRes
 async def _wait(
     engine: Engine, running: RunningAnswer, given: AskArguments, call: Call
 ) -> types.CallToolResult:
-    result = await engine.answers.collect(
-        running, wait_seconds=given.wait_seconds, progress=call.reporting.on(running)
-    )
+    seconds = given.wait_seconds if given.wait_seconds >= 0 else engine.settings.wait_seconds
+    call_id: CallId = (call.caller, call.request_id)
+    try:
+        result = await engine.answers.collect(
+            running, wait_seconds=seconds, progress=call.reporting.on(running), call=call_id
+        )
+        if result is not None and not await call.is_gone():
+            running.is_delivered = True
+    finally:
+        await note_delivery(engine, running)
     if running.is_cancelled:
         return await _kept(
             engine, running.id, running.owner

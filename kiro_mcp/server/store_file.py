@@ -5,12 +5,14 @@ The tables::
     conversations   id, owner, updated_at
     histories       conversation_id, turn (from 1), origin
     turns           conversation_id, turn, created_at, model, system, tools, messages, answer
-    answers         id, created_at, result, owner
+    answers         id, created_at, result, owner, undelivered
 
 A turn is stored once, under the conversation that it was made in. `histories` says which turns a
 conversation has: its own, whose origin it is, and those that it shares with the conversation that
 it was forked from. A turn is deleted with the last history that has it. An owner is one of
-`kiro_mcp.server.owners`. A conversation whose `updated_at` is 0 is being deleted.
+`kiro_mcp.server.owners`. A conversation whose `updated_at` is 0 is being deleted. `undelivered` is
+the id of the question, as `kiro_mcp.server.repeats` makes it, while no caller has got the answer;
+else it is empty.
 
 Several servers, of one user's several clients, may open the database in the same moment. Nothing
 here waits for another process: SQLite's "busy" errors reach the caller, who tries again.
@@ -62,6 +64,10 @@ _MIGRATIONS: Final = (
     INSERT INTO histories SELECT conversation_id, turn, conversation_id FROM turns;
     ALTER TABLE answers ADD COLUMN owner TEXT NOT NULL DEFAULT '';
     CREATE INDEX answers_by_age ON answers (created_at);
+    """,
+    """
+    ALTER TABLE answers ADD COLUMN undelivered TEXT NOT NULL DEFAULT '';
+    CREATE INDEX answers_undelivered ON answers (undelivered) WHERE undelivered <> '';
     """,
 )
 """Each brings the schema one version further; `PRAGMA user_version` counts them."""

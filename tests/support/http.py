@@ -9,6 +9,7 @@ from typing import Any, cast
 import httpx
 
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
+from kiro_mcp.server.answers import JOIN_AFTER_SECONDS
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.http import MAX_SESSIONS, Transport, WebOptions, build_web_app
@@ -157,6 +158,7 @@ async def serving_http(
     max_keys: int = MAX_KEYS,
     max_sessions: int = MAX_SESSIONS,
     body_wait_seconds: float = 30.0,
+    join_after_seconds: float = JOIN_AFTER_SECONDS,
 ) -> AsyncGenerator[WebServer]:
     """Serve on a free port while the block runs."""
     listener = listen("127.0.0.1", 0)
@@ -169,7 +171,10 @@ async def serving_http(
         max_sessions=max_sessions,
         body_wait_seconds=body_wait_seconds,
     )
-    server = build_server(lambda: Engine.from_environ(environ or {}), max_keys=max_keys)
+    server = build_server(
+        lambda: Engine.from_environ(environ or {}, join_after_seconds=join_after_seconds),
+        max_keys=max_keys,
+    )
     path = "/mcp" if transport == "http" else "/sse"
     async with (
         httpx.AsyncClient(
