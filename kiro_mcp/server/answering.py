@@ -22,6 +22,7 @@ from kiro_mcp.models import (
     ThinkingDelta,
     Usage,
 )
+from kiro_mcp.protocol.json_values import is_larger
 from kiro_mcp.protocol.schema_check import UnusableSchemaError
 from kiro_mcp.protocol.typed_answers import best_answer, json_candidates, repair_prompt
 from kiro_mcp.server.answers import RunningAnswer
@@ -32,6 +33,7 @@ from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.results import failure
 from kiro_mcp.server.schema_checks import UncheckedError, schema_errors, with_schema_errors
 from kiro_mcp.transport.client import CallSpending
+from kiro_mcp.transport.off_loop import SMALL, off_loop
 
 logger = logging.getLogger(__name__)
 
@@ -253,7 +255,8 @@ def _is_measurable(reply: Reply) -> bool:
 
 async def _measured(came: Answered, schema: JsonObject) -> tuple[Answered, Sequence[str]]:
     """Return an answer with its data, or where it breaks the schema."""
-    values = json_candidates(came.reply.text)
+    text = came.reply.text
+    values = await off_loop(lambda: json_candidates(text), is_large=is_larger(text, SMALL))
     try:
         typed = best_answer(values, await schema_errors(schema, values, name="$"))
     except (UnusableSchemaError, UncheckedError) as error:

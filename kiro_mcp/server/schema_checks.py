@@ -13,12 +13,15 @@ from typing import Any, Final, cast
 import anyio
 
 from kiro_mcp.models import ChatRequest, JsonObject, JsonValue, Reply, ToolUse
+from kiro_mcp.protocol.json_values import is_larger
 from kiro_mcp.protocol.schema_check import SchemaCheck, UnusableSchemaError
 
 CHECK_SECONDS: Final = 3.0
 """How long a check may take, its process's start and its place in the queue included."""
 MAX_PROCESSES: Final = 2
 """How many checks run in processes at the same time."""
+MAX_CHECKED_PARTS: Final = 100_000
+"""How many JSON values schema and values may have together."""
 MAX_CHECKED_CHARACTERS: Final = 2_000_000
 """How large schema and values may be together, as JSON. Writing that takes 10 ms."""
 
@@ -78,6 +81,8 @@ async def with_schema_errors(reply: Reply, request: ChatRequest) -> tuple[Reply,
 async def _in_process(
     schema: JsonObject, values: Sequence[JsonValue], name: str
 ) -> list[tuple[str, ...]]:
+    if is_larger([schema, list(values)], MAX_CHECKED_PARTS):
+        raise UncheckedError(f"that is over {MAX_CHECKED_PARTS} values")
     asked = json.dumps({"schema": schema, "values": values, "name": name})
     if len(asked) > MAX_CHECKED_CHARACTERS:
         raise UncheckedError(f"that is over {MAX_CHECKED_CHARACTERS} characters")

@@ -25,7 +25,7 @@ import anyio.to_thread
 import mcp_types as types
 from mcp.server.lowlevel import Server
 from mcp.shared.message import SessionMessage
-from pydantic import ValidationError
+from pydantic_core import from_json
 
 from kiro_mcp.server import faststart
 from kiro_mcp.server.app import Deferred
@@ -38,6 +38,8 @@ _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: faststart.TERMINATED}
 _CLOSED_OUTPUT = 0
 
 _NOTICE = "notifications/"
+
+_LARGE_LINE = 64 * 1024
 
 Refusal = dict[str, Any]
 
@@ -206,8 +208,11 @@ class _Batch:
 def _parse(text: str) -> types.JSONRPCMessage | Refusal:
     """Return the message that a line holds, or the error that answers it."""
     try:
-        message = types.jsonrpc_message_adapter.validate_json(text, by_name=False)
-    except ValidationError:
+        if len(text) < _LARGE_LINE:
+            message = types.jsonrpc_message_adapter.validate_json(text, by_name=False)
+        else:  # That reads the text once for each kind of message. This takes a fifth of the time.
+            message = types.jsonrpc_message_adapter.validate_python(from_json(text), by_name=False)
+    except ValueError:
         return _refuse(text)
     if isinstance(message, types.JSONRPCNotification) and not message.method.startswith(_NOTICE):
         # A request whose id is null or a fraction looks like this, too.

@@ -46,4 +46,6 @@ def is_large(request: ChatRequest) -> bool:
     ]
     others = len(parts) - len(texts)
     schemas = [tool.input_schema for tool in request.tools]
-    return others > SMALL // 10 or is_larger([request.system, texts, schemas], SMALL)
+    return others > SMALL // 10 or is_larger(
+        [request.system, texts, schemas, request.output_schema], SMALL
+    )
