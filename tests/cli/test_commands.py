@@ -101,7 +101,7 @@ async def test_a_partial_answer_is_printed_with_a_warning(emulator: RunningEmula
         KIRO_MCP_ENDPOINT_URL=emulator.url,
         KIRO_API_KEY=EMULATOR_API_KEY,
     )
-    assert done.returncode == 0
+    assert done.returncode == 5
     assert done.stdout.strip()
     assert b"warning: The answer is incomplete" in done.stderr
 
