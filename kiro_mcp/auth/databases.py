@@ -129,7 +129,7 @@ def _document(database: sqlite3.Connection, key: str) -> Mapping[str, object] | 
 @contextmanager
 def _opened(path: Path, how: str) -> Generator[sqlite3.Connection]:
     """Open a database that is there already; translate its errors."""
-    read_regular_file(path, 0)  # SQLite would wait for whoever writes into a pipe.
+    read_regular_file(path, 0)  # SQLite would wait for a writer if this is a pipe.
     address = f"file:{quote(str(path))}?{how}"
     try:
         with closing(

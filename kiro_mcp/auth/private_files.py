@@ -96,7 +96,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def warning_about(folder: Path) -> str:
-    """Say why a folder is not safe for secrets; "" where it is, or where there is none yet."""
+    """Say why a folder is not safe for secrets; "" if it is safe or does not exist yet."""
     try:
         found = folder.stat()
     except OSError:

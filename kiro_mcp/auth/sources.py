@@ -111,7 +111,7 @@ class Sources:
         Args:
             settings: All settings.
             machine: Where its user's files are.
-            store: Our own logins; None where there is no place for them.
+            store: Our own logins; None if they have no folder.
             now: The time.
             key_header: The header in which the API key came; "" for the environment's key.
         """

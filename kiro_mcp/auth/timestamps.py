@@ -13,7 +13,7 @@ MILLISECONDS_FROM: Final = 100_000_000_000
 
 
 def parse_time(value: object) -> datetime | None:
-    """Read a date of any known form; None where there is none.
+    """Read a date of any known form; None if the value is not a date.
 
     Raises:
         ValueError: It has no known form.

@@ -68,7 +68,7 @@ class Credential:
     expires_at: datetime | None = None
     """When the access token ends, aware UTC; None where nothing says."""
     unreadable_end: str = ""
-    """What its source says of that, where it is no date."""
+    """The source's own text for that time if it cannot be read as a date."""
     profile_arn: str = ""
     region: str = ""
     """Where the login was made: the region of its refresh, never that of the service."""

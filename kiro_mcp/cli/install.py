@@ -75,7 +75,7 @@ async def _one_at_a_time(machine: Machine) -> AsyncGenerator[None]:
                 next_step="End it, then run this again.",
             ) from None
         except OSError:
-            pass  # Without a folder of our own there is no lock, as on a read-only disk.
+            pass  # A read-only disk has no room for the lock file: go on without it.
         yield
 
 

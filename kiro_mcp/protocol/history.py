@@ -59,7 +59,7 @@ def drop_unsigned_thinking(turns: Turns) -> Repaired:
 
 
 def drop_foreign_thinking(turns: Turns, *, model_id: str) -> Repaired:
-    """Leave out reasoning that another model gave: its signature is no good for this one."""
+    """Leave out reasoning of another model: this model would refuse its signature."""
     kept = [
         turn.with_parts([part for part in turn.parts if not isinstance(part, ThinkingPart)])
         if turn.model not in ("", model_id)

@@ -51,7 +51,7 @@ class SchemaCheck:
     """Checks values against one schema, which is compiled once, if that is quick.
 
     Raises:
-        UnusableSchemaError: It is no valid JSON Schema, or refers to what it does not hold.
+        UnusableSchemaError: It is not a valid JSON Schema, or a reference has no target.
     """
 
     def __init__(self, schema: JsonObject) -> None:
@@ -89,7 +89,7 @@ def check_slowly(
     """Say for each value where it breaks the schema, however long that takes.
 
     Raises:
-        UnusableSchemaError: It is no valid JSON Schema, or refers to what it does not hold.
+        UnusableSchemaError: It is not a valid JSON Schema, or a reference has no target.
     """
     validator = _compile(schema, is_quick=False)
     return [
@@ -124,7 +124,7 @@ def _compile(schema: JsonObject, *, is_quick: bool) -> Any:
                 if is_pattern and is_quick:
                     return None
                 raise UnusableSchemaError(_first_line(error)) from error
-        except Exception as error:  # A stranger's schema: whatever it breaks ends no answer.
+        except Exception as error:  # A stranger's schema may break the library, but not the answer.
             raise UnusableSchemaError(_first_line(error)) from error
     raise AssertionError("the last engine returns or raises")
 

@@ -316,7 +316,7 @@ class ConversationStore:
         return await self._run(take, writes=True)
 
     def end_soon(self) -> None:
-        """Let whoever waits for the store, now or later, give up soon: the server is ending."""
+        """Shorten all waits for the store, because the server is ending."""
         self._patience_seconds = ENDING_SECONDS
         deadline = anyio.current_time() + ENDING_SECONDS
         for scope in self._waiting:
@@ -445,7 +445,7 @@ class ConversationStore:
                 pause = _BATCH_PAUSE_SECONDS
             else:
                 self._writes_until_check = self._max_rows // 100
-        except Exception as error:  # Whatever it is, the thread has other work to do.
+        except Exception as error:  # One failed job must not end the thread.
             if is_busy(error):
                 pause = _LONGEST_PAUSE_SECONDS
             else:

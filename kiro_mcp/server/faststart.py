@@ -432,7 +432,7 @@ def note(line: str) -> None:
     try:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
-    except (OSError, AttributeError):  # Nobody reads it, or there is no such stream.
+    except (OSError, AttributeError):  # Its reader is gone, or the process has no stderr.
         pass
 
 

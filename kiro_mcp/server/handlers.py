@@ -131,7 +131,7 @@ async def _joined(
     if running is None:
         return None
     running.joined += 1
-    running.is_detached = False  # This call waits for it, and whoever cancels it ends the answer.
+    running.is_detached = False  # This call waits for it now, so cancelling the call ends it.
     return with_warning(await _wait(engine, running, given, call), _WAS_RUNNING)
 
 

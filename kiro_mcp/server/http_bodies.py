@@ -24,7 +24,7 @@ SMALL_BYTES: Final = 16 * 1024
 """What does not wait: as many of these as there may be connections take little memory."""
 
 LARGE_BYTES: Final = 128 * 1024
-"""What is this large is given back to the system as soon as it is no longer used."""
+"""Blocks of at least this size go back to the system as soon as they are freed."""
 
 
 class BodyBudget:
