@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import anyio
-from mcp.server.lowlevel import Server
 
 from kiro_mcp.cli.exits import INTERRUPTED, flush_notes
 from kiro_mcp.cli.harmless import LogFormatter
-from kiro_mcp.server.app import Deferred, build_server
+from kiro_mcp.server.app import KiroServer, build_server
 from kiro_mcp.server.faststart import Handover
 from kiro_mcp.server.stdio import serve_stdio
 from kiro_mcp.transport.telemetry import flush_telemetry
@@ -41,7 +40,7 @@ def serve_stdio_and_exit(handover: Handover | None = None, *, offline: bool = Fa
     run_and_exit(serve)
 
 
-def server_for(environ: Mapping[str, str]) -> Server[Deferred]:
+def server_for(environ: Mapping[str, str]) -> KiroServer:
     """Build a server with the settings of an environment, which its first tool call reads."""
 
     def engine() -> "Engine":

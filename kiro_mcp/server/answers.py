@@ -226,7 +226,8 @@ class Answers:
     def to_join(self, question: str, *, owner: str, began_at: float) -> RunningAnswer | None:
         """Return a running answer that a call with the same question joins, if there is one.
 
-        Of several, the one that the fewest calls have joined.
+        It is one that began long enough before, or that its client has given up because of a
+        timeout. Of several, the one that the fewest calls have joined.
         """
         candidates = [
             answer
@@ -235,7 +236,10 @@ class Answers:
             and (answer.question, answer.owner) == (question, owner)
             and answer.is_unfinished
             and not answer.is_ending
-            and abs(began_at - answer.began_at) >= self._join_after_seconds
+            and (
+                abs(began_at - answer.began_at) >= self._join_after_seconds
+                or (answer.is_detached and not answer.watchers)
+            )
         ]
         return min(candidates, key=lambda answer: answer.joined, default=None)
 

@@ -77,8 +77,14 @@ class Deferred:
     """An engine that is made at its first use and closed with the server."""
 
     def __init__(
-        self, make_engine: Callable[[], "Engine"], tasks: TaskGroup, *, max_keys: int
+        self,
+        make_engine: Callable[[], "Engine"],
+        tasks: TaskGroup,
+        *,
+        max_keys: int,
+        arrivals: dict[str, float],
     ) -> None:
+        self.arrivals = arrivals
         self._max_keys = max_keys
         self._make_engine = make_engine
         self._tasks = tasks
@@ -129,11 +135,14 @@ class Deferred:
 Context = ServerRequestContext[Deferred]
 
 
-class _Server(Server[Deferred]):
+class KiroServer(Server[Deferred]):
     """Sends its icon once, with `initialize` or `server/discover`, and not with each result.
 
     MCP 2026-07-28 stamps every result with the server's description, which the icon makes long.
     """
+
+    arrivals: dict[str, float]
+    """When the requests arrived, by id, that came before the server was loaded."""
 
     @property
     def server_info_stamp(self) -> dict[str, Any]:
@@ -155,9 +164,7 @@ class _Server(Server[Deferred]):
         )
 
 
-def build_server(
-    make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEYS
-) -> Server[Deferred]:
+def build_server(make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEYS) -> KiroServer:
     """Build the server. Neither this nor its start calls `make_engine`; a tool call does.
 
     Args:
@@ -168,7 +175,8 @@ def build_server(
     @asynccontextmanager
     async def lifespan(_: Server[Deferred]) -> AsyncGenerator[Deferred]:
         async with anyio.create_task_group() as tasks:
-            engine = Deferred(make_engine, tasks, max_keys=max_keys)
+            arrivals = server.arrivals
+            engine = Deferred(make_engine, tasks, max_keys=max_keys, arrivals=arrivals)
             try:
                 yield engine
             finally:
@@ -176,7 +184,7 @@ def build_server(
                 tasks.cancel_scope.cancel()
 
     hint = CacheHint(ttl_ms=_TOOLS_TTL_MS, scope="public")
-    server = _Server(
+    server = KiroServer(
         "kiro-mcp",
         version=__version__,
         title="Claude through Kiro",
@@ -193,6 +201,7 @@ def build_server(
         on_get_prompt=_get_prompt,
         on_completion=_complete,
     )
+    server.arrivals = {}
     server.add_request_handler("server/discover", types.RequestParams, server.discover)
     # Refuses each `requestState` that was not sealed here, which is each one there is: how a login
     # stands is known to this process, so nothing has to travel through the client.
@@ -216,7 +225,8 @@ async def _list_tools(
 
 
 async def _call_tool(context: Context, params: types.CallToolRequestParams) -> Result:
-    began_at = anyio.current_time()
+    arrivals = context.lifespan_context.arrivals
+    began_at = arrivals.pop(str(context.request_id), anyio.current_time())
     # The engine brings HTTP, SQLite and sign-in: a quarter of a start that needs none of them.
     from kiro_mcp.server.handlers import HANDLERS, Call
     from kiro_mcp.server.streaming import Reporting

@@ -21,6 +21,7 @@ import re
 import select
 import signal
 import sys
+import time
 
 TYPE_CHECKING = False  # Importing `typing` would cost as much as the rest of this module.
 if TYPE_CHECKING:
@@ -289,6 +290,8 @@ class Handover:
     def __init__(self, start: FastStart, lines: list[bytes], splitter: LineSplitter) -> None:
         """Take the session, the lines that have not been answered, and the start of the next."""
         self.revision = start.revision
+        self.taken_at = time.monotonic()
+        """When its lines were read; loading the SDK server comes after that."""
         self.lines = [*start.opening, *lines]
         self.splitter = splitter
 

@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -23,12 +24,11 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import mcp_types as types
-from mcp.server.lowlevel import Server
 from mcp.shared.message import SessionMessage
 from pydantic_core import from_json
 
 from kiro_mcp.server import faststart
-from kiro_mcp.server.app import Deferred
+from kiro_mcp.server.app import KiroServer
 from kiro_mcp.server.faststart import Handover
 from kiro_mcp.server.lines import LineReader, LineWriter
 
@@ -44,7 +44,7 @@ _LARGE_LINE = 64 * 1024
 Refusal = dict[str, Any]
 
 
-async def serve_stdio(server: Server[Deferred], handover: Handover | None = None) -> int:
+async def serve_stdio(server: KiroServer, handover: Handover | None = None) -> int:
     """Serve until the client leaves or a signal comes; return the exit code of the process.
 
     `handover` is what the fast start has read and answered before.
@@ -69,7 +69,7 @@ async def serve_stdio(server: Server[Deferred], handover: Handover | None = None
 
 
 async def serve_lines(
-    server: Server[Deferred], wire_in: int, wire_out: int, handover: Handover | None = None
+    server: KiroServer, wire_in: int, wire_out: int, handover: Handover | None = None
 ) -> None:
     """Serve a session over two file descriptors until the first of them ends.
 
@@ -82,15 +82,25 @@ async def serve_lines(
     to_server, from_client = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     to_client, from_server = anyio.create_memory_object_stream[SessionMessage](0)
 
+    # Patience is counted from when a call arrived, and not from when the SDK was loaded.
+    handed_over = len(handover.lines) if handover else 0
+    loading_began_at = anyio.current_time()
+    if handover:
+        loading_began_at -= time.monotonic() - handover.taken_at
+
     async def write(text: str) -> None:
         async with turn:
             await writer.write(text)
 
     async def read_lines() -> None:
         async with to_server:
+            number = -1
             async for line in reader:
+                number += 1
                 messages, refusals = session.read(line)
                 for message in messages:
+                    if number < handed_over and isinstance(message, types.JSONRPCRequest):
+                        server.arrivals[str(message.id)] = loading_began_at
                     await to_server.send(SessionMessage(message))
                 await session.is_settled.wait()
                 if refusals:

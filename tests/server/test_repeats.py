@@ -108,7 +108,7 @@ async def test_the_repeat_over_stdio_joins_a_call_that_timed_out_in_the_sdk(
     command = StdioServerParameters(command=COMMAND[0], args=list(COMMAND[1:]), env=environ)
     with fail_after(TEST_SECONDS):
         async with Client(command) as client:
-            await client.call_tool("login", {"action": "status"})  # Has the server load all.
+            # The first call loads the server, which takes a part of the client's patience.
             limit = JOIN_AFTER_SECONDS + 0.2
             with pytest.raises(MCPError, match=r"(?i)timed out"):
                 await client.call_tool(
@@ -452,6 +452,19 @@ async def test_a_call_joins_a_running_one_by_question_owner_and_age(
         assert found in (running, None)
         running.cancel()
         assert answers.to_join("q", owner="ann", began_at=200) is None
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_call_that_its_client_has_given_up_is_joined_at_once() -> None:
+    given_up = RunningAnswer(
+        id="1", conversation_id="", model="auto", owner="ann", question="q", began_at=100
+    )
+    async with anyio.create_task_group() as tasks:
+        answers = Answers(tasks)
+        answers.start(given_up, _never)
+        assert answers.to_join("q", owner="ann", began_at=101) is None
+        given_up.is_detached = True
+        assert answers.to_join("q", owner="ann", began_at=101) is given_up
         tasks.cancel_scope.cancel()
 
 
