@@ -9,23 +9,16 @@ The engine is also a library::
                 ...
         reply = answer.reply
 
-All names but the version are imported at their first use.
+Each name is imported at its first use; only the version is imported at once.
 """
 
 from importlib import import_module
 
+from kiro_mcp._version import __version__
+
 TYPE_CHECKING = False  # `typing`'s own would load it, first of all that a start loads.
 if TYPE_CHECKING:
-    from kiro_mcp.errors import (
-        AccountBlocked,
-        AnswerBroken,
-        InvalidRequest,
-        KiroError,
-        ServiceUnavailable,
-        SignInRequired,
-    )
-    from kiro_mcp.library import open_client
-    from kiro_mcp.models import (
+    from kiro_mcp.chat import (
         AccessToken,
         ChatRequest,
         ImagePart,
@@ -41,9 +34,17 @@ if TYPE_CHECKING:
         ToolUseDelta,
         Usage,
     )
-    from kiro_mcp.transport.client import KiroClient, TokenSource
+    from kiro_mcp.client.client import KiroClient, TokenSource
+    from kiro_mcp.errors import (
+        AccountBlocked,
+        AnswerBroken,
+        InvalidRequest,
+        KiroError,
+        ServiceUnavailable,
+        SignInRequired,
+    )
+    from kiro_mcp.server.engine import open_client
 
-__version__ = "0.1.0"
 
 __all__ = [
     "AccessToken",
@@ -72,15 +73,41 @@ __all__ = [
     "open_client",
 ]
 
-_HOMES = ("kiro_mcp.errors", "kiro_mcp.models", "kiro_mcp.transport.client", "kiro_mcp.library")
+_MODULES = {
+    "kiro_mcp.errors": (
+        "AccountBlocked",
+        "AnswerBroken",
+        "InvalidRequest",
+        "KiroError",
+        "ServiceUnavailable",
+        "SignInRequired",
+    ),
+    "kiro_mcp.chat": (
+        "AccessToken",
+        "ChatRequest",
+        "ImagePart",
+        "Message",
+        "Reply",
+        "TextDelta",
+        "TextPart",
+        "ThinkingDelta",
+        "ThinkingPart",
+        "ToolResult",
+        "ToolSpec",
+        "ToolUse",
+        "ToolUseDelta",
+        "Usage",
+    ),
+    "kiro_mcp.client.client": ("KiroClient", "TokenSource"),
+    "kiro_mcp.server.engine": ("open_client",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
-        for home in _HOMES:
-            if hasattr(module := import_module(home), name):
-                return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

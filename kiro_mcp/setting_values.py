@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from kiro_mcp.regions import is_region
 
 ENDPOINT_NAMES = ("runtime", "q", "amazonq", "codewhisperer")
-"""The endpoints that answer prompts. What each is, `kiro_mcp.transport.endpoints` says."""
+"""The endpoints that answer prompts. What each is, `kiro_mcp.client.endpoints` says."""
 
 _URL_TEXT = re.compile(r"[!-\[\]-~]+")
 """Printable ASCII without blanks and backslashes, which readers of addresses disagree about."""

@@ -16,10 +16,8 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field,
 from pydantic import ValidationError as PydanticError
 from pydantic.fields import FieldInfo
 
+from kiro_mcp.chat import Effort
 from kiro_mcp.errors import InvalidRequest, quoted
-from kiro_mcp.models import Effort
-from kiro_mcp.protocol.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
-from kiro_mcp.protocol.model_fields import read_effort
 from kiro_mcp.redaction import redact, remember_secret
 from kiro_mcp.setting_values import (
     Aliases,
@@ -37,6 +35,8 @@ from kiro_mcp.setting_values import (
     Roots,
     Secret,
 )
+from kiro_mcp.wire.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
+from kiro_mcp.wire.model_fields import read_effort
 
 PREFIX = "KIRO_MCP_"
 

@@ -19,8 +19,8 @@ from anyio import fail_after
 from anyio.abc import Process
 from jsonschema import Draft7Validator
 
-from kiro_mcp import __version__
 from kiro_mcp.__main__ import main
+from kiro_mcp._version import __version__
 from kiro_mcp.server.tools import declarations
 from kiro_mcp.settings import Settings, variables
 from tests.support.stdio import COMMAND, environment, started

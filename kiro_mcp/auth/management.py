@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final, cast
 from urllib.parse import urlencode
 
-from kiro_mcp import __version__
+from kiro_mcp._version import __version__
 from kiro_mcp.auth.account import (
     MAX_PROFILE_PAGES,
     Profile,
@@ -25,10 +25,9 @@ from kiro_mcp.auth.credential_files import parse_object
 from kiro_mcp.auth.oidc import Poster, send
 from kiro_mcp.auth.token_requests import TokenRequest
 from kiro_mcp.auth.tokens import BUILDER_ID_PROFILE_ARN
-from kiro_mcp.errors import AccountBlocked, KiroError, ServiceUnavailable
-from kiro_mcp.models import AccessToken
-from kiro_mcp.transport.classify import classify, fault_from_response
-from kiro_mcp.transport.endpoints import (
+from kiro_mcp.chat import AccessToken
+from kiro_mcp.client.classify import classify, fault_from_response
+from kiro_mcp.client.endpoints import (
     GET_PROFILE,
     LIST_MODELS,
     LIST_PROFILES,
@@ -38,7 +37,8 @@ from kiro_mcp.transport.endpoints import (
     require_may_receive,
     with_headers,
 )
-from kiro_mcp.transport.usage_limits import UsageLimits, read_usage_limits
+from kiro_mcp.client.usage_limits import UsageLimits, read_usage_limits
+from kiro_mcp.errors import AccountBlocked, KiroError, ServiceUnavailable
 
 _BUILDER_ID_WORDS: Final = "Builder ID is not supported"
 

@@ -26,6 +26,7 @@ from kiro_mcp.auth.refresher import Refresher, how_to_renew
 from kiro_mcp.auth.sources import Resolution, Sources, checked_profile_arn
 from kiro_mcp.auth.store import OwnStore, digest, hosts_key
 from kiro_mcp.auth.tokens import Credential, as_access_token, known_profile, with_profile
+from kiro_mcp.chat import AccessToken, TokenType
 from kiro_mcp.errors import (
     CallCancelled,
     InternalFault,
@@ -33,7 +34,6 @@ from kiro_mcp.errors import (
     ServiceUnavailable,
     SignInRequired,
 )
-from kiro_mcp.models import AccessToken, TokenType
 from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
 

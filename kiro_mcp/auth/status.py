@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.auth.sources import Finding
 from kiro_mcp.auth.tokens import Credential
+from kiro_mcp.chat import AccessToken
+from kiro_mcp.client.usage_limits import UsageLimits
 from kiro_mcp.errors import KiroError, SignInRequired
-from kiro_mcp.models import AccessToken
 from kiro_mcp.redaction import mask, mask_address
-from kiro_mcp.transport.usage_limits import UsageLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
 
-from kiro_mcp import __version__
+from kiro_mcp._version import __version__
 from kiro_mcp.auth.credential_files import parse_object
 from kiro_mcp.auth.hosts import idp_token_endpoint, require_may_send, sign_in_address
 from kiro_mcp.auth.tokens import DEFAULT_REGION, Credential, jwt_expiry

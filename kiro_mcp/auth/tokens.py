@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias, cast
 
-from kiro_mcp.models import AccessToken, TokenType
+from kiro_mcp.chat import AccessToken, TokenType
 from kiro_mcp.redaction import remember_secret
 from kiro_mcp.regions import region_of
 

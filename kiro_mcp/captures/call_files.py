@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from kiro_mcp import __version__
+from kiro_mcp._version import __version__
 from kiro_mcp.captures import Outcome, folder
 from kiro_mcp.captures.capped_folder import CappedFolder, remove_oldest
 from kiro_mcp.captures.folder import MAX_FILE_BYTES, numbered
@@ -25,10 +25,10 @@ from kiro_mcp.captures.manifest import (
 )
 from kiro_mcp.captures.masking import StreamMask
 from kiro_mcp.captures.rendering import error_text, frames_text, reply_text
+from kiro_mcp.chat import Reply
 from kiro_mcp.errors import FrameError, KiroError
-from kiro_mcp.models import Reply
-from kiro_mcp.protocol.reply import ReplyOptions
 from kiro_mcp.redaction import redact, redact_json
+from kiro_mcp.wire.reply import ReplyOptions
 
 
 class CallFiles:

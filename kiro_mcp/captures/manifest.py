@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from kiro_mcp.captures import Outcome
-from kiro_mcp.protocol.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
-from kiro_mcp.protocol.parts import ThinkingHandling
+from kiro_mcp.wire.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
+from kiro_mcp.wire.parts import ThinkingHandling
 
 FORMAT = 1
 """Counts the changes of this file that older programs would misread."""

@@ -21,14 +21,14 @@ from itertools import accumulate, pairwise
 from typing import Any, Final, TypeAlias, cast
 
 from kiro_mcp.captures.left_out import abridged, without_identities
-from kiro_mcp.protocol.eventstream import (
+from kiro_mcp.redaction import HIDDEN, beginning_of_secret, redact, redact_json, secret_spans
+from kiro_mcp.wire.eventstream import (
     MAX_HEADERS_BYTES,
     MAX_PAYLOAD_BYTES,
     Frame,
     FrameDecoder,
     encode_frame,
 )
-from kiro_mcp.redaction import HIDDEN, beginning_of_secret, redact, redact_json, secret_spans
 
 MAX_HELD_BYTES: Final = 64 * 1024
 """How many bytes of frames are held back at most. What goes on beyond is masked as it comes."""

@@ -20,9 +20,9 @@ from kiro_mcp.captures.capped_folder import CappedFolder
 from kiro_mcp.captures.folder import MAX_FILE_BYTES
 from kiro_mcp.captures.logs import logging_to, watch_log
 from kiro_mcp.captures.writer import Writer
+from kiro_mcp.chat import Reply
 from kiro_mcp.errors import KiroError
-from kiro_mcp.models import Reply
-from kiro_mcp.protocol.reply import ReplyOptions
+from kiro_mcp.wire.reply import ReplyOptions
 
 logger = logging.getLogger(__name__)
 

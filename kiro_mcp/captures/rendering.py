@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final, assert_never
 
+from kiro_mcp.chat import Fault, Reply, TextPart, ThinkingPart, ToolUse
 from kiro_mcp.errors import KiroError
-from kiro_mcp.models import Fault, Reply, TextPart, ThinkingPart, ToolUse
-from kiro_mcp.protocol.eventstream import (
+from kiro_mcp.wire.eventstream import (
     MAX_HEADERS_BYTES,
     MAX_PAYLOAD_BYTES,
     Frame,

@@ -11,11 +11,11 @@ from kiro_mcp.captures.folder import Exchange
 from kiro_mcp.captures.left_out import without_identities
 from kiro_mcp.captures.manifest import ErrorFacts, ReadingFacts
 from kiro_mcp.captures.rendering import error_text, reply_text
+from kiro_mcp.chat import Reply, ToolSpec
+from kiro_mcp.client.classify import classify, fault_from_response
 from kiro_mcp.errors import AnswerBroken, ErrorCode, KiroError
-from kiro_mcp.models import Reply, ToolSpec
-from kiro_mcp.protocol.reply import ReplyBuilder, ReplyOptions
 from kiro_mcp.redaction import HIDDEN, redact
-from kiro_mcp.transport.classify import classify, fault_from_response
+from kiro_mcp.wire.reply import ReplyBuilder, ReplyOptions
 
 CHUNK_BYTES = 64 * 1024
 """How many bytes are read at once."""

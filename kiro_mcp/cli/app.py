@@ -14,8 +14,8 @@ from typing import Literal, NoReturn, TextIO
 
 import click
 
-from kiro_mcp import __version__
 from kiro_mcp.__main__ import serve_stdio
+from kiro_mcp._version import __version__
 from kiro_mcp.cli.ask_command import ask
 from kiro_mcp.cli.env_file import EnvFileError, add_env_file
 from kiro_mcp.cli.exits import INTERRUPTED, OutputError, flush_notes, note, output_failed

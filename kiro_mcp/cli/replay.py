@@ -9,11 +9,11 @@ from typing import Any
 from kiro_mcp.captures.folder import Exchange, read_capture
 from kiro_mcp.captures.rendering import error_json, reply_json
 from kiro_mcp.captures.replaying import as_recorded, has_masks, is_comparable, replayed
+from kiro_mcp.chat import Reply
 from kiro_mcp.cli.exits import DIFFERENT, USAGE
 from kiro_mcp.cli.harmless import harmless_json
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.errors import InvalidRequest, KiroError
-from kiro_mcp.models import Reply
 from kiro_mcp.redaction import redact_json
 
 

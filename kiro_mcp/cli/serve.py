@@ -11,10 +11,10 @@ import anyio
 
 from kiro_mcp.cli.exits import INTERRUPTED, flush_notes
 from kiro_mcp.cli.harmless import LogFormatter
+from kiro_mcp.client.telemetry import flush_telemetry
 from kiro_mcp.server.app import KiroServer, build_server
 from kiro_mcp.server.faststart import Handover
 from kiro_mcp.server.stdio import serve_stdio
-from kiro_mcp.transport.telemetry import flush_telemetry
 
 if TYPE_CHECKING:
     from kiro_mcp.server.engine import Engine

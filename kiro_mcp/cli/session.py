@@ -17,8 +17,8 @@ from mcp.client.session import MessageHandlerFnT
 from kiro_mcp.cli.exits import CODES, INTERRUPTED, REFUSED, TERMINATED
 from kiro_mcp.cli.serve import collect_from_here_on, log_to, server_for, service_environ
 from kiro_mcp.cli.terminal import TellingHandler, tell
+from kiro_mcp.client.telemetry import flush_telemetry
 from kiro_mcp.server.results import ERROR_META_KEY
-from kiro_mcp.transport.telemetry import flush_telemetry
 
 ENDING_SECONDS: Final = 0.5
 """How long the end of an interrupted command may take."""

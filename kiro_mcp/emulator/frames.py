@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from kiro_mcp.protocol.eventstream import encode_frame
+from kiro_mcp.wire.eventstream import encode_frame
 
 DELTA_CHARACTERS: Final = 24
 """The length of one text delta; the service's own are 1 to 40 bytes."""

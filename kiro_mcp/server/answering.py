@@ -11,8 +11,7 @@ from dataclasses import replace
 import anyio
 import mcp_types as types
 
-from kiro_mcp.errors import CallCancelled, InternalFault, KiroError, quoted
-from kiro_mcp.models import (
+from kiro_mcp.chat import (
     ChatRequest,
     JsonObject,
     Message,
@@ -22,9 +21,9 @@ from kiro_mcp.models import (
     ThinkingDelta,
     Usage,
 )
-from kiro_mcp.protocol.json_values import is_larger
-from kiro_mcp.protocol.schema_check import UnusableSchemaError
-from kiro_mcp.protocol.typed_answers import best_answer, json_candidates, repair_prompt
+from kiro_mcp.client.client import CallSpending
+from kiro_mcp.client.off_loop import SMALL, off_loop
+from kiro_mcp.errors import CallCancelled, InternalFault, KiroError, quoted
 from kiro_mcp.server.answers import RunningAnswer
 from kiro_mcp.server.ask_results import answered
 from kiro_mcp.server.asking import Answered, Asked
@@ -32,8 +31,9 @@ from kiro_mcp.server.conversations import Place, Turn
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.results import failure
 from kiro_mcp.server.schema_checks import UncheckedError, schema_errors, with_schema_errors
-from kiro_mcp.transport.client import CallSpending
-from kiro_mcp.transport.off_loop import SMALL, off_loop
+from kiro_mcp.wire.json_values import is_larger
+from kiro_mcp.wire.schema_check import UnusableSchemaError
+from kiro_mcp.wire.typed_answers import best_answer, json_candidates, repair_prompt
 
 logger = logging.getLogger(__name__)
 

@@ -18,12 +18,12 @@ import anyio
 import mcp_types as types
 from anyio.abc import TaskGroup
 
-from kiro_mcp.models import Reply
+from kiro_mcp.chat import Reply
+from kiro_mcp.client.capture import Recorder
 from kiro_mcp.server.owners import OWN
 from kiro_mcp.server.progress import TAIL_CHARACTERS, ProgressReporter
 from kiro_mcp.server.repeats import CallId
 from kiro_mcp.server.results import defect
-from kiro_mcp.transport.capture import Recorder
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from kiro_mcp import __version__
+from kiro_mcp._version import __version__
 from kiro_mcp.errors import InvalidRequest, KiroError, quoted
 from kiro_mcp.server import prompts, resources
 from kiro_mcp.server.asker import Asker, Result

@@ -25,10 +25,10 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from kiro_mcp.chat import JsonObject
 from kiro_mcp.errors import InvalidRequest, quoted
-from kiro_mcp.models import JsonObject
-from kiro_mcp.protocol.json_values import json_text, plain_json
-from kiro_mcp.protocol.model_fields import read_effort
+from kiro_mcp.wire.json_values import json_text, plain_json
+from kiro_mcp.wire.model_fields import read_effort
 
 MAX_NUMBER: Final = 2**31 - 1
 """The largest number that an argument takes."""

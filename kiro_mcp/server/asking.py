@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from kiro_mcp.errors import InvalidRequest, quoted
-from kiro_mcp.models import (
+from kiro_mcp.chat import (
     ChatRequest,
     Effort,
     JsonObject,
@@ -18,21 +17,22 @@ from kiro_mcp.models import (
     ToolResult,
     ToolSpec,
 )
-from kiro_mcp.protocol.cache_id import history_head
-from kiro_mcp.protocol.findings import Repair
-from kiro_mcp.protocol.json_values import is_larger
-from kiro_mcp.protocol.messages import Chat, read_messages, read_tool_results
-from kiro_mcp.protocol.model_fields import is_known_effort
-from kiro_mcp.protocol.model_names import ModelChoice, resolve_model
-from kiro_mcp.protocol.schema_check import UnusableSchemaError
-from kiro_mcp.protocol.tool_specs import read_tool_specs
-from kiro_mcp.protocol.typed_answers import open_schema
+from kiro_mcp.client.off_loop import SMALL, off_loop
+from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.server.arguments import AskArguments
 from kiro_mcp.server.attachments import Attachments
 from kiro_mcp.server.conversations import Conversation, Place
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.schema_checks import UncheckedError, schema_errors
-from kiro_mcp.transport.off_loop import SMALL, off_loop
+from kiro_mcp.wire.cache_id import history_head
+from kiro_mcp.wire.findings import Repair
+from kiro_mcp.wire.json_values import is_larger
+from kiro_mcp.wire.messages import Chat, read_messages, read_tool_results
+from kiro_mcp.wire.model_fields import is_known_effort
+from kiro_mcp.wire.model_names import ModelChoice, resolve_model
+from kiro_mcp.wire.schema_check import UnusableSchemaError
+from kiro_mcp.wire.tool_specs import read_tool_specs
+from kiro_mcp.wire.typed_answers import open_schema
 
 LOOK_UP_SECONDS = 5.0
 """How long a call waits for the list of models if the known one does not do."""

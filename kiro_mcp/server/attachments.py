@@ -15,20 +15,20 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from kiro_mcp.chat import ImagePart, JsonObject, TextPart
+from kiro_mcp.client.off_loop import SMALL, off_loop
 from kiro_mcp.errors import InvalidRequest, quoted
-from kiro_mcp.models import ImagePart, JsonObject, TextPart
-from kiro_mcp.protocol.content_blocks import ContentReader
-from kiro_mcp.protocol.documents import document_text
-from kiro_mcp.protocol.images import (
+from kiro_mcp.regular_files import read_regular_file
+from kiro_mcp.wire.content_blocks import ContentReader
+from kiro_mcp.wire.documents import document_text
+from kiro_mcp.wire.images import (
     MAX_IMAGE_BYTES,
     image_from_base64,
     image_from_bytes,
     image_from_url,
     is_image_base64,
 )
-from kiro_mcp.protocol.json_values import is_larger, json_text, plain_json
-from kiro_mcp.regular_files import read_regular_file
-from kiro_mcp.transport.off_loop import SMALL, off_loop
+from kiro_mcp.wire.json_values import is_larger, json_text, plain_json
 
 MAX_PATH_CHARACTERS: Final = 4096
 

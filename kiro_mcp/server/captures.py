@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kiro_mcp.captures import Outcome
+from kiro_mcp.client.capture import Recorder
 from kiro_mcp.settings import Settings
-from kiro_mcp.transport.capture import Recorder
 
 logger = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ from typing import Any, Final, TypeVar
 
 import anyio
 
+from kiro_mcp.chat import Message, ToolSpec
 from kiro_mcp.errors import InternalFault, InvalidRequest
-from kiro_mcp.models import Message, ToolSpec
 from kiro_mcp.server.records import (
     UnreadableRecordError,
     json_of,

@@ -6,9 +6,11 @@ server from starting.
 """
 
 import logging
+import os
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,18 +27,18 @@ from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.auth.private_files import warning_about
 from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.auth.sign_in import SignIn
+from kiro_mcp.chat import ModelInfo
+from kiro_mcp.client.client import KiroClient
+from kiro_mcp.client.http import HttpPool
+from kiro_mcp.client.telemetry import Telemetry
 from kiro_mcp.errors import KiroError
-from kiro_mcp.models import ModelInfo
-from kiro_mcp.protocol.model_names import DEFAULT_NAME
-from kiro_mcp.protocol.models_catalog import BUILTIN_MODELS
 from kiro_mcp.server.answers import JOIN_AFTER_SECONDS, Answers
 from kiro_mcp.server.captures import captures_of
 from kiro_mcp.server.conversations import ConversationStore
 from kiro_mcp.server.owners import KEY_HEADER, OWN, installation_secret
 from kiro_mcp.settings import Settings, unknown_variables
-from kiro_mcp.transport.client import KiroClient
-from kiro_mcp.transport.http import HttpPool
-from kiro_mcp.transport.telemetry import Telemetry
+from kiro_mcp.wire.model_names import DEFAULT_NAME
+from kiro_mcp.wire.models_catalog import BUILTIN_MODELS
 
 logger = logging.getLogger(__name__)
 
@@ -322,3 +324,17 @@ def _debug_folder(settings: Settings, machine: Machine, home: Path | None) -> Pa
     if settings.debug_dir:
         return machine.expanded(settings.debug_dir)
     return home / DEBUG_NAME if home else None
+
+
+@asynccontextmanager
+async def open_client(environ: Mapping[str, str] | None = None) -> AsyncGenerator[KiroClient]:
+    """Yield a client that finds and renews its login as the server does.
+
+    Args:
+        environ: The settings, as the README lists them; by default the process's variables.
+
+    Raises:
+        InvalidRequest: A setting cannot be used.
+    """
+    async with Engine.from_environ(os.environ if environ is None else environ) as engine:
+        yield engine.client

@@ -12,10 +12,9 @@ import anyio.lowlevel
 import mcp_types as types
 from pydantic import ValidationError
 
+from kiro_mcp.chat import ModelInfo
+from kiro_mcp.client.off_loop import is_large, off_loop
 from kiro_mcp.errors import InternalFault, InvalidRequest, quoted
-from kiro_mcp.models import ModelInfo
-from kiro_mcp.protocol.dry_run import describe_payload
-from kiro_mcp.protocol.model_names import resolve_model
 from kiro_mcp.server import login
 from kiro_mcp.server.answering import make_result, note_delivery
 from kiro_mcp.server.answers import RunningAnswer
@@ -35,7 +34,8 @@ from kiro_mcp.server.owners import OWN
 from kiro_mcp.server.repeats import CallId, question_id
 from kiro_mcp.server.results import filled, success
 from kiro_mcp.server.streaming import Reporting
-from kiro_mcp.transport.off_loop import is_large, off_loop
+from kiro_mcp.wire.dry_run import describe_payload
+from kiro_mcp.wire.model_names import resolve_model
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from kiro_mcp.protocol.surrogates import mend_escaped_surrogates
+from kiro_mcp.client.off_loop import off_loop
 from kiro_mcp.server.faststart import CHUNK_BYTES, PIECE_BYTES, Handover, LineSplitter, decode
-from kiro_mcp.transport.off_loop import off_loop
+from kiro_mcp.wire.surrogates import mend_escaped_surrogates
 
 _LARGE_LINE_BYTES: Final = 256 * 1024
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from kiro_mcp.models import (
+from kiro_mcp.chat import (
     ImagePart,
     Message,
     Part,
@@ -19,7 +19,7 @@ from kiro_mcp.models import (
     ToolSpec,
     ToolUse,
 )
-from kiro_mcp.protocol.images import is_base64
+from kiro_mcp.wire.images import is_base64
 
 _KINDS: Final[Mapping[str, type[Any]]] = {
     "text": TextPart,

@@ -12,11 +12,11 @@ from typing import Any, Final, TypeAlias, cast
 
 import anyio.to_thread
 
-from kiro_mcp.protocol.json_values import is_larger
+from kiro_mcp.client.off_loop import SMALL, off_loop
 from kiro_mcp.server.arguments import AskArguments
 from kiro_mcp.server.attachments import MAX_PATH_CHARACTERS, reader_threads
 from kiro_mcp.settings import Settings
-from kiro_mcp.transport.off_loop import SMALL, off_loop
+from kiro_mcp.wire.json_values import is_larger
 
 CallId: TypeAlias = tuple[str, str]
 """Which client a call comes from, and the id of its request."""

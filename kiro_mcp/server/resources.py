@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
+from kiro_mcp.chat import Message, Part, TextPart, ToolResult, ToolUse
 from kiro_mcp.errors import KiroError, quoted
-from kiro_mcp.models import Message, Part, TextPart, ToolResult, ToolUse
 from kiro_mcp.server.owners import OWN
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 import mcp_types as types
 
 from kiro_mcp.errors import InternalFault, KiroError
-from kiro_mcp.protocol.json_values import json_text
+from kiro_mcp.wire.json_values import json_text
 
 ERROR_META_KEY = "kiro-mcp/error"
 """Where an error result carries its code for programs."""

@@ -12,9 +12,9 @@ from typing import Any, Final, cast
 
 import anyio
 
-from kiro_mcp.models import ChatRequest, JsonObject, JsonValue, Reply, ToolUse
-from kiro_mcp.protocol.json_values import is_larger
-from kiro_mcp.protocol.schema_check import SchemaCheck, UnusableSchemaError
+from kiro_mcp.chat import ChatRequest, JsonObject, JsonValue, Reply, ToolUse
+from kiro_mcp.wire.json_values import is_larger
+from kiro_mcp.wire.schema_check import SchemaCheck, UnusableSchemaError
 
 CHECK_SECONDS: Final = 3.0
 """How long a check may take, its process's start and its place in the queue included."""

@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any, Final
 
-from kiro_mcp.protocol.schema_check import UnusableSchemaError, check_slowly
+from kiro_mcp.wire.schema_check import UnusableSchemaError, check_slowly
 
 CPU_SECONDS: Final = 4
 """How long it may compute, should the server die that would have killed it."""

@@ -6,7 +6,7 @@ refuse a result that breaks its schema, so a member is required only where it is
 
 from typing import Any, get_args
 
-from kiro_mcp.models import StopReason, ThinkingSupport, ToolUseState
+from kiro_mcp.chat import StopReason, ThinkingSupport, ToolUseState
 
 
 def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from kiro_mcp.auth.account import MAX_PROFILE_PAGES
 from kiro_mcp.auth.management import AccountService
 from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.auth.tokens import BUILDER_ID_PROFILE_ARN
+from kiro_mcp.chat import AccessToken
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
-from kiro_mcp.models import AccessToken
 from kiro_mcp.settings import Settings
 
 AMERICA = "https://management.us-east-1.kiro.dev/"

@@ -19,6 +19,7 @@ from anyio.abc import SocketAttribute, SocketStream
 from kiro_mcp.auth.status import sign_in_status
 from kiro_mcp.auth.store import OwnStore, digest
 from kiro_mcp.auth.tokens import BUILDER_ID_PROFILE_ARN
+from kiro_mcp.chat import AccessToken, ChatRequest, Message, TextPart
 from kiro_mcp.emulator import (
     EMULATOR_ACCESS_TOKEN,
     EMULATOR_API_KEY,
@@ -40,7 +41,6 @@ from kiro_mcp.errors import (
     ServiceUnavailable,
     SignInRequired,
 )
-from kiro_mcp.models import AccessToken, ChatRequest, Message, TextPart
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.settings import Settings
 from tests.support.logins import (

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from kiro_mcp.auth.status import sign_in_status
+from kiro_mcp.client.usage_limits import UsageLimits
 from kiro_mcp.emulator import (
     EMULATOR_API_KEY,
     EMULATOR_PROFILE_ARN,
@@ -10,7 +11,6 @@ from kiro_mcp.emulator import (
     RunningEmulator,
 )
 from kiro_mcp.errors import SignInRequired
-from kiro_mcp.transport.usage_limits import UsageLimits
 from tests.auth.test_provider import engine_of, own_folder, refreshes
 from tests.support.logins import ide_social, sign_in_before
 

@@ -17,7 +17,7 @@ from kiro_mcp.auth.tokens import (
     jwt_expiry,
     known_profile,
 )
-from kiro_mcp.models import TokenType
+from kiro_mcp.chat import TokenType
 
 ARN = "arn:aws:codewhisperer:eu-central-1:111122223333:profile/EXAMPLE"
 

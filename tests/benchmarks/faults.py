@@ -20,6 +20,8 @@ from pathlib import Path
 
 import anyio
 
+from kiro_mcp.chat import AccessToken, ChatRequest, Message, Reply, TextPart
+from kiro_mcp.client.client import KiroClient
 from kiro_mcp.emulator import (
     EMULATOR_ACCESS_TOKEN,
     EMULATOR_API_KEY,
@@ -35,9 +37,7 @@ from kiro_mcp.emulator import (
     running,
 )
 from kiro_mcp.errors import KiroError
-from kiro_mcp.models import AccessToken, ChatRequest, Message, Reply, TextPart
 from kiro_mcp.settings import Settings
-from kiro_mcp.transport.client import KiroClient
 
 CALLS = 2_000
 CANCELLED = 200

@@ -17,7 +17,7 @@ from pathlib import Path
 from uuid import UUID
 
 from kiro_mcp.errors import FrameError
-from kiro_mcp.protocol.eventstream import (
+from kiro_mcp.wire.eventstream import (
     Byte,
     FrameDecoder,
     HeaderValue,

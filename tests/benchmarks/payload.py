@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from kiro_mcp.models import ChatRequest
-from kiro_mcp.protocol.messages import read_messages
-from kiro_mcp.protocol.payload import Envelope, draft_payload, encode_payload
-from kiro_mcp.protocol.prepare import PayloadOptions
-from kiro_mcp.protocol.tool_specs import read_tool_specs
+from kiro_mcp.chat import ChatRequest
+from kiro_mcp.wire.messages import read_messages
+from kiro_mcp.wire.payload import Envelope, draft_payload, encode_payload
+from kiro_mcp.wire.prepare import PayloadOptions
+from kiro_mcp.wire.tool_specs import read_tool_specs
 
 TURNS = 500
 TOOLS = 60

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import botocore.eventstream
 
-from kiro_mcp.models import Reply
-from kiro_mcp.protocol.eventstream import FrameDecoder
-from kiro_mcp.protocol.reply import ReplyBuilder
+from kiro_mcp.chat import Reply
+from kiro_mcp.wire.eventstream import FrameDecoder
+from kiro_mcp.wire.reply import ReplyBuilder
 from tests.benchmarks.table import Row, print_table
 from tests.support.frames import END, chunks, reasoning, text, tool
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from kiro_mcp.captures import masking
 from kiro_mcp.captures.masking import MAX_HELD_BYTES, MAX_UNFRAMED_BYTES, StreamMask
 from kiro_mcp.emulator import frames
-from kiro_mcp.protocol.eventstream import FrameDecoder
 from kiro_mcp.redaction import HIDDEN, redact
+from kiro_mcp.wire.eventstream import FrameDecoder
 from tests.support.frames import event, frame
 from tests.support.replies import read
 from tests.support.secrets import ACCESS, JWT, KEY, TEXTS

@@ -25,12 +25,12 @@ from kiro_mcp.captures.manifest import MAX_EXCHANGES, Manifest
 from kiro_mcp.captures.recording import MAX_WAITING_JOBS, CallCapture, Captures
 from kiro_mcp.captures.replaying import as_recorded, is_comparable, replayed
 from kiro_mcp.captures.writer import Writer
+from kiro_mcp.chat import ToolSpec
 from kiro_mcp.emulator import frames
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.models import ToolSpec
-from kiro_mcp.protocol.reply import ReplyOptions
 from kiro_mcp.server.answers import RunningAnswer
 from kiro_mcp.server.capturing import captured, handed_over
+from kiro_mcp.wire.reply import ReplyOptions
 from tests.support.replies import read
 from tests.support.secrets import KEY
 

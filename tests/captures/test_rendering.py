@@ -9,9 +9,7 @@ from kiro_mcp.captures.rendering import (
     frames_text,
     reply_text,
 )
-from kiro_mcp.emulator import frames
-from kiro_mcp.errors import AnswerBroken, InvalidRequest, KiroError
-from kiro_mcp.models import (
+from kiro_mcp.chat import (
     CodeReference,
     Fault,
     Reply,
@@ -21,6 +19,8 @@ from kiro_mcp.models import (
     Usage,
     WebLink,
 )
+from kiro_mcp.emulator import frames
+from kiro_mcp.errors import AnswerBroken, InvalidRequest, KiroError
 from tests.support.frames import event, frame
 
 WHOLE = Reply(

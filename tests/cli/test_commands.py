@@ -16,7 +16,7 @@ import pytest
 from anyio import fail_after
 from anyio.abc import Process
 
-from kiro_mcp import __version__
+from kiro_mcp._version import __version__
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from tests.support import mcp
 from tests.support.stdio import COMMAND, environment

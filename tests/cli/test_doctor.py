@@ -53,6 +53,8 @@ from kiro_mcp.cli.doctor.configured import entries_on
 from kiro_mcp.cli.doctor.probes import hosts_in_use, look_at_store, reach, start, token_as_it_is
 from kiro_mcp.cli.doctor.report import as_json, as_lines, as_table, redacted
 from kiro_mcp.cli.terminal import Harmless
+from kiro_mcp.client.http import HttpPool
+from kiro_mcp.client.usage_limits import UsageLimits
 from kiro_mcp.emulator import (
     EMULATOR_API_KEY,
     EMULATOR_BUILDER_ID_ACCESS_TOKEN,
@@ -65,8 +67,6 @@ from kiro_mcp.emulator import (
 from kiro_mcp.errors import InvalidRequest, ServiceUnavailable, SignInRequired
 from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.settings import Settings
-from kiro_mcp.transport.http import HttpPool
-from kiro_mcp.transport.usage_limits import UsageLimits
 from tests.support.logins import idc_credential, ide_social, sign_in_before
 from tests.support.stdio import COMMAND, environment
 

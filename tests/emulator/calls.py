@@ -8,7 +8,7 @@ from typing import Any, cast
 import httpx
 
 from kiro_mcp.emulator import EMULATOR_ACCESS_TOKEN, EMULATOR_API_KEY, EMULATOR_PROFILE_ARN
-from kiro_mcp.protocol.eventstream import FrameDecoder
+from kiro_mcp.wire.eventstream import FrameDecoder
 
 REST_PATH = "/generateAssistantResponse"
 AS_USER = {"Authorization": f"Bearer {EMULATOR_ACCESS_TOKEN}"}

@@ -13,6 +13,7 @@ import pytest
 from anyio import fail_after
 from mcp.client import Client
 
+from kiro_mcp.client.telemetry import Telemetry
 from kiro_mcp.emulator import (
     EMULATOR_API_KEY,
     EMULATOR_PROFILE_ARN,
@@ -29,7 +30,6 @@ from kiro_mcp.server.engine import STORE_NAME, Engine
 from kiro_mcp.server.progress import HEARTBEAT_SECONDS, MIN_INTERVAL_SECONDS, ProgressReporter
 from kiro_mcp.server.results import ANSWER_META_KEY
 from kiro_mcp.settings import Settings
-from kiro_mcp.transport.telemetry import Telemetry
 from tests.support.mcp import ask, ask_with_id, code, connected, words
 from tests.support.stdio import PROMPTLY_SECONDS
 

@@ -10,13 +10,13 @@ import pytest
 from anyio import fail_after
 from anyio.abc import SocketStream
 
+from kiro_mcp.chat import ChatRequest, Message, TextPart
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.errors import ServiceUnavailable
-from kiro_mcp.models import ChatRequest, Message, TextPart
-from kiro_mcp.protocol.history import TRUNCATION_NOTICE
-from kiro_mcp.protocol.system_prompt import WRITE_IN_CHUNKS
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.settings import Settings
+from kiro_mcp.wire.history import TRUNCATION_NOTICE
+from kiro_mcp.wire.system_prompt import WRITE_IN_CHUNKS
 from tests.support.logins import Clock
 from tests.support.mcp import ask, connected, sent
 from tests.support.stdio import environment, started

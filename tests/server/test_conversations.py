@@ -15,9 +15,7 @@ import anyio.lowlevel
 import pytest
 from anyio import create_task_group, fail_after
 
-from kiro_mcp.emulator import RunningEmulator
-from kiro_mcp.errors import InternalFault, InvalidRequest
-from kiro_mcp.models import (
+from kiro_mcp.chat import (
     ImagePart,
     Message,
     TextPart,
@@ -26,6 +24,8 @@ from kiro_mcp.models import (
     ToolSpec,
     ToolUse,
 )
+from kiro_mcp.emulator import RunningEmulator
+from kiro_mcp.errors import InternalFault, InvalidRequest
 from kiro_mcp.server.conversations import ConversationStore, Place, Turn
 from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.server.owners import OWN, owner_of

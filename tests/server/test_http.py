@@ -14,7 +14,7 @@ from anyio import fail_after
 from mcp.client import Client
 from mcp.client.sse import sse_client
 
-from kiro_mcp import __version__
+from kiro_mcp._version import __version__
 from kiro_mcp.emulator import RunningEmulator, Send, Until, frames
 from kiro_mcp.server.http_hosts import allowed_names, in_url
 from tests.emulator.calls import ask as ask_emulator

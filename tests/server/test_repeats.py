@@ -18,9 +18,9 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.shared.exceptions import MCPError
 
+from kiro_mcp.chat import Message, TextPart
 from kiro_mcp.emulator import EMULATOR_API_KEY, Pause, RunningEmulator, Send, frames
 from kiro_mcp.emulator.state import GENERATE
-from kiro_mcp.models import Message, TextPart
 from kiro_mcp.server.answers import JOIN_AFTER_SECONDS, Answers, RunningAnswer
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.arguments import AskArguments, read_arguments

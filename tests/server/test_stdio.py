@@ -12,7 +12,7 @@ from anyio import fail_after
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
-from kiro_mcp import __version__
+from kiro_mcp._version import __version__
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from tests.support.mcp import assert_describes_the_server
 from tests.support.stdio import COMMAND, PROMPTLY_SECONDS, StdioServer, environment, started

@@ -11,9 +11,9 @@ import anyio
 import pytest
 from anyio import create_task_group, fail_after
 
+from kiro_mcp.chat import Message, TextPart
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.errors import InternalFault, InvalidRequest
-from kiro_mcp.models import Message, TextPart
 from kiro_mcp.server.conversations import ConversationStore, Place, Turn
 from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.server.owners import OWN

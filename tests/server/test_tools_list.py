@@ -10,7 +10,7 @@ import mcp_types as types
 import pytest
 from jsonschema import Draft202012Validator
 
-from kiro_mcp import __version__
+from kiro_mcp._version import __version__
 from kiro_mcp.server.faststart import read_answers
 from kiro_mcp.server.tools import declarations
 from tests.server.faststart_answers import FILE

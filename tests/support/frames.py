@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, AnyStr
 from zlib import crc32
 
-from kiro_mcp.protocol.eventstream import HeaderValue, encode_frame
+from kiro_mcp.wire.eventstream import HeaderValue, encode_frame
 
 
 def json_bytes(value: object) -> bytes:

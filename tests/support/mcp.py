@@ -10,7 +10,7 @@ from anyio import fail_after
 from jsonschema import Draft202012Validator
 from mcp.client import Client
 
-from kiro_mcp import __version__
+from kiro_mcp._version import __version__
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine

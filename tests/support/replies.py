@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from kiro_mcp.models import (
+from kiro_mcp.chat import (
     Delta,
     Reply,
     TextDelta,
@@ -13,7 +13,7 @@ from kiro_mcp.models import (
     ToolUse,
     ToolUseDelta,
 )
-from kiro_mcp.protocol.reply import ReplyBuilder
+from kiro_mcp.wire.reply import ReplyBuilder
 
 
 def read(data: bytes | Iterable[bytes], **options: Any) -> Reply:

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from kiro_mcp.transport.telemetry import Telemetry
+from kiro_mcp.client.telemetry import Telemetry
 
 
 @dataclass

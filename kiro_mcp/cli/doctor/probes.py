@@ -24,16 +24,16 @@ from mcp.client.stdio import stdio_client
 from kiro_mcp.auth.hosts import sign_in_address
 from kiro_mcp.auth.sources import checked_profile_arn
 from kiro_mcp.auth.tokens import DEFAULT_REGION, Credential, as_access_token, known_profile
+from kiro_mcp.chat import AccessToken
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.doctor.checks import Reached, Started, StoreSeen
+from kiro_mcp.client.endpoints import ENDPOINTS, LIST_MODELS, destination
+from kiro_mcp.client.http import HttpPool
 from kiro_mcp.errors import KiroError, ServiceUnavailable
-from kiro_mcp.models import AccessToken
 from kiro_mcp.regions import region_of
 from kiro_mcp.server.engine import STORE_NAME, Engine
 from kiro_mcp.server.store_file import SCHEMA_VERSION, NewerStoreError
 from kiro_mcp.settings import Settings
-from kiro_mcp.transport.endpoints import ENDPOINTS, LIST_MODELS, destination
-from kiro_mcp.transport.http import HttpPool
 
 NETWORK_SECONDS: Final = 10.0
 """How long a host may take to answer."""

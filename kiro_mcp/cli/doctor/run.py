@@ -16,7 +16,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from kiro_mcp import __version__
+from kiro_mcp._version import __version__
 from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.auth.sources import Resolution
 from kiro_mcp.cli.clients import files
@@ -37,11 +37,11 @@ from kiro_mcp.cli.doctor.probes import (
 from kiro_mcp.cli.serve import offline_environ
 from kiro_mcp.cli.session import run_command
 from kiro_mcp.cli.terminal import is_terminal, say, show, waiting
+from kiro_mcp.client.http import HttpPool
 from kiro_mcp.emulator import EMULATOR_API_KEY, running
 from kiro_mcp.errors import InvalidRequest, KiroError
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.settings import Settings, unknown_variables
-from kiro_mcp.transport.http import HttpPool
 
 _PROXY_VARIABLES: Final = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 

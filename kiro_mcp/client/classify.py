@@ -1,0 +1,337 @@
+"""What a refusal of the service means: an HTTP answer or an in-stream error -> our error.
+
+One classifier serves both, because the service sends the same errors either way. The name of
+an error comes from the header `x-amzn-errortype` (cut at `:`) or the body's `__type` (after
+`#`); some bodies are empty, plain text or HTML, and are met with the status alone. Source of
+truth: the service's published error model, and the texts observed with it (2025 to 2026).
+"""
+
+import email.utils
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from kiro_mcp.chat import Fault
+from kiro_mcp.errors import (
+    AccountBlocked,
+    ErrorCode,
+    InvalidRequest,
+    KiroError,
+    ServiceUnavailable,
+    SignInRequired,
+)
+from kiro_mcp.wire.events import MAX_MESSAGE_CHARACTERS, read_fault
+from kiro_mcp.wire.members import UnreadableError, parse_object
+
+_STATUS_OF_NAME: Final[Mapping[str, int]] = {
+    "AccessDeniedException": 403,
+    "ConflictException": 409,
+    "ExpiredTokenException": 401,
+    "InternalFailure": 500,
+    "InternalServerException": 500,
+    "RequestTimeoutException": 408,
+    "ResourceNotFoundException": 404,
+    "ServiceQuotaExceededException": 402,
+    "ServiceUnavailableException": 503,
+    "ThrottlingException": 429,
+    "RequestLimitExceeded": 429,
+    "RequestThrottledException": 429,
+    "SlowDown": 429,
+    "ThrottledException": 429,
+    "Throttling": 429,
+    "TooManyRequestsException": 429,
+    "UnauthorizedException": 401,
+    "UnrecognizedClientException": 401,
+    "ValidationException": 400,
+}
+"""The HTTP status that belongs to an error's name.
+
+Errors inside a stream have no other. For HTTP answers the name wins over the status, because
+services of this kind also send `ThrottlingException` with status 400.
+"""
+
+_CERTAIN_STATUSES: Final = frozenset({402, 413})
+"""The statuses that mean one thing, whatever the name beside them."""
+
+_QUOTA_REASONS: Final = frozenset(
+    {
+        "HOURLY_REQUEST_COUNT",
+        "DAILY_REQUEST_COUNT",
+        "WEEKLY_REQUEST_COUNT",
+        "MONTHLY_REQUEST_COUNT",
+        "USAGE_LIMIT_REACHED",
+    }
+)
+_BUSY_REASONS: Final = frozenset({"INSUFFICIENT_MODEL_CAPACITY", "MODEL_TEMPORARILY_UNAVAILABLE"})
+_BUSY_WORDS: Final = ("high volume of traffic", "unexpectedly high load")
+_REQUEST_REASONS: Final = frozenset(
+    {"REQUEST_BODY_INVALID", "THINKING_SIGNATURE_INVALID", "INVALID_CONVERSATION_ID"}
+)
+_TOO_LONG_WORDS: Final = (
+    "input is too long",
+    "prompt is too long",
+    "length limit exceeded",
+    "context window is full",
+    "exceed context limit",
+    "exceeds the context window",
+    "maximum context length",
+)
+"""How the service and the vendors of its models say that a prompt does not fit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Meaning:
+    """What one kind of refusal is to a caller."""
+
+    kind: type[KiroError]
+    code: ErrorCode
+    what: str
+    """What happened, without the full stop."""
+    next_step: str
+
+    def of(self, fault: Fault) -> KiroError:
+        """Return the error for one such refusal."""
+        return self.kind(
+            _with_service_words(self.what, fault),
+            next_step=self.next_step,
+            code=self.code,
+            reason=fault.reason,
+            status=fault.status,
+            request_id=fault.request_id,
+            retry_after_seconds=fault.retry_after_seconds,
+        )
+
+
+SUSPENDED_MINUTES: Final = 15
+"""How long nothing is sent for an account that the service has suspended."""
+
+_SUSPENDED: Final = _Meaning(
+    kind=AccountBlocked,
+    code="account_suspended",
+    what="The service has suspended this account",
+    next_step="Do not retry. Ask the support of Kiro, as the service's message says. kiro-mcp sends"
+    f" nothing more with this credential for {SUSPENDED_MINUTES} minutes; when the account is back,"
+    " call `login` with action `status` to try at once.",
+)
+_SUSPICIOUS: Final = _Meaning(
+    kind=AccountBlocked,
+    code="forbidden",
+    what="The service limits this account for unusual activity",
+    next_step="Do not retry now: retries can lead to a suspension. Wait for some hours.",
+)
+_QUOTA: Final = _Meaning(
+    kind=AccountBlocked,
+    code="quota_exhausted",
+    what="The account has reached its usage limit",
+    next_step="See https://app.kiro.dev/account/usage for the limit and when it is reset.",
+)
+_OVERAGE: Final = replace(
+    _QUOTA,
+    what="The account has reached its overage limit",
+    next_step="Raise the limit, or wait until it is reset: https://app.kiro.dev/account/usage.",
+)
+_SIGN_IN: Final = _Meaning(
+    kind=SignInRequired,
+    code="auth_expired",
+    what="The service did not take the credential",
+    next_step="Sign in again, or renew KIRO_API_KEY or KIRO_ACCESS_TOKEN; the tool `login` tells"
+    " how.",
+)
+_FORBIDDEN: Final = _Meaning(
+    kind=AccountBlocked,
+    code="forbidden",
+    what="The service does not allow this account to make this call",
+    next_step="Check the profile (KIRO_PROFILE_ARN), its region and the subscription.",
+)
+_WRONG_ORIGIN: Final = replace(
+    _FORBIDDEN,
+    what="The subscription does not cover the program that the request says it comes from",
+    next_step="Set KIRO_MCP_ORIGIN=KIRO_CLI for a subscription to the Kiro CLI, or"
+    " KIRO_MCP_ORIGIN=AI_EDITOR for one to the Kiro IDE.",
+)
+_KEY_GRANT: Final = _Meaning(
+    kind=AccountBlocked,
+    code="forbidden",
+    what="The service cannot use the organisation's encryption key",
+    next_step="Ask whoever administers the organisation's KMS key for Kiro.",
+)
+_TOO_LONG: Final = _Meaning(
+    kind=InvalidRequest,
+    code="context_too_long",
+    what="The request is too long for the model",
+    next_step="Shorten it, or start a new conversation with a summary of this one.",
+)
+_NO_MODEL: Final = _Meaning(
+    kind=InvalidRequest,
+    code="model_unavailable",
+    what="The service does not offer this model to this account",
+    next_step="Call `list_models`, or run `kiro-mcp models`, for the ids that it offers; plan,"
+    " region and network decide.",
+)
+_NO_PROFILE: Final = _Meaning(
+    kind=InvalidRequest,
+    code="invalid_request",
+    what="The service must be told which profile to bill",
+    next_step="Set KIRO_PROFILE_ARN to the profile's ARN, or sign in with the tool `login`.",
+)
+_IMPROPER: Final = _Meaning(
+    kind=InvalidRequest,
+    code="invalid_request",
+    what="The service refused the request's form",
+    next_step="It says so for three causes: the messages, tools or images are not as it wants"
+    " them; the region is not the profile's (KIRO_API_REGION, KIRO_PROFILE_ARN); or the request"
+    " is too large.",
+)
+_INVALID: Final = _Meaning(
+    kind=InvalidRequest,
+    code="invalid_request",
+    what="The service refused the request",
+    next_step="Change what its message names and call again.",
+)
+_BUSY: Final = _Meaning(
+    kind=ServiceUnavailable,
+    code="model_busy",
+    what="The model has no capacity at the moment",
+    next_step="Wait for half a minute and call again, or choose another model.",
+)
+_RATE: Final = _Meaning(
+    kind=ServiceUnavailable,
+    code="rate_limited",
+    what="The service asks for fewer requests",
+    next_step="Wait for a minute and call again. If it persists, the plan's credits may be used"
+    " up: see https://app.kiro.dev/account/usage.",
+)
+_TIMEOUT: Final = _Meaning(
+    kind=ServiceUnavailable,
+    code="timeout",
+    what="The service gave up waiting",
+    next_step="Call again; a shorter request helps where it happens every time.",
+)
+_FAILED: Final = _Meaning(
+    kind=ServiceUnavailable,
+    code="upstream_error",
+    what="The service failed",
+    next_step="Call again in a moment.",
+)
+
+_Test = Callable[[Fault, str], bool]
+
+_RULES: Final[tuple[tuple[_Test, _Meaning], ...]] = (
+    (lambda f, words: f.reason == "TEMPORARILY_SUSPENDED" or "suspended" in words, _SUSPENDED),
+    (lambda _, words: "suspicious activity" in words, _SUSPICIOUS),
+    (lambda f, _: f.reason == "CONVERSATION_LIMIT_EXCEEDED", _TOO_LONG),
+    (lambda f, _: f.reason == "OVERAGE_REQUEST_LIMIT_EXCEEDED", _OVERAGE),
+    (lambda f, _: f.reason in _QUOTA_REASONS or f.status == 402, _QUOTA),
+    (lambda f, _: f.reason == "CONTENT_LENGTH_EXCEEDS_THRESHOLD", _TOO_LONG),
+    (lambda f, _: f.name == "ContentLengthExceededException", _TOO_LONG),
+    (lambda f, words: f.status == 413 or _has(words, _TOO_LONG_WORDS), _TOO_LONG),
+    (lambda f, _: f.reason == "INVALID_MODEL_ID", _NO_MODEL),
+    (lambda f, words: f.reason in _BUSY_REASONS or _has(words, _BUSY_WORDS), _BUSY),
+    (lambda f, _: f.reason == "INVALID_KMS_GRANT" or f.status == 409, _KEY_GRANT),
+    (lambda f, _: f.reason == "FEATURE_NOT_SUPPORTED", _FORBIDDEN),
+    (lambda f, _: f.reason.startswith("UNAUTHORIZED_"), _FORBIDDEN),
+    (lambda _, words: "subscription does not support" in words, _WRONG_ORIGIN),
+    (lambda f, _: f.status == 401, _SIGN_IN),
+    (lambda f, words: f.status == 403 and _is_about_a_bad_token(words), _SIGN_IN),
+    (lambda f, _: f.status == 403, _FORBIDDEN),
+    (lambda f, _: f.status == 408, _TIMEOUT),
+    (lambda f, _: f.status == 429, _RATE),
+    (lambda _, words: "profilearn is required" in words, _NO_PROFILE),
+    (lambda _, words: "improperly formed" in words, _IMPROPER),
+    (lambda f, _: f.reason in _REQUEST_REASONS, _INVALID),
+    (lambda f, _: f.status is not None and 400 <= f.status < 500, _INVALID),
+)
+"""What a fault means: the first rule that fits. The reason wins over the words, the words win
+over the name, and the name wins over the HTTP status. Rules for what no call can change come
+before rules for what a later call may not meet."""
+
+
+def fault_from_response(
+    status: int, headers: Mapping[str, str], body: bytes, *, now: datetime | None = None
+) -> Fault:
+    """Read a refusal, whatever its form.
+
+    Args:
+        status: The HTTP status.
+        headers: The answer's headers, names in lower case.
+        body: The answer's body, or its beginning.
+        now: The time against which a `Retry-After` date is read; without it, none is.
+    """
+    fault = _read_body(body, headers.get("x-amzn-errortype", ""))
+    waits = (fault.retry_after_seconds, _retry_after(headers.get("retry-after", ""), now))
+    return replace(
+        fault,
+        message=re.sub(r"\s+", " ", fault.message).strip(),
+        status=status,
+        request_id=headers.get("x-amzn-requestid"),
+        retry_after_seconds=max((wait for wait in waits if wait is not None), default=None),
+    )
+
+
+def classify(fault: Fault) -> KiroError:
+    """Turn the service's error into ours: its code, what happened, and what to do next."""
+    words = f"{fault.name} {fault.message}".lower()
+    status = fault.status
+    if status not in _CERTAIN_STATUSES:
+        status = _STATUS_OF_NAME.get(fault.name, status)
+    judged = replace(fault, reason=fault.reason.upper(), status=status)
+    meaning = next((meaning for test, meaning in _RULES if test(judged, words)), _FAILED)
+    if meaning is _FAILED and status is not None:
+        meaning = replace(meaning, what=f"{meaning.what} with status {fault.status or status}")
+    if meaning.kind is ServiceUnavailable and fault.retry_after_seconds:
+        wait = f"Wait for {duration(fault.retry_after_seconds)} and call again"
+        otherwise = ", or choose another model." if meaning is _BUSY else "."
+        meaning = replace(meaning, next_step=wait + otherwise)
+    return meaning.of(fault)
+
+
+def duration(seconds: float) -> str:
+    """Say how long to wait, such as `1 second` or `5 minutes`; never less than asked for."""
+    if seconds < 2 * 60:
+        return "1 second" if seconds == 1 else f"{seconds:g} seconds"
+    if seconds < 2 * 60 * 60:
+        return f"{math.ceil(seconds / 60)} minutes"
+    return f"{math.ceil(seconds / (60 * 60))} hours"
+
+
+def _is_about_a_bad_token(words: str) -> bool:
+    # "Unsupported token type" is not: another token of that type would fare no better.
+    return "token" in words and _has(words, ("expired", "invalid"))
+
+
+def _has(words: str, marks: tuple[str, ...]) -> bool:
+    return any(mark in words for mark in marks)
+
+
+def _with_service_words(what: str, fault: Fault) -> str:
+    said = ", ".join(word for word in (fault.reason or fault.name, fault.message) if word)
+    return f"{what} ({said.rstrip('.')})." if said else f"{what}."
+
+
+def _read_body(body: bytes, name: str) -> Fault:
+    try:
+        return read_fault(parse_object(body), name)
+    except (UnreadableError, RecursionError):
+        return read_fault({"message": _plain_text(body)}, name)
+
+
+def _plain_text(body: bytes) -> str:
+    """Return a body that is words; "" for a page, broken JSON or binary data."""
+    text = body[: MAX_MESSAGE_CHARACTERS * 4].decode(errors="replace").strip()
+    return "" if text.startswith(("<", "{", "[", '"')) or "\ufffd" in text else text
+
+
+def _retry_after(value: str, now: datetime | None) -> float | None:
+    """Seconds to wait, from either form of the header: a number, or a date."""
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", value.strip()):
+        return float(value)
+    try:
+        at = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if now is None:
+        return None
+    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())

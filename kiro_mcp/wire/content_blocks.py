@@ -1,0 +1,638 @@
+"""Reads the content blocks of Anthropic, OpenAI and MCP chats into the parts of a `Message`.
+
+Used by `kiro_mcp.wire.messages`, which reads what stands around the blocks.
+
+Nothing is lost in silence. A reader gets each object as `Members`, which remember what was
+used of it. Afterwards there are three cases:
+
+* All of it was used, except for metadata such as ids.
+* Something was found and something else was not used: a repair note names the unused members.
+* Nothing was found: the whole object is sent as its JSON, and a repair note says so.
+
+Media that the service does not take are an error that names their location. In the result of a
+tool they are left out and the model is told, because the caller cannot change what its tools
+answered.
+
+Sources of truth: Anthropic's Messages API, OpenAI's Chat Completions and Responses APIs, and the
+content types of the Model Context Protocol (2026-07-28).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from pydantic_core import from_json
+
+from kiro_mcp.chat import (
+    ImagePart,
+    JsonObject,
+    JsonValue,
+    Part,
+    TextPart,
+    ThinkingPart,
+    ToolResult,
+    ToolUse,
+    ToolUseState,
+)
+from kiro_mcp.errors import InvalidRequest, quoted
+from kiro_mcp.wire.documents import document_text, text_from_base64, text_from_url
+from kiro_mcp.wire.findings import Finding, Repair
+from kiro_mcp.wire.images import image_from_base64, image_from_url
+from kiro_mcp.wire.json_values import json_text
+from kiro_mcp.wire.tool_arguments import parse_arguments
+from kiro_mcp.wire.tool_pairing import result_text
+
+MAX_NOTES: Final = 50
+"""Repair notes of one kind for one call; further ones are counted."""
+MAX_KEY_CHARACTERS: Final = 80
+"""How much of a member's name a note quotes."""
+
+CUSTOM_INPUT: Final = "input"
+"""The one property of a custom tool, which takes text instead of JSON arguments."""
+
+_METADATA: Final = frozenset(
+    {
+        *("_meta", "cache_control", "created", "created_at", "index", "object", "phase"),
+        *("status", "timestamp", "type"),
+        *("call_id", "id", "response_id", "toolCallId", "toolUseId", "tool_call_id", "tool_use_id"),
+        *("detail", "format", "mediaType", "media_type", "mimeType", "mime_type"),
+        *("answer_id", "conversation_id", "finish_reason", "model", "model_requested", "role"),
+        *("stop_reason", "stop_sequence", "truncated", "turn", "usage"),
+    }
+)
+"""Members that say nothing to the model: no note tells that they were left out."""
+
+_CALL_ID_KEYS: Final = ("call_id", "toolUseId", "tool_call_id", "toolCallId", "id")
+_RESULT_ID_KEYS: Final = (
+    "tool_use_id",
+    "toolUseId",
+    "tool_call_id",
+    "toolCallId",
+    "call_id",
+    "id",
+)
+_TOOL_NAME_KEYS: Final = ("name", "tool_name", "toolName")
+_ARGUMENT_KEYS: Final = ("input", "arguments", "args", "parameters")
+_ACTION_KEYS: Final = ("action", "operation")
+"""What the calls of OpenAI's own tools have in the place of arguments."""
+_ANSWER_KEYS: Final = ("content", "output", "outputs", "results", "result", "response")
+_STRUCTURED_KEYS: Final = ("structuredContent", "structured_content")
+_ERROR_FLAGS: Final = ("is_error", "isError")
+_ERROR_STATUSES: Final = ("error", "failed", "failure")
+_TRUE: Final = ("true", "yes", "1")
+_FALSE: Final = ("false", "no", "0", "null", "")
+_CALL_RESULT_KEYS: Final = frozenset(
+    {"content", *_STRUCTURED_KEYS, *_ERROR_FLAGS, "_meta", "resultType"}
+)
+_TEXT_KEYS: Final = ("text", "refusal", "content", "value")
+_IMAGE_KEYS: Final = ("source", "image_url", "data", "image", "base64", "url", "result")
+_ENCODED_KEYS: Final = ("data", "url", "base64", "bytes")
+_NAME_KEYS: Final = ("title", "filename", "name", "uri")
+_FILE_KEYS: Final = ("blob", "file_data", "data")
+_MEDIA_TYPE_KEYS: Final = ("media_type", "mimeType", "mime_type", "mediaType")
+
+_RESULT_BLOCKS: Final[Mapping[str, Sequence[str]]] = {
+    "text": ("text",),
+    "input_text": ("text",),
+    "output_text": ("text",),
+    "image": ("source", "data"),
+    "image_url": ("image_url",),
+    "input_image": ("image_url",),
+    "computer_screenshot": ("image_url",),
+    "audio": ("data",),
+    "document": ("source",),
+    "file": ("file",),
+    "resource": ("resource",),
+    "resource_link": ("uri",),
+    "search_result": ("content",),
+    "web_fetch_result": ("content",),
+}
+"""What a tool may answer with, and the members by one of which each is known."""
+
+
+class Members:
+    """An object that remembers which of its members were used."""
+
+    __slots__ = ("_inner", "_used", "place", "values")
+
+    def __init__(self, values: JsonObject, place: str) -> None:
+        self.values = values
+        self.place = place
+        self._used = set[str]()
+        self._inner: list[Members] = []
+
+    def text(self, *keys: str) -> str:
+        """Use the first text that is not empty under one of the keys; "" if there is none."""
+        for key in keys:
+            value = self.values.get(key)
+            if isinstance(value, str) and value:
+                self._used.add(key)
+                return value
+        return ""
+
+    def value(self, *keys: str) -> JsonValue:
+        """Use the first value that is not null under one of the keys."""
+        for key in keys:
+            value = self.values.get(key)
+            if value is not None:
+                self._used.add(key)
+                return value
+        return None
+
+    def inner(self, key: str) -> "Members | None":
+        """Use the object under the key, member by member; None if there is no object."""
+        value = self.values.get(key)
+        if not isinstance(value, dict):
+            return None
+        self._used.add(key)
+        inner = Members(value, f"{self.place}.{key}")
+        self._inner.append(inner)
+        return inner
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        """Yield the location and the key of each member that says something and was not used."""
+        for key, value in self.values.items():
+            if key not in self._used and key not in _METADATA and _says_something(value):
+                shown = key if len(key) <= MAX_KEY_CHARACTERS else f"{key[:MAX_KEY_CHARACTERS]}…"
+                yield f"{self.place}.{shown}", shown
+        for inner in self._inner:
+            yield from inner.unused()
+
+    def take_rest(self, *but: str) -> JsonObject:
+        """Use all members that say something and were not used yet, except for `but`."""
+        rest = {
+            key: value
+            for key, value in self.values.items()
+            if key not in self._used
+            and key not in _METADATA
+            and key not in but
+            and _says_something(value)
+        }
+        self._used.update(rest)
+        return rest
+
+
+def _says_something(value: JsonValue) -> bool:
+    """Whether anything is in a value but nulls, blank texts and `false`."""
+    if isinstance(value, dict):
+        return any(map(_says_something, value.values()))
+    if isinstance(value, list):
+        return any(map(_says_something, value))
+    if isinstance(value, str):
+        return bool(value) and not value.isspace()
+    return value is not None and value is not False
+
+
+_Reader: TypeAlias = "Callable[[ContentReader, Members], list[Part] | None]"
+"""Reads an object. None means that the object is not what it looked like."""
+
+
+class ContentReader:
+    """Reads content of any shape, and collects in `repairs` what a caller should know of it."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, list[str]] = {}
+        self._left_out: dict[str, tuple[str, int]] = {}
+        self._is_in_result = False
+
+    @property
+    def repairs(self) -> tuple[Repair, ...]:
+        """What was left out, or read as something else than it looked like."""
+        repairs: list[Repair] = []
+        for rule, details in self._notes.items():
+            repairs += [Repair(rule=rule, detail=detail) for detail in details[:MAX_NOTES]]
+            if further := len(details[MAX_NOTES:]):
+                repairs.append(Repair(rule=rule, detail=f"The same holds for {further} more."))
+        named = list(self._left_out.items())
+        for key, (place, count) in named[:MAX_NOTES]:
+            others = f" and {count - 1} more {quoted(key)}" if count > 1 else ""
+            detail = f"{place}{others} left out: nothing of the kind can be sent."
+            repairs.append(Repair(rule="left_out", detail=detail))
+        if further := len(named[MAX_NOTES:]):
+            detail = f"Members of {further} more names were left out."
+            repairs.append(Repair(rule="left_out", detail=detail))
+        return tuple(repairs)
+
+    def note(self, rule: str, detail: str) -> None:
+        """Add a repair note."""
+        self._notes.setdefault(rule, []).append(detail)
+
+    def note_unused(self, members: Members) -> None:
+        """Add a repair note for each member that was not used."""
+        for place, key in members.unused():
+            first, count = self._left_out.get(key, (place, 0))
+            self._left_out[key] = first, count + 1
+
+    def parts(self, content: JsonValue, place: str) -> list[Part]:
+        """Return the parts of a message's content: text, a block, or a list of both.
+
+        Raises:
+            InvalidRequest: It holds media that the service does not take.
+        """
+        if isinstance(content, list):
+            return [
+                part
+                for index, item in enumerate(content)
+                for part in self.parts(item, f"{place}[{index}]")
+            ]
+        if isinstance(content, dict):
+            return self._read(content, place, _reader_of(content))
+        if content is None or content == "":
+            return []
+        return [TextPart(text=content if isinstance(content, str) else json_text(content))]
+
+    def tool_call(self, call: JsonValue, place: str) -> list[Part]:
+        """Read a tool that an assistant asked for, from a list of tool calls."""
+        if isinstance(call, dict):
+            return self._read(call, place, _read_tool_use)
+        return self.parts(call, place)
+
+    def tool_result(self, given: JsonObject, place: str) -> ToolResult:
+        """Read what a tool answered, in any of the three shapes."""
+        block = Members(given, place)
+        result_id = block.text(*_RESULT_ID_KEYS)
+        name = block.text(*_TOOL_NAME_KEYS)
+        was_in_result, self._is_in_result = self._is_in_result, True
+        parts, values, is_error = self._answer(block)
+        self._is_in_result = was_in_result
+        data = next((value for value in values if isinstance(value, dict)), None)
+        further = [TextPart(text=json_text(value)) for value in values if value is not data]
+        text, images = _text_and_images([*parts, *further])
+        return ToolResult(
+            id=result_id,
+            name=name,
+            text=text,
+            is_error=is_error,
+            data=data,
+            images=tuple(images),
+        )
+
+    def _answer(self, block: Members) -> tuple[list[Part], list[JsonValue], bool]:
+        """Return what a result says as parts, what it says as data, and whether it is an error.
+
+        The content may be a whole `CallToolResult` of MCP, which is opened.
+        """
+        is_error = _is_error(block)
+        content = block.value(*_ANSWER_KEYS)
+        place = f"{block.place}.content"
+        structured = block.value(*_STRUCTURED_KEYS)
+        failure = block.value("error")
+        is_error = is_error or bool(failure)
+        if isinstance(failure, bool) or not failure:
+            failure = None
+        is_silent = content is None and structured is None and failure is None
+        if is_silent and (rest := block.take_rest()):
+            self.note("unknown_content", f"{block.place} has no content; it is sent as JSON.")
+            return [TextPart(text=json_text(rest))], [], is_error
+        parts: list[Part] = []
+        values: list[JsonValue] = []
+        if isinstance(content, dict) and _is_call_result(content):
+            parts, values, is_inner_error = self._answer(Members(content, place))
+            is_error = is_error or is_inner_error
+        elif isinstance(content, dict) and not _is_block(content):
+            values = [content]
+            is_error = is_error or str(content.get("type", "")).endswith("_error")
+        else:
+            parts = self._result_parts(content, place)
+        is_more = _says_something(structured) or not (parts or values)
+        is_known = structured in values or _repeats(parts, structured)
+        if structured is not None and is_more and not is_known:
+            values.append(structured)
+        if isinstance(failure, str):
+            parts.append(TextPart(text=failure))
+        elif failure is not None:
+            values.append(failure)
+        self.note_unused(block)
+        return parts, values, is_error
+
+    def _result_parts(self, content: JsonValue, place: str) -> list[Part]:
+        items = content if isinstance(content, list) else [content]
+        if items and not any(isinstance(item, str) or _is_block(item) for item in items):
+            # A list of plain data, such as file names, is not a list of blocks.
+            return [] if content is None else [TextPart(text=json_text(content))]
+        return self.parts(content, place)
+
+    def _read(self, given: JsonObject, place: str, read: _Reader) -> list[Part]:
+        block = Members(given, place)
+        try:
+            parts = read(self, block)
+        except InvalidRequest as error:
+            if not self._is_in_result:
+                raise
+            self.note("media_left_out", error.message)
+            return [TextPart(text=f"(Left out: {error.message})")]
+        is_read = parts is not None and (
+            any(map(_part_says_something, parts)) or not any(block.unused())
+        )
+        if is_read and parts is not None:
+            self.note_unused(block)
+            return parts
+        if not given:
+            return []
+        self.note("unknown_content", f"{place} is not a known kind of content; it is sent as JSON.")
+        return [TextPart(text=json_text(given))]
+
+    def arguments(self, given: JsonValue, what: str) -> tuple[JsonObject, ToolUseState]:
+        """Read the arguments of a tool call: an object, or its JSON as text."""
+        if isinstance(given, dict):
+            return given, "complete"
+        if not isinstance(given, str):
+            if given is not None:
+                self.note("malformed_input", f"{what} are not a JSON object.")
+            return ({} if given is None else {"value": given}), "complete"
+        parsed = parse_arguments([given])
+        if parsed.value is None:
+            self.note("malformed_input", f"{what} are not a JSON object and were left out.")
+        elif parsed.is_repaired:
+            self.note("malformed_input", f"{what} are not valid JSON and were mended.")
+        return parsed.value or {}, parsed.state
+
+
+def first_text(members: JsonObject, keys: Sequence[str]) -> str:
+    """Return the first text that is not empty under one of the keys, or ""."""
+    values = (members.get(key) for key in keys)
+    return next((value for value in values if isinstance(value, str) and value), "")
+
+
+def kind_of(block: JsonObject) -> str:
+    """Return the `type` of a block as one word; "" if it has none."""
+    kind = block.get("type")
+    return kind.lower().replace("-", "_") if isinstance(kind, str) else ""
+
+
+def is_assistants(kind: str) -> bool:
+    """Whether a block of this kind, without a message around it, is what an assistant said."""
+    return kind in _ASSISTANTS_KINDS or kind.endswith(("_call", "_tool_use"))
+
+
+def is_result(item: JsonValue) -> bool:
+    """Whether it is a block that holds the result of a tool."""
+    return isinstance(item, dict) and _is_result_kind(kind_of(item))
+
+
+def _is_result_kind(kind: str) -> bool:
+    return kind == "tool_result" or kind.endswith(("_tool_result", "_call_output"))
+
+
+def _is_block(item: JsonValue) -> bool:
+    """Whether it is a content block, and not data that happens to have a `type`."""
+    if not isinstance(item, dict):
+        return False
+    needed = _RESULT_BLOCKS.get(kind_of(item), ())
+    return any(key in item for key in needed) or item.keys() == {"text"}
+
+
+def _is_call_result(value: JsonObject) -> bool:
+    """Whether a tool's answer is a whole `CallToolResult` of MCP."""
+    if not value.keys() <= _CALL_RESULT_KEYS:
+        return False
+    content = value.get("content")
+    if any(flag in value for flag in _ERROR_FLAGS):
+        return "content" in value or any(key in value for key in _STRUCTURED_KEYS)
+    return isinstance(content, list) and bool(content) and all(map(_is_block, content))
+
+
+def _is_error(block: Members) -> bool:
+    """Whether a result is marked as an error, by a flag that may be text, or by its status."""
+    is_error = block.values.get("status") in _ERROR_STATUSES
+    for key in _ERROR_FLAGS:
+        flag = block.values.get(key)
+        word = flag.strip().lower() if isinstance(flag, str) else json_text(flag)
+        if word in _TRUE or word in _FALSE:
+            block.value(key)
+            is_error = is_error or word in _TRUE
+    return is_error
+
+
+def _repeats(parts: Sequence[Part], structured: JsonValue) -> bool:
+    """Whether structured content says what the text beside it says already, as MCP advises.
+
+    Servers wrap what is not an object as `{"result": …}`.
+    """
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    if not texts:
+        return False
+    values: list[JsonValue] = []
+    for text in texts:
+        try:
+            values.append(from_json(text))
+        except ValueError:
+            values.append(text)
+    said = [values, "\n".join(texts), *values[:1]] if len(texts) == 1 else [values]
+    is_wrapped = isinstance(structured, dict) and structured.keys() == {"result"}
+    inner = structured["result"] if isinstance(structured, dict) and is_wrapped else structured
+    return structured in said or inner in said
+
+
+def _part_says_something(part: Part) -> bool:
+    match part:
+        case TextPart():
+            return _says_something(part.text)
+        case ThinkingPart():
+            return bool(part.text or part.signature or part.redacted)
+        case _:
+            return True
+
+
+def _text_and_images(parts: Sequence[Part]) -> tuple[str, list[ImagePart]]:
+    """Return all that the parts say as one text, and the images in them."""
+    texts: list[str] = []
+    images: list[ImagePart] = []
+    for part in parts:
+        match part:
+            case ImagePart():
+                images.append(part)
+            case ToolUse():
+                texts.append(f"{part.name} {json_text(part.arguments)}")
+            case ToolResult():
+                texts.append(result_text(part))
+                images += part.images
+            case _:
+                texts.append(part.text)
+    return "\n".join(filter(None, texts)), images
+
+
+# --- one reader for each kind of block ----------------------------------------------------
+
+
+def _read_text(reader: ContentReader, block: Members) -> list[Part]:
+    """Read a text: plain, in an object such as `{value, annotations}`, or a list of texts."""
+    for key in _TEXT_KEYS:
+        value = block.values.get(key)
+        parts: list[Part] = []
+        if isinstance(value, list):
+            parts = reader.parts(block.value(key), f"{block.place}.{key}")
+        elif inner := block.inner(key):
+            parts = [TextPart(text=inner.text("value", "text", "content"))]
+        elif isinstance(value, str):
+            parts = [TextPart(text=block.text(key))]
+        if any(map(_part_says_something, parts)):
+            return parts
+    return []
+
+
+def _read_thinking(reader: ContentReader, block: Members) -> list[Part]:
+    """Read reasoning: Anthropic's blocks, or an item of OpenAI's Responses.
+
+    OpenAI's encrypted reasoning means nothing to the service.
+    """
+    texts = [block.text("thinking", "text", "reasoning")]
+    for key in ("content", "summary"):
+        parts = reader.parts(block.value(key), f"{block.place}.{key}")
+        texts.append(_text_and_images(parts)[0])
+    block.value("encrypted_content")
+    return [
+        ThinkingPart(
+            text="\n\n".join(filter(None, texts)),
+            signature=block.text("signature"),
+            redacted=block.text("data", "redacted"),
+        )
+    ]
+
+
+def _read_image(reader: ContentReader, block: Members) -> list[Part]:
+    """Read an image: Anthropic's `source`, OpenAI's `image_url`, MCP's `data`."""
+    for key in _IMAGE_KEYS:
+        inner = block.inner(key)
+        source = inner.text(*_ENCODED_KEYS) if inner else block.text(key)
+        if source:
+            read = image_from_url if ":" in source[:16] else image_from_base64
+            return [read(source, place=block.place)]
+    raise Finding(
+        rule="image_source",
+        place=block.place,
+        cause="holds no image",
+        cure="Send the image's bytes as base64, or as a data URL.",
+    ).as_error()
+
+
+def _read_document(reader: ContentReader, block: Members) -> list[Part]:
+    """Read a document: Anthropic's `source`, OpenAI's `file`, MCP's `resource`."""
+    source = block.inner("source") or block.inner("file") or block.inner("resource") or block
+    names = [members.text(key) for members in (block, source) for key in _NAME_KEYS]
+    name = " ".join(dict.fromkeys(filter(None, names)))
+    if "content" in source.values:
+        parts = reader.parts(source.value("content"), f"{block.place}.content")
+        text, images = _text_and_images(parts)
+        return [document_text(name, text), *images]
+    if isinstance(source.values.get("text"), str):
+        return [document_text(name, source.text("text"))]
+    encoded = source.text(*_FILE_KEYS)
+    if source.text(*_MEDIA_TYPE_KEYS).startswith("image/"):
+        return [image_from_base64(encoded, place=block.place)]
+    if encoded.startswith("data:image/"):
+        return [image_from_url(encoded, place=block.place)]
+    if source.values.get("type") == "text":
+        return [document_text(name, encoded)]
+    read = text_from_url if encoded.startswith("data:") else text_from_base64
+    return [document_text(name, read(encoded, place=block.place))]
+
+
+def _read_search_result(reader: ContentReader, block: Members) -> list[Part]:
+    names = (block.text(key) for key in ("title", "source", "url"))
+    parts = reader.parts(block.value("content"), f"{block.place}.content")
+    text, images = _text_and_images(parts)
+    return [document_text(" ".join(dict.fromkeys(filter(None, names))), text), *images]
+
+
+def _read_web_fetch(reader: ContentReader, block: Members) -> list[Part]:
+    """Read a page that Anthropic's web fetch tool brought: its address and a document."""
+    parts = reader.parts(block.value("content"), f"{block.place}.content")
+    return [TextPart(text=block.text("url")), *parts]
+
+
+def _read_resource_link(reader: ContentReader, block: Members) -> list[Part]:
+    words = (block.text(key) for key in ("title", "name", "uri", "description"))
+    return [TextPart(text=" ".join(dict.fromkeys(filter(None, words))))]
+
+
+def _read_tool_use(reader: ContentReader, block: Members) -> list[Part] | None:
+    """Read a tool call. None if it does not name its tool.
+
+    A custom tool of OpenAI takes text: it becomes the one argument of a tool. The calls of
+    OpenAI's own tools have no name but their kind, such as `web_search_call`, and some of them
+    hold the result, too.
+    """
+    kind = kind_of(block.values)
+    custom = block.inner("custom")
+    function = block.inner("function") or custom or block
+    named = function.text(*_TOOL_NAME_KEYS)
+    own_name = kind.removesuffix("_call") if kind.endswith("_call") else ""
+    if kind in _READERS:
+        own_name = ""
+    if not (named or own_name):
+        return None
+    name = named or own_name
+    call_id = block.text(*_CALL_ID_KEYS)
+    what = f"{block.place}: the arguments for {quoted(name)}"
+    given: JsonValue = function.value(*_ARGUMENT_KEYS)
+    is_custom = custom is not None or kind == "custom_tool_call"
+    if given is None and not named:
+        given = block.value(*_ACTION_KEYS)
+        if given is None:
+            given = block.take_rest(*_ANSWER_KEYS, "error")
+    if is_custom and isinstance(given, str):
+        given = {CUSTOM_INPUT: given}
+    arguments, state = reader.arguments(given, what)
+    is_cut_off = block.values.get("state") == "truncated"
+    use = ToolUse(
+        id=call_id,
+        name=name,
+        arguments=arguments,
+        state="truncated" if is_cut_off else state,
+    )
+    if not kind.endswith("_call") or block.values.keys().isdisjoint((*_ANSWER_KEYS, "error")):
+        return [use]
+    answer = {key: block.value(key) for key in (*_ANSWER_KEYS, "error")}
+    if all(value is None for value in answer.values()):
+        return [use]
+    return [use, reader.tool_result({"id": call_id, "name": name, **answer}, block.place)]
+
+
+def _read_tool_result(reader: ContentReader, block: Members) -> list[Part]:
+    result = reader.tool_result(block.values, block.place)
+    block.take_rest()  # `tool_result` has noted what it did not use.
+    return [result]
+
+
+def _read_unknown(reader: ContentReader, block: Members) -> list[Part] | None:
+    """Read a block of a kind that nobody knows: as text if it says nothing but its text."""
+    text = block.text("text")
+    return [TextPart(text=text)] if text and not any(block.unused()) else None
+
+
+def _refuse_media(reader: ContentReader, block: Members) -> list[Part]:
+    raise Finding(
+        rule="media_kind",
+        place=block.place,
+        cause=f"is {block.values['type']}, which the service does not take",
+        cure="Send text or images; transcribe sound and film first.",
+    ).as_error()
+
+
+_ASSISTANTS_KINDS: Final = frozenset(
+    {"function", "output_text", "reasoning", "redacted_thinking", "refusal", "thinking", "tool_use"}
+)
+
+_READERS: Final[Mapping[str, _Reader]] = {
+    **dict.fromkeys(("text", "input_text", "output_text", "refusal"), _read_text),
+    **dict.fromkeys(("thinking", "redacted_thinking", "reasoning"), _read_thinking),
+    **dict.fromkeys(("image", "image_url", "input_image", "computer_screenshot"), _read_image),
+    "image_generation_call": _read_image,
+    **dict.fromkeys(("document", "file", "input_file", "resource"), _read_document),
+    **dict.fromkeys(("tool_use", "function", "function_call", "tool_call"), _read_tool_use),
+    "custom_tool_call": _read_tool_use,
+    **dict.fromkeys(("audio", "input_audio", "audio_url"), _refuse_media),
+    **dict.fromkeys(("video", "input_video", "video_url"), _refuse_media),
+    "search_result": _read_search_result,
+    "web_fetch_result": _read_web_fetch,
+    "resource_link": _read_resource_link,
+}
+
+
+def _reader_of(block: JsonObject) -> _Reader:
+    kind = kind_of(block)
+    if kind in _READERS:
+        return _READERS[kind]
+    if _is_result_kind(kind):
+        return _read_tool_result
+    return _read_tool_use if kind.endswith(("_tool_use", "_call")) else _read_unknown

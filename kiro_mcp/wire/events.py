@@ -1,0 +1,329 @@
+"""Frames of the service's answer into typed events.
+
+Between `kiro_mcp.wire.eventstream`, which gives the frames, and `kiro_mcp.wire.reply`,
+which gathers the events. A frame names its event in `:event-type` and carries it as a JSON
+object; an error has its name in `:exception-type` or `:error-code` instead. What the wire
+calls things (`toolUseId`) stays in this module.
+
+Source of truth: the service's published event model, and its streams as observed in 2025
+and 2026 (tests/vectors/kiro-capture.json). An event that the model does not know, and one
+that cannot be read, are events too: neither ends an answer.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from kiro_mcp.chat import CodeReference, Fault, JsonObject, Refusal, WebLink
+from kiro_mcp.wire.event_types import (
+    ContextUsage,
+    ConversationNamed,
+    Event,
+    Failed,
+    Ignored,
+    Links,
+    Malformed,
+    Metering,
+    Reasoning,
+    References,
+    Several,
+    Stop,
+    Text,
+    TokenCounts,
+    ToolUseFragment,
+)
+from kiro_mcp.wire.eventstream import Frame, Headers
+from kiro_mcp.wire.members import (
+    UnreadableError,
+    count_member,
+    first_word,
+    number_member,
+    object_member,
+    object_members,
+    parse_object,
+    text_member,
+    word_member,
+)
+from kiro_mcp.wire.surrogates import mend_surrogates
+
+MAX_MESSAGE_CHARACTERS: Final = 500
+"""How much of the service's words is kept: enough to tell, too little to flood a chat."""
+
+MAX_RETRY_AFTER_SECONDS: Final = 1e9
+"""Where a wait that the service asks for is cut: as long as the header for it can say."""
+
+
+def read_event(frame: Frame) -> Event:
+    """Say what a frame means. Never raises."""
+    headers = frame.headers
+    if headers.get(":message-type") != "event" and not _is_event(headers):
+        return _read_message(frame)
+    event_type = headers.get(":event-type", "")
+    try:
+        members = parse_object(frame.payload)
+        if event_type == "assistantResponseEvent" and (text := _read_plain_text(members)):
+            return text
+        return _read_members(event_type, members)
+    except (UnreadableError, RecursionError) as error:
+        if event_type and event_type not in _READERS:
+            return Ignored(str(event_type))
+        is_deep = isinstance(error, RecursionError)
+        return Malformed(str(event_type), "is nested too deeply" if is_deep else str(error))
+
+
+def read_fault(members: JsonObject, name: str = "") -> Fault:
+    """Read the members of an error, as they come in an answer's frames and instead of one.
+
+    Args:
+        members: The error's JSON object; the error itself may be one level down.
+        name: What the error is called; by default what it says of itself.
+    """
+    inner = members.get("error") or members.get("Output")
+    sources = (members, inner) if isinstance(inner, dict) else (members,)
+    waits = (number_member(source, "retryAfterMilliseconds") for source in sources)
+    milliseconds = next((wait for wait in waits if wait is not None and wait >= 0), None)
+    return Fault(
+        name=_bare_name(name or first_word(sources, ("__type", "_type", "code"))),
+        reason=first_word(sources, ("reason",)),
+        message=_shortened(first_word(sources, ("message", "Message", "errorMessage"))),
+        retry_after_seconds=None
+        if milliseconds is None
+        else min(milliseconds / 1000, MAX_RETRY_AFTER_SECONDS),
+    )
+
+
+def _is_event(headers: Headers) -> bool:
+    """Whether a frame that does not call itself an event is one all the same."""
+    return ":message-type" not in headers and ":exception-type" not in headers
+
+
+def _read_message(frame: Frame) -> Event:
+    """Read a frame that is no event: an error, or a kind of message that nobody knows."""
+    headers = frame.headers
+    kind = headers.get(":message-type", "exception")
+    if kind == "exception":
+        return Failed(_read_failure(frame.payload, str(headers.get(":exception-type", ""))))
+    if kind == "error":
+        fault = _read_failure(frame.payload, str(headers.get(":error-code", "")))
+        words = _shortened(str(headers.get(":error-message", "")))
+        return Failed(replace(fault, message=words or fault.message))
+    return Malformed(str(headers.get(":event-type", "")), f"is a message of the kind {kind!r:.80}")
+
+
+def _read_failure(payload: bytes, name: str) -> Fault:
+    try:
+        return read_fault(parse_object(payload), name)
+    except UnreadableError:
+        return Fault(name=_bare_name(name), message=_shortened(payload.decode(errors="replace")))
+
+
+def _read_members(event_type: object, members: JsonObject) -> Event:
+    if not event_type and not _is_error(members):
+        event_type = next((key for key in members if key in _READERS), "")
+    inner = members.get(event_type) if isinstance(event_type, str) else None
+    if isinstance(inner, dict):
+        members = inner
+    if _is_error(members):
+        return Failed(read_fault(members))
+    if not event_type:
+        raise UnreadableError("does not say what it is")
+    reader = _READERS.get(event_type)
+    return reader(members) if reader else Ignored(str(event_type))
+
+
+def _is_error(members: JsonObject) -> bool:
+    """Whether the payload of an event is an error document instead."""
+    if "__type" in members or "_type" in members:
+        return True
+    is_named_so = members.get("type") in ("error", "exception")
+    return is_named_so and ("message" in members or "error" in members)
+
+
+# --- one reader for each event ------------------------------------------------------------
+
+
+def _read_plain_text(members: JsonObject) -> Text | None:
+    """Read the one event that four frames in five are, if it has just its two members."""
+    content = members.get("content")
+    if not isinstance(content, str):
+        return None
+    if len(members) == 1:
+        return Text(content)
+    is_plain = len(members) == 2 and "modelId" in members
+    return Text(content, word_member(members, "modelId")) if is_plain else None
+
+
+def _read_assistant_response(members: JsonObject) -> Event:
+    text = Text(text_member(members, "content"), word_member(members, "modelId"))
+    # Not observed: other clients of the service look for these two here.
+    tool_uses = [_read_whole_tool_use(item) for item in object_members(members, "toolUses")]
+    reason = word_member(members, "stopReason") or word_member(members, "stop_reason")
+    return _together([text, *tool_uses, *([Stop(reason)] if reason else [])])
+
+
+def _read_reasoning(members: JsonObject) -> Event:
+    return Reasoning(
+        text_member(members, "text"),
+        mend_surrogates(text_member(members, "signature")),
+        mend_surrogates(text_member(members, "redactedContent")),
+    )
+
+
+def _read_tool_use(members: JsonObject) -> ToolUseFragment:
+    tool_use_id = mend_surrogates(text_member(members, "toolUseId"))
+    if not tool_use_id:
+        raise UnreadableError("names no tool use")
+    name = mend_surrogates(text_member(members, "name"))
+    arguments = members.get("input")
+    is_last = members.get("stop") is True
+    if isinstance(arguments, str):
+        return ToolUseFragment(tool_use_id, name, arguments, is_last)
+    if arguments in (None, {}):
+        return ToolUseFragment(tool_use_id, name, "", is_last)
+    # Not observed: arguments as an object, which grows from frame to frame.
+    snapshot = json.dumps(arguments, ensure_ascii=False)
+    return ToolUseFragment(tool_use_id, name, snapshot, is_last, is_snapshot=True)
+
+
+def _read_whole_tool_use(members: JsonObject) -> Event:
+    try:
+        return _read_tool_use({**members, "stop": True})
+    except UnreadableError as error:
+        return Malformed("assistantResponseEvent", str(error))
+
+
+def _read_metadata(members: JsonObject) -> Event:
+    details = object_member(object_member(members, "stopDetails"), "refusal")
+    reason = word_member(members, "stopReason") or ("REFUSAL" if details else "")
+    counts = object_member(members, "tokenUsage")
+    events: list[Event] = []
+    if reason:
+        refusal = Refusal(
+            category=_shortened(word_member(details, "category")),
+            explanation=_shortened(word_member(details, "explanation")),
+            recommended_model=_shortened(word_member(details, "recommendedModel")),
+        )
+        events.append(Stop(reason, refusal if details else None))
+    if counts or "usage" in members:
+        events.append(_read_token_counts(counts or object_member(members, "usage")))
+    if (percent := number_member(counts, "contextUsagePercentage")) is not None:
+        events.append(ContextUsage(percent))
+    return _together(events or [Ignored("metadataEvent")])
+
+
+def _read_usage(members: JsonObject) -> Event:
+    return _read_token_counts(object_member(members, "usage"))
+
+
+def _read_token_counts(members: JsonObject) -> TokenCounts:
+    return TokenCounts(
+        uncached_input=count_member(members, "uncachedInputTokens")
+        or count_member(members, "inputTokens"),
+        output=count_member(members, "outputTokens"),
+        cache_read=count_member(members, "cacheReadInputTokens"),
+        cache_write=count_member(members, "cacheWriteInputTokens"),
+    )
+
+
+def _read_message_stop(members: JsonObject) -> Event:
+    return Stop(word_member(members, "stopReason") or word_member(members, "stop_reason"))
+
+
+def _read_metering(members: JsonObject) -> Event:
+    is_credit = word_member(members, "unit").lower() in ("", "credit", "credits")
+    return Metering(number_member(members, "usage") if is_credit else None)
+
+
+def _read_context_usage(members: JsonObject) -> Event:
+    return ContextUsage(number_member(members, "contextUsagePercentage"))
+
+
+def _read_references(members: JsonObject) -> Event:
+    return References(
+        tuple(
+            CodeReference(
+                license_name=word_member(item, "licenseName"),
+                repository=word_member(item, "repository"),
+                url=word_member(item, "url"),
+            )
+            for item in object_members(members, "references")
+        )
+    )
+
+
+def _read_links(members: JsonObject) -> Event:
+    links = (
+        WebLink(
+            url=word_member(item, "url"),
+            title=word_member(item, "title"),
+            snippet=word_member(item, "snippet"),
+        )
+        for item in object_members(members, "supplementaryWebLinks")
+    )
+    found = Links(tuple(link for link in links if link.url))
+    # Not observed: other clients of the service take counts of tokens from here.
+    counts = _read_token_counts(members)
+    return _together([found, counts] if counts != TokenCounts() else [found])
+
+
+def _read_citation(members: JsonObject) -> Event:
+    url = word_member(members, "citationLink")
+    if not url:
+        return Ignored("citationEvent")
+    return Links((WebLink(url=url, snippet=word_member(members, "citationText")),))
+
+
+def _read_conversation(members: JsonObject) -> Event:
+    return ConversationNamed(word_member(members, "conversationId"))
+
+
+def _read_error(members: JsonObject) -> Event:
+    return Failed(read_fault(members, "error"))
+
+
+def _read_invalid_state(members: JsonObject) -> Event:
+    fault = read_fault(members, "invalidStateEvent")
+    return Failed(replace(fault, message=fault.message or fault.reason or "Invalid state"))
+
+
+_READERS: Final[dict[object, Callable[[JsonObject], Event]]] = {
+    "assistantResponseEvent": _read_assistant_response,
+    "toolUseEvent": _read_tool_use,
+    "reasoningContentEvent": _read_reasoning,
+    "metadataEvent": _read_metadata,
+    "meteringEvent": _read_metering,
+    "contextUsageEvent": _read_context_usage,
+    "codeReferenceEvent": _read_references,
+    "supplementaryWebLinksEvent": _read_links,
+    "citationEvent": _read_citation,
+    "messageMetadataEvent": _read_conversation,
+    "initial-response": _read_conversation,
+    "invalidStateEvent": _read_invalid_state,
+    "error": _read_error,
+    # In no model and in no capture; other clients know them.
+    "messageStopEvent": _read_message_stop,
+    "message_stop": _read_message_stop,
+    "usageEvent": _read_usage,
+    "metricsEvent": _read_usage,
+}
+"""The other events of the model say nothing to a caller: `followupPromptEvent`, `codeEvent`,
+`intentsEvent`, `interactionComponentsEvent`, `dryRunSucceedEvent` and `toolResultEvent`."""
+
+
+def _together(events: list[Event]) -> Event:
+    return events[0] if len(events) == 1 else Several(tuple(events))
+
+
+# --- words --------------------------------------------------------------------------------
+
+
+def _bare_name(name: str) -> str:
+    """Take the namespace before `#` and the address after `:` off the name of an error."""
+    return mend_surrogates(name).rpartition("#")[2].partition(":")[0]
+
+
+def _shortened(words: str) -> str:
+    if len(words) <= MAX_MESSAGE_CHARACTERS:
+        return words
+    return words[: MAX_MESSAGE_CHARACTERS - 1] + "…"

@@ -1,0 +1,367 @@
+"""Bytes of an AWS event stream into frames, and frames into bytes.
+
+The first stage of reading an answer; `kiro_mcp.wire.events` reads what comes out.
+Source of truth: https://smithy.io/2.0/aws/amazon-eventstream.html
+
+A stream is frames, one after the other, with nothing between them. All integers are
+big-endian; both checksums are the CRC-32 of zlib::
+
+    offset  bytes           field
+    0       4               total_length: of the whole frame, with these four bytes
+    4       4               headers_length
+    8       4               prelude checksum: of bytes 0 to 7
+    12      headers_length  headers
+    ...     the rest        payload
+    -4      4               message checksum: of every byte before it
+
+    A header is   name length (1 byte, 1 to 255) | name, UTF-8 | type (1 byte) | value
+
+    type  value                    in Python     type  value                    in Python
+    0     none                     True          5     8 bytes, signed          Long
+    1     none                     False         6     length (2 bytes), bytes  bytes
+    2     1 byte, signed           Byte          7     length (2 bytes), UTF-8  str
+    3     2 bytes, signed          Short         8     8 bytes, signed          Timestamp
+    4     4 bytes, signed          Integer       9     16 bytes                 UUID
+
+Nothing marks where a frame begins, so after a fault there is no way back into the stream:
+the decoder keeps what was good before it and stops.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from struct import Struct
+from struct import error as StructError
+from typing import Final, TypeAlias
+from uuid import UUID
+from zlib import crc32
+
+from kiro_mcp.errors import FrameError
+
+MAX_PAYLOAD_BYTES: Final = 24 * 1024 * 1024
+"""The largest payload a service may send, by the specification. Larger is not ours to hold."""
+MAX_HEADERS_BYTES: Final = 128 * 1024
+"""The largest block of headers a service may send, by the specification."""
+MAX_KNOWN_PRELUDES: Final = 1024
+"""Preludes kept as verified: frames of one length and type have the same one."""
+MAX_KNOWN_BLOCKS: Final = 64
+"""Blocks of headers kept parsed: the service has one for each of under twenty event types."""
+MAX_KNOWN_BLOCK_BYTES: Final = 1024
+"""A block worth keeping has about 90 bytes; a hostile one could unfold to megabytes."""
+
+_PRELUDE: Final = Struct(">III")
+_PRELUDE_BYTES: Final = 12
+_LENGTHS: Final = Struct(">II")
+_CHECKED_BYTES: Final = 8
+"""The bytes of a prelude that its own checksum covers: both lengths."""
+_CHECKSUM: Final = Struct(">I")
+_CHECKSUM_BYTES: Final = 4
+_OVERHEAD_BYTES: Final = _PRELUDE_BYTES + _CHECKSUM_BYTES
+"""The length of a frame with neither headers nor payload, the shortest there is."""
+_LENGTH: Final = Struct(">H")
+_MAX_NAME_BYTES: Final = 0xFF
+
+_TRUE, _FALSE, _BYTE, _SHORT, _INTEGER, _LONG, _BYTES, _STRING, _TIMESTAMP, _UUID = range(10)
+_UUID_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Byte:
+    """A header value of one byte, -128 to 127."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A header value of two bytes, -2**15 to 2**15 - 1."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A header value of four bytes, -2**31 to 2**31 - 1."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Long:
+    """A header value of eight bytes, -2**63 to 2**63 - 1."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """A point in time, in milliseconds since 1970-01-01 UTC; negative before it."""
+
+    value: int
+
+
+Number: TypeAlias = Byte | Short | Integer | Long | Timestamp
+HeaderValue: TypeAlias = bool | bytes | str | Number | UUID
+Headers: TypeAlias = Mapping[str, HeaderValue]
+
+_NUMBERS: Final[dict[int, tuple[type[Number], Struct]]] = {
+    _BYTE: (Byte, Struct(">b")),
+    _SHORT: (Short, Struct(">h")),
+    _INTEGER: (Integer, Struct(">i")),
+    _LONG: (Long, Struct(">q")),
+    _TIMESTAMP: (Timestamp, Struct(">q")),
+}
+_KINDS: Final = {number: (kind, layout) for kind, (number, layout) in _NUMBERS.items()}
+
+
+# Neither frozen nor keyword-only: one is made for every frame, and both would double the cost.
+@dataclass(slots=True)
+class Frame:
+    """One frame, its checksums verified. Not to be changed: frames share their headers."""
+
+    headers: Headers
+    payload: bytes
+
+
+class _BadHeadersError(ValueError):
+    """A block of headers cannot be read; its text says why."""
+
+
+class FrameDecoder:
+    """Turns the bytes of one stream, cut anywhere, into its frames.
+
+    It holds at most one incomplete frame. Work is linear in the bytes fed.
+    """
+
+    def __init__(
+        self,
+        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+        max_headers_bytes: int = MAX_HEADERS_BYTES,
+    ) -> None:
+        self.fault: FrameError | None = None
+        """What is wrong with the stream; once set, all further data is ignored."""
+        self._max_payload_bytes = max_payload_bytes
+        self._max_headers_bytes = max_headers_bytes
+        self._known_preludes: dict[bytes, tuple[int, int, int]] = {}
+        self._known_headers: dict[bytes, Headers] = {}
+        self._chunks: list[bytes] = []
+        self._pending_bytes = 0
+        self._needed_bytes = _PRELUDE_BYTES
+        self._offset = 0
+        self._frame_count = 0
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that `data` completes, those before a fault included.
+
+        Never raises: a fault is in `fault`, and `close` raises it.
+        """
+        if self.fault is not None or not data:
+            return []
+        self._chunks.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes < self._needed_bytes:
+            return []
+        # Chunks are joined only when a prelude or the length it declares has arrived, so a
+        # byte is copied a fixed number of times however small the chunks are.
+        buffer = b"".join(self._chunks)
+        frames: list[Frame] = []
+        try:
+            used_bytes = self._decode(buffer, frames)
+        except FrameError as fault:
+            self.fault = fault.with_traceback(None)  # or it would keep the buffer alive
+            used_bytes = len(buffer)
+        self._frame_count += len(frames)
+        self._offset += used_bytes
+        self._pending_bytes = len(buffer) - used_bytes
+        self._chunks = [buffer[used_bytes:]] if self._pending_bytes else []
+        return frames
+
+    def close(self) -> None:
+        """Say that no more bytes come.
+
+        Raises:
+            FrameError: the stream is faulty, or it ended inside a frame.
+        """
+        if self.fault is None and self._pending_bytes:
+            self.fault = FrameError(
+                f"it ended inside a frame, with {self._pending_bytes} bytes left over",
+                offset=self._offset,
+                frame_count=self._frame_count,
+            )
+        if self.fault is not None:
+            raise self.fault
+
+    def _decode(self, buffer: bytes, frames: list[Frame]) -> int:
+        """Add the whole frames of `buffer` to `frames`; return how many bytes they take up."""
+        # The hot path, hence one loop with local names. Slices of bytes are copies, and still
+        # faster than a memoryview at the size of these frames.
+        known_preludes, known_headers = self._known_preludes.get, self._known_headers.get
+        read_checksum, add_frame = _CHECKSUM.unpack_from, frames.append
+        start, size = 0, len(buffer)
+        while size - start >= _PRELUDE_BYTES:
+            raw_prelude = buffer[start : start + _PRELUDE_BYTES]
+            prelude = known_preludes(raw_prelude)
+            if prelude is None:
+                prelude = self._read_prelude(raw_prelude, start, frames)
+            total_length, headers_length, prelude_checksum = prelude
+            end = start + total_length
+            if end > size:
+                self._needed_bytes = total_length
+                return start
+            payload_end = end - _CHECKSUM_BYTES
+            # The message's checksum begins with the bytes that the prelude's has covered.
+            message_checksum = crc32(buffer[start + _CHECKED_BYTES : payload_end], prelude_checksum)
+            if message_checksum != read_checksum(buffer, payload_end)[0]:
+                raise self._fault("the checksum of a frame does not match", start, frames)
+            headers_start = start + _PRELUDE_BYTES
+            payload_start = headers_start + headers_length
+            raw_headers = buffer[headers_start:payload_start]
+            headers = known_headers(raw_headers)
+            if headers is None:
+                headers = self._read_headers(raw_headers, start, frames)
+            add_frame(Frame(headers, buffer[payload_start:payload_end]))
+            start = end
+        self._needed_bytes = _PRELUDE_BYTES
+        return start
+
+    def _read_prelude(self, raw: bytes, start: int, frames: list[Frame]) -> tuple[int, int, int]:
+        total_length, headers_length, checksum = prelude = _PRELUDE.unpack(raw)
+        if crc32(raw[:_CHECKED_BYTES]) != checksum:
+            raise self._fault("the checksum of a prelude does not match", start, frames)
+        payload_length = total_length - headers_length - _OVERHEAD_BYTES
+        if payload_length < 0:
+            what = f"a frame of {total_length} bytes cannot hold {headers_length} of headers"
+            raise self._fault(what, start, frames)
+        if headers_length > self._max_headers_bytes:
+            what = f"{headers_length} bytes of headers; our limit is {self._max_headers_bytes}"
+            raise self._fault(what, start, frames)
+        if payload_length > self._max_payload_bytes:
+            what = f"{payload_length} bytes of payload; our limit is {self._max_payload_bytes}"
+            raise self._fault(what, start, frames)
+        if len(self._known_preludes) < MAX_KNOWN_PRELUDES:
+            self._known_preludes[raw] = prelude
+        return prelude
+
+    def _read_headers(self, raw: bytes, start: int, frames: list[Frame]) -> Headers:
+        is_small = len(raw) <= MAX_KNOWN_BLOCK_BYTES
+        try:
+            headers = _decode_shared_headers(raw) if is_small else _decode_headers(raw)
+        except _BadHeadersError as error:
+            raise self._fault(str(error), start, frames) from error
+        if is_small and len(self._known_headers) < MAX_KNOWN_BLOCKS:
+            self._known_headers[raw] = headers
+        return headers
+
+    def _fault(self, what: str, start: int, frames: list[Frame]) -> FrameError:
+        return FrameError(
+            what, offset=self._offset + start, frame_count=self._frame_count + len(frames)
+        )
+
+
+def encode_frame(frame_headers: Headers, payload: bytes) -> bytes:
+    """Return the frame that decodes to these headers, in this order, and this payload.
+
+    Raises:
+        ValueError: a name, a value or the whole is larger than the format allows.
+    """
+    headers = b"".join(_encode_header(name, value) for name, value in frame_headers.items())
+    if len(headers) > MAX_HEADERS_BYTES:
+        raise ValueError(f"{len(headers)} bytes of headers; the limit is {MAX_HEADERS_BYTES}")
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"a payload of {len(payload)} bytes; the limit is {MAX_PAYLOAD_BYTES}")
+    total_length = len(headers) + len(payload) + _OVERHEAD_BYTES
+    lengths = _LENGTHS.pack(total_length, len(headers))
+    content = b"".join((lengths, _CHECKSUM.pack(crc32(lengths)), headers, payload))
+    return content + _CHECKSUM.pack(crc32(content))
+
+
+# --- headers ------------------------------------------------------------------------------
+
+
+def _decode_headers(raw: bytes) -> dict[str, HeaderValue]:
+    headers: dict[str, HeaderValue] = {}
+    position = 0
+    while position < len(raw):
+        name, position = _decode_name(raw, position)
+        if name in headers:
+            raise _BadHeadersError(f"the header {name!r} appears twice")
+        kind, position = _take(raw, position, 1)
+        headers[name], position = _decode_value(raw, position, kind[0])
+    return headers
+
+
+_decode_shared_headers: Final = lru_cache(MAX_KNOWN_BLOCKS)(_decode_headers)
+"""Shared by all streams: a short answer has hardly two frames of a kind."""
+
+
+def _decode_name(raw: bytes, position: int) -> tuple[str, int]:
+    length = raw[position]
+    if not length:
+        raise _BadHeadersError("a header has no name")
+    name, position = _take(raw, position + 1, length)
+    return _decode_text(name), position
+
+
+def _decode_value(raw: bytes, position: int, kind: int) -> tuple[HeaderValue, int]:
+    if kind in (_TRUE, _FALSE):
+        return kind == _TRUE, position
+    if kind in _NUMBERS:
+        number, layout = _NUMBERS[kind]
+        data, position = _take(raw, position, layout.size)
+        return number(*layout.unpack(data)), position
+    if kind in (_BYTES, _STRING):
+        length, position = _take(raw, position, _LENGTH.size)
+        data, position = _take(raw, position, *_LENGTH.unpack(length))
+        return data if kind == _BYTES else _decode_text(data), position
+    if kind == _UUID:
+        data, position = _take(raw, position, _UUID_BYTES)
+        return UUID(bytes=data), position
+    raise _BadHeadersError(f"a header has the unknown type {kind}")
+
+
+def _take(raw: bytes, position: int, size: int) -> tuple[bytes, int]:
+    """Return `size` bytes of a block of headers, and where the next ones begin."""
+    end = position + size
+    if end > len(raw):
+        raise _BadHeadersError("a header is longer than the block that holds it")
+    return raw[position:end], end
+
+
+def _decode_text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise _BadHeadersError("a header is not UTF-8") from error
+
+
+def _encode_header(name: str, value: HeaderValue) -> bytes:
+    raw_name = _encode_text(name)
+    if not 0 < len(raw_name) <= _MAX_NAME_BYTES:
+        raise ValueError(f"the header name {name!r} is not 1 to {_MAX_NAME_BYTES} bytes long")
+    try:
+        return bytes((len(raw_name),)) + raw_name + _encode_value(value)
+    except (StructError, KeyError) as error:  # KeyError: a plain int, which has no width
+        raise ValueError(f"the header {name!r} cannot hold {value!r:.80}") from error
+
+
+def _encode_value(value: HeaderValue) -> bytes:
+    match value:
+        case bool():
+            return bytes((_TRUE if value else _FALSE,))
+        case bytes():
+            return bytes((_BYTES,)) + _LENGTH.pack(len(value)) + value
+        case str():
+            raw = _encode_text(value)
+            return bytes((_STRING,)) + _LENGTH.pack(len(raw)) + raw
+        case UUID():
+            return bytes((_UUID,)) + value.bytes
+        case _:
+            kind, layout = _KINDS[type(value)]
+            return bytes((kind,)) + layout.pack(value.value)
+
+
+def _encode_text(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the header text {text!r:.80} is not Unicode") from error

@@ -1,0 +1,201 @@
+"""A picture in any form a caller may have it -> an `ImagePart` that the service takes.
+
+The service takes the bytes of PNG, JPEG, GIF and WebP, no addresses, at most `MAX_IMAGES` to a
+request of at most `MAX_IMAGE_BYTES` each (the limits of its official client). What kind it is
+is read from the bytes: the type that a caller names is often wrong, `image/jpg` not being one.
+"""
+
+from base64 import b64decode, b64encode
+from typing import Final
+from urllib.parse import unquote, unquote_to_bytes
+
+from kiro_mcp.chat import ImageFormat, ImagePart
+from kiro_mcp.wire.findings import Finding
+
+MAX_IMAGES: Final = 10
+"""The most images in one request, its history included."""
+
+MAX_IMAGE_BYTES: Final = 10 * 1024 * 1024
+"""The largest image, decoded."""
+
+SAFE_BASE64_BYTES: Final = 5 * 1024 * 1024
+SAFE_PIXELS: Final = 8_000
+"""The model's own limits, base64 and the longer side. Nobody knows whether the service scales
+larger images down, so they are a warning."""
+
+_SNIFFED_CHARACTERS: Final = 200
+
+_HEAD_CHARACTERS: Final = 256 * 1024
+"""How much base64 is decoded to find an image's size: a JPEG may begin with long metadata."""
+
+IMAGE_FORMATS: Final[tuple[ImageFormat, ...]] = ("gif", "jpeg", "png", "webp")
+
+_BEGINNINGS: Final[tuple[tuple[bytes, ImageFormat], ...]] = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+)
+_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
+_ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_SNIFFED: Final = 64
+"""How many characters of base64 hold what an image's kind is known by."""
+
+
+def sniff_format(data: bytes) -> ImageFormat | None:
+    """Say which kind of picture the bytes are, or None if the service would not take it."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    return next((kind for beginning, kind in _BEGINNINGS if data.startswith(beginning)), None)
+
+
+def is_image_base64(text: str) -> bool:
+    """Whether a text is the base64 of an image, by its first bytes.
+
+    The base64 of each JPEG begins with `/9j/`, like a path; but a path to one has a dot.
+    """
+    head = "".join(text[:_SNIFFED_CHARACTERS].split()).translate(_URL_SAFE)
+    try:
+        return sniff_format(b64decode(head[: len(head) // 4 * 4], validate=True)) is not None
+    except ValueError:  # binascii.Error is one too
+        return False
+
+
+def image_from_bytes(data: bytes, *, place: str) -> ImagePart:
+    """Make an image of its bytes.
+
+    Args:
+        data: The bytes of the picture.
+        place: What the caller calls it, for the error.
+
+    Raises:
+        InvalidRequest: It is too large, or of a kind that the service does not take.
+    """
+    _require_size(len(data), place)
+    image_format = _format_of(data, place)
+    return ImagePart(format=image_format, data=b64encode(data).decode("ascii"))
+
+
+def _format_of(data: bytes, place: str) -> ImageFormat:
+    image_format = sniff_format(data)
+    if image_format is None:
+        raise Finding(
+            rule="image_format",
+            place=place,
+            cause="is no PNG, JPEG, GIF or WebP image",
+            cure="Convert it to one of these.",
+        ).as_error()
+    return image_format
+
+
+def image_from_base64(text: str, *, place: str) -> ImagePart:
+    """Make an image of base64, plain or URL-safe, wrapped or not, padded or not.
+
+    Raises:
+        InvalidRequest: It is not base64, or no image that the service takes.
+    """
+    data = text.encode("ascii", "replace").rstrip(b"=")
+    # Not decoded: for ten large images that would take longer than all else that is done with them.
+    if data.translate(None, _ALPHABET):
+        data = data.translate(_URL_SAFE, b" \t\r\n\v\f").rstrip(b"=")
+    _require_size(len(data) * 3 // 4, place)
+    if len(data) % 4 == 1 or data.translate(None, _ALPHABET):
+        raise Finding(
+            rule="image_base64",
+            place=place,
+            cause="is not base64",
+            cure="Send the image's bytes as base64, or as a data URL.",
+        ).as_error()
+    encoded = (data + b"=" * (-len(data) % 4)).decode("ascii")
+    return ImagePart(format=_format_of(b64decode(encoded[:_SNIFFED]), place), data=encoded)
+
+
+def image_from_url(url: str, *, place: str) -> ImagePart:
+    """Make an image of a data URL.
+
+    Raises:
+        InvalidRequest: It is another URL, or no image that the service takes.
+    """
+    if url[:5].lower() != "data:":
+        raise Finding(
+            rule="image_address",
+            place=place,
+            cause="is an address, and the service takes only an image's bytes",
+            cure="Download it and send it as a data URL or as base64.",
+        ).as_error()
+    header, _, body = url[5:].partition(",")
+    if header.lower().endswith(";base64"):
+        return image_from_base64(unquote(body), place=place)
+    return image_from_bytes(unquote_to_bytes(body), place=place)
+
+
+def is_base64(text: str) -> bool:
+    """Whether a text is base64 with its padding."""
+    if len(text) % 4 or not text.isascii():
+        return False
+    data = text.encode("ascii")
+    data = data[:-2] + data[-2:].rstrip(b"=")
+    return not data.translate(None, _ALPHABET)
+
+
+def size_warning(encoded: str) -> str:
+    """Say which limit of the models an image exceeds, in words that follow its name; "" if none."""
+    if len(encoded) > SAFE_BASE64_BYTES:
+        return f"is {len(encoded)} bytes of base64, and models take {SAFE_BASE64_BYTES}"
+    try:
+        size = _pixels(b64decode(encoded[:_HEAD_CHARACTERS]))
+    except ValueError:  # binascii.Error is one too
+        return ""
+    if max(size) > SAFE_PIXELS:
+        return f"is {size[0]} x {size[1]} pixels, and models take {SAFE_PIXELS} a side"
+    return ""
+
+
+def _pixels(data: bytes) -> tuple[int, int]:
+    """Return width and height as an image's first bytes say; zeros where they do not."""
+    kind = sniff_format(data)
+    if kind == "png":
+        return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    if kind == "gif":
+        return int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
+    if kind == "webp":
+        return _webp_pixels(data)
+    position = 2
+    while kind == "jpeg" and data[position : position + 1] == b"\xff":
+        marker = data[position + 1] if position + 1 < len(data) else 0
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # A frame's header.
+            frame = data[position + 5 : position + 9]
+            return int.from_bytes(frame[2:]), int.from_bytes(frame[:2])
+        # A fill byte stands alone; every other segment here says how long it is.
+        length = int.from_bytes(data[position + 2 : position + 4])
+        position += 1 if marker == 0xFF else 2 + max(length, 2)
+    return 0, 0
+
+
+def _webp_pixels(data: bytes) -> tuple[int, int]:
+    form = data[12:16]
+    if form == b"VP8X":
+        return (
+            int.from_bytes(data[24:27], "little") + 1,
+            int.from_bytes(data[27:30], "little") + 1,
+        )
+    if form == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = (int.from_bytes(data[at : at + 2], "little") for at in (26, 28))
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def decoded_size(encoded: str) -> int:
+    """Return how many bytes padded base64 stands for."""
+    return len(encoded) // 4 * 3 - encoded.count("=", -2)
+
+
+def _require_size(size: int, place: str) -> None:
+    if size > MAX_IMAGE_BYTES:
+        raise Finding(
+            rule="image_size",
+            place=place,
+            cause=f"is {size} bytes, over the service's limit of {MAX_IMAGE_BYTES}",
+            cure="Make it smaller.",
+        ).as_error()

@@ -1,0 +1,177 @@
+"""A value against the JSON Schema that a stranger gave for it.
+
+A tool use's arguments, or a typed answer. The result is for reading, by the caller or its model:
+nothing here refuses either.
+
+The library checks in native code that holds up the whole process, and some schemas take it a time
+that doubles with each of their lines. `SchemaCheck` therefore estimates the work first and does
+only what is known to be quick. `check_slowly` does anything; it belongs in a process of its own,
+which can be killed.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, Final, cast
+
+from kiro_mcp.chat import JsonObject, JsonValue
+from kiro_mcp.wire.json_values import size_up_to
+from kiro_mcp.wire.schema_refs import local_target
+
+MAX_SCHEMA_ERRORS: Final = 20
+"""Enough to mend a call by; a list of a thousand wrong items says the same thing each time."""
+MAX_SENTENCE_CHARACTERS: Final = 300
+"""A sentence quotes the value at fault, which may be a whole file."""
+
+MAX_QUICK_SCHEMA: Final = 5_000
+"""How many JSON values a schema may have, with its references followed, to be compiled at once."""
+MAX_QUICK_DEPTH: Final = 64
+"""How deep it may nest then. A schema that refers to itself is deeper than any limit."""
+MAX_QUICK_PATTERNS: Final = 8
+"""How many patterns it may have then: one of 14 letters can take 7 ms."""
+MAX_QUICK_STEPS: Final = 200_000
+"""The size of schema and value multiplied, up to which a value is checked at once (10 ms)."""
+MAX_QUICK_ERROR_STEPS: Final = 2_000
+"""The same for finding all violations of an invalid value, each of which takes 40 µs."""
+
+_PATTERN_CHARACTERS: Final = 200
+"""A longer pattern counts as several."""
+_QUICK_PATTERN_BYTES: Final = 100_000
+_BACKTRACK_LIMIT: Final = 100_000
+"""How many steps a pattern with lookaround may take on one text (1 ms)."""
+_SLOW_KEYWORDS: Final = frozenset(
+    {"$dynamicRef", "$recursiveRef", "unevaluatedProperties", "unevaluatedItems"}
+)
+
+
+class UnusableSchemaError(ValueError):
+    """A schema cannot be checked against; its text says why, in brief."""
+
+
+class SchemaCheck:
+    """Checks values against one schema, which is compiled once, if that is quick.
+
+    Raises:
+        UnusableSchemaError: It is not a valid JSON Schema, or a reference has no target.
+    """
+
+    def __init__(self, schema: JsonObject) -> None:
+        self._size = _quick_size(schema)
+        self._validator: Any = _compile(schema, is_quick=True) if self._size else None
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the schema was compiled, so that at least small values can be checked."""
+        return self._validator is not None
+
+    def errors(self, value: JsonValue, *, name: str = "arguments") -> tuple[str, ...] | None:
+        """Say where a value breaks the schema, one sentence each, in a stable order.
+
+        Args:
+            value: Any JSON value.
+            name: What it is called in the sentences.
+
+        Returns:
+            The sentences; None if finding them could take long.
+        """
+        if self._validator is None:
+            return None
+        steps = self._size * size_up_to(value, MAX_QUICK_STEPS // self._size)
+        if steps > MAX_QUICK_STEPS:
+            return None
+        if self._validator.is_valid(value):
+            return ()
+        return _errors(self._validator, value, name) if steps <= MAX_QUICK_ERROR_STEPS else None
+
+
+def check_slowly(
+    schema: JsonObject, values: Sequence[JsonValue], *, name: str
+) -> list[tuple[str, ...]]:
+    """Say for each value where it breaks the schema, however long that takes.
+
+    Raises:
+        UnusableSchemaError: It is not a valid JSON Schema, or a reference has no target.
+    """
+    validator = _compile(schema, is_quick=False)
+    return [
+        () if validator.is_valid(value) else _errors(validator, value, name) for value in values
+    ]
+
+
+def _compile(schema: JsonObject, *, is_quick: bool) -> Any:
+    """Compile a schema; None if that would not be quick, but should be."""
+    # Here, because most answers have nothing to check.
+    import jsonschema_rs
+
+    dialect = schema.get("$schema", "")
+    if not (isinstance(dialect, str) and "json-schema.org" in dialect):
+        # Many write an address of their own there, which the library knows nothing about.
+        schema = {keyword: value for keyword, value in schema.items() if keyword != "$schema"}
+    limits = {"size_limit": _QUICK_PATTERN_BYTES} if is_quick else {}
+    engines: list[Any] = [jsonschema_rs.RegexOptions(**limits)]
+    if not is_quick:  # For lookaround and back-references, which the linear engine refuses.
+        engines.append(jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACK_LIMIT))
+    for engine in engines:
+        try:
+            return jsonschema_rs.validator_for(
+                schema,
+                pattern_options=engine,
+                validate_formats=False,
+                offline=True,  # By default a reference to a file or a URL would be fetched.
+            )
+        except jsonschema_rs.ValidationError as error:
+            is_pattern = error.kind.name == "format" and error.kind.value == "regex"
+            if not is_pattern or engine is engines[-1]:
+                if is_pattern and is_quick:
+                    return None
+                raise UnusableSchemaError(_first_line(error)) from error
+        except Exception as error:  # A stranger's schema may break the library, but not the answer.
+            raise UnusableSchemaError(_first_line(error)) from error
+    raise AssertionError("the last engine returns or raises")
+
+
+def _errors(validator: Any, value: JsonValue, name: str) -> tuple[str, ...]:
+    found = islice(validator.iter_errors(value), MAX_SCHEMA_ERRORS)
+    return tuple(_sentence(name, violation) for violation in found)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:100]
+
+
+def _sentence(name: str, violation: Any) -> str:
+    steps: list[str | int] = violation.instance_path
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return f"{name}{where}: {violation.message}"[:MAX_SENTENCE_CHARACTERS]
+
+
+def _quick_size(schema: JsonObject) -> int:
+    """Count the JSON values of a schema with its references followed; 0 if compiling may be slow.
+
+    So much is visited at most for each value that is checked, or for each of its parts.
+    """
+    patterns = count = 0
+    waiting: list[tuple[JsonValue, int]] = [(schema, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        count += 1
+        if isinstance(node, list):
+            inner = cast("Sequence[JsonValue]", node)
+        elif isinstance(node, dict):
+            if not _SLOW_KEYWORDS.isdisjoint(node):
+                return 0
+            inner = list(node.values())
+            named = node.get("patternProperties")
+            found = [*(named if isinstance(named, dict) else ()), node.get("pattern")]
+            texts = [one for one in found if isinstance(one, str)]
+            patterns += sum(1 + len(text) // _PATTERN_CHARACTERS for text in texts)
+            if isinstance(reference := node.get("$ref"), str):
+                if not reference.startswith("#/"):
+                    return 0
+                inner.append(local_target(schema, reference))
+        else:
+            continue
+        is_large = count + len(waiting) + len(inner) > MAX_QUICK_SCHEMA
+        if is_large or depth > MAX_QUICK_DEPTH or patterns > MAX_QUICK_PATTERNS:
+            return 0
+        waiting += [(one, depth + 1) for one in inner]
+    return count

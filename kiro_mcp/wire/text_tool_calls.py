@@ -1,0 +1,245 @@
+"""Tool calls that a model wrote into its text, into tool calls.
+
+Some models now and then spell a call out instead of making it, in one of two forms::
+
+    [Called read_file with args: {"path": "/a"}]
+
+    <function_calls>                                  the wrapper may be missing, and a
+    <invoke name="read_file">                         tag may carry the prefix `antml:`
+    <parameter name="path">/a</parameter>
+    </invoke>
+    </function_calls>
+
+Used by `kiro_mcp.wire.reply`, and only when its caller asks for it. Text is more often
+about a call than a call, so whatever is not exactly one of the forms, names no tool of the
+caller or stands in code stays text. A call takes its own span out of the text and no more.
+
+Source of truth: the service's answers as observed.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from kiro_mcp.chat import JsonObject, JsonValue
+from kiro_mcp.wire.tool_arguments import parse_arguments, plain_object
+
+MAX_CANDIDATES: Final = 200
+"""Beginnings of calls that are looked into. Each may read to the end of the text in vain."""
+
+_NAME: Final = r"[\w.:/-]{1,128}"
+_PREFIX: Final = "antml:"
+_BEGINNINGS: Final = (
+    "[Called ",
+    *(f"<{prefix}{tag}" for prefix in ("", _PREFIX) for tag in ("invoke", "function_calls>")),
+)
+_LONGEST_BEGINNING: Final = max(map(len, _BEGINNINGS))
+_BEGINNING: Final = re.compile("|".join(map(re.escape, _BEGINNINGS)))
+_FENCE: Final = r"^[ \t>]*(?P<fence>`{3,}|~{3,})(?=(?P<info>[^\n]*))"
+_FENCE_OR_BEGINNING: Final = re.compile(rf"{_FENCE}|{_BEGINNING.pattern}", re.MULTILINE)
+
+_BRACKET_HEAD: Final = re.compile(rf"\[Called (?P<name>{_NAME}) with args:\s*(?={{)")
+_BRACKET_TAIL: Final = re.compile(r"\s*\]")
+_WRAPPER_HEAD: Final = re.compile(rf"<(?P<prefix>{_PREFIX}|)function_calls>\s*")
+_INVOKE_HEAD: Final = re.compile(rf'<(?P<prefix>{_PREFIX}|)invoke\s+name="(?P<name>{_NAME})"\s*>')
+_PARAMETER_HEAD: Final = re.compile(
+    rf'\s*<(?P<prefix>{_PREFIX}|)parameter\s+name="(?P<name>[^"<>]{{1,128}})"\s*>'
+)
+_BLANK: Final = re.compile(r"\s*")
+_DECODER: Final = json.JSONDecoder(strict=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextCall:
+    """A tool call found in text."""
+
+    name: str
+    """The tool's name as the model wrote it."""
+    arguments: JsonObject
+    is_repaired: bool = False
+
+
+Segment: TypeAlias = str | TextCall
+
+
+class _NoCallError(ValueError):
+    """What looked like the beginning of a call is none."""
+
+
+def find_calls(text: str, tools: Mapping[str, JsonObject], start: int = 0) -> list[Segment]:
+    """Return `text` from `start` on, in order, as runs of text and the calls between them.
+
+    Args:
+        text: All of a run of text; where it begins says what stands in code.
+        tools: The schema of each tool's arguments, by each name that it may be called by.
+        start: Where to look for calls.
+    """
+    segments: list[Segment] = []
+    shown, position, fence, candidates = start, 0, "", 0
+    while candidates < MAX_CANDIDATES and (token := _FENCE_OR_BEGINNING.search(text, position)):
+        beginning, position = token.span()
+        if token["fence"]:
+            fence = _fence_after(token["fence"], token["info"], fence)
+        elif not fence and beginning >= start and text[beginning - 1 : beginning] != "`":
+            candidates += 1
+            try:
+                calls, position = _read_calls(text, beginning, tools)
+            except _NoCallError:
+                continue
+            segments += [text[shown:beginning], *calls]
+            shown = position
+    return [segment for segment in (*segments, text[shown:]) if segment]
+
+
+class CallWatch:
+    """Tells how much of an answer's text can be shown before its calls are looked for.
+
+    Whether a call in the text counts is known only at the end of the answer. So from the
+    first thing on that looks like the beginning of one, text is held back.
+    """
+
+    def __init__(self) -> None:
+        self.is_holding = False
+        """Whether all further text is held back."""
+        self._held: list[str] = []
+
+    def feed(self, text: str) -> str:
+        """Take the next piece of text; return what can be shown now."""
+        if self.is_holding:
+            self._held.append(text)
+            return ""
+        text = self.release() + text
+        beginning = _BEGINNING.search(text)
+        self.is_holding = beginning is not None
+        end = beginning.start() if beginning else len(text) - _possible_beginning(text)
+        self._held = [text[end:]]
+        return text[:end]
+
+    def release(self) -> str:
+        """Return what is held back, to be shown as it is."""
+        held = "".join(self._held)
+        self._held.clear()
+        return held
+
+
+def _possible_beginning(text: str) -> int:
+    """Return how many characters at the end of `text` may be the beginning of a beginning."""
+    start = max(text.rfind("[", -_LONGEST_BEGINNING), text.rfind("<", -_LONGEST_BEGINNING))
+    tail = text[start:] if start >= 0 else ""
+    return len(tail) if any(beginning.startswith(tail) for beginning in _BEGINNINGS) else 0
+
+
+def _fence_after(marks: str, info: str, fence: str) -> str:
+    """Return the fence that is open after a line of marks, "" for none.
+
+    Source of truth: https://spec.commonmark.org/0.31.2/#fenced-code-blocks
+    """
+    if fence:
+        is_closing = marks[0] == fence[0] and len(marks) >= len(fence) and not info.strip()
+        return "" if is_closing else fence
+    return "" if marks[0] == "`" and "`" in info else marks
+
+
+# --- the two forms ------------------------------------------------------------------------
+
+
+def _read_calls(
+    text: str, position: int, tools: Mapping[str, JsonObject]
+) -> tuple[list[TextCall], int]:
+    """Return the calls that begin at `position`, and where they end."""
+    if text[position] == "[":
+        call, end = _read_bracketed(text, position, tools)
+    elif wrapper := _WRAPPER_HEAD.match(text, position):
+        return _read_wrapped(text, wrapper, tools)
+    else:
+        call, end = _read_invoke(text, position, tools)
+    return [call], end
+
+
+def _read_bracketed(
+    text: str, position: int, tools: Mapping[str, JsonObject]
+) -> tuple[TextCall, int]:
+    head = _expect(_BRACKET_HEAD, text, position)
+    try:
+        _, end = _DECODER.raw_decode(text, head.end())
+    except (ValueError, RecursionError) as error:
+        raise _NoCallError from error
+    arguments = parse_arguments([text[head.end() : end]])
+    if arguments.value is None or head["name"] not in tools:
+        raise _NoCallError
+    call = TextCall(name=head["name"], arguments=arguments.value, is_repaired=arguments.is_repaired)
+    return call, _expect(_BRACKET_TAIL, text, end).end()
+
+
+def _read_wrapped(
+    text: str, wrapper: re.Match[str], tools: Mapping[str, JsonObject]
+) -> tuple[list[TextCall], int]:
+    calls: list[TextCall] = []
+    end = wrapper.end()
+    while not calls or _INVOKE_HEAD.match(text, _after_blank(text, end)):
+        call, end = _read_invoke(text, _after_blank(text, end), tools)
+        calls.append(call)
+    # A model that stops after its last call may leave the wrapper open.
+    if _after_blank(text, end) < len(text):
+        end = _expect_tag(text, end, f"</{wrapper['prefix']}function_calls>")
+    return calls, end
+
+
+def _read_invoke(text: str, position: int, tools: Mapping[str, JsonObject]) -> tuple[TextCall, int]:
+    head = _expect(_INVOKE_HEAD, text, position)
+    if head["name"] not in tools:
+        raise _NoCallError
+    values: dict[str, str] = {}
+    end = head.end()
+    while parameter := _PARAMETER_HEAD.match(text, end):
+        closing_tag = f"</{parameter['prefix']}parameter>"
+        value_end = text.find(closing_tag, parameter.end())
+        if value_end < 0 or parameter["name"] in values:
+            raise _NoCallError
+        values[parameter["name"]] = text[parameter.end() : value_end]
+        end = value_end + len(closing_tag)
+    end = _expect_tag(text, end, f"</{head['prefix']}invoke>")
+    return TextCall(name=head["name"], arguments=_typed(values, tools[head["name"]])), end
+
+
+def _typed(values: Mapping[str, str], schema: JsonObject) -> JsonObject:
+    """Read values that the schema wants to be something other than text as JSON."""
+    properties = schema.get("properties")
+    known = properties if isinstance(properties, dict) else {}
+    return {name: _typed_value(value, known.get(name)) for name, value in values.items()}
+
+
+def _typed_value(value: str, schema: JsonValue) -> JsonValue:
+    if not isinstance(schema, dict) or not schema:
+        return value
+    kinds = schema.get("type", "")
+    if kinds == "string" or (isinstance(kinds, list) and "string" in kinds):
+        return value
+    try:
+        document = plain_object({"value": json.loads(value)})
+    except (ValueError, RecursionError):
+        document = None
+    return value if document is None else document["value"]
+
+
+# --- reading ------------------------------------------------------------------------------
+
+
+def _expect(pattern: re.Pattern[str], text: str, position: int) -> re.Match[str]:
+    if match := pattern.match(text, position):
+        return match
+    raise _NoCallError
+
+
+def _expect_tag(text: str, position: int, tag: str) -> int:
+    """Return where `tag` ends, which must come next but for white space."""
+    start = _after_blank(text, position)
+    if not text.startswith(tag, start):
+        raise _NoCallError
+    return start + len(tag)
+
+
+def _after_blank(text: str, position: int) -> int:
+    return _expect(_BLANK, text, position).end()

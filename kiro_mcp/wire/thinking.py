@@ -1,0 +1,169 @@
+r"""An answer's text into thinking and text, where a model writes its thinking between tags.
+
+Models that are asked for thinking in the prompt answer `<thinking>\n…\n</thinking>\n\nanswer`,
+in pieces cut anywhere. Fed by `kiro_mcp.wire.speech`::
+
+    START ─ an opening tag ─▶ OPENED ─▶ INSIDE ─ its closing tag ─▶ CLOSED ─▶ TEXT
+      └──── anything else ───────────────────────────────────────────────────▶ ▲
+
+START skips white space. OPENED takes off one newline, CLOSED up to two. TEXT is for good: a
+tag anywhere but at the very start is something the model talks about. So is a closing tag
+between quotation marks or backticks. The pieces that come out, joined, are the text that went
+in, and how it was cut makes no difference.
+
+Source of truth: the service's streams as observed; the four spellings are those of its models.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+OPENING_TAG: Final = "<thinking>"
+CLOSING_TAG: Final = "</thinking>"
+OPENING_TAGS: Final = (OPENING_TAG, "<think>", "<reasoning>", "<thought>")
+MAX_LEADING_SPACES: Final = 1024
+"""White space held back before it is known whether a tag follows. Models write two newlines."""
+
+_NEWLINES_AFTER_OPENING: Final = 1
+_NEWLINES_AFTER_CLOSING: Final = 2
+_QUOTES: Final = {"`": "`", '"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "«": "»"}
+
+
+class PieceKind(Enum):
+    """What a piece of the text is."""
+
+    TEXT = auto()
+    THINKING = auto()
+    TAG = auto()
+    GAP = auto()
+    """White space that belongs to a tag."""
+
+
+@dataclass(slots=True)  # made for each delta: see kiro_mcp.wire.event_types
+class Piece:
+    """A run of text of one kind."""
+
+    kind: PieceKind
+    text: str
+
+
+class _State(Enum):
+    START = auto()
+    OPENED = auto()
+    INSIDE = auto()
+    CLOSED = auto()
+    TEXT = auto()
+
+
+class ThinkingExtractor:
+    """Takes one answer's text, piece by piece."""
+
+    def __init__(self) -> None:
+        self.is_unclosed = False
+        """Whether the text ended inside a tag."""
+        self._state = _State.START
+        self._leading = ""
+        self._held = ""
+        self._closing_tag = ""
+        self._last_character = ""
+        self._newlines_left = _NEWLINES_AFTER_CLOSING
+
+    @property
+    def is_at_start(self) -> bool:
+        """Whether it is still open whether the text begins with a tag."""
+        return self._state is _State.START
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all further text is text."""
+        return self._state is _State.TEXT
+
+    def feed(self, text: str) -> list[Piece]:
+        """Return what is certain now; at most a tag and its white space is held back."""
+        pieces: list[Piece] = []
+        text = self._held + text
+        self._held = ""
+        while text:
+            text = self._step(text, pieces)
+        return pieces
+
+    def close(self) -> list[Piece]:
+        """Return what was held back. All further text is text."""
+        held, leading, state = self._held, self._leading, self._state
+        self._held, self._leading, self._state = "", "", _State.TEXT
+        if state is _State.START:
+            return [Piece(PieceKind.TEXT, leading + held)] if leading + held else []
+        if state is _State.INSIDE and held == self._closing_tag:
+            return [Piece(PieceKind.TAG, held)]
+        self.is_unclosed = state in (_State.OPENED, _State.INSIDE)
+        return [Piece(PieceKind.THINKING, held)] if held else []
+
+    def _step(self, text: str, pieces: list[Piece]) -> str:
+        """Add pieces from the beginning of `text`; return what the next state is to read."""
+        match self._state:
+            case _State.START:
+                return self._find_opening(text, pieces)
+            case _State.OPENED:
+                return self._skip_newlines(text, pieces, _State.INSIDE)
+            case _State.INSIDE:
+                return self._find_closing(text, pieces)
+            case _State.CLOSED:
+                return self._skip_newlines(text, pieces, _State.TEXT)
+            case _:
+                pieces.append(Piece(PieceKind.TEXT, text))
+                return ""
+
+    def _find_opening(self, text: str, pieces: list[Piece]) -> str:
+        rest = text.lstrip()
+        leading = self._leading + text[: len(text) - len(rest)]
+        is_possible = len(leading) <= MAX_LEADING_SPACES
+        if is_possible and any(tag.startswith(rest) and tag != rest for tag in OPENING_TAGS):
+            self._leading, self._held = leading, rest
+            return ""
+        tag = next((tag for tag in OPENING_TAGS if rest.startswith(tag)), None)
+        if tag is None or not is_possible:
+            self._state = _State.TEXT
+            return leading + rest
+        if leading:
+            pieces.append(Piece(PieceKind.GAP, leading))
+        pieces.append(Piece(PieceKind.TAG, tag))
+        self._state, self._newlines_left = _State.OPENED, _NEWLINES_AFTER_OPENING
+        self._closing_tag = f"</{tag[1:]}"
+        return rest[len(tag) :]
+
+    def _skip_newlines(self, text: str, pieces: list[Piece], next_state: _State) -> str:
+        newlines = text[: self._newlines_left]
+        newlines = newlines[: len(newlines) - len(newlines.lstrip("\n"))]
+        if newlines:
+            pieces.append(Piece(PieceKind.GAP, newlines))
+        self._newlines_left -= len(newlines)
+        if not self._newlines_left or len(newlines) < len(text):
+            self._state = next_state
+        return text[len(newlines) :]
+
+    def _find_closing(self, text: str, pieces: list[Piece]) -> str:
+        position = 0
+        while (start := text.find(self._closing_tag, position)) >= 0:
+            end = start + len(self._closing_tag)
+            quote = _QUOTES.get(text[start - 1] if start else self._last_character)
+            if quote and end == len(text):
+                return self._hold(text, start, pieces)
+            if not quote or text[end] != quote:
+                self._add_thinking(text[:start], pieces)
+                pieces.append(Piece(PieceKind.TAG, self._closing_tag))
+                self._state, self._newlines_left = _State.CLOSED, _NEWLINES_AFTER_CLOSING
+                return text[end:]
+            position = end
+        start = text.rfind("<", max(position, len(text) - len(self._closing_tag) + 1))
+        is_possible = start >= 0 and self._closing_tag.startswith(text[start:])
+        return self._hold(text, start if is_possible else len(text), pieces)
+
+    def _hold(self, text: str, start: int, pieces: list[Piece]) -> str:
+        self._add_thinking(text[:start], pieces)
+        self._held = text[start:]
+        return ""
+
+    def _add_thinking(self, text: str, pieces: list[Piece]) -> None:
+        if text:
+            pieces.append(Piece(PieceKind.THINKING, text))
+            self._last_character = text[-1]

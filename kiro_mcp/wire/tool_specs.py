@@ -1,0 +1,255 @@
+"""Tools as callers declare them -> tool specs as the service takes them.
+
+`read_tool_specs` reads the shapes of MCP, Anthropic and OpenAI. `sendable_tools` gives legal
+names, descriptions and schemas, and declares what the history uses but nobody declares: the
+service refuses a tool use without its spec.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from kiro_mcp.chat import JsonObject, JsonValue, ToolSpec
+from kiro_mcp.errors import quoted
+from kiro_mcp.wire.content_blocks import CUSTOM_INPUT, first_text
+from kiro_mcp.wire.findings import Finding, Repair, counted
+from kiro_mcp.wire.json_values import clean_text, json_text, plain_json
+from kiro_mcp.wire.members import parse_object
+from kiro_mcp.wire.schema import SchemaBudget, SentSchema, sendable_schema
+from kiro_mcp.wire.tool_names import sent_names
+
+DESCRIPTION_MAX_BYTES: Final = 10_000
+"""The longest description, in UTF-8. The official client cuts at 10,004."""
+
+_POINTER: Final = "\n[The rest is in the system prompt, under the name of this tool.]"
+
+_STUB_DESCRIPTION: Final = (
+    "Used earlier in this conversation. It is not available any more: do not use it."
+)
+MAX_NAMED: Final = 10
+"""How many renamed properties of one tool are named."""
+
+_SCHEMA_KEYS: Final = ("inputSchema", "input_schema", "parameters")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentTools:
+    """The tools of one request, fit to be sent."""
+
+    specs: tuple[ToolSpec, ...]
+    names: Mapping[str, str]
+    """The sent name of each of the caller's names."""
+    property_names: Mapping[str, Mapping[str, str]]
+    """For each caller's name of a tool with renamed properties: the caller's name of each, by the
+    name that is sent."""
+    long_descriptions: tuple[tuple[str, str], ...]
+    """Sent name and whole description of the tools whose description was cut."""
+    repairs: tuple[Repair, ...]
+
+
+def read_tool_specs(given: Sequence[object]) -> tuple[tuple[ToolSpec, ...], tuple[Repair, ...]]:
+    """Read declarations of tools in any of the three shapes.
+
+    Tools that a provider runs itself have no schema and cannot be offered: they are left out.
+
+    Raises:
+        InvalidRequest: A tool has no name, or a schema that is not an object.
+    """
+    specs: list[ToolSpec] = []
+    repairs: list[Repair] = []
+    for index, item in enumerate(given):
+        plain, place = plain_json(item), f"tools[{index}]"
+        kind = first_text(plain, ("type",)) if isinstance(plain, dict) else ""
+        has_schema = isinstance(plain, dict) and any(key in plain for key in _SCHEMA_KEYS)
+        if has_schema or kind in ("", "function", "custom"):
+            specs.append(_read_spec(plain, place))
+            continue
+        detail = f"{place} is of the type {quoted(kind)}, which no caller can run; it was left out."
+        repairs.append(Repair(rule="no_tool", detail=detail))
+    return tuple(specs), tuple(repairs)
+
+
+def _read_spec(item: JsonValue, place: str) -> ToolSpec:
+    members = item if isinstance(item, dict) else {}
+    inner = (members.get(key) for key in ("function", "custom"))
+    declared = next((value for value in inner if isinstance(value, dict)), members)
+    name = first_text(declared, ("name",))
+    if not name:
+        shown = item if isinstance(item, str) else json_text(item)
+        raise Finding(
+            rule="tool_name",
+            place=place,
+            cause=f"has no name: {quoted(shown)}",
+            cure="Give each tool as {name, description, inputSchema}.",
+        ).as_error()
+    description = first_text(declared, ("description", "title"))
+    key, schema = next(
+        ((key, declared[key]) for key in _SCHEMA_KEYS if declared.get(key) is not None), ("", None)
+    )
+    if isinstance(schema, str) and schema.strip():
+        with suppress(ValueError):  # The error below quotes it.
+            schema = plain_json(parse_object(schema.encode()))
+    if isinstance(schema, dict):
+        return ToolSpec(name=name, description=description, input_schema=schema)
+    if schema is not None and schema != "":
+        shown = schema if isinstance(schema, str) else json_text(schema)
+        raise Finding(
+            rule="tool_schema",
+            place=f"{place}.{key}",
+            cause=f"is not a JSON object: {quoted(shown)}",
+            cure="Give a JSON Schema with type object.",
+        ).as_error()
+    if members.get("type") == "custom":
+        return _custom_spec(name, description, declared.get("format"))
+    return ToolSpec(name=name, description=description, input_schema={})
+
+
+def _custom_spec(name: str, description: str, text_format: JsonValue) -> ToolSpec:
+    """Make a tool with one text property of a custom tool of OpenAI, which takes text.
+
+    A grammar for the text is told in the description: the service cannot enforce one.
+    """
+    members = text_format if isinstance(text_format, dict) else {}
+    grammar = members.get("grammar")
+    grammar = grammar if isinstance(grammar, dict) else members
+    definition = first_text(grammar, ("definition",))
+    if definition:
+        syntax = first_text(grammar, ("syntax",))
+        rule = f"The input must match this grammar ({syntax}):\n{definition}"
+        description = "\n\n".join(filter(None, (description, rule)))
+    text = {"type": "string", "description": "The whole input of the tool, as plain text."}
+    schema: JsonObject = {
+        "type": "object",
+        "properties": {CUSTOM_INPUT: {**text}},
+        "required": [CUSTOM_INPUT],
+    }
+    return ToolSpec(name=name, description=description, input_schema=schema)
+
+
+def sendable_tools(
+    specs: Sequence[ToolSpec],
+    used_names: Sequence[str],
+    *,
+    description_max_bytes: int = DESCRIPTION_MAX_BYTES,
+) -> SentTools:
+    """Make tools that the service takes.
+
+    Args:
+        specs: What the caller declares; of one name, the first.
+        used_names: The names of the tool uses in the history.
+        description_max_bytes: Where a description is cut.
+    """
+    declared = {spec.name: spec for spec in reversed(specs)}
+    given = [spec for spec in specs if spec is declared[spec.name]]
+    stubs = [_stub(name) for name in dict.fromkeys(used_names) if name not in declared]
+    names = sent_names([*(spec.name for spec in given), *(stub.name for stub in stubs)])
+    budget = SchemaBudget()
+    sent = [
+        _sendable(spec, names[spec.name], description_max_bytes, budget)
+        for spec in (*given, *stubs)
+    ]
+    repairs = [
+        *counted("repeated_tool", len(specs) - len(given), "tool(s) declared again: left out"),
+        *counted("stub_tool", len(stubs), "tool(s) that only the history uses: declared"),
+        *(repair for tool in sent for repair in tool.repairs),
+    ]
+    return SentTools(
+        specs=tuple(tool.spec for tool in sent),
+        names=names,
+        property_names={
+            spec.name: tool.property_names
+            for spec, tool in zip(given, sent, strict=False)  # The stubs come last.
+            if tool.property_names
+        },
+        long_descriptions=tuple(
+            (tool.spec.name, tool.long_description) for tool in sent if tool.long_description
+        ),
+        repairs=tuple(repairs),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SentTool:
+    spec: ToolSpec
+    property_names: Mapping[str, str]
+    long_description: str
+    repairs: tuple[Repair, ...]
+
+
+def _sendable(spec: ToolSpec, name: str, max_bytes: int, budget: SchemaBudget) -> _SentTool:
+    sent = sendable_schema(spec.input_schema, budget)
+    schema = sent.schema
+    stand_in = f"Tool: {name}"
+    whole = spec.description if spec.description.strip() else stand_in
+    shortened = _shortened(whole, max_bytes)
+    description = shortened if shortened.strip() else stand_in
+    what_changed = {
+        "tool_name": name != spec.name,
+        "empty_description": whole != spec.description,
+        "long_description": description != whole,
+        "tool_schema": schema != spec.input_schema,
+    }
+    return _SentTool(
+        spec=ToolSpec(name=name, description=description, input_schema=schema),
+        property_names=sent.property_names,
+        long_description=whole if description != whole else "",
+        repairs=(
+            *(
+                Repair(
+                    rule=rule,
+                    detail=_DETAILS[rule].format(given=quoted(spec.name), name=quoted(name)),
+                )
+                for rule, is_changed in what_changed.items()
+                if is_changed
+            ),
+            *_schema_repairs(spec.name, sent),
+        ),
+    )
+
+
+def _schema_repairs(tool: str, sent: SentSchema) -> Iterator[Repair]:
+    if sent.dropped:
+        detail = f"Left out of the schema of {quoted(tool)}: {', '.join(sent.dropped)}."
+        yield Repair(rule="schema_keyword", detail=detail)
+    if renamed := list(sent.property_names.items()):
+        shown = ", ".join(f"{quoted(name)} as {other!r}" for other, name in renamed[:MAX_NAMED])
+        more = f" and {len(renamed) - MAX_NAMED} more" if len(renamed) > MAX_NAMED else ""
+        detail = f"Properties of {quoted(tool)} are sent under other names: {shown}{more}."
+        yield Repair(rule="property_name", detail=detail)
+
+
+_DETAILS: Final[Mapping[str, str]] = {
+    "tool_name": "The tool {given} is sent as {name}.",
+    "empty_description": "The tool {given} has no description; its name is sent instead.",
+    "long_description": "The description of {given} is cut; the whole is in the system prompt.",
+    "tool_schema": "The schema of {given} was changed to one that the service takes.",
+}
+
+
+def _stub(name: str) -> ToolSpec:
+    schema: JsonObject = {"type": "object", "properties": {}}
+    return ToolSpec(name=name, description=_STUB_DESCRIPTION, input_schema=schema)
+
+
+def _shortened(text: str, max_bytes: int) -> str:
+    if len(text.encode()) <= max_bytes:
+        return text
+    room = max_bytes - len(_POINTER.encode())
+    return f"{_cut(text, room)}{_POINTER}" if room > 0 else _cut(text, max_bytes)
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    """Cut between characters, never inside of one."""
+    return text.encode()[:max_bytes].decode("utf-8", "ignore")
+
+
+def clean_spec(spec: ToolSpec) -> ToolSpec:
+    """Return the spec with clean texts and a schema that is JSON throughout."""
+    schema = plain_json(spec.input_schema)
+    return replace(
+        spec,
+        name=clean_text(spec.name),
+        description=clean_text(spec.description),
+        input_schema=schema if isinstance(schema, dict) else {},
+    )

@@ -1,0 +1,232 @@
+"""Fragments of tool uses into whole tool uses.
+
+Fed by `kiro_mcp.wire.reply` with the `ToolUseFragment`s of one answer. Tool uses are told
+apart by their id alone: their fragments may interleave, and two calls of one tool with the
+same arguments are two calls.
+
+    first fragment ── open ── last fragment ──────────────────── complete | truncated | invalid
+                        └──── end of the answer ─ close() ────── the same, but complete only
+                                                                 if the answer itself is
+
+Source of truth: the service's streams as observed, where the first fragment carries no
+arguments and the last one only the mark of being last. A tool without arguments may come as
+a single fragment without that mark.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, cast
+
+from kiro_mcp.chat import JsonObject, ToolUse
+from kiro_mcp.errors import quoted
+from kiro_mcp.wire.event_types import ToolUseFragment
+from kiro_mcp.wire.limits import MAX_INPUT_CHARACTERS, MAX_TOOL_USES, AnswerLimitError
+from kiro_mcp.wire.property_names import rename_members, with_legal_names
+from kiro_mcp.wire.schema_check import SchemaCheck, UnusableSchemaError
+from kiro_mcp.wire.surrogates import mend_surrogates
+from kiro_mcp.wire.text_tool_calls import TextCall
+from kiro_mcp.wire.tool_arguments import Arguments, parse_arguments
+
+_CUT_OFF: Final = Arguments(value=None, state="truncated")
+
+
+@dataclass(slots=True)
+class _OpenToolUse:
+    """A tool use whose last fragment has not come."""
+
+    name: str = ""
+    pieces: list[str] = field(default_factory=list[str])
+    characters: int = 0
+    fragments: int = 0
+    """How many fragments it has, where that is counted."""
+    is_snapshot: bool = False
+    """Whether the pieces are one that holds all of the arguments so far."""
+
+    def add(self, fragment: ToolUseFragment) -> None:
+        self.name = self.name or fragment.name
+        if fragment.input and not fragment.input.isspace():
+            # What follows a snapshot cannot be the next piece of it, only its successor.
+            if fragment.is_snapshot or self.is_snapshot:
+                self.pieces.clear()
+                self.characters = 0
+            self.is_snapshot = fragment.is_snapshot
+        if fragment.input:
+            self.pieces.append(fragment.input)
+            self.characters += len(fragment.input)
+
+
+class ToolUseAssembler:
+    """Gathers the fragments of one answer's tool uses.
+
+    Args:
+        aliases: The caller's name of a tool, by the name under which it was sent.
+        schemas: The schema of a tool's arguments, by the caller's name.
+        property_names: The caller's name of each renamed property, by the name under which it was
+            sent, for each tool by the caller's name.
+    """
+
+    def __init__(
+        self,
+        aliases: Mapping[str, str] | None = None,
+        schemas: Mapping[str, JsonObject] | None = None,
+        property_names: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        self.input_characters = 0
+        """The size of all arguments so far."""
+        self._aliases = aliases or {}
+        self._property_names = property_names or {}
+        self._schemas = schemas or {}
+        self._checks: dict[str, SchemaCheck | None] = {}
+        self._open: dict[str, _OpenToolUse] = {}
+        self._ended: set[str] = set()
+        self._late: dict[str, _OpenToolUse] = {}
+        self._late_fragments = 0
+        self._arguments: dict[str, list[JsonObject]] = {}
+        """The arguments of the complete tool uses, by the id that they came with."""
+        self._warnings: list[str] = []
+        self._text_calls: set[tuple[str, str]] = set()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was odd, one sentence each."""
+        if not self._late_fragments:
+            return tuple(self._warnings)
+        late = f"Fragments left out, of tool uses that had ended: {self._late_fragments}."
+        return (*self._warnings, late)
+
+    def add(self, fragment: ToolUseFragment) -> ToolUse | None:
+        """Take a fragment; return the tool use if this was its last one.
+
+        Raises:
+            AnswerLimitError: there is too much of it; what came before is kept.
+        """
+        if fragment.id in self._ended:
+            return self._add_late(fragment)
+        tool_use = self._open.get(fragment.id) or self._begin(fragment.id)
+        characters_before = tool_use.characters
+        tool_use.add(fragment)
+        self.input_characters += tool_use.characters - characters_before
+        if self.input_characters > MAX_INPUT_CHARACTERS:
+            raise AnswerLimitError(f"more than {MAX_INPUT_CHARACTERS} characters of tool input")
+        return self._end(fragment.id, is_whole=True) if fragment.is_last else None
+
+    def _add_late(self, fragment: ToolUseFragment) -> ToolUse | None:
+        """Take a fragment of a tool use that has ended; return another call with the same id.
+
+        A whole call that begins anew and differs from the first is one that the model made. What
+        repeats the first, or is only a piece, is left out and counted.
+        """
+        late = self._late.get(fragment.id)
+        if late is None and not fragment.input and not fragment.is_last:
+            late = self._late[fragment.id] = _OpenToolUse()
+        self._late_fragments += 1
+        if late is None:
+            return None
+        late.add(fragment)
+        late.fragments += 1
+        self.input_characters += len(fragment.input)
+        if self.input_characters > MAX_INPUT_CHARACTERS:
+            raise AnswerLimitError(f"more than {MAX_INPUT_CHARACTERS} characters of tool input")
+        if not fragment.is_last:
+            return None
+        del self._late[fragment.id]
+        arguments = parse_arguments(late.pieces)
+        known = self._arguments.setdefault(fragment.id, [])
+        if arguments.value is None or arguments.value in known:
+            return None
+        self._late_fragments -= late.fragments
+        self._begin(new_id := f"{fragment.id}_{len(known) + 1}")
+        self._open[new_id] = late
+        known.append(arguments.value)
+        self._warnings.append(
+            f"Two different tool uses came with the id {fragment.id!r:.80}: one has a new id."
+        )
+        return self._end(new_id, is_whole=True)
+
+    def close(self, *, is_answer_whole: bool) -> list[ToolUse]:
+        """End the tool uses whose last fragment did not come, and return them.
+
+        Args:
+            is_answer_whole: Whether the answer came to its very end. If it did not, the arguments
+                may not be whole either: they are truncated, whatever they look like.
+        """
+        ended = [self._end(id_, is_whole=is_answer_whole) for id_ in list(self._open)]
+        return [tool_use for tool_use in ended if tool_use]
+
+    def schemas_by_any_name(self) -> dict[str, JsonObject]:
+        """Return the tools' schemas by every name that a model may call them by."""
+        schemas = {
+            name: with_legal_names(schema)[0] if name in self._property_names else schema
+            for name, schema in self._schemas.items()
+        }
+        sent = {alias: schemas[name] for alias, name in self._aliases.items() if name in schemas}
+        return {**schemas, **sent}
+
+    def add_text_call(self, call: TextCall, tool_use_id: str) -> ToolUse | None:
+        """Return a call found in text as a tool use; None if it has been found before."""
+        name = self._aliases.get(call.name, call.name)
+        content = (name, json.dumps(call.arguments, sort_keys=True))
+        if content in self._text_calls:
+            self._warnings.append(f"A call of {quoted(name)} stood in the text twice: taken once.")
+            return None
+        self._text_calls.add(content)
+        self.input_characters += len(content[1])
+        tool_use = ToolUse(
+            id=tool_use_id,
+            name=name,
+            arguments=self._with_callers_names(name, call.arguments),
+            is_repaired=call.is_repaired,
+        )
+        return self._checked(tool_use)
+
+    def _checked(self, tool_use: ToolUse) -> ToolUse:
+        """Add what the tool's schema has against a complete tool use."""
+        if tool_use.name not in self._checks:
+            self._checks[tool_use.name] = self._compile(tool_use.name)
+        check = self._checks[tool_use.name]
+        if check is None:
+            return tool_use
+        errors = check.errors(tool_use.arguments)
+        if errors is None:
+            return replace(tool_use, is_unchecked=True)
+        return replace(tool_use, schema_errors=errors)
+
+    def _with_callers_names(self, tool: str, arguments: JsonObject) -> JsonObject:
+        names = self._property_names.get(tool, {})
+        return cast("JsonObject", rename_members(arguments, names))
+
+    def _begin(self, tool_use_id: str) -> _OpenToolUse:
+        if len(self._open) + len(self._ended) >= MAX_TOOL_USES:
+            raise AnswerLimitError(f"more than {MAX_TOOL_USES} tool uses")
+        tool_use = self._open[tool_use_id] = _OpenToolUse()
+        return tool_use
+
+    def _end(self, tool_use_id: str, *, is_whole: bool) -> ToolUse | None:
+        fragments = self._open.pop(tool_use_id)
+        self._ended.add(tool_use_id)
+        name = self._aliases.get(fragments.name, fragments.name)
+        if not name:
+            self._warnings.append(f"The tool use {quoted(tool_use_id)} names no tool: left out.")
+            return None
+        arguments = parse_arguments(fragments.pieces) if is_whole else _CUT_OFF
+        if arguments.value is None:
+            raw = mend_surrogates("".join(fragments.pieces))
+            return ToolUse(id=tool_use_id, name=name, arguments={}, state=arguments.state, raw=raw)
+        self._arguments.setdefault(tool_use_id, [arguments.value])
+        tool_use = ToolUse(
+            id=tool_use_id,
+            name=name,
+            arguments=self._with_callers_names(name, arguments.value),
+            is_repaired=arguments.is_repaired,
+        )
+        return self._checked(tool_use)
+
+    def _compile(self, name: str) -> SchemaCheck | None:
+        if name not in self._schemas:
+            return None
+        try:
+            return SchemaCheck(self._schemas[name])
+        except UnusableSchemaError as error:
+            self._warnings.append(f"The schema of {name!r:.80} is not checked: {error}.")
+            return None

@@ -1,0 +1,165 @@
+"""A JSON Schema and an answer's text -> the value that it holds, or where it breaks the schema.
+
+The service has no member for a schema: the model is told it in the system prompt, the values in
+its text are found here and checked, and what is wrong is told to it in one further turn. Pure
+pieces; the checks and the loop around them are the caller's.
+"""
+
+import json
+import re
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from kiro_mcp.chat import JsonObject, JsonValue
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.wire.json_values import json_text
+from kiro_mcp.wire.tool_arguments import plain_object
+
+MAX_CANDIDATES: Final = 100
+"""How many values of an answer are checked: the last ones."""
+
+_CHECKING: Final = frozenset(
+    """
+    $ref $dynamicRef $recursiveRef additionalItems additionalProperties allOf anyOf const contains
+    dependencies dependentRequired dependentSchemas else enum exclusiveMaximum exclusiveMinimum
+    if items maxContains maxItems maxLength maxProperties maximum minContains minItems minLength
+    minProperties minimum multipleOf not oneOf pattern patternProperties prefixItems properties
+    propertyNames required then type unevaluatedItems unevaluatedProperties uniqueItems
+    """.split()  # noqa: SIM905 - a list of names is easier to read without quotes
+)
+_WRAPPERS: Final = ("schema", "json_schema")
+"""The members in which OpenAI's clients put a schema, beside its name and `strict`."""
+_NO_JSON: Final = "$: the answer holds no JSON value."
+_BRACKET: Final = re.compile(r"[{\[]")
+_DECODER: Final = json.JSONDecoder()
+_FIRST_WINDOW: Final = 64
+_MARGIN: Final = 16
+"""How near to the end of a window a fault may come from its being cut there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypedAnswer:
+    """What an answer is worth, measured by a schema."""
+
+    data: JsonValue
+    """The value, whether or not it is valid; null where there is none."""
+    violations: tuple[str, ...]
+    """Where it breaks the schema, each as a JSON path and what is wrong there; () if valid."""
+
+
+def typed_instruction(schema: JsonObject) -> str:
+    """Return what the system prompt says to a model that is to answer by a schema."""
+    return (
+        "Answer with one JSON value and nothing else: no words before or after it, no code fence."
+        f" It must be valid against this JSON Schema:\n{json_text(schema)}"
+    )
+
+
+def repair_prompt(violations: Sequence[str]) -> str:
+    """Return the turn that asks a model to correct its answer."""
+    listed = "\n".join(f"- {violation}" for violation in violations)
+    return (
+        "Your answer is not valid against the JSON Schema that you were given:\n"
+        f"{listed}\n"
+        "Answer again with the whole corrected JSON value and nothing else."
+    )
+
+
+def open_schema(given: JsonObject) -> JsonObject:
+    """Return the schema that a caller gave, also out of OpenAI's wrapper around one.
+
+    Raises:
+        InvalidRequest: It has no keyword that checks anything.
+    """
+    schema = given
+    while _CHECKING.isdisjoint(schema) or schema.get("type") == "json_schema":
+        inner = [schema[name] for name in _WRAPPERS if isinstance(schema.get(name), dict)]
+        if not inner or not isinstance(inner[0], dict):
+            names = ", ".join(given)
+            raise InvalidRequest(
+                f"output_schema has no keyword of JSON Schema that checks anything: {names!r:.80}.",
+                next_step='Give a JSON Schema, such as {"type": "object", "properties": {…}}.',
+            )
+        schema = inner[0]
+    return schema
+
+
+def json_candidates(text: str) -> list[JsonValue]:
+    """Find the values that the answer may be, in their order: all of it, or what is in it.
+
+    A part of another value is not one of them: the rest of an answer that was cut off must not
+    pass for the whole.
+    """
+    return _parsed([text]) or _in_prose(text) or _parsed(_fenced(text))
+
+
+def best_answer(
+    candidates: Sequence[JsonValue], violations: Sequence[tuple[str, ...]]
+) -> TypedAnswer:
+    """Return the last value that fits its schema; if there is none, the largest.
+
+    Args:
+        candidates: The values of an answer.
+        violations: Where each breaks the schema; () for one that fits.
+    """
+    if not candidates:
+        return TypedAnswer(data=None, violations=(_NO_JSON,))
+    read = [
+        TypedAnswer(data=value, violations=found)
+        for value, found in zip(candidates, violations, strict=True)
+    ]
+    valid = (answer for answer in reversed(read) if not answer.violations)
+    return next(valid, None) or max(read, key=lambda answer: len(json_text(answer.data)))
+
+
+def _parsed(texts: Sequence[str]) -> list[JsonValue]:
+    values: list[JsonValue] = []
+    for text in texts:
+        try:
+            values += _plain(json.loads(text))
+        except (ValueError, RecursionError):
+            continue
+    return values
+
+
+def _fenced(text: str) -> list[str]:
+    """Return what stands between each two code fences, without the word behind the first."""
+    return [block.partition("\n")[2] for block in text.split("```")[1:-1:2]][-MAX_CANDIDATES:]
+
+
+def _in_prose(text: str) -> list[JsonValue]:
+    """Find whole objects and lists, in linear time: each fault is left behind, not read again."""
+    found: deque[JsonValue] = deque(maxlen=MAX_CANDIDATES)
+    start = _next_bracket(text, 0)
+    size = _FIRST_WINDOW
+    while start < len(text):
+        window = text[start : start + size]
+        is_rest = start + size >= len(text)
+        try:
+            value, length = _DECODER.raw_decode(window)
+        except json.JSONDecodeError as error:
+            is_cut = error.pos >= len(window) - _MARGIN or error.msg.startswith("Unterminated")
+            if is_cut and not is_rest:
+                size *= 4
+                continue
+            length = max(error.pos, 1)
+        except RecursionError:
+            break
+        else:
+            found.extend(_plain(value))
+        start, size = _next_bracket(text, start + length), _FIRST_WINDOW
+    return list(found)
+
+
+def _next_bracket(text: str, start: int) -> int:
+    """Return where the next object or list may begin; the text's length for nowhere."""
+    found = _BRACKET.search(text, start)
+    return found.start() if found else len(text)
+
+
+def _plain(value: JsonValue) -> list[JsonValue]:
+    """Return the value as the caller gets it: the model's own, or none if it cannot be that."""
+    plain = plain_object({"value": value})
+    return [] if plain is None else [plain["value"]]

@@ -1,0 +1,199 @@
+"""The retry policy by itself: decisions without a clock."""
+
+import pytest
+
+from kiro_mcp.chat import Fault
+from kiro_mcp.client.classify import classify
+from kiro_mcp.client.retry import (
+    MAX_RETRY_AFTER_SECONDS,
+    MAX_WAIT_SECONDS,
+    Failure,
+    GiveUp,
+    Mend,
+    MoveOn,
+    Remedy,
+    RetryPlan,
+    RetryPolicy,
+    Step,
+    Wait,
+    remedy_for,
+)
+from kiro_mcp.errors import AccountBlocked, AnswerBroken, KiroError, ServiceUnavailable
+
+
+def plan(
+    policy: RetryPolicy | None = None,
+    *,
+    remedies: tuple[Remedy, ...] = (),
+    endpoints: int = 1,
+    random: float = 0.0,
+) -> RetryPlan:
+    return RetryPlan(
+        policy or RetryPolicy(),
+        remedies=remedies,
+        endpoint_count=endpoints,
+        random=lambda: random,
+    )
+
+
+def refused(status: int, retry_after: float | None = None) -> Failure:
+    return Failure(error=classify(Fault(status=status, retry_after_seconds=retry_after)))
+
+
+def steps(of: RetryPlan, failure: Failure, count: int = 5) -> list[Step]:
+    return [of.after(failure) for _ in range(count)]
+
+
+@pytest.mark.parametrize("random", [0.0, 0.25, 1.0])
+def test_waits_after_a_fault_are_spread_over_the_whole_of_a_doubling_time(random: float) -> None:
+    """Full jitter; the times are the service's clients'."""
+    found = steps(plan(random=random), refused(503), 4)
+    assert found == [Wait(random), Wait(2 * random), Wait(4 * random), GiveUp()]
+
+
+@pytest.mark.parametrize("random", [0.0, 1.0])
+def test_an_overloaded_service_is_never_asked_sooner_than_its_clients_ask(random: float) -> None:
+    """Observed: impatience after overload was followed by suspensions."""
+    found = steps(plan(random=random), refused(429), 4)
+    assert found == [Wait(5 + random), Wait(10 + random), Wait(20 + random), GiveUp()]
+
+
+def test_no_wait_grows_beyond_a_limit() -> None:
+    """Ours."""
+    patient = RetryPolicy(max_retries=9)
+    assert steps(plan(patient), refused(429), 9)[-1] == Wait(MAX_WAIT_SECONDS)
+
+
+def test_the_base_delay_scales_every_schedule() -> None:
+    """Ours: one setting for how patient to be."""
+    quick = RetryPolicy(base_delay_seconds=0.25)
+    assert plan(quick, random=1.0).after(refused(503)) == Wait(0.25)
+    assert plan(quick).after(refused(429)) == Wait(1.25)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_service_is_left_alone_for_as_long_as_it_asks(status: int) -> None:
+    """RFC 9110, section 10.2.3."""
+    assert plan().after(refused(status, 9.0)) == Wait(9.0)
+    assert plan(random=0.5).after(refused(status, 9.0)) == Wait(9.5)
+    assert plan().after(refused(status, MAX_RETRY_AFTER_SECONDS)) == Wait(60.0)
+
+
+def test_a_wait_of_nothing_makes_nobody_less_patient() -> None:
+    """A date that has passed, or `Retry-After: 0`, under an overload that is still there."""
+    assert steps(plan(), refused(429, 0.0), 2) == [Wait(5.0), Wait(10.0)]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_wait_of_over_a_minute_is_left_to_the_caller(status: int) -> None:
+    """Ours: a call should not hang for that long in silence."""
+    assert plan().after(refused(status, 60.5)) == GiveUp()
+
+
+def test_each_remedy_is_used_once() -> None:
+    """Ours: a refusal that a change does not take away stays."""
+    failure = Failure(error=classify(Fault(status=401)), remedy="fresh_token")
+    trying = plan(remedies=("fresh_token",))
+    assert steps(trying, failure, 2) == [Mend("fresh_token"), GiveUp()]
+    assert trying.attempt == 2
+
+
+def test_a_remedy_that_nobody_can_apply_is_no_step() -> None:
+    """Ours."""
+    failure = Failure(error=classify(Fault(status=401)), remedy="fresh_token")
+    assert plan().after(failure) == GiveUp()
+
+
+def test_a_remedy_does_not_cost_a_retry() -> None:
+    """Ours: what was mended may still meet a fault."""
+    trying = plan(RetryPolicy(max_retries=1), remedies=("fresh_token",))
+    trying.after(Failure(error=classify(Fault(status=401)), remedy="fresh_token"))
+    assert trying.after(refused(503)) == Wait(0.0)
+    assert (trying.attempt, trying.max_attempts) == (3, 3)
+
+
+def test_all_endpoints_are_asked_before_a_wait_and_again_after_it() -> None:
+    """Ours: endpoints have pools of their own."""
+    found = steps(plan(RetryPolicy(max_retries=1), endpoints=3), refused(429), 6)
+    assert found == [MoveOn(), MoveOn(), Wait(5.0), MoveOn(), MoveOn(), GiveUp()]
+
+
+def test_nothing_is_sent_to_any_endpoint_inside_a_wait_that_was_asked_for() -> None:
+    """Another endpoint belongs to the same service and the same account."""
+    trying = plan(endpoints=2)
+    assert trying.after(refused(429, 30.0)) == Wait(30.0)
+    assert trying.after(refused(429)) == MoveOn()
+    assert trying.after(refused(429, 2.0)) == Wait(2.0)
+    assert trying.after(refused(429, 300.0)) == GiveUp()
+
+
+@pytest.mark.parametrize(
+    "reason", ["USER_REQUEST_RATE_EXCEEDED", "CREDIT_CONSUMPTION_RATE_EXCEEDED"]
+)
+def test_a_throttle_of_the_account_is_not_taken_to_another_endpoint(reason: str) -> None:
+    """Another endpoint would count the same account's requests."""
+    throttled = Failure(error=classify(Fault(status=429, reason=reason)))
+    assert plan(endpoints=2).after(throttled) == Wait(5.0)
+
+
+def test_a_throttle_that_comes_with_status_400_is_one() -> None:
+    """The exception's name wins over the HTTP status."""
+    throttled = Failure(error=classify(Fault(status=400, name="ThrottlingException")))
+    assert steps(plan(endpoints=2), throttled, 2) == [MoveOn(), Wait(5.0)]
+    failed = Failure(error=classify(Fault(status=400, name="InternalServerException")))
+    assert plan().after(failed) == Wait(0.0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AccountBlocked("Suspended.", code="account_suspended"),
+        AccountBlocked("Suspicious.", code="forbidden", status=429, retry_after_seconds=1),
+        AccountBlocked("No credits.", code="quota_exhausted", status=429),
+        AccountBlocked("No budget.", code="budget_exceeded"),
+        ServiceUnavailable("Moved.", status=302),
+    ],
+    ids=lambda error: error.message,
+)
+def test_what_another_attempt_cannot_help_gets_none(error: KiroError) -> None:
+    """Ours: repeating them does harm."""
+    assert plan(endpoints=4).after(Failure(error=error)) == GiveUp()
+
+
+def test_silence_and_emptiness_have_counts_of_their_own() -> None:
+    """Ours: both may be billed."""
+    silence = Failure(error=ServiceUnavailable("Silence.", code="timeout"))
+    nothing = Failure(error=AnswerBroken("Nothing.", code="empty_response"))
+    trying = plan(RetryPolicy(first_token_max_retries=2))
+    assert steps(trying, silence, 3) == [Wait(0.0), Wait(0.0), GiveUp()]
+    assert steps(trying, nothing, 2) == [Wait(0.0), GiveUp()]
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        (Fault(status=401), "fresh_token"),
+        (Fault(status=400, reason="thinking_signature_invalid"), "without_reasoning"),
+        (Fault(status=400, message="Invalid signature in thinking block"), "without_reasoning"),
+        (Fault(reason="INVALID_CONVERSATION_ID"), "new_conversation"),
+        (Fault(status=400, message="profileArn is required for this request."), "known_profile"),
+        (Fault(status=403, message="User is not authorized to make this call."), "another_profile"),
+        (
+            Fault(
+                status=400,
+                reason="REQUEST_BODY_INVALID",
+                message="additionalModelRequestFields.thinking: unknown",
+            ),
+            "without_model_fields",
+        ),
+        (Fault(status=400, reason="REQUEST_BODY_INVALID", message="Invalid tool use."), None),
+        (Fault(status=400, reason="INVALID_MODEL_ID"), "listed_model"),
+        (Fault(status=403), None),
+        (Fault(status=500, message="additionalModelRequestFields"), None),
+    ],
+)
+def test_a_refusal_names_the_change_that_takes_its_cause_away(
+    fault: Fault, remedy: Remedy | None
+) -> None:
+    """The service's published errors, and observed ones."""
+    assert remedy_for(fault, classify(fault)) == remedy

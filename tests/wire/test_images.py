@@ -1,0 +1,177 @@
+"""Pictures in any form, as the service takes them."""
+
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kiro_mcp.chat import ImageFormat
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.wire.images import (
+    MAX_IMAGE_BYTES,
+    decoded_size,
+    image_from_base64,
+    image_from_bytes,
+    image_from_url,
+    size_warning,
+    sniff_format,
+)
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(250, 256)) * 3
+WEBP = b"RIFF\x10\0\0\0WEBPVP8 "
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (PNG, "png"),
+        (b"\xff\xd8\xff\xe0JFIF", "jpeg"),
+        (b"GIF87a..", "gif"),
+        (b"GIF89a..", "gif"),
+        (WEBP, "webp"),
+    ],
+)
+def test_the_kind_is_read_from_the_bytes(data: bytes, kind: ImageFormat) -> None:
+    """The service's schema names four kinds; `image/jpg`, which callers say, is none of them."""
+    assert sniff_format(data) == kind
+    assert image_from_bytes(data, place="it").format == kind
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"<svg/>", b"BM\0\0", b"RIFF\x10\0\0\0WAVE", b"II*\0", PNG[1:]]
+)
+def test_another_kind_is_refused_by_name(data: bytes) -> None:
+    """The service's schema."""
+    with pytest.raises(InvalidRequest, match=r"images\[3\] is no PNG, JPEG, GIF or WebP"):
+        image_from_bytes(data, place="images[3]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(b64encode(PNG).decode(), id="plain"),
+        pytest.param(b64encode(PNG).decode().rstrip("="), id="unpadded"),
+        pytest.param(urlsafe_b64encode(PNG).decode(), id="url-safe"),
+        pytest.param("\n".join(b64encode(PNG).decode()), id="wrapped"),
+    ],
+)
+def test_base64_of_any_make_is_sent_in_one(text: str) -> None:
+    """Ours: the bytes that are sent do not depend on how they came, so the cache holds."""
+    assert image_from_base64(text, place="it").data == b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize("text", ["not base64!", "a", "ü" * 8, f"{b64encode(PNG).decode()}!"])
+def test_what_is_no_base64_is_refused(text: str) -> None:
+    """Ours."""
+    with pytest.raises(InvalidRequest, match="it is not base64"):
+        image_from_base64(text, place="it")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"data:image/png;base64,{b64encode(PNG).decode()}",
+        f"DATA:image/jpg;charset=x;BASE64,{b64encode(PNG).decode()}",
+        f"data:;base64,{quote(b64encode(PNG).decode(), safe='')}",
+        f"data:image/png,{quote(PNG)}",
+    ],
+)
+def test_a_data_url_is_read_whatever_type_it_names(url: str) -> None:
+    """RFC 2397."""
+    image = image_from_url(url, place="it")
+    assert (image.format, image.data) == ("png", b64encode(PNG).decode())
+
+
+@pytest.mark.parametrize("url", ["https://example.com/a.png?token=s3cret", "file:///etc/passwd"])
+def test_an_address_is_refused_without_repeating_it(url: str) -> None:
+    """The service's schema takes bytes alone; an address can hold a secret."""
+    with pytest.raises(InvalidRequest, match="is an address") as caught:
+        image_from_url(url, place="it")
+    assert "s3cret" not in str(caught.value)
+    assert "data URL" in caught.value.next_step
+
+
+def test_an_image_may_be_as_large_as_the_limit_and_no_larger() -> None:
+    """The limit of the service's official client: 10 MiB."""
+    largest = PNG + bytes(MAX_IMAGE_BYTES - len(PNG))
+    image = image_from_bytes(largest, place="it")
+    assert decoded_size(image.data) == MAX_IMAGE_BYTES
+    assert image_from_base64(image.data, place="it") == image
+    with pytest.raises(InvalidRequest, match=f"over the service's limit of {MAX_IMAGE_BYTES}"):
+        image_from_bytes(largest + b"\0", place="it")
+    with pytest.raises(InvalidRequest, match="over the service's limit"):
+        image_from_base64("A" * (MAX_IMAGE_BYTES * 4 // 3 + 8), place="it")
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_the_decoded_size_is_told_from_the_base64(size: int) -> None:
+    """Ours."""
+    assert decoded_size(b64encode(bytes(size)).decode()) == size
+
+
+def test_an_image_does_not_show_its_bytes() -> None:
+    """Ours: what is logged must stay readable."""
+    assert b64encode(PNG).decode() not in repr(image_from_bytes(PNG, place="it"))
+
+
+def png(width: int, height: int) -> bytes:
+    return PNG[:8] + b"\0\0\0\rIHDR" + width.to_bytes(4) + height.to_bytes(4)
+
+
+def jpeg(width: int, height: int) -> bytes:
+    metadata = b"\xff\xe1" + (60_002).to_bytes(2) + bytes(60_000)
+    frame = b"\xff\xc2\0\x0b\x08" + height.to_bytes(2) + width.to_bytes(2)
+    return b"\xff\xd8" + metadata + b"\xff" + frame
+
+
+def gif(width: int, height: int) -> bytes:
+    return b"GIF89a" + width.to_bytes(2, "little") + height.to_bytes(2, "little")
+
+
+def webp(form: bytes, rest: bytes) -> bytes:
+    return b"RIFF\0\0\0\0WEBP" + form + rest
+
+
+def webp_lossy(width: int, height: int) -> bytes:
+    size = width.to_bytes(2, "little") + height.to_bytes(2, "little")
+    return webp(b"VP8 ", bytes(4) + b"\0\0\0\x9d\x01\x2a" + size)
+
+
+def webp_lossless(width: int, height: int) -> bytes:
+    bits = (width - 1) | (height - 1) << 14
+    return webp(b"VP8L", bytes(4) + b"\x2f" + bits.to_bytes(4, "little"))
+
+
+def webp_extended(width: int, height: int) -> bytes:
+    size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return webp(b"VP8X", bytes(8) + size)
+
+
+@pytest.mark.parametrize("make", [png, jpeg, gif, webp_lossy, webp_lossless, webp_extended])
+def test_an_image_of_too_many_pixels_is_warned_of(make: Callable[[int, int], bytes]) -> None:
+    """The models' own limit is 8,000 pixels a side; what the service does is not known."""
+    encoded = [b64encode(make(*size)).decode() for size in ((9000, 20), (20, 9000), (8000, 8000))]
+    wide, high, largest = map(size_warning, encoded)
+    assert "9000 x 20 pixels" in wide
+    assert "20 x 9000 pixels" in high
+    assert "8000" in wide
+    assert largest == ""
+
+
+def test_an_image_of_more_than_five_megabytes_is_warned_of() -> None:
+    """The models' own limit counts the base64."""
+    base64 = b64encode(png(1, 1) + bytes(3_932_160)).decode()
+    assert "5242880" in size_warning(base64)
+    assert size_warning(base64[: 5 * 1024 * 1024]) == ""
+
+
+@given(
+    data=st.binary(max_size=64), head=st.sampled_from([b"", PNG[:8], b"\xff\xd8\xff", WEBP[:12]])
+)
+def test_a_broken_image_is_not_measured(data: bytes, head: bytes) -> None:
+    """Its size is only for a warning."""
+    size_warning(b64encode(head + data).decode())
+    size_warning("not base64")

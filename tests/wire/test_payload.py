@@ -1,0 +1,470 @@
+"""What is asked, as the service's JSON."""
+
+import json
+from base64 import b64encode
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from kiro_mcp.chat import ChatRequest, ImagePart, Message, Role, TextPart
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.wire.history import TRUNCATION_NOTICE
+from kiro_mcp.wire.images import image_from_bytes
+from kiro_mcp.wire.messages import read_messages
+from kiro_mcp.wire.model_names import resolve_model
+from kiro_mcp.wire.payload import (
+    Envelope,
+    Payload,
+    WireForm,
+    draft_payload,
+    encode_payload,
+    make_payload,
+)
+from kiro_mcp.wire.prepare import PayloadOptions
+from kiro_mcp.wire.tool_specs import read_tool_specs
+
+CONVERSATION = "6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11"
+ARN = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE"
+PNG = b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8)).decode()
+SPEC: dict[str, Any] = {
+    "name": "look",
+    "description": "Looks.",
+    "inputSchema": {"type": "object", "properties": {"at": {"type": "string"}}},
+}
+SENT_SPEC = {
+    "toolSpecification": {
+        "name": "look",
+        "description": "Looks.",
+        "inputSchema": {"json": SPEC["inputSchema"]},
+    }
+}
+ROUND_TRIP: list[dict[str, Any]] = [
+    {"role": "user", "content": "Look."},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "text", "text": "I will."},
+            {"type": "tool_use", "id": "t1", "name": "look", "input": {"at": "x"}},
+        ],
+    },
+    {
+        "role": "user",
+        "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "seen"}],
+    },
+]
+
+
+def request(*turns: tuple[Role, str], system: str = "") -> ChatRequest:
+    messages = tuple(Message(role=role, parts=(TextPart(text=text),)) for role, text in turns)
+    return ChatRequest(messages=messages, conversation_id=CONVERSATION, system=system, model="m")
+
+
+def asked(*given: Any, tools: list[Any] | None = None, model: str = "auto") -> ChatRequest:
+    """Return the request that a stranger's messages and tools make."""
+    chat = read_messages(given)
+    specs, _ = read_tool_specs(tools or [])
+    bare = ChatRequest(
+        messages=chat.messages, system=chat.system, tools=specs, conversation_id=CONVERSATION
+    )
+    return resolve_model(model).applied_to(bare)
+
+
+def sent(request: ChatRequest, options: PayloadOptions | None = None, **envelope: Any) -> Payload:
+    members: dict[str, Any] = {"origin": "O", "profile_arn": "", **envelope}
+    to = Envelope(**members)
+    return make_payload(request, to, options or PayloadOptions())
+
+
+def state_of(request: ChatRequest, options: PayloadOptions | None = None) -> dict[str, Any]:
+    return cast("dict[str, Any]", sent(request, options).body["conversationState"])
+
+
+def current_of(request: ChatRequest) -> dict[str, Any]:
+    return state_of(request)["currentMessage"]["userInputMessage"]
+
+
+def rules(payload: Payload) -> list[str]:
+    return [repair.rule for repair in payload.repairs]
+
+
+def user_turn(text: str, **members: Any) -> dict[str, object]:
+    return {"userInputMessage": {"content": text, "modelId": "m", "origin": "O", **members}}
+
+
+# --- the outline --------------------------------------------------------------------------
+
+
+def test_one_prompt_has_no_history_and_no_nulls() -> None:
+    """The service's published schema."""
+    payload = make_payload(request(("user", "hi")), Envelope(origin="O", profile_arn=ARN)).body
+    assert payload == {
+        "profileArn": ARN,
+        "conversationState": {
+            "conversationId": CONVERSATION,
+            "chatTriggerType": "MANUAL",
+            "currentMessage": user_turn("hi"),
+        },
+    }
+
+
+def test_without_a_profile_or_an_id_the_members_are_left_out() -> None:
+    """Observed: API keys must omit the profile; absent members are never null."""
+    bare = replace(request(("user", "hi")), conversation_id="")
+    payload = make_payload(bare, Envelope(origin="O", profile_arn="")).body
+    assert payload == {
+        "conversationState": {"chatTriggerType": "MANUAL", "currentMessage": user_turn("hi")}
+    }
+
+
+def test_the_system_prompt_goes_before_the_first_user_turn() -> None:
+    """Observed: the request has no member for it, and there it stays cacheable."""
+    alone = state_of(request(("user", "hi"), system="Be terse."))
+    assert alone["currentMessage"] == user_turn("Be terse.\n\nhi")
+    turns: list[tuple[Role, str]] = [("user", "a"), ("assistant", "b"), ("user", "c")]
+    longer = state_of(request(*turns, system="Be terse."))
+    assert longer["history"] == [
+        user_turn("Be terse.\n\na"),
+        {"assistantResponseMessage": {"content": "b"}},
+    ]
+    assert longer["currentMessage"] == user_turn("c")
+
+
+def test_an_empty_turn_is_sent_as_a_space() -> None:
+    """Observed: empty content is refused, and readable fillers are imitated by the model."""
+    state = state_of(request(("user", "hi"), ("assistant", "a"), ("user", "")))
+    assert state["currentMessage"] == user_turn(" ")
+
+
+@pytest.mark.parametrize("said", [(), (("user", ""),), (("user", " \n"), ("assistant", ""))])
+def test_there_must_be_something_to_answer(said: tuple[tuple[Role, str], ...]) -> None:
+    """An answer to nothing would be paid for."""
+    with pytest.raises(InvalidRequest, match="nothing to answer"):
+        make_payload(request(*said), Envelope(origin="O", profile_arn=""))
+
+
+def test_the_agents_mode_is_in_the_body_only_where_it_is_not_a_header() -> None:
+    """The service's published schema: the REST form has a header for it."""
+    asked = replace(request(("user", "hi")), model="claude-opus-4.6", effort="low")
+    bodies: dict[WireForm, Any] = {
+        form: sent(asked, form=form).body for form in ("rest", "rpc", "send_message")
+    }
+    assert "agentMode" not in bodies["rest"]
+    assert bodies["rpc"] == {**bodies["rest"], "agentMode": "vibe"}
+    assert bodies["send_message"].keys() == {"conversationState"}
+
+
+def test_what_an_endpoint_cannot_carry_is_said() -> None:
+    """The service's published schema: `SendMessage` has no fields for a model."""
+    asked = replace(request(("user", "hi")), model="claude-opus-4.6", effort="low")
+    assert len(sent(asked, form="send_message").warnings) == 1
+    assert sent(asked).warnings == ()
+
+
+def test_the_origin_is_that_of_the_endpoint_throughout() -> None:
+    """Observed: origin and endpoint must match; a payload is built for each endpoint."""
+    text = encode_payload(sent(asked(*ROUND_TRIP, tools=[SPEC]), origin="CLI").body)
+    assert text.count(b'"origin":"CLI"') == text.count(b'"origin"') == 2
+
+
+def test_inference_settings_are_never_sent() -> None:
+    """Observed: the service's schema has none, whatever other clients send."""
+    asked_for = replace(asked("hi", model="claude-sonnet-4.5"), max_tokens=500)
+    assert b"inferenceConfig" not in encode_payload(sent(asked_for).body)
+
+
+def test_equal_requests_give_equal_bytes() -> None:
+    """Ours: the service's prompt cache holds only for identical prefixes."""
+    made = [
+        make_payload(request(("user", "grüß 🙂")), Envelope(origin="O", profile_arn=ARN)).encoded
+        for _ in range(2)
+    ]
+    assert made[0] == made[1]
+    assert json.loads(made[0])
+    assert "grüß 🙂".encode() in made[0]
+
+
+def test_a_later_turn_repeats_the_earlier_ones_byte_by_byte() -> None:
+    """Ours: the service's prompt cache holds only for identical prefixes."""
+    cut = {"role": "assistant", "content": "b", "truncated": True}
+    earlier = state_of(asked("a", cut, "c"))["history"]
+    later = state_of(asked("a", cut, "c", {"role": "assistant", "content": "d"}, "e"))["history"]
+    assert encode_payload({"h": later[:2]}) == encode_payload({"h": earlier})
+
+
+# --- turns --------------------------------------------------------------------------------
+
+
+def test_turns_of_one_role_are_merged_with_all_their_parts() -> None:
+    """The invariant of the service's official clients."""
+    image = {"type": "image", "data": PNG}
+    state = state_of(
+        asked(
+            {"role": "user", "content": ["a", image]},
+            {"role": "user", "content": ["b", image]},
+            {"role": "assistant", "content": "c"},
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "t1", "name": "look", "input": {}}],
+            },
+            {"role": "user", "content": "d"},
+        )
+    )
+    first, second = state["history"]
+    assert first["userInputMessage"]["content"] == "a\nb"
+    assert len(first["userInputMessage"]["images"]) == 2
+    assert second["assistantResponseMessage"]["content"] == "c"
+    assert len(second["assistantResponseMessage"]["toolUses"]) == 1
+
+
+def test_what_the_assistant_says_last_goes_to_the_history() -> None:
+    """Ours: the current message is the user's, and holds no words of ours."""
+    state = state_of(asked("a", {"role": "assistant", "content": "b"}))
+    assert len(state["history"]) == 2
+    assert state["currentMessage"]["userInputMessage"]["content"] == " "
+
+
+def test_the_next_turn_tells_of_an_answer_that_was_cut_off() -> None:
+    """Ours: the model cannot know that its answer did not arrive."""
+    cut = {"role": "assistant", "content": "b", "stop_reason": "max_tokens"}
+    assert current_of(asked("a", cut, "c"))["content"] == f"{TRUNCATION_NOTICE}\nc"
+
+
+def test_signed_reasoning_goes_back_in_its_nested_form() -> None:
+    """Observed: a flat form is refused, and unsigned reasoning cannot be verified."""
+    thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    unsigned = {"type": "thinking", "thinking": "hm"}
+    redacted = {"type": "redacted_thinking", "data": "cg=="}
+    for blocks, expected in (
+        ([unsigned, thinking, "b"], {"reasoningText": {"text": "hm", "signature": "s"}}),
+        ([thinking, redacted, "b"], {"reasoningText": {"text": "hm", "signature": "s"}}),
+        ([redacted, "b"], {"redactedContent": "cg=="}),
+        ([unsigned, "b"], None),
+    ):
+        _, answer = state_of(asked("a", {"role": "assistant", "content": blocks}, "c"))["history"]
+        assert answer["assistantResponseMessage"].get("reasoningContent") == expected
+
+
+# --- tools --------------------------------------------------------------------------------
+
+
+def test_a_round_trip_of_a_tool() -> None:
+    """The service's published schema: tools and results come with the current message."""
+    state = state_of(asked(*ROUND_TRIP, tools=[SPEC]))
+    assert state["history"][1]["assistantResponseMessage"] == {
+        "content": "I will.",
+        "toolUses": [{"toolUseId": "t1", "name": "look", "input": {"at": "x"}}],
+    }
+    assert state["currentMessage"]["userInputMessage"] == {
+        "content": " ",
+        "modelId": "auto",
+        "origin": "O",
+        "userInputMessageContext": {
+            "toolResults": [
+                {"toolUseId": "t1", "status": "success", "content": [{"text": "seen"}]}
+            ],
+            "tools": [SENT_SPEC],
+        },
+    }
+    assert sent(asked(*ROUND_TRIP, tools=[SPEC])).repairs == ()
+
+
+@pytest.mark.parametrize(
+    ("result", "content", "status"),
+    [
+        ({"content": ""}, [{"text": " "}], "success"),
+        ({"content": {"n": 1}}, [{"json": {"n": 1}}], "success"),
+        ({"content": {"n": None}}, [{"text": '{"n":null}'}], "success"),
+        ({"content": "boom", "is_error": True}, [{"text": "boom"}], "error"),
+        ({"content": [{"type": "image", "data": PNG}]}, [{"text": " "}], "success"),
+    ],
+)
+def test_results_are_text_or_json(result: dict[str, Any], content: Any, status: str) -> None:
+    """The service's published schema: no images in a result, and no null anywhere."""
+    block = {"type": "tool_result", "tool_use_id": "t1", **result}
+    current = current_of(asked(*ROUND_TRIP[:2], {"role": "user", "content": [block]}))
+    assert current["userInputMessageContext"]["toolResults"] == [
+        {"toolUseId": "t1", "status": status, "content": content}
+    ]
+    assert ("images" in current) == (result["content"] == [{"type": "image", "data": PNG}])
+
+
+def test_a_result_without_an_id_answers_the_call_before_it() -> None:
+    """OpenAI's older function calls have no ids, and some clients forget them."""
+    function = {"name": "look", "arguments": "{}"}
+    for call in ({"function_call": function}, {"tool_calls": [{"id": "t1", "function": function}]}):
+        result = {"role": "function", "name": "look", "content": "seen"}
+        state = state_of(asked("a", {"role": "assistant", **call}, result))
+        (use,) = state["history"][1]["assistantResponseMessage"]["toolUses"]
+        context = state["currentMessage"]["userInputMessage"]["userInputMessageContext"]
+        assert context["toolResults"] == [
+            {"toolUseId": use["toolUseId"], "status": "success", "content": [{"text": "seen"}]}
+        ]
+
+
+def test_a_tool_is_sent_by_a_legal_name_and_known_by_its_callers() -> None:
+    """Observed: the service takes 64 letters, digits, `_` and `-`."""
+    payload = sent(asked("hi", tools=[{**SPEC, "name": "server/look.at"}]))
+    text = encode_payload(payload.body)
+    assert b"server/look.at" not in text
+    assert b'"name":"server_look_at"' in text
+    assert payload.tool_names == {"server_look_at": "server/look.at"}
+
+
+def test_tool_uses_of_every_fault_are_mended_together() -> None:
+    """Observed: each of these alone is answered with "Improperly formed request"."""
+    payload = sent(
+        asked(
+            {"role": "assistant", "content": "I speak first."},
+            {
+                "role": "assistant",
+                "tool_calls": [
+                    {"id": "call.1/x", "function": {"name": "old.tool", "arguments": "{,"}},
+                    {"id": "call.1/x", "function": {"name": "old.tool", "arguments": "{}"}},
+                    {"id": "b", "function": {"name": "old.tool", "arguments": '{"a": null}'}},
+                ],
+            },
+            {"role": "tool", "tool_call_id": "call.1/x", "content": "seen"},
+            {"role": "tool", "tool_call_id": "call.1/x", "content": "again"},
+            {"role": "tool", "tool_call_id": "zz", "content": "orphan"},
+        )
+    )
+    assert payload.findings == ()
+    assert rules(payload) == [
+        "unsendable_value",
+        "merged_turns",
+        "user_first",
+        "illegal_id",
+        "repeated_id",
+        "orphan_result",
+        "missing_result",
+        "stub_tool",
+        "tool_name",
+    ]
+
+
+# --- thinking -----------------------------------------------------------------------------
+
+
+def test_a_model_with_a_schema_gets_fields_and_no_tags() -> None:
+    """Observed: tags mean nothing to it."""
+    body = sent(asked("hi", model="claude-opus-4.8-high")).body
+    assert body["additionalModelRequestFields"] == {
+        "thinking": {"type": "adaptive", "display": "summarized"},
+        "output_config": {"effort": "high"},
+    }
+    assert b"thinking_mode" not in encode_payload(body)
+
+
+def test_a_model_without_a_schema_gets_tags_and_no_fields() -> None:
+    """Observed: it refuses extra fields, and thinks when tags begin the prompt."""
+    body = sent(asked({"role": "system", "content": "Be terse."}, "hi", model="opus-4.5-thinking"))
+    current = cast("Any", body.body)["conversationState"]["currentMessage"]["userInputMessage"]
+    assert current["content"] == (
+        "<thinking_mode>enabled</thinking_mode><max_thinking_length>4000</max_thinking_length>"
+        "\n\nBe terse.\n\nhi"
+    )
+    assert "additionalModelRequestFields" not in body.body
+
+
+# --- images -------------------------------------------------------------------------------
+
+
+def images(count: int) -> tuple[ImagePart, ...]:
+    return (image_from_bytes(b"GIF89a......", place="it"),) * count
+
+
+def test_images_go_with_their_turn_and_an_image_alone_is_a_prompt() -> None:
+    """The service's published schema."""
+    image = image_from_bytes(b"\xff\xd8\xff", place="it")
+    alone = ChatRequest(
+        messages=(Message(role="user", parts=(image,)),), conversation_id=CONVERSATION
+    )
+    current = current_of(alone)
+    assert current["content"] == " "
+    assert current["images"] == [{"format": "jpeg", "source": {"bytes": "/9j/"}}]
+
+
+@pytest.mark.parametrize(
+    ("parts", "model", "rule"),
+    [
+        (images(11), "auto", "image_count"),
+        (images(1), "deepseek-3.2", "images_unseen"),
+        ((ImagePart(format="png", data="???"),), "auto", "image"),
+    ],
+)
+def test_images_that_cannot_be_sent_are_refused_by_name(
+    parts: tuple[ImagePart, ...], model: str, rule: str
+) -> None:
+    """The limits of the service; it would only say "Improperly formed request"."""
+    turn = Message(role="user", parts=parts)
+    asked = ChatRequest(messages=(turn,), conversation_id=CONVERSATION, model=model)
+    with pytest.raises(InvalidRequest, match=rf"\({rule}\)") as caught:
+        make_payload(asked, Envelope(origin="O", profile_arn=""))
+    assert caught.value.next_step
+    findings = draft_payload(asked, Envelope(origin="O", profile_arn="")).findings
+    assert [finding.rule for finding in findings] == [rule]
+
+
+# --- size ---------------------------------------------------------------------------------
+
+
+def long_chat(pairs: int) -> ChatRequest:
+    turns: list[tuple[Role, str]] = []
+    for index in range(pairs):
+        turns.append(("user", f"question {index} ü" * 10))
+        turns.append(("assistant", f"answer {index}" * 10))
+    return request(*turns, ("user", "now"), system="Be terse.")
+
+
+def test_nothing_is_trimmed_unless_a_limit_is_set() -> None:
+    """Ours: what a model was told must not vanish unasked."""
+    payload = sent(long_chat(50))
+    assert payload.repairs == ()
+    assert len(cast("Any", payload.body)["conversationState"]["history"]) == 100
+
+
+@pytest.mark.parametrize("limit", [1_000, 3_000, 10_000])
+def test_the_oldest_pairs_are_trimmed_to_the_limit(limit: int) -> None:
+    """Ours: under the limit, as little as will do, and the system prompt stays first."""
+    options = PayloadOptions(max_payload_bytes=limit)
+    payload = sent(long_chat(50), options)
+    size = len(encode_payload(payload.body))
+    assert limit - 600 < size <= limit
+    history = cast("Any", payload.body)["conversationState"]["history"]
+    assert history[0]["userInputMessage"]["content"].startswith("Be terse.\n\nquestion")
+    assert [repair.rule for repair in payload.repairs] == ["trimmed_history"]
+
+
+def test_all_of_the_history_may_go() -> None:
+    """Ours."""
+    state = state_of(long_chat(3), PayloadOptions(max_payload_bytes=250))
+    assert "history" not in state
+    assert state["currentMessage"] == user_turn("Be terse.\n\nnow")
+
+
+@pytest.mark.parametrize("chat", [long_chat(3), long_chat(0)])
+def test_what_no_trimming_can_help_is_too_long(chat: ChatRequest) -> None:
+    """Ours."""
+    with pytest.raises(InvalidRequest, match="over the limit of 100") as caught:
+        sent(chat, PayloadOptions(max_payload_bytes=100))
+    assert caught.value.code == "context_too_long"
+
+
+@pytest.mark.parametrize("text", ["x", "\\u0000image 0\\u0000", "\0image 0\0"])
+def test_large_images_are_encoded_as_they_are(text: str) -> None:
+    """Ours: base64 has nothing to escape. A library's user may hand over what is not base64."""
+    beginning = b"\x89PNG\r\n\x1a\n"
+    images = [image_from_bytes(beginning + bytes([n]) * 90_000, place="x") for n in range(12)]
+    odd = replace(images[0], data='"' + images[0].data)
+    parts = (TextPart(text=text), *images, odd)
+    turns = [Message(role=role, parts=parts) for role in cast("list[Role]", ["user", "assistant"])]
+    body = draft_payload(
+        ChatRequest(messages=(*turns, turns[0])),
+        Envelope(origin="CLI", profile_arn=ARN),
+        PayloadOptions(),
+    ).body
+    body["text"] = text
+    assert json.loads(encode_payload(body)) == body
+    expected = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    assert encode_payload(body) == expected.encode()
