@@ -1,4 +1,4 @@
-"""The house rules that a reader relies on, held by reading the source."""
+"""The rules of the package's structure, checked by reading its source."""
 
 import ast
 import os
@@ -17,145 +17,72 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-PURE_AUTH = tuple(
-    f"kiro_mcp.auth.{name}"
-    for name in (
-        "account",
-        "credential_files",
-        "device_flow",
-        "encoded_tokens",
-        "hosts",
-        "kiro_cli_db",
-        "refresh_policy",
-        "renewal",
-        "timestamps",
-        "token_requests",
-        "tokens",
-    )
+LAYERS = (
+    "_version errors redaction regions regular_files",  # what every layer needs
+    "chat",  # requests and replies as values
+    "wire",  # values to bytes, bytes to values
+    "setting_values settings",
+    "client",  # the direct engine: sends requests and reads answers
+    "auth",  # credentials, sign-in, refresh
+    "captures",  # calls written to files, and read again
+    "emulator",  # the stand-in for the service
+    "server",  # the MCP server
+    "cli __main__",  # the command line
+    "__init__",  # the public names, imported at their first use
 )
+"""From the bottom to the top: a module imports only from its own line and the lines above it."""
 
-# What each layer may import of the package; longest prefix first wins. Itself is always allowed.
-LAYERS: dict[str, tuple[str, ...]] = {
-    "kiro_mcp.errors": ("kiro_mcp.redaction",),
-    "kiro_mcp.chat": ("kiro_mcp.errors", "kiro_mcp.redaction"),
-    "kiro_mcp.wire": ("kiro_mcp.errors", "kiro_mcp.chat"),
-    "kiro_mcp._version": (),
-    "kiro_mcp.redaction": (),
-    "kiro_mcp.regions": (),
-    "kiro_mcp.regular_files": (),
-    **dict.fromkeys(
-        PURE_AUTH,
-        (
-            "kiro_mcp.errors",
-            "kiro_mcp.chat",
-            "kiro_mcp.redaction",
-            "kiro_mcp.regions",
-            *PURE_AUTH,
-        ),
-    ),
-    "kiro_mcp.client.endpoints": (
-        "kiro_mcp.errors",
-        "kiro_mcp.chat",
-        "kiro_mcp.wire",
-        "kiro_mcp.regions",
-    ),
-    "kiro_mcp.client.retry": ("kiro_mcp.errors", "kiro_mcp.chat"),
-    "kiro_mcp.client.classify": ("kiro_mcp.errors", "kiro_mcp.chat", "kiro_mcp.wire"),
-    "kiro_mcp.client.usage_limits": ("kiro_mcp.chat", "kiro_mcp.wire"),
-    "kiro_mcp.client.http": (
-        "kiro_mcp.errors",
-        "kiro_mcp.redaction",
-        "kiro_mcp.setting_values",
-    ),
-    "kiro_mcp.setting_values": ("kiro_mcp.regions",),
-    "kiro_mcp.settings": (
-        "kiro_mcp.errors",
-        "kiro_mcp.chat",
-        "kiro_mcp.wire",
-        "kiro_mcp.redaction",
-        "kiro_mcp.setting_values",
-    ),
-    "kiro_mcp.auth": (
-        "kiro_mcp.errors",
-        "kiro_mcp.chat",
-        "kiro_mcp.redaction",
-        "kiro_mcp.regions",
-        "kiro_mcp.settings",
-        "kiro_mcp.client.classify",
-        "kiro_mcp.client.endpoints",
-        "kiro_mcp.client.usage_limits",
-        "kiro_mcp.regular_files",
-    ),
-    "kiro_mcp.client": (
-        "kiro_mcp.errors",
-        "kiro_mcp.chat",
-        "kiro_mcp.wire",
-        "kiro_mcp.regions",
-        "kiro_mcp.settings",
-        "kiro_mcp.client",
-    ),
-    "kiro_mcp.captures": (
-        "kiro_mcp.errors",
-        "kiro_mcp.chat",
-        "kiro_mcp.wire",
-        "kiro_mcp.redaction",
-        "kiro_mcp.client.classify",
-        "kiro_mcp.regular_files",
-    ),
-    "kiro_mcp.emulator": (
-        "kiro_mcp.errors",
-        "kiro_mcp.wire.eventstream",
-        "kiro_mcp.captures.folder",  # Captured calls are scripts, too.
-    ),
-    "kiro_mcp.server": (
-        "kiro_mcp.errors",
-        "kiro_mcp.chat",
-        "kiro_mcp.wire",
-        "kiro_mcp.settings",
-        "kiro_mcp.setting_values",
-        "kiro_mcp.auth",
-        "kiro_mcp.captures",
-        "kiro_mcp.redaction",
-        "kiro_mcp.client",
-        "kiro_mcp.regular_files",
-    ),
-    "kiro_mcp.cli": ("kiro_mcp",),
-    "kiro_mcp.__main__": ("kiro_mcp.cli", "kiro_mcp.server.faststart"),
-    "kiro_mcp": ("kiro_mcp",),
+NOT_IMPORTED = {
+    "emulator": (
+        "chat",
+        "setting_values",
+        "settings",
+        "client",
+        "auth",
+    ),  # it must not share faults
+    "server": ("emulator",),
 }
+"""What a layer does without, although it is below it."""
 
-PURE_CAPTURES = tuple(
-    f"kiro_mcp.captures.{name}"
-    for name in ("heads", "left_out", "manifest", "masking", "rendering", "replaying")
-)
+PURE = [
+    "errors",
+    "redaction",
+    "regions",
+    "chat",
+    "wire",
+    "auth.account",
+    "auth.credential_files",
+    "auth.device_flow",
+    "auth.encoded_tokens",
+    "auth.hosts",
+    "auth.kiro_cli_db",
+    "auth.refresh_policy",
+    "auth.renewal",
+    "auth.timestamps",
+    "auth.token_requests",
+    "auth.tokens",
+    "captures.heads",
+    "captures.left_out",
+    "captures.manifest",
+    "captures.masking",
+    "captures.rendering",
+    "captures.replaying",
+    "client.classify",
+    "client.endpoints",
+    "client.retry",
+    "client.usage_limits",
+    "cli.clients.diff",
+    "cli.clients.documents",
+    "cli.clients.entries",
+    "cli.clients.jsonc",
+    "cli.clients.jsonc_edit",
+    "cli.clients.launch",
+    "cli.clients.text",
+    "cli.clients.toml_edit",
+    "cli.doctor.checks",
+]
+"""What reads bytes, builds requests and decides: no await, clock, file, environment or log."""
 
-PURE = (
-    "kiro_mcp.wire",
-    "kiro_mcp.chat",
-    "kiro_mcp.errors",
-    "kiro_mcp.redaction",
-    "kiro_mcp.regions",
-    *PURE_AUTH,
-    *PURE_CAPTURES,
-    "kiro_mcp.client.classify",
-    "kiro_mcp.client.endpoints",
-    "kiro_mcp.client.retry",
-    "kiro_mcp.client.usage_limits",
-    *(
-        f"kiro_mcp.cli.clients.{name}"
-        for name in (
-            "diff",
-            "documents",
-            "entries",
-            "jsonc",
-            "jsonc_edit",
-            "launch",
-            "text",
-            "toml_edit",
-        )
-    ),
-    "kiro_mcp.cli.doctor.checks",
-)
 IMPURE_IMPORTS = {
     "anyio",
     "asyncio",
@@ -173,8 +100,13 @@ IMPURE_IMPORTS = {
 }
 
 
-def _is_in(module: str, place: str) -> bool:
-    return module == place or module.startswith(f"{place}.")
+def _is_in(module: str, parent: str) -> bool:
+    return module == parent or module.startswith(f"{parent}.")
+
+
+def _layer(module: str) -> str:
+    """Return the name of the layer that a module is in."""
+    return module.removeprefix("kiro_mcp").lstrip(".").partition(".")[0] or "__init__"
 
 
 def _imports(path: Path) -> set[str]:
@@ -193,18 +125,24 @@ def _imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_run_one_way(module: str) -> None:
-    """The layers: errors, models, protocol; settings; auth, transport; server; cli."""
-    layer = max((place for place in LAYERS if _is_in(module, place)), key=len)
-    allowed = (*LAYERS[layer], layer, "kiro_mcp._version")
+def test_a_module_imports_only_from_its_own_layer_and_those_below(module: str) -> None:
+    order = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
+    layer = _layer(module)
     for imported in _imports(MODULES[module]):
         if _is_in(imported, "kiro_mcp"):
-            assert any(_is_in(imported, place) for place in allowed), f"{module} -> {imported}"
+            below = _layer(imported)
+            assert order[below] <= order[layer], f"{module} imports {imported}"
+            assert below not in NOT_IMPORTED.get(layer, ()), f"{module} imports {imported}"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(PURE)])
-def test_the_core_is_pure(module: str) -> None:
-    """No await, clock, file, environment or log where bytes are read and payloads built."""
+def test_each_pure_module_is_there() -> None:
+    assert [name for name in PURE if f"kiro_mcp.{name}" not in MODULES] == []
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in MODULES if any(_is_in(name, f"kiro_mcp.{pure}") for pure in PURE)]
+)
+def test_what_reads_builds_and_decides_is_pure(module: str) -> None:
     source = MODULES[module].read_text("utf-8")
     tops = {name.partition(".")[0] for name in _imports(MODULES[module])}
     assert not tops & IMPURE_IMPORTS
