@@ -2,7 +2,7 @@
 
 Run it with `python -m tests.benchmarks`, on a machine that does nothing else. What has no rival
 has commands of its own: `tests.benchmarks.crowd`, `ends`, `faults`, `mutations`, `payload`,
-`refresh` and `soak`. Exits with 1 when a bar is missed.
+`refresh`, `soak` and `walk`. Exits with 1 when a bar is missed.
 """
 
 import sys
