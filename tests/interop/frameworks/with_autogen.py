@@ -18,4 +18,4 @@ async def connected(command, arguments, env):
         yield [tool["name"] for tool in await workbench.list_tools()], ask
 
 
-main(connected, is_impatient=True)
+main(connected, patience_seconds=5)

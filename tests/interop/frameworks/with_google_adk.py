@@ -16,6 +16,7 @@ class Scripted(BaseLlm):
 
     call: dict
     seen: list
+    tools: list
 
     async def generate_content_async(self, llm_request, stream=False):
         returned = [
@@ -27,6 +28,7 @@ class Scripted(BaseLlm):
             self.seen.append(json.dumps(returned[0]))
             part = types.Part(text="done")
         else:
+            self.tools += llm_request.tools_dict
             part = types.Part(
                 function_call=types.FunctionCall(name="ask_claude", args=self.call, id="call_1")
             )
@@ -38,14 +40,17 @@ async def connected(command, arguments, env):
     server = StdioServerParameters(command=command, args=arguments, env=env)
     toolset = McpToolset(connection_params=StdioConnectionParams(server_params=server))
 
+    tools = []
+
     async def ask(call):
-        model = Scripted(model="scripted", call=call, seen=[])
+        model = Scripted(model="scripted", call=call, seen=[], tools=[])
         agent = LlmAgent(name="agent", model=model, tools=[toolset])
         await InMemoryRunner(agent=agent).run_debug("go", quiet=True)
+        tools[:] = model.tools
         return "\n".join(model.seen)
 
-    yield [tool.name for tool in await toolset.get_tools()], ask
+    yield tools, ask
     await toolset.close()
 
 
-main(connected, is_impatient=True)
+main(connected, patience_seconds=5)

@@ -18,4 +18,4 @@ async def connected(command, arguments, env):
     yield list(tools), ask
 
 
-main(connected)
+main(connected, patience_seconds=30)

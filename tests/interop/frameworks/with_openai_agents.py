@@ -19,7 +19,6 @@ class Scripted(Model):
         self.call, self.tools, self.seen = call, [], ""
 
     async def get_response(self, system_instructions, input, model_settings, tools, *_, **__):
-        self.tools = [tool.name for tool in tools]
         outputs = [] if isinstance(input, str) else [item.get("output") for item in input]
         outputs = [output for output in outputs if output]
         if outputs:
@@ -30,6 +29,7 @@ class Scripted(Model):
                 id="m", content=[text], role="assistant", status="completed", type="message"
             )
         else:
+            self.tools = [tool.name for tool in tools]
             item = ResponseFunctionToolCall(
                 call_id="call_1",
                 name="ask_claude",
@@ -46,13 +46,15 @@ class Scripted(Model):
 async def connected(command, arguments, env):
     set_tracing_disabled(True)
     async with MCPServerStdio({"command": command, "args": arguments, "env": env}) as server:
+        tools = []
 
         async def ask(call):
             model = Scripted(call)
             await Runner.run(Agent("agent", model=model, mcp_servers=[server]), "go")
+            tools[:] = model.tools
             return model.seen
 
-        yield [tool.name for tool in await server.list_tools()], ask
+        yield tools, ask
 
 
-main(connected, is_impatient=True)
+main(connected, patience_seconds=5)

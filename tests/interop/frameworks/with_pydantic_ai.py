@@ -13,13 +13,15 @@ from questions import main
 @asynccontextmanager
 async def connected(command, arguments, env):
     toolset = MCPToolset(StdioTransport(command, arguments, env=env))
+    tools = []
 
     async def ask(call):
         seen = []
 
-        def answer(messages, _info):
+        def answer(messages, info):
             returned = [part for part in messages[-1].parts if part.part_kind != "user-prompt"]
             if not returned:
+                tools[:] = [tool.name for tool in info.function_tools]
                 return ModelResponse(parts=[ToolCallPart("ask_claude", call)])
             for part in returned:
                 is_return = part.part_kind == "tool-return"
@@ -30,7 +32,7 @@ async def connected(command, arguments, env):
         return "\n".join(seen)
 
     async with toolset:
-        yield [tool.name for tool in await toolset.list_tools()], ask
+        yield tools, ask
 
 
 main(connected)
