@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -40,14 +39,14 @@ _STALL = struct.Struct("d")
 
 async def serve_watched(longest: mmap.mmap) -> int:
     """Serve MCP on stdio, and note the longest stall where the parent can read it."""
-    from kiro_mcp.server.app import build_server
-    from kiro_mcp.server.engine import Engine
+    from kiro_mcp.cli.serve import collect_from_here_on, server_for
     from kiro_mcp.server.stdio import serve_stdio
 
+    collect_from_here_on()
     code = 1
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch, longest)
-        code = await serve_stdio(build_server(partial(Engine.from_environ, os.environ)))
+        code = await serve_stdio(server_for(os.environ))
         tasks.cancel_scope.cancel()
     return code
 
