@@ -33,6 +33,12 @@ from kiro_mcp.wire.model_fields import read_effort
 MAX_NUMBER: Final = 2**31 - 1
 """The largest number that an argument takes."""
 
+MAX_WORD_CHARACTERS: Final = 2_000
+"""The longest name, id or other word. Real ones have under 100; a URL may have more."""
+
+MAX_UNKNOWN: Final = 100
+"""How many arguments that a tool does not know are ignored. A call with more is refused."""
+
 MAX_IGNORED: Final = 20
 """How many unknown members of a call are looked at; clients add two or three."""
 
@@ -97,11 +103,18 @@ def _read_text(value: object, info: ValidationInfo) -> str:
 
 
 def _read_name(value: object, info: ValidationInfo) -> str:
-    return _read_text(value, info).strip()
+    return _read_short_text(value, info).strip()
 
 
 def _read_effort(value: object, info: ValidationInfo) -> str:
-    return read_effort(_read_text(value, info))
+    return read_effort(_read_short_text(value, info))
+
+
+def _read_short_text(value: object, info: ValidationInfo) -> str:
+    text = _read_text(value, info)
+    if len(text) <= MAX_WORD_CHARACTERS:
+        return text
+    _refuse(info.field_name, text, f"at most {MAX_WORD_CHARACTERS} characters")
 
 
 def _read_number(value: object, info: ValidationInfo) -> float:
@@ -219,7 +232,7 @@ def _read_tool_choice(value: object, info: ValidationInfo) -> str:
         kind = members.get("type")
         is_word = isinstance(kind, str) and kind in _TOOL_CHOICES
         value = named.get("name") or (kind if is_word else None)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > MAX_WORD_CHARACTERS:
         _refuse(info.field_name, given, _TOOL_CHOICE_FORM)
     word = value.strip()
     return _TOOL_CHOICES.get(word.lower(), word)
@@ -419,6 +432,13 @@ def read_arguments(kind: type[Arguments], tool: str, given: Mapping[str, Any]) -
     Raises:
         InvalidRequest: One cannot be used; names it, the form wanted, and the value's beginning.
     """
+    unknown = len(given) - len(given.keys() & kind.model_fields.keys())
+    if unknown > MAX_UNKNOWN:
+        raise InvalidRequest(
+            f"{tool} was called with {unknown} arguments that it does not know,"
+            f" and {MAX_UNKNOWN} is the limit.",
+            next_step=f"Use only {', '.join(kind.model_fields)}.",
+        )
     present = {name: value for name, value in given.items() if not _is_empty(value)}
     try:
         return kind.model_validate(present)

@@ -290,6 +290,12 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("ask_claude", {"effort": "gigantic"}, "'gigantic', and no model has such an effort"),
     ("ask_claude", {"tool_choice": 5}, "tool_choice must be auto, none, required or a tool's name"),
     ("ask_claude", {"tool_choice": {"type": "tool"}}, "tool_choice must be auto"),
+    ("ask_claude", {"tool_choice": LONG}, "tool_choice must be auto"),
+    ("ask_claude", {"model": LONG}, "model must be at most 2000 characters"),
+    ("ask_claude", {"effort": LONG}, "effort must be at most 2000 characters"),
+    ("ask_claude", {"conversation_id": LONG}, "conversation_id must be at most 2000 characters"),
+    ("ask_claude", {"answer_id": LONG}, "answer_id must be at most 2000 characters"),
+    ("login", {"start_url": LONG}, "start_url must be at most 2000 characters"),
     ("list_models", {"refresh": "soon"}, "refresh must be true or false"),
     ("login", {"action": "dance"}, "action must be one of status, start, logout"),
     ("login", {"action": 3}, "action must be one of status, start, logout"),
@@ -359,6 +365,16 @@ async def test_a_near_miss_of_an_arguments_name_is_a_warning_with_the_real_name(
     warning = f"The argument '{name}' was ignored. Did you mean {meant}?"
     assert result.structured_content["warnings"] == [warning]
     assert warning in words(result)
+
+
+async def test_a_call_with_hundreds_of_unknown_arguments_is_refused() -> None:
+    unknown = {f"unknown{number}": number for number in range(101)}
+    async with connected() as client:
+        for tool in ("ask_claude", "list_models", "login"):
+            result = await client.call_tool(tool, unknown)
+            assert code(result) == "invalid_request"
+            assert "101 arguments that it does not know, and 100 is the limit" in words(result)
+            assert all(name in words(result) for name in ARGUMENTS[tool])
 
 
 async def test_a_question_under_another_name_is_named_in_the_error() -> None:
