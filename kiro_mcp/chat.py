@@ -7,7 +7,7 @@ come out at `kiro_mcp.wire.reply`. The spelling of the wire (`toolUseId`) stays 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import is_
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from kiro_mcp.errors import KiroError
 from kiro_mcp.redaction import redact_values, remember_secret
@@ -129,7 +129,7 @@ Effort: TypeAlias = str
 """How hard a model is to think: `off`, or a word that its published schema lists, such as `low`.
 
 "" leaves it to the service. Not a `Literal`: the service may list words that this version does
-not know. `kiro_mcp.wire.model_fields.read_effort` reads what a caller writes.
+not know. `kiro_mcp.wire.models.read_effort` reads what a caller writes.
 """
 
 ThinkingSupport = Literal["none", "tags", "native"]
@@ -265,6 +265,10 @@ StopReason = Literal[
     "truncated",
 ]
 """Why the model stopped; `truncated` where the stream ended before the model said why."""
+
+
+BYTES_PER_TOKEN: Final = 4
+"""For estimates, in UTF-8: right for English, and, at three bytes a character, for Chinese."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ from kiro_mcp.setting_values import (
     Secret,
 )
 from kiro_mcp.wire.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
-from kiro_mcp.wire.model_fields import read_effort
+from kiro_mcp.wire.models import read_effort
 
 PREFIX = "KIRO_MCP_"
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kiro_mcp.captures import Outcome
 from kiro_mcp.wire.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
-from kiro_mcp.wire.parts import ThinkingHandling
+from kiro_mcp.wire.reply import ThinkingHandling
 
 FORMAT = 1
 """Counts the changes of this file that older programs would misread."""

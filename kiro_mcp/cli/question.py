@@ -18,7 +18,7 @@ from typing import Any, Final, TextIO, cast
 from kiro_mcp.cli.terminal import tell
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.attachments import MAX_FILE_BYTES
-from kiro_mcp.wire.documents import document_text
+from kiro_mcp.wire.content import document_text
 from kiro_mcp.wire.images import MAX_IMAGE_BYTES, image_from_bytes, image_from_url
 
 STDIN: Final = "-"

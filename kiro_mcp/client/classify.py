@@ -24,7 +24,7 @@ from kiro_mcp.errors import (
     SignInRequired,
 )
 from kiro_mcp.wire.events import MAX_MESSAGE_CHARACTERS, read_fault
-from kiro_mcp.wire.members import UnreadableError, parse_object
+from kiro_mcp.wire.json_values import UnreadableError, parse_object
 
 _STATUS_OF_NAME: Final[Mapping[str, int]] = {
     "AccessDeniedException": 403,

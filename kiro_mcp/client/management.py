@@ -28,7 +28,7 @@ from kiro_mcp.client.usage_limits import UsageLimits, read_usage_limits
 from kiro_mcp.errors import KiroError, ServiceUnavailable
 from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
-from kiro_mcp.wire.models_catalog import default_model, models_from_page
+from kiro_mcp.wire.models import default_model, models_from_page
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 """How much of one answer is read. The service's whole list of models is about 20 KiB."""

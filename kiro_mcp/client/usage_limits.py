@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeAlias, cast
 
-from kiro_mcp.wire.members import finite_number
+from kiro_mcp.wire.json_values import finite_number
 
 Members: TypeAlias = Mapping[str, object]
 

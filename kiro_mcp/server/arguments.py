@@ -28,7 +28,7 @@ from pydantic_core import from_json
 from kiro_mcp.chat import JsonObject
 from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.wire.json_values import json_text, plain_json
-from kiro_mcp.wire.model_fields import read_effort
+from kiro_mcp.wire.models import read_effort
 
 MAX_NUMBER: Final = 2**31 - 1
 """The largest number that an argument takes."""

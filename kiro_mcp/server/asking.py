@@ -28,10 +28,9 @@ from kiro_mcp.wire.cache_id import history_head
 from kiro_mcp.wire.findings import Repair
 from kiro_mcp.wire.json_values import is_larger
 from kiro_mcp.wire.messages import Chat, read_messages, read_tool_results
-from kiro_mcp.wire.model_fields import is_known_effort
-from kiro_mcp.wire.model_names import ModelChoice, resolve_model
+from kiro_mcp.wire.models import ModelChoice, is_known_effort, resolve_model
 from kiro_mcp.wire.schema_check import UnusableSchemaError
-from kiro_mcp.wire.tool_specs import read_tool_specs
+from kiro_mcp.wire.tools import read_tool_specs
 from kiro_mcp.wire.typed_answers import open_schema
 
 LOOK_UP_SECONDS = 5.0

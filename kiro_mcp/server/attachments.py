@@ -19,8 +19,7 @@ from kiro_mcp.chat import ImagePart, JsonObject, TextPart
 from kiro_mcp.client.off_loop import SMALL, off_loop
 from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.regular_files import read_regular_file
-from kiro_mcp.wire.content_blocks import ContentReader
-from kiro_mcp.wire.documents import document_text
+from kiro_mcp.wire.content import ContentReader, document_text
 from kiro_mcp.wire.images import (
     MAX_IMAGE_BYTES,
     image_from_base64,

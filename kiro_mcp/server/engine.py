@@ -37,8 +37,7 @@ from kiro_mcp.server.captures import captures_of
 from kiro_mcp.server.conversations import ConversationStore
 from kiro_mcp.server.owners import KEY_HEADER, OWN, installation_secret
 from kiro_mcp.settings import Settings, unknown_variables
-from kiro_mcp.wire.model_names import DEFAULT_NAME
-from kiro_mcp.wire.models_catalog import BUILTIN_MODELS
+from kiro_mcp.wire.models import BUILTIN_MODELS, DEFAULT_NAME
 
 logger = logging.getLogger(__name__)
 

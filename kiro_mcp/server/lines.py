@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from kiro_mcp.client.off_loop import off_loop
 from kiro_mcp.server.faststart import CHUNK_BYTES, PIECE_BYTES, Handover, LineSplitter, decode
-from kiro_mcp.wire.surrogates import mend_escaped_surrogates
+from kiro_mcp.wire.json_values import mend_escaped_surrogates
 
 _LARGE_LINE_BYTES: Final = 256 * 1024
 

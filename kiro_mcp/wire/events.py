@@ -1,43 +1,30 @@
 """Frames of the service's answer into typed events.
 
-Between `kiro_mcp.wire.eventstream`, which gives the frames, and `kiro_mcp.wire.reply`,
-which gathers the events. A frame names its event in `:event-type` and carries it as a JSON
-object; an error has its name in `:exception-type` or `:error-code` instead. What the wire
-calls things (`toolUseId`) stays in this module.
+Between `kiro_mcp.wire.eventstream`, which gives the frames, and `kiro_mcp.wire.reply`, which
+gathers the events. A frame names its event in `:event-type` and carries it as a JSON object; an
+error has its name in `:exception-type` or `:error-code` instead. The wire's own words (`toolUseId`)
+stay in this module. An unknown event and an unreadable one are events, too: neither ends an answer.
 
-Source of truth: the service's published event model, and its streams as observed in 2025
-and 2026 (tests/vectors/kiro-capture.json). An event that the model does not know, and one
-that cannot be read, are events too: neither ends an answer.
+A body that is no event stream at all, such as a proxy's page, becomes an error (`ForeignBody`).
+The limits of what is kept of one answer are at the top.
+
+Source of truth: the service's published event model, and its streams as observed in 2025 and 2026
+(tests/vectors/kiro-capture.json).
 """
 
 import json
+import re
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
 
 from kiro_mcp.chat import CodeReference, Fault, JsonObject, Refusal, WebLink
-from kiro_mcp.wire.event_types import (
-    ContextUsage,
-    ConversationNamed,
-    Event,
-    Failed,
-    Ignored,
-    Links,
-    Malformed,
-    Metering,
-    Reasoning,
-    References,
-    Several,
-    Stop,
-    Text,
-    TokenCounts,
-    ToolUseFragment,
-)
 from kiro_mcp.wire.eventstream import Frame, Headers
-from kiro_mcp.wire.members import (
+from kiro_mcp.wire.json_values import (
     UnreadableError,
     count_member,
     first_word,
+    mend_surrogates,
     number_member,
     object_member,
     object_members,
@@ -45,7 +32,162 @@ from kiro_mcp.wire.members import (
     text_member,
     word_member,
 )
-from kiro_mcp.wire.surrogates import mend_surrogates
+
+# --- limits ------------------------------------------------------------------------------
+
+
+MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of the stream. Framing makes it some five times the text; it bounds all the rest."""
+MAX_TEXT_CHARACTERS: Final = 32 * 1024 * 1024
+"""Text and thinking together; models are cut off at well under a million."""
+MAX_INPUT_CHARACTERS: Final = 32 * 1024 * 1024
+"""Arguments of all tool uses together; the service breaks off at some 40 thousand."""
+MAX_TOOL_USES: Final = 4096
+"""Models ask for a few dozen at most."""
+MAX_PARTS: Final = 16_384
+"""Runs of text, blocks of thinking and tool uses."""
+MAX_LISTED: Final = 1000
+"""References, and links: what the service lists beside the text. Further ones are left out."""
+MAX_WARNINGS: Final = 50
+"""Sentences about what was odd. Further ones are counted; nobody reads so many."""
+MAX_IGNORED_TYPES: Final = 100
+"""Types of event that are counted by name; the model knows under twenty."""
+MAX_TYPE_CHARACTERS: Final = 80
+"""Of the name of an event; a header could hold 64 KiB."""
+
+
+class AnswerLimitError(ValueError):
+    """An answer has more of something than is kept; its text says how much of what."""
+
+
+# --- event_types -------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Text:
+    """The next piece of the answer. May hold half of a surrogate pair."""
+
+    text: str
+    model_id: str = ""
+    """The model that speaks, as the service calls it; "" where it does not say."""
+
+
+@dataclass(slots=True)
+class Reasoning:
+    """The next piece of the model's reasoning; any of the three may be missing."""
+
+    text: str = ""
+    signature: str = ""
+    redacted: str = ""
+    """A whole block of encrypted reasoning, as base64."""
+
+
+@dataclass(slots=True)
+class ToolUseFragment:
+    """A piece of a tool use."""
+
+    id: str
+    name: str
+    input: str
+    """The next piece of the JSON of the arguments, cut anywhere; "" where there is none."""
+    is_last: bool = False
+    is_snapshot: bool = False
+    """Whether `input` is not a piece but all of the arguments so far."""
+
+
+@dataclass(slots=True)
+class Stop:
+    """Why the model stopped, in the service's own words."""
+
+    reason: str
+    refusal: Refusal | None = None
+    """What the service says about a refusal."""
+
+
+@dataclass(slots=True)
+class TokenCounts:
+    """Exact counts of tokens. A service that does not count sends zeros."""
+
+    uncached_input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+
+
+@dataclass(slots=True)
+class Metering:
+    """What the call cost; None where the service charges in some other unit."""
+
+    credits: float | None
+
+
+@dataclass(slots=True)
+class ContextUsage:
+    """How full the context window is, in percent, 0 to 100 and over."""
+
+    percent: float | None
+
+
+@dataclass(slots=True)
+class References:
+    """Licensed code that the text before resembles."""
+
+    references: tuple[CodeReference, ...]
+
+
+@dataclass(slots=True)
+class Links:
+    """Pages that the service names beside its answer."""
+
+    links: tuple[WebLink, ...]
+
+
+@dataclass(slots=True)
+class ConversationNamed:
+    """The service's id of the conversation."""
+
+    conversation_id: str
+
+
+@dataclass(slots=True)
+class Failed:
+    """The service ends its answer with an error."""
+
+    fault: Fault
+
+
+@dataclass(slots=True)
+class Ignored:
+    """An event that carries nothing for a caller, or that nobody knows yet."""
+
+    event_type: str
+
+
+@dataclass(slots=True)
+class Malformed:
+    """An event that cannot be read."""
+
+    event_type: str
+    problem: str
+    """What is wrong with it, as the end of a sentence."""
+
+
+@dataclass(slots=True)
+class Several:
+    """Events that came in one frame, in their order."""
+
+    events: tuple["Event", ...]
+
+
+Note: TypeAlias = References | Links | ConversationNamed | Ignored | Malformed
+"""What stands beside the answer."""
+Sign: TypeAlias = Stop | TokenCounts | Metering | ContextUsage | Failed | Note
+"""What the service says about the answer."""
+Event: TypeAlias = Text | Reasoning | ToolUseFragment | Sign | Several
+
+
+# --- events ------------------------------------------------------------------------------
+
 
 MAX_MESSAGE_CHARACTERS: Final = 500
 """How much of the service's words is kept: enough to tell, too little to flood a chat."""
@@ -327,3 +469,68 @@ def _shortened(words: str) -> str:
     if len(words) <= MAX_MESSAGE_CHARACTERS:
         return words
     return words[: MAX_MESSAGE_CHARACTERS - 1] + "…"
+
+
+# --- foreign_body ------------------------------------------------------------------------
+
+
+MAX_BODY_BYTES: Final = 64 * 1024
+"""How much of such a body is kept. Error documents have a few hundred bytes."""
+MAX_TITLE_CHARACTERS: Final = 200
+
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_DOCUMENT: Final = (b"{", b"[", b"<")
+_EVENT_LINE: Final = (b"data:", b"event:", b"id:", b"retry:")
+_JUDGED_BYTES: Final = 12
+"""As long as a frame's prelude, from which a decoder of frames tells for itself."""
+_SILENT: Final = Fault(message="The answer is JSON, not an event stream.")
+_TITLE: Final = re.compile(r"<(title|Message)\b[^>]*>([^<]*)<", re.IGNORECASE)
+
+
+def is_foreign(beginning: bytes) -> bool | None:
+    """Whether a body that begins like this is no event stream; None if more must be seen."""
+    text = beginning[:_JUDGED_BYTES].removeprefix(_BYTE_ORDER_MARK).lstrip()
+    if text.startswith(_DOCUMENT + _EVENT_LINE):
+        return True
+    is_short = len(beginning) < _JUDGED_BYTES
+    is_possible = any(line.startswith(text) for line in _EVENT_LINE)
+    return None if is_short and (is_possible or _BYTE_ORDER_MARK.startswith(text)) else False
+
+
+class ForeignBody:
+    """Gathers such a body until it says what it has to say."""
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+        self._open_braces = 0
+
+    def feed(self, data: bytes) -> Fault | None:
+        """Take the next bytes; return the error as soon as it can be told."""
+        data = data[: MAX_BODY_BYTES - len(self._body)]
+        self._body += data
+        self._open_braces += data.count(b"{") - data.count(b"}")
+        if len(self._body) == MAX_BODY_BYTES or not self._text().startswith(b"{"):
+            return self.close()
+        # Braces in strings can hide the end of an object from this, but not from `close`.
+        return None if self._open_braces else self._read_object()
+
+    def close(self) -> Fault:
+        """Return the error as far as it can be told from what has come."""
+        text = self._text()
+        if text.startswith(b"<"):
+            title = _TITLE.search(text.decode(errors="replace"))
+            words = f": {title[2].strip():.{MAX_TITLE_CHARACTERS}}" if title else "."
+            return Fault(message=f"The answer is a page, not an event stream{words}")
+        if not text.startswith(_DOCUMENT):
+            return Fault(message="The answer is a text stream, not an event stream of AWS.")
+        return self._read_object() or _SILENT
+
+    def _read_object(self) -> Fault | None:
+        try:
+            fault = read_fault(parse_object(self._text()))
+        except (UnreadableError, RecursionError):
+            return None
+        return fault if fault != Fault() else _SILENT
+
+    def _text(self) -> bytes:
+        return bytes(self._body).removeprefix(_BYTE_ORDER_MARK).strip()

@@ -1,16 +1,31 @@
-"""What a stranger gives -> JSON that can be sent: plain types, clean text, bounded depth.
+"""JSON and text in both directions: what strangers give, and what the service and models write.
 
-The first step of everything that a caller hands in, so that all later ones meet nothing but
-JSON and never fail for a form. Half surrogate pairs and NUL characters are taken out: neither
-encodes, or is taken by the service. The caller's own objects are read, never changed.
+* A caller's values become JSON that can be sent: plain types, clean text, bounded depth. Later
+  steps then meet nothing but JSON. The caller's own objects are read, never changed.
+* The service may leave any member out or send null for it. The `..._member` readers return a value
+  of a known type; `text_member` raises, because an answer cannot do without that text.
+* Text may be cut between the halves of a surrogate pair, of which each alone encodes to nothing.
+  Halves that meet again are joined. A half that stays alone is removed from what a caller gives,
+  and becomes U+FFFD in what the service sends.
+* Models write the arguments of tools as JSON text, and make mistakes. Mistakes that can be
+  repaired without guessing are repaired and marked. Arguments that were cut off are never
+  completed: a tool that runs with half of its arguments does harm.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final, cast
 
-from kiro_mcp.chat import JsonObject, JsonValue
+from pydantic_core import from_json
+
+from kiro_mcp.chat import JsonObject, JsonValue, ToolUseState
+
+# --- json_values -------------------------------------------------------------------------
+
 
 MAX_JSON_DEPTH: Final = 96
 """How deep a value may nest; what is deeper becomes its JSON as text."""
@@ -129,3 +144,301 @@ def has_null(value: JsonValue) -> bool:
 def json_text(value: JsonValue) -> str:
     """Write a value as compact JSON, text as it is."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+# --- members -----------------------------------------------------------------------------
+
+
+class UnreadableError(ValueError):
+    """A payload or a member that matters cannot be read; its text ends a sentence about it."""
+
+
+def parse_object(payload: bytes) -> JsonObject:
+    """Parse a payload; an empty one is an object without members.
+
+    Raises:
+        UnreadableError: it is anything but a JSON object.
+    """
+    if not payload:
+        return {}
+    try:
+        document: JsonValue = from_json(payload)
+    except ValueError:
+        document = _parse_leniently(payload)
+    if not isinstance(document, dict):
+        raise UnreadableError("is no JSON object")
+    return document
+
+
+def _parse_leniently(payload: bytes) -> JsonValue:
+    """Parse what the fast parser does not take: half surrogate pairs, deep nesting."""
+    try:
+        return json.loads(payload.decode())
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError("is no JSON") from error
+
+
+def text_member(members: JsonObject, key: str) -> str:
+    """Return a text that matters, as it is; a missing one is empty.
+
+    Raises:
+        UnreadableError: it is no text.
+    """
+    value = members.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UnreadableError(f"has something other than text for {key!r}")
+    return value
+
+
+def word_member(members: JsonObject, key: str) -> str:
+    """Return a text that may as well be missing, made fit for showing."""
+    value = members.get(key)
+    return mend_surrogates(value) if isinstance(value, str) else ""
+
+
+def first_word(sources: Iterable[JsonObject], keys: tuple[str, ...]) -> str:
+    """Return the first text there is under one of `keys`, source by source."""
+    return next((word for item in sources for key in keys if (word := word_member(item, key))), "")
+
+
+def number_member(members: JsonObject, key: str) -> float | None:
+    """Return a finite number, or None for anything else."""
+    return finite_number(members.get(key))
+
+
+def finite_number(value: object) -> float | None:
+    """Return a number if it is one that a float holds, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def positive_integer(value: object) -> int | None:
+    """Return a number without its fraction, or None for anything that is not 1 or more then."""
+    whole = int(finite_number(value) or 0)
+    return whole if whole > 0 else None
+
+
+def count_member(members: JsonObject, key: str) -> int:
+    """Return a number of things, 0 for anything that is none."""
+    return max(0, round(number_member(members, key) or 0))
+
+
+def object_member(members: JsonObject, key: str) -> JsonObject:
+    """Return an object; empty for anything else."""
+    value = members.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def object_members(members: JsonObject, key: str) -> list[JsonObject]:
+    """Return the objects of a list, without whatever else is in it."""
+    value = members.get(key)
+    items: list[JsonValue] = value if isinstance(value, list) else []
+    return [item for item in items if isinstance(item, dict)]
+
+
+# --- surrogates --------------------------------------------------------------------------
+
+
+_ESCAPE: Final = re.compile(
+    r"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
+"""An escape in JSON: of a whole pair, of a half that stands alone, or any other."""
+
+_WINDOW_CHARACTERS: Final = 1024 * 1024
+"""How much is searched at once: a search holds up every other thread of the process."""
+
+_FIRST_HIGH, _LAST_HIGH = "\ud800", "\udbff"
+
+
+def mend_surrogates(text: str) -> str:
+    """Return `text` with adjacent halves joined and lone ones replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def mend_escaped_surrogates(json_text: str) -> str:
+    """Return JSON in which no escape stands for a lone half: strict parsers refuse all of it.
+
+    JavaScript writes such escapes for text that was cut in the middle of a character.
+    """
+    start = json_text.find("\\")  # In a line of images there is none, and that is found at once.
+    while start >= 0:
+        window = json_text[start : start + _WINDOW_CHARACTERS]
+        if "\\ud" in window or "\\uD" in window:
+            break
+        # The next window begins with the last two letters of this one.
+        after = start + _WINDOW_CHARACTERS - 2
+        start = json_text.find("\\", after) if after < len(json_text) else -1
+    if start < 0:
+        return json_text
+    return _ESCAPE.sub(lambda escape: "\\ufffd" if escape["half"] else escape[0], json_text)
+
+
+class SurrogateJoiner:
+    """Makes each piece of one running text encodable, joining halves across pieces."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def feed(self, text: str) -> str:
+        """Return all that is certain: a first half at the end waits for its second."""
+        if not self._half and text.isascii():
+            return text
+        text = self._half + text
+        self._half = ""
+        if text and _FIRST_HIGH <= text[-1] <= _LAST_HIGH:
+            text, self._half = text[:-1], text[-1]
+        return mend_surrogates(text)
+
+    def close(self) -> str:
+        """Return U+FFFD if a first half is still waiting; the text may then go on."""
+        half, self._half = self._half, ""
+        return mend_surrogates(half)
+
+
+# --- tool_arguments ----------------------------------------------------------------------
+
+
+MAX_DEPTH: Final = 180
+"""How deep arguments may nest. Clients of MCP read 200 levels, some of which a result takes."""
+
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.?)*+(?:"|\Z)', re.DOTALL)
+"""A JSON string, or what there is of one that the text ends in."""
+_TRAILING_COMMA: Final = re.compile(rf"({_STRING.pattern}|[{{\[]\s*,)|,(?=\s*[}}\]])", re.DOTALL)
+"""A comma before a closing bracket; or, to be kept, a string or a comma that follows nothing."""
+_BLANK: Final = re.compile(r"\s*")
+_BRACKET: Final = re.compile(r"[{}\[\]]")
+_CLOSING: Final = {"{": "}", "[": "]"}
+_DECODER: Final = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """What became of the text of a tool use's arguments."""
+
+    value: JsonObject | None
+    """The arguments; None unless `state` is `complete`."""
+    state: ToolUseState = "complete"
+    is_repaired: bool = False
+
+
+def parse_arguments(fragments: Sequence[str]) -> Arguments:
+    """Read arguments from all of their fragments.
+
+    Fragments may be cut anywhere, so they are parsed as one. Blank text means no arguments.
+    """
+    text = mend_surrogates("".join(fragments))
+    if not text or text.isspace():
+        return Arguments(value={})
+    if (value := _parse(text)) is not None:
+        return Arguments(value=value)
+    if (value := _last_snapshot(text, fragments)) is not None:
+        return Arguments(value=value)
+    if (value := _parse_repaired(text)) is not None:
+        return Arguments(value=value, is_repaired=True)
+    return Arguments(value=None, state="truncated" if _is_cut_off(text) else "invalid")
+
+
+def plain_object(value: object) -> JsonObject | None:
+    """Return `value` if it is a JSON object that can be sent on as UTF-8, else None.
+
+    Halves of surrogate pairs are mended. A number that Python holds as infinite is no JSON, and
+    what nests deeper than `MAX_DEPTH` would take the whole result with it.
+    """
+    if not isinstance(value, dict):
+        return None
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        mended = mend_surrogates(text)
+        plain = cast("JsonObject", value if mended is text else json.loads(mended))
+    except (ValueError, RecursionError):
+        return None
+    return None if _is_too_deep(plain, text) else plain
+
+
+def _is_too_deep(value: JsonObject, text: str) -> bool:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:  # All but a few: nothing is walked through.
+        return False
+    level: list[JsonObject | list[JsonValue]] = [value]
+    for _ in range(MAX_DEPTH):
+        members = (
+            member
+            for item in level
+            for member in (item.values() if isinstance(item, dict) else item)
+        )
+        level = [member for member in members if isinstance(member, dict | list)]
+    return bool(level)
+
+
+def _parse(text: str) -> JsonObject | None:
+    try:
+        return plain_object(from_json(text))
+    except ValueError:
+        return _parse_arguments_leniently(text)
+
+
+def _parse_arguments_leniently(text: str) -> JsonObject | None:
+    """Parse what the fast parser does not take: half surrogate pairs, deep nesting."""
+    try:
+        return plain_object(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _parse_repaired(text: str) -> JsonObject | None:
+    """Parse with the two repairs that lose nothing.
+
+    Raw control characters in strings are taken for what they are, and a comma before a
+    closing bracket is left out.
+    """
+    without_commas = _TRAILING_COMMA.sub(r"\1", text)
+    try:
+        return plain_object(json.loads(without_commas, strict=False))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _last_snapshot(text: str, fragments: Sequence[str]) -> JsonObject | None:
+    """Return the last of several whole objects, each begun by a fragment of its own.
+
+    Not observed: other clients of the service meet senders that repeat the whole of the
+    arguments in the last fragment.
+    """
+    starts = {0, *accumulate(map(len, fragments))}
+    value: object = None
+    end = 0
+    try:
+        while end < len(text):
+            start = cast("re.Match[str]", _BLANK.match(text, end)).end()
+            if start < len(text) and starts.isdisjoint(range(end, start + 1)):
+                return None
+            value, end = _DECODER.raw_decode(text, start) if start < len(text) else (value, start)
+    except (ValueError, RecursionError):
+        return None
+    return plain_object(value)
+
+
+def _is_cut_off(text: str) -> bool:
+    """Whether the text is an object, or several, that ends before its last bracket."""
+    if not text.lstrip().startswith("{"):
+        return False
+    open_brackets: list[str] = []
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        if bracket in _CLOSING:
+            open_brackets.append(bracket)
+        elif not open_brackets or bracket != _CLOSING[open_brackets.pop()]:
+            return False
+    return bool(open_brackets)

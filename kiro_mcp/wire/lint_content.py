@@ -17,8 +17,8 @@ from kiro_mcp.wire.images import (
     is_base64,
     sniff_format,
 )
+from kiro_mcp.wire.json_values import object_member
 from kiro_mcp.wire.lint_view import Sent, text_of
-from kiro_mcp.wire.members import object_member
 
 _FIRST_BYTES: Final = 16
 """What tells the kind of an image, as base64: 12 bytes."""

@@ -11,11 +11,11 @@ from typing import Final
 from kiro_mcp.chat import JsonObject
 from kiro_mcp.errors import quoted
 from kiro_mcp.wire.findings import Finding
+from kiro_mcp.wire.history import LEGAL_ID
+from kiro_mcp.wire.json_values import object_member, object_members
 from kiro_mcp.wire.lint_view import Sent, Turn, text_of, walk
-from kiro_mcp.wire.members import object_member, object_members
 from kiro_mcp.wire.schema_root import COMBINATORS
-from kiro_mcp.wire.tool_names import LEGAL_NAME
-from kiro_mcp.wire.tool_pairing import LEGAL_ID
+from kiro_mcp.wire.tools import LEGAL_NAME
 
 MAX_DESCRIPTION_BYTES: Final = 10_240
 """What the service is said to take; callers are cut earlier."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kiro_mcp.chat import JsonObject, JsonValue, ModelInfo, Role
-from kiro_mcp.wire.members import object_member, object_members
+from kiro_mcp.wire.json_values import object_member, object_members
 
 _MEMBERS: dict[Role, str] = {
     "user": "userInputMessage",

@@ -21,7 +21,7 @@ from kiro_mcp.chat import (
     ToolResult,
 )
 from kiro_mcp.errors import quoted
-from kiro_mcp.wire.content_blocks import (
+from kiro_mcp.wire.content import (
     ContentReader,
     Members,
     first_text,

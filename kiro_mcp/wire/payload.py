@@ -27,14 +27,13 @@ from kiro_mcp.chat import (
     ToolUse,
 )
 from kiro_mcp.wire.findings import Finding, Repair
+from kiro_mcp.wire.history import trim_oldest
 from kiro_mcp.wire.images import is_base64, size_warning
-from kiro_mcp.wire.json_values import json_text
+from kiro_mcp.wire.json_values import json_text, object_member
 from kiro_mcp.wire.lint import lint_payload
 from kiro_mcp.wire.lint_view import read_payload, text_of
-from kiro_mcp.wire.members import object_member
 from kiro_mcp.wire.prepare import DEFAULT_OPTIONS, PayloadOptions, Prepared, prepare
 from kiro_mcp.wire.prompt_size import estimate_tokens, window_warnings
-from kiro_mcp.wire.trimming import trim_oldest
 
 WireForm = Literal["rest", "rpc", "send_message"]
 """How an endpoint is addressed, which decides what the body may carry.

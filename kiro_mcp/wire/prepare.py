@@ -23,12 +23,11 @@ from kiro_mcp.chat import (
     ToolUse,
 )
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.wire import history, tool_pairing
-from kiro_mcp.wire.clean_parts import clean_turns
+from kiro_mcp.wire import history
 from kiro_mcp.wire.findings import Repair
-from kiro_mcp.wire.history import Repaired, Step, Turns, run_steps
+from kiro_mcp.wire.history import Repaired, Step, Turns, clean_turns, run_steps
 from kiro_mcp.wire.json_values import clean_text
-from kiro_mcp.wire.model_names import resolve_model
+from kiro_mcp.wire.models import resolve_model
 from kiro_mcp.wire.property_names import rename_members
 from kiro_mcp.wire.request_fields import (
     THINKING_BUDGET,
@@ -37,10 +36,10 @@ from kiro_mcp.wire.request_fields import (
     ask_model,
 )
 from kiro_mcp.wire.system_prompt import compose_system
-from kiro_mcp.wire.tool_names import callers_names
-from kiro_mcp.wire.tool_specs import (
+from kiro_mcp.wire.tools import (
     DESCRIPTION_MAX_BYTES,
     SentTools,
+    callers_names,
     clean_spec,
     sendable_tools,
 )
@@ -179,7 +178,7 @@ def _steps(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> S
         history.start_with_user,
         history.end_with_user,
         history.keep_one_reasoning,
-        *(_PAIRING if request.allows_tools else (tool_pairing.tool_uses_to_text,)),
+        *(_PAIRING if request.allows_tools else (history.tool_uses_to_text,)),
         *((history.tell_of_truncation,) if options.tells_of_truncation else ()),
         history.hoist_images,
         history.forget_old_images if sees_images(model) else history.forget_all_old_images,
@@ -188,12 +187,12 @@ def _steps(request: ChatRequest, model: ModelInfo, options: PayloadOptions) -> S
 
 
 _PAIRING: Final[Sequence[Step]] = (
-    tool_pairing.fill_missing_ids,
-    tool_pairing.make_ids_legal,
-    tool_pairing.make_ids_unique,
-    tool_pairing.orphans_to_text,
-    tool_pairing.answer_the_unanswered,
-    tool_pairing.order_results,
+    history.fill_missing_ids,
+    history.make_ids_legal,
+    history.make_ids_unique,
+    history.orphans_to_text,
+    history.answer_the_unanswered,
+    history.order_results,
 )
 
 

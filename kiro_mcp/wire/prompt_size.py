@@ -6,10 +6,9 @@ people: it warns, and never refuses.
 
 from typing import Final
 
-from kiro_mcp.chat import JsonObject, ModelInfo
+from kiro_mcp.chat import BYTES_PER_TOKEN, JsonObject, ModelInfo
+from kiro_mcp.wire.json_values import object_member
 from kiro_mcp.wire.lint_view import read_payload, text_of
-from kiro_mcp.wire.members import object_member
-from kiro_mcp.wire.usage import BYTES_PER_TOKEN
 
 TOKENS_PER_IMAGE: Final = 1_600
 """About what the models count for a large image; its bytes say nothing of it."""

@@ -11,54 +11,634 @@ The response side of the protocol, put together::
 reply holds all before that, and says that it is truncated and why.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import TypedDict
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Final, Literal, TypeAlias, TypedDict
 from uuid import uuid4
 
 from kiro_mcp.chat import (
+    BYTES_PER_TOKEN,
+    CodeReference,
     Delta,
     Fault,
     Refusal,
     Reply,
+    StopReason,
+    TextDelta,
+    TextPart,
+    ThinkingDelta,
     ThinkingPart,
     ToolSpec,
     ToolUse,
+    ToolUseDelta,
+    Usage,
+    WebLink,
 )
-from kiro_mcp.errors import AnswerBroken, FrameError, KiroError
-from kiro_mcp.wire.ending import Ending, stop_reason_of, truncation_reason_of
-from kiro_mcp.wire.event_types import (
+from kiro_mcp.errors import AnswerBroken, FrameError, KiroError, quoted
+from kiro_mcp.wire.events import (
+    MAX_ANSWER_BYTES,
+    MAX_IGNORED_TYPES,
+    MAX_LISTED,
+    MAX_PARTS,
+    MAX_TEXT_CHARACTERS,
+    MAX_TYPE_CHARACTERS,
+    MAX_WARNINGS,
+    AnswerLimitError,
     ContextUsage,
+    ConversationNamed,
     Event,
     Failed,
+    ForeignBody,
+    Ignored,
+    Links,
     Metering,
+    Note,
     Reasoning,
+    References,
     Several,
     Sign,
     Stop,
     Text,
     TokenCounts,
     ToolUseFragment,
+    is_foreign,
+    read_event,
 )
-from kiro_mcp.wire.events import read_event
-from kiro_mcp.wire.eventstream import (
-    MAX_HEADERS_BYTES,
-    MAX_PAYLOAD_BYTES,
-    FrameDecoder,
-)
-from kiro_mcp.wire.foreign_body import ForeignBody, is_foreign
-from kiro_mcp.wire.limits import (
-    MAX_ANSWER_BYTES,
-    MAX_PARTS,
-    MAX_TEXT_CHARACTERS,
-    AnswerLimitError,
-)
-from kiro_mcp.wire.notes import Notes
-from kiro_mcp.wire.parts import PartsBuilder, ReplyPart, ThinkingHandling
-from kiro_mcp.wire.speech import Speech
-from kiro_mcp.wire.text_tool_calls import find_calls
+from kiro_mcp.wire.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES, FrameDecoder
+from kiro_mcp.wire.json_values import SurrogateJoiner
+from kiro_mcp.wire.text_tool_calls import CallWatch, find_calls
+from kiro_mcp.wire.thinking import CLOSING_TAG, OPENING_TAG, Piece, PieceKind, ThinkingExtractor
 from kiro_mcp.wire.tool_use import ToolUseAssembler
-from kiro_mcp.wire.usage import UsageMeter
+
+# --- ending ------------------------------------------------------------------------------
+
+
+_STOP_REASONS: Final[dict[str, StopReason]] = {
+    "END_TURN": "end_turn",
+    "TOOL_USE": "tool_use",
+    "MAX_TOKENS": "max_tokens",
+    "STOP_SEQUENCE": "stop_sequence",
+    "MODEL_CONTEXT_WINDOW_EXCEEDED": "context_window_exceeded",
+    "CONTEXT_WINDOW_EXCEEDED": "context_window_exceeded",
+    "CONTENT_FILTERED": "refusal",
+    "GUARDRAIL_INTERVENED": "refusal",
+    "REFUSAL": "refusal",
+    "CANCELLED": "truncated",
+    "PAUSE_TURN": "truncated",
+}
+"""By the service's word. Only the first two have been observed; a word that begins with
+`MALFORMED` means `truncated`."""
+
+_TOO_LONG: Final[dict[StopReason, str]] = {
+    "max_tokens": "The answer reached the limit of its length.",
+    "context_window_exceeded": "The conversation filled the model's context window.",
+}
+
+FULL_PERCENT: Final = 100.0
+
+_CAMEL_BOUNDARY: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How the stream of an answer ended."""
+
+    raw_stop_reason: str = ""
+    """The service's own word, where it sent one."""
+    context_percent: float | None = None
+    is_terminated: bool = False
+    """Whether any of the late events came."""
+    fault: Fault | KiroError | None = None
+    """What ended it early."""
+    tool_uses: tuple[ToolUse, ...] = ()
+
+
+def stop_reason_of(ending: Ending) -> StopReason:
+    """Say why the model stopped; the first sign in order of trust decides."""
+    if ending.fault is not None:
+        return "max_tokens" if _is_too_long(ending.fault) else "truncated"
+    said = _said(ending)
+    if said in (None, "end_turn", "tool_use") and _is_tool_use_cut_off(ending):
+        return "truncated"  # Not `tool_use`: a caller must not run a half-made call.
+    if said not in (None, "end_turn"):
+        return said
+    if said is None and _is_window_full(ending):
+        return "context_window_exceeded"
+    if any(tool_use.state == "complete" for tool_use in ending.tool_uses):
+        return "tool_use"
+    return "end_turn" if ending.is_terminated else "truncated"
+
+
+def truncation_reason_of(ending: Ending) -> str:
+    """Say in a sentence why the answer is incomplete; "" for one that is whole."""
+    if ending.fault is not None:
+        return _describe(ending.fault)
+    if cut_off := [use.name for use in ending.tool_uses if use.state == "truncated"]:
+        return f"The arguments of the tool use {quoted(cut_off[0])} were cut off."
+    if not ending.is_terminated:
+        return "The stream ended without a sign that the answer was complete."
+    stop_reason = stop_reason_of(ending)
+    if stop_reason == "truncated":
+        return f"The service stopped the answer: {ending.raw_stop_reason}."
+    return _TOO_LONG.get(stop_reason, "")
+
+
+def _said(ending: Ending) -> StopReason | None:
+    """Return the service's own reason; None where it gave none, or one that nobody knows."""
+    word = _CAMEL_BOUNDARY.sub("_", ending.raw_stop_reason.strip())
+    word = word.upper().replace("-", "_").replace(" ", "_")
+    return "truncated" if word.startswith("MALFORMED") else _STOP_REASONS.get(word)
+
+
+def _is_tool_use_cut_off(ending: Ending) -> bool:
+    return any(tool_use.state == "truncated" for tool_use in ending.tool_uses)
+
+
+def _is_window_full(ending: Ending) -> bool:
+    return ending.context_percent is not None and ending.context_percent >= FULL_PERCENT
+
+
+def _is_too_long(fault: Fault | KiroError) -> bool:
+    return isinstance(fault, Fault) and fault.name == "ContentLengthExceededException"
+
+
+def _describe(fault: Fault | KiroError) -> str:
+    if isinstance(fault, KiroError):
+        return fault.message
+    words = ": ".join(filter(None, (fault.name or "an error", fault.message or fault.reason)))
+    return f"The service ended its answer with {words}"
+
+
+# --- usage -------------------------------------------------------------------------------
+
+
+class UsageMeter:
+    """Adds up one answer's figures.
+
+    Args:
+        prompt_characters: The size of the prompt, for the estimate.
+        context_window_tokens: The size of the model's context window, 0 where it is not
+            known. With it, the estimate follows the service's percentage.
+    """
+
+    def __init__(self, prompt_characters: int, context_window_tokens: int) -> None:
+        self.context_percent: float | None = None
+        """How full the context window is, as last said. It counts the prompt and the answer."""
+        self.credits: float | None = None
+        """What the service has charged so far; None where it has not said."""
+        self._prompt_characters = prompt_characters
+        self._context_window_tokens = context_window_tokens
+        self._counts = TokenCounts()
+
+    def add(self, event: Metering | ContextUsage | TokenCounts) -> None:
+        """Take a figure. Credits add up; of the others the last one that says anything counts."""
+        match event:
+            case Metering(credits=None) | ContextUsage(percent=None):
+                pass
+            case Metering():
+                self.credits = (self.credits or 0.0) + (event.credits or 0.0)
+            case ContextUsage():
+                self.context_percent = event.percent
+            case _:
+                self._counts = event if event != TokenCounts() else self._counts
+
+    def usage(self, output_bytes: int) -> Usage:
+        """Return the figures.
+
+        Args:
+            output_bytes: The size in UTF-8 of all that the model gave, for the estimate.
+        """
+        counts = self._counts
+        input_tokens = counts.uncached_input + counts.cache_read + counts.cache_write
+        output_tokens = counts.output or -(-output_bytes // BYTES_PER_TOKEN)
+        return Usage(
+            input_tokens=input_tokens or self._estimate_input(output_tokens),
+            output_tokens=output_tokens,
+            cache_read_tokens=counts.cache_read,
+            cache_write_tokens=counts.cache_write,
+            is_estimated=not (input_tokens and (counts.output or not output_bytes)),
+            context_percent=self.context_percent,
+            credits=self.credits,
+        )
+
+    def _estimate_input(self, output_tokens: int) -> int:
+        # The percentage covers the answer too. What it is a percentage of seldom is the
+        # window that the service advertises, which is why this stays an estimate.
+        window_tokens = (self.context_percent or 0) * self._context_window_tokens / 100
+        by_percent = round(window_tokens) - output_tokens
+        return by_percent if by_percent > 0 else -(-self._prompt_characters // BYTES_PER_TOKEN)
+
+
+# --- notes -------------------------------------------------------------------------------
+
+
+class Notes:
+    """Keeps one answer's notes."""
+
+    def __init__(self) -> None:
+        self.conversation_id = ""
+        """The service's id of the conversation; "" where it names none."""
+        self.references: list[CodeReference] = []
+        self.links: list[WebLink] = []
+        self.ignored_events: Counter[str] = Counter()
+        """How often each type came that says nothing to a caller."""
+        self._warnings: list[str] = []
+        self._further_warnings = 0
+
+    def add(self, event: Note) -> None:
+        """Take a note."""
+        match event:
+            case References():
+                self.references += event.references[: MAX_LISTED - len(self.references)]
+            case Links():
+                self.links += event.links[: MAX_LISTED - len(self.links)]
+            case ConversationNamed():
+                self.conversation_id = event.conversation_id or self.conversation_id
+            case Ignored():
+                self._count(event.event_type[:MAX_TYPE_CHARACTERS])
+            case _:
+                name = event.event_type[:MAX_TYPE_CHARACTERS]
+                self.warn(f"An event {name!r} was left out: it {event.problem}.")
+
+    def warn(self, sentence: str) -> None:
+        """Keep a sentence about what was odd."""
+        if len(self._warnings) < MAX_WARNINGS:
+            self._warnings.append(sentence)
+        else:
+            self._further_warnings += 1
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what was odd, one sentence each."""
+        if not self._further_warnings:
+            return tuple(self._warnings)
+        return (*self._warnings, f"Further warnings: {self._further_warnings}.")
+
+    def _count(self, event_type: str) -> None:
+        is_known = event_type in self.ignored_events
+        has_room = len(self.ignored_events) < MAX_IGNORED_TYPES
+        self.ignored_events[event_type if is_known or has_room else "others"] += 1
+
+
+# --- parts -------------------------------------------------------------------------------
+
+
+ThinkingHandling = Literal["separate", "remove", "inline", "strip_tags"]
+"""`separate`: thinking apart from the text. `remove`: no thinking. `inline`: thinking in the
+text, between `<thinking>` and `</thinking>`. `strip_tags`: thinking in the text, unmarked."""
+
+ReplyPart: TypeAlias = TextPart | ThinkingPart | ToolUse
+FindCalls: TypeAlias = Callable[[str, int], Sequence[str | ToolUse]]
+"""Splits a text, from a position on, into text and the tool uses in it."""
+
+_Place = Literal["text", "thinking"]
+_PLACES: Final[dict[ThinkingHandling, dict[PieceKind, _Place]]] = {
+    "separate": {PieceKind.TEXT: "text", PieceKind.THINKING: "thinking"},
+    "remove": {PieceKind.TEXT: "text"},
+    "inline": dict.fromkeys(PieceKind, "text"),
+    "strip_tags": {PieceKind.TEXT: "text", PieceKind.THINKING: "text", PieceKind.GAP: "text"},
+}
+"""Where a piece of each kind goes; nowhere if its kind is missing."""
+
+
+@dataclass(slots=True)
+class ThinkingBlock:
+    """A block of thinking as it grows."""
+
+    is_unclosed: bool = False
+    """Whether the answer ended, or a tool use began, before it was closed."""
+    is_kept: bool = False
+    """Whether it has its place among the parts."""
+    pieces: list[str] = field(default_factory=list[str])
+    signature: list[str] = field(default_factory=list[str])
+    redacted: str = ""
+
+    @property
+    def text(self) -> str:
+        """What it holds so far."""
+        return "".join(self.pieces)
+
+    def part(self) -> ThinkingPart | None:
+        """Return it as a part of a reply; None if there is nothing in it."""
+        text, signature = self.text, "".join(self.signature)
+        if not (text or signature or self.redacted):
+            return None
+        return ThinkingPart(
+            text=text, signature=signature, redacted=self.redacted, is_unclosed=self.is_unclosed
+        )
+
+
+@dataclass(slots=True)
+class _TextRun:
+    is_answer: bool
+    """Whether it is the answer's own text, and not thinking shown in it."""
+    pieces: list[str] = field(default_factory=list[str])
+    shown_characters: int = 0
+    """How much of it has been handed out as deltas."""
+
+
+@dataclass(slots=True)
+class _ToolPlace:
+    tool_use: ToolUse | None = None
+
+
+_Block: TypeAlias = _TextRun | ThinkingBlock | _ToolPlace
+
+
+class PartsBuilder:
+    """Gathers one answer.
+
+    Args:
+        handling: What becomes of thinking.
+        holds_calls: Whether text that may be a tool call is held back until `settle`.
+    """
+
+    def __init__(self, handling: ThinkingHandling, *, holds_calls: bool = False) -> None:
+        self.hidden_characters = 0
+        """The size of the thinking that is not shown."""
+        self._places = _PLACES[handling]
+        self._watch = CallWatch() if holds_calls else None
+        self._blocks: list[_Block] = []
+        self._last_block: _Block | None = None
+        self._run = _TextRun(is_answer=True)
+        self._tool_places: dict[str, _ToolPlace] = {}
+        self._deltas: list[Delta] = []
+
+    @property
+    def count(self) -> int:
+        """How many parts there are, or nearly: some may turn out empty."""
+        return len(self._blocks)
+
+    def has_tool_use(self, tool_use_id: str) -> bool:
+        """Whether a tool use has its place."""
+        return tool_use_id in self._tool_places
+
+    def take_deltas(self) -> list[Delta]:
+        """Return the deltas since the last time."""
+        deltas, self._deltas = self._deltas, []
+        return deltas
+
+    def add(self, piece: Piece, block: ThinkingBlock) -> None:
+        """Add a piece where its kind belongs; `block` is the one that it would be part of."""
+        place = self._places.get(piece.kind)
+        if place == "thinking":
+            self.keep(block)
+            self._deltas.append(ThinkingDelta(piece.text))
+        elif place == "text":
+            self.add_text(_uniform_tag(piece), is_answer=piece.kind is PieceKind.TEXT)
+        elif piece.kind is PieceKind.THINKING:
+            self.hidden_characters += len(piece.text)
+
+    def add_text(self, text: str, *, is_answer: bool = True) -> None:
+        """Add to the reply's text."""
+        run = self._run
+        if run is not self._last_block or run.is_answer is not is_answer:
+            run = self._begin_run(is_answer)
+        run.pieces.append(text)
+        if self._watch is None:
+            self._deltas.append(TextDelta(text))
+        else:
+            self._show(self._watch.feed(text))
+
+    def keep(self, block: ThinkingBlock) -> None:
+        """Give a block of thinking its place, unless it has one or thinking is not kept."""
+        if not block.is_kept and self._places.get(PieceKind.THINKING) == "thinking":
+            block.is_kept = True
+            self._add_block(block)
+
+    def begin_tool_use(self, tool_use_id: str) -> None:
+        """Give a tool use its place. What text was held back is no call then."""
+        self.release()
+        self._tool_places[tool_use_id] = place = _ToolPlace()
+        self._add_block(place)
+
+    def end_tool_use(self, tool_use: ToolUse) -> None:
+        """Put a tool use in the place that it was given."""
+        self._tool_places[tool_use.id].tool_use = tool_use
+        self._deltas.append(ToolUseDelta(tool_use))
+
+    def release(self) -> None:
+        """Hand out the text that was held back, and hold back no more."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            self._show(watch.release())
+
+    def settle(self, find: FindCalls) -> None:
+        """Hand out the text that was held back, with the calls in it as tool uses."""
+        if self._watch is None or not self._watch.is_holding:
+            self.release()
+            return
+        self._watch = None
+        blocks, self._blocks = self._blocks, []
+        for block in blocks:
+            self._add_block(block)
+            if isinstance(block, _TextRun):
+                self._settle_run(block, find)
+
+    def parts(self) -> tuple[ReplyPart, ...]:
+        """Return all parts, in order."""
+        return tuple(_merged(self._finished_parts()))
+
+    # --- blocks ---------------------------------------------------------------------------
+
+    def _add_block(self, block: _Block) -> None:
+        self._blocks.append(block)
+        self._last_block = block
+
+    def _begin_run(self, is_answer: bool) -> _TextRun:
+        if self._watch is not None and not self._watch.is_holding:
+            # The beginning of a call does not go on in another run.
+            self._show(self._watch.release())
+        self._run = run = _TextRun(is_answer)
+        self._add_block(run)
+        return run
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._run.shown_characters += len(text)
+            self._deltas.append(TextDelta(text))
+
+    def _settle_run(self, run: _TextRun, find: FindCalls) -> None:
+        self._run = run
+        text = "".join(run.pieces)
+        shown = run.shown_characters
+        if shown == len(text):
+            return
+        run.pieces = [text[:shown]]
+        for segment in find(text, shown) if run.is_answer else [text[shown:]]:
+            if isinstance(segment, str):
+                self.add_text(segment, is_answer=run.is_answer)
+            else:
+                self.begin_tool_use(segment.id)
+                self.end_tool_use(segment)
+
+    def _finished_parts(self) -> Iterator[ReplyPart]:
+        for block in self._blocks:
+            match block:
+                case _TextRun():
+                    text = "".join(block.pieces)
+                    part = TextPart(text=text) if text else None
+                case ThinkingBlock():
+                    part = block.part()
+                case _:
+                    part = block.tool_use
+            if part is not None:
+                yield part
+
+
+def _uniform_tag(piece: Piece) -> str:
+    """Return a piece's text, with one spelling for all tags."""
+    if piece.kind is not PieceKind.TAG:
+        return piece.text
+    return CLOSING_TAG if piece.text.startswith("</") else OPENING_TAG
+
+
+def _merged(parts: Iterable[ReplyPart]) -> Iterator[ReplyPart]:
+    """Join text parts that adjoin."""
+    for is_text, group in groupby(parts, lambda part: isinstance(part, TextPart)):
+        if is_text:
+            texts = (part.text for part in group if isinstance(part, TextPart))
+            yield TextPart(text="".join(texts))
+        else:
+            yield from group
+
+
+# --- speech ------------------------------------------------------------------------------
+
+
+_GAP = Piece(PieceKind.GAP, "\n\n")
+"""Between thinking that is shown in the text and what comes after it."""
+
+
+class Speech:
+    """Sorts one answer's text and thinking."""
+
+    def __init__(self, parts: PartsBuilder) -> None:
+        self._parts = parts
+        self._text_halves = SurrogateJoiner()
+        self._thinking_halves = SurrogateJoiner()
+        self._extractor = ThinkingExtractor()
+        self._tagged = ThinkingBlock()
+        self._native: list[ThinkingBlock] = []
+        self._is_thinking = False
+        self._doubtful: list[Piece] | None = None
+        """What came between tags after thinking of its own, until it is known what it is."""
+
+    def add_text(self, text: str) -> None:
+        """Take the next piece of the answer's text."""
+        text = self._text_halves.feed(text)
+        if not text:
+            return
+        if self._is_thinking:
+            self._leave_block()
+        if self._extractor.is_done and self._doubtful is None:
+            self._parts.add_text(text)
+            return
+        self._sort(self._extractor.feed(text))
+
+    def add_reasoning(self, reasoning: Reasoning) -> None:
+        """Take the next event of thinking."""
+        if self._extractor.is_at_start and self._doubtful is None:
+            self._doubtful = []
+        if reasoning.redacted:
+            self._begin_block().redacted = reasoning.redacted
+        if reasoning.text:
+            block = self._block_for_text()
+            self._think(block, self._thinking_halves.feed(reasoning.text))
+        if reasoning.signature:
+            block = self._native[-1] if self._is_thinking else self._begin_block()
+            self._think(block, self._thinking_halves.close())
+            block.signature.append(reasoning.signature)
+
+    def pause(self) -> None:
+        """End what is being said: a tool use begins, or the answer is over."""
+        if text := self._text_halves.close():
+            self._sort(self._extractor.feed(text))
+        if not self._extractor.is_done:
+            self._sort(self._extractor.close())
+            self._tagged.is_unclosed = self._extractor.is_unclosed
+        if self._doubtful is not None:
+            self._resolve_doubt(self._doubtful)
+        if self._is_thinking:
+            self._end_block()
+
+    def close(self) -> None:
+        """End the answer. Thinking between tags that came again as events is left out."""
+        self.pause()
+        if self._is_copy(self._tagged.text):
+            self._tagged.pieces.clear()
+
+    # --- thinking as events ---------------------------------------------------------------
+
+    def _begin_block(self) -> ThinkingBlock:
+        if self._is_thinking:
+            self._leave_block()
+        block = ThinkingBlock()
+        self._native.append(block)
+        self._parts.keep(block)
+        self._is_thinking = True
+        return block
+
+    def _block_for_text(self) -> ThinkingBlock:
+        block = self._native[-1] if self._is_thinking else None
+        # A signature ends its block, and encrypted thinking is a block by itself.
+        if block is None or block.signature or block.redacted:
+            return self._begin_block()
+        return block
+
+    def _think(self, block: ThinkingBlock, text: str) -> None:
+        if not text:
+            return
+        if not block.pieces:
+            self._parts.add(Piece(PieceKind.TAG, OPENING_TAG), block)
+        block.pieces.append(text)
+        self._parts.add(Piece(PieceKind.THINKING, text), block)
+
+    def _leave_block(self) -> None:
+        """End the block and keep what is shown next apart from it."""
+        self._end_block()
+        if self._native[-1].pieces:
+            self._parts.add(_GAP, self._native[-1])
+
+    def _end_block(self) -> None:
+        block = self._native[-1]
+        self._think(block, self._thinking_halves.close())
+        if block.pieces:
+            self._parts.add(Piece(PieceKind.TAG, CLOSING_TAG), block)
+        self._is_thinking = False
+
+    # --- thinking between tags ------------------------------------------------------------
+
+    def _sort(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            if self._doubtful is not None and piece.kind is not PieceKind.TEXT:
+                self._doubtful.append(piece)
+                continue
+            if self._doubtful is not None:
+                self._resolve_doubt(self._doubtful)
+            if piece.kind is PieceKind.THINKING:
+                self._tagged.pieces.append(piece.text)
+            self._parts.add(piece, self._tagged)
+
+    def _resolve_doubt(self, pieces: list[Piece]) -> None:
+        self._doubtful = None
+        thinking = "".join(piece.text for piece in pieces if piece.kind is PieceKind.THINKING)
+        if pieces and not self._is_copy(thinking):
+            self._parts.add_text("".join(piece.text for piece in pieces))
+
+    def _is_copy(self, thinking: str) -> bool:
+        """Whether thinking between tags is what came as events, but for white space."""
+        blocks = [block.text for block in self._native]
+        return _words(thinking) in {_words(text) for text in (*blocks, "".join(blocks))}
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+# --- reply -------------------------------------------------------------------------------
 
 
 class ReplyOptions(TypedDict, total=False):

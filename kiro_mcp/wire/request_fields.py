@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kiro_mcp.chat import Effort, JsonObject, JsonValue, ModelFields, ModelInfo
-from kiro_mcp.wire.model_fields import nearest_effort
+from kiro_mcp.wire.models import nearest_effort
 
 THINKING_BUDGET: Final = 4_000
 """How many tokens a model that is asked by tags may think for at medium effort."""

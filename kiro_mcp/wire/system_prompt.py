@@ -8,7 +8,7 @@ service caches by prefix.
 from typing import Final
 
 from kiro_mcp.chat import ChatRequest
-from kiro_mcp.wire.tool_specs import SentTools
+from kiro_mcp.wire.tools import SentTools
 from kiro_mcp.wire.typed_answers import typed_instruction
 
 WRITE_IN_CHUNKS: Final = (

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from kiro_mcp.chat import JsonObject, JsonValue
-from kiro_mcp.wire.tool_arguments import parse_arguments, plain_object
+from kiro_mcp.wire.json_values import parse_arguments, plain_object
 
 MAX_CANDIDATES: Final = 200
 """Beginnings of calls that are looked into. Each may read to the end of the text in vain."""

@@ -1,7 +1,7 @@
 r"""An answer's text into thinking and text, where a model writes its thinking between tags.
 
 Models that are asked for thinking in the prompt answer `<thinking>\n…\n</thinking>\n\nanswer`,
-in pieces cut anywhere. Fed by `kiro_mcp.wire.speech`::
+in pieces cut anywhere. Fed by `kiro_mcp.wire.reply`::
 
     START ─ an opening tag ─▶ OPENED ─▶ INSIDE ─ its closing tag ─▶ CLOSED ─▶ TEXT
       └──── anything else ───────────────────────────────────────────────────▶ ▲
@@ -39,7 +39,7 @@ class PieceKind(Enum):
     """White space that belongs to a tag."""
 
 
-@dataclass(slots=True)  # made for each delta: see kiro_mcp.wire.event_types
+@dataclass(slots=True)  # made for each delta: see kiro_mcp.wire.events
 class Piece:
     """A run of text of one kind."""
 

@@ -20,13 +20,16 @@ from typing import Final, cast
 
 from kiro_mcp.chat import JsonObject, ToolUse
 from kiro_mcp.errors import quoted
-from kiro_mcp.wire.event_types import ToolUseFragment
-from kiro_mcp.wire.limits import MAX_INPUT_CHARACTERS, MAX_TOOL_USES, AnswerLimitError
+from kiro_mcp.wire.events import (
+    MAX_INPUT_CHARACTERS,
+    MAX_TOOL_USES,
+    AnswerLimitError,
+    ToolUseFragment,
+)
+from kiro_mcp.wire.json_values import Arguments, mend_surrogates, parse_arguments
 from kiro_mcp.wire.property_names import rename_members, with_legal_names
 from kiro_mcp.wire.schema_check import SchemaCheck, UnusableSchemaError
-from kiro_mcp.wire.surrogates import mend_surrogates
 from kiro_mcp.wire.text_tool_calls import TextCall
-from kiro_mcp.wire.tool_arguments import Arguments, parse_arguments
 
 _CUT_OFF: Final = Arguments(value=None, state="truncated")
 

@@ -9,7 +9,7 @@ import pytest
 from mcp.client import Client
 
 from kiro_mcp.emulator import Cut, HttpAnswer, Pause, RunningEmulator, Script, Send, frames
-from kiro_mcp.wire.tool_arguments import MAX_DEPTH
+from kiro_mcp.wire.json_values import MAX_DEPTH
 from tests.support.mcp import ask, ask_with_id, code, connected, sent, words
 
 PIXEL = (

@@ -1,7 +1,7 @@
 """Parts of a message, made fit to send."""
 
 from kiro_mcp.chat import ImagePart, Message, Part, TextPart, ThinkingPart, ToolResult, ToolUse
-from kiro_mcp.wire.clean_parts import clean_turns
+from kiro_mcp.wire.history import clean_turns
 
 IMAGE = ImagePart(format="png", data="x")
 

@@ -5,7 +5,7 @@ from base64 import b64encode
 import pytest
 
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.wire.documents import document_text, text_from_base64, text_from_url
+from kiro_mcp.wire.content import document_text, text_from_base64, text_from_url
 
 
 @pytest.mark.parametrize(

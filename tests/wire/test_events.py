@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kiro_mcp.chat import CodeReference, Fault, Refusal, WebLink
-from kiro_mcp.wire.event_types import (
+from kiro_mcp.wire.events import (
+    MAX_MESSAGE_CHARACTERS,
     ContextUsage,
     ConversationNamed,
     Event,
@@ -23,8 +24,8 @@ from kiro_mcp.wire.event_types import (
     Text,
     TokenCounts,
     ToolUseFragment,
+    read_event,
 )
-from kiro_mcp.wire.events import MAX_MESSAGE_CHARACTERS, read_event
 from kiro_mcp.wire.eventstream import Byte, Frame, FrameDecoder
 from tests.support.frames import json_bytes
 

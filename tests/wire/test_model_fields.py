@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kiro_mcp.chat import ModelFields
-from kiro_mcp.wire.model_fields import read_model_fields
+from kiro_mcp.wire.models import read_model_fields
 
 
 def record(**properties: Any) -> dict[str, Any]:

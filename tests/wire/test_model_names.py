@@ -3,8 +3,7 @@
 import pytest
 
 from kiro_mcp.chat import ChatRequest, Effort, Message, ModelInfo
-from kiro_mcp.wire.model_names import normalised_name, resolve_model
-from kiro_mcp.wire.models_catalog import BUILTIN_MODELS, HIDDEN_MODELS
+from kiro_mcp.wire.models import BUILTIN_MODELS, HIDDEN_MODELS, normalised_name, resolve_model
 
 OPUS, SONNET = "claude-opus-4.5", "claude-sonnet-4.5"
 SONNET_4, HAIKU = "claude-sonnet-4", "claude-haiku-4.5"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kiro_mcp.chat import ModelFields, ModelInfo
-from kiro_mcp.wire.models_catalog import (
+from kiro_mcp.wire.models import (
     BUILTIN_MODELS,
     HIDDEN_MODELS,
     default_model,

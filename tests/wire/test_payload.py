@@ -12,7 +12,7 @@ from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.wire.history import TRUNCATION_NOTICE
 from kiro_mcp.wire.images import image_from_bytes
 from kiro_mcp.wire.messages import read_messages
-from kiro_mcp.wire.model_names import resolve_model
+from kiro_mcp.wire.models import resolve_model
 from kiro_mcp.wire.payload import (
     Envelope,
     Payload,
@@ -22,7 +22,7 @@ from kiro_mcp.wire.payload import (
     make_payload,
 )
 from kiro_mcp.wire.prepare import PayloadOptions
-from kiro_mcp.wire.tool_specs import read_tool_specs
+from kiro_mcp.wire.tools import read_tool_specs
 
 CONVERSATION = "6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11"
 ARN = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE"

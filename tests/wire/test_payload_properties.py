@@ -30,12 +30,12 @@ from kiro_mcp.emulator.validation import refusals
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.wire.json_values import clean_text
 from kiro_mcp.wire.messages import Chat, read_messages, read_tool_results
-from kiro_mcp.wire.models_catalog import models_from_page
+from kiro_mcp.wire.models import models_from_page
 from kiro_mcp.wire.payload import Envelope, Payload, draft_payload, encode_payload
 from kiro_mcp.wire.payload import WireForm as Form
 from kiro_mcp.wire.prepare import PayloadOptions, prepare
 from kiro_mcp.wire.schema import sanitised_schema
-from kiro_mcp.wire.tool_specs import read_tool_specs
+from kiro_mcp.wire.tools import read_tool_specs
 
 CONVERSATION = "6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11"
 ARN = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE"

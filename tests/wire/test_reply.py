@@ -18,8 +18,8 @@ from kiro_mcp.chat import (
     WebLink,
 )
 from kiro_mcp.errors import AnswerBroken, CallCancelled, FrameError, ServiceUnavailable
-from kiro_mcp.wire import limits
-from kiro_mcp.wire.foreign_body import MAX_BODY_BYTES
+from kiro_mcp.wire import events as limits
+from kiro_mcp.wire.events import MAX_BODY_BYTES
 from kiro_mcp.wire.reply import ReplyBuilder
 from tests.support.frames import (
     CONTEXT,

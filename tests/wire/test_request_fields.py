@@ -3,8 +3,7 @@
 import pytest
 
 from kiro_mcp.chat import Effort, JsonObject, ModelFields, ModelInfo
-from kiro_mcp.wire.model_fields import EFFORTS, nearest_effort
-from kiro_mcp.wire.models_catalog import known_model
+from kiro_mcp.wire.models import EFFORTS, known_model, nearest_effort
 from kiro_mcp.wire.request_fields import Wishes, ask_model
 
 OPUS_5, OPUS_46 = known_model("claude-opus-5"), known_model("claude-opus-4.6")

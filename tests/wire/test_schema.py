@@ -10,7 +10,7 @@ import pytest
 from kiro_mcp.chat import JsonObject, JsonValue, ToolSpec
 from kiro_mcp.wire.schema import MAX_NOTED, sanitised_schema, sendable_schema
 from kiro_mcp.wire.schema_refs import MAX_DEPTH, MAX_REFERRED_NODES, inline_references
-from kiro_mcp.wire.tool_specs import sendable_tools
+from kiro_mcp.wire.tools import sendable_tools
 
 EMPTY: dict[str, Any] = {"type": "object", "properties": {}}
 

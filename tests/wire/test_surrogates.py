@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
-from kiro_mcp.wire.surrogates import (
+from kiro_mcp.wire.json_values import (
     SurrogateJoiner,
     mend_escaped_surrogates,
     mend_surrogates,

@@ -2,7 +2,7 @@
 
 from kiro_mcp.chat import ChatRequest, ToolSpec
 from kiro_mcp.wire.system_prompt import WRITE_IN_CHUNKS, compose_system
-from kiro_mcp.wire.tool_specs import sendable_tools
+from kiro_mcp.wire.tools import sendable_tools
 
 NO_TOOLS = sendable_tools([], [])
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kiro_mcp.wire.tool_names import LEGAL_NAME, callers_names, sent_names
+from kiro_mcp.wire.tools import LEGAL_NAME, callers_names, sent_names
 
 
 @pytest.mark.parametrize("name", ["a", "read_log", "mcp__server__tool", "X-1", "n" * 64])

@@ -5,10 +5,17 @@ from dataclasses import replace
 import pytest
 
 from kiro_mcp.chat import ImagePart, Message, Part, TextPart, ToolResult, ToolUse, ToolUseState
-from kiro_mcp.wire import tool_pairing
-from kiro_mcp.wire.history import Step, label_images
+from kiro_mcp.wire import history
+from kiro_mcp.wire.history import (
+    CUT_OFF,
+    LEGAL_ID,
+    NO_RESULT,
+    Step,
+    label_images,
+    legal_id,
+    result_text,
+)
 from kiro_mcp.wire.messages import read_messages
-from kiro_mcp.wire.tool_pairing import CUT_OFF, LEGAL_ID, NO_RESULT, legal_id, result_text
 
 A = TextPart(text="a")
 IMAGE = ImagePart(format="png", data="x")
@@ -38,12 +45,12 @@ def after(step: Step, *turns: Message) -> tuple[list[Message], list[str]]:
 @pytest.mark.parametrize(
     "step",
     [
-        tool_pairing.fill_missing_ids,
-        tool_pairing.make_ids_legal,
-        tool_pairing.make_ids_unique,
-        tool_pairing.orphans_to_text,
-        tool_pairing.answer_the_unanswered,
-        tool_pairing.order_results,
+        history.fill_missing_ids,
+        history.make_ids_legal,
+        history.make_ids_unique,
+        history.orphans_to_text,
+        history.answer_the_unanswered,
+        history.order_results,
     ],
 )
 def test_pairs_are_left_alone(step: Step) -> None:
@@ -55,7 +62,7 @@ def test_pairs_are_left_alone(step: Step) -> None:
 def test_results_without_ids_answer_the_uses_in_order() -> None:
     """OpenAI's older function calls have no ids."""
     turns, rules = after(
-        tool_pairing.fill_missing_ids,
+        history.fill_missing_ids,
         user(result("")),
         assistant(use("t1"), use(""), use("")),
         user(result(""), result("t1"), result(""), result("")),
@@ -83,7 +90,7 @@ def test_a_result_without_an_id_answers_the_tool_that_it_names() -> None:
             {"role": "tool", "tool_name": "c", "content": "4"},
         ]
     )
-    (_, _, answers), rules = after(tool_pairing.fill_missing_ids, *chat.messages)
+    (_, _, answers), rules = after(history.fill_missing_ids, *chat.messages)
     said = {part.id: part.text for part in answers.parts if isinstance(part, ToolResult)}
     assert said == {"use_1_1": "1", "use_1_0": "2", "use_1_2": "3", "use_1_3": "4"}
     assert rules == ["missing_id"]
@@ -95,7 +102,7 @@ def test_a_result_without_an_id_answers_the_tool_that_it_names() -> None:
 def test_foreign_ids_are_hashed_the_same_in_use_and_result(tool_use_id: str) -> None:
     """Observed: the service takes 1 to 64 letters, digits, `_` and `-`."""
     turns, rules = after(
-        tool_pairing.make_ids_legal, assistant(use(tool_use_id)), user(result(tool_use_id))
+        history.make_ids_legal, assistant(use(tool_use_id)), user(result(tool_use_id))
     )
     legal = legal_id(tool_use_id)
     assert turns == [assistant(use(legal)), user(result(legal))]
@@ -112,7 +119,7 @@ def test_legal_ids_stay(tool_use_id: str) -> None:
 def test_a_use_or_result_that_only_repeats_another_is_left_out() -> None:
     """Seen: a library keeps each call twice in one message, as a block and in a list."""
     turns, rules = after(
-        tool_pairing.make_ids_unique,
+        history.make_ids_unique,
         assistant(use("t1"), A, use("t1"), use("t2")),
         user(result("t1"), result("t1"), result("t2"), result("t9"), result("t9")),
     )
@@ -127,7 +134,7 @@ def test_two_uses_with_one_id_are_two_with_their_own_results() -> None:
     """Seen: some models give all of their parallel calls one id."""
     other = replace(use("t1"), arguments={"n": 2})
     turns, rules = after(
-        tool_pairing.make_ids_unique,
+        history.make_ids_unique,
         assistant(use("t1"), other),
         user(result("t1", "one"), result("t1", "two"), result("t1", "three")),
     )
@@ -144,7 +151,7 @@ def test_two_uses_with_one_id_are_two_with_their_own_results() -> None:
 def test_results_stand_in_the_order_of_their_uses() -> None:
     """Observed: models attribute what tools answered by its order."""
     turns, rules = after(
-        tool_pairing.order_results,
+        history.order_results,
         assistant(use("t1"), use("t2"), use("t3")),
         user(result("t3"), A, result("t1"), result("t2")),
     )
@@ -155,7 +162,7 @@ def test_results_stand_in_the_order_of_their_uses() -> None:
 def test_an_id_that_a_later_turn_uses_again_gets_another_with_its_result() -> None:
     """Ours: some models number their calls anew in each turn."""
     turns, rules = after(
-        tool_pairing.make_ids_unique,
+        history.make_ids_unique,
         assistant(use("0")),
         user(result("0")),
         assistant(use("0"), use("1")),
@@ -176,7 +183,7 @@ def test_a_result_that_nothing_asked_for_becomes_text() -> None:
     orphan = ToolResult(id="t9", text="r", data={"n": 1}, images=(IMAGE,))
     failed = ToolResult(id="t8", text="boom", is_error=True)
     turns, rules = after(
-        tool_pairing.orphans_to_text,
+        history.orphans_to_text,
         user(result("t1")),
         assistant(use("t1")),
         user(orphan, result("t1"), failed, A),
@@ -198,7 +205,7 @@ def test_a_result_that_nothing_asked_for_becomes_text() -> None:
 def test_a_use_without_a_result_is_answered_with_an_error() -> None:
     """Observed: the service refuses it; the model learns why there is no result."""
     turns, rules = after(
-        tool_pairing.answer_the_unanswered,
+        history.answer_the_unanswered,
         user(A),
         assistant(use("t1"), use("t2"), use("t3", "truncated")),
         user(result("t2"), A),
@@ -215,7 +222,7 @@ def test_a_use_without_a_result_is_answered_with_an_error() -> None:
 def test_without_tools_the_history_tells_of_them_in_text() -> None:
     """Ours: for models that are to have no tools at all."""
     turns, rules = after(
-        tool_pairing.tool_uses_to_text,
+        history.tool_uses_to_text,
         assistant(A, use("t1")),
         user(ToolResult(id="t1", text="r", images=(IMAGE,))),
     )

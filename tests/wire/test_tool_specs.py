@@ -8,7 +8,7 @@ import pytest
 
 from kiro_mcp.chat import ToolSpec
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.wire.tool_specs import (
+from kiro_mcp.wire.tools import (
     DESCRIPTION_MAX_BYTES,
     SentTools,
     clean_spec,

@@ -6,16 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kiro_mcp.chat import JsonValue, ToolSpec, ToolUse, ToolUseDelta, ToolUseState
-from kiro_mcp.wire import limits
-from kiro_mcp.wire.event_types import ToolUseFragment
-from kiro_mcp.wire.limits import AnswerLimitError
+from kiro_mcp.wire import events as limits
+from kiro_mcp.wire.events import AnswerLimitError, ToolUseFragment
+from kiro_mcp.wire.json_values import parse_arguments
 from kiro_mcp.wire.schema_check import (
     MAX_SCHEMA_ERRORS,
     MAX_SENTENCE_CHARACTERS,
     SchemaCheck,
     UnusableSchemaError,
 )
-from kiro_mcp.wire.tool_arguments import parse_arguments
 from kiro_mcp.wire.tool_use import ToolUseAssembler
 from tests.support.frames import END, chunks, cut, event, metadata, reasoning, text, tool
 from tests.support.replies import outline, read, read_all, said

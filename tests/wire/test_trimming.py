@@ -1,7 +1,7 @@
 """Conversations that are too large."""
 
 from kiro_mcp.chat import Message, TextPart, ToolResult, ToolUse
-from kiro_mcp.wire.trimming import trim_oldest
+from kiro_mcp.wire.history import trim_oldest
 
 
 def conversation(pairs: int) -> list[Message]:

@@ -1,23 +1,30 @@
 """Tools as callers declare them -> tool specs as the service takes them.
 
-`read_tool_specs` reads the shapes of MCP, Anthropic and OpenAI. `sendable_tools` gives legal
-names, descriptions and schemas, and declares what the history uses but nobody declares: the
-service refuses a tool use without its spec.
+`read_tool_specs` reads the shapes of MCP, Anthropic and OpenAI. `sendable_tools` gives legal names,
+descriptions and schemas, and declares what only the history uses: the service refuses a tool use
+without its spec.
+
+The service takes a letter, then up to 63 letters, digits, `_` and `-` as a name. MCP clients join
+server and tool into longer names, with dots and slashes. Names are mapped once for a request. The
+map goes to the reply side, so that a caller meets its own names again.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 from kiro_mcp.chat import JsonObject, JsonValue, ToolSpec
 from kiro_mcp.errors import quoted
-from kiro_mcp.wire.content_blocks import CUSTOM_INPUT, first_text
+from kiro_mcp.wire.content import CUSTOM_INPUT, first_text
 from kiro_mcp.wire.findings import Finding, Repair, counted
-from kiro_mcp.wire.json_values import clean_text, json_text, plain_json
-from kiro_mcp.wire.members import parse_object
+from kiro_mcp.wire.json_values import clean_text, json_text, parse_object, plain_json
 from kiro_mcp.wire.schema import SchemaBudget, SentSchema, sendable_schema
-from kiro_mcp.wire.tool_names import sent_names
+
+# --- tool_specs --------------------------------------------------------------------------
+
 
 DESCRIPTION_MAX_BYTES: Final = 10_000
 """The longest description, in UTF-8. The official client cuts at 10,004."""
@@ -252,4 +259,53 @@ def clean_spec(spec: ToolSpec) -> ToolSpec:
         name=clean_text(spec.name),
         description=clean_text(spec.description),
         input_schema=schema if isinstance(schema, dict) else {},
+    )
+
+
+# --- tool_names --------------------------------------------------------------------------
+
+
+MAX_NAME_CHARACTERS: Final = 64
+
+LEGAL_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""What the service takes as the name of a tool."""
+
+_ILLEGAL_CHARACTER: Final = re.compile(r"[^A-Za-z0-9_-]")
+_HASH_CHARACTERS: Final = 8
+
+
+def sent_names(names: Iterable[str]) -> dict[str, str]:
+    """Map each name to one that the service takes, no two to the same.
+
+    A name that is legal is its own; of the others each depends on those before it only, so
+    that a tool added at the end changes no other.
+
+    Returns:
+        The sent name of each of the caller's names.
+    """
+    given = list(dict.fromkeys(names))
+    taken = {name for name in given if LEGAL_NAME.fullmatch(name)}
+    mapped: dict[str, str] = {}
+    for name in given:
+        mapped[name] = name if name in taken else _free_name(name, taken)
+        taken.add(mapped[name])
+    return mapped
+
+
+def callers_names(sent: Mapping[str, str]) -> dict[str, str]:
+    """Turn the map around: the caller's name of each sent name."""
+    return {sent_name: name for name, sent_name in sent.items()}
+
+
+def _free_name(name: str, taken: Collection[str]) -> str:
+    plain = _ILLEGAL_CHARACTER.sub("_", name)
+    plain = plain if plain[:1].isalpha() else f"t_{plain}"
+    if len(plain) <= MAX_NAME_CHARACTERS and plain not in taken:
+        return plain
+    beginning = plain[: MAX_NAME_CHARACTERS - _HASH_CHARACTERS - 1]
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return next(
+        candidate
+        for start in range(len(digest) - _HASH_CHARACTERS)
+        if (candidate := f"{beginning}_{digest[start : start + _HASH_CHARACTERS]}") not in taken
     )

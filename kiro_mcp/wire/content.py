@@ -17,8 +17,10 @@ Sources of truth: Anthropic's Messages API, OpenAI's Chat Completions and Respon
 content types of the Model Context Protocol (2026-07-28).
 """
 
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
+from urllib.parse import unquote_to_bytes
 
 from pydantic_core import from_json
 
@@ -34,12 +36,13 @@ from kiro_mcp.chat import (
     ToolUseState,
 )
 from kiro_mcp.errors import InvalidRequest, quoted
-from kiro_mcp.wire.documents import document_text, text_from_base64, text_from_url
 from kiro_mcp.wire.findings import Finding, Repair
+from kiro_mcp.wire.history import result_text
 from kiro_mcp.wire.images import image_from_base64, image_from_url
-from kiro_mcp.wire.json_values import json_text
-from kiro_mcp.wire.tool_arguments import parse_arguments
-from kiro_mcp.wire.tool_pairing import result_text
+from kiro_mcp.wire.json_values import clean_text, json_text, parse_arguments
+
+# --- content_blocks ----------------------------------------------------------------------
+
 
 MAX_NOTES: Final = 50
 """Repair notes of one kind for one call; further ones are counted."""
@@ -636,3 +639,55 @@ def _reader_of(block: JsonObject) -> _Reader:
     if _is_result_kind(kind):
         return _read_tool_result
     return _read_tool_use if kind.endswith(("_tool_use", "_call")) else _read_unknown
+
+
+# --- documents ---------------------------------------------------------------------------
+
+
+def document_text(name: str, text: str) -> TextPart:
+    """Frame a document's text, so that the model can tell it from the prompt."""
+    label = name.replace('"', "'").replace("\n", " ")
+    opening = f'<document name="{label}">' if label else "<document>"
+    return TextPart(text=f"{opening}\n{text}\n</document>")
+
+
+def text_from_base64(encoded: str, *, place: str) -> str:
+    """Return the text that base64 stands for.
+
+    Raises:
+        InvalidRequest: It is no base64, or no text.
+    """
+    try:
+        return _decoded(b64decode("".join(encoded.split()), validate=True), place)
+    except ValueError:  # binascii.Error is one too
+        raise _no_text(place) from None
+
+
+def text_from_url(url: str, *, place: str) -> str:
+    """Return the text that a data URL stands for.
+
+    Raises:
+        InvalidRequest: It holds no text.
+    """
+    header, _, body = url.partition(",")
+    if header.lower().endswith(";base64"):
+        return text_from_base64(body, place=place)
+    return _decoded(unquote_to_bytes(body), place)
+
+
+def _decoded(data: bytes, place: str) -> str:
+    if not data or data.startswith(b"%PDF"):
+        raise _no_text(place)
+    try:
+        return clean_text(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise _no_text(place) from None
+
+
+def _no_text(place: str) -> Exception:
+    return Finding(
+        rule="document_text",
+        place=place,
+        cause="is a document without readable text",
+        cure="Extract its text (UTF-8) and send that, or its pages as images.",
+    ).as_error()
