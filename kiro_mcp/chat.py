@@ -1,6 +1,6 @@
 """The values that cross layers: what is asked, what is answered, and with which token.
 
-All are frozen. `ChatRequest` goes in at `kiro_mcp.wire.payload`; deltas and a `Reply`
+All are frozen. `ChatRequest` goes in at `kiro_mcp.wire.request`; deltas and a `Reply`
 come out at `kiro_mcp.wire.reply`. The spelling of the wire (`toolUseId`) stays there.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from operator import is_
 from typing import Final, Literal, TypeAlias
 
-from kiro_mcp.errors import KiroError
+from kiro_mcp.errors import ErrorCode, InvalidRequest, KiroError
 from kiro_mcp.redaction import redact_values, remember_secret
 
 Role = Literal["user", "assistant"]
@@ -213,7 +213,7 @@ class ChatRequest:
     """A UUID, or "" for a new one. The same for every turn of a chat lets the service cache."""
     history_head: str = ""
     """For a caller's own history: the digest that the id sent to the service is derived from,
-    by `kiro_mcp.wire.cache_id`. "" sends `conversation_id` itself."""
+    by `kiro_mcp.wire.request`. "" sends `conversation_id` itself."""
     system: str = ""
     tools: tuple[ToolSpec, ...] = ()
     allows_tools: bool = True
@@ -227,6 +227,47 @@ class ChatRequest:
     """A JSON Schema that the answer's text must be valid against."""
     writes_in_chunks: bool = False
     """Whether the model is told to write long files in several tool uses."""
+
+
+# --- what was wrong with a request --------------------------------------------------------
+# Facts for whoever made the request: they are shown, never parsed.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """Something in a request that was changed, so that the service takes it."""
+
+    rule: str
+    """The name of the step that changed it."""
+    detail: str
+    """What it did, and where, as one sentence."""
+
+
+def counted(rule: str, count: int, what: str) -> list[Repair]:
+    """Say that a step changed `count` things; [] if it changed none."""
+    return [Repair(rule=rule, detail=f"{count} {what}.")] if count else []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something in a request that the service refuses."""
+
+    rule: str
+    """The name of the rule that it breaks."""
+    place: str
+    """Where it is: the caller's own (`messages[2].content[0]`) or a path in the payload."""
+    cause: str
+    """What is wrong there, in words that follow the place."""
+    cure: str
+    """What to do about it, as a sentence."""
+    code: ErrorCode = "invalid_request"
+
+    def __str__(self) -> str:
+        return f"{self.place} {self.cause} ({self.rule})."
+
+    def as_error(self) -> InvalidRequest:
+        """Return the error that refuses the request for it."""
+        return InvalidRequest(str(self), next_step=self.cure, code=self.code)
 
 
 # --- the answer ---------------------------------------------------------------------------

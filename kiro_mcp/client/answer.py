@@ -11,8 +11,8 @@ from kiro_mcp.client.attempts import failure_of, no_answer_in_time
 from kiro_mcp.client.http import HttpResponse
 from kiro_mcp.client.retry import Failure
 from kiro_mcp.errors import AnswerBroken, KiroError, ServiceUnavailable
-from kiro_mcp.wire.payload import Payload
 from kiro_mcp.wire.reply import ReplyBuilder
+from kiro_mcp.wire.request import Payload
 
 _REASONS_FOR_NOTHING: Final[tuple[StopReason, ...]] = (
     "refusal",

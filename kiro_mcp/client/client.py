@@ -41,15 +41,15 @@ from kiro_mcp.client.telemetry import Telemetry
 from kiro_mcp.client.tokens import RefreshingTokenSource, TokenSource
 from kiro_mcp.client.usage_limits import UsageLimits
 from kiro_mcp.settings import Settings
-from kiro_mcp.wire.cache_id import cache_id
-from kiro_mcp.wire.payload import (
+from kiro_mcp.wire.reply import ReplyBuilder, ReplyOptions
+from kiro_mcp.wire.request import (
     Envelope,
     Payload,
+    PayloadOptions,
+    RequestWriter,
+    cache_id,
     draft_payload,
-    make_payload,
 )
-from kiro_mcp.wire.prepare import PayloadOptions
-from kiro_mcp.wire.reply import ReplyBuilder, ReplyOptions
 
 __all__ = [
     "AnswerStream",
@@ -177,11 +177,12 @@ class KiroClient:
         request = self._told_time(request)
         async with self._slots.taken_by(caller), AsyncExitStack() as stack:
             inference = stack.enter_context(self._telemetry.inference(request))
+            writer = RequestWriter(self._options)
 
             async def attempt(trial: Trial) -> AnswerStream | Failure:
                 await self._budget.require_left(spending)
                 inference.sends_to(self._sender.destination(trial).url)
-                return await self._attempt(trial, stack, spending)
+                return await self._attempt(trial, writer, stack, spending)
 
             trial = await self._attempts.first_trial(
                 self._endpoints, request=request, recorder=recorder
@@ -236,12 +237,16 @@ class KiroClient:
         return endpoints_in_order(names, preferred=preferred, region=region)
 
     async def _attempt(
-        self, trial: Trial, call: AsyncExitStack, spending: CallSpending
+        self,
+        trial: Trial,
+        writer: RequestWriter,
+        call: AsyncExitStack,
+        spending: CallSpending,
     ) -> AnswerStream | Failure:
         """Make one attempt; what it opens stays open, in the call's stack, only if it succeeds."""
         deadline = anyio.current_time() + self._first_token_seconds(trial)
         async with AsyncExitStack() as stack:
-            opened = await attempted(lambda: self._opened(trial, stack, deadline), deadline)
+            opened = await attempted(lambda: self._opened(trial, writer, stack, deadline), deadline)
             if isinstance(opened, Failure):
                 return opened
             stack.push_async_callback(self._settle, opened, spending, trial.recorder)
@@ -250,9 +255,13 @@ class KiroClient:
                 call.push_async_exit(stack.pop_all())
             return failure or opened
 
-    async def _opened(self, trial: Trial, stack: AsyncExitStack, deadline: float) -> AnswerStream:
+    async def _opened(
+        self, trial: Trial, writer: RequestWriter, stack: AsyncExitStack, deadline: float
+    ) -> AnswerStream:
         assert trial.request
-        payload = await off_loop(partial(self._payload, trial), is_large=is_large(trial.request))
+        payload = await off_loop(
+            partial(self._payload, trial, writer), is_large=is_large(trial.request)
+        )
         response = await stack.enter_async_context(self._sender.send(trial, body=payload.encoded))
         assert trial.request
         options = self._reply_options(trial.request, payload)
@@ -275,20 +284,19 @@ class KiroClient:
         await answer.aclose()
         await self._budget.add(answer.credits, spending)
 
-    def _payload(self, trial: Trial) -> Payload:
-        assert trial.request
+    def _payload(self, trial: Trial, writer: RequestWriter) -> Payload:
+        request = trial.request
+        assert request
+        head, owner = request.history_head, trial.token.owner or trial.token.value
         envelope = Envelope(
             origin=self._sender.origin(trial.endpoint),
             profile_arn=trial.token.profile_arn,
             form=trial.endpoint.form,
             agent_mode=AGENT_MODE,
             sends_model_fields=trial.sends_model_fields,
+            conversation_id=cache_id(head, owner) if head else "",
         )
-        request = trial.request
-        if request.history_head:
-            own_id = cache_id(request.history_head, trial.token.owner or trial.token.value)
-            request = replace(request, conversation_id=own_id)
-        return make_payload(request, envelope, self._options)
+        return writer.write(request, envelope)
 
     def _reply_options(self, request: ChatRequest, payload: Payload) -> ReplyOptions:
         return ReplyOptions(

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from kiro_mcp.chat import AccessToken
 from kiro_mcp.errors import InvalidRequest, SignInRequired
 from kiro_mcp.regions import is_region
-from kiro_mcp.wire.payload import WireForm
+from kiro_mcp.wire.request import WireForm
 
 HostName = Literal["runtime", "management", "q", "codewhisperer"]
 

@@ -19,13 +19,12 @@ from typing import Any, Final
 
 import mcp_types as types
 
-from kiro_mcp.chat import JsonObject, JsonValue, Refusal, Reply, ToolUse, Usage
+from kiro_mcp.chat import Finding, JsonObject, JsonValue, Refusal, Repair, Reply, ToolUse, Usage
 from kiro_mcp.server.answers import RunningAnswer
 from kiro_mcp.server.asking import Answered, Asked
 from kiro_mcp.server.conversations import Place
 from kiro_mcp.server.results import ANSWER_META_KEY, filled, success
-from kiro_mcp.wire.dry_run import DryRun
-from kiro_mcp.wire.findings import Finding, Repair
+from kiro_mcp.wire.request import DryRun
 
 MAX_CITED_CHARACTERS: Final = 400
 """Characters of all citations together that the line of JSON repeats; beyond, it counts them."""

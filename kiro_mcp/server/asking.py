@@ -12,6 +12,7 @@ from kiro_mcp.chat import (
     JsonValue,
     Message,
     Part,
+    Repair,
     Reply,
     TextPart,
     ToolResult,
@@ -24,11 +25,10 @@ from kiro_mcp.server.attachments import Attachments
 from kiro_mcp.server.conversations import Conversation, Place
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.schema_checks import UncheckedError, schema_errors
-from kiro_mcp.wire.cache_id import history_head
-from kiro_mcp.wire.findings import Repair
 from kiro_mcp.wire.json_values import is_larger
 from kiro_mcp.wire.messages import Chat, read_messages, read_tool_results
 from kiro_mcp.wire.models import ModelChoice, is_known_effort, resolve_model
+from kiro_mcp.wire.request import history_head
 from kiro_mcp.wire.schema_check import UnusableSchemaError
 from kiro_mcp.wire.tools import read_tool_specs
 from kiro_mcp.wire.typed_answers import open_schema

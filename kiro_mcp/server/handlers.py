@@ -34,8 +34,8 @@ from kiro_mcp.server.owners import OWN
 from kiro_mcp.server.repeats import CallId, question_id
 from kiro_mcp.server.results import filled, success
 from kiro_mcp.server.streaming import Reporting
-from kiro_mcp.wire.dry_run import describe_payload
 from kiro_mcp.wire.models import resolve_model
+from kiro_mcp.wire.request import describe_payload
 
 logger = logging.getLogger(__name__)
 

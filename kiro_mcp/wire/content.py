@@ -25,10 +25,12 @@ from urllib.parse import unquote_to_bytes
 from pydantic_core import from_json
 
 from kiro_mcp.chat import (
+    Finding,
     ImagePart,
     JsonObject,
     JsonValue,
     Part,
+    Repair,
     TextPart,
     ThinkingPart,
     ToolResult,
@@ -36,7 +38,6 @@ from kiro_mcp.chat import (
     ToolUseState,
 )
 from kiro_mcp.errors import InvalidRequest, quoted
-from kiro_mcp.wire.findings import Finding, Repair
 from kiro_mcp.wire.history import result_text
 from kiro_mcp.wire.images import image_from_base64, image_from_url
 from kiro_mcp.wire.json_values import clean_text, json_text, parse_arguments

@@ -1,7 +1,7 @@
 """Turns in any order -> a conversation as the service takes it: user, assistant, …, user.
 
 Each step is a function from turns to turns and says what it changed; each is the identity on
-what is right already. Used by `kiro_mcp.wire.prepare`, in its order; what tool uses and
+what is right already. Used by `kiro_mcp.wire.request`, in its order; what tool uses and
 their results need is in `kiro_mcp.wire.history`.
 
 Source of truth: the invariants that the service's official clients keep; not each of them is
@@ -23,13 +23,14 @@ from kiro_mcp.chat import (
     JsonObject,
     Message,
     Part,
+    Repair,
     Role,
     TextPart,
     ThinkingPart,
     ToolResult,
     ToolUse,
+    counted,
 )
-from kiro_mcp.wire.findings import Repair, counted
 from kiro_mcp.wire.images import MAX_IMAGES
 from kiro_mcp.wire.json_values import (
     clean_text,

@@ -9,8 +9,7 @@ from base64 import b64decode, b64encode
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
-from kiro_mcp.chat import ImageFormat, ImagePart
-from kiro_mcp.wire.findings import Finding
+from kiro_mcp.chat import Finding, ImageFormat, ImagePart
 
 MAX_IMAGES: Final = 10
 """The most images in one request, its history included."""

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from kiro_mcp.chat import (
+    Finding,
     JsonObject,
     JsonValue,
     Message,
     Part,
+    Repair,
     Role,
     TextPart,
     ThinkingPart,
@@ -29,7 +31,6 @@ from kiro_mcp.wire.content import (
     is_result,
     kind_of,
 )
-from kiro_mcp.wire.findings import Finding, Repair
 from kiro_mcp.wire.json_values import json_text, plain_json
 
 _Speaker: TypeAlias = Literal["user", "assistant", "system", "tool"]

@@ -16,10 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from kiro_mcp.chat import JsonObject, JsonValue, ToolSpec
+from kiro_mcp.chat import Finding, JsonObject, JsonValue, Repair, ToolSpec, counted
 from kiro_mcp.errors import quoted
 from kiro_mcp.wire.content import CUSTOM_INPUT, first_text
-from kiro_mcp.wire.findings import Finding, Repair, counted
 from kiro_mcp.wire.json_values import clean_text, json_text, parse_object, plain_json
 from kiro_mcp.wire.schema import SchemaBudget, SentSchema, sendable_schema
 

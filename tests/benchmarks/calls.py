@@ -27,7 +27,7 @@ from mcp.server.stdio import stdio_server
 
 from kiro_mcp.chat import ChatRequest, Message, TextPart
 from kiro_mcp.emulator import frames
-from kiro_mcp.wire.payload import Envelope, make_payload
+from kiro_mcp.wire.request import Envelope, make_payload
 from tests.benchmarks.table import Row, print_table
 from tests.support.stdio import StdioServer, environment, started
 

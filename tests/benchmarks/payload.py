@@ -12,8 +12,7 @@ from typing import Any
 
 from kiro_mcp.chat import ChatRequest
 from kiro_mcp.wire.messages import read_messages
-from kiro_mcp.wire.payload import Envelope, draft_payload, encode_payload
-from kiro_mcp.wire.prepare import PayloadOptions
+from kiro_mcp.wire.request import Envelope, PayloadOptions, draft_payload, encode_payload
 from kiro_mcp.wire.tools import read_tool_specs
 
 TURNS = 500

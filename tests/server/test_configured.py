@@ -16,7 +16,7 @@ from kiro_mcp.errors import ServiceUnavailable
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.settings import Settings
 from kiro_mcp.wire.history import TRUNCATION_NOTICE
-from kiro_mcp.wire.system_prompt import WRITE_IN_CHUNKS
+from kiro_mcp.wire.request import WRITE_IN_CHUNKS
 from tests.support.logins import Clock
 from tests.support.mcp import ask, connected, sent
 from tests.support.stdio import environment, started

@@ -13,9 +13,14 @@ from kiro_mcp.chat import (
     ToolSpec,
     ToolUse,
 )
-from kiro_mcp.wire.dry_run import describe_payload, without_content
-from kiro_mcp.wire.payload import Envelope, draft_payload, encode_payload
-from kiro_mcp.wire.prepare import PayloadOptions
+from kiro_mcp.wire.request import (
+    Envelope,
+    PayloadOptions,
+    describe_payload,
+    draft_payload,
+    encode_payload,
+    without_content,
+)
 
 ENVELOPE = Envelope(
     origin="KIRO_CLI", profile_arn="arn:aws:codewhisperer:us-east-1:1:profile/S3CRET"

@@ -1,6 +1,6 @@
 """Findings, as errors."""
 
-from kiro_mcp.wire.findings import Finding
+from kiro_mcp.chat import Finding
 
 
 def test_a_finding_becomes_an_error_that_names_place_cause_and_cure() -> None:

@@ -8,13 +8,13 @@ from kiro_mcp.chat import (
     ImagePart,
     Message,
     Part,
+    Repair,
     TextPart,
     ThinkingPart,
     ToolResult,
     ToolUse,
 )
 from kiro_mcp.wire import history
-from kiro_mcp.wire.findings import Repair
 from kiro_mcp.wire.history import TRUNCATION_NOTICE, Step, run_steps
 
 A, B, C = (TextPart(text=letter) for letter in "abc")

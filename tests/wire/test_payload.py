@@ -10,18 +10,20 @@ import pytest
 from kiro_mcp.chat import ChatRequest, ImagePart, Message, Role, TextPart
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.wire.history import TRUNCATION_NOTICE
-from kiro_mcp.wire.images import image_from_bytes
+from kiro_mcp.wire.images import MAX_IMAGE_BYTES, image_from_bytes
 from kiro_mcp.wire.messages import read_messages
 from kiro_mcp.wire.models import resolve_model
-from kiro_mcp.wire.payload import (
+from kiro_mcp.wire.request import (
+    MAX_DESCRIPTION_BYTES,
     Envelope,
     Payload,
+    PayloadOptions,
+    RequestWriter,
     WireForm,
     draft_payload,
     encode_payload,
     make_payload,
 )
-from kiro_mcp.wire.prepare import PayloadOptions
 from kiro_mcp.wire.tools import read_tool_specs
 
 CONVERSATION = "6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11"
@@ -391,6 +393,9 @@ def test_images_go_with_their_turn_and_an_image_alone_is_a_prompt() -> None:
         (images(11), "auto", "image_count"),
         (images(1), "deepseek-3.2", "images_unseen"),
         ((ImagePart(format="png", data="???"),), "auto", "image"),
+        ((ImagePart(format="png", data="aGVsbG8="),), "auto", "image"),
+        ((ImagePart(format=cast("Any", "jpg"), data=PNG),), "auto", "image"),
+        ((ImagePart(format="png", data="A" * (MAX_IMAGE_BYTES // 3 * 4 + 8)),), "auto", "image"),
     ],
 )
 def test_images_that_cannot_be_sent_are_refused_by_name(
@@ -404,6 +409,31 @@ def test_images_that_cannot_be_sent_are_refused_by_name(
     assert caught.value.next_step
     findings = draft_payload(asked, Envelope(origin="O", profile_arn="")).findings
     assert [finding.rule for finding in findings] == [rule]
+    images_at = ".images[0]" if rule == "image" else ""
+    assert findings[0].place == f"currentMessage.userInputMessage{images_at}"
+
+
+def test_a_description_is_refused_if_its_limit_was_raised_too_far() -> None:
+    """Ours: the setting may exceed what the service is said to take."""
+    spec = {**SPEC, "description": "ü" * (MAX_DESCRIPTION_BYTES // 2 + 1)}
+    options = PayloadOptions(description_max_bytes=50_000)
+    with pytest.raises(InvalidRequest, match=r"tools\.look\.description is over"):
+        sent(asked("hi", tools=[spec]), options)
+
+
+def test_an_attempt_writes_only_what_it_changes() -> None:
+    """Ours: images and histories are repaired and checked once for a call."""
+    writer, prompt = RequestWriter(), request(("user", "hi"))
+    here, there = (Envelope(origin=origin, profile_arn="") for origin in ("A", "B"))
+    payload = writer.write(prompt, here)
+    assert writer.write(prompt, replace(here)) is payload
+    assert writer.write(prompt, there).encoded == make_payload(prompt, there).encoded
+    assert writer.write(prompt, here).encoded == payload.encoded
+    other = request(("user", "ho"))
+    assert writer.write(other, here).encoded == make_payload(other, here).encoded
+    renamed = writer.write(other, replace(here, conversation_id="c"))
+    assert state_of(other)["conversationId"] == CONVERSATION
+    assert cast("Any", renamed.body)["conversationState"]["conversationId"] == "c"
 
 
 # --- size ---------------------------------------------------------------------------------

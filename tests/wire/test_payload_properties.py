@@ -31,9 +31,15 @@ from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.wire.json_values import clean_text
 from kiro_mcp.wire.messages import Chat, read_messages, read_tool_results
 from kiro_mcp.wire.models import models_from_page
-from kiro_mcp.wire.payload import Envelope, Payload, draft_payload, encode_payload
-from kiro_mcp.wire.payload import WireForm as Form
-from kiro_mcp.wire.prepare import PayloadOptions, prepare
+from kiro_mcp.wire.request import (
+    Envelope,
+    Payload,
+    PayloadOptions,
+    draft_payload,
+    encode_payload,
+    prepare,
+)
+from kiro_mcp.wire.request import WireForm as Form
 from kiro_mcp.wire.schema import sanitised_schema
 from kiro_mcp.wire.tools import read_tool_specs
 

@@ -1,10 +1,14 @@
 """About how many tokens a prompt is."""
 
 from base64 import b64encode
+from dataclasses import replace
 
 from kiro_mcp.chat import ChatRequest, ImagePart, Message, ModelInfo, TextPart
-from kiro_mcp.wire.payload import Envelope, draft_payload
-from kiro_mcp.wire.prompt_size import TOKENS_PER_IMAGE, estimate_tokens, window_warnings
+from kiro_mcp.wire.request import (
+    TOKENS_PER_IMAGE,
+    Envelope,
+    draft_payload,
+)
 
 ENVELOPE = Envelope(origin="KIRO_CLI", profile_arn="")
 PICTURE = ImagePart(format="png", data=b64encode(b"\x89PNG\r\n\x1a\n" + bytes(100_000)).decode())
@@ -19,17 +23,19 @@ def test_tokens_are_estimated_by_text_and_by_image() -> None:
     payload = draft_payload(asked(TextPart(text="ü" * 2_000), PICTURE), ENVELOPE)
     size = payload.size_bytes
     expected = (size - len(PICTURE.data)) // 4 + TOKENS_PER_IMAGE
-    assert estimate_tokens(payload.body, size) == expected
+    assert payload.estimated_tokens == expected
     assert 1_000 < expected - TOKENS_PER_IMAGE < 1_100
-    assert estimate_tokens({}, 2) == 1
 
 
 def test_a_prompt_that_may_not_fit_is_warned_of_and_not_refused() -> None:
     """Ours: the estimate, and the listed window, can be wrong."""
-    small = ModelInfo(id="m", name="M", context_window=100)
-    assert window_warnings(small, 100) == ()
-    assert "about 101 tokens, and m reads 100" in window_warnings(small, 101)[0]
-    assert window_warnings(ModelInfo(id="m", name="M"), 10**9) == ()
+    request = asked(TextPart(text="x" * 400))
+    tokens = draft_payload(request, ENVELOPE).estimated_tokens
+    for window, is_warned in ((tokens, False), (tokens - 1, True), (None, False)):
+        model = ModelInfo(id="auto", name="M", context_window=window)
+        warnings = draft_payload(replace(request, model_info=model), ENVELOPE).warnings
+        said = f"The prompt is about {tokens} tokens, and auto reads {window}:"
+        assert [one.startswith(said) for one in warnings] == [True] * is_warned
     payload = draft_payload(asked(TextPart(text="x" * 1_000_000)), ENVELOPE)
     assert payload.warnings == ()
     payload = draft_payload(asked(TextPart(text="x" * 4_100_000)), ENVELOPE)

@@ -4,26 +4,26 @@ import pytest
 
 from kiro_mcp.chat import Effort, JsonObject, ModelFields, ModelInfo
 from kiro_mcp.wire.models import EFFORTS, known_model, nearest_effort
-from kiro_mcp.wire.request_fields import Wishes, ask_model
+from kiro_mcp.wire.request import ModelOptions, ask_model
 
 OPUS_5, OPUS_46 = known_model("claude-opus-5"), known_model("claude-opus-4.6")
 TAGS, GPT, NONE = known_model("claude-sonnet-4.5"), known_model("gpt-5.6-sol"), known_model("auto")
 
 
-def ask(model: ModelInfo, effort: Effort = "", max_tokens: int = 0) -> Wishes:
+def ask(model: ModelInfo, effort: Effort = "", max_tokens: int = 0) -> ModelOptions:
     return ask_model(model, effort=effort, max_tokens=max_tokens)
 
 
 @pytest.mark.parametrize("model", [OPUS_5, TAGS, GPT, NONE])
 def test_nothing_is_sent_that_nobody_asked_for(model: ModelInfo) -> None:
     """Ours."""
-    assert ask(model) == Wishes(fields={})
+    assert ask(model) == ModelOptions(fields={})
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_a_model_with_a_schema_is_asked_by_its_fields_alone(effort: Effort) -> None:
     """The service's list of models (2026): Claude from 4.6 on."""
-    assert ask(OPUS_5, effort, 32_000) == Wishes(
+    assert ask(OPUS_5, effort, 32_000) == ModelOptions(
         fields={
             "thinking": {"type": "adaptive", "display": "summarized"},
             "output_config": {"effort": effort},
@@ -85,7 +85,7 @@ def test_a_model_without_a_schema_is_asked_by_tags_alone(
 ) -> None:
     """Observed: Claude 4.5 and older think where these tags begin the prompt."""
     wishes = ask_model(TAGS, effort=effort, max_tokens=0, thinking_budget=budget)
-    assert wishes == Wishes(
+    assert wishes == ModelOptions(
         fields={},
         tags="<thinking_mode>enabled</thinking_mode>"
         f"<max_thinking_length>{length}</max_thinking_length>",
@@ -153,7 +153,7 @@ def test_an_effort_that_nobody_knows_is_left_out_and_that_is_said() -> None:
 def test_only_what_the_schema_has_is_sent(fields: ModelFields | None, expected: JsonObject) -> None:
     """Observed: the service refuses a field that is not in the schema."""
     model = ModelInfo(id="m", name="M", thinking="native", fields=fields)
-    assert ask(model, "high") == Wishes(fields=expected)
+    assert ask(model, "high") == ModelOptions(fields=expected)
 
 
 @pytest.mark.parametrize(
@@ -170,4 +170,4 @@ def test_a_length_is_brought_into_the_models_range(wanted: int, sent: int | None
 def test_a_length_without_an_upper_bound_is_sent_as_it_is() -> None:
     """Ours."""
     model = ModelInfo(id="m", name="M", fields=ModelFields(max_tokens=(1, None)))
-    assert ask(model, max_tokens=10**9) == Wishes(fields={"max_tokens": 10**9})
+    assert ask(model, max_tokens=10**9) == ModelOptions(fields={"max_tokens": 10**9})

@@ -1,7 +1,7 @@
 """What is said to the model before the conversation."""
 
 from kiro_mcp.chat import ChatRequest, ToolSpec
-from kiro_mcp.wire.system_prompt import WRITE_IN_CHUNKS, compose_system
+from kiro_mcp.wire.request import WRITE_IN_CHUNKS, compose_system
 from kiro_mcp.wire.tools import sendable_tools
 
 NO_TOOLS = sendable_tools([], [])

@@ -1,0 +1,851 @@
+"""A chat request -> the service's JSON.
+
+    ChatRequest ─ prepare ─▶ Prepared ─ write_payload ─▶ Payload
+
+`prepare` does what depends on the request alone, once for a call: it repairs the history, makes
+tools that can be sent, composes the system prompt, and looks for what the service would refuse.
+`write_payload` writes that down for one endpoint; a second attempt only writes again.
+
+Rules, as the service's official clients keep them and as probes of the service confirm: the system
+prompt has no member of its own and goes before the first user turn's text; the history ends with an
+assistant turn and the current message is the user's; tools are declared with the current message
+only; absent members are left out, never null; origin and model are the same throughout. Equal
+requests give byte-identical payloads, so that the service's prompt cache holds. Source of truth:
+the service's published request model.
+"""
+
+import hashlib
+import re
+import uuid
+from base64 import b64decode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, Literal, cast
+
+from kiro_mcp.chat import (
+    BYTES_PER_TOKEN,
+    ChatRequest,
+    Effort,
+    Finding,
+    ImagePart,
+    JsonObject,
+    JsonValue,
+    Message,
+    ModelFields,
+    ModelInfo,
+    Repair,
+    TextPart,
+    ThinkingPart,
+    ToolResult,
+    ToolSpec,
+    ToolUse,
+)
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.wire import history
+from kiro_mcp.wire.history import Step, Turns
+from kiro_mcp.wire.images import (
+    IMAGE_FORMATS,
+    MAX_IMAGE_BYTES,
+    MAX_IMAGES,
+    decoded_size,
+    is_base64,
+    size_warning,
+    sniff_format,
+)
+from kiro_mcp.wire.json_values import clean_text, json_text, object_member, object_members
+from kiro_mcp.wire.models import nearest_effort, resolve_model
+from kiro_mcp.wire.property_names import rename_members
+from kiro_mcp.wire.tools import (
+    DESCRIPTION_MAX_BYTES,
+    SentTools,
+    callers_names,
+    clean_spec,
+    sendable_tools,
+)
+from kiro_mcp.wire.typed_answers import typed_instruction
+
+WireForm = Literal["rest", "rpc", "send_message"]
+"""How an endpoint is addressed, which decides what the body may carry.
+
+`rest`: by path; the agent's mode is a header. `rpc`: by `X-Amz-Target`; the mode is in the body.
+`send_message`: the older operation `SendMessage`, which takes neither mode nor model fields.
+"""
+
+THINKING_BUDGET: Final = 4_000
+"""How many tokens a model that is asked by tags may think for at medium effort."""
+
+THINKING_MODE_TAG: Final = "<thinking_mode>"
+
+WRITE_IN_CHUNKS: Final = (
+    "When you write or change a file with a tool, put at most 350 lines into one tool use: create"
+    " the file with its first part, then append or edit part by part. A longer tool use is cut"
+    " off before it is complete, and then nothing of it is written."
+)
+"""For models that run for minutes in one tool use, longer than the service keeps it open."""
+
+TOKENS_PER_IMAGE: Final = 1_600
+"""About what the models count for a large image; its bytes say nothing about it."""
+
+LEGAL_CONVERSATION_ID: Final = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
+)
+"""What the service takes as the id of a conversation: a UUID."""
+
+MAX_DESCRIPTION_BYTES: Final = 10_240
+"""The longest description of a tool that the service is said to take; the default is less."""
+
+BLANK: Final = " "
+"""Stands where there is no text: the service refuses empty text, and models imitate words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadOptions:
+    """What the user can set, for all requests alike."""
+
+    description_max_bytes: int = DESCRIPTION_MAX_BYTES
+    """Where the description of a tool is cut; the whole then goes to the system prompt."""
+    thinking_budget: int = THINKING_BUDGET
+    """Tokens for thinking at medium effort, for models that are asked by tags."""
+    max_payload_bytes: int = 0
+    """Over which the oldest turns are left out; 0 never leaves any out."""
+    tells_of_truncation: bool = True
+    """Whether the model is told that an earlier answer of its own was cut off."""
+
+
+DEFAULT_OPTIONS: Final = PayloadOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What a payload says about where it goes."""
+
+    origin: str
+    profile_arn: str
+    """The profile to bill; "" leaves it out, as API keys must."""
+    form: WireForm = "rest"
+    agent_mode: str = "vibe"
+    sends_model_fields: bool = True
+    """Whether effort and max_tokens go along, where the form has room for them."""
+    conversation_id: str = ""
+    """Replaces the request's own id, where that depends on whose token is used; "" keeps it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A request as it can be sent, in this package's words. It depends on no endpoint."""
+
+    model: ModelInfo
+    conversation_id: str
+    """A UUID, or ""."""
+    turns: tuple[Message, ...]
+    """User and assistant in turn, the user first and last."""
+    system: str
+    tools: tuple[ToolSpec, ...]
+    fields: JsonObject
+    """The model's own fields."""
+    tool_names: Mapping[str, str]
+    """The caller's name of each tool, by the name that is sent."""
+    property_names: Mapping[str, Mapping[str, str]]
+    """The same for the renamed properties of tools, by the caller's name of the tool."""
+    max_payload_bytes: int
+    """The limit on the payload; 0 for none."""
+    repairs: tuple[Repair, ...]
+    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """A request as it goes to an endpoint, and what was made of it on the way."""
+
+    body: JsonObject
+    encoded: bytes = field(repr=False)
+    """The body as it goes over the wire."""
+    model: ModelInfo
+    estimated_tokens: int
+    """About how many tokens the prompt is. For people: it warns, and never refuses."""
+    tool_names: Mapping[str, str]
+    """The caller's name of each tool, by the name that is sent."""
+    property_names: Mapping[str, Mapping[str, str]]
+    """The same for the renamed properties of tools, by the caller's name of the tool."""
+    repairs: tuple[Repair, ...]
+    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """Why the service would refuse it; () if no reason is known."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How large it is as it goes over the wire."""
+        return len(self.encoded)
+
+
+def make_payload(
+    request: ChatRequest, envelope: Envelope, options: PayloadOptions = DEFAULT_OPTIONS
+) -> Payload:
+    """Build a payload that is ready to be sent.
+
+    Raises:
+        InvalidRequest: No message says anything, or the service would refuse the request.
+    """
+    payload = draft_payload(request, envelope, options)
+    require_acceptable(payload)
+    return payload
+
+
+def draft_payload(
+    request: ChatRequest, envelope: Envelope, options: PayloadOptions = DEFAULT_OPTIONS
+) -> Payload:
+    """Build a payload even if the service would refuse it: its findings say why.
+
+    Raises:
+        InvalidRequest: No message says anything.
+    """
+    return write_payload(prepare(request, options), envelope)
+
+
+def require_acceptable(payload: Payload) -> None:
+    """Refuse a payload that the service would refuse.
+
+    Raises:
+        InvalidRequest: It has a finding; the error is about the first.
+    """
+    if payload.findings:
+        raise payload.findings[0].as_error()
+
+
+class RequestWriter:
+    """Writes the payloads of one call, which may need several attempts.
+
+    Another attempt with the same request is only written again, and one to the same endpoint gets
+    the same payload.
+    """
+
+    def __init__(self, options: PayloadOptions = DEFAULT_OPTIONS) -> None:
+        self._options = options
+        self._prepared: tuple[ChatRequest, Prepared] | None = None
+        self._written: tuple[Prepared, Envelope, Payload] | None = None
+
+    def write(self, request: ChatRequest, envelope: Envelope) -> Payload:
+        """Return a payload that is ready to be sent.
+
+        Raises:
+            InvalidRequest: No message says anything, or the service would refuse the request.
+        """
+        if self._prepared is None or self._prepared[0] is not request:
+            self._prepared = request, prepare(request, self._options)
+        prepared = self._prepared[1]
+        written = self._written
+        if written is None or written[0] is not prepared or written[1] != envelope:
+            self._written = written = prepared, envelope, write_payload(prepared, envelope)
+        payload = written[2]
+        require_acceptable(payload)
+        return payload
+
+
+# --- preparing ----------------------------------------------------------------------------
+
+
+def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> Prepared:
+    """Repair a request, and say what was repaired.
+
+    Raises:
+        InvalidRequest: No message says anything.
+    """
+    model_warnings: tuple[str, ...] = ()
+    if request.model_info is None:
+        choice = resolve_model(request.model)
+        request, model_warnings = choice.applied_to(request), choice.warnings
+        model = choice.model
+    else:
+        model = request.model_info
+    if (system := clean_text(request.system)) is not request.system:
+        request = replace(request, system=system)
+    asked = ask_model(
+        model,
+        effort=request.effort,
+        max_tokens=request.max_tokens,
+        thinking_budget=options.thinking_budget,
+    )
+    conversation_id, repairs = _conversation_id(request.conversation_id)
+    turns, turn_repairs = _repair_turns(request, model, options)
+    used = [part.name for turn in turns for part in turn.parts if isinstance(part, ToolUse)]
+    specs = [clean_spec(spec) for spec in request.tools] if request.allows_tools else []
+    tools = sendable_tools(specs, used, description_max_bytes=options.description_max_bytes)
+    if used:
+        turns = _with_sent_names(turns, tools)
+    last = (part.text for part in request.messages[-1].parts if isinstance(part, TextPart))
+    has_own_tags = any(THINKING_MODE_TAG in text for text in (request.system, *last))
+    return Prepared(
+        model=model,
+        conversation_id=conversation_id,
+        turns=tuple(turns),
+        system=compose_system(request, tools, tags="" if has_own_tags else asked.tags),
+        tools=tools.specs,
+        fields=asked.fields,
+        tool_names=callers_names(tools.names),
+        property_names=tools.property_names,
+        max_payload_bytes=options.max_payload_bytes,
+        repairs=(*repairs, *turn_repairs, *tools.repairs),
+        warnings=(*model_warnings, *asked.warnings),
+        findings=tuple(_find_faults(turns, tools.specs, model)),
+    )
+
+
+def _conversation_id(given: str) -> tuple[str, Sequence[Repair]]:
+    """Return a UUID, always the same one for the same id; "" stays."""
+    if not given or LEGAL_CONVERSATION_ID.fullmatch(given):
+        return given, ()
+    derived = str(uuid.uuid5(uuid.NAMESPACE_OID, clean_text(given)))
+    detail = "The conversation's id is not a UUID; one was derived from it."
+    return derived, (Repair(rule="conversation_id", detail=detail),)
+
+
+def _repair_turns(
+    request: ChatRequest, model: ModelInfo, options: PayloadOptions
+) -> tuple[Turns, Sequence[Repair]]:
+    """Make turns that the service takes; the order of the steps matters."""
+    turns, repairs = history.clean_turns(request.messages)
+    _require_something(turns, request.system)
+    is_one_text = (
+        len(turns) == 1
+        and turns[0].role == "user"
+        and all(isinstance(part, TextPart) for part in turns[0].parts)
+    )
+    if is_one_text:  # Most calls. No step would change anything.
+        return turns, repairs
+    pairing: Sequence[Step] = (
+        history.fill_missing_ids,
+        history.make_ids_legal,
+        history.make_ids_unique,
+        history.orphans_to_text,
+        history.answer_the_unanswered,
+        history.order_results,
+    )
+    sees_images = not model.input_types or "IMAGE" in model.input_types
+    steps: Sequence[Step] = (
+        history.drop_unsigned_thinking,
+        partial(history.drop_foreign_thinking, model_id=model.id),
+        history.split_by_role,
+        history.merge_turns,
+        history.start_with_user,
+        history.end_with_user,
+        history.keep_one_reasoning,
+        *(pairing if request.allows_tools else (history.tool_uses_to_text,)),
+        *((history.tell_of_truncation,) if options.tells_of_truncation else ()),
+        history.hoist_images,
+        partial(history.forget_old_images, limit=MAX_IMAGES if sees_images else 0),
+        history.tell_images_apart,
+    )
+    for step in steps:
+        turns, changes = step(turns)
+        repairs = [*repairs, *changes]
+    _require_something(turns, request.system)  # All there was may have been old images.
+    return turns, repairs
+
+
+def _require_something(turns: Turns, system: str) -> None:
+    says_something = system.strip() or any(
+        part.text.strip() if isinstance(part, TextPart) else not isinstance(part, ThinkingPart)
+        for turn in turns
+        for part in turn.parts
+    )
+    if not turns or not says_something:
+        raise InvalidRequest(
+            "There is nothing to answer: no message says anything.", next_step="Give a prompt."
+        )
+
+
+def _with_sent_names(turns: Turns, tools: SentTools) -> Turns:
+    """Name tools and their properties in the history as they are declared."""
+    sent = {
+        tool: {name: other for other, name in names.items()}
+        for tool, names in tools.property_names.items()
+    }
+
+    def rename(use: ToolUse) -> ToolUse:
+        arguments = rename_members(use.arguments, sent.get(use.name, {}))
+        return replace(use, name=tools.names[use.name], arguments=cast("JsonObject", arguments))
+
+    return [
+        turn.with_parts(rename(part) if isinstance(part, ToolUse) else part for part in turn.parts)
+        for turn in turns
+    ]
+
+
+def _find_faults(turns: Turns, tools: Sequence[ToolSpec], model: ModelInfo) -> Iterator[Finding]:
+    """Find what the service would refuse and no repair could change.
+
+    That is about images, and about descriptions if the user has raised their limit;
+    `write_payload` looks at the size.
+    """
+    for spec in tools:
+        if len(spec.description.encode()) > MAX_DESCRIPTION_BYTES:
+            yield Finding(
+                rule="tool_description",
+                place=f"tools.{spec.name}.description",
+                cause=f"is over {MAX_DESCRIPTION_BYTES} bytes",
+                cure="Describe the tool, in fewer bytes.",
+            )
+    current = "currentMessage.userInputMessage"
+    image_count = 0
+    for index, turn in enumerate(turns):
+        images = [part for part in turn.parts if isinstance(part, ImagePart)]
+        image_count += len(images)
+        message = current if turn is turns[-1] else f"history[{index}].userInputMessage"
+        for number, image in enumerate(images):
+            if cause := _image_fault(image):
+                yield Finding(
+                    rule="image",
+                    place=f"{message}.images[{number}]",
+                    cause=cause,
+                    cure="Send PNG, JPEG, GIF or WebP as base64, small enough.",
+                )
+    if image_count > MAX_IMAGES:
+        yield Finding(
+            rule="image_count",
+            place=current,
+            cause=f"holds {image_count} images, and the service takes {MAX_IMAGES}",
+            cure="Send fewer images.",
+        )
+    if image_count and model.input_types and "IMAGE" not in model.input_types:
+        yield Finding(
+            rule="images_unseen",
+            place=current,
+            cause="holds images, and the model reads text",
+            cure="Choose a model that reads images, or send none.",
+        )
+
+
+def _image_fault(image: ImagePart) -> str:
+    if image.format not in IMAGE_FORMATS:  # A library's user may write anything there.
+        return f"is of the format {image.format!r:.40}"
+    size = decoded_size(image.data)
+    if size > MAX_IMAGE_BYTES:
+        return f"is {size} bytes, over the limit of {MAX_IMAGE_BYTES}"
+    if not is_base64(image.data) or sniff_format(b64decode(image.data[:16])) is None:
+        return "is not the base64 of an image"
+    return ""
+
+
+# --- effort and length --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """How effort and length are asked of one model."""
+
+    fields: JsonObject
+    """The model's own fields; {} sends none."""
+    tags: str = ""
+    """What goes in front of the system prompt."""
+    warnings: tuple[str, ...] = ()
+
+
+_BUDGET_FACTORS: Final[dict[Effort, float]] = {
+    "low": 0.5,
+    "medium": 1,
+    "high": 2,
+    "xhigh": 3,
+    "max": 4,
+}
+_LEAST_BUDGET: Final = 1_024
+_MOST_BUDGET: Final = 24_576
+"""Between which the service's models think by tags; other clients keep to the same."""
+
+
+def ask_model(
+    model: ModelInfo, *, effort: Effort, max_tokens: int, thinking_budget: int = THINKING_BUDGET
+) -> ModelOptions:
+    """Say how a model is asked to think, and to keep to a length.
+
+    Newer models take fields of their own, which the service checks strictly against the schema that
+    it publishes for the model; what is out of range is brought into it, with a warning. Older ones
+    think if tags at the front of the prompt say so, and answer in tags of the same name. The others
+    can be asked for neither.
+
+    Args:
+        model: What is known of the model.
+        effort: How hard it is to think; "" leaves that to the service.
+        max_tokens: The longest answer; 0 leaves that to the service.
+        thinking_budget: How many tokens medium effort stands for, where tags ask for it.
+    """
+    own = model.fields or ModelFields()
+    fields: JsonObject = {}
+    tags = ""
+    warnings: list[str] = []
+    if model.thinking == "native" and effort == "off":
+        # Without a field the service would take the model's default, often `high`.
+        least = own.efforts[0] if own.efforts else ""
+        if "disabled" in own.thinking_types:
+            fields["thinking"] = {"type": "disabled"}
+        elif least:
+            fields |= _nest(own.effort_path, least)
+            if least != "none":
+                warnings.append(
+                    f"The thinking of {model.id} cannot be turned off;"
+                    f" its lowest effort is {least!r}."
+                )
+        else:
+            warnings.append(f"The thinking of {model.id} cannot be turned off.")
+    elif model.thinking == "native" and effort:
+        level = nearest_effort(effort, own.efforts)
+        if level is None and own.efforts:
+            warnings.append(f"{model.id} has no effort {effort!r:.80}; it was left out.")
+        elif "adaptive" in own.thinking_types:
+            has_summary = "summarized" in own.thinking_displays
+            display: JsonObject = {"display": "summarized"} if has_summary else {}
+            fields["thinking"] = {"type": "adaptive", **display}
+        if level is not None:
+            fields |= _nest(own.effort_path, level)
+            if level.lower() != effort:
+                warnings.append(
+                    f"{model.id} has no effort {effort!r:.80}; {level!r} was asked for."
+                )
+    elif effort not in ("", "off"):
+        level = nearest_effort(effort, tuple(_BUDGET_FACTORS)) if model.thinking == "tags" else None
+        if level is None:
+            warnings.append(
+                f"{model.id} cannot be asked for the effort {effort!r:.80}; it was left out."
+            )
+        else:
+            budget = round(thinking_budget * _BUDGET_FACTORS[level])
+            length = min(max(budget, _LEAST_BUDGET), _MOST_BUDGET)
+            tags = (
+                f"{THINKING_MODE_TAG}enabled</thinking_mode>"
+                f"<max_thinking_length>{length}</max_thinking_length>"
+            )
+    if max_tokens > 0 and own.max_tokens is None:
+        warnings.append(f"{model.id} takes no max_tokens; it was left out.")
+    elif max_tokens > 0 and own.max_tokens is not None:
+        shortest, longest = own.max_tokens
+        length = max(shortest, max_tokens if longest is None else min(max_tokens, longest))
+        fields["max_tokens"] = length
+        if length != max_tokens:
+            warnings.append(
+                f"max_tokens {max_tokens} is not in the range of {model.id};"
+                f" {length} was asked for."
+            )
+    return ModelOptions(fields=fields, tags=tags, warnings=tuple(warnings))
+
+
+def _nest(path: Sequence[str], value: JsonValue) -> JsonObject:
+    """Put a value under the last of several names, each inside the one before."""
+    for name in reversed(path[1:]):
+        value = {name: value}
+    return {path[0]: value} if path else {}
+
+
+# --- the system prompt --------------------------------------------------------------------
+
+
+def compose_system(request: ChatRequest, tools: SentTools, *, tags: str = "") -> str:
+    """Return all that the model is told before the conversation; "" if there is nothing to say.
+
+    The order is fixed and nothing in it changes from turn to turn: the service caches by prefix.
+
+    Args:
+        request: What is asked.
+        tools: Its tools; those with descriptions too long to send are described here.
+        tags: What asks an older model to think.
+    """
+    choice = request.tool_choice
+    chosen = tools.names.get(choice)
+    tool_instruction = f"In your next answer you must use the tool {chosen}." if chosen else ""
+    if choice == "required":  # The service has no member for `tool_choice`.
+        tool_instruction = "In your next answer you must use at least one of your tools."
+    schema = request.output_schema
+    pieces = (
+        tags,
+        request.system,
+        WRITE_IN_CHUNKS if request.writes_in_chunks else "",
+        *(f"Tool {name}:\n{text}" for name, text in tools.long_descriptions),
+        tool_instruction,
+        "" if schema is None else clean_text(typed_instruction(schema)),
+    )
+    return "\n\n".join(piece for piece in pieces if piece.strip())
+
+
+# --- writing ------------------------------------------------------------------------------
+
+
+def write_payload(prepared: Prepared, envelope: Envelope) -> Payload:
+    """Write a prepared request down for one endpoint.
+
+    If it is too large, the oldest turns are left out; what is too large even so is a finding.
+    """
+    limit = prepared.max_payload_bytes
+    body = _write_body(prepared, envelope)
+    encoded = encode_payload(body)
+    repairs: Sequence[Repair] = ()
+    if limit and len(encoded) > limit and len(prepared.turns) > 1:
+        turns = _write_turns(replace(prepared, system=""), envelope.origin)[:-1]
+        sizes = [len(encode_payload(turn)) + 1 for turn in turns]
+        kept, repairs = history.trim_oldest(
+            prepared.turns, sizes, excess_bytes=len(encoded) - limit
+        )
+        prepared = replace(prepared, turns=tuple(kept))
+        body = _write_body(prepared, envelope)
+        encoded = encode_payload(body)
+    findings, warnings = prepared.findings, list(prepared.warnings)
+    if limit and len(encoded) > limit:
+        too_large = Finding(
+            rule="payload_size",
+            place="payload",
+            cause=f"is {len(encoded)} bytes even without its oldest turns,"
+            f" over the limit of {limit}",
+            cure="Send less at once, or raise the limit.",
+            code="context_too_long",
+        )
+        findings = (*findings, too_large)
+    if prepared.fields and envelope.form == "send_message":
+        warnings.append("This endpoint takes neither effort nor max_tokens; they were left out.")
+    images = [part for turn in prepared.turns for part in turn.parts if isinstance(part, ImagePart)]
+    for number, image in enumerate(images, start=1):
+        if warning := size_warning(image.data):
+            warnings.append(
+                f"Image {number} of {len(images)} {warning}:"
+                " the service may refuse it or scale it down."
+            )
+    text_bytes = len(encoded) - sum(len(image.data) for image in images)
+    tokens = max(1, text_bytes // BYTES_PER_TOKEN) + TOKENS_PER_IMAGE * len(images)
+    window = prepared.model.context_window
+    if window is not None and tokens > window:
+        warnings.append(
+            f"The prompt is about {tokens} tokens, and {prepared.model.id} reads {window}:"
+            " the service may refuse it."
+        )
+    return Payload(
+        body=body,
+        encoded=encoded,
+        model=prepared.model,
+        estimated_tokens=tokens,
+        tool_names=prepared.tool_names,
+        property_names=prepared.property_names,
+        repairs=(*prepared.repairs, *repairs),
+        warnings=tuple(warnings),
+        findings=findings,
+    )
+
+
+def _write_body(prepared: Prepared, envelope: Envelope) -> JsonObject:
+    *earlier, current = _write_turns(prepared, envelope.origin)
+    state: JsonObject = {"chatTriggerType": "MANUAL", "currentMessage": current}
+    if conversation_id := envelope.conversation_id or prepared.conversation_id:
+        state["conversationId"] = conversation_id
+    if earlier:
+        state["history"] = list[JsonValue](earlier)
+    body: JsonObject = {"conversationState": state}
+    if envelope.profile_arn:
+        body["profileArn"] = envelope.profile_arn
+    if envelope.form == "rpc":
+        body["agentMode"] = envelope.agent_mode
+    if prepared.fields and envelope.form != "send_message" and envelope.sends_model_fields:
+        body["additionalModelRequestFields"] = prepared.fields
+    return body
+
+
+def _write_turns(prepared: Prepared, origin: str) -> list[JsonObject]:
+    """Write all turns, the system prompt in the first and the tools in the last."""
+    last = len(prepared.turns) - 1
+    turns: list[JsonObject] = []
+    for index, turn in enumerate(prepared.turns):
+        texts = [part.text for part in turn.parts if isinstance(part, TextPart)]
+        text = "\n".join(text for text in texts if text.strip()) or BLANK
+        if turn.role == "assistant":
+            turns.append(_write_assistant_turn(turn, text))
+            continue
+        if index == 0 and prepared.system:
+            text = f"{prepared.system}\n\n{text}"
+        message: JsonObject = {"content": text, "modelId": prepared.model.id, "origin": origin}
+        context: JsonObject = {}
+        if results := [_write_result(part) for part in turn.parts if isinstance(part, ToolResult)]:
+            context["toolResults"] = list[JsonValue](results)
+        if index == last and prepared.tools:
+            context["tools"] = [_write_tool(spec) for spec in prepared.tools]
+        if context:
+            message["userInputMessageContext"] = context
+        images: list[JsonValue] = [
+            {"format": part.format, "source": {"bytes": part.data}}
+            for part in turn.parts
+            if isinstance(part, ImagePart)
+        ]
+        if images:
+            message["images"] = images
+        turns.append({"userInputMessage": message})
+    return turns
+
+
+def _write_assistant_turn(turn: Message, text: str) -> JsonObject:
+    message: JsonObject = {"content": text}
+    uses: list[JsonValue] = []
+    for part in turn.parts:
+        if isinstance(part, ToolUse):
+            uses.append({"toolUseId": part.id, "name": part.name, "input": part.arguments})
+        elif isinstance(part, ThinkingPart):
+            # A union: the service refuses a flat form.
+            message["reasoningContent"] = (
+                {"redactedContent": part.redacted}
+                if part.redacted
+                else {"reasoningText": {"text": part.text, "signature": part.signature}}
+            )
+    if uses:
+        message["toolUses"] = uses
+    return {"assistantResponseMessage": message}
+
+
+def _write_result(result: ToolResult) -> JsonObject:
+    content: list[JsonValue] = []
+    if result.text or result.data is None:
+        content.append({"text": result.text or BLANK})
+    if result.data is not None:
+        content.append({"json": result.data})
+    status = "error" if result.is_error else "success"
+    return {"toolUseId": result.id, "status": status, "content": content}
+
+
+def _write_tool(spec: ToolSpec) -> JsonObject:
+    specification: JsonObject = {
+        "name": spec.name,
+        "description": spec.description,
+        "inputSchema": {"json": spec.input_schema},
+    }
+    return {"toolSpecification": specification}
+
+
+_LARGE_IMAGE_CHARACTERS: Final = 64 * 1024
+_STAND_IN: Final = re.compile(r"\\u0000image ([0-9]{1,4})\\u0000")
+"""What stands for a large image in JSON until the rest of it is encoded."""
+
+
+def encode_payload(payload: JsonObject) -> bytes:
+    """Encode a payload as compact UTF-8 JSON.
+
+    Large images are put in as they are: to look in base64 for what JSON escapes takes longer than
+    all else together.
+    """
+    taken: list[tuple[JsonObject, str]] = []
+    state = object_member(payload, "conversationState")
+    current = object_member(state, "currentMessage")
+    for turn in (*object_members(state, "history"), current, payload):
+        for image in object_members(object_member(turn, "userInputMessage"), "images"):
+            source = object_member(image, "source")
+            data = source.get("bytes")
+            if isinstance(data, str) and len(data) > _LARGE_IMAGE_CHARACTERS and is_base64(data):
+                taken.append((source, data))
+    if not taken:
+        return json_text(payload).encode()
+    try:
+        for number, (source, _) in enumerate(taken):
+            source["bytes"] = f"\0image {number}\0"
+        pieces = _STAND_IN.split(json_text(payload))
+    finally:
+        for source, data in taken:
+            source["bytes"] = data
+    if len(pieces) != 2 * len(taken) + 1:  # A text looks like a stand-in.
+        return json_text(payload).encode()
+    pieces[1::2] = [taken[int(number)][1] for number in pieces[1::2]]
+    return b"".join(piece.encode() for piece in pieces)
+
+
+# --- the id of a whole history ------------------------------------------------------------
+
+
+def history_head(messages: Iterable[Message], system: str) -> str:
+    """Return a digest of the head of a history, which `cache_id` makes an id of.
+
+    The service caches a GPT model's prompt by `conversationId`; Claude's is cached by content,
+    whatever the id. A caller that sends a whole history with each call has no id of ours, so the id
+    comes from the history itself:
+
+    * from its head, which is the system prompt and all that the user says before the first answer.
+      Only that stays the same while a history grows: the first call has nothing else.
+    * from nothing behind it. Histories that differ after the same head share an id, which costs
+      nothing: their common beginning can be cached, and the service keeps nothing else by the id.
+    * from neither tools, model nor effort: they may change from call to call.
+    * from whose credential it is sent with, so that no two people ever share an id.
+    """
+    digest = hashlib.sha256()
+
+    def add(text: str) -> None:
+        encoded = text.encode(errors="surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big"))  # So that no two lists look the same.
+        digest.update(encoded)
+
+    add(system)
+    has_user = False
+    for message in messages:
+        if message.role == "assistant" and has_user:
+            break
+        has_user = has_user or message.role == "user"
+        for part in message.parts:
+            match part:
+                case TextPart() | ToolResult():
+                    add(part.text)
+                case ImagePart():
+                    add(part.data)
+                case _:
+                    pass
+    return digest.hexdigest()
+
+
+def cache_id(head: str, owner: str) -> str:
+    """Return the UUID that a history with this head has for this owner."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{len(owner)} {owner} {head}"))
+
+
+# --- the dry run --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """What would have been sent."""
+
+    model: str
+    size_bytes: int
+    estimated_tokens: int
+    repairs: tuple[Repair, ...]
+    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """Why the service would refuse it; () if no reason is known."""
+    payload: JsonObject
+
+
+_SHOWN: Final = frozenset(
+    """
+    agentMode chatTriggerType conversationId display effort format modelId name origin status
+    toolUseId type
+    """.split()  # noqa: SIM905 - a list of names is easier to read without quotes
+)
+"""Members whose texts are structure, not content."""
+
+_ALL_CONTENT: Final = frozenset({"input", "json"})
+"""Members that hold a caller's own JSON, in which any name may mean anything."""
+
+
+def describe_payload(payload: Payload) -> DryRun:
+    """Describe a payload; the lengths of its texts and images stand in their place."""
+    return DryRun(
+        model=payload.model.id,
+        size_bytes=payload.size_bytes,
+        estimated_tokens=payload.estimated_tokens,
+        repairs=payload.repairs,
+        warnings=payload.warnings,
+        findings=payload.findings,
+        payload=without_content(payload.body),
+    )
+
+
+def without_content(body: JsonObject) -> JsonObject:
+    """Return a payload with its texts replaced by their lengths; its structure stays."""
+    return {name: _without_texts(name, member, shows=_SHOWN) for name, member in body.items()}
+
+
+def _without_texts(name: str, value: JsonValue, shows: frozenset[str]) -> JsonValue:
+    if name in _ALL_CONTENT:
+        shows = frozenset()
+    if isinstance(value, dict):
+        return {inner: _without_texts(inner, member, shows) for inner, member in value.items()}
+    if isinstance(value, list):
+        return [_without_texts(name, item, shows) for item in value]
+    return f"<{len(value)} characters>" if isinstance(value, str) and name not in shows else value
