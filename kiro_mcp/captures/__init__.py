@@ -1,13 +1,13 @@
-"""Calls written down for a bug report: what was asked, sent, received and made of it.
+"""Captures: calls written to files for a bug report, and read again later.
 
-A capture is a folder of one call. It is written while the call goes on, read again by
-`kiro-mcp replay`, and played by the emulator::
+A capture is the folder of one call. What happens to the call is noted in memory; when the call
+ends, one thread redacts the notes and writes the files::
 
-    server ─▶ recording ─▶ call_files ─▶ a folder ─▶ folder ─┬─▶ replaying
-                            masking, rendering               └─▶ the emulator's scripts
+    server, client ─▶ recording ─▶ redacting ─▶ a folder ─▶ folder ─┬─▶ replaying: `kiro-mcp replay`
+                       (memory)     (a thread)                      └─▶ the emulator's scripts
 """
 
 from typing import Literal
 
 Outcome = Literal["running", "completed", "truncated", "failed", "cancelled"]
-"""How a captured call ended; `running` is also what a killed process leaves."""
+"""How a captured call ended. `running` is also what a killed process leaves behind."""

@@ -1,29 +1,30 @@
-"""The folder of a capture: its files, their limits, and how it is read again.
+"""The folder of a capture: its files and limits, its manifest, and how it is read again.
 
-The names are those that users of kiro-gateway know, whose folders can be read, too. The files
-of a call's further requests (a retry, a second turn) end in `-2`, `-3` and so on::
+The names are those that users of kiro-gateway know; its folders can be read, too. The files of a
+call's second request end in `-2`, and so on::
 
-    request_body.json               what the MCP client asked: the arguments
-    kiro_request_body.json          what was sent to the service
-    response_stream_raw.bin         what was received, its secrets masked
-    response_stream_raw.txt         the same, a frame a line
-    response_stream_modified.txt    what was made of it
-    app_logs.txt                    our log lines of the call
-    error_info.json                 why it failed or is incomplete
-    capture.json                    versions, times, heads, and how the answers were read
+    request_body.json               the arguments of the MCP client
+    kiro_request_body.json          the request to the service
+    response_stream_raw.bin         the bytes of the response, redacted
+    response_stream_raw.txt         the same, one frame per line
+    response_stream_modified.txt    the reply that was read from them
+    app_logs.txt                    the log lines of the call
+    error_info.json                 why the call failed or is incomplete
+    capture.json                    the manifest: versions, times, headers, how replies were read
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from kiro_mcp.captures.manifest import ExchangeFacts, Manifest, ReadingFacts
-from kiro_mcp.captures.rendering import FRAMES_HEADING, REPLY_HEADING
+from kiro_mcp.captures import Outcome
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.regular_files import read_regular_file
+from kiro_mcp.wire.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
+from kiro_mcp.wire.reply import ThinkingHandling
 
 REQUEST: Final = "request_body.json"
 KIRO_REQUEST: Final = "kiro_request_body.json"
@@ -34,29 +35,122 @@ LOGS: Final = "app_logs.txt"
 ERROR: Final = "error_info.json"
 MANIFEST: Final = "capture.json"
 
+REPLY_HEADING: Final = "# What kiro-mcp made of it"
+FRAMES_HEADING: Final = "# Frames: offset, kind, payload"
+"""The first lines of our files. Files of the same names from other programs begin otherwise."""
+
+FORMAT = 1
+"""The version of the manifest; raised by changes that older programs would misread."""
 MAX_CAPTURES: Final = 50
-"""How many folders are kept; the oldest go first."""
+"""How many folders are kept; the oldest are removed first."""
+MAX_EXCHANGES: Final = 20
+"""How many requests of one call are written."""
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
-"""How large a file may be; it is cut there. A long answer with its frames has about 2 MiB."""
+"""The largest file; it is cut there. A long answer with its frames has about 2 MiB."""
 MAX_CALL_BYTES: Final = 24 * 1024 * 1024
-"""How large the files of one call may be together."""
+"""The limit for all files of one call together."""
 MAX_READ_BYTES: Final = 64 * 1024 * 1024
-"""How much of a file is read: others may have written it."""
+"""The largest file that is read: another program may have written it."""
 
 _NUMBERED: Final = re.compile(r"(?P<stem>[a-z_]+)(?:-\d{1,3})?(?P<suffix>\.[a-z]+)")
 _FOLDER: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}")
 _FILES: Final = (REQUEST, KIRO_REQUEST, RAW, FRAMES, REPLY, LOGS, ERROR, MANIFEST)
 
+# --- the manifest -------------------------------------------------------------------------
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class ToolFacts(BaseModel):
+    """A tool that the caller offered."""
+
+    name: str
+    input_schema: dict[str, Any] = {}
+
+
+class ReadingFacts(BaseModel):
+    """How a response was read (`ReplyOptions`); a replay reads it the same way."""
+
+    prompt_characters: _Count = 0
+    context_window_tokens: _Count = 0
+    thinking: ThinkingHandling = "separate"
+    tools: list[ToolFacts] = []
+    caller_names: dict[str, str] = {}
+    property_names: dict[str, dict[str, str]] = {}
+    reads_text_calls: bool = False
+    max_payload_bytes: Annotated[int, Field(gt=0)] = MAX_PAYLOAD_BYTES
+    max_headers_bytes: Annotated[int, Field(gt=0)] = MAX_HEADERS_BYTES
+
+
+class ErrorFacts(BaseModel):
+    """An error as the caller got it."""
+
+    code: str
+    message: str
+    next_step: str = ""
+
+
+class ExchangeFacts(BaseModel):
+    """One request and its response. Times are seconds since the call began."""
+
+    number: Annotated[int, Field(ge=1)] = 1
+    """Counts the requests of the call; the files of request 2 end in `-2`."""
+    method: str = "POST"
+    url: str = ""
+    request_headers: dict[str, str] = {}
+    is_prompt: bool = True
+    """Whether it asked for an answer, and not for something needed before that."""
+    sent_after_seconds: float = 0.0
+    status: int | None = None
+    """The HTTP status; None if there was no response."""
+    response_headers: dict[str, str] = {}
+    answered_after_seconds: float | None = None
+    first_bytes_after_seconds: float | None = None
+    last_bytes_after_seconds: float | None = None
+    received_bytes: _Count = 0
+    is_whole: bool = True
+    """Whether the file holds all of the received bytes."""
+    reading: ReadingFacts | None = None
+    """None if nothing was read as an answer."""
+    fault: ErrorFacts | None = None
+    """What ended the answer from outside, such as a broken connection."""
+    error: ErrorFacts | None = None
+    """Why the exchange failed."""
+    tool_use_ids: list[str] = []
+    """The ids of the reply's tool uses; some of them are our own."""
+
+
+class Manifest(BaseModel):
+    """What a capture says about itself: the file `capture.json`."""
+
+    format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
+    kiro_mcp: str = ""
+    """The version that wrote it."""
+    python: str = ""
+    platform: str = ""
+    began_at: str = ""
+    seconds: float | None = None
+    """How long the call took; None while it runs."""
+    outcome: Outcome = "running"
+    exchanges: Annotated[list[ExchangeFacts], Field(max_length=MAX_EXCHANGES)] = []
+    unkept_exchanges: _Count = 0
+    """How many more there were, past the limit."""
+    cut_files: list[str] = []
+    """The files that reached a limit and end there."""
+
+
+# --- reading ------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One request of a captured call, and the answer to it."""
+    """One request of a captured call and the response to it."""
 
     facts: ExchangeFacts
     raw: bytes
-    """The answer's body."""
+    """The body of the response."""
     recorded: str | None
-    """What was made of it then; None where we did not write that down."""
+    """The reply that was read from it then; None if another program made the capture."""
 
     @property
     def is_answer(self) -> bool:
@@ -74,96 +168,81 @@ class Capture:
 
 
 def numbered(name: str, number: int) -> str:
-    """Return the name of a file that belongs to the how manyth request of a call."""
+    """Return a file's name for the given request of a call, counted from 1."""
     stem, _, suffix = name.rpartition(".")
     return name if number == 1 else f"{stem}-{number}.{suffix}"
 
 
 def is_capture_file(name: str) -> bool:
-    """Whether a file is named as those of a capture are."""
+    """Whether a file has a name that the files of captures have."""
     match = _NUMBERED.fullmatch(name)
     return match is not None and f"{match['stem']}{match['suffix']}" in _FILES
 
 
 def is_capture_folder(name: str) -> bool:
-    """Whether a folder is named as we name those of captures."""
+    """Whether a folder has a name that our captures have."""
     return _FOLDER.fullmatch(name) is not None
 
 
 def read_capture(folder: Path) -> Capture:
-    """Read a capture, one of ours or of kiro-gateway.
+    """Read a capture of ours or of kiro-gateway.
 
     Raises:
-        InvalidRequest: There is none, or it cannot be read.
+        InvalidRequest: The folder is not a capture, or it cannot be read.
     """
     if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "does not exist"
+        what = "is not a folder" if folder.exists() else "does not exist"
         raise _unusable(folder, what, "Give the folder of one captured call.")
     try:
-        exchanges = _exchanges(folder)
+        if (path := folder / MANIFEST).exists():
+            facts = _read_manifest(path).exchanges
+        elif (folder / RAW).exists() or (folder / FRAMES).exists():
+            facts = [ExchangeFacts(status=200, reading=ReadingFacts())]
+        else:
+            found = sorted(one.name for one in folder.iterdir() if is_capture_folder(one.name))
+            latest = f"the latest one here is {found[-1]}" if found else ""
+            raise _unusable(
+                folder,
+                f"is not a capture: it has neither {MANIFEST} nor {RAW}",
+                f"Give the folder of one call; {latest or 'KIRO_MCP_DEBUG_MODE=all makes them'}.",
+            )
+        exchanges = tuple(_read_exchange(folder, one) for one in facts)
     except OSError as error:
         raise _unusable(folder, f"cannot be read: {error}", "Check its permissions.") from error
-    if exchanges is None:
-        raise _unusable(
-            folder,
-            f"is no capture: it has neither {MANIFEST} nor {RAW}",
-            f"Give the folder of one call; {_some_captures(folder)}",
-        )
     return Capture(name=folder.resolve().name, exchanges=exchanges)
 
 
-def _exchanges(folder: Path) -> tuple[Exchange, ...] | None:
-    manifest = _manifest(folder)
-    if manifest is not None:
-        return tuple(_exchange(folder, facts) for facts in manifest.exchanges)
-    if (folder / RAW).exists() or (folder / FRAMES).exists():
-        facts = ExchangeFacts(status=200, reading=ReadingFacts())
-        return (_exchange(folder, facts),)
-    return None
-
-
-def _manifest(folder: Path) -> Manifest | None:
-    path = folder / MANIFEST
-    if not path.exists():
-        return None
+def _read_manifest(path: Path) -> Manifest:
     try:
-        return Manifest.model_validate_json(_bytes(path))
+        return Manifest.model_validate_json(_read(path))
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, fault["loc"])) or "it"
-        raise _unusable(path, f"cannot be used: {place}: {fault['msg']}", "") from None
+        where = ".".join(map(str, fault["loc"])) or "it"
+        raise _unusable(path, f"cannot be used: {where}: {fault['msg']}", "") from None
 
 
-def _exchange(folder: Path, facts: ExchangeFacts) -> Exchange:
-    reply = folder / numbered(REPLY, facts.number)
-    recorded = _bytes(reply).decode(errors="replace") if reply.exists() else ""
+def _read_exchange(folder: Path, facts: ExchangeFacts) -> Exchange:
+    raw, frames, reply = (
+        _read(path) if (path := folder / numbered(name, facts.number)).exists() else None
+        for name in (RAW, FRAMES, REPLY)
+    )
+    # kiro-gateway keeps the bytes themselves in the file that holds our text of the frames.
+    if raw is None and frames is not None and not frames.startswith(FRAMES_HEADING.encode()):
+        raw = frames
+    recorded = (reply or b"").decode(errors="replace")
     return Exchange(
         facts=facts,
-        raw=_raw(folder, facts.number),
+        raw=raw or b"",
         recorded=recorded if recorded.startswith(REPLY_HEADING) else None,
     )
 
 
-def _raw(folder: Path, number: int) -> bytes:
-    path = folder / numbered(RAW, number)
-    if path.exists():
-        return _bytes(path)
-    # kiro-gateway keeps the bytes themselves in the file that is our rendering of them.
-    path = folder / numbered(FRAMES, number)
-    data = _bytes(path) if path.exists() else b""
-    return b"" if data.startswith(FRAMES_HEADING.encode()) else data
-
-
-def _bytes(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     data = read_regular_file(path, MAX_READ_BYTES + 1)
     if len(data) > MAX_READ_BYTES:
-        raise _unusable(path, f"is larger than {MAX_READ_BYTES} bytes", "Is it of a capture?")
+        next_step = "Check that it belongs to a capture."
+        raise _unusable(path, f"is larger than {MAX_READ_BYTES} bytes", next_step)
     return data
-
-
-def _some_captures(folder: Path) -> str:
-    found = sorted(one.name for one in folder.iterdir() if is_capture_folder(one.name))
-    return f"the latest in it is {found[-1]}." if found else "KIRO_MCP_DEBUG_MODE=all makes them."
 
 
 def _unusable(path: Path, what: str, next_step: str) -> InvalidRequest:

@@ -1,38 +1,80 @@
-"""A call is captured: what happens to it, in the event loop -> what is written, in a thread.
+"""Records calls: notes what happens in the event loop, writes the files in a thread.
 
+A call's arguments are written when it begins, so a killed process leaves at least those. All else
+is kept in memory, within limits, until the call ends; then one thread redacts it and writes it.
 Nothing here waits for the disk, and nothing that goes wrong there reaches the call: the capture
 ends, and the log says so once.
 """
 
+import atexit
+import json
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import os
+import platform
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final, Literal
 
 import anyio.to_thread
 
-from kiro_mcp.captures import Outcome
-from kiro_mcp.captures.call_files import CallFiles
-from kiro_mcp.captures.capped_folder import CappedFolder
-from kiro_mcp.captures.folder import MAX_FILE_BYTES
-from kiro_mcp.captures.logs import logging_to, watch_log
-from kiro_mcp.captures.writer import Writer
+from kiro_mcp._version import __version__
+from kiro_mcp.captures import Outcome, folder
+from kiro_mcp.captures.folder import (
+    MAX_CALL_BYTES,
+    MAX_CAPTURES,
+    MAX_EXCHANGES,
+    MAX_FILE_BYTES,
+    ErrorFacts,
+    ExchangeFacts,
+    Manifest,
+    ReadingFacts,
+    ToolFacts,
+    is_capture_file,
+    is_capture_folder,
+    numbered,
+)
+from kiro_mcp.captures.redacting import (
+    redacted_json,
+    redacted_stream,
+    redacted_text,
+    shown_request_headers,
+    shown_response_headers,
+)
+from kiro_mcp.captures.rendering import error_text, frames_text, reply_text
 from kiro_mcp.chat import Reply
-from kiro_mcp.errors import KiroError
+from kiro_mcp.errors import FrameError, KiroError
+from kiro_mcp.wire.eventstream import FrameDecoder
 from kiro_mcp.wire.reply import ReplyOptions
 
 logger = logging.getLogger(__name__)
 
 Mode = Literal["errors", "all"]
-"""Which captures are kept: those of calls that failed or were odd, or all."""
+"""Which captures are kept: those of calls that failed or had warnings, or all."""
 
-MAX_WAITING_JOBS: Final = 10_000
-"""How many may wait for the disk when a call begins; beyond it, the call is not captured."""
+MAX_OPEN_CAPTURES: Final = 100
+"""How many calls may run or wait for the disk at once; any further call is not captured."""
+EXIT_SECONDS: Final = 5.0
+"""How long the end of the process waits for what is still to be written."""
 
-_ID_CHARACTERS: Final = 8
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+_log_sink: ContextVar[Callable[[str], None] | None] = ContextVar("captured_log", default=None)
+"""Takes the log lines of the call that runs. Tasks and threads inherit it from their starter."""
+
+
+class _LogHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if (sink := _log_sink.get()) is not None:
+            sink(self.format(record))
+
+
+_log_handler: Final = _LogHandler(logging.DEBUG)
+_log_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
 
 class Captures:
@@ -40,10 +82,11 @@ class Captures:
 
     Args:
         root: The folder of the captures' folders.
-        mode: Which are kept.
+        mode: Which captures are kept.
         now: The time, with its zone.
         new_id: Makes UUIDs.
-        writer: The thread that writes; by default one of its own.
+        max_file_bytes: The largest file; a file is cut there.
+        max_call_bytes: The limit for all files of one call together.
     """
 
     def __init__(
@@ -53,33 +96,67 @@ class Captures:
         *,
         now: Callable[[], datetime],
         new_id: Callable[[], str],
-        writer: Writer | None = None,
+        max_file_bytes: int = MAX_FILE_BYTES,
+        max_call_bytes: int = MAX_CALL_BYTES,
     ) -> None:
+        self.mode: Mode = mode
+        self.now = now
+        self.max_file_bytes = max_file_bytes
+        self.max_call_bytes = max_call_bytes
         self._root = root
-        self._mode: Mode = mode
-        self._now = now
         self._new_id = new_id
-        self._writer = writer or Writer()
-        watch_log()
+        self._room = threading.BoundedSemaphore(MAX_OPEN_CAPTURES)
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        # The package logs at DEBUG for captures. Other handlers have levels of their own.
+        package = logging.getLogger("kiro_mcp")
+        package.addHandler(_log_handler)  # Added once, however often this is called.
+        package.setLevel(logging.DEBUG)
 
     def begin(self, arguments: Mapping[str, Any]) -> "CallCapture | None":
-        """Begin to capture a call; None where the disk is far behind."""
-        if self._writer.waiting_jobs > MAX_WAITING_JOBS:
+        """Begin to capture a call; None if too many calls are under way."""
+        if not self._room.acquire(blocking=False):
             logger.warning("%s is too slow: a call is not captured", self._root)
             return None
-        began_at = self._now().astimezone(UTC)
-        name = f"{began_at:%Y%m%dT%H%M%S.%fZ}-{self._new_id()[:_ID_CHARACTERS]}"
-        return CallCapture(
-            CappedFolder(self._root / name),
-            arguments,
-            mode=self._mode,
-            submit=self._writer.submit,
-            now=self._now,
-        )
+        began_at = self.now().astimezone(UTC)
+        path = self._root / f"{began_at:%Y%m%dT%H%M%S.%fZ}-{self._new_id()[:8]}"
+        return CallCapture(self, path, arguments, done=self._room.release)
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Do a job in the thread, after all jobs before it. It must not raise."""
+        if self._thread is None:
+            # A daemon thread never keeps a process from ending.
+            self._thread = threading.Thread(target=self._work, name="captures", daemon=True)
+            self._thread.start()
+            atexit.register(self.close)
+        self._jobs.put(job)
+
+    def close(self, timeout_seconds: float = EXIT_SECONDS) -> None:
+        """Wait until everything is written, but no longer than this. Blocking."""
+        if self._thread is not None:
+            atexit.unregister(self.close)
+            self._jobs.put(None)
+            self._thread.join(timeout_seconds)
+            self._thread = None
 
     async def aclose(self) -> None:
-        """Wait until all is written. Cancelled, it leaves the rest to the thread."""
-        await anyio.to_thread.run_sync(self._writer.close, abandon_on_cancel=True)
+        """Wait until everything is written. If cancelled, leave the rest to the thread."""
+        await anyio.to_thread.run_sync(self.close, abandon_on_cancel=True)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """The notes about one request and its response."""
+
+    facts: ExchangeFacts
+    options: ReplyOptions | None = None
+    raw: bytearray = field(default_factory=bytearray)
+    reply: Reply | None = None
+    error: KiroError | None = None
 
 
 class CallCapture:
@@ -87,102 +164,274 @@ class CallCapture:
 
     def __init__(
         self,
-        folder: CappedFolder,
+        captures: Captures,
+        path: Path,
         arguments: Mapping[str, Any],
         *,
-        mode: Mode,
-        submit: Callable[[Callable[[], None]], None],
-        now: Callable[[], datetime],
+        done: Callable[[], None],
     ) -> None:
-        self._folder = folder
-        self._mode: Mode = mode
-        self._submit = submit
-        self._now = now
-        self._began_at = now()
-        self._files = CallFiles(folder, began_at=self._began_at.isoformat())
         self.outlives_call = False
-        """Whether an answer ends it, and not the call that asked for that."""
-        self._received_bytes = 0
+        """Whether the end of the answer ends the capture, and not the end of the call."""
+        self._captures = captures
+        self._path = path
+        self._done = done
+        self._began_at = captures.now()
+        self._manifest = Manifest(kiro_mcp=__version__, began_at=self._began_at.isoformat())
+        self._exchanges: list[_Exchange] = []
+        self._current: _Exchange | None = None
+        """The exchange that was sent last; None past the limit."""
+        self._log_lines: list[str] = []
+        self._log_room = captures.max_file_bytes
+        self._raw_room = captures.max_call_bytes
         self._is_over = False
-        self._do(self._files.begin, arguments)
+        # Used in the thread only:
+        self._has_failed = False
+        self._file_room = captures.max_call_bytes
+        self._submit(lambda: self._write_beginning(arguments))
 
     # --- what happens to the call ---------------------------------------------------------
 
     def sent(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> None:
         """Note a request."""
         logger.debug("%s %s, %d bytes", method, url, len(body))
-        self._received_bytes = 0
-        self._do(self._files.sent, method, url, dict(headers), body, self._seconds())
+        if self._is_over:
+            return
+        if len(self._exchanges) >= MAX_EXCHANGES:
+            self._manifest.unkept_exchanges += 1
+            self._current = None
+            return
+        facts = ExchangeFacts(
+            number=len(self._exchanges) + 1,
+            method=method,
+            url=url,
+            request_headers=dict(headers),
+            sent_after_seconds=self._seconds(),
+        )
+        self._current = _Exchange(facts)
+        self._exchanges.append(self._current)
+        self._submit(lambda: self._write_body(facts, body))
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        """Note the head of the answer to it."""
+        """Note the status and the headers of the response."""
         logger.debug("answered with status %d", status)
-        self._do(self._files.answered, status, dict(headers), self._seconds())
+        if (current := self._noted()) is not None:
+            current.facts.status = status
+            current.facts.response_headers = dict(headers)
+            current.facts.answered_after_seconds = self._seconds()
 
     def reads_with(self, options: ReplyOptions) -> None:
-        """Note how the answer is going to be read."""
-        self._do(self._files.reads_with, options)
+        """Note how the response is going to be read."""
+        if (current := self._noted()) is not None:
+            current.options = options
 
     def received(self, chunk: bytes) -> None:
-        """Note the next bytes of the answer's body."""
-        self._received_bytes += len(chunk)
-        # Past the limit of the file they are counted, and not queued: memory has a limit, too.
-        kept = chunk if self._received_bytes <= MAX_FILE_BYTES else b""
-        self._do(self._files.received, kept, len(chunk), self._seconds())
+        """Note the next bytes of the response's body; past a limit, only how many they are."""
+        if (current := self._noted()) is None:
+            return
+        facts = current.facts
+        facts.received_bytes += len(chunk)
+        facts.last_bytes_after_seconds = self._seconds()
+        if facts.first_bytes_after_seconds is None:
+            facts.first_bytes_after_seconds = facts.last_bytes_after_seconds
+        kept = chunk[: min(self._captures.max_file_bytes - len(current.raw), self._raw_room)]
+        current.raw += kept
+        self._raw_room -= len(kept)
+        facts.is_whole = facts.is_whole and len(kept) == len(chunk)
 
     def replied(self, reply: Reply) -> None:
-        """Note what was made of the answer."""
+        """Note the reply that was read from the response."""
         logger.debug("the answer ended: %s, %d parts", reply.stop_reason, len(reply.parts))
-        self._do(self._files.replied, reply)
+        if (current := self._noted()) is not None:
+            current.reply = reply
 
     def failed(self, error: KiroError) -> None:
-        """Note why the exchange came to nothing."""
+        """Note why the exchange failed."""
         logger.debug("the attempt failed: %s: %s", error.code, error)
-        self._do(self._files.failed, error)
+        if (current := self._noted()) is not None:
+            current.error = error
 
-    # --- its end --------------------------------------------------------------------------
+    @contextmanager
+    def log(self) -> Generator[None]:
+        """Add what is logged in the block, and in what it starts, to the capture."""
+        token = _log_sink.set(self._log)
+        try:
+            yield
+        finally:
+            _log_sink.reset(token)
 
     def finish(
         self, outcome: Outcome, error: Mapping[str, Any] | None = None, *, is_odd: bool = False
     ) -> None:
-        """End the capture. Whatever comes later is not noted.
+        """End the capture. What comes later is not noted.
 
         Args:
             outcome: How the call ended.
-            error: What is said of a call that failed or is incomplete.
+            error: What is known about a call that failed or is incomplete.
             is_odd: Whether the call is worth keeping although it succeeded.
         """
-        if self._mode == "all" or is_odd or outcome != "completed":
-            logger.info("the call is captured in %s", self._folder.path)
-            self._do(self._files.finish, outcome, error, self._seconds())
+        if self._captures.mode == "all" or is_odd or outcome != "completed":
+            logger.info("the call is captured in %s", self._path)
+            self._manifest.outcome = outcome
+            self._manifest.seconds = self._seconds()
+            self._submit(lambda: self._write_end(error))
         else:
-            self._do(self._files.discard)
-        self._submit(self._end)
+            self._submit(lambda: _remove(self._path))
+        self._is_over = True
+        self._captures.submit(self._done)
 
-    def log(self) -> AbstractContextManager[None]:
-        """Make what is logged in a block part of the capture."""
-        return logging_to(partial(self._do, self._files.log))
+    def _noted(self) -> _Exchange | None:
+        return None if self._is_over else self._current
+
+    def _log(self, line: str) -> None:
+        if not self._is_over and self._log_room > 0:
+            self._log_lines.append(line)
+            self._log_room -= len(line)
 
     def _seconds(self) -> float:
-        return (self._now() - self._began_at).total_seconds()
+        return (self._captures.now() - self._began_at).total_seconds()
 
-    def _do(self, work: Callable[..., None], *arguments: Any) -> None:
-        self._submit(partial(self._guarded, work, *arguments))
+    def _submit(self, work: Callable[[], None]) -> None:
+        def guarded() -> None:
+            if self._has_failed:
+                return
+            try:
+                work()
+            except OSError as error:
+                self._has_failed = True
+                logger.warning("a call cannot be captured in %s: %s", self._path, error)
+            except Exception:
+                # A defect of ours must not end the thread, which other calls need.
+                self._has_failed = True
+                logger.exception("a call cannot be captured in %s", self._path)
+
+        if not self._is_over:
+            self._captures.submit(guarded)
 
     # --- in the thread --------------------------------------------------------------------
 
-    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
-        if self._is_over:
-            return
-        try:
-            work(*arguments)
-        except OSError as error:
-            self._is_over = True
-            logger.warning("a call cannot be captured in %s: %s", self._folder.path, error)
-        except Exception:
-            # A defect of ours must not end the thread, which other calls need.
-            self._is_over = True
-            logger.exception("a call cannot be captured in %s", self._folder.path)
+    def _write_beginning(self, arguments: Mapping[str, Any]) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.mkdir(mode=0o700)
+        self._manifest.python = platform.python_version()
+        self._manifest.platform = platform.platform()
+        self._write(folder.REQUEST, _json(arguments))
+        self._write_manifest(self._manifest)
 
-    def _end(self) -> None:
-        self._is_over = True
+    def _write_body(self, facts: ExchangeFacts, body: bytes) -> None:
+        facts.is_prompt = b'"conversationState"' in body
+        try:
+            parsed = json.loads(body or b"{}")
+        except (ValueError, RecursionError):
+            parsed = body.decode(errors="replace")
+        self._write(numbered(folder.KIRO_REQUEST, facts.number), _json(parsed))
+
+    def _write_end(self, error: Mapping[str, Any] | None) -> None:
+        for exchange in self._exchanges:
+            self._write_exchange(exchange)
+        manifest = self._manifest
+        manifest.exchanges = [one.facts for one in self._exchanges]
+        self._write(folder.LOGS, _text("".join(f"{line}\n" for line in self._log_lines)))
+        if error is not None:
+            last = manifest.exchanges[-1] if manifest.exchanges else ExchangeFacts()
+            attempts = [
+                {"number": one.number, "status_code": one.status, **one.error.model_dump()}
+                for one in manifest.exchanges
+                if one.error is not None
+            ]
+            facts = {
+                "status_code": last.status,
+                "response_headers": last.response_headers,
+                "attempts": attempts,
+            }
+            self._write(folder.ERROR, _json({**facts, **error}))
+        self._write_manifest(manifest)
+        root = self._path.parent
+        found = (one for one in root.iterdir() if is_capture_folder(one.name))
+        captures = sorted(one for one in found if one.is_dir() and not one.is_symlink())
+        for capture in captures[:-MAX_CAPTURES]:
+            _remove(capture)
+
+    def _write_exchange(self, exchange: _Exchange) -> None:
+        facts, reply = exchange.facts, exchange.reply
+        facts.request_headers = shown_request_headers(facts.request_headers)
+        facts.response_headers = shown_response_headers(facts.response_headers)
+        if (options := exchange.options) is not None:
+            tools = [
+                ToolFacts(name=tool.name, input_schema=tool.input_schema)
+                for tool in options.get("tools", ())
+            ]
+            facts.reading = ReadingFacts.model_validate({**options, "tools": tools})
+        if exchange.raw:
+            reading = facts.reading or ReadingFacts()
+            limits = reading.max_payload_bytes, reading.max_headers_bytes
+            is_cut = not facts.is_whole
+            raw = redacted_stream(bytes(exchange.raw), FrameDecoder(*limits), is_cut=is_cut)
+            facts.is_whole = self._write(numbered(folder.RAW, facts.number), raw, is_cut=is_cut)
+            lines = frames_text(raw, FrameDecoder(*limits))
+            text = "".join(f"{line}\n" for line in lines)
+            self._write(numbered(folder.FRAMES, facts.number), _encoded(text))
+        text = ""
+        if exchange.error is not None:
+            facts.error = _error_facts(exchange.error)
+            text = error_text(exchange.error)
+        if reply is not None:
+            facts.tool_use_ids = [use.id for use in reply.tool_uses]
+            # A fault of the bytes is found again when they are read again.
+            if isinstance(reply.fault, KiroError) and not isinstance(reply.fault, FrameError):
+                facts.fault = _error_facts(reply.fault)
+            text = reply_text(reply)
+        self._write(numbered(folder.REPLY, facts.number), _text(text))
+
+    def _write_manifest(self, manifest: Manifest) -> None:
+        data = _json(manifest.model_dump(mode="json"))
+        if len(data) > MAX_FILE_BYTES:
+            for exchange in manifest.exchanges:
+                exchange.reading = None  # The schemas of its tools are what can be large.
+            data = _json(manifest.model_dump(mode="json"))
+        # Written beside and renamed, so that a reader always finds it whole.
+        temporary = self._path / f"{folder.MANIFEST}.tmp"
+        _create(temporary, data)
+        temporary.replace(self._path / folder.MANIFEST)
+
+    def _write(self, name: str, data: bytes, *, is_cut: bool = False) -> bool:
+        """Write a file unless it is empty; return whether it is whole."""
+        kept = data[: min(self._captures.max_file_bytes, self._file_room)]
+        self._file_room -= len(kept)
+        if kept:
+            _create(self._path / name, kept)
+        if is_cut or len(kept) < len(data):
+            self._manifest.cut_files.append(name)
+            return False
+        return True
+
+
+def _create(path: Path, data: bytes) -> None:
+    with os.fdopen(os.open(path, _CREATE, 0o600), "wb") as file:
+        file.write(data)
+
+
+def _remove(capture: Path) -> None:
+    """Remove the files of a capture, and its folder if that leaves it empty."""
+    try:
+        for file in capture.iterdir():
+            if is_capture_file(file.name.removesuffix(".tmp")):
+                file.unlink()
+        capture.rmdir()
+    except OSError:
+        pass  # It has a file of somebody else's, or another process is removing it.
+
+
+def _error_facts(error: KiroError) -> ErrorFacts:
+    return ErrorFacts(code=error.code, message=error.message, next_step=error.next_step)
+
+
+def _json(value: Any) -> bytes:
+    return _encoded(json.dumps(redacted_json(value), ensure_ascii=False, indent=2) + "\n")
+
+
+def _text(text: str) -> bytes:
+    return _encoded(redacted_text(text))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")  # Some arguments hold half surrogate pairs.

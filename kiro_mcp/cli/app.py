@@ -199,7 +199,7 @@ def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
     """Read a captured call's answers again, sending nothing.
 
     DIR is the folder of one call, made where KIRO_MCP_DEBUG_MODE is set. The exit code is 1 if an
-    answer reads otherwise than it did then.
+    answer reads differently than it did then.
     """
     from kiro_mcp.cli.replay import run_replay  # Imports the engine.
 

@@ -9,7 +9,7 @@ from kiro_mcp.cli.harmless import harmless
 
 FAILED_OUTPUT: Final = 1
 DIFFERENT: Final = 1
-"""`replay`: an answer reads otherwise than it was recorded."""
+"""`replay`: an answer reads differently than it was recorded."""
 USAGE: Final = 2
 SIGN_IN: Final = 3
 NETWORK: Final = 4

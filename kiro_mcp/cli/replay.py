@@ -1,87 +1,91 @@
-"""`kiro-mcp replay`: a capture's answers, read again, and whether they read as they did."""
+"""`kiro-mcp replay`: read the replies of a capture again and compare them with the record."""
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kiro_mcp.captures.folder import Exchange, read_capture
-from kiro_mcp.captures.rendering import error_json, reply_json
-from kiro_mcp.captures.replaying import as_recorded, has_masks, is_comparable, replayed
+from kiro_mcp.captures.folder import read_capture
+from kiro_mcp.captures.replaying import as_recorded, replay
 from kiro_mcp.chat import Reply
 from kiro_mcp.cli.exits import DIFFERENT, USAGE
 from kiro_mcp.cli.harmless import harmless_json
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.errors import InvalidRequest, KiroError
-from kiro_mcp.redaction import redact_json
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Replay:
-    """One exchange, replayed."""
-
-    exchange: Exchange
-    outcome: Reply | KiroError
-    text: str
-    difference: Sequence[str] | None
-    """The lines of a unified diff from what was recorded; None where nothing can be compared."""
-
-    @property
-    def verdict(self) -> str:
-        if self.difference is None:
-            cut = "its answer is not whole" if self.exchange.recorded else "nothing was recorded"
-            return f"nothing to compare with: {cut}"
-        if not self.difference:
-            return "reads as it was recorded"
-        masked = " (secrets were masked in it, which can be why)" * has_masks(self.exchange)
-        return f"reads otherwise than it was recorded{masked}"
+from kiro_mcp.redaction import HIDDEN, redact_json
 
 
 def run_replay(folder: str, *, as_json: bool, shows_diff: bool) -> int:
-    """Replay a capture and return the exit code: 0 the same, 1 different, 2 no answer there."""
+    """Replay a capture and return the exit code: 0 same, 1 different, 2 nothing to replay."""
     try:
         capture = read_capture(Path(folder))
     except InvalidRequest as error:
         return tell_error(error)
-    replays = [_replay(exchange) for exchange in capture.exchanges if exchange.is_answer]
-    if not replays:
-        tell(f"{capture.name}: no request of it was answered; nothing to read")
+    exchanges = [exchange for exchange in capture.exchanges if exchange.is_answer]
+    if not exchanges:
+        tell(f"{capture.name}: none of its requests was answered, so there is nothing to read")
         return USAGE
+    verdicts: list[str] = []
+    documents: list[dict[str, Any]] = []
+    is_different = False
+    for exchange in exchanges:
+        outcome = replay(exchange)
+        text = as_recorded(outcome)
+        difference: list[str] = []
+        if exchange.recorded is None:
+            verdict = "nothing to compare with: no reply was recorded"
+        elif not exchange.facts.is_whole:
+            verdict = "nothing to compare with: its response is not whole"
+        else:
+            before, now = exchange.recorded.splitlines(), text.splitlines()
+            diff = difflib.unified_diff(before, now, "recorded", "replayed", lineterm="")
+            difference = list(diff)
+            verdict = "reads as it was recorded"
+        if difference:
+            is_different = True
+            verdict = "reads differently than it was recorded"
+            if HIDDEN.encode() in exchange.raw:
+                verdict += " (secrets were masked in it, which can be the reason)"
+        verdicts.append(f"request {exchange.facts.number}: {verdict}")
+        is_reply = isinstance(outcome, Reply)
+        documents.append(
+            {
+                "request": exchange.facts.number,
+                "reply": _reply_json(outcome) if is_reply else None,
+                "error": None if is_reply else _error_json(outcome),
+                "is_as_recorded": None if verdict.startswith("nothing") else not difference,
+                "difference": difference,
+            }
+        )
+        if not as_json:
+            for line in difference if shows_diff else (text,):
+                say(line)
     if as_json:
-        say(harmless_json([_as_json(one) for one in replays]))
-    else:
-        _say(replays, shows_diff=shows_diff)
-    for one in replays:
-        tell(f"request {one.exchange.facts.number}: {one.verdict}")
-    return DIFFERENT if any(one.difference for one in replays) else 0
+        say(harmless_json(redact_json(documents)))
+    for verdict in verdicts:
+        tell(verdict)
+    return DIFFERENT if is_different else 0
 
 
-def _replay(exchange: Exchange) -> _Replay:
-    outcome = replayed(exchange)
-    text = as_recorded(outcome)
-    difference = None
-    if exchange.recorded is not None and is_comparable(exchange):
-        before, now = exchange.recorded.splitlines(), text.splitlines()
-        difference = list(difflib.unified_diff(before, now, "recorded", "replayed", lineterm=""))
-    return _Replay(exchange=exchange, outcome=outcome, text=text, difference=difference)
+def _error_json(error: KiroError) -> dict[str, Any]:
+    return {"code": error.code, "message": error.message, "next_step": error.next_step}
 
 
-def _say(replays: Sequence[_Replay], *, shows_diff: bool) -> None:
-    for one in replays:
-        for text in (one.difference or ()) if shows_diff else (one.text,):
-            say(text)
-
-
-def _as_json(one: _Replay) -> dict[str, Any]:
-    outcome = one.outcome
-    is_reply = isinstance(outcome, Reply)
-    return redact_json(
-        {
-            "request": one.exchange.facts.number,
-            "reply": reply_json(outcome) if is_reply else None,
-            "error": None if is_reply else error_json(outcome),
-            "is_as_recorded": None if one.difference is None else not one.difference,
-            "difference": list(one.difference or ()),
-        }
-    )
+def _reply_json(reply: Reply) -> dict[str, Any]:
+    return {
+        "text": reply.text,
+        "thinking": reply.thinking,
+        "tool_calls": [
+            {"id": use.id, "name": use.name, "arguments": use.arguments, "state": use.state}
+            | ({} if use.state == "complete" else {"raw": use.raw})
+            for use in reply.tool_uses
+        ],
+        "stop_reason": reply.stop_reason,
+        "raw_stop_reason": reply.raw_stop_reason,
+        "truncated": reply.truncated,
+        "truncation_reason": reply.truncation_reason,
+        "model": reply.model_id,
+        "credits": reply.usage.credits,
+        "context_percent": reply.usage.context_percent,
+        "warnings": list(reply.warnings),
+        "ignored_events": dict(reply.ignored_events),
+    }

@@ -1,11 +1,10 @@
-"""What sees a call go over the wire, for captures: a protocol, and the tap that feeds it.
+"""Lets a recorder see a call's requests and responses, for captures.
 
-`kiro_mcp.captures` implements it. It goes down with an attempt as a parameter; where it is None,
-which is the rule, requests and chunks pass by none of this::
+`kiro_mcp.captures.recording` implements `Recorder`. An attempt carries one, or None if the call is
+not captured; then requests and chunks take no detour::
 
-    Sender ──► RecordedPool ──► HttpPool        sent, answered, received, failed
-                    │
-                    └──► Recorder               reads_with, replied: from the client
+    Sender ──► RecordedPool ──► HttpPool        sent, answered, received
+    client ──► Recorder                         reads_with, replied, failed
 """
 
 from collections.abc import AsyncGenerator, Mapping
@@ -19,38 +18,38 @@ from kiro_mcp.wire.reply import ReplyOptions
 
 
 class Recorder(Protocol):
-    """Notes the exchanges of one call, one after the other. Returns at once and never raises.
+    """Notes the requests of one call, one after the other. Returns at once and never raises.
 
-    All but `sent` are about the exchange that was sent last.
+    All but `sent` are about the request that was sent last.
     """
 
     def sent(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> None:
-        """Note a request. Its headers hold the bearer, which is not to be kept."""
+        """Note a request. Its headers hold the bearer, which must not be written."""
         ...
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        """Note the head of the answer to it."""
+        """Note the status and the headers of the response."""
         ...
 
     def received(self, chunk: bytes) -> None:
-        """Note the next bytes of the answer's body."""
+        """Note the next bytes of the response's body."""
         ...
 
     def reads_with(self, options: ReplyOptions) -> None:
-        """Note how the answer is going to be read."""
+        """Note how the response is going to be read."""
         ...
 
     def replied(self, reply: Reply) -> None:
-        """Note what was made of the answer."""
+        """Note the reply that was read from the response."""
         ...
 
     def failed(self, error: KiroError) -> None:
-        """Note why the exchange came to nothing."""
+        """Note why the attempt failed."""
         ...
 
 
 class RecordedPool:
-    """Connections whose every request and answer a recorder sees. Used as an `HttpPool` is."""
+    """An `HttpPool` whose requests and responses a recorder sees."""
 
     def __init__(self, pool: HttpPool, recorder: Recorder) -> None:
         self._pool = pool
@@ -68,8 +67,6 @@ class RecordedPool:
 
 
 class _RecordedResponse(HttpResponse):
-    """An answer whose chunks are seen as they are read."""
-
     def __init__(self, response: HttpResponse, recorder: Recorder) -> None:
         self.status = response.status
         self.headers = response.headers

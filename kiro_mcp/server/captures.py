@@ -1,63 +1,44 @@
-"""What captures calls, as the rest of the server sees it; None where that is off.
+"""Captures of `ask_claude` calls: when one begins, and how its end is described.
 
-What writes captures, `kiro_mcp.captures`, is loaded only where it is on.
+A capture begins with its call. It ends with the call or, once an answer is being worked on, with
+the answer. `kiro_mcp.captures` does the recording; it is loaded only if captures are on.
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import traceback
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, cast
 
-from kiro_mcp.captures import Outcome
-from kiro_mcp.client.capture import Recorder
+import mcp_types as types
+
+from kiro_mcp.errors import InternalFault, KiroError
+from kiro_mcp.server.answers import RunningAnswer
+from kiro_mcp.server.results import ERROR_META_KEY, failure
 from kiro_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from kiro_mcp.captures.recording import CallCapture, Captures
 
 logger = logging.getLogger(__name__)
 
-
-class CallCapture(Recorder, Protocol):
-    """The capture of one call."""
-
-    outlives_call: bool
-    """Whether an answer ends it, and not the call that asked for that."""
-
-    def log(self) -> AbstractContextManager[None]:
-        """Make what is logged in a block part of the capture."""
-        ...
-
-    def finish(
-        self, outcome: Outcome, error: Mapping[str, Any] | None = None, *, is_odd: bool = False
-    ) -> None:
-        """End it, with what is said of a call that failed; an odd one is worth keeping, too."""
-        ...
+Make = Callable[[RunningAnswer], Awaitable[types.CallToolResult]]
 
 
-class Captures(Protocol):
-    """The captures of one server."""
-
-    def begin(self, arguments: Mapping[str, Any]) -> CallCapture | None:
-        """Begin to capture a call, if it can be."""
-        ...
-
-    async def aclose(self) -> None:
-        """Wait until all is written."""
-        ...
-
-
-def captures_of(
+def open_captures(
     settings: Settings,
     folder: Path | None,
     *,
     now: Callable[[], datetime],
     new_id: Callable[[], str],
-) -> Captures | None:
-    """Return what captures calls, as it is set; None where it is off.
+) -> "Captures | None":
+    """Return what captures the calls; None if captures are off.
 
     Args:
         settings: All settings.
-        folder: Where captures go; None where the machine has no place for them.
+        folder: Where captures go; None if this machine has no place for them.
         now: The time, with its zone.
         new_id: Makes UUIDs.
     """
@@ -66,7 +47,67 @@ def captures_of(
     if folder is None:
         logger.warning("Calls are not captured: set KIRO_MCP_DEBUG_DIR to a folder for them.")
         return None
-    # Imported here to keep the start of a server light, which seldom needs it.
-    from kiro_mcp.captures.recording import Captures as Recording
+    from kiro_mcp.captures.recording import Captures
 
-    return Recording(folder, settings.debug_mode, now=now, new_id=new_id)
+    return Captures(folder, settings.debug_mode, now=now, new_id=new_id)
+
+
+@contextmanager
+def capture_call(
+    captures: "Captures | None", arguments: Mapping[str, Any]
+) -> "Generator[CallCapture | None]":
+    """Capture a call of `ask_claude`, unless it only collects the answer of an earlier call."""
+    capture = captures.begin(arguments) if captures and not arguments.get("answer_id") else None
+    if capture is None:
+        yield None
+        return
+    with capture.log():
+        try:
+            yield capture
+        except BaseException as error:
+            if not capture.outlives_call:
+                _finish_with_error(capture, error)
+            raise
+        if not capture.outlives_call:
+            capture.finish("completed")
+
+
+def finish_with_answer(capture: "CallCapture | None", make: Make) -> Make:
+    """Return `make` so that its end, and no longer the end of the call, ends the capture."""
+    if capture is None:
+        return make
+    capture.outlives_call = True
+
+    async def make_and_finish(running: RunningAnswer) -> types.CallToolResult:
+        try:
+            result = await make(running)
+        except BaseException as error:
+            _finish_with_error(capture, error)
+            raise
+        facts = cast("dict[str, Any]", result.structured_content or {})
+        warnings = cast("list[str]", facts.get("warnings", []))
+        if result.is_error:
+            capture.finish("failed", _error_info(result))
+        elif facts["truncated"]:
+            capture.finish("truncated", {"code": "", "error_message": " ".join(warnings)})
+        else:
+            capture.finish("completed", is_odd=bool(warnings))
+        return result
+
+    return make_and_finish
+
+
+def _finish_with_error(capture: "CallCapture", error: BaseException) -> None:
+    if isinstance(error, KiroError):
+        capture.finish("failed", _error_info(failure(error)))
+    elif isinstance(error, Exception):
+        info = _error_info(failure(InternalFault(f"A defect of kiro-mcp: {error!r}.")))
+        capture.finish("failed", {**info, "traceback": traceback.format_exception(error)})
+    else:
+        capture.finish("cancelled", {"code": "cancelled", "error_message": "It was cancelled."})
+
+
+def _error_info(result: types.CallToolResult) -> dict[str, Any]:
+    texts = [block.text for block in result.content if isinstance(block, types.TextContent)]
+    facts = cast("dict[str, Any]", (result.meta or {}).get(ERROR_META_KEY, {}))
+    return {**facts, "error_message": " ".join(texts)}

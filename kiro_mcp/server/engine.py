@@ -33,7 +33,7 @@ from kiro_mcp.client.http import HttpPool
 from kiro_mcp.client.telemetry import Telemetry
 from kiro_mcp.errors import KiroError
 from kiro_mcp.server.answers import JOIN_AFTER_SECONDS, Answers
-from kiro_mcp.server.captures import captures_of
+from kiro_mcp.server.captures import open_captures
 from kiro_mcp.server.conversations import ConversationStore
 from kiro_mcp.server.owners import KEY_HEADER, OWN, installation_secret
 from kiro_mcp.settings import Settings, unknown_variables
@@ -160,7 +160,7 @@ class Engine:
                 new_id=new_id,
             )
             debug_folder = _debug_folder(settings, machine, home)
-            self.captures = captures_of(settings, debug_folder, now=now, new_id=new_id)
+            self.captures = open_captures(settings, debug_folder, now=now, new_id=new_id)
         self._host = host
         self._secret = b""
         self._join_after_seconds = join_after_seconds

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
@@ -27,8 +27,7 @@ from kiro_mcp.server.arguments import (
 from kiro_mcp.server.ask_results import rehearsed, still_running, with_warning
 from kiro_mcp.server.asker import Asker, Result
 from kiro_mcp.server.asking import understand
-from kiro_mcp.server.captures import CallCapture
-from kiro_mcp.server.capturing import captured, handed_over
+from kiro_mcp.server.captures import capture_call, finish_with_answer
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.owners import OWN
 from kiro_mcp.server.repeats import CallId, question_id
@@ -36,6 +35,9 @@ from kiro_mcp.server.results import filled, success
 from kiro_mcp.server.streaming import Reporting
 from kiro_mcp.wire.models import resolve_model
 from kiro_mcp.wire.request import describe_payload
+
+if TYPE_CHECKING:
+    from kiro_mcp.captures.recording import CallCapture
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ class Call:
 
 async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> Result:
     """Send what is asked and return the whole answer; have the user sign in first, if need be."""
-    with captured(engine.captures, arguments) as capture:
+    with capture_call(engine.captures, arguments) as capture:
         given = read_arguments(AskArguments, "ask_claude", arguments)
         if given.answer_id:
             _refuse_another_question(given)
@@ -91,7 +93,7 @@ async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> R
 
 
 async def _ask(
-    engine: Engine, given: AskArguments, call: Call, capture: CallCapture | None
+    engine: Engine, given: AskArguments, call: Call, capture: "CallCapture | None"
 ) -> types.CallToolResult:
     question = await question_id(given, engine.settings, await engine.secret())
     if (result := await _joined(engine, question, given, call)) or (
@@ -119,7 +121,7 @@ async def _ask(
         began_at=call.began_at,
         recorder=capture,
     )
-    engine.answers.start(running, handed_over(capture, partial(make_result, asked, engine)))
+    engine.answers.start(running, finish_with_answer(capture, partial(make_result, asked, engine)))
     return await _wait(engine, running, given, call)
 
 

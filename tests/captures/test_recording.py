@@ -4,7 +4,7 @@ import logging
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,20 +17,16 @@ import pytest
 from anyio import fail_after
 
 from kiro_mcp.captures import folder
-from kiro_mcp.captures.call_files import CallFiles
-from kiro_mcp.captures.capped_folder import CappedFolder
-from kiro_mcp.captures.folder import MAX_FILE_BYTES, read_capture
-from kiro_mcp.captures.left_out import abridged
-from kiro_mcp.captures.manifest import MAX_EXCHANGES, Manifest
-from kiro_mcp.captures.recording import MAX_WAITING_JOBS, CallCapture, Captures
-from kiro_mcp.captures.replaying import as_recorded, is_comparable, replayed
-from kiro_mcp.captures.writer import Writer
+from kiro_mcp.captures.folder import MAX_EXCHANGES, MAX_FILE_BYTES, Manifest, read_capture
+from kiro_mcp.captures.recording import MAX_OPEN_CAPTURES, CallCapture, Captures
+from kiro_mcp.captures.redacting import abridged
 from kiro_mcp.chat import ToolSpec
 from kiro_mcp.emulator import frames
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.answers import RunningAnswer
-from kiro_mcp.server.capturing import captured, handed_over
+from kiro_mcp.server.captures import capture_call, finish_with_answer
 from kiro_mcp.wire.reply import ReplyOptions
+from tests.support.deadline import with_deadline
 from tests.support.replies import read
 from tests.support.secrets import KEY
 
@@ -52,12 +48,16 @@ class Clock:
         return self.time
 
 
+def captures_in(root: Path, mode: Any = "all", **limits: int) -> Captures:
+    return Captures(root, mode, now=Clock(), new_id=lambda: str(uuid.uuid4()), **limits)
+
+
 @contextmanager
-def capturing(root: Path, mode: Any = "all") -> Generator[Captures]:
-    """Captures whose end is waited for."""
-    writer = Writer()
-    yield Captures(root, mode, now=Clock(), new_id=lambda: str(uuid.uuid4()), writer=writer)
-    writer.close(WRITING_SECONDS)
+def capturing(root: Path, mode: Any = "all", **limits: int) -> Generator[Captures]:
+    """Captures that are written when the block ends."""
+    captures = captures_in(root, mode, **limits)
+    yield captures
+    captures.close(WRITING_SECONDS)
 
 
 def begun(captures: Captures, **arguments: Any) -> CallCapture:
@@ -116,33 +116,24 @@ def test_an_answer_over_the_limit_is_cut_and_counted(tmp_path: Path) -> None:
     assert len(exchange.raw) <= MAX_FILE_BYTES
     assert exchange.facts.received_bytes == count * len(chunk)
     assert not exchange.facts.is_whole
-    assert not is_comparable(exchange)
 
 
 def test_the_files_of_one_call_have_a_limit_together(tmp_path: Path) -> None:
-    """Ours."""
-    files = CappedFolder(tmp_path / "new", max_file_bytes=100, max_bytes=150)
-    files.create()
-    assert files.append("a.txt", b"x" * 90)
-    assert not files.append("a.txt", b"x" * 20)
-    assert not files.append("b.txt", b"x" * 90)
-    assert not files.append("c.txt", b"x")
-    assert files.cut_files == ["a.txt", "b.txt", "c.txt"]
-    sizes = {path.name: path.stat().st_size for path in (tmp_path / "new").iterdir()}
-    assert sizes == {"a.txt": 100, "b.txt": 50}
+    with capturing(tmp_path, max_file_bytes=100, max_call_bytes=150) as captures:
+        begun(captures, prompt="x" * 200).finish("failed", {"code": "y" * 200})
+    (capture,) = tmp_path.iterdir()
+    assert (capture / folder.REQUEST).stat().st_size == 100
+    assert (capture / folder.ERROR).stat().st_size == 50
 
 
 def test_what_is_cut_is_said(tmp_path: Path) -> None:
-    """Ours: JSON that ends in the middle must not puzzle anybody."""
-    files = CappedFolder(tmp_path / "new", max_file_bytes=200)
-    call = CallFiles(files, began_at="")
-    call.begin({"prompt": "word " * 100})
-    call.sent("POST", URL, {}, PROMPT, 0)
-    call.answered(200, {}, 0)
-    call.received(ANSWER, len(ANSWER), 0)
-    call.finish("completed", None, 0)
-    facts = Manifest.model_validate_json((tmp_path / "new" / folder.MANIFEST).read_bytes())
-    assert facts.cut_files == [folder.REQUEST, folder.RAW, folder.FRAMES]
+    """JSON that ends in the middle must not puzzle anybody."""
+    with capturing(tmp_path, max_file_bytes=200) as captures:
+        capture = begun(captures, prompt="word " * 100)
+        answered(capture)
+        capture.finish("completed")
+    facts = manifest_in(tmp_path)
+    assert facts.cut_files == [folder.REQUEST, folder.RAW]
     assert not facts.exchanges[0].is_whole
 
 
@@ -171,41 +162,40 @@ def test_a_description_that_would_be_too_large_does_without_the_tools(tmp_path: 
     assert manifest_in(tmp_path).exchanges[0].reading is None
 
 
-def test_a_call_that_never_ends_leaves_what_had_come(tmp_path: Path) -> None:
-    """Ours: it may hang, or its process be killed, and that is what a capture is wanted for."""
+def test_a_call_that_never_ends_leaves_what_was_asked(tmp_path: Path) -> None:
+    """Its process may be killed."""
     with capturing(tmp_path, "errors") as captures:
         capture = begun(captures)
         capture.sent("POST", URL, {}, PROMPT)
         capture.answered(200, {})
-        capture.reads_with(ReplyOptions())
-        capture.received(frames.text("Once upon a time"))
-    (exchange,) = read_capture(next(tmp_path.iterdir())).exchanges
     assert manifest_in(tmp_path).outcome == "running"
-    assert "Once upon a time" in as_recorded(replayed(exchange))
+    (written,) = tmp_path.iterdir()
+    assert '"prompt": "hi"' in (written / folder.REQUEST).read_text("utf-8")
+    assert (written / folder.KIRO_REQUEST).exists()
 
 
 # --- a disk that is slow or fails ---------------------------------------------------------
 
 
 def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
-    """Ours: what waits for it has a limit, and calls go on without."""
+    """The calls that wait for it have a limit, and further calls run without a capture."""
     hangs = threading.Event()
-    writer = Writer()
-    captures = Captures(tmp_path, "all", now=Clock(), new_id=lambda: "0" * 36, writer=writer)
-    writer.submit(partial(_wait, hangs))
-    for _ in range(MAX_WAITING_JOBS + 2):
-        writer.submit(lambda: None)
+    captures = captures_in(tmp_path)
+    captures.submit(partial(_wait, hangs))
+    for _ in range(MAX_OPEN_CAPTURES):
+        begun(captures).finish("completed")
     assert captures.begin({}) is None
-    writer.close(timeout_seconds=0.01)
     hangs.set()
+    captures.close(WRITING_SECONDS)
+    assert begun(captures)
+    captures.close(WRITING_SECONDS)
 
 
 async def test_closing_can_be_cancelled(tmp_path: Path) -> None:
-    """Ours: a server must be gone in half a second, whatever the disk does."""
+    """A server must be gone in half a second, whatever the disk does."""
     hangs = threading.Event()
-    writer = Writer()
-    captures = Captures(tmp_path, "all", now=Clock(), new_id=lambda: "0" * 36, writer=writer)
-    writer.submit(partial(_wait, hangs))
+    captures = captures_in(tmp_path)
+    captures.submit(partial(_wait, hangs))
     with fail_after(5):
         with anyio.move_on_after(0.05) as scope:
             await captures.aclose()
@@ -217,13 +207,11 @@ def test_a_disk_that_fails_in_the_middle_ends_the_capture_with_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ours: also where the folder is taken away."""
-    writer = Writer()
-    captures = Captures(tmp_path, "all", now=Clock(), new_id=lambda: "0" * 36, writer=writer)
-    capture = begun(captures)
-    writer.submit(lambda: shutil.rmtree(next(tmp_path.iterdir())))
-    answered(capture)
-    capture.finish("failed", {"code": "x"})
-    writer.close()
+    with capturing(tmp_path) as captures:
+        capture = begun(captures)
+        captures.submit(lambda: shutil.rmtree(next(tmp_path.iterdir())))
+        answered(capture)
+        capture.finish("failed", {"code": "x"})
     warnings = [one for one in caplog.records if one.levelno >= logging.WARNING]
     assert len(warnings) == 1
     assert "cannot be captured" in warnings[0].getMessage()
@@ -284,7 +272,7 @@ def test_a_defect_in_a_call_is_captured_with_its_traceback(tmp_path: Path) -> No
     with (
         capturing(tmp_path, "errors") as captures,
         pytest.raises(ZeroDivisionError),
-        captured(captures, {"prompt": "hi"}),
+        capture_call(captures, {"prompt": "hi"}),
     ):
         raise ZeroDivisionError(f"with {KEY}")
     assert '"internal_error"' in error_info_in(tmp_path)
@@ -303,8 +291,8 @@ async def test_an_answer_that_outlives_its_call_ends_the_capture(tmp_path: Path)
         return result
 
     with capturing(tmp_path, "errors") as captures:
-        with captured(captures, {"prompt": "hi"}) as capture:
-            make_and_finish = handed_over(capture, make)
+        with capture_call(captures, {"prompt": "hi"}) as capture:
+            make_and_finish = finish_with_answer(capture, make)
         assert await make_and_finish(running) is result
     assert manifest_in(tmp_path).outcome == "completed"
 
@@ -316,8 +304,8 @@ async def test_a_defect_in_an_answer_is_captured(tmp_path: Path) -> None:
         raise ZeroDivisionError
 
     with capturing(tmp_path, "errors") as captures:
-        with captured(captures, {"prompt": "hi"}) as capture:
-            make_and_finish = handed_over(capture, make)
+        with capture_call(captures, {"prompt": "hi"}) as capture:
+            make_and_finish = finish_with_answer(capture, make)
         with pytest.raises(ZeroDivisionError):
             await make_and_finish(RunningAnswer(id="a", conversation_id="c", model="m"))
     assert "ZeroDivisionError" in error_info_in(tmp_path)
@@ -329,9 +317,9 @@ def test_off_a_call_is_just_made() -> None:
     async def make(_: RunningAnswer) -> types.CallToolResult:
         raise AssertionError
 
-    with captured(None, {"prompt": "hi"}) as capture:
+    with capture_call(None, {"prompt": "hi"}) as capture:
         assert capture is None
-        assert handed_over(capture, make) is make
+        assert finish_with_answer(capture, make) is make
 
 
 # --- what is left out ---------------------------------------------------------------------
@@ -373,11 +361,3 @@ def test_identities_become_stars_and_nothing_else_does(text: str, kept: str) -> 
 def test_looking_for_what_is_left_out_takes_linear_time(text: str) -> None:
     """Ours: a prompt may be megabytes."""
     with_deadline(lambda: abridged(text))
-
-
-def with_deadline(work: Callable[[], object]) -> None:
-    """Fail where a work takes many times as long as it should."""
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(30)
-    assert not thread.is_alive()

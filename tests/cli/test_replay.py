@@ -129,7 +129,7 @@ async def test_a_difference_is_shown_and_is_the_exit_code(
     shown = capsys.readouterr()
     assert "-This is a tinned answer of the emulator. You said: Say hello" in shown.out
     assert "+This is a canned answer of the emulator. You said: Say hello" in shown.out
-    assert "request 1: reads otherwise than it was recorded\n" in shown.err
+    assert "request 1: reads differently than it was recorded\n" in shown.err
 
 
 async def test_json_has_the_reply_and_the_difference(
@@ -235,11 +235,11 @@ def _sparse(path: Path) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: path.rmdir(), "does not exist"),
-    "file": (lambda path: (path.rmdir(), path.write_text("")), "is no folder"),
-    "empty": (lambda path: None, "is no capture: it has neither"),
+    "file": (lambda path: (path.rmdir(), path.write_text("")), "is not a folder"),
+    "empty": (lambda path: None, "is not a capture: it has neither"),
     "a folder of captures": (
         lambda path: (path / "20261101T120000.000000Z-0123abcd").mkdir(),
-        "the latest in it is 20261101T120000.000000Z-0123abcd",
+        "the latest one here is 20261101T120000.000000Z-0123abcd",
     ),
     "no json": (lambda path: (path / folder.MANIFEST).write_text("{"), "Invalid JSON"),
     "wrong member": (
@@ -253,7 +253,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "unanswered": (
         lambda path: (path / folder.MANIFEST).write_text('{"exchanges": [{}]}'),
-        "no request of it was answered",
+        "none of its requests was answered",
     ),
     "too large": (lambda path: _sparse(path / folder.RAW), "is larger than"),
     "a folder in the way": (lambda path: (path / folder.RAW).mkdir(), "cannot be read"),

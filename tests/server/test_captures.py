@@ -14,7 +14,7 @@ from anyio import fail_after
 
 from kiro_mcp.captures import folder
 from kiro_mcp.captures.folder import MAX_CAPTURES, read_capture
-from kiro_mcp.captures.replaying import as_recorded, replayed
+from kiro_mcp.captures.replaying import as_recorded, replay
 from kiro_mcp.emulator import (
     EMULATOR_API_KEY,
     HttpAnswer,
@@ -308,7 +308,7 @@ async def test_a_capture_reads_again_as_it_read(
     async with connected(emulator, **debugging(tmp_path)) as client:
         await client.call_tool("ask_claude", {"prompt": f"/emulate {script}"})
     (exchange,) = read_capture(the_capture(tmp_path)).exchanges
-    assert as_recorded(replayed(exchange)) == exchange.recorded
+    assert as_recorded(replay(exchange)) == exchange.recorded
 
 
 # --- secrets ------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ async def test_no_secret_is_in_a_capture_wherever_it_came_from(
     assert EMULATOR_API_KEY.encode() not in written(tmp_path)
     for capture in captures_in(tmp_path):
         for exchange in read_capture(capture).exchanges:
-            assert secret not in as_recorded(replayed(exchange))
+            assert secret not in as_recorded(replay(exchange))
             pieces = b"".join(exchange.raw.split(b'"modelId"'))
             assert secret.encode() not in pieces
 
@@ -364,7 +364,7 @@ async def test_who_somebody_is_is_in_a_capture_only_where_claude_says_it(
     ] == [folder.RAW, folder.FRAMES]
     for capture in (refused, answered):
         (exchange,) = read_capture(capture).exchanges
-        assert as_recorded(replayed(exchange)) == exchange.recorded
+        assert as_recorded(replay(exchange)) == exchange.recorded
 
 
 async def test_headers_of_the_users_own_are_hidden(

@@ -1,0 +1,261 @@
+"""Takes secrets and identities out of what a capture holds. Pure.
+
+* Headers: only known ones are shown; of a response's, all but cookies and the like.
+* JSON: secrets are replaced, names in e-mail addresses and account numbers become stars, and
+  long base64, such as a picture, becomes its length.
+* The bytes of a response: a model's text comes in pieces of a few letters, so a secret in it is
+  spread over many frames, and each frame has a checksum. So the pieces are joined into the text
+  that they are, its secrets are found once, and the frames that hold parts of one are made anew.
+  All other frames stay as they came. What is not a frame, such as the body of a refusal, keeps
+  its length: its secrets become stars. Identities stay in the words of an answer, because those
+  are the user's own to look at.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, cast
+
+from kiro_mcp.redaction import (
+    HIDDEN,
+    Span,
+    redact,
+    redact_json,
+    secret_spans,
+    spans_in_windows,
+)
+from kiro_mcp.wire.eventstream import Frame, FrameDecoder, encode_frame
+
+MIN_BASE64_CHARACTERS: Final = 1024
+"""Shorter base64 is kept."""
+MAX_UNFRAMED_BYTES: Final = 1024 * 1024
+"""How much is kept of what is not a frame. The engine itself reads less of it."""
+TAIL_CHARACTERS: Final = 256
+"""How much is hidden at the end of a text that was cut: a secret may begin there."""
+
+_SHOWN_REQUEST_HEADERS: Final = frozenset(
+    (
+        "accept",
+        "accept-encoding",
+        "amz-sdk-invocation-id",
+        "amz-sdk-request",
+        "content-type",
+        "tokentype",
+        "user-agent",
+        "x-amz-target",
+        "x-amzn-codewhisperer-optout",
+        "x-amzn-kiro-agent-mode",
+        "x-amzn-kiro-profile-arn",
+    )
+)
+"""Our own headers. Any other is the user's (KIRO_MCP_EXTRA_HEADERS), who may have put a proxy's
+password there, or it is the bearer."""
+
+_SECRET_HEADER_WORDS: Final = ("auth", "cookie", "key", "password", "secret", "token")
+
+_BASE64: Final = re.compile(r"(?P<head>data:[^,]{0,100},)?[A-Za-z0-9+/_\s-]++=*+\s*+")
+_IDENTITY: Final = re.compile(
+    r"""
+    (?<![\w.%+-]) [\w.%+-]{1,64} (?=@[A-Za-z0-9.-]{1,250}\.[A-Za-z]{2})    # me@example.com
+    | (?<=:) [0-9]{12} (?=:)                                              # arn:…:111122223333:…
+    """,
+    re.VERBOSE,
+)
+
+_PIECES: Final = {
+    "assistantResponseEvent": "content",
+    "reasoningContentEvent": "text",
+    "toolUseEvent": "input",
+}
+"""The events that carry pieces of a longer text, and the member that does."""
+
+_CUT_JWT: Final = "AAAA.A.A"
+"""With this after it, a JWT that was cut is recognized."""
+
+Source: TypeAlias = tuple[str, str]
+"""A text of a response: the event that carries it, and the id of a tool use or ""."""
+
+
+def shown_request_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a request, the values of all but the known ones hidden."""
+    return {
+        name: redact(value) if name.lower() in _SHOWN_REQUEST_HEADERS else HIDDEN
+        for name, value in headers.items()
+    }
+
+
+def shown_response_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a response; cookies and the like are hidden."""
+    return {
+        name: HIDDEN
+        if any(word in name.lower() for word in _SECRET_HEADER_WORDS)
+        else redact(value)
+        for name, value in headers.items()
+    }
+
+
+def redacted_text(text: str) -> str:
+    """Return a text without secrets, its identities starred."""
+    return _without_identities(redact(text))
+
+
+def redacted_json(value: Any) -> Any:
+    """Return a JSON value without secrets and long base64, its identities starred."""
+    return redact_json(abridged(value))
+
+
+def abridged(value: Any) -> Any:
+    """Return a JSON value with identities starred and long base64 replaced by its length."""
+    match value:
+        case str():
+            is_long = len(value) >= MIN_BASE64_CHARACTERS
+            if is_long and " " not in value[:MIN_BASE64_CHARACTERS]:
+                found = _BASE64.fullmatch(value)
+                if found is not None:
+                    return f"{found['head'] or ''}[{len(value)} characters]"
+            return _without_identities(value)
+        case list():
+            return [abridged(item) for item in cast("list[Any]", value)]
+        case dict():
+            members = cast("dict[str, Any]", value)
+            return {name: abridged(inner) for name, inner in members.items()}
+        case _:
+            return value
+
+
+# --- the bytes of a response --------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Framed:
+    """A frame of a response, and what it says."""
+
+    raw: bytes
+    frame: Frame
+    members: dict[str, Any] | None
+    """Its payload without the piece of a text; None if the payload is not a JSON object."""
+    source: Source | None
+    """The text that it has a piece of."""
+    piece: str
+    clean_piece: str
+
+
+def redacted_stream(
+    data: bytes, decoder: FrameDecoder | None = None, *, is_cut: bool = False
+) -> bytes:
+    """Return the bytes of a response without secrets.
+
+    Args:
+        data: The bytes as they were received.
+        decoder: A new one; by default with the usual limits.
+        is_cut: Whether more bytes were received, so that a secret may begin at the end.
+    """
+    frames, rest = split_frames(data, decoder or FrameDecoder())
+    framed = [_read(raw, frame) for raw, frame in frames]
+    _redact_pieces(framed, is_cut=is_cut)
+    written: list[bytes] = []
+    known_clean: dict[str, Any] = {}
+    for one in framed:
+        headers, payload = one.frame.headers, one.frame.payload
+        if ":error-message" in headers:
+            headers = {**headers, ":error-message": redacted_text(str(headers[":error-message"]))}
+        if one.members is None:
+            payload = _starred(payload)
+        else:
+            # Most frames have the same members but for their piece, so those are searched once.
+            members = one.members
+            clean = members if members == known_clean else redacted_json(members)
+            if clean == members:
+                known_clean = members
+            if clean != members or one.clean_piece != one.piece:
+                if one.source is not None:
+                    clean = {**clean, _PIECES[one.source[0]]: one.clean_piece}
+                text = json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
+                payload = text.encode(errors="backslashreplace")
+        is_same = payload == one.frame.payload and headers == one.frame.headers
+        written.append(one.raw if is_same else encode_frame(headers, payload))
+    if not (is_cut and framed):  # Otherwise the rest is only the beginning of a frame.
+        written.append(_starred(rest)[:MAX_UNFRAMED_BYTES])
+    return b"".join(written)
+
+
+def split_frames(data: bytes, decoder: FrameDecoder) -> tuple[list[tuple[bytes, Frame]], bytes]:
+    """Return the frames of a response, each with its bytes, and the bytes that follow them."""
+    frames: list[tuple[bytes, Frame]] = []
+    start = 0
+    for frame in decoder.feed(data):
+        end = start + int.from_bytes(data[start : start + 4], "big")
+        frames.append((data[start:end], frame))
+        start = end
+    return frames, data[start:]
+
+
+def _read(raw: bytes, frame: Frame) -> _Framed:
+    try:
+        document = json.loads(frame.payload)
+    except (ValueError, RecursionError):
+        document = None
+    members = cast("dict[str, Any]", document) if isinstance(document, dict) else None
+    source, piece = None, ""
+    event = frame.headers.get(":event-type")
+    if members is not None and isinstance(event, str) and event in _PIECES:
+        text = members.get(_PIECES[event])
+        if isinstance(text, str):
+            source, piece = (event, str(members.get("toolUseId", ""))), text
+            members[_PIECES[event]] = ""
+    return _Framed(raw, frame, members, source, piece, clean_piece=piece)
+
+
+def _redact_pieces(framed: Sequence[_Framed], *, is_cut: bool) -> None:
+    """Find the secrets of each text and take them out of its pieces; mark where each begins."""
+    texts: dict[Source, list[_Framed]] = {}
+    for one in framed:
+        if one.source is not None:
+            texts.setdefault(one.source, []).append(one)
+    for pieces in texts.values():
+        joined = "".join(one.piece for one in pieces)
+        spans = secret_spans(joined + _CUT_JWT if is_cut else joined)
+        if is_cut:
+            spans = sorted((*spans, (max(0, len(joined) - TAIL_CHARACTERS), len(joined))))
+        start = number = 0
+        for one in pieces:
+            end, position = start + len(one.piece), start
+            kept: list[str] = []
+            while number < len(spans) and spans[number][0] < end:
+                secret_start, secret_end = spans[number]
+                kept.append(joined[position : max(position, secret_start)])
+                if secret_start >= position:
+                    kept.append(HIDDEN)
+                position = max(position, min(secret_end, end))
+                if secret_end > end:
+                    break  # It goes on in the next piece.
+                number += 1
+            one.clean_piece = "".join((*kept, joined[position:end]))
+            start = end
+
+
+# --- texts --------------------------------------------------------------------------------
+
+
+def _starred(data: bytes) -> bytes:
+    """Return bytes of the same length, a star for each letter of a secret or an identity."""
+    text = data.decode("latin-1")
+    return _without_identities(_with_stars(text, secret_spans(text))).encode("latin-1")
+
+
+def _without_identities(text: str) -> str:
+    return _with_stars(text, spans_in_windows(text, _identities))
+
+
+def _identities(text: str) -> list[Span]:
+    return [match.span() for match in _IDENTITY.finditer(text)]
+
+
+def _with_stars(text: str, spans: Sequence[Span]) -> str:
+    pieces: list[str] = []
+    position = 0
+    for start, end in spans:
+        pieces += (text[position:start], "*" * (end - start))
+        position = end
+    return "".join((*pieces, text[position:]))
