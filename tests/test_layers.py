@@ -25,6 +25,7 @@ LAYERS = (
     "client",  # the direct engine: sends requests and reads answers
     "auth",  # credentials, sign-in, refresh
     "captures",  # calls written to files, and read again
+    "web_server",  # an HTTP port, for the emulator and the server
     "emulator",  # the stand-in for the service
     "server",  # the MCP server
     "cli __main__",  # the command line

@@ -10,13 +10,25 @@ from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.cli.exits import NETWORK, USAGE, note
 from kiro_mcp.cli.serve import exit_at_once, run_and_exit, server_for, service_environ
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.server.http import SSE_PATH, STREAMABLE_PATH, Transport, WebOptions, build_web_app
-from kiro_mcp.server.http_auth import HTTP_AUTH_FILE, Token, choose_token
-from kiro_mcp.server.http_bodies import give_large_blocks_back
-from kiro_mcp.server.http_hosts import allowed_names, in_url
-from kiro_mcp.server.http_serving import listen, serving, signalled
+from kiro_mcp.server.http import (
+    SSE_PATH,
+    STREAMABLE_PATH,
+    Transport,
+    WebOptions,
+    serving,
+    signalled,
+)
+from kiro_mcp.server.http_gate import (
+    HTTP_AUTH_FILE,
+    Token,
+    allowed_names,
+    choose_token,
+    give_large_blocks_back,
+    in_url,
+)
 from kiro_mcp.setting_values import is_loopback
 from kiro_mcp.settings import Settings
+from kiro_mcp.web_server import listen
 
 
 def serve_http_and_exit(
@@ -68,7 +80,7 @@ async def _serve(
     )
     give_large_blocks_back()
     server = server_for(environ)
-    async with serving(build_web_app(server, options), listener) as served:
+    async with serving(server, options, listener) as served:
         for line in _announcement(options, settings, port):
             note(line)
         code = await signalled()

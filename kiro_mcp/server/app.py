@@ -26,7 +26,7 @@ from kiro_mcp._version import __version__
 from kiro_mcp.errors import InvalidRequest, KiroError, quoted
 from kiro_mcp.server import prompts, resources
 from kiro_mcp.server.asker import Asker, Result
-from kiro_mcp.server.owners import KEY_HEADER, MAX_KEYS
+from kiro_mcp.server.owners import KEY_HEADER, MAX_KEYS, Guests, key_of
 from kiro_mcp.server.results import defect, failure
 from kiro_mcp.server.tools import declarations
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from kiro_mcp.server.engine import Engine
-    from kiro_mcp.server.guests import Guests
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +115,6 @@ class Deferred:
         if request is None or KEY_HEADER not in request.headers:
             yield host
             return
-        from kiro_mcp.server.guests import Guests, key_of
-
         key = key_of(request)
         assert key is not None
         if self._guests is None:

@@ -1,7 +1,10 @@
-"""Whose a conversation or an answer is.
+"""Whose a conversation or an answer is, and the callers over HTTP that bring a key of their own.
 
 Things belong to the credential that made them. Everything that the server's own credential makes
-has the owner `OWN`; a caller that brings a credential of its own gets an owner of its own.
+has the owner `OWN`; a caller that sends its own API key gets an owner of its own, and an engine of
+its own, so that nobody's calls wait for, learn from or are billed to anybody else's. That engine
+holds the key in memory, and nowhere else. It is dropped when the key was not used for a while, or
+when room is needed for another key.
 """
 
 import hashlib
@@ -10,9 +13,23 @@ import logging
 import os
 import secrets
 import tempfile
-from contextlib import suppress
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from anyio.abc import TaskGroup
+from pydantic import SecretStr
+
+from kiro_mcp.errors import InvalidRequest, ServiceUnavailable
+from kiro_mcp.setting_values import read_bearer
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+
+    from kiro_mcp.server.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +39,17 @@ OWN: Final = ""
 KEY_HEADER: Final = "X-Kiro-Api-Key"
 """The header in which a caller over HTTP brings an API key of its own."""
 
+MIN_KEY_CHARACTERS: Final = 16
+"""A key in use is hidden wherever it is quoted. An ordinary word must not be hidden as one."""
+
 MAX_KEYS: Final = 100
-"""Of how many such keys the state is kept at once."""
+"""How many such keys have an engine at once."""
+
+KEY_IDLE_SECONDS: Final = 15 * 60
+"""How long a key may be unused before its engine is dropped."""
 
 SECRET_FILE: Final = "owner-secret"  # noqa: S105  # a name
-"""Where the secret of this installation is kept, in the folder of all else that is."""
+"""The file with the secret of this installation, in the folder of the package's data."""
 
 SECRET_BYTES: Final = 32
 
@@ -45,31 +68,135 @@ def installation_secret(folder: Path | None) -> bytes:
     Args:
         folder: Where it is kept; None for a new secret that lasts as long as the process.
     """
-    if folder is not None:
-        try:
-            return _kept_secret(folder / SECRET_FILE)
-        except (OSError, ValueError) as error:
-            logger.warning(
-                "%s cannot be used (%s): callers with a key of their own will not find their"
-                " conversations after a restart.",
-                folder / SECRET_FILE,
-                error,
-            )
-    return secrets.token_bytes(SECRET_BYTES)
-
-
-def _kept_secret(file: Path) -> bytes:
-    if not file.exists():
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as opened:
-                opened.write(secrets.token_bytes(SECRET_BYTES))
-            with suppress(FileExistsError):  # Another server was first: its secret counts.
-                Path(file).hardlink_to(temporary)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    secret = file.read_bytes()
-    if len(secret) != SECRET_BYTES:
-        raise ValueError(f"it does not have {SECRET_BYTES} bytes")
+    if folder is None:
+        return secrets.token_bytes(SECRET_BYTES)
+    file = folder / SECRET_FILE
+    try:
+        if not file.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{SECRET_FILE}.")
+            try:
+                with os.fdopen(descriptor, "wb") as opened:
+                    opened.write(secrets.token_bytes(SECRET_BYTES))
+                with suppress(FileExistsError):  # Another server was first: its secret counts.
+                    file.hardlink_to(temporary)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        secret = file.read_bytes()
+        if len(secret) != SECRET_BYTES:
+            raise ValueError(f"it does not have {SECRET_BYTES} bytes")
+    except (OSError, ValueError) as error:
+        logger.warning(
+            "%s cannot be used (%s): callers with a key of their own will not find their"
+            " conversations after a restart.",
+            file,
+            error,
+        )
+        return secrets.token_bytes(SECRET_BYTES)
     return secret
+
+
+def key_of(request: "HTTPConnection") -> SecretStr | None:
+    """Return the API key that a request brings; None if it brings none.
+
+    Raises:
+        InvalidRequest: It cannot be a key. The server's own credential must not take its place,
+            because that would bill somebody else.
+    """
+    given = request.headers.getlist(KEY_HEADER)
+    if not given:
+        return None
+    try:
+        if len(given) > 1:
+            raise ValueError("must be sent once")
+        if not given[0].strip():
+            raise ValueError("is empty")
+        key = read_bearer(given[0])
+        if len(key.get_secret_value()) < MIN_KEY_CHARACTERS:
+            raise ValueError("is too short for an API key")
+        return key
+    except ValueError as error:
+        raise InvalidRequest(
+            f"The header {KEY_HEADER} {error}.",
+            next_step="Put your Kiro API key into it where your client configures this server, or"
+            " leave the header out to use the server's own credential.",
+        ) from None
+
+
+class _Guest:
+    def __init__(self, engine: "Engine") -> None:
+        self.engine = engine
+        self.calls = 0
+        self.idle_since = anyio.current_time()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.calls and not self.engine.answers.is_busy
+
+
+class Guests:
+    """The engines of callers with keys of their own, by the owner that stands for the key."""
+
+    def __init__(self, host: "Engine", tasks: TaskGroup, *, max_keys: int) -> None:
+        """Prepare for guests.
+
+        Args:
+            host: The engine that they share connections, store and captures with.
+            tasks: Where what outlives a call runs.
+            max_keys: How many keys may be in use at once.
+        """
+        self._host = host
+        self._tasks = tasks
+        self._max_keys = max_keys
+        self._guests: OrderedDict[str, _Guest] = OrderedDict()
+        self._is_dropping = False
+
+    @asynccontextmanager
+    async def engine_for(self, key: SecretStr) -> AsyncGenerator["Engine"]:
+        """Yield the engine of a key for the time of one call.
+
+        Raises:
+            ServiceUnavailable: Too many other keys are in use.
+        """
+        owner = owner_of(key.get_secret_value(), await self._host.secret())
+        guest = self._guests.get(owner) or self._admit(key, owner)
+        self._guests.move_to_end(owner)
+        guest.calls += 1
+        try:
+            yield guest.engine
+        finally:
+            guest.calls -= 1
+            guest.idle_since = anyio.current_time()
+
+    def _admit(self, key: SecretStr, owner: str) -> _Guest:
+        if len(self._guests) >= self._max_keys:
+            idle = (owner for owner, guest in self._guests.items() if guest.is_idle)
+            oldest = next(idle, None)
+            if oldest is None:
+                raise ServiceUnavailable(
+                    f"{self._max_keys} other API keys are in use on this server, which is its"
+                    " limit.",
+                    next_step="Call again in a few minutes.",
+                    code="rate_limited",
+                )
+            self._drop(oldest)
+        engine = self._host.for_key(key, owner)
+        engine.run_in(self._tasks)
+        guest = self._guests[owner] = _Guest(engine)
+        self._host.guests.add(engine)
+        if not self._is_dropping:
+            self._is_dropping = True
+            self._tasks.start_soon(self._drop_idle)
+        return guest
+
+    async def _drop_idle(self) -> None:
+        while self._guests:
+            await anyio.sleep(KEY_IDLE_SECONDS)
+            latest = anyio.current_time() - KEY_IDLE_SECONDS
+            for owner, guest in tuple(self._guests.items()):
+                if guest.is_idle and guest.idle_since <= latest:
+                    self._drop(owner)
+        self._is_dropping = False
+
+    def _drop(self, owner: str) -> None:
+        self._host.guests.discard(self._guests.pop(owner).engine)

@@ -10,7 +10,7 @@ import pytest
 from anyio import fail_after
 
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.server.http_auth import choose_token
+from kiro_mcp.server.http_gate import choose_token
 from tests.support.stdio import COMMAND, environment
 
 RUN_SECONDS = 30

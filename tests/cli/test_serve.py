@@ -12,7 +12,7 @@ import pytest
 from anyio import fail_after
 
 from kiro_mcp.emulator import RunningEmulator
-from kiro_mcp.server.http_serving import listen
+from kiro_mcp.web_server import listen
 from tests.support.http import TOKEN, against
 from tests.support.served import serve
 from tests.support.stdio import COMMAND, PROMPTLY_SECONDS, environment, started

@@ -14,11 +14,10 @@ from mcp.server.lowlevel import Server
 
 from kiro_mcp.server.app import Deferred, build_server
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.http import STREAMABLE_PATH, WebOptions, build_web_app
-from kiro_mcp.server.http_auth import Token
-from kiro_mcp.server.http_hosts import allowed_names
-from kiro_mcp.server.http_serving import listen, serving
+from kiro_mcp.server.http import STREAMABLE_PATH, WebOptions, serving
+from kiro_mcp.server.http_gate import Token, allowed_names
 from kiro_mcp.server.tools import declarations
+from kiro_mcp.web_server import listen
 from tests.conformance import documents, rounds, tools
 from tests.conformance.tools import Context
 
@@ -35,7 +34,7 @@ async def serving_fixtures() -> AsyncGenerator[str]:
         names=allowed_names("127.0.0.1", port),
         max_body_bytes=1024 * 1024,
     )
-    async with serving(build_web_app(_build(), options), listener):
+    async with serving(_build(), options, listener):
         # By this name, because the suite's test of rebinding wants to see it.
         yield f"http://localhost:{port}{STREAMABLE_PATH}"
 

@@ -16,7 +16,7 @@ from mcp.client.sse import sse_client
 
 from kiro_mcp._version import __version__
 from kiro_mcp.emulator import RunningEmulator, Send, Until, frames
-from kiro_mcp.server.http_hosts import allowed_names, in_url
+from kiro_mcp.server.http_gate import allowed_names, in_url
 from tests.emulator.calls import ask as ask_emulator
 from tests.emulator.calls import connected
 from tests.support.http import MAX_BODY_BYTES, WebServer, against, answer, serving_http

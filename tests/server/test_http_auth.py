@@ -9,7 +9,7 @@ from anyio import fail_after
 
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.http import Transport
-from kiro_mcp.server.http_auth import Token, choose_token
+from kiro_mcp.server.http_gate import Token, choose_token
 from tests.support.http import TOKEN, serving_http
 
 TEST_SECONDS = 20

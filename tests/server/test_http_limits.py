@@ -11,8 +11,8 @@ from anyio import fail_after
 from anyio.abc import SocketStream
 
 from kiro_mcp.emulator import RunningEmulator
-from kiro_mcp.server.http_bodies import BODIES_AT_ONCE
-from kiro_mcp.server.http_connections import HttpLimits
+from kiro_mcp.server.http_gate import BODIES_AT_ONCE
+from kiro_mcp.web_server import HttpLimits
 from tests.server.test_http import stalling_call
 from tests.support.http import MAX_BODY_BYTES, TOKEN, WebServer, against, answer, serving_http
 from tests.support.served import serve_through

@@ -12,12 +12,10 @@ from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.server.answers import JOIN_AFTER_SECONDS
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.http import MAX_SESSIONS, Transport, WebOptions, build_web_app
-from kiro_mcp.server.http_auth import Token
-from kiro_mcp.server.http_connections import HttpLimits
-from kiro_mcp.server.http_hosts import allowed_names
-from kiro_mcp.server.http_serving import listen, serving
+from kiro_mcp.server.http import MAX_SESSIONS, Transport, WebOptions, serving
+from kiro_mcp.server.http_gate import Token, allowed_names
 from kiro_mcp.server.owners import MAX_KEYS
+from kiro_mcp.web_server import HttpLimits, listen
 from tests.support.stdio import ENVELOPE, MODERN
 
 NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
@@ -182,6 +180,6 @@ async def serving_http(
             headers={"Accept": "application/json, text/event-stream"},
             timeout=None,
         ) as client,
-        serving(build_web_app(server, options), listener, limits),
+        serving(server, options, listener, limits),
     ):
         yield WebServer(client, path)
