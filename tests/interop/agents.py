@@ -34,7 +34,7 @@ PATIENCE_SECONDS = 4
 """How long a client waits for a tool in the last check."""
 SLOW_SECONDS = 7
 """How long the answer takes there."""
-MAX_CALLS = 4
+MAX_CALLS = 10
 
 QUICK = "hello from an agent"
 ARGUMENTS = {"place": {"city": "Paris", "days": [1, 2]}, "units": ["C", "F"]}

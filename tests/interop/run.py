@@ -114,7 +114,7 @@ async def python_with(*packages: str) -> list[str]:
     if done.returncode and (found := _NO_INDEX.search(said)):
         raise Unavailable(f"uv cannot reach an index ({found[0]}), so there is no {package}")
     if done.returncode:
-        raise InstallFailed(f"uv could not install {package}:\n{said}")
+        raise InstallFailed(f"uv could not install {package}: {said!r}")
     return python
 
 

@@ -29,7 +29,7 @@ SHOP = {
 }
 SERVER_WAITS = 50
 """After so many seconds, the server answers a call with `running` and an `answer_id`."""
-TRIES = 4
+TRIES = 10
 """How often a model calls until it reads an answer that takes long."""
 
 CALL_SECONDS = 90
