@@ -2,40 +2,27 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 
 from kiro_mcp.auth import device_flow
 from kiro_mcp.auth.token_requests import Refused, TokenRequest, read_answer, refresh_request
 from kiro_mcp.auth.tokens import ClientRegistration, Credential
+from kiro_mcp.client.http import Fetcher
 from kiro_mcp.errors import KiroError, ServiceUnavailable
 
 REQUEST_SECONDS: Final = 30.0
 """How long a sign-in service may take; it usually answers within one second."""
 
 
-class Poster(Protocol):
-    """Whatever can send a POST. The composition root makes it from the HTTP pool."""
-
-    async def post(
-        self, url: str, *, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Send a request; return status, headers (names in lower case) and body.
-
-        Raises:
-            KiroError: There was no answer.
-        """
-        ...
-
-
 class SignInService:
-    """AWS SSO OIDC, Kiro's own sign-in service, and an organisation's own, behind one poster."""
+    """The sign-in services: AWS SSO OIDC, Kiro's own, and an organisation's own."""
 
     def __init__(
-        self, poster: Poster, overrides: Mapping[str, str], *, now: Callable[[], datetime]
+        self, http: Fetcher, overrides: Mapping[str, str], *, now: Callable[[], datetime]
     ) -> None:
-        self._poster = poster
+        self._http = http
         self._overrides = overrides
         self._now = now
 
@@ -81,22 +68,20 @@ class SignInService:
         return device_flow.read_poll_answer(login, status, body, self._now())
 
     async def _send(self, request: TokenRequest) -> tuple[int, bytes]:
-        status, _, body = await send(self._poster, request)
+        """Send a request and return status and body of the answer.
+
+        Raises:
+            KiroError: There was no answer, or not in time.
+        """
+        try:
+            with anyio.fail_after(REQUEST_SECONDS):
+                status, _, body = await self._http.fetch(
+                    "POST", request.url, headers=request.headers, body=request.body
+                )
+        except TimeoutError:
+            raise ServiceUnavailable(
+                f"The sign-in service did not answer within {REQUEST_SECONDS:g} seconds.",
+                next_step="Call again.",
+                code="timeout",
+            ) from None
         return status, body
-
-
-async def send(poster: Poster, request: TokenRequest) -> tuple[int, Mapping[str, str], bytes]:
-    """Send a request, for so long as a sign-in service may take.
-
-    Raises:
-        KiroError: There was no answer, or not in time.
-    """
-    try:
-        with anyio.fail_after(REQUEST_SECONDS):
-            return await poster.post(request.url, headers=request.headers, body=request.body)
-    except TimeoutError:
-        raise ServiceUnavailable(
-            f"The sign-in service did not answer within {REQUEST_SECONDS:g} seconds.",
-            next_step="Call again.",
-            code="timeout",
-        ) from None

@@ -18,8 +18,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from kiro_mcp.auth.lock import Sleep
-from kiro_mcp.auth.management import AccountService
-from kiro_mcp.auth.oidc import Poster, SignInService
+from kiro_mcp.auth.oidc import SignInService
 from kiro_mcp.auth.places import Machine, own_home
 from kiro_mcp.auth.refresh_policy import MAX_JITTER_SECONDS, Need, may_try_again, refresh_need
 from kiro_mcp.auth.refresher import Refresher, how_to_renew
@@ -27,6 +26,8 @@ from kiro_mcp.auth.sources import Resolution, Sources, checked_profile_arn
 from kiro_mcp.auth.store import OwnStore, digest, hosts_key
 from kiro_mcp.auth.tokens import Credential, as_access_token, known_profile, with_profile
 from kiro_mcp.chat import AccessToken, TokenType
+from kiro_mcp.client.http import Fetcher
+from kiro_mcp.client.management import Management
 from kiro_mcp.errors import (
     CallCancelled,
     InternalFault,
@@ -64,7 +65,7 @@ class TokenProvider:
         self,
         settings: Settings,
         *,
-        poster: Poster,
+        http: Fetcher,
         environ: Mapping[str, str],
         platform: str = sys.platform,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -76,14 +77,8 @@ class TokenProvider:
         home = own_home(machine, settings.home)
         overrides = {**settings.endpoint_overrides, **settings.sign_in_overrides}
         self.store = OwnStore(home, hosts_key(overrides), sleep=sleep) if home else None
-        self.service = SignInService(poster, settings.sign_in_overrides, now=now)
-        self.account = AccountService(
-            poster,
-            settings.endpoint_overrides,
-            user_agent=settings.user_agent,
-            origin=settings.origin,
-            headers_to_add=settings.headers_to_add,
-        )
+        self.service = SignInService(http, settings.sign_in_overrides, now=now)
+        self.management = Management(http, settings, now=now)
         self._settings = settings
         self._sources = Sources(settings, machine, self.store, now=now, key_header=key_header)
         self._refresher = Refresher(
@@ -259,7 +254,7 @@ class TokenProvider:
             return False
         async with self._profile_lock:  # What one call finds, those refused meanwhile take.
             if not self._key_region:
-                arn = await self.account.find_key_profile(rejected, besides=rejected.region)
+                arn = await self.management.find_key_profile(rejected, besides=rejected.region)
                 self._key_region = region_of(arn)
         return self._key_region not in ("", rejected.region)
 
@@ -379,7 +374,7 @@ class TokenProvider:
         region = self._settings.api_region or credential.region
         token = as_access_token(credential, token_type=self._types.get(credential.place, ""))
         try:
-            return await self.account.find_profile(token, login_region=region)
+            return await self.management.find_profile(token, login_region=region)
         except ServiceUnavailable as error:
             raise ServiceUnavailable(
                 f"The profile to bill could not be looked up: {error.message}",

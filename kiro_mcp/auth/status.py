@@ -6,7 +6,7 @@ from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.auth.sources import Finding
 from kiro_mcp.auth.tokens import Credential
 from kiro_mcp.chat import AccessToken
-from kiro_mcp.client.usage_limits import UsageLimits
+from kiro_mcp.client.management import UsageLimits
 from kiro_mcp.errors import KiroError, SignInRequired
 from kiro_mcp.redaction import mask, mask_address
 
@@ -55,7 +55,7 @@ async def sign_in_status(tokens: TokenProvider) -> SignInStatus:
     arn = token.profile_arn
     if credential and credential.kind == "api_key" and problem is None:
         token = await tokens.access_token()  # Its region may have been found since.
-        arn = await tokens.account.find_key_profile(token)
+        arn = await tokens.management.find_key_profile(token)
     return SignInStatus(
         is_signed_in=not isinstance(problem, SignInRequired) or problem.code != "auth_expired",
         credential=credential,
@@ -73,13 +73,13 @@ async def _credits(
 ) -> tuple[UsageLimits, KiroError | None]:
     """Ask for the credits; a refused token is renewed once."""
     try:
-        return await tokens.account.credits(token), None
+        return await tokens.management.usage_limits(token), None
     except SignInRequired as error:
         if error.status is None:
             return UsageLimits(), error
     except KiroError as error:
         return UsageLimits(), error
     try:
-        return await tokens.account.credits(await tokens.refreshed(token)), None
+        return await tokens.management.usage_limits(await tokens.refreshed(token)), None
     except KiroError as error:
         return UsageLimits(), error

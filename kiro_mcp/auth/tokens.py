@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias, cast
 
 from kiro_mcp.chat import AccessToken, TokenType
+from kiro_mcp.client.endpoints import BUILDER_ID_PROFILE_ARN
 from kiro_mcp.redaction import remember_secret
 from kiro_mcp.regions import region_of
 
@@ -16,9 +17,6 @@ DEFAULT_REGION: Final = "us-east-1"
 
 BUILDER_ID_START_URL: Final = "https://view.awsapps.com/start"
 """Where every AWS Builder ID login starts; organisations have an address of their own."""
-
-BUILDER_ID_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:638616132270:profile/AAAACCCCXXXX"
-"""Observed (2026-05): the profile that clients send for every Builder ID user."""
 
 SOCIAL_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:699475941385:profile/EHGA3GRVQMUK"
 """Observed (2026-03): the profile in the answer to every Google and GitHub login."""

@@ -7,9 +7,8 @@ from typing import Final
 import anyio
 
 from kiro_mcp.chat import Delta, Fault, Reply, StopReason
-from kiro_mcp.client.attempts import failure_of, no_answer_in_time
+from kiro_mcp.client.classify import classify
 from kiro_mcp.client.http import HttpResponse
-from kiro_mcp.client.retry import Failure
 from kiro_mcp.errors import AnswerBroken, KiroError, ServiceUnavailable
 from kiro_mcp.wire.reply import ReplyBuilder
 from kiro_mcp.wire.request import Payload
@@ -19,6 +18,7 @@ _REASONS_FOR_NOTHING: Final[tuple[StopReason, ...]] = (
     "max_tokens",
     "context_window_exceeded",
 )
+"""Reasons for an empty answer that asking again does not change."""
 
 
 class AnswerStream:
@@ -26,7 +26,7 @@ class AnswerStream:
 
     Args:
         response: The HTTP answer that carries it.
-        builder: Makes deltas and the reply of its bytes.
+        builder: Makes deltas and the reply from its bytes.
         payload: The request that it answers.
         first_token_deadline: When it must have begun, in `anyio.current_time`.
         idle_timeout_seconds: How long it may be silent after that.
@@ -42,7 +42,7 @@ class AnswerStream:
         idle_timeout_seconds: float,
     ) -> None:
         self.payload = payload
-        """The request as it was sent, with what was repaired in it."""
+        """The request as it was sent, with the repairs that were made to it."""
         self._chunks = response.chunks()
         self._request_id = response.headers.get("x-amzn-requestid")
         self._builder = builder
@@ -53,7 +53,7 @@ class AnswerStream:
 
     @property
     def reply(self) -> Reply:
-        """The whole answer. There once iteration has ended.
+        """The whole answer. Available once iteration has ended.
 
         Raises:
             RuntimeError: The answer has not been read to its end.
@@ -64,7 +64,7 @@ class AnswerStream:
 
     @property
     def so_far(self) -> Reply:
-        """What has come of it so far; the whole of it once iteration has ended."""
+        """The part of the answer that has arrived; all of it once iteration has ended."""
         return self._reply or self._builder.snapshot()
 
     @property
@@ -82,19 +82,31 @@ class AnswerStream:
             await self._read()
         return self._pending.popleft()
 
-    async def begin(self) -> Failure | None:
-        """Read until there is something to give; return why there is nothing.
+    async def begin(self) -> None:
+        """Read until there is something to deliver. Until then the call may be made again.
 
-        Until then the call may be made again. Never raises.
+        Raises:
+            KiroError: The answer ended without anything to deliver; says why.
         """
         while not self._pending and self._reply is None:
             await self._read()
-        if self._pending or not self.reply.is_empty or _says_why_it_is_empty(self.reply):
-            return None
-        return self._failure(self.reply.fault)
+        if self._pending or not self.reply.is_empty:
+            return
+        fault = self.reply.fault
+        if isinstance(fault, Fault):
+            raise classify(fault)
+        if fault is not None:
+            raise fault
+        if self.reply.stop_reason not in _REASONS_FOR_NOTHING:
+            raise AnswerBroken(
+                "The service answered with nothing.",
+                next_step="Call again, or put the question in other words.",
+                code="empty_response",
+                request_id=self._request_id,
+            )
 
     def cut(self, fault: KiroError | None = None) -> Reply:
-        """End the answer here, and return what has come of it."""
+        """End the answer here, and return the part of it that has arrived."""
         return self._builder.close(fault)
 
     async def aclose(self) -> None:
@@ -102,58 +114,39 @@ class AnswerStream:
         await self._chunks.aclose()
 
     async def _read(self) -> None:
+        """Read the next chunk; at the end, or at a fault, make the reply."""
+        has_begun = self._builder.has_begun
+        idle_deadline = anyio.current_time() + self._idle_timeout_seconds
+        chunk: bytes | None = None
+        fault: KiroError | None = None
         try:
-            chunk = await self._next_chunk()
+            with anyio.CancelScope(
+                deadline=idle_deadline if has_begun else self._first_token_deadline
+            ) as scope:
+                chunk = await anext(self._chunks, None)
+            if scope.cancelled_caught:
+                fault = self._fell_silent() if has_begun else no_answer_in_time()
         except KiroError as error:
-            self._end(error)
-            return
-        if chunk is None:
-            self._end(None)
-        else:
-            self._take(chunk)
+            fault = error
+        if chunk is not None:
+            self._pending.extend(self._builder.feed(chunk))
+            if self._builder.fault is None:
+                return
+        self._reply = self._builder.close(fault)
+        self._pending.extend(self._builder.last_deltas)
 
-    async def _next_chunk(self) -> bytes | None:
-        with anyio.CancelScope(deadline=self._deadline()):
-            return await anext(self._chunks, None)
-        raise self._timed_out()
-
-    def _take(self, chunk: bytes) -> None:
-        self._pending.extend(self._builder.feed(chunk))
-        if self._builder.fault is not None:
-            self._end(None)
-
-    def _deadline(self) -> float:
-        if self._builder.has_begun:
-            return anyio.current_time() + self._idle_timeout_seconds
-        return self._first_token_deadline
-
-    def _timed_out(self) -> KiroError:
-        if not self._builder.has_begun:
-            return no_answer_in_time()
+    def _fell_silent(self) -> KiroError:
         return ServiceUnavailable(
             f"The service fell silent for {self._idle_timeout_seconds:g} seconds.",
             next_step="Call again; KIRO_MCP_STREAM_READ_TIMEOUT sets how long silence may last.",
             code="timeout",
         )
 
-    def _end(self, fault: KiroError | None) -> None:
-        self._reply = self._builder.close(fault)
-        self._pending.extend(self._builder.last_deltas)
 
-    def _failure(self, fault: Fault | KiroError | None) -> Failure:
-        if isinstance(fault, Fault):
-            return failure_of(fault)
-        return Failure(error=fault or self._nothing())
-
-    def _nothing(self) -> KiroError:
-        return AnswerBroken(
-            "The service answered with nothing.",
-            next_step="Call again, or put the question in other words.",
-            code="empty_response",
-            request_id=self._request_id,
-        )
-
-
-def _says_why_it_is_empty(reply: Reply) -> bool:
-    """Whether nothing is the answer, for a reason that asking again does not change."""
-    return reply.fault is None and reply.stop_reason in _REASONS_FOR_NOTHING
+def no_answer_in_time() -> KiroError:
+    """Return the error of an answer that did not begin in time."""
+    return ServiceUnavailable(
+        "The service did not begin to answer in time.",
+        next_step="Call again; KIRO_MCP_FIRST_TOKEN_TIMEOUT sets how long to wait.",
+        code="timeout",
+    )

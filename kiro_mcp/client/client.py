@@ -1,46 +1,68 @@
-"""The engine: a `ChatRequest` goes to the service, its answer comes back as deltas and a `Reply`.
+"""The direct engine: sends a `ChatRequest` to the service and reads its answer.
 
-A call waits for a slot and for its budget, then is attempted until its answer has begun or
-nothing more should be tried; from there on nothing is sent again::
+`KiroClient.stream` is the whole way of a call. It makes attempts until an answer has begun;
+`kiro_mcp.client.retry` decides what follows a failure. After the first delta nothing is sent
+again::
 
-    slot ─▶ budget ─▶ token ─▶ payload ─▶ HTTP ─▶ event stream ─▶ first delta ─▶ the caller
-                        ▲                                    │
-                        └────── retry: wait, mend, move on ◀─┘
+    slot ─▶ token ─▶ budget ─▶ payload ─▶ HTTP ─▶ event stream ─▶ first delta ─▶ the caller
+                       ▲                                │ failure
+                       └──── wait, move on, recover ◀───┘
 
-What was received before a fault is never lost: it is the `Reply`, marked truncated. An error is
-raised only where there is nothing to give. Leaving `stream()` closes the connection to the
-service, however it is left.
+Everything that arrived before a fault is in the `Reply`, marked as truncated. An error is raised
+only if nothing arrived. Leaving `stream()` closes the connection to the service in every case.
 """
 
 import random as randomness
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Protocol, Self, TypeAlias, runtime_checkable
 
 import anyio
 
-from kiro_mcp.chat import ChatRequest, ImagePart, Reply, ThinkingPart, ToolUse
-from kiro_mcp.client.answer import AnswerStream
-from kiro_mcp.client.attempts import Attempts, Mender, Sleep, Surroundings, attempted
-from kiro_mcp.client.budget import Budget, CallSpending
-from kiro_mcp.client.capture import Recorder
-from kiro_mcp.client.endpoints import EndpointProfile, endpoints_in_order
-from kiro_mcp.client.http import HttpPool
+from kiro_mcp.chat import (
+    AccessToken,
+    ChatRequest,
+    ImagePart,
+    ModelInfo,
+    Reply,
+    ThinkingPart,
+    ToolUse,
+)
+from kiro_mcp.client.admission import Budget, CallSpending, FairSlots, Holds
+from kiro_mcp.client.answer import AnswerStream, no_answer_in_time
+from kiro_mcp.client.classify import classify, fault_from_response
+from kiro_mcp.client.endpoints import (
+    AGENT_MODE,
+    LIST_MODELS,
+    LIST_MODELS_REST,
+    EndpointProfile,
+    Invocation,
+    build_request,
+    endpoints_in_order,
+)
+from kiro_mcp.client.http import HttpPool, Recorder
 from kiro_mcp.client.management import Management, ModelList
 from kiro_mcp.client.off_loop import is_large, off_loop
-from kiro_mcp.client.retry import Failure, Remedy, RetryPolicy
-from kiro_mcp.client.sending import AGENT_MODE, Sender, Trial
-from kiro_mcp.client.slots import FairSlots
-from kiro_mcp.client.telemetry import Telemetry
-from kiro_mcp.client.tokens import RefreshingTokenSource, TokenSource
-from kiro_mcp.client.usage_limits import UsageLimits
+from kiro_mcp.client.retry import (
+    MAX_RETRY_AFTER_SECONDS,
+    GiveUp,
+    MoveOn,
+    Recover,
+    Recovery,
+    RetryPlan,
+    RetryPolicy,
+    Wait,
+)
+from kiro_mcp.client.telemetry import Inference, Telemetry
+from kiro_mcp.errors import KiroError, SignInRequired
+from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
+from kiro_mcp.wire.models import default_model, models_from_page
 from kiro_mcp.wire.reply import ReplyBuilder, ReplyOptions
 from kiro_mcp.wire.request import (
     Envelope,
@@ -58,27 +80,82 @@ __all__ = [
     "ModelList",
     "RefreshingTokenSource",
     "TokenSource",
-    "UsageLimits",
 ]
 
-DEFAULT_REGION = "us-east-1"
-"""For what is drafted without knowing the account; every endpoint is there."""
+DEFAULT_REGION: Final = "us-east-1"
+"""The region of drafts, which are made without an account; every endpoint is in it."""
 
-THINKING_TIMEOUT_FACTOR = 1.5
+THINKING_TIMEOUT_FACTOR: Final = 1.5
 """How much longer an answer that begins with thought may take to begin."""
+
+MAX_MODEL_PAGES: Final = 50
+"""Where a list of models that never ends is cut. The service sends one or two pages."""
+
+Sleep: TypeAlias = Callable[[float], Awaitable[object]]
+
+
+class TokenSource(Protocol):
+    """Returns the token that a request is sent with."""
+
+    async def access_token(self) -> AccessToken:
+        """Return a token that the service should take, or raise `SignInRequired`."""
+        ...
+
+
+@runtime_checkable
+class RefreshingTokenSource(TokenSource, Protocol):
+    """A source that can also renew a token that the service has refused."""
+
+    async def refreshed(self, rejected: AccessToken) -> AccessToken:
+        """Return another token than the refused one, or raise a `KiroError`."""
+        ...
+
+
+@runtime_checkable
+class AdaptingTokenSource(RefreshingTokenSource, Protocol):
+    """A source that can also change what is sent along with a token."""
+
+    async def retyped(self, rejected: AccessToken) -> AccessToken | None:
+        """Return the refused token with a `TokenType`, or None if that does not help."""
+        ...
+
+    async def reprofiled(self, rejected: AccessToken) -> AccessToken | None:
+        """Return the token with another profile than the refused one, or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Everything that can differ from one attempt of a call to the next."""
+
+    token: AccessToken
+    endpoints: tuple[EndpointProfile, ...]
+    """The endpoints of the call; `endpoint_index` is the one of this attempt."""
+    endpoint_index: int = 0
+    invocation: Invocation
+    request: ChatRequest | None = None
+    """The prompt; None for a question to the management host."""
+    sends_model_fields: bool = True
+    renewal_error: SignInRequired | None = None
+    """Why its token, which was refused before, could not be renewed."""
+
+    @property
+    def endpoint(self) -> EndpointProfile:
+        """Where it goes."""
+        return self.endpoints[self.endpoint_index]
 
 
 class KiroClient:
-    """Asks the service, with the token that its `TokenSource` gives. An async context manager.
+    """Sends requests with the tokens of a `TokenSource`. An async context manager.
 
     Args:
-        tokens: Gives the tokens, and renews them if it can.
-        settings: All settings; the defaults where None.
-        state_folder: Where the day's credits are kept, if there is a budget; None for memory.
+        tokens: Returns the tokens, and renews them if it can.
+        settings: All settings; the defaults if None.
+        state_folder: Where the day's credits are saved, if there is a budget; None for memory.
         new_id: Makes UUIDs.
         now: The time.
         sleep: Waits; cancelled, it must end at once.
-        random: Gives numbers from 0 up to 1, for the jitter of retries.
+        random: Returns numbers from 0 up to 1, for the jitter of retries.
         telemetry: Makes spans and metrics of calls; by default for OpenTelemetry's own providers.
         http: Connections that are shared with others, and closed by their owner; None for
             connections of its own.
@@ -97,32 +174,38 @@ class KiroClient:
         telemetry: Telemetry | None = None,
         http: HttpPool | None = None,
     ) -> None:
-        self._telemetry = telemetry or Telemetry()
+        self._tokens = tokens
         self._settings = settings = settings or Settings.load({})
-        self._options = PayloadOptions(
+        self._new_id = new_id
+        self._now = now
+        self._sleep = sleep
+        self._random = random
+        self._telemetry = telemetry or Telemetry()
+        self._owns_http = http is None
+        self._http = http or HttpPool.of(settings)
+        self._management = Management(self._http, settings, now=now, new_id=new_id)
+        self._payload_options = PayloadOptions(
             description_max_bytes=settings.tool_description_max_bytes,
             thinking_budget=settings.thinking_budget,
             max_payload_bytes=settings.max_payload_bytes,
             tells_of_truncation=settings.truncation_recovery,
         )
-        self._new_id = new_id
-        self._now = now
-        self._owns_http = http is None
-        self._http = http or HttpPool(
-            connect_timeout_seconds=settings.connect_timeout_seconds,
-            proxy_url=settings.proxy_url.get_secret_value(),
+        self._policy = RetryPolicy(
+            max_retries=settings.max_retries,
+            base_delay_seconds=settings.base_retry_delay_seconds,
+            first_token_max_retries=settings.first_token_max_retries,
         )
-        self._sender = Sender(settings, self._http, now=now)
-        surroundings = Surroundings(sleep=sleep, random=random, new_id=new_id, now=now)
-        self._attempts = Attempts(tokens, _policy(settings), surroundings)
-        self._management = Management(settings, self._sender, self._attempts)
+        self._slots = FairSlots(settings.max_concurrency)
+        self._holds = Holds(now)
         self._budget = Budget(
             per_call=settings.max_credits_per_call,
             per_day=settings.max_credits_per_day,
             folder=state_folder,
             now=now,
         )
-        self._slots = FairSlots(settings.max_concurrency)
+        self._listing = anyio.Lock()
+        self._listed_ids: frozenset[str] | None = None
+        """The models of the last list that the service sent."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,7 +227,7 @@ class KiroClient:
         """Return the whole answer.
 
         Raises:
-            KiroError: There is no answer, nor a part of one.
+            KiroError: There is no answer, not even a part of one.
         """
         async with self.stream(request, spending=spending) as answer:
             async for _ in answer:
@@ -156,6 +239,7 @@ class KiroClient:
         self,
         request: ChatRequest,
         *,
+        token: AccessToken | None = None,
         spending: CallSpending | None = None,
         recorder: Recorder | None = None,
         caller: str = "",
@@ -163,110 +247,188 @@ class KiroClient:
         """Send a request and yield its answer once it has begun, to be read delta by delta.
 
         Args:
-            request: What is asked.
-            spending: What the requests of one call have cost; by default this one is alone.
-            recorder: Notes what goes over the wire, where calls are captured.
+            request: The request.
+            token: A token that the caller has just got from the token source. It spares the call
+                a second look-up, and is not used if the call has to wait for a slot.
+            spending: What the requests of one call have cost; by default this request is alone.
+            recorder: Notes what goes over the wire, if the call is captured.
             caller: Who asks. While all slots are taken, callers take turns.
 
         Raises:
-            KiroError: There is no answer, nor a part of one.
+            KiroError: There is no answer, not even a part of one.
         """
         spending = spending or CallSpending()
         if not request.conversation_id:
             request = replace(request, conversation_id=self._new_id())
-        request = self._told_time(request)
-        async with self._slots.taken_by(caller), AsyncExitStack() as stack:
-            inference = stack.enter_context(self._telemetry.inference(request))
-            writer = RequestWriter(self._options)
-
-            async def attempt(trial: Trial) -> AnswerStream | Failure:
-                await self._budget.require_left(spending)
-                inference.sends_to(self._sender.destination(trial).url)
-                return await self._attempt(trial, writer, stack, spending)
-
-            trial = await self._attempts.first_trial(
-                self._endpoints, request=request, recorder=recorder
+        request = self._with_time(request)
+        if self._slots.is_full:
+            token = None  # It may end while the call waits.
+        async with self._slots.taken_by(caller), AsyncExitStack() as call:
+            inference = call.enter_context(self._telemetry.inference(request))
+            token = token or await self._tokens.access_token()
+            names = self._settings.endpoint_names
+            attempt = Attempt(
+                token=token,
+                endpoints=endpoints_in_order(
+                    names, preferred=token.preferred_endpoint, region=token.region
+                ),
+                invocation=self._first_invocation(),
+                request=request,
             )
-            answer = await self._attempts.until_done(attempt, trial, self._menders())
+            await self._respect_hold(attempt)
+            plan = self._new_plan(attempt)
+            writer = RequestWriter(self._payload_options)
+            while True:
+                await self._budget.require_left(spending)
+                payload = await self._write_payload(attempt, writer)
+                async with AsyncExitStack() as opened:
+                    try:
+                        answer = await self._open(attempt, payload, opened, inference, recorder)
+                        opened.push_async_callback(self._settle, answer, spending, recorder)
+                        await answer.begin()
+                    except KiroError as error:
+                        failure = error
+                    else:
+                        call.push_async_exit(opened.pop_all())
+                        break
+                if recorder is not None:
+                    recorder.failed(failure)
+                attempt = await self._next_attempt(attempt, plan, failure)
             inference.begins(answer)
             yield answer
 
     def draft(self, request: ChatRequest) -> Payload:
-        """Return what would be sent, be it something that the service refuses. Nothing is sent.
+        """Return what would be sent, even if the service would refuse it. Sends nothing.
 
         Raises:
             InvalidRequest: There is no message.
         """
-        (endpoint, *_) = self._endpoints(DEFAULT_REGION, "")
+        (endpoint, *_) = endpoints_in_order(
+            self._settings.endpoint_names, preferred="", region=DEFAULT_REGION
+        )
         envelope = Envelope(
-            origin=self._sender.origin(endpoint),
+            origin=self._management.origin(endpoint),
             profile_arn="",
             form=endpoint.form,
             agent_mode=AGENT_MODE,
         )
-        return draft_payload(self._told_time(request), envelope, self._options)
+        return draft_payload(self._with_time(request), envelope, self._payload_options)
 
     async def list_models(self) -> ModelList:
-        """Return the models that the service offers to this account, all pages of them.
+        """Return the models that the service offers to this account: all pages, or none.
 
         Raises:
-            KiroError: The list cannot be had.
+            KiroError: A page cannot be had.
         """
-        return await self._management.models()
-
-    async def usage_limits(self) -> UsageLimits:
-        """Return what the account has used of its plan.
-
-        Raises:
-            KiroError: It cannot be had.
-        """
-        return await self._management.usage_limits()
+        is_rest = self._settings.endpoint_names[0] != "runtime"
+        endpoint = LIST_MODELS_REST if is_rest else LIST_MODELS
+        token = await self._tokens.access_token()
+        models: dict[str, ModelInfo] = {}
+        default = next_token = ""
+        for _ in range(MAX_MODEL_PAGES):
+            attempt = Attempt(
+                token=token, endpoints=(endpoint,), invocation=self._first_invocation()
+            )
+            await self._respect_hold(attempt)
+            plan = self._new_plan(attempt)
+            members = {"origin": self._management.origin(endpoint)}
+            if next_token:
+                members["nextToken"] = next_token
+            while True:
+                try:
+                    page = await self._management.ask(
+                        endpoint, attempt.token, members, attempt.invocation
+                    )
+                    break
+                except KiroError as error:
+                    attempt = await self._next_attempt(attempt, plan, error)
+            token = attempt.token
+            found, next_token = models_from_page(page)
+            models.update((model.id, model) for model in found)
+            default = default or default_model(page)
+            if not next_token:
+                break
+        self._listed_ids = frozenset(models)
+        return ModelList(models=tuple(models.values()), default_model=default)
 
     def ask_again(self) -> None:
-        """Ask the service again also for accounts that it has suspended or told to wait."""
-        self._attempts.holds.clear()
+        """Send requests again also for accounts that are suspended or were told to wait."""
+        self._holds.clear()
 
-    def _told_time(self, request: ChatRequest) -> ChatRequest:
-        if not self._settings.tell_time:
-            return request
-        time = f"The current time is {self._now().isoformat(timespec='seconds')}."
-        return replace(request, system=f"{time}\n\n{request.system}".strip())
+    # --- attempts -----------------------------------------------------------------------------
 
-    def _endpoints(self, region: str, preferred: str) -> tuple[EndpointProfile, ...]:
-        names = self._settings.endpoint_names
-        return endpoints_in_order(names, preferred=preferred, region=region)
+    def _first_invocation(self) -> Invocation:
+        return Invocation(id=self._new_id(), max_attempts=self._policy.max_retries + 1)
 
-    async def _attempt(
+    def _new_plan(self, attempt: Attempt) -> RetryPlan:
+        return RetryPlan(self._policy, endpoint_count=len(attempt.endpoints), random=self._random)
+
+    async def _respect_hold(self, attempt: Attempt) -> None:
+        """Wait as long as the account was told to wait.
+
+        Raises:
+            KiroError: The account is suspended, or was told to wait for longer than a minute.
+        """
+        hold = self._holds.on(attempt.token)
+        if hold is None:
+            return
+        if hold.error.code != "account_suspended" and attempt.request is None:
+            return  # The service throttles prompts; it still answers questions.
+        if hold.seconds > MAX_RETRY_AFTER_SECONDS:
+            raise hold.error
+        await self._sleep(hold.seconds + self._random() * self._policy.base_delay_seconds)
+
+    async def _open(
         self,
-        trial: Trial,
-        writer: RequestWriter,
-        call: AsyncExitStack,
-        spending: CallSpending,
-    ) -> AnswerStream | Failure:
-        """Make one attempt; what it opens stays open, in the call's stack, only if it succeeds."""
-        deadline = anyio.current_time() + self._first_token_seconds(trial)
-        async with AsyncExitStack() as stack:
-            opened = await attempted(lambda: self._opened(trial, writer, stack, deadline), deadline)
-            if isinstance(opened, Failure):
-                return opened
-            stack.push_async_callback(self._settle, opened, spending, trial.recorder)
-            failure = await opened.begin()
-            if failure is None:
-                call.push_async_exit(stack.pop_all())
-            return failure or opened
-
-    async def _opened(
-        self, trial: Trial, writer: RequestWriter, stack: AsyncExitStack, deadline: float
+        attempt: Attempt,
+        payload: Payload,
+        opened: AsyncExitStack,
+        inference: Inference,
+        recorder: Recorder | None,
     ) -> AnswerStream:
-        assert trial.request
-        payload = await off_loop(
-            partial(self._payload, trial, writer), is_large=is_large(trial.request)
+        """Send an attempt of a prompt and return its answer, which the exit stack closes.
+
+        Raises:
+            KiroError: The service refused, did not answer in time or could not be reached.
+        """
+        assert attempt.request
+        seconds = self._settings.first_token_timeout_seconds
+        if attempt.request.effort not in ("", "off"):
+            seconds *= THINKING_TIMEOUT_FACTOR
+        deadline = anyio.current_time() + seconds
+        url, headers = build_request(
+            attempt.endpoint, attempt.token, self._settings, attempt.invocation
         )
-        response = await stack.enter_async_context(self._sender.send(trial, body=payload.encoded))
-        assert trial.request
-        options = self._reply_options(trial.request, payload)
-        if trial.recorder is not None:
-            trial.recorder.reads_with(options)
+        inference.sends_to(url)
+        try:
+            with anyio.fail_after(seconds):
+                response = await opened.enter_async_context(
+                    self._http.request(
+                        "POST", url, headers=headers, body=payload.encoded, recorder=recorder
+                    )
+                )
+                if response.status != 200:
+                    refusal = await response.beginning()
+                    raise classify(
+                        fault_from_response(
+                            response.status, response.headers, refusal, now=self._now()
+                        )
+                    )
+        except TimeoutError:
+            raise no_answer_in_time() from None
+        options = ReplyOptions(
+            prompt_characters=_prompt_characters(attempt.request),
+            context_window_tokens=payload.model.context_window or 0,
+            thinking=self._settings.thinking_handling,
+            tools=attempt.request.tools,
+            caller_names=payload.tool_names,
+            property_names=payload.property_names,
+            reads_text_calls=self._settings.text_tool_calls,
+            max_payload_bytes=self._settings.max_frame_payload_bytes,
+            max_headers_bytes=self._settings.max_frame_headers_bytes,
+        )
+        if recorder is not None:
+            recorder.reads_with(options)
         return AnswerStream(
             response,
             ReplyBuilder(**options),
@@ -278,79 +440,131 @@ class KiroClient:
     async def _settle(
         self, answer: AnswerStream, spending: CallSpending, recorder: Recorder | None
     ) -> None:
+        """End an answer that is whole or is not wanted any more, and count what it cost."""
         reply = answer.cut()  # Nothing is read after this; a whole answer stays whole.
         if recorder is not None:
             recorder.replied(reply)
         await answer.aclose()
         await self._budget.add(answer.credits, spending)
 
-    def _payload(self, trial: Trial, writer: RequestWriter) -> Payload:
-        request = trial.request
-        assert request
-        head, owner = request.history_head, trial.token.owner or trial.token.value
+    async def _next_attempt(self, attempt: Attempt, plan: RetryPlan, error: KiroError) -> Attempt:
+        """Return the attempt that follows a failed one, once it is time for it.
+
+        Raises:
+            KiroError: There is none: the error itself, or what a recovery met.
+        """
+        self._holds.add(attempt.token, error)
+        following: Attempt | None = None
+        match plan.after(error):
+            case Wait(seconds):
+                await self._sleep(seconds)
+                following = replace(attempt, endpoint_index=0)
+            case MoveOn():
+                following = replace(attempt, endpoint_index=attempt.endpoint_index + 1)
+            case Recover(recovery):
+                following = await self._recover(recovery, attempt)
+            case GiveUp():
+                pass
+        if following is None:
+            raise error
+        invocation = replace(
+            attempt.invocation, attempt=plan.attempt, max_attempts=plan.max_attempts
+        )
+        return replace(following, invocation=invocation)
+
+    async def _recover(self, recovery: Recovery, attempt: Attempt) -> Attempt | None:
+        """Return the attempt with a change, None if the change cannot be made.
+
+        Raises:
+            KiroError: The token cannot be renewed.
+        """
+        tokens, token, request = self._tokens, attempt.token, attempt.request
+        adapting = tokens if isinstance(tokens, AdaptingTokenSource) else None
+        changed: AccessToken | None = None
+        match recovery:
+            case "fresh_token":
+                if not isinstance(tokens, RefreshingTokenSource):
+                    return None
+                try:
+                    changed = await tokens.refreshed(token)
+                except SignInRequired as error:
+                    changed = await adapting.retyped(token) if adapting else None
+                    if changed is None:
+                        raise
+                    return replace(attempt, token=changed, renewal_error=error)
+            case "token_type":
+                changed = await adapting.retyped(token) if adapting else None
+                if changed is None and attempt.renewal_error:
+                    raise attempt.renewal_error  # It has the next step, the refusal has not.
+            case "another_profile":
+                changed = await adapting.reprofiled(token) if adapting else None
+            case _ if request is None:
+                return None
+            case "known_profile":
+                changed = await self._with_only_profile(token)
+            case "listed_model":
+                return attempt if await self._is_listed(request.model) else None
+            case "without_model_fields":
+                return replace(attempt, sends_model_fields=False)
+            case "new_conversation":
+                request = replace(request, conversation_id=self._new_id(), history_head="")
+                return replace(attempt, request=request)
+            case "without_reasoning":
+                return replace(attempt, request=_without_reasoning(request))
+        return replace(attempt, token=changed) if changed else None
+
+    async def _with_only_profile(self, token: AccessToken) -> AccessToken | None:
+        """Return the token with the only profile of its account, None if that is unclear."""
+        try:
+            # The service lists no profiles for an API key, but names the key's own.
+            if token.token_type == "API_KEY":  # noqa: S105  # names a kind
+                arn = await self._management.find_key_profile(token)
+            else:
+                arn = await self._management.find_profile(token)
+        except KiroError:
+            return None
+        return replace(token, profile_arn=arn, region=region_of(arn)) if arn else None
+
+    async def _is_listed(self, model: str) -> bool:
+        """Whether the service lists a model. Under load it may refuse one that it offers."""
+        async with self._listing:  # Calls that are refused together ask for one list.
+            if self._listed_ids is None:
+                try:
+                    await self.list_models()
+                except KiroError:
+                    return False
+        return model in (self._listed_ids or ())
+
+    # --- payloads -----------------------------------------------------------------------------
+
+    async def _write_payload(self, attempt: Attempt, writer: RequestWriter) -> Payload:
+        """Return the payload of an attempt; the writer makes anew only what has changed."""
+        assert attempt.request
+        request, token = attempt.request, attempt.token
+        head, owner = request.history_head, token.owner or token.value
         envelope = Envelope(
-            origin=self._sender.origin(trial.endpoint),
-            profile_arn=trial.token.profile_arn,
-            form=trial.endpoint.form,
-            agent_mode=AGENT_MODE,
-            sends_model_fields=trial.sends_model_fields,
+            origin=self._management.origin(attempt.endpoint),
+            profile_arn=token.profile_arn,
             conversation_id=cache_id(head, owner) if head else "",
+            form=attempt.endpoint.form,
+            agent_mode=AGENT_MODE,
+            sends_model_fields=attempt.sends_model_fields,
         )
-        return writer.write(request, envelope)
+        return await off_loop(lambda: writer.write(request, envelope), is_large=is_large(request))
 
-    def _reply_options(self, request: ChatRequest, payload: Payload) -> ReplyOptions:
-        return ReplyOptions(
-            prompt_characters=_prompt_characters(request),
-            context_window_tokens=payload.model.context_window or 0,
-            thinking=self._settings.thinking_handling,
-            tools=request.tools,
-            caller_names=payload.tool_names,
-            property_names=payload.property_names,
-            reads_text_calls=self._settings.text_tool_calls,
-            max_payload_bytes=self._settings.max_frame_payload_bytes,
-            max_headers_bytes=self._settings.max_frame_headers_bytes,
-        )
-
-    def _first_token_seconds(self, trial: Trial) -> float:
-        is_thinking = trial.request is not None and trial.request.effort not in ("", "off")
-        factor = THINKING_TIMEOUT_FACTOR if is_thinking else 1.0
-        return self._settings.first_token_timeout_seconds * factor
-
-    def _menders(self) -> Mapping[Remedy, Mender]:
-        return {
-            "without_reasoning": _without_reasoning,
-            "new_conversation": self._with_new_conversation,
-            "known_profile": self._management.with_profile,
-            "without_model_fields": _without_model_fields,
-            "listed_model": self._management.with_listed_model,
-        }
-
-    async def _with_new_conversation(self, trial: Trial) -> Trial:
-        assert trial.request
-        return replace(
-            trial, request=replace(trial.request, conversation_id=self._new_id(), history_head="")
-        )
+    def _with_time(self, request: ChatRequest) -> ChatRequest:
+        if not self._settings.tell_time:
+            return request
+        time = f"The current time is {self._now().isoformat(timespec='seconds')}."
+        return replace(request, system=f"{time}\n\n{request.system}".strip())
 
 
-async def _without_reasoning(trial: Trial) -> Trial:
-    assert trial.request
+def _without_reasoning(request: ChatRequest) -> ChatRequest:
     messages = tuple(
         replace(one, parts=tuple(part for part in one.parts if not isinstance(part, ThinkingPart)))
-        for one in trial.request.messages
+        for one in request.messages
     )
-    return replace(trial, request=replace(trial.request, messages=messages))
-
-
-async def _without_model_fields(trial: Trial) -> Trial:
-    return replace(trial, sends_model_fields=False)
-
-
-def _policy(settings: Settings) -> RetryPolicy:
-    return RetryPolicy(
-        max_retries=settings.max_retries,
-        base_delay_seconds=settings.base_retry_delay_seconds,
-        first_token_max_retries=settings.first_token_max_retries,
-    )
+    return replace(request, messages=messages)
 
 
 def _prompt_characters(request: ChatRequest) -> int:

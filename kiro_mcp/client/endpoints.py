@@ -1,8 +1,10 @@
-"""Where the service is, as data: hosts, paths and headers, and who may be sent a bearer.
+"""The service's endpoints as data, and the URL and headers of a request to one of them.
+
+The only place that decides which host may receive a bearer, and which headers a request has.
 
 Sources: captures of the official command line client (2.15.2, 2026-07), the vendor's list of
 hosts for firewalls, and the vendor's open source clients for the older hosts. Four endpoints
-answer prompts; `management` tells of models and usage::
+answer prompts; `management` answers questions about models, usage and profiles::
 
     endpoint       host                            form                      origin
     runtime        runtime.{region}.kiro.dev       REST                      KIRO_CLI
@@ -17,11 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
+from kiro_mcp._version import __version__
 from kiro_mcp.chat import AccessToken
 from kiro_mcp.errors import InvalidRequest, SignInRequired
 from kiro_mcp.regions import is_region
+from kiro_mcp.settings import Settings
 from kiro_mcp.wire.request import WireForm
 
 HostName = Literal["runtime", "management", "q", "codewhisperer"]
@@ -32,6 +36,11 @@ _HOSTS: dict[HostName, str] = {
     "q": "https://q.{region}.amazonaws.com",
     "codewhisperer": "https://codewhisperer.{region}.amazonaws.com",
 }
+
+AGENT_MODE: Final = "vibe"
+
+BUILDER_ID_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:638616132270:profile/AAAACCCCXXXX"
+"""Observed (2026-05): the profile that clients send for every Builder ID user."""
 
 _JSON: Final = "application/json"
 _RPC_JSON: Final = "application/x-amz-json-1.0"
@@ -45,13 +54,13 @@ class EndpointProfile:
     path: str
     content_type: str
     method: Literal["POST", "GET"] = "POST"
-    """In the form with GET, the operation's members are in the query."""
+    """With GET, the operation's members are in the query."""
     target: str = ""
     """The `X-Amz-Target` of the RPC form; "" for the REST form, which names it in the path."""
     origin: str
-    """What the body, and the query string, say the request comes from."""
+    """Which program the body and the query say the request comes from."""
     form: WireForm = "rest"
-    """What the body of a prompt may carry here, and where the agent's mode goes."""
+    """What the body of a prompt may have here, and where the agent's mode goes."""
     regions: tuple[str, ...] = ()
     """The only regions that have it; () for all."""
 
@@ -101,7 +110,7 @@ _PREFERENCES: Final[Mapping[str, str]] = MappingProxyType(
         "cli": "amazonq",
     }
 )
-"""What the stores of other programs call the endpoint that they prefer."""
+"""The endpoint that a store of another program means by its preference."""
 
 
 def _rpc(operation: str) -> EndpointProfile:
@@ -115,18 +124,18 @@ def _rpc(operation: str) -> EndpointProfile:
     )
 
 
-def _rest(path: str) -> EndpointProfile:
-    return EndpointProfile(
-        host="management", path=path, content_type=_JSON, method="GET", origin="AI_EDITOR"
-    )
-
-
 LIST_MODELS: Final = _rpc("ListAvailableModels")
 USAGE_LIMITS: Final = _rpc("GetUsageLimits")
 LIST_PROFILES: Final = _rpc("ListAvailableProfiles")
 GET_PROFILE: Final = _rpc("GetProfile")
-LIST_MODELS_REST: Final = _rest("/List-Available-Models")
-USAGE_LIMITS_REST: Final = _rest("/Get-Usage-Limits")
+LIST_MODELS_REST: Final = EndpointProfile(
+    host="management",
+    path="/List-Available-Models",
+    content_type=_JSON,
+    method="GET",
+    origin="AI_EDITOR",
+)
+"""The REST form, for users of the older endpoints."""
 
 
 def endpoints_in_order(
@@ -136,9 +145,9 @@ def endpoints_in_order(
 
     Args:
         names: Names of endpoints in the user's order; unknown ones are left out.
-        preferred: What the credential's store prefers, in its own words; an unknown one, or "",
-            changes nothing.
-        region: The region of the service; endpoints that are not there are left out.
+        preferred: The preference of the credential's store, in the store's words; an unknown
+            one, or "", changes nothing.
+        region: The region of the service; endpoints that it does not have are left out.
 
     Raises:
         InvalidRequest: None of them is in the region.
@@ -146,37 +155,37 @@ def endpoints_in_order(
     first = _PREFERENCES.get(preferred.strip().lower(), "")
     order = dict.fromkeys([first, *names])
     found = [profile for name in order if (profile := ENDPOINTS.get(name))]
-    there = tuple(one for one in found if not one.regions or region in one.regions)
-    if not there:
+    in_region = tuple(one for one in found if not one.regions or region in one.regions)
+    if not in_region:
         raise InvalidRequest(
             f"None of the endpoints {', '.join(names)} is in the region {region!r}.",
             next_step="Add `runtime` to KIRO_MCP_ENDPOINTS.",
         )
-    return there
+    return in_region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """An endpoint's address as settings and region make it."""
+    """The address of an endpoint, with settings and region applied."""
 
     url: str
     is_overridden: bool
-    """Whether a setting put it in the place of the service's own host."""
+    """Whether a setting replaces the service's own host."""
 
 
 def destination(
     profile: EndpointProfile, *, region: str, overrides: Mapping[str, str]
 ) -> Destination:
-    """Resolve where a profile's requests go; an override keeps the profile's path."""
+    """Return where requests to an endpoint go; an override keeps the endpoint's path."""
     override = overrides.get(profile.host, "")
     base = override or _HOSTS[profile.host].format(region=region)
     return Destination(url=base + profile.path, is_overridden=bool(override))
 
 
 def require_may_receive(target: Destination, token: AccessToken) -> None:
-    """Let a token go to the service's own hosts; to an overridden host only if given for this run.
+    """Allow a token for the service's own hosts, and a token of this run for an overridden host.
 
-    Hosts are compared whole: anybody can rent a name under amazonaws.com.
+    Hosts are compared as a whole: anybody can rent a name under amazonaws.com.
 
     Raises:
         SignInRequired: The token was found on this machine, and the host is not the service's.
@@ -201,10 +210,56 @@ def _is_service(address: str) -> bool:
     return False
 
 
-def with_headers(headers: dict[str, str], added: Mapping[str, str]) -> dict[str, str]:
-    """Add headers; one that is there already, in whatever case, is replaced."""
-    if not added:
-        return headers
-    replaced = {name.lower() for name in added}
-    kept = {name: value for name, value in headers.items() if name.lower() not in replaced}
-    return {**kept, **added}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """Which attempt of which call a request is."""
+
+    id: str
+    """The same for all attempts of one call, so that the service can tell repeated ones."""
+    attempt: int = 1
+    max_attempts: int = 1
+
+
+def build_request(
+    endpoint: EndpointProfile,
+    token: AccessToken,
+    settings: Settings,
+    invocation: Invocation,
+    query: Mapping[str, str] | None = None,
+) -> tuple[str, dict[str, str]]:
+    """Return the URL and the headers of a request.
+
+    Args:
+        endpoint: The operation.
+        token: The credential that goes along.
+        settings: All settings.
+        invocation: Which attempt of which call it is.
+        query: The members that the query has.
+
+    Raises:
+        SignInRequired: The token must not be sent to this host.
+    """
+    target = destination(endpoint, region=token.region, overrides=settings.endpoint_overrides)
+    require_may_receive(target, token)
+    headers = {
+        "Authorization": f"Bearer {token.value}",
+        "Content-Type": endpoint.content_type,
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",  # Compressed frames would be held back to fill a block.
+        "User-Agent": settings.user_agent or f"kiro-mcp/{__version__}",
+        "amz-sdk-invocation-id": invocation.id,
+        "amz-sdk-request": f"attempt={invocation.attempt}; max={invocation.max_attempts}",
+        "x-amzn-codewhisperer-optout": "true",
+    }
+    if token.token_type:
+        headers["TokenType"] = token.token_type
+    if endpoint.target:
+        headers["X-Amz-Target"] = endpoint.target
+    if endpoint.host != "management" and endpoint.form == "rest":
+        headers["x-amzn-kiro-agent-mode"] = AGENT_MODE  # Other forms have it in the body, or not.
+    if endpoint.host == "management" and token.profile_arn:
+        headers["x-amzn-kiro-profile-arn"] = token.profile_arn
+    if added := settings.headers_to_add:
+        replaced = {name.lower() for name in added}
+        headers = {name: it for name, it in headers.items() if name.lower() not in replaced} | added
+    return (f"{target.url}?{urlencode(query)}" if query else target.url), headers

@@ -1,7 +1,11 @@
-"""HTTP, and the only module that knows httpx: requests in, answers out, errors translated once.
+"""HTTP: requests in, answers out, errors translated once. The only module that knows httpx.
 
-`httpx` is named here alone, so that moving to its fork `httpx2` is one changed line.
+`httpx` is imported here alone, so that moving to its fork `httpx2` is one changed line.
 A transport is made at the first request, because its TLS context costs 75 to 90 ms.
+It works on httpx's transports and not on its client, which would add to each request what none of
+ours may have: cookies, redirects, logins from `.netrc`.
+
+A `Recorder` sees the requests and answers of a call that is captured; `kiro_mcp.captures` has one.
 """
 
 import ipaddress
@@ -10,12 +14,13 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 from urllib.request import getproxies
 
 import httpx as http
 import truststore
 
+from kiro_mcp.chat import Reply
 from kiro_mcp.errors import (
     AnswerBroken,
     CallCancelled,
@@ -26,28 +31,79 @@ from kiro_mcp.errors import (
 )
 from kiro_mcp.redaction import redact
 from kiro_mcp.setting_values import is_loopback
+from kiro_mcp.settings import Settings
+from kiro_mcp.wire.reply import ReplyOptions
 
 MAX_REFUSAL_BYTES = 64 * 1024
 """How much of a refusal is read. The service's own are under 1 KiB; a proxy's page may be long."""
 
 KEEP_ALIVE_SECONDS = 30.0
-"""How long an idle connection is kept: less than after which the service's side drops it."""
+"""How long an idle connection is kept: shorter than the service keeps it."""
 
 PIECE_BYTES = 256 * 1024
-"""How much of a body is handed on at once. A body of megabytes at once would be copied and
-encrypted while nobody else is answered."""
+"""How much of a body is sent at once. Sending megabytes at once would block the event loop while
+they are copied and encrypted."""
 
 MAX_IDLE_CONNECTIONS = 16
 
-MAX_WAYS = 64
-"""How many addresses are remembered with the way to them."""
+MAX_FETCHED_BYTES = 4 * 1024 * 1024
+"""How much of an answer is fetched. The service's whole list of models is about 20 KiB."""
+
+MAX_ROUTES = 64
+"""How many addresses are remembered with the route to them."""
+
+
+class Recorder(Protocol):
+    """Notes the exchanges of one call, one after the other. Returns at once and never raises.
+
+    All methods but `sent` are about the exchange that was sent last.
+    """
+
+    def sent(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> None:
+        """Note a request. Its headers hold the bearer, which must not be kept."""
+        ...
+
+    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+        """Note the head of the answer."""
+        ...
+
+    def received(self, chunk: bytes) -> None:
+        """Note the next bytes of the answer's body."""
+        ...
+
+    def reads_with(self, options: ReplyOptions) -> None:
+        """Note how the answer is going to be read."""
+        ...
+
+    def replied(self, reply: Reply) -> None:
+        """Note the reply that was read from the answer."""
+        ...
+
+    def failed(self, error: KiroError) -> None:
+        """Note why the exchange failed."""
+        ...
+
+
+class Fetcher(Protocol):
+    """Sends a request and returns its whole answer: an `HttpPool`, or a stand-in for one."""
+
+    async def fetch(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Return status, headers (names in lower case) and body.
+
+        Raises:
+            KiroError: There was no answer.
+        """
+        ...
 
 
 class HttpResponse:
     """An answer whose body is still on its way."""
 
-    def __init__(self, response: http.Response) -> None:
+    def __init__(self, response: http.Response, recorder: Recorder | None = None) -> None:
         self._response = response
+        self._recorder = recorder
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers  # Names are read in any case.
 
@@ -58,10 +114,12 @@ class HttpResponse:
             AnswerBroken: The connection ended before the body did.
         """
         try:
-            # The quick way where nothing is compressed, which is what requests ask for.
+            # The fast path if nothing is compressed, which is what requests ask for.
             is_plain = "content-encoding" not in self.headers
             pieces = self._response.stream if is_plain else self._response.aiter_bytes()
             async for chunk in cast("AsyncIterable[bytes]", pieces):
+                if self._recorder is not None:
+                    self._recorder.received(chunk)
                 yield chunk
         except Exception as error:  # Also those of the libraries below.
             raise AnswerBroken(
@@ -70,7 +128,7 @@ class HttpResponse:
             ) from error
 
     async def beginning(self, limit: int = MAX_REFUSAL_BYTES) -> bytes:
-        """Return the body up to `limit` bytes; what arrived, where the connection broke off."""
+        """Return the first `limit` bytes of the body, or fewer if the connection breaks off."""
         parts: list[bytes] = []
         missing = limit
         try:
@@ -80,7 +138,7 @@ class HttpResponse:
                 if missing <= 0:
                     break
         except AnswerBroken:
-            pass  # A refusal is told by its status; its words are a help.
+            pass  # The status tells what a refusal is; its words only help.
         return b"".join(parts)
 
 
@@ -98,14 +156,12 @@ class _Pieces:
 class HttpPool:
     """Connections that are kept alive across requests, and closed by their one owner.
 
-    It works on httpx's transports and not on its client, which would add to each request what
-    none of ours may have: cookies, redirects, logins from `.netrc`.
-
     Args:
         connect_timeout_seconds: How long making a connection may take.
-        proxy_url: The HTTP or SOCKS proxy to go through, "" for what the system says.
-            What is on this machine is never behind a proxy.
-        system_proxies: The system's proxies by scheme, and under "no" the hosts without one.
+        proxy_url: The HTTP or SOCKS proxy to use, "" for the system's. No proxy is used for
+            addresses of this machine.
+        system_proxies: Returns the system's proxies by scheme, and under "no" the hosts that are
+            reached without one.
     """
 
     def __init__(
@@ -119,8 +175,16 @@ class HttpPool:
         self._proxy_url = proxy_url
         self._system_proxies = system_proxies
         self._transports: dict[str, http.AsyncHTTPTransport] = {}
-        self._ways: dict[str, _Way] = {}
+        self._routes: dict[str, _Route] = {}
         self._is_closed = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> "HttpPool":
+        """Make the pool that settings describe."""
+        return cls(
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            proxy_url=settings.proxy_url.get_secret_value(),
+        )
 
     async def aclose(self) -> None:
         """Close every connection, for good. Requests that are under way fail."""
@@ -129,43 +193,64 @@ class HttpPool:
             _, transport = self._transports.popitem()
             await transport.aclose()
 
+    async def fetch(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Send a request and return status, headers and body of the whole answer.
+
+        Raises:
+            KiroError: As `request`.
+        """
+        async with self.request(method, url, headers=headers, body=body) as response:
+            return response.status, response.headers, await response.beginning(MAX_FETCHED_BYTES)
+
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        recorder: Recorder | None = None,
     ) -> AsyncGenerator[HttpResponse]:
-        """Send a request; yield its answer when the headers are there; close it after.
+        """Send a request; yield its answer as soon as its headers are there; close it at the end.
 
-        Redirects are not followed: they would carry the bearer elsewhere. How long an answer
-        may take is the caller's to say, with a cancel scope; only connecting is limited here.
+        Redirects are not followed: they would carry the bearer elsewhere. Only the time for
+        connecting is limited here; the caller limits the time for the answer by a cancel scope.
 
         Raises:
             ServiceUnavailable: The host cannot be reached, or hung up without an answer.
             CallCancelled: The pool is closed.
             InvalidRequest: The address, or the proxy's, cannot be used.
         """
-        way = self._way_to(url)
+        if recorder is not None:
+            recorder.sent(method, url, headers, body)
+        route = self._route_to(url)
         try:
             request = http.Request(
                 method,
-                way.url,
+                route.url,
                 headers={**headers, "Content-Length": str(len(body))} if body else dict(headers),
                 content=_Pieces(body) if len(body) > PIECE_BYTES else body,
                 extensions={"timeout": self._timeouts},
             )
-            response = await way.transport.handle_async_request(request)
+            response = await route.transport.handle_async_request(request)
         except Exception as error:  # Also those of the libraries below, for SOCKS or TLS.
-            raise _unreachable(error, way) from error
+            raise _unreachable(error, route) from error
         try:
-            yield HttpResponse(response)
+            if recorder is not None:
+                recorder.answered(response.status_code, response.headers)
+            yield HttpResponse(response, recorder)
         finally:
             await response.aclose()
 
-    def _way_to(self, url: str) -> "_Way":
+    def _route_to(self, url: str) -> "_Route":
         if self._is_closed:
             raise CallCancelled("The connections to the service are closed.")
-        if url not in self._ways:
-            if len(self._ways) >= MAX_WAYS:
-                self._ways.clear()
+        if url not in self._routes:
+            if len(self._routes) >= MAX_ROUTES:
+                self._routes.clear()
             try:
                 parsed = http.URL(url)
             except (http.InvalidURL, ValueError) as error:
@@ -174,9 +259,14 @@ class HttpPool:
                     next_step="Correct the KIRO_MCP_ENDPOINT_URL that it comes from.",
                 ) from None
             proxy = self._proxy_for(parsed)
-            transport = self._transport(proxy)
-            self._ways[url] = _Way(url=parsed, transport=transport, proxy=_place_of(proxy))
-        return self._ways[url]
+            if proxy not in self._transports:
+                self._transports[proxy] = _open_transport(proxy)
+            self._routes[url] = _Route(
+                url=parsed,
+                transport=self._transports[proxy],
+                proxy=http.URL(proxy).netloc.decode("ascii"),
+            )
+        return self._routes[url]
 
     def _proxy_for(self, url: http.URL) -> str:
         if is_loopback(url.host):
@@ -189,33 +279,29 @@ class HttpPool:
             return ""
         return proxy if "://" in proxy else f"http://{proxy}"
 
-    def _transport(self, proxy: str) -> http.AsyncHTTPTransport:
-        if proxy not in self._transports:
-            self._transports[proxy] = _made(proxy)
-        return self._transports[proxy]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Way:
-    """An address, taken apart once, and what its requests go through."""
+class _Route:
+    """A parsed address, and the transport and proxy that its requests use."""
 
     url: http.URL
     transport: http.AsyncHTTPTransport
     proxy: str
-    """Where the proxy between is, without what signs in to it; "" for none."""
+    """Host and port of the proxy, without its login; "" for none."""
 
 
 def _is_exempt(url: http.URL, exempted: str) -> bool:
-    """Say whether NO_PROXY names a host: itself, a domain that it is in, or a network.
+    """Whether NO_PROXY names a host: the host itself, a domain around it, or its network.
 
-    As curl reads it, and as people write it: `example.com`, `.example.com`, `*.example.com`, each
-    with or without a port; `10.0.0.0/8`; `*` for all. Commas or blanks are between them.
+    Read as curl reads it, and as people write it: `example.com`, `.example.com`, `*.example.com`,
+    each with or without a port; `10.0.0.0/8`; `*` for all. Commas or blanks separate them.
     """
     port = url.port or {"https": 443, "http": 80}.get(url.scheme)
-    return any(_names(one, url.host, port) for one in re.split(r"[\s,]+", exempted.lower()) if one)
+    names = re.split(r"[\s,]+", exempted.lower())
+    return any(_is_named(name, url.host, port) for name in names if name)
 
 
-def _names(exempted: str, host: str, port: int | None) -> bool:
+def _is_named(exempted: str, host: str, port: int | None) -> bool:
     if exempted == "*":
         return True
     if match := re.fullmatch(r"(\[.*\]|[^:]*):(\d+)", exempted):
@@ -230,7 +316,7 @@ def _names(exempted: str, host: str, port: int | None) -> bool:
         return bool(name) and f".{host.rstrip('.')}".endswith(f".{name}")
 
 
-def _made(proxy: str) -> http.AsyncHTTPTransport:
+def _open_transport(proxy: str) -> http.AsyncHTTPTransport:
     try:
         return http.AsyncHTTPTransport(
             verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
@@ -241,29 +327,21 @@ def _made(proxy: str) -> http.AsyncHTTPTransport:
             ),
             proxy=proxy or None,
         )
-    except (
-        ValueError,
-        ImportError,
-        http.InvalidURL,
-    ):  # Their words would show the proxy's password.
+    except (ValueError, ImportError, http.InvalidURL):  # Their words show the proxy's password.
         raise InvalidRequest(
             "The proxy that is set for this server is not an HTTP or SOCKS address.",
             next_step="Correct KIRO_MCP_PROXY_URL, or HTTPS_PROXY and ALL_PROXY.",
         ) from None
 
 
-def _place_of(proxy: str) -> str:
-    return http.URL(proxy).netloc.decode("ascii")
-
-
-def _unreachable(error: Exception, way: _Way) -> KiroError:
+def _unreachable(error: Exception, route: _Route) -> KiroError:
     what = "in time" if isinstance(error, http.TimeoutException) else f"({type(error).__name__})"
-    through = f" through the proxy at {way.proxy!r}" if way.proxy else ""
-    # What is wrong with the request itself is told by quoting it, with the token in it.
+    through = f" through the proxy at {route.proxy!r}" if route.proxy else ""
+    # An error about the request itself quotes it, with the token in it.
     is_about_request = isinstance(error, http.LocalProtocolError | UnicodeError)
     details = "" if is_about_request else redact(str(error))
     return ServiceUnavailable(
-        f"The service at {way.url.host!r}{through} could not be reached {what}:"
+        f"The service at {route.url.host!r}{through} could not be reached {what}:"
         f" {details or 'no details'}.",
         next_step="Check the network, a proxy or firewall, and KIRO_MCP_ENDPOINT_URL if it is set.",
         code="network_error",

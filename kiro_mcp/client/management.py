@@ -1,42 +1,60 @@
-"""What the service says about itself and about the account: models, usage, profiles.
+"""Questions to the management host: the models, the profiles and the credits of an account.
 
-On the management host, in either form of the wire: RPC, as the official command line client
-sends it, and REST for those who use the older endpoints.
+One request each, sent with the given token; `KiroClient` adds the retries to the list of models.
+Every member of an answer may be missing. Source of truth: the service's published model, and its
+answers as observed.
 """
 
 import json
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from datetime import UTC, datetime
+from typing import Final, TypeAlias, cast
 
 import anyio
 
-from kiro_mcp.chat import ModelInfo
-from kiro_mcp.client.attempts import Attempts, attempted
+from kiro_mcp.chat import AccessToken, ModelInfo
+from kiro_mcp.client.classify import classify, fault_from_response
 from kiro_mcp.client.endpoints import (
+    BUILDER_ID_PROFILE_ARN,
     GET_PROFILE,
     LIST_MODELS,
-    LIST_MODELS_REST,
     LIST_PROFILES,
     USAGE_LIMITS,
-    USAGE_LIMITS_REST,
     EndpointProfile,
+    Invocation,
+    build_request,
+    destination,
 )
-from kiro_mcp.client.retry import Failure
-from kiro_mcp.client.sending import Sender, Trial
-from kiro_mcp.client.usage_limits import UsageLimits, read_usage_limits
-from kiro_mcp.errors import KiroError, ServiceUnavailable
-from kiro_mcp.regions import region_of
+from kiro_mcp.client.http import Fetcher
+from kiro_mcp.errors import AccountBlocked, InvalidRequest, KiroError, ServiceUnavailable
+from kiro_mcp.regions import is_govcloud, region_of
 from kiro_mcp.settings import Settings
-from kiro_mcp.wire.models import default_model, models_from_page
+from kiro_mcp.wire.json_values import finite_number
+from kiro_mcp.wire.models import models_from_page
 
-MAX_PAGE_BYTES = 4 * 1024 * 1024
-"""How much of one answer is read. The service's whole list of models is about 20 KiB."""
+ANSWER_SECONDS: Final = 30.0
+"""How long an answer may take; usually it comes within one second."""
 
-MAX_MODEL_PAGES = 50
-"""Where a list of models that never ends is cut. The service sends one or two pages."""
+PROFILE_REGIONS: Final = ("us-east-1", "eu-central-1")
+"""Where the vendor keeps profiles, wherever in the world the login was made."""
 
-Page = dict[str, object]
+GOVCLOUD_REGIONS: Final = ("us-gov-west-1", "us-gov-east-1")
+"""The same for logins that were made in AWS GovCloud."""
+
+MAX_PROFILE_PAGES: Final = 20
+"""Where a list of profiles that never ends is cut."""
+
+_BUILDER_ID_WORDS: Final = "Builder ID is not supported"
+
+_RESOURCES: Final = ("CREDIT", "AGENTIC_REQUEST", "VIBE", "SPEC")
+"""The resources that a plan counts, the most telling first."""
+
+_MILLISECONDS_FROM: Final = 1e11
+"""A time from here on is in milliseconds: in seconds it would be in the year 5138."""
+
+Page: TypeAlias = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,122 +63,329 @@ class ModelList:
 
     models: tuple[ModelInfo, ...]
     default_model: str
-    """The service's own default, or "" where it names none."""
+    """The service's own default, or "" if it names none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A subscription that an organisation's user may bill."""
+
+    arn: str
+    name: str
+    is_active: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageLimits:
+    """How much of a plan is used; None if the service does not say."""
+
+    used: float | None = None
+    """Credits used in this period, including trial and bonuses."""
+    limit: float | None = None
+    resets_at: datetime | None = None
+    """When the next period begins; aware, UTC."""
+    plan: str = ""
+    """The plan's name, such as `KIRO PRO`; "" if the service does not say."""
+    email: str = ""
+    """The account's address, to be masked before it is shown; "" if it was not asked for."""
+    is_overage_allowed: bool | None = None
+    """Whether calls beyond the limit are made, and billed."""
+    overage_used: float | None = None
+    """Credits beyond the limit."""
+    overage_cap: float | None = None
 
 
 class Management:
-    """Asks the management host."""
+    """Asks the management host about an account.
 
-    def __init__(self, settings: Settings, sender: Sender, attempts: Attempts) -> None:
-        self._is_rest = settings.endpoint_names[0] != "runtime"
-        self._timeout_seconds = settings.first_token_timeout_seconds
-        self._sender = sender
-        self._attempts = attempts
-        self._listing = anyio.Lock()
-        self._listed_ids: frozenset[str] | None = None
-        """The models of the last list that the service sent."""
+    Args:
+        http: Sends the requests.
+        settings: All settings.
+        now: The time.
+        new_id: Makes UUIDs.
+    """
 
-    async def models(self) -> ModelList:
-        """Return all pages of the list of models, or nothing of it.
+    def __init__(
+        self,
+        http: Fetcher,
+        settings: Settings,
+        *,
+        now: Callable[[], datetime],
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self._http = http
+        self._settings = settings
+        self._now = now
+        self._new_id = new_id
+
+    async def find_profile(self, token: AccessToken, *, login_region: str = "") -> str:
+        """Return the ARN of the profile that a login may bill, from every region that may have it.
+
+        Args:
+            token: The login's token.
+            login_region: Where the login was made; GovCloud has profiles of its own.
 
         Raises:
-            KiroError: A page cannot be had.
+            InvalidRequest: There is none, or there are several.
+            KiroError: No region could be asked.
         """
-        models: dict[str, ModelInfo] = {}
-        default = ""
+        found: list[Profile] = []
+        faults: list[KiroError] = []
+        regions = self._profile_regions(login_region)
+        for region in regions:
+            try:
+                found.extend(await self._profiles(replace(token, region=region)))
+            except AccountBlocked as error:
+                if _BUILDER_ID_WORDS in error.message:
+                    return BUILDER_ID_PROFILE_ARN
+                faults.append(error)
+            except KiroError as error:
+                faults.append(error)
+        # If one region does not answer, a profile in the other may not be the only one. It is used.
+        if not found and faults:
+            raise faults[0]
+        return choose_profile(found, regions)
+
+    async def find_key_profile(self, token: AccessToken, *, besides: str = "") -> str:
+        """Return the profile of an API key, "" if the service does not say. Never raises.
+
+        Args:
+            token: The key.
+            besides: A region that is not asked.
+        """
+        for region in self._profile_regions(token.region):
+            if region == besides:
+                continue
+            try:
+                answer = await self.ask(GET_PROFILE, replace(token, region=region))
+            except KiroError:
+                continue  # Observed: refused for some keys that work without a profile.
+            found = read_profiles([answer.get("profile")])
+            if found:
+                return found[0].arn
+        return ""
+
+    async def usage_limits(self, token: AccessToken) -> UsageLimits:
+        """Return what the account has used of its plan, and the account's address.
+
+        Raises:
+            KiroError: The service refused, or could not be reached.
+        """
+        members = {"origin": self.origin(USAGE_LIMITS), "isEmailRequired": True}
+        return read_usage_limits(await self.ask(USAGE_LIMITS, token, members))
+
+    async def count_models(self, token: AccessToken) -> int:
+        """Return how many models are on the first page of the service's list.
+
+        Raises:
+            KiroError: The service refused, or could not be reached.
+        """
+        page = await self.ask(LIST_MODELS, token, {"origin": self.origin(LIST_MODELS)})
+        return len(models_from_page(page)[0])
+
+    def origin(self, endpoint: EndpointProfile) -> str:
+        """Return which program a request says it comes from."""
+        return self._settings.origin or endpoint.origin
+
+    async def ask(
+        self,
+        endpoint: EndpointProfile,
+        token: AccessToken,
+        members: Mapping[str, str | bool] | None = None,
+        invocation: Invocation | None = None,
+    ) -> Page:
+        """Send one request and return the JSON object of its answer.
+
+        Args:
+            endpoint: The operation.
+            token: The credential that goes along.
+            members: The operation's members.
+            invocation: Which attempt of which call it is; by default the only one of its own.
+
+        Raises:
+            SignInRequired: The token must not be sent to this host, or the service refused it.
+            KiroError: The service refused, did not answer in time or could not be reached.
+        """
+        members = members or {}
+        query = {
+            name: str(it).lower() if isinstance(it, bool) else it for name, it in members.items()
+        }
+        body = b""
+        if endpoint.method == "GET":
+            if token.profile_arn:
+                query["profileArn"] = token.profile_arn
+        else:
+            query.pop("nextToken", None)  # The official client has it in the body alone.
+            body = json.dumps(members).encode()
+        invocation = invocation or Invocation(id=self._new_id())
+        url, headers = build_request(endpoint, token, self._settings, invocation, query)
+        seconds = min(ANSWER_SECONDS, self._settings.first_token_timeout_seconds)
+        try:
+            with anyio.fail_after(seconds):
+                status, answer_headers, answer = await self._http.fetch(
+                    endpoint.method, url, headers=headers, body=body
+                )
+        except TimeoutError:
+            raise ServiceUnavailable(
+                f"The service did not answer within {seconds:g} seconds.",
+                next_step="Call again.",
+                code="timeout",
+            ) from None
+        if status != 200:
+            raise classify(fault_from_response(status, answer_headers, answer, now=self._now()))
+        try:
+            document = json.loads(answer)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise ServiceUnavailable(
+                "The service's answer is not a JSON object.", next_step="Call again in a moment."
+            )
+        return cast("Page", document)
+
+    def _profile_regions(self, login_region: str) -> tuple[str, ...]:
+        """Return the regions to ask for profiles; only one if a setting replaces their hosts."""
+        regions = GOVCLOUD_REGIONS if is_govcloud(login_region) else PROFILE_REGIONS
+        is_overridden = destination(
+            LIST_PROFILES, region=regions[0], overrides=self._settings.endpoint_overrides
+        ).is_overridden
+        return regions[:1] if is_overridden else regions
+
+    async def _profiles(self, token: AccessToken) -> list[Profile]:
+        found: list[Profile] = []
         next_token = ""
-        for _ in range(MAX_MODEL_PAGES):
-            page = await self._page(next_token)
-            found, next_token = models_from_page(page)
-            models.update((model.id, model) for model in found)
-            default = default or default_model(page)
+        for _ in range(MAX_PROFILE_PAGES):
+            members = {"nextToken": next_token} if next_token else {}
+            page = await self.ask(LIST_PROFILES, token, members)
+            found.extend(read_profiles(page.get("profiles")))
+            next_token = _text(page.get("nextToken"))
             if not next_token:
                 break
-        self._listed_ids = frozenset(models)
-        return ModelList(models=tuple(models.values()), default_model=default)
-
-    async def usage_limits(self) -> UsageLimits:
-        """Return what the account has used of its plan.
-
-        Raises:
-            KiroError: It cannot be had.
-        """
-        if self._is_rest:
-            members = {"resourceType": "CREDIT", "isEmailRequired": "false"}
-            return read_usage_limits(await self._asked(USAGE_LIMITS_REST, members))
-        return read_usage_limits(await self._asked(USAGE_LIMITS, {"isEmailRequired": False}))
-
-    async def with_profile(self, trial: Trial) -> Trial | None:
-        """Return an attempt with the only profile of its account; None where that is unclear."""
-        # The service lists no profiles for a key, but says its own.
-        operation = GET_PROFILE if trial.token.token_type == "API_KEY" else LIST_PROFILES  # noqa: S105  # names a kind
-        page = await self._attempted(replace(trial, endpoints=(operation,), place=0), {})
-        arns = [] if isinstance(page, Failure) else _arns(page)
-        if len(arns) != 1:
-            return None
-        token = replace(trial.token, profile_arn=arns[0], region=region_of(arns[0]))
-        return replace(trial, token=token)
-
-    async def with_listed_model(self, trial: Trial) -> Trial | None:
-        """Return the same attempt if the service lists its model, else None.
-
-        Under load the service may call a model invalid that it offers.
-        """
-        assert trial.request
-        async with self._listing:  # Calls that are refused together ask for one list.
-            if self._listed_ids is None:
-                try:
-                    await self.models()
-                except KiroError:
-                    return None
-        return trial if trial.request.model in (self._listed_ids or ()) else None
-
-    async def _page(self, next_token: str) -> Page:
-        members = {"nextToken": next_token} if next_token else {}
-        return await self._asked(LIST_MODELS_REST if self._is_rest else LIST_MODELS, members)
-
-    async def _asked(self, endpoint: EndpointProfile, members: Mapping[str, str | bool]) -> Page:
-        trial = await self._attempts.first_trial(lambda _region, _preferred: (endpoint,))
-        named = {"origin": self._sender.origin(endpoint), **members}
-        return await self._attempts.until_done(lambda one: self._attempted(one, named), trial)
-
-    async def _attempted(self, trial: Trial, members: Mapping[str, str | bool]) -> Page | Failure:
-        async def make() -> Page:
-            body, query = _written(trial, members)
-            async with self._sender.send(trial, body=body, query=query) as response:
-                return _json_object(await response.beginning(MAX_PAGE_BYTES))
-
-        return await attempted(make, anyio.current_time() + self._timeout_seconds)
+        return found
 
 
-def _written(trial: Trial, members: Mapping[str, str | bool]) -> tuple[bytes, dict[str, str]]:
-    """Write an operation's members down, as body and query, in the form of its endpoint."""
-    query = {
-        name: value if isinstance(value, str) else str(value).lower()
-        for name, value in members.items()
-    }
-    if trial.endpoint.method == "GET":
-        profile = {"profileArn": trial.token.profile_arn} if trial.token.profile_arn else {}
-        return b"", {**query, **profile}
-    query.pop("nextToken", None)  # The official client has it in the body alone.
-    return json.dumps(members).encode(), query
+# --- reading answers ----------------------------------------------------------------------
 
 
-def _arns(page: Page) -> list[str]:
-    listed = page.get("profiles", [page.get("profile")])
-    profiles = cast("list[object]", listed) if isinstance(listed, list) else []
-    members = [cast("Page", one) for one in profiles if isinstance(one, dict)]
-    arns = (one.get("arn") for one in members if str(one.get("status", "ACTIVE")) == "ACTIVE")
-    return [arn for arn in arns if isinstance(arn, str) and region_of(arn)]
-
-
-def _json_object(body: bytes) -> Page:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise ServiceUnavailable(
-            "The service's answer is not a JSON object.", next_step="Call again in a moment."
+def read_profiles(listed: object) -> list[Profile]:
+    """Read a list of profiles; one without a valid ARN is left out, its region names a host."""
+    return [
+        Profile(
+            arn=_text(one.get("arn")),
+            name=_text(one.get("profileName")),
+            is_active=_text(one.get("status")).upper() in ("", "ACTIVE"),
         )
-    return cast("Page", document)
+        for one in _objects(listed)
+        if region_of(_text(one.get("arn")))
+    ]
+
+
+def choose_profile(profiles: Iterable[Profile], regions: Sequence[str]) -> str:
+    """Return the ARN of the only active profile.
+
+    Args:
+        profiles: The profiles of the login.
+        regions: The regions that were asked.
+
+    Raises:
+        InvalidRequest: There is none, or there are several: the user decides which one is billed.
+    """
+    by_arn = {profile.arn: profile for profile in profiles}
+    active = [profile for profile in by_arn.values() if profile.is_active]
+    if len(active) == 1:
+        return active[0].arn
+    if active:
+        raise InvalidRequest(
+            f"You are signed in, and this login has {len(active)} Kiro profiles. Which one is to be"
+            f" billed? {_names(active)}.",
+            next_step="Set KIRO_PROFILE_ARN to its ARN where this server is configured.",
+        )
+    if by_arn:
+        raise InvalidRequest(
+            "You are signed in, but no Kiro profile of this login is active:"
+            f" {_names(by_arn.values())}.",
+            next_step="Ask your administrator to activate the profile or your subscription.",
+        )
+    raise InvalidRequest(
+        f"You are signed in, but this login has no Kiro profile in {' or '.join(regions)}.",
+        next_step="Ask your administrator for a Kiro subscription, or set KIRO_PROFILE_ARN.",
+    )
+
+
+def _names(profiles: Iterable[Profile]) -> str:
+    return "; ".join(f"{one.name or 'unnamed'}: {one.arn}" for one in profiles)
+
+
+def read_usage_limits(answer: Page) -> UsageLimits:
+    """Read the answer to `GetUsageLimits`, whichever of its parts are there.
+
+    Numbers come whole or exact (`…WithPrecision`). A plan's credits are those of the plan, of an
+    active trial and of active bonuses. `daysUntilReset` is often 0 and never read.
+    """
+    breakdowns = (
+        _objects(answer.get("usageBreakdownList"))
+        or _objects([answer.get("usageBreakdown")])
+        or _objects(answer.get("limits"))
+        or [{}]
+    )
+    by_resource = {_text(one.get("resourceType") or one.get("type")): one for one in breakdowns}
+    known = (by_resource[name] for name in _RESOURCES if name in by_resource)
+    chosen = next(known, breakdowns[0])
+    trial = _object(chosen.get("freeTrialInfo"))
+    trials = [trial] if trial.get("freeTrialStatus") == "ACTIVE" else []
+    bonuses = [one for one in _objects(chosen.get("bonuses")) if one.get("status") == "ACTIVE"]
+    pots = (chosen, *trials, *bonuses)
+    subscription = _object(answer.get("subscriptionInfo"))
+    overage = _object(answer.get("overageConfiguration"))
+    status = overage.get("overageStatus")
+    return UsageLimits(
+        used=_sum(pots, "currentUsage"),
+        limit=_sum(pots, "usageLimit", "totalUsageLimit"),
+        resets_at=_time(chosen.get("nextDateReset")) or _time(answer.get("nextDateReset")),
+        plan=_text(subscription.get("subscriptionTitle")) or _text(subscription.get("type")),
+        email=_text(_object(answer.get("userInfo")).get("email")),
+        is_overage_allowed=status == "ENABLED" if isinstance(status, str) else None,
+        overage_used=_amount(chosen, "currentOverages"),
+        overage_cap=_first(_amount(chosen, "overageCap"), _amount(overage, "overageLimit")),
+    )
+
+
+def _sum(pots: Iterable[Page], *names: str) -> float | None:
+    amounts = [_first(*(_amount(pot, name) for name in names)) for pot in pots]
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if known else None
+
+
+def _amount(members: Page, name: str) -> float | None:
+    return _first(
+        finite_number(members.get(f"{name}WithPrecision")), finite_number(members.get(name))
+    )
+
+
+def _first(*numbers: float | None) -> float | None:
+    return next((number for number in numbers if number is not None), None)
+
+
+def _time(value: object) -> datetime | None:
+    seconds = finite_number(value)
+    if not seconds or seconds < 0:
+        return None
+    try:
+        return datetime.fromtimestamp(
+            seconds / 1000 if seconds > _MILLISECONDS_FROM else seconds, UTC
+        )
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _object(value: object) -> Page:
+    return cast("Page", value) if isinstance(value, dict) else {}
+
+
+def _objects(value: object) -> Sequence[Page]:
+    items = cast("list[object]", value) if isinstance(value, list) else []
+    return [cast("Page", item) for item in items if isinstance(item, dict)]

@@ -19,7 +19,7 @@ import mcp_types as types
 from anyio.abc import TaskGroup
 
 from kiro_mcp.chat import Reply
-from kiro_mcp.client.capture import Recorder
+from kiro_mcp.client.http import Recorder
 from kiro_mcp.server.owners import OWN
 from kiro_mcp.server.progress import TAIL_CHARACTERS, ProgressReporter
 from kiro_mcp.server.repeats import CallId

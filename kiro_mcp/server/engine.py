@@ -41,9 +41,6 @@ from kiro_mcp.wire.models import BUILTIN_MODELS, DEFAULT_NAME
 
 logger = logging.getLogger(__name__)
 
-MAX_ANSWER_BYTES = 1024 * 1024
-"""How much of a sign-in service's answer is read. Its tokens take about 2 KiB."""
-
 STORE_NAME = "conversations.sqlite3"
 
 DEBUG_NAME = "debug"
@@ -69,19 +66,6 @@ class Catalogue:
     """The service's own default."""
     fault: KiroError | None = None
     """Why it is not fresher than it is."""
-
-
-class _Poster:
-    """What sign-in sends its requests with: the HTTP pool, and answers read whole."""
-
-    def __init__(self, pool: HttpPool) -> None:
-        self._pool = pool
-
-    async def post(
-        self, url: str, *, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        async with self._pool.request("POST", url, headers=headers, body=body) as response:
-            return response.status, response.headers, await response.beginning(MAX_ANSWER_BYTES)
 
 
 class Engine:
@@ -123,11 +107,10 @@ class Engine:
         self.guests: set[Engine] = set()
         """The engines of callers with keys of their own, which end with this one."""
         self._telemetry = telemetry = telemetry or Telemetry()
-        self._http = host._http if host else _pool(settings)
-        self._sign_in_http = host._sign_in_http if host else _pool(settings)
+        self._http = host._http if host else HttpPool.of(settings)
         self.tokens = TokenProvider(
             settings,
-            poster=_Poster(self._sign_in_http),
+            http=self._http,
             environ=environ,
             now=now,
             sleep=sleep,
@@ -257,7 +240,7 @@ class Engine:
                 tasks.start_soon(self._end_answers)
         self.tokens.abandon()
         async with anyio.create_task_group() as tasks:
-            for close in (self._http, self._sign_in_http, self.conversations):
+            for close in (self._http, self.conversations):
                 tasks.start_soon(close.aclose)
 
     async def _end_answers(self) -> None:
@@ -309,13 +292,6 @@ class Engine:
     def _is_fresh(self, kept: Catalogue) -> bool:
         lifetime = timedelta(seconds=self.settings.model_cache_ttl_seconds)
         return kept.fetched_at is not None and self._now() - kept.fetched_at < lifetime
-
-
-def _pool(settings: Settings) -> HttpPool:
-    return HttpPool(
-        connect_timeout_seconds=settings.connect_timeout_seconds,
-        proxy_url=settings.proxy_url.get_secret_value(),
-    )
 
 
 def _debug_folder(settings: Settings, machine: Machine, home: Path | None) -> Path | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,16 @@ import anyio
 import pytest
 from anyio import fail_after
 
-from kiro_mcp.auth.account import MAX_PROFILE_PAGES
-from kiro_mcp.auth.management import AccountService
 from kiro_mcp.auth.provider import TokenProvider
-from kiro_mcp.auth.tokens import BUILDER_ID_PROFILE_ARN
 from kiro_mcp.chat import AccessToken
+from kiro_mcp.client.endpoints import BUILDER_ID_PROFILE_ARN
+from kiro_mcp.client.management import (
+    MAX_PROFILE_PAGES,
+    Management,
+    Profile,
+    choose_profile,
+    read_profiles,
+)
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.settings import Settings
 
@@ -23,6 +29,7 @@ HERE, THERE = (
     f"arn:aws:codewhisperer:{region}:111122223333:profile/EXAMPLE"
     for region in ("us-east-1", "eu-central-1")
 )
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
 TOKEN = AccessToken(value="aoa", region="us-east-1")
 DOWN = (503, {"message": "Down."})
 BUILDER_ID = (403, {"message": "AWS Builder ID is not supported for this operation."})
@@ -39,14 +46,19 @@ class Regions:
         self.asked: list[tuple[str, Any]] = []
         self.headers: list[Mapping[str, str]] = []
 
-    async def post(
-        self, url: str, *, headers: Mapping[str, str], body: bytes
+    async def fetch(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
         self.asked.append((url, json.loads(body)))
         self.headers.append(headers)
         left = self.answers[url]
         status, members = left.pop(0) if len(left) > 1 else left[0]
         return status, {"content-type": "application/json"}, json.dumps(members).encode()
+
+
+def management(regions: Regions, **environ: str) -> Management:
+    settings = Settings.load(environ)
+    return Management(regions, settings, now=lambda: NOW, new_id=lambda: "id-1")
 
 
 def page(*arns: str, after: str = "") -> Answer:
@@ -69,7 +81,7 @@ async def test_the_only_profile_of_a_login_is_found_wherever_it_is_kept(
     america: list[Answer], europe: list[Answer], expected: str
 ) -> None:
     """Observed: a profile's region is no matter of where the login was made."""
-    assert await AccountService(Regions(america, europe), {}).find_profile(TOKEN) == expected
+    assert await management(Regions(america, europe)).find_profile(TOKEN) == expected
 
 
 @pytest.mark.parametrize(
@@ -88,13 +100,13 @@ async def test_what_leaves_the_profile_open_is_an_error(
 ) -> None:
     """Ours: no profile is guessed, and silence is no proof that there is none."""
     with pytest.raises(error, match=words):
-        await AccountService(Regions(america, europe), {}).find_profile(TOKEN)
+        await management(Regions(america, europe)).find_profile(TOKEN)
 
 
 async def test_pages_are_asked_for_by_their_token_and_end() -> None:
     """Ours: a list that never ends is cut."""
     regions = Regions([page(HERE, after="2"), page(HERE)], [page(HERE, after="more")])
-    assert await AccountService(regions, {}).find_profile(TOKEN) == HERE
+    assert await management(regions).find_profile(TOKEN) == HERE
     assert regions.asked == [
         (AMERICA, {}),
         (AMERICA, {"nextToken": "2"}),
@@ -117,7 +129,7 @@ async def test_the_profile_of_an_api_key_is_found_or_done_without(
     america: Answer, europe: Answer, expected: str
 ) -> None:
     """Observed: the question is refused for some keys that work."""
-    service = AccountService(Regions([america], [europe]), {})
+    service = management(Regions([america], [europe]))
     assert await service.find_key_profile(TOKEN) == expected
 
 
@@ -127,7 +139,7 @@ async def test_an_api_key_that_its_region_refuses_is_sent_to_the_one_that_knows_
     """Observed: a bearer of another region is answered like one that is invalid."""
     regions = Regions([DOWN], [(200, {"profile": {"arn": THERE}})])
     tokens = TokenProvider(
-        Settings.load({"KIRO_API_KEY": "ksk_x"}), poster=regions, environ={"HOME": str(tmp_path)}
+        Settings.load({"KIRO_API_KEY": "ksk_x"}), http=regions, environ={"HOME": str(tmp_path)}
     )
     token = await tokens.access_token()
     assert (token.region, regions.asked) == ("us-east-1", [])
@@ -144,7 +156,7 @@ async def test_calls_at_once_with_a_key_of_another_region_all_find_it(tmp_path: 
     """Ours: whoever is refused while another call looks must not be told to renew a good key."""
     regions = Regions([DOWN], [(200, {"profile": {"arn": THERE}})])
     settings = Settings.load({"KIRO_API_KEY": "ksk_x"})
-    tokens = TokenProvider(settings, poster=regions, environ={"HOME": str(tmp_path)})
+    tokens = TokenProvider(settings, http=regions, environ={"HOME": str(tmp_path)})
     refused = await tokens.access_token()
     found: list[str] = []
 
@@ -166,7 +178,7 @@ async def test_an_api_key_stays_in_the_region_that_its_user_names(
     """Ours: what is set is not guessed at."""
     regions = Regions([DOWN], [(200, {"profile": {"arn": THERE}})])
     settings = Settings.load({"KIRO_API_KEY": "ksk_x", **said})
-    tokens = TokenProvider(settings, poster=regions, environ={"HOME": str(tmp_path)})
+    tokens = TokenProvider(settings, http=regions, environ={"HOME": str(tmp_path)})
     with pytest.raises(SignInRequired, match="KIRO_API_KEY"):
         await tokens.refreshed(await tokens.access_token())
     assert regions.asked == []
@@ -175,9 +187,7 @@ async def test_an_api_key_stays_in_the_region_that_its_user_names(
 async def test_an_api_key_goes_to_the_region_of_the_profile_that_is_set(tmp_path: Path) -> None:
     """Observed: the key itself goes without the profile."""
     settings = Settings.load({"KIRO_API_KEY": "ksk_x", "KIRO_PROFILE_ARN": THERE})
-    tokens = TokenProvider(
-        settings, poster=Regions([DOWN], [DOWN]), environ={"HOME": str(tmp_path)}
-    )
+    tokens = TokenProvider(settings, http=Regions([DOWN], [DOWN]), environ={"HOME": str(tmp_path)})
     token = await tokens.access_token()
     assert (token.region, token.profile_arn) == ("eu-central-1", "")
 
@@ -185,7 +195,7 @@ async def test_an_api_key_goes_to_the_region_of_the_profile_that_is_set(tmp_path
 async def test_one_override_for_all_regions_is_asked_once() -> None:
     """Ours: it would say the same twice."""
     regions = Regions([page(HERE)], [DOWN])
-    service = AccountService(regions, {"management": AMERICA.rstrip("/")})
+    service = management(regions, KIRO_MCP_ENDPOINT_URL_MANAGEMENT=AMERICA.rstrip("/"))
     token = AccessToken(value="aoa", region="us-east-1", is_explicit=True)
     assert await service.find_profile(token) == HERE
     assert [url for url, _ in regions.asked] == [AMERICA]
@@ -197,23 +207,58 @@ async def test_credits_are_asked_for_with_the_address_to_tell_accounts_by() -> N
     regions = Regions([(200, email)], [DOWN])
     url = f"{AMERICA}?origin=KIRO_CLI&isEmailRequired=true"
     regions.answers[url] = regions.answers[AMERICA]
-    assert (await AccountService(regions, {}).credits(TOKEN)).email == "a@example.com"
+    assert (await management(regions).usage_limits(TOKEN)).email == "a@example.com"
     assert regions.asked == [(url, {"origin": "KIRO_CLI", "isEmailRequired": True})]
 
 
 async def test_a_question_carries_what_the_official_client_sends() -> None:
     """Observed: JSON 1.0 with the operation in a header, and an id for each request."""
     regions = Regions([(200, {"profile": {"arn": HERE}})], [DOWN])
-    service = AccountService(regions, {}, user_agent="me/1", new_id=lambda: "id-1")
+    service = management(regions, KIRO_MCP_USER_AGENT="me/1")
     key = AccessToken(value="ksk_x", token_type="API_KEY", region="us-east-1")
     assert await service.find_key_profile(key) == HERE
     assert regions.headers == [
         {
             "Authorization": "Bearer ksk_x",
             "Content-Type": "application/x-amz-json-1.0",
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
             "X-Amz-Target": "AmazonCodeWhispererService.GetProfile",
             "User-Agent": "me/1",
             "amz-sdk-invocation-id": "id-1",
+            "amz-sdk-request": "attempt=1; max=1",
+            "x-amzn-codewhisperer-optout": "true",
             "TokenType": "API_KEY",
         }
     ]
+
+
+def test_the_only_active_profile_is_chosen_and_else_it_is_said_what_is_missing() -> None:
+    """The user decides which one is billed."""
+    one = Profile(arn=HERE, name="Team")
+    off = Profile(arn=f"{HERE}3", name="Old", is_active=False)
+    assert choose_profile([one, one, off], ["us-east-1"]) == HERE
+    with pytest.raises(InvalidRequest, match=r"signed in.*no Kiro profile in us-east-1"):
+        choose_profile([], ["us-east-1"])
+    with pytest.raises(InvalidRequest, match="Team"):
+        choose_profile([one, Profile(arn=f"{HERE}2", name="")], ["us-east-1"])
+    with pytest.raises(InvalidRequest, match=r"signed in.*active: Old"):
+        choose_profile([off], ["us-east-1"])
+
+
+@pytest.mark.parametrize(
+    ("status", "is_active"),
+    [("ACTIVE", True), ("active", True), (None, True), ("INACTIVE", False), ("PENDING", False)],
+)
+def test_a_profile_that_says_it_is_not_active_does_not_count(
+    status: str | None, is_active: bool
+) -> None:
+    [found] = read_profiles([{"arn": HERE, "status": status}])
+    assert found.is_active is is_active
+
+
+def test_profiles_that_are_malformed_are_left_out() -> None:
+    """An ARN's region becomes part of a host name."""
+    listed = [{"arn": HERE, "profileName": "T"}, {"arn": "x"}, 1, {}]
+    assert read_profiles(listed) == [Profile(arn=HERE, name="T")]
+    assert read_profiles(None) == []

@@ -18,8 +18,8 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 class Nobody:
     """A way to the service that leads nowhere."""
 
-    async def post(
-        self, url: str, *, headers: Mapping[str, str], body: bytes
+    async def fetch(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
         raise ServiceUnavailable("Nobody answers.", next_step="Call again.")
 

@@ -18,8 +18,8 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from kiro_mcp.auth.status import sign_in_status
 from kiro_mcp.auth.store import OwnStore, digest
-from kiro_mcp.auth.tokens import BUILDER_ID_PROFILE_ARN
 from kiro_mcp.chat import AccessToken, ChatRequest, Message, TextPart
+from kiro_mcp.client.endpoints import BUILDER_ID_PROFILE_ARN
 from kiro_mcp.emulator import (
     EMULATOR_ACCESS_TOKEN,
     EMULATOR_API_KEY,
@@ -149,7 +149,7 @@ async def test_what_is_asked_of_an_account_goes_with_the_headers_and_origin_that
         "KIRO_MCP_ORIGIN": "AI_EDITOR",
     }
     async with engine_of(tmp_path, emulator, **environ) as engine:
-        await engine.tokens.account.credits(await engine.tokens.access_token())
+        await engine.tokens.management.usage_limits(await engine.tokens.access_token())
     profiles, credits_asked = emulator.state.requests
     for seen in (profiles, credits_asked):
         assert (seen.headers["x-team"], seen.headers["user-agent"]) == ("blue", "me/1")
@@ -696,7 +696,6 @@ async def test_a_token_that_a_management_call_refuses_is_renewed_once(
         for count, request in enumerate(
             (
                 engine.client.list_models,
-                engine.client.usage_limits,
                 lambda: sign_in_status(engine.tokens),
             ),
             start=1,
@@ -920,7 +919,7 @@ async def test_a_found_login_never_goes_to_an_overridden_host(
         with pytest.raises(SignInRequired, match=r"127\.0\.0\.1"):
             await engine.tokens.refreshed(token)
         with pytest.raises(SignInRequired, match=r"127\.0\.0\.1"):
-            await engine.tokens.account.credits(token)
+            await engine.tokens.management.usage_limits(token)
     assert len(emulator.state.requests) == 0
 
 
@@ -951,8 +950,8 @@ async def every_request_of(engine: Engine) -> list[KiroError]:
     for request in (
         lambda: engine.client.ask(HELLO),
         engine.client.list_models,
-        lambda: engine.tokens.account.credits(token),
-        lambda: engine.tokens.account.find_profile(token),
+        lambda: engine.tokens.management.usage_limits(token),
+        lambda: engine.tokens.management.find_profile(token),
         lambda: engine.tokens.refreshed(token),
     ):
         with pytest.raises(KiroError) as caught:
@@ -1025,7 +1024,7 @@ async def test_a_bearer_does_not_follow_a_redirect(
     async with engine_of(tmp_path, emulator, KIRO_API_KEY=EMULATOR_API_KEY) as engine:
         token = await engine.tokens.access_token()
         with pytest.raises(KiroError):
-            await engine.tokens.account.credits(token)
+            await engine.tokens.management.usage_limits(token)
     assert len(emulator.state.requests) == 1
 
 

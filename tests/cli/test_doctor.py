@@ -54,7 +54,7 @@ from kiro_mcp.cli.doctor.probes import hosts_in_use, look_at_store, reach, start
 from kiro_mcp.cli.doctor.report import as_json, as_lines, as_table, redacted
 from kiro_mcp.cli.terminal import Harmless
 from kiro_mcp.client.http import HttpPool
-from kiro_mcp.client.usage_limits import UsageLimits
+from kiro_mcp.client.management import UsageLimits
 from kiro_mcp.emulator import (
     EMULATOR_API_KEY,
     EMULATOR_BUILDER_ID_ACCESS_TOKEN,

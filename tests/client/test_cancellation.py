@@ -11,8 +11,8 @@ from anyio.abc import SocketStream
 from hypothesis import given
 from hypothesis.strategies import booleans, integers, lists, sampled_from, tuples
 
+from kiro_mcp.client.admission import FairSlots
 from kiro_mcp.client.client import KiroClient
-from kiro_mcp.client.slots import FairSlots
 from kiro_mcp.emulator import (
     EmulatorState,
     Pause,

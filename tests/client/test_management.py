@@ -29,27 +29,21 @@ async def test_the_form_of_the_official_client_is_the_default(emulator: RunningE
     """A capture of the official command line client (2026-07)."""
     async with driven(emulator.url, FixedToken(LOGIN)) as client:
         await client.list_models()
-        await client.usage_limits()
-    first, second, usage = emulator.state.requests
+    first, second = emulator.state.requests
     assert (first.method, first.path, first.query) == ("POST", "/", {"origin": "KIRO_CLI"})
     assert first.body == {"origin": "KIRO_CLI"}
     assert first.headers["x-amzn-kiro-profile-arn"] == LOGIN.profile_arn
     assert "nextToken" in str(second.body)
     assert second.query == {"origin": "KIRO_CLI"}
-    assert usage.body == {"origin": "KIRO_CLI", "isEmailRequired": False}
-    assert usage.query == {"origin": "KIRO_CLI", "isEmailRequired": "false"}
 
 
 async def test_the_older_endpoints_have_all_in_the_query(emulator: RunningEmulator) -> None:
     """The vendor's open source clients."""
     async with driven(emulator.url, FixedToken(LOGIN), KIRO_MCP_ENDPOINTS="q,runtime") as client:
         await client.list_models()
-        await client.usage_limits()
-    first, _, usage = emulator.state.requests
+    first, _ = emulator.state.requests
     assert (first.method, first.path) == ("GET", "/List-Available-Models")
     assert first.query == {"origin": "AI_EDITOR", "profileArn": LOGIN.profile_arn}
-    assert (usage.method, usage.path) == ("GET", "/Get-Usage-Limits")
-    assert usage.query["resourceType"] == "CREDIT"
 
 
 async def test_a_list_whose_second_page_fails_is_no_list(emulator: RunningEmulator) -> None:
@@ -83,14 +77,6 @@ async def test_a_list_without_end_is_cut(emulator: RunningEmulator) -> None:
     assert len(emulator.state.requests) == 50
 
 
-async def test_usage_is_read_with_its_exact_figures(emulator: RunningEmulator) -> None:
-    """The service's published model."""
-    async with driven(emulator.url) as client:
-        usage = await client.usage_limits()
-    assert (usage.used, usage.limit, usage.plan) == (12.5, 1000.0, "KIRO PRO")
-    assert usage.resets_at is not None
-
-
 async def test_faults_are_met_as_for_prompts(emulator: RunningEmulator) -> None:
     """Ours: a list is worth a second attempt too."""
     page = HttpAnswer(body=frames.compact_json({"models": []}).encode())
@@ -98,7 +84,7 @@ async def test_faults_are_met_as_for_prompts(emulator: RunningEmulator) -> None:
     tokens = RenewableToken(token=replace(KEY, value="stale"))
     async with driven(emulator.url, tokens) as client:
         await client.list_models()
-        await client.usage_limits()
+        await client.list_models()
     assert len(tokens.rejected) == 1
 
 

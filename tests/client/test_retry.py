@@ -7,16 +7,15 @@ from kiro_mcp.client.classify import classify
 from kiro_mcp.client.retry import (
     MAX_RETRY_AFTER_SECONDS,
     MAX_WAIT_SECONDS,
-    Failure,
     GiveUp,
-    Mend,
     MoveOn,
-    Remedy,
+    Recover,
+    Recovery,
     RetryPlan,
     RetryPolicy,
     Step,
     Wait,
-    remedy_for,
+    recovery_for,
 )
 from kiro_mcp.errors import AccountBlocked, AnswerBroken, KiroError, ServiceUnavailable
 
@@ -24,24 +23,22 @@ from kiro_mcp.errors import AccountBlocked, AnswerBroken, KiroError, ServiceUnav
 def plan(
     policy: RetryPolicy | None = None,
     *,
-    remedies: tuple[Remedy, ...] = (),
     endpoints: int = 1,
     random: float = 0.0,
 ) -> RetryPlan:
     return RetryPlan(
         policy or RetryPolicy(),
-        remedies=remedies,
         endpoint_count=endpoints,
         random=lambda: random,
     )
 
 
-def refused(status: int, retry_after: float | None = None) -> Failure:
-    return Failure(error=classify(Fault(status=status, retry_after_seconds=retry_after)))
+def refused(status: int, retry_after: float | None = None) -> KiroError:
+    return classify(Fault(status=status, retry_after_seconds=retry_after))
 
 
-def steps(of: RetryPlan, failure: Failure, count: int = 5) -> list[Step]:
-    return [of.after(failure) for _ in range(count)]
+def steps(of: RetryPlan, error: KiroError, count: int = 5) -> list[Step]:
+    return [of.after(error) for _ in range(count)]
 
 
 @pytest.mark.parametrize("random", [0.0, 0.25, 1.0])
@@ -90,24 +87,23 @@ def test_a_wait_of_over_a_minute_is_left_to_the_caller(status: int) -> None:
     assert plan().after(refused(status, 60.5)) == GiveUp()
 
 
-def test_each_remedy_is_used_once() -> None:
-    """Ours: a refusal that a change does not take away stays."""
-    failure = Failure(error=classify(Fault(status=401)), remedy="fresh_token")
-    trying = plan(remedies=("fresh_token",))
-    assert steps(trying, failure, 2) == [Mend("fresh_token"), GiveUp()]
+def test_each_recovery_is_tried_once() -> None:
+    trying = plan()
+    missing = classify(Fault(status=400, message="profileArn is required"))
+    assert steps(trying, missing, 2) == [Recover("known_profile"), GiveUp()]
     assert trying.attempt == 2
 
 
-def test_a_remedy_that_nobody_can_apply_is_no_step() -> None:
-    """Ours."""
-    failure = Failure(error=classify(Fault(status=401)), remedy="fresh_token")
-    assert plan().after(failure) == GiveUp()
+def test_a_token_that_is_refused_again_is_sent_with_its_type() -> None:
+    """Observed: some tokens of Identity Center need it, and a fresh one is no better."""
+    found = steps(plan(), classify(Fault(status=401)), 3)
+    assert found == [Recover("fresh_token"), Recover("token_type"), GiveUp()]
 
 
-def test_a_remedy_does_not_cost_a_retry() -> None:
-    """Ours: what was mended may still meet a fault."""
-    trying = plan(RetryPolicy(max_retries=1), remedies=("fresh_token",))
-    trying.after(Failure(error=classify(Fault(status=401)), remedy="fresh_token"))
+def test_a_recovery_does_not_cost_a_retry() -> None:
+    """The changed attempt may still meet a fault."""
+    trying = plan(RetryPolicy(max_retries=1))
+    trying.after(classify(Fault(status=401)))
     assert trying.after(refused(503)) == Wait(0.0)
     assert (trying.attempt, trying.max_attempts) == (3, 3)
 
@@ -132,15 +128,15 @@ def test_nothing_is_sent_to_any_endpoint_inside_a_wait_that_was_asked_for() -> N
 )
 def test_a_throttle_of_the_account_is_not_taken_to_another_endpoint(reason: str) -> None:
     """Another endpoint would count the same account's requests."""
-    throttled = Failure(error=classify(Fault(status=429, reason=reason)))
+    throttled = classify(Fault(status=429, reason=reason))
     assert plan(endpoints=2).after(throttled) == Wait(5.0)
 
 
 def test_a_throttle_that_comes_with_status_400_is_one() -> None:
     """The exception's name wins over the HTTP status."""
-    throttled = Failure(error=classify(Fault(status=400, name="ThrottlingException")))
+    throttled = classify(Fault(status=400, name="ThrottlingException"))
     assert steps(plan(endpoints=2), throttled, 2) == [MoveOn(), Wait(5.0)]
-    failed = Failure(error=classify(Fault(status=400, name="InternalServerException")))
+    failed = classify(Fault(status=400, name="InternalServerException"))
     assert plan().after(failed) == Wait(0.0)
 
 
@@ -157,20 +153,20 @@ def test_a_throttle_that_comes_with_status_400_is_one() -> None:
 )
 def test_what_another_attempt_cannot_help_gets_none(error: KiroError) -> None:
     """Ours: repeating them does harm."""
-    assert plan(endpoints=4).after(Failure(error=error)) == GiveUp()
+    assert plan(endpoints=4).after(error) == GiveUp()
 
 
 def test_silence_and_emptiness_have_counts_of_their_own() -> None:
     """Ours: both may be billed."""
-    silence = Failure(error=ServiceUnavailable("Silence.", code="timeout"))
-    nothing = Failure(error=AnswerBroken("Nothing.", code="empty_response"))
+    silence = ServiceUnavailable("Silence.", code="timeout")
+    nothing = AnswerBroken("Nothing.", code="empty_response")
     trying = plan(RetryPolicy(first_token_max_retries=2))
     assert steps(trying, silence, 3) == [Wait(0.0), Wait(0.0), GiveUp()]
     assert steps(trying, nothing, 2) == [Wait(0.0), GiveUp()]
 
 
 @pytest.mark.parametrize(
-    ("fault", "remedy"),
+    ("fault", "recovery"),
     [
         (Fault(status=401), "fresh_token"),
         (Fault(status=400, reason="thinking_signature_invalid"), "without_reasoning"),
@@ -193,7 +189,7 @@ def test_silence_and_emptiness_have_counts_of_their_own() -> None:
     ],
 )
 def test_a_refusal_names_the_change_that_takes_its_cause_away(
-    fault: Fault, remedy: Remedy | None
+    fault: Fault, recovery: Recovery | None
 ) -> None:
     """The service's published errors, and observed ones."""
-    assert remedy_for(fault, classify(fault)) == remedy
+    assert recovery_for(classify(fault)) == recovery

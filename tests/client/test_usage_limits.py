@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kiro_mcp.client.usage_limits import UsageLimits, read_usage_limits
+from kiro_mcp.client.management import UsageLimits, read_usage_limits
 
 RESET = datetime(2026, 12, 1, tzinfo=UTC)
 RESET_SECONDS = RESET.timestamp()

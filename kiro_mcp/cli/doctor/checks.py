@@ -16,7 +16,7 @@ from kiro_mcp.auth.tokens import (
 )
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.exits import CODES, REFUSED, SIGN_IN, USAGE
-from kiro_mcp.client.usage_limits import UsageLimits
+from kiro_mcp.client.management import UsageLimits
 from kiro_mcp.errors import KiroError
 from kiro_mcp.regions import is_govcloud
 from kiro_mcp.settings import Settings

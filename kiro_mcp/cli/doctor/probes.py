@@ -144,7 +144,7 @@ async def token_with_profile(engine: Engine, credential: Credential) -> AccessTo
     if token.profile_arn or credential.kind == "api_key":
         return token
     region = engine.settings.api_region or credential.region
-    arn = await engine.tokens.account.find_profile(token, login_region=region)
+    arn = await engine.tokens.management.find_profile(token, login_region=region)
     return as_access_token(credential, profile_arn=arn, api_region=engine.settings.api_region)
 
 

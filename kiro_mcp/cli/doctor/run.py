@@ -164,13 +164,13 @@ async def _account(engine: Engine, resolution: Resolution, elsewhere: Sequence[s
     if isinstance(token, KiroError):
         return [*found, checks.fault("profile", token)]
     found.append(checks.judge_profile(credential, token.profile_arn))
-    account = engine.tokens.account
-    credits = await answered(account.credits(token))
+    management = engine.tokens.management
+    credits = await answered(management.usage_limits(token))
     if isinstance(credits, KiroError):
         found.append(checks.fault("credits", credits))
     else:
         found.append(checks.judge_credits(credits, _now()))
-    models = await answered(account.models_offered(token))
+    models = await answered(management.count_models(token))
     return [*found, checks.judge_models(models, credential, token.profile_arn)]
 
 

@@ -1,0 +1,268 @@
+"""What a request must pass before it is sent: slots, holds and budgets.
+
+`FairSlots` limits how many answers run at once, and lets callers take turns. `Holds` remembers
+refusals that bind every call of a credential: a suspended account must not get one more request
+with each new call, and an account that was told to wait must not be asked inside that wait.
+`Budget` counts the credits that answers cost. The service says the cost at the end of an answer,
+so a budget cannot cut an answer short: it keeps the next request from being sent. The sum of each
+day (UTC) outlives a restart, in an SQLite database that all servers of an account add to::
+
+    days     day ("2026-11-21"), credits
+"""
+
+import hashlib
+import logging
+import sqlite3
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from kiro_mcp.chat import AccessToken
+from kiro_mcp.client.classify import SUSPENDED_MINUTES, duration
+from kiro_mcp.errors import AccountBlocked, KiroError, ServiceUnavailable
+
+logger = logging.getLogger(__name__)
+
+MAX_HOLDS: Final = 1_000
+"""How many credentials are remembered; the oldest hold is forgotten first."""
+
+FILE_NAME: Final = "credits.sqlite3"
+
+BUSY_SECONDS: Final = 2.0
+"""How long another server's addition is waited for, which takes a few milliseconds."""
+
+
+class FairSlots:
+    """A limit on concurrent answers that no single caller can use up.
+
+    While a slot is free, whoever asks gets it. While none is, the waiting callers take turns: each
+    slot that becomes free goes to the next caller, and to the oldest call of that caller.
+
+    Args:
+        count: How many answers may run at once.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: OrderedDict[str, deque[anyio.Event]] = OrderedDict()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next call has to wait."""
+        return not self._free
+
+    @asynccontextmanager
+    async def taken_by(self, caller: str) -> AsyncGenerator[None]:
+        """Wait for a slot and hold it."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(caller)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, caller: str) -> None:
+        turn = anyio.Event()
+        self._waiting.setdefault(caller, deque()).append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self._pass_on()  # The slot came at the moment of the cancellation.
+            else:
+                self._waiting[caller].remove(turn)
+                if not self._waiting[caller]:
+                    del self._waiting[caller]
+            raise
+
+    def _pass_on(self) -> None:
+        if not self._waiting:
+            self._free += 1
+            return
+        caller, turns = self._waiting.popitem(last=False)
+        turns.popleft().set()
+        if turns:
+            self._waiting[caller] = turns  # At the end: the others are next.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Why a credential may not be used now, and for how many more seconds."""
+
+    error: KiroError
+    seconds: float
+
+
+class Holds:
+    """The refusals that bind all calls of a credential, remembered for as long as they bind.
+
+    Kept in memory, by credential: a renewed credential or a new process begins without holds.
+    """
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._held: dict[str, tuple[KiroError, datetime]] = {}
+
+    def add(self, token: AccessToken, error: KiroError) -> None:
+        """Remember a refusal if it binds every call of the account."""
+        if error.code == "account_suspended":
+            seconds = SUSPENDED_MINUTES * 60.0
+        elif error.code == "rate_limited" and error.retry_after_seconds:
+            seconds = error.retry_after_seconds
+        else:
+            return
+        if len(self._held) >= MAX_HOLDS:
+            del self._held[next(iter(self._held))]
+        self._held[_key(token)] = (error, self._now() + timedelta(seconds=seconds))
+
+    def on(self, token: AccessToken) -> Hold | None:
+        """Return the hold on a credential, None if there is none now."""
+        error, until = self._held.get(_key(token), (None, self._now()))
+        seconds = (until - self._now()).total_seconds()
+        if error is None or seconds <= 0:
+            self._held.pop(_key(token), None)
+            return None
+        if error.code == "rate_limited":
+            error = ServiceUnavailable(
+                error.message,
+                next_step=f"Wait for {duration(round(seconds, 1))} and call again.",
+                code=error.code,
+                reason=error.reason,
+                status=error.status,
+                request_id=error.request_id,
+                retry_after_seconds=seconds,
+            )
+        return Hold(error=error, seconds=seconds)
+
+    def clear(self) -> None:
+        """Forget all holds: the next call asks the service again."""
+        self._held.clear()
+
+
+def _key(token: AccessToken) -> str:
+    return hashlib.sha256(token.value.encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class CallSpending:
+    """What one call has cost so far, over all the requests that it took.
+
+    Give the same one to several requests to have them count as one call.
+    """
+
+    credits: float = 0.0
+
+
+class Budget:
+    """Counts credits, and refuses what would go over.
+
+    Args:
+        per_call: Credits that one call may cost; 0 is no limit.
+        per_day: Credits that a day may cost; 0 is no limit.
+        folder: Where the day's sum is kept; None keeps it in memory alone.
+        now: The time.
+    """
+
+    def __init__(
+        self, *, per_call: float, per_day: float, folder: Path | None, now: Callable[[], datetime]
+    ) -> None:
+        self._per_call = per_call
+        self._per_day = per_day
+        self._file = folder / FILE_NAME if folder and per_day else None
+        self._now = now
+        self._day = ""
+        self._credits = 0.0
+
+    async def require_left(self, call: CallSpending) -> None:
+        """Return if a request may be sent.
+
+        Raises:
+            AccountBlocked: A budget is used up (`budget_exceeded`).
+        """
+        if self._per_call and call.credits >= self._per_call:
+            raise _exceeded("call", call.credits, self._per_call, "KIRO_MCP_MAX_CREDITS_PER_CALL")
+        if not self._per_day:
+            return
+        today = self._today()
+        if self._file:  # Other servers may have added to it.
+            await self._learn(today, partial(_read, self._file, today))
+        if self._credits >= self._per_day:
+            raise _exceeded("day", self._credits, self._per_day, "KIRO_MCP_MAX_CREDITS_PER_DAY")
+
+    async def add(self, credits_used: float, call: CallSpending) -> None:
+        """Count what an answer cost, also while the call is being cancelled."""
+        call.credits += credits_used
+        if not self._per_day or not credits_used:
+            return
+        today = self._today()
+        self._credits += credits_used
+        if self._file:
+            with anyio.CancelScope(shield=True):
+                await self._learn(today, partial(_add, self._file, today, credits_used))
+
+    def _today(self) -> str:
+        """Return the day, and begin its sum where it is a new one."""
+        today = self._now().date().isoformat()
+        if today != self._day:
+            self._day = today
+            self._credits = 0.0
+        return today
+
+    async def _learn(self, day: str, read_sum: Callable[[], float]) -> None:
+        """Take the file's sum, unless ours is larger because it could not be added to the file."""
+        try:
+            saved = await anyio.to_thread.run_sync(read_sum)
+            if day == self._day:  # A new day may have begun meanwhile.
+                self._credits = max(self._credits, saved)
+        except (OSError, sqlite3.Error) as error:
+            logger.warning("the day's credits are known to this server alone: %s", error)
+
+
+def _exceeded(what: str, used: float, limit: float, setting: str) -> AccountBlocked:
+    later = "Call again tomorrow (UTC), or raise" if what == "day" else "Ask for less, or raise"
+    return AccountBlocked(
+        f"This {what} has used {used:.4g} of the {limit:g} credits that you allow it.",
+        next_step=f"{later} {setting}.",
+        code="budget_exceeded",
+    )
+
+
+def _read(file: Path, day: str) -> float:
+    """Return a day's sum; 0 where nothing was added."""
+    if not file.exists():
+        return 0.0
+    with closing(_opened(file)) as db:
+        return _sum(db, day)
+
+
+def _add(file: Path, day: str, credits_used: float) -> float:
+    """Add to a day's sum, safely beside other servers, and return the new sum."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.touch(mode=0o600)  # Made before SQLite does, so that it is never readable by others.
+    with closing(_opened(file)) as db:
+        db.execute("CREATE TABLE IF NOT EXISTS days (day TEXT PRIMARY KEY, credits REAL NOT NULL)")
+        db.execute(
+            "INSERT INTO days VALUES (?, ?)"
+            " ON CONFLICT (day) DO UPDATE SET credits = credits + excluded.credits",
+            (day, credits_used),
+        )
+        return _sum(db, day)
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)
+
+
+def _sum(db: sqlite3.Connection, day: str) -> float:
+    (credits,) = db.execute("SELECT total(credits) FROM days WHERE day = ?", (day,)).fetchone()
+    return credits
