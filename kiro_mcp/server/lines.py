@@ -17,7 +17,6 @@ import anyio.to_thread
 
 from kiro_mcp.client.off_loop import off_loop
 from kiro_mcp.server.faststart import CHUNK_BYTES, PIECE_BYTES, Handover, LineSplitter, decode
-from kiro_mcp.wire.json_values import mend_escaped_surrogates
 
 _LARGE_LINE_BYTES: Final = 256 * 1024
 
@@ -46,9 +45,7 @@ class LineReader:
                 raise StopAsyncIteration
             await self._read()
         line = self._lines.pop()
-        return await off_loop(
-            lambda: mend_escaped_surrogates(decode(line)), is_large=len(line) > _LARGE_LINE_BYTES
-        )
+        return await off_loop(lambda: decode(line), is_large=len(line) > _LARGE_LINE_BYTES)
 
     async def _read(self) -> None:
         if self._can_wait:

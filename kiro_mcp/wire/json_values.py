@@ -18,7 +18,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final, cast
+from json import decoder, scanner
+from typing import Any, Final, cast
 
 from pydantic_core import from_json
 
@@ -50,6 +51,41 @@ def clean_text(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
     return text
+
+
+class _SteppedDecoder(json.JSONDecoder):
+    """The library's decoder with its scanner in Python, which it has for where there is no C."""
+
+    def __init__(self) -> None:
+        super().__init__(object_pairs_hook=_mended_members)
+        self.parse_string = _mended_text
+        self.scan_once = cast("Any", scanner).py_make_scanner(self)
+
+
+def _mended_text(text: str, start: int, strict: bool = True) -> tuple[str, int]:
+    value, end = cast("Any", decoder).scanstring(text, start, strict)
+    return mend_surrogates(value), end
+
+
+def _mended_members(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {mend_surrogates(name): value for name, value in members}
+
+
+def load_in_steps(text: str) -> Any:
+    """Parse large JSON in a thread, while others run.
+
+    The C parsers let no other thread run before they are done. This is the library's parser in
+    Python, which needs some ten times as long for all but texts. Halves of surrogate pairs become
+    U+FFFD.
+
+    Raises:
+        ValueError: It is not JSON.
+        RecursionError: It nests too deeply.
+    """
+    return _STEPPED.decode(text)
+
+
+_STEPPED: Final = _SteppedDecoder()
 
 
 def plain_json(value: object, *, levels: int = MAX_JSON_DEPTH) -> JsonValue:

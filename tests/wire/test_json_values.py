@@ -6,17 +6,24 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kiro_mcp.wire.json_values import (
     MAX_JSON_DEPTH,
     clean_text,
     has_null,
     json_text,
+    load_in_steps,
     object_without_nulls,
     plain_json,
     without_nulls,
 )
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 
 
@@ -113,3 +120,20 @@ def test_nulls_are_found_and_left_out_at_any_depth() -> None:
 def test_json_is_written_compactly_with_text_as_it_is() -> None:
     """Ours."""
     assert json_text({"a": ["ü", 1]}) == '{"a":["ü",1]}'
+
+
+@given(VALUES, st.booleans())
+def test_json_that_is_parsed_in_steps_has_the_same_value(value: Any, is_ascii: bool) -> None:
+    assert load_in_steps(json.dumps(value, ensure_ascii=is_ascii)) == value
+
+
+def test_half_characters_in_large_json_become_replacement_characters() -> None:
+    """Clients cut texts in the middle of a character, and JavaScript writes such a half."""
+    text = r'{"a\ud83d": ["\ud83d", "\ud83d\ude42"]}'
+    assert load_in_steps(text) == {"a\ufffd": ["\ufffd", "🙂"]}
+
+
+@pytest.mark.parametrize("text", ["", "[1,]", '{"a":}', '"a', "[" * 5_000, "1" * 5_000])
+def test_what_is_not_json_or_too_much_of_it_raises_the_errors_of_the_library(text: str) -> None:
+    with pytest.raises((ValueError, RecursionError)):
+        load_in_steps(text)
