@@ -33,8 +33,9 @@ from kiro_mcp.wire.json_values import (
     word_member,
 )
 
-# --- limits ------------------------------------------------------------------------------
-
+# --- limits -------------------------------------------------------------------------------
+# Of one answer. Past any of these it ends there, with what came before. All are far above what a
+# model says in one turn and far below what a process can hold.
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 """Bytes of the stream. Framing makes it some five times the text; it bounds all the rest."""
@@ -60,7 +61,9 @@ class AnswerLimitError(ValueError):
     """An answer has more of something than is kept; its text says how much of what."""
 
 
-# --- event_types -------------------------------------------------------------------------
+# --- the events ---------------------------------------------------------------------------
+# Neither frozen nor keyword-only: one is made for each frame, and freezing alone takes as long as
+# reading the frame's JSON.
 
 
 @dataclass(slots=True)
@@ -143,13 +146,6 @@ class Links:
 
 
 @dataclass(slots=True)
-class ConversationNamed:
-    """The service's id of the conversation."""
-
-    conversation_id: str
-
-
-@dataclass(slots=True)
 class Failed:
     """The service ends its answer with an error."""
 
@@ -179,14 +175,24 @@ class Several:
     events: tuple["Event", ...]
 
 
-Note: TypeAlias = References | Links | ConversationNamed | Ignored | Malformed
-"""What stands beside the answer."""
-Sign: TypeAlias = Stop | TokenCounts | Metering | ContextUsage | Failed | Note
-"""What the service says about the answer."""
-Event: TypeAlias = Text | Reasoning | ToolUseFragment | Sign | Several
+Event: TypeAlias = (
+    Text
+    | Reasoning
+    | ToolUseFragment
+    | Stop
+    | TokenCounts
+    | Metering
+    | ContextUsage
+    | References
+    | Links
+    | Failed
+    | Ignored
+    | Malformed
+    | Several
+)
 
 
-# --- events ------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------
 
 
 MAX_MESSAGE_CHARACTERS: Final = 500
@@ -417,7 +423,7 @@ def _read_citation(members: JsonObject) -> Event:
 
 
 def _read_conversation(members: JsonObject) -> Event:
-    return ConversationNamed(word_member(members, "conversationId"))
+    return Several(())  # The id that was sent.
 
 
 def _read_error(members: JsonObject) -> Event:
@@ -471,7 +477,7 @@ def _shortened(words: str) -> str:
     return words[: MAX_MESSAGE_CHARACTERS - 1] + "…"
 
 
-# --- foreign_body ------------------------------------------------------------------------
+# --- a body that is not an event stream ---------------------------------------------------
 
 
 MAX_BODY_BYTES: Final = 64 * 1024

@@ -10,7 +10,6 @@ from kiro_mcp.chat import CodeReference, Fault, Refusal, WebLink
 from kiro_mcp.wire.events import (
     MAX_MESSAGE_CHARACTERS,
     ContextUsage,
-    ConversationNamed,
     Event,
     Failed,
     Ignored,
@@ -244,12 +243,10 @@ def read(event_type: str, payload: object) -> Event:
         pytest.param(
             "messageMetadataEvent",
             {"conversationId": "c", "utteranceId": "u"},
-            ConversationNamed("c"),
+            Several(()),
             id="message-metadata",
         ),
-        pytest.param(
-            "initial-response", {"conversationId": ""}, ConversationNamed(""), id="D31-initial"
-        ),
+        pytest.param("initial-response", {"conversationId": ""}, Several(()), id="D31-initial"),
         pytest.param("messageStopEvent", {"stopReason": "x"}, Stop("x"), id="message-stop"),
         pytest.param("message_stop", {"stop_reason": "x"}, Stop("x"), id="message-stop-snake"),
         pytest.param(

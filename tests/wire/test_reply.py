@@ -655,21 +655,17 @@ def test_events_that_say_nothing_are_counted_by_type() -> None:
     assert reply.ignored_events == dict.fromkeys(types, 1) | {types[0]: 2}
 
 
-def test_model_and_conversation_are_told() -> None:
+def test_the_model_is_told() -> None:
     """Observed: newer answers name the model in each piece of text."""
-    builder = ReplyBuilder()
-    builder.feed(event("messageMetadataEvent", {"conversationId": "c"}))
-    builder.feed(text("a", modelId="claude-opus-4.8") + text("b") + END)
-    assert builder.close().model_id == "claude-opus-4.8"
-    assert builder.conversation_id == "c"
+    reply = read(text("a", modelId="claude-opus-4.8") + text("b") + END)
+    assert reply.model_id == "claude-opus-4.8"
 
 
-def test_initial_response_with_an_empty_id_names_no_conversation() -> None:
-    """D31: observed in answers to the RPC form of a call."""
-    builder = ReplyBuilder()
-    builder.feed(event("initial-response", {"conversationId": ""}) + text("k") + END)
-    assert builder.close().text == "k"
-    assert builder.conversation_id == ""
+def test_the_services_id_of_the_conversation_says_nothing() -> None:
+    """D31: observed in answers to the RPC form of a call, and it is the id that was sent."""
+    first = event("initial-response", {"conversationId": ""})
+    reply = read(first + event("messageMetadataEvent", {"conversationId": "c"}) + text("k") + END)
+    assert (reply.text, reply.ignored_events, reply.warnings) == ("k", {}, ())
 
 
 def test_notes_have_their_limits() -> None:
