@@ -30,8 +30,7 @@ from kiro_mcp.chat import (
 )
 from kiro_mcp.errors import quoted
 from kiro_mcp.wire.json_values import clean_text, finite_number, plain_json, positive_integer
-from kiro_mcp.wire.schema_refs import inline_references
-from kiro_mcp.wire.schema_root import COMBINATORS
+from kiro_mcp.wire.schema import COMBINATORS, inline_references
 
 # --- model_fields ------------------------------------------------------------------------
 

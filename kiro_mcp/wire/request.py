@@ -55,7 +55,7 @@ from kiro_mcp.wire.images import (
 )
 from kiro_mcp.wire.json_values import clean_text, json_text, object_member, object_members
 from kiro_mcp.wire.models import nearest_effort, resolve_model
-from kiro_mcp.wire.property_names import rename_members
+from kiro_mcp.wire.schema import rename_members
 from kiro_mcp.wire.tools import (
     DESCRIPTION_MAX_BYTES,
     SentTools,

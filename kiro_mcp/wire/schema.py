@@ -1,26 +1,354 @@
 """A tool's JSON Schema as callers write it -> one that the service takes.
 
-References are inlined, the root becomes an object's, and what the service or JSON Schema 2020-12
-does not take is left out: nulls, boolean schemas, keywords of older drafts, values that a keyword
-must not have. Properties get names that the service takes (`kiro_mcp.wire.property_names`).
+In this order, each step on a copy; the caller's object is never changed:
+
+1. References are inlined: the service takes no `$ref`. Where a reference comes round to something
+   that contains it, only the type is left. Definitions that refer to each other can multiply
+   without limit, so the result is bounded in depth and in size.
+2. What the service or JSON Schema 2020-12 does not take is left out: nulls, boolean schemas,
+   keywords of older drafts, values that a keyword must not have.
+3. The root becomes an object with properties, without `oneOf`, `anyOf` or `allOf` beside them. What
+   these say of the properties is merged: whatever any alternative allows is allowed, and required
+   is what all of them require.
+4. Properties get names that the service takes.
+
 A change allows more rather than less than before: arguments are checked against the caller's own
-schema later.
-Source of truth: the refusals that users of the service report, and JSON Schema 2020-12. The
-caller's object is never changed.
+schema later. Source of truth: the refusals that users of the service report, and JSON Schema.
 """
 
+import hashlib
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+from urllib.parse import unquote
 
 from kiro_mcp.chat import JsonObject, JsonValue
 from kiro_mcp.wire.json_values import json_text, plain_json
-from kiro_mcp.wire.property_names import with_legal_names
-from kiro_mcp.wire.schema_nodes import is_schema_keyword, map_subschemas
-from kiro_mcp.wire.schema_refs import ReferenceBudget, inline_references
-from kiro_mcp.wire.schema_root import COMBINATORS, object_root
+
+# --- a schema as a tree -------------------------------------------------------------------
+# A member is a keyword only where the schema says so: `properties` maps names to schemas, and a
+# property may be named `$ref` or `items`. Older drafts are read, too: callers still write them.
+
+Change: TypeAlias = Callable[[JsonValue], JsonValue]
+"""What becomes of a schema inside another; None leaves it out."""
+
+_SCHEMA_MAPS: Final = frozenset(
+    {"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"}
+)
+_SCHEMA_LISTS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+_SCHEMAS: Final = frozenset(
+    {
+        "items",
+        "additionalItems",
+        "additionalProperties",
+        "contains",
+        "propertyNames",
+        "not",
+        "if",
+        "then",
+        "else",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    }
+)
+
+
+def is_schema_keyword(keyword: str) -> bool:
+    """Whether a keyword holds schemas; what any other one holds is data."""
+    return keyword in _SCHEMAS or keyword in _SCHEMA_LISTS or keyword in _SCHEMA_MAPS
+
+
+def map_subschemas(node: JsonObject, change: Change) -> JsonObject:
+    """Return a copy of a schema with `change` applied to each schema directly inside it."""
+    changed: JsonObject = {}
+    for name, member in node.items():
+        if not is_schema_keyword(name):
+            changed[name] = member
+        elif (inner := _changed(name, member, change)) is not None:
+            changed[name] = inner
+    return changed
+
+
+def _changed(keyword: str, member: JsonValue, change: Change) -> JsonValue:
+    if keyword in _SCHEMA_MAPS and isinstance(member, dict):
+        changed = {name: change(inner) for name, inner in member.items()}
+        return {name: inner for name, inner in changed.items() if inner is not None}
+    if (keyword in _SCHEMA_LISTS or keyword == "items") and isinstance(member, list):
+        return [inner for item in member if (inner := change(item)) is not None]
+    return change(member) if keyword in _SCHEMAS and member is not None else member
+
+
+# --- references ---------------------------------------------------------------------------
+
+MAX_DEPTH: Final = 32
+"""How deep schemas may nest; what is deeper allows anything."""
+
+MAX_NODES: Final = 4_000
+"""How many schemas may come of inlining, in all; what comes after allows anything."""
+
+MAX_REFERRED_NODES: Final = 10_000
+"""How many schemas references may bring in, for all tools of a call together."""
+
+MAX_HOPS: Final = 64
+"""How many references may lead to one schema."""
+
+MAX_REFERENCE_CHARACTERS: Final = 1_000
+"""How long a reference may be; a longer one refers to nothing."""
+
+_RESOLVED: Final = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "$defs", "definitions"})
+"""Keywords that mean nothing once references are inlined."""
+
+
+@dataclass(slots=True)
+class ReferenceBudget:
+    """How many schemas references may still bring in. What comes after allows anything."""
+
+    nodes: int = MAX_REFERRED_NODES
+
+
+def inline_references(schema: JsonObject, budget: ReferenceBudget | None = None) -> JsonObject:
+    """Return a copy of the schema without references. The schema itself is not changed.
+
+    Args:
+        schema: A schema.
+        budget: What several schemas share; by default this one is alone.
+    """
+    inliner = _Inliner(schema, budget or ReferenceBudget())
+    inlined = inliner.inline(schema, frozenset({"#"}), 0)
+    return inlined if isinstance(inlined, dict) else {}
+
+
+class _Inliner:
+    def __init__(self, root: JsonObject, budget: ReferenceBudget) -> None:
+        self._root = root
+        self._budget = budget
+        self._nodes = 0
+
+    def inline(self, node: JsonValue, around: frozenset[str], depth: int) -> JsonValue:
+        """Inline the references in one schema; `around` are those that it came by."""
+        if not isinstance(node, dict):
+            return {"type": "null"} if node is None else node
+        self._nodes += 1
+        if len(around) > 1:
+            self._budget.nodes -= 1
+        if self._nodes > MAX_NODES or depth > MAX_DEPTH or self._budget.nodes < 0:
+            return _type_alone(node)
+        resolved, around = self._resolved(node, around)
+        return map_subschemas(resolved, lambda inner: self.inline(inner, around, depth + 1))
+
+    def _resolved(
+        self, node: JsonObject, around: frozenset[str]
+    ) -> tuple[JsonObject, frozenset[str]]:
+        """Put what a schema refers to in its place; its own members stand above that's."""
+        while isinstance(reference := node.get("$ref"), str):
+            own = _without_resolved(node)
+            target = local_target(self._root, reference)
+            if reference in around or len(around) > MAX_HOPS:
+                return {**_type_alone(target), **own}, around
+            around = around | {reference}
+            node = {**target, **own}
+        return _without_resolved(node), around
+
+
+def local_target(root: JsonObject, reference: str) -> JsonObject:
+    """Return the schema that a reference within a schema points to; {} for none."""
+    if len(reference) > MAX_REFERENCE_CHARACTERS:
+        return {}
+    start, *steps = reference.split("/")
+    found: JsonValue = root if start == "#" else None
+    for step in steps:
+        found = _member(found, unquote(step).replace("~1", "/").replace("~0", "~"))
+    return found if isinstance(found, dict) else {}
+
+
+def _member(value: JsonValue, step: str) -> JsonValue:
+    if isinstance(value, dict):
+        return value.get(step)
+    if isinstance(value, list) and step.isdecimal() and len(step) < 9:
+        return value[int(step)] if int(step) < len(value) else None
+    return None
+
+
+def _without_resolved(node: JsonObject) -> JsonObject:
+    return {name: member for name, member in node.items() if name not in _RESOLVED}
+
+
+def _type_alone(node: JsonObject) -> JsonObject:
+    kind = node.get("type")
+    return {"type": kind} if isinstance(kind, str) else {}
+
+
+# --- the root -----------------------------------------------------------------------------
+
+COMBINATORS: Final = ("allOf", "anyOf", "oneOf")
+
+VALUE_PROPERTY: Final = "value"
+"""What holds the whole, if a schema is not for an object."""
+
+
+def object_root(schema: JsonObject) -> JsonObject:
+    """Return a schema that is for an object at its root.
+
+    Args:
+        schema: A schema without references; booleans and nulls are no schemas in it.
+    """
+    if not _is_object(schema):
+        value: JsonObject = {VALUE_PROPERTY: schema}
+        return {"type": "object", "properties": value, "required": [VALUE_PROPERTY]}
+    merged = _members(schema)
+    rest = {name: member for name, member in schema.items() if name not in COMBINATORS}
+    root: JsonObject = {**rest, "type": "object", "properties": merged.properties}
+    root.pop("required", None)
+    required: list[JsonValue] = [
+        name for name in dict.fromkeys(merged.required) if name in merged.properties
+    ]
+    return {**root, "required": required} if required else root
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Members:
+    properties: JsonObject
+    required: Sequence[str]
+
+
+def _is_object(schema: JsonObject) -> bool:
+    """Whether a schema is, or may be, for an object."""
+    kinds = schema.get("type")
+    if kinds is not None:
+        return kinds == "object" or (isinstance(kinds, list) and "object" in kinds)
+    if "properties" in schema:
+        return True
+    return all(
+        any(map(_is_object, alternatives))
+        for name in COMBINATORS
+        if (alternatives := _schemas(schema, name))
+    )
+
+
+def _members(schema: JsonObject) -> _Members:
+    """Gather what a schema and its combinators say of an object's members."""
+    properties = schema.get("properties")
+    found = _Members(
+        properties=properties if isinstance(properties, dict) else {},
+        required=_texts(schema.get("required")),
+    )
+    for name in COMBINATORS:
+        pieces = [_members(piece) for piece in _schemas(schema, name) if _is_object(piece)]
+        if pieces and name == "allOf":
+            found = _all_of([found, *pieces])
+        elif pieces:
+            found = _all_of([found, _any_of(pieces)])
+    return found
+
+
+def _all_of(pieces: Sequence[_Members]) -> _Members:
+    required = [name for piece in pieces for name in piece.required]
+    return _Members(properties=_joined(pieces, "allOf"), required=required)
+
+
+def _any_of(pieces: Sequence[_Members]) -> _Members:
+    common = set[str](pieces[0].required).intersection(*(piece.required for piece in pieces))
+    required = [name for name in pieces[0].required if name in common]
+    return _Members(properties=_joined(pieces, "anyOf"), required=required)
+
+
+def _joined(pieces: Sequence[_Members], combinator: str) -> JsonObject:
+    """Join the properties of all pieces; of one name, the different schemas are combined."""
+    variants: dict[str, dict[str, JsonValue]] = {}
+    for piece in pieces:
+        for name, schema in piece.properties.items():
+            variants.setdefault(name, {})[json_text(schema)] = schema
+    return {name: _combined(list(kinds.values()), combinator) for name, kinds in variants.items()}
+
+
+def _combined(schemas: list[JsonValue], combinator: str) -> JsonValue:
+    return schemas[0] if len(schemas) == 1 else {combinator: schemas}
+
+
+def _schemas(schema: JsonObject, keyword: str) -> list[JsonObject]:
+    given = schema.get(keyword)
+    return [item for item in given if isinstance(item, dict)] if isinstance(given, list) else []
+
+
+def _texts(value: JsonValue) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+# --- names of properties ------------------------------------------------------------------
+# The service takes 1 to 64 letters, digits, `_`, `.` and `-`, at any depth. Real tools have
+# `$filter`, `items[]` and names in other scripts. Such a name is sent in a form that depends on the
+# name alone: so one map serves a whole tool, whatever its nesting, and the name is the same in each
+# call. The map goes to the reply side, so that a caller meets its own names again.
+
+LEGAL_PROPERTY_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""What the service takes as the name of a property."""
+
+_ILLEGAL_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+_BEGINNING_CHARACTERS: Final = 40
+_DIGEST_CHARACTERS: Final = 8
+
+
+def with_legal_names(schema: JsonObject) -> tuple[JsonObject, Mapping[str, str]]:
+    """Rename the properties of a schema that the service does not take.
+
+    Returns:
+        The schema, and the caller's name of each renamed property, by the name that is sent.
+    """
+    names: dict[str, str] = {}
+
+    def legal(name: str) -> str:
+        if LEGAL_PROPERTY_NAME.fullmatch(name):
+            return name
+        sent = sent_property_name(name)
+        names[sent] = name
+        return sent
+
+    def renamed(node: JsonValue) -> JsonValue:
+        if not isinstance(node, dict):
+            return node
+        changed = map_subschemas(node, renamed)
+        for keyword in ("properties", "dependentSchemas", "dependentRequired"):
+            if isinstance(members := changed.get(keyword), dict):
+                changed[keyword] = {legal(name): member for name, member in members.items()}
+        if isinstance(required := changed.get("required"), list):
+            changed["required"] = [legal(name) for name in required if isinstance(name, str)]
+        if isinstance(dependent := changed.get("dependentRequired"), dict):
+            changed["dependentRequired"] = {
+                name: [legal(item) for item in items if isinstance(item, str)]
+                for name, items in dependent.items()
+                if isinstance(items, list)
+            }
+        if changed.get("properties", {}) != node.get("properties", {}):
+            changed.pop("propertyNames", None)  # It was meant for the names as they were.
+        return changed
+
+    root = renamed(schema)
+    return (root if names and isinstance(root, dict) else schema), names
+
+
+def sent_property_name(name: str) -> str:
+    """Return the form in which an illegal name is sent."""
+    plain = _ILLEGAL_CHARACTERS.sub("_", name).strip("_")[:_BEGINNING_CHARACTERS] or "property"
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    return f"{plain}_{digest[:_DIGEST_CHARACTERS]}"
+
+
+def rename_members(value: JsonValue, names: Mapping[str, str]) -> JsonValue:
+    """Return a value whose members are renamed, at any depth; itself if there are no names."""
+    if not names:
+        return value
+    if isinstance(value, dict):
+        return {
+            names.get(name, name): rename_members(inner, names) for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [rename_members(item, names) for item in value]
+    return value
+
+
+# --- cleaning, and all steps together -----------------------------------------------------
 
 _TYPES: Final = frozenset({"string", "number", "integer", "boolean", "object", "array"})
 """Every type but null: what may be null may as well be left out."""

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from kiro_mcp.chat import JsonObject, JsonValue
 from kiro_mcp.wire.json_values import size_up_to
-from kiro_mcp.wire.schema_refs import local_target
+from kiro_mcp.wire.schema import local_target
 
 MAX_SCHEMA_ERRORS: Final = 20
 """Enough to mend a call by; a list of a thousand wrong items says the same thing each time."""

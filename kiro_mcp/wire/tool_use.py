@@ -27,7 +27,7 @@ from kiro_mcp.wire.events import (
     ToolUseFragment,
 )
 from kiro_mcp.wire.json_values import Arguments, mend_surrogates, parse_arguments
-from kiro_mcp.wire.property_names import rename_members, with_legal_names
+from kiro_mcp.wire.schema import rename_members, with_legal_names
 from kiro_mcp.wire.schema_check import SchemaCheck, UnusableSchemaError
 from kiro_mcp.wire.text_tool_calls import TextCall
 

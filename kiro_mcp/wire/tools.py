@@ -22,9 +22,6 @@ from kiro_mcp.wire.content import CUSTOM_INPUT, first_text
 from kiro_mcp.wire.json_values import clean_text, json_text, parse_object, plain_json
 from kiro_mcp.wire.schema import SchemaBudget, SentSchema, sendable_schema
 
-# --- tool_specs --------------------------------------------------------------------------
-
-
 DESCRIPTION_MAX_BYTES: Final = 10_000
 """The longest description, in UTF-8. The official client cuts at 10,004."""
 
@@ -261,8 +258,7 @@ def clean_spec(spec: ToolSpec) -> ToolSpec:
     )
 
 
-# --- tool_names --------------------------------------------------------------------------
-
+# --- names --------------------------------------------------------------------------------
 
 MAX_NAME_CHARACTERS: Final = 64
 

@@ -8,8 +8,14 @@ from typing import Any, cast
 import pytest
 
 from kiro_mcp.chat import JsonObject, JsonValue, ToolSpec
-from kiro_mcp.wire.schema import MAX_NOTED, sanitised_schema, sendable_schema
-from kiro_mcp.wire.schema_refs import MAX_DEPTH, MAX_REFERRED_NODES, inline_references
+from kiro_mcp.wire.schema import (
+    MAX_DEPTH,
+    MAX_NOTED,
+    MAX_REFERRED_NODES,
+    inline_references,
+    sanitised_schema,
+    sendable_schema,
+)
 from kiro_mcp.wire.tools import sendable_tools
 
 EMPTY: dict[str, Any] = {"type": "object", "properties": {}}
