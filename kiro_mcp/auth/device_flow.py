@@ -15,26 +15,26 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
-from kiro_mcp.auth.credential_files import read_registration_file
+from kiro_mcp.auth.credentials import (
+    BUILDER_ID_START_URL,
+    DEFAULT_REGION,
+    ClientRegistration,
+    Credential,
+)
+from kiro_mcp.auth.documents import read_registration_file
 from kiro_mcp.auth.hosts import (
     MAX_QUOTED,
     checked_start_url,
     is_sign_in_page,
     sign_in_address,
 )
-from kiro_mcp.auth.token_requests import (
+from kiro_mcp.auth.oidc import (
     TokenRequest,
     first_text,
     json_request,
     read_members,
     refusal,
     renewed,
-)
-from kiro_mcp.auth.tokens import (
-    BUILDER_ID_START_URL,
-    DEFAULT_REGION,
-    ClientRegistration,
-    Credential,
 )
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.redaction import remember_secret

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from kiro_mcp.auth.tokens import Credential
+from kiro_mcp.auth.credentials import Credential
 from kiro_mcp.errors import InvalidRequest, SignInRequired
 from kiro_mcp.regions import is_region
 

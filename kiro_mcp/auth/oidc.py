@@ -1,16 +1,197 @@
-"""The requests of sign-in and refresh, sent. What they say is built and read by pure modules."""
+"""Requests to the sign-in services, and the renewal of a login.
 
+Three services, three forms::
+
+    social                  POST {auth}/refreshToken    JSON  {refreshToken}
+    Builder ID, IdC         POST {oidc}/token           JSON  camelCase (AWS SSO OIDC CreateToken)
+    an organisation's own   POST its token endpoint     form  snake_case (RFC 6749, section 6)
+
+The region is the login's own: a wrong one is answered exactly like a revoked token.
+`SignInService` sends the requests; everything else here is pure.
+"""
+
+import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import urlencode
 
 import anyio
 
-from kiro_mcp.auth import device_flow
-from kiro_mcp.auth.token_requests import Refused, TokenRequest, read_answer, refresh_request
-from kiro_mcp.auth.tokens import ClientRegistration, Credential
+from kiro_mcp._version import __version__
+from kiro_mcp.auth.credentials import DEFAULT_REGION, Credential, jwt_expiry
+from kiro_mcp.auth.documents import parse_object
+from kiro_mcp.auth.hosts import idp_token_endpoint, require_may_send, sign_in_address
 from kiro_mcp.client.http import Fetcher
-from kiro_mcp.errors import KiroError, ServiceUnavailable
+from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
+from kiro_mcp.redaction import redact
+
+DEFAULT_LIFETIME_SECONDS: Final = 3600
+"""How long a token lives where its answer does not say."""
+
+MAX_WORDS: Final = 300
+"""How much of a refusal's own words is shown."""
+_MAX_READ: Final = 16 * MAX_WORDS
+"""How much of them is searched for secrets."""
+
+_REFUSALS: Final = frozenset(
+    {
+        "access_denied",
+        "expired_token",
+        "interaction_required",
+        "invalid_client",
+        "invalid_grant",
+        "invalid_request",
+        "invalid_scope",
+        "unauthorized_client",
+        "unsupported_grant_type",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """One POST to a sign-in service."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A refresh that gave no token."""
+
+    is_final: bool
+    """Whether the same refresh token will never be taken again; else it may be, later."""
+    why: str
+    """The service's words, without secrets, for people."""
+
+
+def json_request(url: str, members: Mapping[str, object]) -> TokenRequest:
+    """Build a POST of JSON that carries no bearer."""
+    body = json.dumps(members, separators=(",", ":")).encode()
+    return TokenRequest(url=url, headers=_headers("application/json"), body=body)
+
+
+def _headers(content_type: str) -> dict[str, str]:
+    return {
+        "Content-Type": content_type,
+        "Accept": "application/json",
+        "User-Agent": f"kiro-mcp/{__version__}",
+    }
+
+
+def refresh_request(credential: Credential, overrides: Mapping[str, str]) -> TokenRequest:
+    """Build the request that renews a credential.
+
+    Raises:
+        SignInRequired: It must not be sent where settings say, or nowhere it could go is known.
+    """
+    if credential.kind == "external_idp":
+        return _external_request(credential)
+    region = credential.region or DEFAULT_REGION
+    host, path = ("auth", "/refreshToken") if credential.kind == "social" else ("oidc", "/token")
+    address = sign_in_address(host, path, region=region, overrides=overrides)
+    require_may_send(address, credential)
+    if credential.kind == "social" or credential.client is None:
+        return json_request(address.url, {"refreshToken": credential.refresh_token})
+    return json_request(
+        address.url,
+        {
+            "clientId": credential.client.client_id,
+            "clientSecret": credential.client.client_secret,
+            "grantType": "refresh_token",
+            "refreshToken": credential.refresh_token,
+        },
+    )
+
+
+def _external_request(credential: Credential) -> TokenRequest:
+    endpoint = idp_token_endpoint(credential)
+    if not endpoint or credential.client is None:
+        raise SignInRequired(
+            f"The login from {credential.source} cannot be renewed here: its token endpoint"
+            f" {credential.token_endpoint or 'none'!r} is not one that is known to be safe.",
+            next_step="Sign in again where that login was made (`kiro-cli login`).",
+            code="auth_expired",
+        )
+    members = {
+        "grant_type": "refresh_token",
+        "client_id": credential.client.client_id,
+        "refresh_token": credential.refresh_token,
+    }
+    if credential.scopes:
+        members["scope"] = " ".join(credential.scopes)
+    return TokenRequest(
+        url=endpoint,
+        headers=_headers("application/x-www-form-urlencoded"),
+        body=urlencode(members).encode(),
+    )
+
+
+def read_answer(
+    credential: Credential, status: int, body: bytes, now: datetime
+) -> Credential | Refused:
+    """Read the answer to a refresh: the renewed credential, or why there is none."""
+    members = read_members(body)
+    if status == 200 and first_text(members, "accessToken", "access_token"):
+        return renewed(credential, members, now)
+    return refusal(status, members)
+
+
+def renewed(credential: Credential, members: Mapping[str, object], now: datetime) -> Credential:
+    """Put the tokens of an answer into a credential; what the answer leaves out is kept.
+
+    The lifetime that the answer states, counted from now, wins over the end that a JWT states:
+    that end is on the service's clock, and this machine's may be fast or slow.
+    """
+    access_token = first_text(members, "accessToken", "access_token")
+    lifetime = _lifetime(members.get("expiresIn", members.get("expires_in")))
+    usual_end = jwt_expiry(access_token) or now + timedelta(seconds=DEFAULT_LIFETIME_SECONDS)
+    return replace(
+        credential,
+        access_token=access_token,
+        refresh_token=first_text(members, "refreshToken", "refresh_token")
+        or credential.refresh_token,
+        expires_at=now + lifetime if lifetime else usual_end,
+        unreadable_end="",
+        profile_arn=first_text(members, "profileArn") or credential.profile_arn,
+    )
+
+
+def refusal(status: int, members: Mapping[str, object]) -> Refused:
+    """Tell what a sign-in service's refusal means, whichever service it is."""
+    error = first_text(members, "error").removesuffix("Exception")
+    words = first_text(members, "error_description", "message", "Message")
+    said = ": ".join(word for word in (error, words) if word) or f"status {status}"
+    is_final = status in (400, 401, 403) and not (status == 403 and not error)
+    is_final = is_final and (status == 401 or error in _REFUSALS or not error)
+    return Refused(is_final=is_final, why=redact(said[:_MAX_READ])[:MAX_WORDS])
+
+
+def read_members(body: bytes) -> dict[str, object]:
+    """Read the JSON object of an answer; {} where there is none."""
+    try:
+        return parse_object(body)
+    except ValueError:
+        return {}
+
+
+def first_text(members: Mapping[str, object], *names: str) -> str:
+    """Return the first text that is not empty under one of the names, or ""."""
+    values = (members.get(name) for name in names)
+    return next((value for value in values if isinstance(value, str) and value), "")
+
+
+def _lifetime(seconds: object) -> timedelta | None:
+    if isinstance(seconds, str) and seconds.isdecimal() and len(seconds) < 10:
+        seconds = int(seconds)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return None
+    return timedelta(seconds=seconds) if 0 < seconds < 10**9 else None
+
 
 REQUEST_SECONDS: Final = 30.0
 """How long a sign-in service may take; it usually answers within one second."""
@@ -34,40 +215,12 @@ class SignInService:
         """
         request = refresh_request(credential, self._overrides)
         try:
-            status, body = await self._send(request)
+            status, body = await self.send(request)
         except KiroError as error:
             return Refused(is_final=False, why=error.message.rstrip("."))
         return read_answer(credential, status, body, self._now())
 
-    async def register(self, plan: device_flow.LoginPlan) -> ClientRegistration:
-        """Register a client of our own.
-
-        Raises:
-            KiroError: The service refused, or could not be reached.
-        """
-        status, body = await self._send(device_flow.registration_request(plan))
-        return device_flow.read_registration_answer(plan, status, body)
-
-    async def authorize(
-        self, plan: device_flow.LoginPlan, client: ClientRegistration | None
-    ) -> device_flow.DeviceLogin:
-        """Ask for a link and a code.
-
-        Raises:
-            KiroError: The service refused, or could not be reached.
-        """
-        status, body = await self._send(device_flow.authorization_request(plan, client))
-        return device_flow.read_authorization_answer(plan, client, status, body, self._now())
-
-    async def poll(self, login: device_flow.DeviceLogin) -> device_flow.PollResult:
-        """Ask once whether a login has been confirmed. A service that fails is asked again."""
-        try:
-            status, body = await self._send(device_flow.poll_request(login))
-        except ServiceUnavailable:
-            return device_flow.KeepPolling()
-        return device_flow.read_poll_answer(login, status, body, self._now())
-
-    async def _send(self, request: TokenRequest) -> tuple[int, bytes]:
+    async def send(self, request: TokenRequest) -> tuple[int, bytes]:
         """Send a request and return status and body of the answer.
 
         Raises:

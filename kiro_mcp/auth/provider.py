@@ -1,4 +1,4 @@
-"""The one place that the rest asks for a token: it finds the credential and keeps it fresh.
+"""Returns the token of the credential in use, and keeps it fresh: the entry to this layer.
 
 Nothing is read or sent before the first call. Each call looks at the times of the files that
 decided which credential is used, so a login made elsewhere is picked up by the next call. However
@@ -17,14 +17,20 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from kiro_mcp.auth.lock import Sleep
+from kiro_mcp.auth.credentials import Credential, as_access_token, known_profile, with_profile
+from kiro_mcp.auth.files import Sleep
+from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.oidc import SignInService
-from kiro_mcp.auth.places import Machine, own_home
-from kiro_mcp.auth.refresh_policy import MAX_JITTER_SECONDS, Need, may_try_again, refresh_need
-from kiro_mcp.auth.refresher import Refresher, how_to_renew
+from kiro_mcp.auth.refresh import (
+    MAX_JITTER_SECONDS,
+    Need,
+    Refresher,
+    how_to_renew,
+    may_try_again,
+    refresh_need,
+)
 from kiro_mcp.auth.sources import Resolution, Sources, checked_profile_arn
 from kiro_mcp.auth.store import OwnStore, digest, hosts_key
-from kiro_mcp.auth.tokens import Credential, as_access_token, known_profile, with_profile
 from kiro_mcp.chat import AccessToken, TokenType
 from kiro_mcp.client.http import Fetcher
 from kiro_mcp.client.management import Management
@@ -96,7 +102,7 @@ class TokenProvider:
         self._resolution: Resolution | None = None
         self._flights: dict[str, _Flight] = {}
         self._tried: dict[str, datetime] = {}
-        self._types: dict[str, TokenType] = {}  # By place, where more has to be said than usual.
+        self._types: dict[str, TokenType] = {}  # By identity; only the unusual ones.
         self._renewed_at: dict[str, datetime] = {}  # By the digest of the access token.
         self._profiles: dict[str, str] = {}  # By the access token's digest; the latest alone.
         self._profile_lock = anyio.Lock()
@@ -158,7 +164,7 @@ class TokenProvider:
             return await self.refreshed(as_access_token(credential))
         except SignInRequired:
             current = (await self.resolution()).require()
-            token_type = self._types.get(current.place, "")
+            token_type = self._types.get(current.identity, "")
             if typed := await self.retyped(as_access_token(current, token_type=token_type)):
                 return typed
             raise
@@ -189,10 +195,10 @@ class TokenProvider:
         credential = (await self.resolution()).require()
         is_same = credential.access_token == rejected.value
         if credential.kind == "idc" and is_same and not rejected.token_type:
-            self._types[credential.place] = "SSO_OIDC"
+            self._types[credential.identity] = "SSO_OIDC"
             with suppress(SignInRequired):
                 return await self.token_for(credential)
-        self._types.pop(credential.place, None)
+        self._types.pop(credential.identity, None)
         return None
 
     async def reprofiled(self, rejected: AccessToken) -> AccessToken | None:
@@ -242,7 +248,7 @@ class TokenProvider:
             credential,
             profile_arn=arn,
             api_region=region,
-            token_type=self._types.get(credential.place, ""),
+            token_type=self._types.get(credential.identity, ""),
         )
 
     async def _is_key_of_another_region(
@@ -280,9 +286,9 @@ class TokenProvider:
 
     async def _renewed_early(self, credential: Credential) -> Credential:
         """Renew a token that is still good: nobody waits for that where it can be helped."""
-        if not may_try_again(self._tried.get(credential.place), self._now()):
+        if not may_try_again(self._tried.get(credential.identity), self._now()):
             return credential
-        self._tried[credential.place] = self._now()
+        self._tried[credential.identity] = self._now()
         if self._tasks is None:
             return await self._renewed_or_as_it_is(credential)
         self._flight(credential)
@@ -312,19 +318,19 @@ class TokenProvider:
             flight = self._flight(credential, rejected)
             await flight.done.wait()
             return flight.result()
-        if flight := self._flights.get(credential.place):
+        if flight := self._flights.get(credential.identity):
             await flight.done.wait()
             return flight.result()
-        flight = self._flights[credential.place] = _Flight()
+        flight = self._flights[credential.identity] = _Flight()
         await self._fly(flight, credential, rejected)
         return flight.result()
 
     def _flight(self, credential: Credential, rejected: str = "") -> _Flight:
         """Return the refresh under way, begun if need be."""
         assert self._tasks
-        flight = self._flights.get(credential.place)
+        flight = self._flights.get(credential.identity)
         if flight is None:
-            flight = self._flights[credential.place] = _Flight()
+            flight = self._flights[credential.identity] = _Flight()
             self._tasks.start_soon(self._fly, flight, credential, rejected)
         return flight
 
@@ -352,7 +358,7 @@ class TokenProvider:
         finally:
             if flight.renewed is None and flight.error is None:
                 flight.error = CallCancelled("The server is ending.")
-            del self._flights[credential.place]
+            del self._flights[credential.identity]
             flight.done.set()
 
     def _carry_over(self, before: Credential, after: Credential) -> None:
@@ -372,7 +378,7 @@ class TokenProvider:
 
     async def _asked_profile(self, credential: Credential) -> str:
         region = self._settings.api_region or credential.region
-        token = as_access_token(credential, token_type=self._types.get(credential.place, ""))
+        token = as_access_token(credential, token_type=self._types.get(credential.identity, ""))
         try:
             return await self.management.find_profile(token, login_region=region)
         except ServiceUnavailable as error:

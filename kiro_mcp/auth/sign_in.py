@@ -1,18 +1,19 @@
-"""A device login from its start to its end, polled for in the background.
+"""Signing in: a device login from its start to its end, and who is signed in.
 
 ::
 
     idle ──start──► pending ──confirmed──► done      the login is on disk before it says so
                       └─────refused, expired──► failed
 
-Starting returns as soon as there is a link to show; polling belongs to a task group that outlives
-the call, so that a client which gives up on a call does not give up the login.
+Starting returns as soon as there is a link to show. Polling runs in a task group that outlives the
+call, so a client that gives up on a call does not give up the login.
+`sign_in_status` tells who is signed in, from which source, and what is left of the plan.
 """
 
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -20,19 +21,35 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from kiro_mcp.auth.credentials import ClientRegistration, Credential
 from kiro_mcp.auth.device_flow import (
     SLOW_DOWN_SECONDS,
     DeviceLogin,
     LoginPlan,
     Method,
+    authorization_request,
     expired,
     plan_login,
+    poll_request,
+    read_authorization_answer,
+    read_poll_answer,
+    read_registration_answer,
+    registration_request,
 )
-from kiro_mcp.auth.lock import Sleep
+from kiro_mcp.auth.files import Sleep
 from kiro_mcp.auth.oidc import SignInService
+from kiro_mcp.auth.provider import TokenProvider
+from kiro_mcp.auth.sources import Finding
 from kiro_mcp.auth.store import OwnStore
-from kiro_mcp.auth.tokens import ClientRegistration, Credential
-from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError
+from kiro_mcp.client.management import UsageLimits
+from kiro_mcp.errors import (
+    InternalFault,
+    InvalidRequest,
+    KiroError,
+    ServiceUnavailable,
+    SignInRequired,
+)
+from kiro_mcp.redaction import mask, mask_address
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +106,13 @@ class SignIn:
             if pending and pending.plan == plan and pending.expires_at > self._now():
                 return pending
             self.cancel()
-            login = await self._begun(plan)
-            self._follow(login)
+            if self._tasks is None:
+                raise RuntimeError("call run_in() before a login is started")
+            login = await self._begin(plan)
+            self.state = SignInState(state="pending", login=login)
+            self._settled = anyio.Event()
+            self._polling = anyio.CancelScope()
+            self._tasks.start_soon(self._poll_in_background, login, self._polling, self._settled)
             return login
 
     def cancel(self) -> None:
@@ -112,36 +134,28 @@ class SignIn:
             await self._settled.wait()
         return self.state
 
-    def _follow(self, login: DeviceLogin) -> None:
-        if self._tasks is None:
-            raise RuntimeError("call run_in() before a login is started")
-        self.state = SignInState(state="pending", login=login)
-        self._settled = anyio.Event()
-        self._polling = anyio.CancelScope()
-        self._tasks.start_soon(self._poll_in_background, login, self._polling, self._settled)
-
-    async def _begun(self, plan: LoginPlan) -> DeviceLogin:
+    async def _begin(self, plan: LoginPlan) -> DeviceLogin:
+        """Get a link and a code, for a client that is registered or was registered before."""
         if self._store is None:
             raise InvalidRequest(
                 "There is no folder to keep a login in.", next_step="Name one in KIRO_MCP_HOME."
             )
         if plan.is_social:
-            return await self._service.authorize(plan, None)
-        kept = await self._kept_client(self._store, plan)
-        if kept is not None:
-            with suppress(InvalidRequest):  # The service may no longer know it: a new one, then.
-                return await self._service.authorize(plan, kept)
-        client = await self._service.register(plan)
+            return await self._authorize(plan, None)
+        saved = None
+        with suppress(OSError, ValueError):
+            saved = await anyio.to_thread.run_sync(self._store.client, plan.client_key)
+        if saved is not None and not saved.has_expired(self._now() + SPARE_LIFETIME):
+            with suppress(InvalidRequest):  # The service may have forgotten it: register again.
+                return await self._authorize(plan, saved)
+        status, body = await self._service.send(registration_request(plan))
+        client = read_registration_answer(plan, status, body)
         await self._store.save_client(plan.client_key, client)
-        return await self._service.authorize(plan, client)
+        return await self._authorize(plan, client)
 
-    async def _kept_client(self, store: OwnStore, plan: LoginPlan) -> ClientRegistration | None:
-        try:
-            kept = await anyio.to_thread.run_sync(store.client, plan.client_key)
-        except (OSError, ValueError):
-            return None
-        is_good = kept is not None and not kept.has_expired(self._now() + SPARE_LIFETIME)
-        return kept if is_good else None
+    async def _authorize(self, plan: LoginPlan, client: ClientRegistration | None) -> DeviceLogin:
+        status, body = await self._service.send(authorization_request(plan, client))
+        return read_authorization_answer(plan, client, status, body, self._now())
 
     async def _poll_in_background(
         self, login: DeviceLogin, scope: anyio.CancelScope, settled: anyio.Event
@@ -164,27 +178,97 @@ class SignIn:
         settled.set()
 
     async def _poll(self, login: DeviceLogin) -> None:
-        """Poll as often as the service allows until the login is confirmed, and keep it."""
+        """Poll as often as the service allows until the login is confirmed, then save it."""
         assert self._store
         interval_seconds = login.interval_seconds
         while self._now() < login.expires_at:
             await self._sleep(interval_seconds)
-            found = await self._service.poll(login)
+            try:
+                status, body = await self._service.send(poll_request(login))
+            except ServiceUnavailable:
+                continue  # RFC 8628, section 3.5: a service that fails is asked again.
+            found = read_poll_answer(login, status, body, self._now())
             if isinstance(found, KiroError):
                 raise found
             if isinstance(found, Credential):
-                await self._save(self._store, found)
+                saved = anyio.Event()
+                self._saving.add(saved)
+                try:
+                    with anyio.CancelScope(shield=True):  # The service gives it out once.
+                        await self._store.save_login(found)
+                finally:
+                    self._saving.discard(saved)
+                    saved.set()
                 return
             if found.is_too_fast:
                 interval_seconds += SLOW_DOWN_SECONDS
         raise expired(login)
 
-    async def _save(self, store: OwnStore, login: Credential) -> None:
-        saved = anyio.Event()
-        self._saving.add(saved)
+
+# --- who is signed in ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignInStatus:
+    """What `login` and `kiro-mcp status` say; nothing in it is secret."""
+
+    is_signed_in: bool
+    credential: Credential | None = None
+    account: str = ""
+    """Enough to tell two accounts apart."""
+    profile_arn: str = ""
+    region: str = ""
+    credits: UsageLimits = field(default_factory=UsageLimits)
+    findings: tuple[Finding, ...] = ()
+    problem: KiroError | None = None
+    """Why nobody is signed in, why no call can be made, or why the credits are not known."""
+    is_usable: bool = True
+    """Whether calls can be made with it as things stand; if not, `problem` says what is missing."""
+    is_misconfigured: bool = False
+    """Whether what is wrong is a source that the user named: no new login would be used."""
+
+
+async def sign_in_status(tokens: TokenProvider) -> SignInStatus:
+    """Say who is signed in. An expired login is renewed first; the service is asked for credits."""
+    resolution = await tokens.resolution()
+    try:
+        token = await tokens.access_token()
+    except KiroError as error:
+        credential = (await tokens.resolution()).credential
+        # Without a profile, for instance, somebody is signed in all the same.
+        is_in = credential is not None and not isinstance(error, SignInRequired)
+        return SignInStatus(
+            is_signed_in=is_in,
+            is_usable=False,
+            account=mask(credential.access_token) if credential and is_in else "",
+            credential=credential,
+            findings=resolution.findings,
+            problem=error,
+            is_misconfigured=resolution.problem is not None,
+        )
+    resolution = await tokens.resolution()
+    credential = resolution.credential
+    credits, problem = UsageLimits(), None
+    try:
         try:
-            with anyio.CancelScope(shield=True):  # The service gives it out once.
-                await store.save_login(login)
-        finally:
-            self._saving.discard(saved)
-            saved.set()
+            credits = await tokens.management.usage_limits(token)
+        except SignInRequired as error:
+            if error.status is None:  # The token must not be sent there.
+                raise
+            credits = await tokens.management.usage_limits(await tokens.refreshed(token))
+    except KiroError as error:
+        problem = error
+    arn = token.profile_arn
+    if credential and credential.kind == "api_key" and problem is None:
+        token = await tokens.access_token()  # Its region may have been found since.
+        arn = await tokens.management.find_key_profile(token)
+    return SignInStatus(
+        is_signed_in=not isinstance(problem, SignInRequired) or problem.code != "auth_expired",
+        credential=credential,
+        account=mask_address(credits.email) if credits.email else mask(token.value),
+        profile_arn=arn,
+        region=token.region,
+        credits=credits,
+        findings=resolution.findings,
+        problem=problem,
+    )

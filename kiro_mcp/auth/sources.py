@@ -1,4 +1,4 @@
-"""Where credentials are looked for, in order, and what was seen at each place.
+"""The sources that may hold a credential, in order, and what each of them held.
 
 ::
 
@@ -18,21 +18,27 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from kiro_mcp.auth import places
-from kiro_mcp.auth.credential_files import (
+from kiro_mcp.auth.credentials import ClientRegistration, Credential, jwt_expiry
+from kiro_mcp.auth.documents import (
     API_KEY_PREFIX,
-    Place,
+    CredentialSource,
+    decode_refresh_token,
     parse_object,
     read_credential,
     read_registration_file,
     registration_name,
     text_of,
 )
-from kiro_mcp.auth.encoded_tokens import decode_refresh_token
-from kiro_mcp.auth.kiro_cli_db import best, credentials_in
-from kiro_mcp.auth.private_files import read_text
+from kiro_mcp.auth.files import read_text
+from kiro_mcp.auth.kiro_cli import best, credentials_in, read_rows
+from kiro_mcp.auth.machine import (
+    Machine,
+    amazon_q_databases,
+    ide_file,
+    ide_profile_file,
+    kiro_cli_databases,
+)
 from kiro_mcp.auth.store import OWN_SOURCE, OwnStore, digest
-from kiro_mcp.auth.tokens import ClientRegistration, Credential, jwt_expiry
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.redaction import redact
 from kiro_mcp.regions import region_of
@@ -46,7 +52,7 @@ _NOT_THERE: Final = "not there"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What was seen at one place."""
+    """What one source held."""
 
     source: str
     is_used: bool
@@ -86,7 +92,7 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """One place, looked at."""
+    """One source, looked at."""
 
     source: str
     credential: Credential | None = None
@@ -95,12 +101,12 @@ class _Look:
 
 
 class Sources:
-    """All places of one machine and one configuration."""
+    """All sources of one machine and one configuration."""
 
     def __init__(
         self,
         settings: Settings,
-        machine: places.Machine,
+        machine: Machine,
         store: OwnStore | None,
         *,
         now: Callable[[], datetime],
@@ -129,14 +135,14 @@ class Sources:
             newer: The credential with its newer tokens.
             note: Why its source does not hold them, for people.
         """
-        self._newer[newer.place] = (newer, note)
+        self._newer[newer.identity] = (newer, note)
 
     def forget(self, renewed: Credential) -> None:
         """Use again what the source of a credential holds."""
-        self._newer.pop(renewed.place, None)
+        self._newer.pop(renewed.identity, None)
 
     def _remembered(self, held: Credential) -> tuple[Credential | None, str]:
-        newer, note = self._newer.get(held.place, (None, ""))
+        newer, note = self._newer.get(held.identity, (None, ""))
         if newer is None or newer.held_refresh_token != held.refresh_token:
             return None, ""
         if not held.refresh_token and held.is_usable(self._now()):
@@ -144,7 +150,7 @@ class Sources:
         return newer, f"; {note}"
 
     def look(self) -> Resolution:
-        """Look at each place in order until one holds a credential."""
+        """Look at each source in order until one holds a credential."""
         watched: dict[Path, Stamp] = {}
         looks: list[_Look] = []
         for look in self._named(watched):
@@ -279,27 +285,29 @@ class Sources:
 
     def _found(self, watched: dict[Path, Stamp]) -> Iterator[_Look]:
         machine = self._machine
-        if path := places.ide_file(machine):
+        if path := ide_file(machine):
             yield self._file(path, f"the Kiro IDE ({path})", watched, is_explicit=False)
-        for path in places.kiro_cli_databases(machine):
+        for path in kiro_cli_databases(machine):
             yield self._database(path, f"kiro-cli ({path})", watched, is_explicit=False)
-        for path in places.amazon_q_databases(machine):
+        for path in amazon_q_databases(machine):
             yield self._database(path, f"Amazon Q ({path})", watched, is_explicit=False)
 
     def _file(
         self, path: Path, source: str, watched: dict[Path, Stamp], *, is_explicit: bool
     ) -> _Look:
         _watch(watched, path)
-        place = Place(source=source, origin="file", path=str(path), is_explicit=is_explicit)
+        where = CredentialSource(
+            name=source, origin="file", path=str(path), is_explicit=is_explicit
+        )
         try:
             document = parse_object(read_text(path))
             registration = self._registration(path, registration_name(document), watched)
-            credential = read_credential(document, place, registration)
+            credential = read_credential(document, where, registration)
         except (OSError, ValueError) as error:
             return _Look(source=source, why=_reason(error))
         if credential is None:
             return _Look(source=source, why="holds no token")
-        is_ides = path == places.ide_file(self._machine)
+        is_ides = path == ide_file(self._machine)
         if is_ides and credential.kind == "idc" and not credential.profile_arn:
             # Of another file's login it would be a stranger's, which the service refuses.
             credential = replace(credential, profile_arn=self._ide_profile(watched))
@@ -310,8 +318,8 @@ class Sources:
     ) -> ClientRegistration | None:
         if not name:
             return None
-        ide_file = places.ide_file(self._machine)
-        folders = [path.parent, *([ide_file.parent] if ide_file else [])]
+        ides = ide_file(self._machine)
+        folders = [path.parent, *([ides.parent] if ides else [])]
         for folder in folders:
             _watch(watched, folder / name)
             try:
@@ -321,7 +329,7 @@ class Sources:
         return None
 
     def _ide_profile(self, watched: dict[Path, Stamp]) -> str:
-        path = places.ide_profile_file(self._machine)
+        path = ide_profile_file(self._machine)
         if path is None:
             return ""
         _watch(watched, path)
@@ -338,9 +346,9 @@ class Sources:
         _watch(watched, path.with_name(f"{path.name}-wal"))
         if watched[path] is None:
             return _Look(source=source)
-        from kiro_mcp.auth.databases import read_rows  # sqlite3, for the few who have a database.
-
-        place = Place(source=source, origin="database", path=str(path), is_explicit=is_explicit)
+        where = CredentialSource(
+            name=source, origin="database", path=str(path), is_explicit=is_explicit
+        )
         try:
             rows, state = read_rows(path)
         except BlockingIOError:
@@ -352,7 +360,7 @@ class Sources:
             return _Look(source=source, why=why, problem=busy)
         except OSError as error:
             return _Look(source=source, why=_reason(error))
-        credential = best(credentials_in(rows, state, place), self._now())
+        credential = best(credentials_in(rows, state, where), self._now())
         if credential is None:
             return _Look(source=source, why="signed out there")
         return self._judged(source, credential, watched)

@@ -21,18 +21,17 @@ from typing import Final, TypeAlias, cast
 import anyio
 import anyio.to_thread
 
-from kiro_mcp.auth.credential_files import (
-    Place,
+from kiro_mcp.auth.credentials import ClientRegistration, Credential
+from kiro_mcp.auth.documents import (
+    CredentialSource,
+    format_time,
+    own_document,
     parse_object,
     read_credential,
     read_registration_file,
     text_of,
 )
-from kiro_mcp.auth.lock import Sleep, locked
-from kiro_mcp.auth.private_files import read_text, replace_text
-from kiro_mcp.auth.renewal import own_document
-from kiro_mcp.auth.timestamps import format_time
-from kiro_mcp.auth.tokens import ClientRegistration, Credential
+from kiro_mcp.auth.files import Sleep, locked, read_text, replace_text
 from kiro_mcp.errors import InvalidRequest, KiroError
 
 FILE_NAME: Final = "credentials.json"
@@ -105,14 +104,14 @@ class OwnStore:
     def _credential(self, document: object, key: str, *, is_explicit: bool) -> Credential | None:
         if not isinstance(document, dict):
             return None
-        place = Place(
-            source=OWN_SOURCE,
+        where = CredentialSource(
+            name=OWN_SOURCE,
             origin="own",
             path=str(self.path),
             key=key,
             is_explicit=is_explicit,
         )
-        return read_credential(cast("Contents", document), place)
+        return read_credential(cast("Contents", document), where)
 
     def _read(self) -> Contents:
         try:

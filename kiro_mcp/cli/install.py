@@ -13,8 +13,8 @@ from typing import Final
 
 import anyio
 
-from kiro_mcp.auth.lock import locked
-from kiro_mcp.auth.places import Machine, own_home
+from kiro_mcp.auth.files import locked
+from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.clients.diff import shown_change
 from kiro_mcp.cli.clients.documents import servers, with_server, without_server

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from kiro_mcp.auth.places import Machine, own_home
-from kiro_mcp.auth.private_files import read_text, replace_text
+from kiro_mcp.auth.files import read_text, replace_text
+from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.settings import Settings
 

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from kiro_mcp.auth.device_flow import DeviceLogin, Method
-from kiro_mcp.auth.status import sign_in_status
+from kiro_mcp.auth.sign_in import sign_in_status
 from kiro_mcp.cli.serve import offline_environ
 from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import is_terminal, say, show, tell, tell_error, waiting

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from kiro_mcp.auth.places import Machine, own_home
+from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.cli.exits import NETWORK, USAGE, note
 from kiro_mcp.cli.serve import exit_at_once, run_and_exit, server_for, service_environ
 from kiro_mcp.errors import InvalidRequest

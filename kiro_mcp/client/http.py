@@ -60,11 +60,11 @@ class Recorder(Protocol):
     """
 
     def sent(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> None:
-        """Note a request. Its headers hold the bearer, which must not be kept."""
+        """Note a request. Its headers hold the bearer, which must not be written."""
         ...
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        """Note the head of the answer."""
+        """Note the status and the headers of the answer."""
         ...
 
     def received(self, chunk: bytes) -> None:

@@ -22,9 +22,8 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 from pydantic import SecretStr
 
-from kiro_mcp.auth.lock import Sleep
-from kiro_mcp.auth.places import Machine, own_home
-from kiro_mcp.auth.private_files import warning_about
+from kiro_mcp.auth.files import Sleep, warning_about
+from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.auth.sign_in import SignIn
 from kiro_mcp.chat import ModelInfo

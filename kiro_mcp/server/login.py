@@ -17,10 +17,10 @@ import anyio
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
+from kiro_mcp.auth.credentials import Credential
 from kiro_mcp.auth.device_flow import DeviceLogin, Method
-from kiro_mcp.auth.status import SignInStatus, sign_in_status
-from kiro_mcp.auth.timestamps import format_time
-from kiro_mcp.auth.tokens import Credential
+from kiro_mcp.auth.documents import format_time
+from kiro_mcp.auth.sign_in import SignInStatus, sign_in_status
 from kiro_mcp.errors import InvalidRequest, KiroError, SignInRequired
 from kiro_mcp.server.asker import SIGN_IN_INPUT, Asker, Result
 from kiro_mcp.server.engine import Engine

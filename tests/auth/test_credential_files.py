@@ -8,21 +8,23 @@ from typing import Any
 
 import pytest
 
-from kiro_mcp.auth.credential_files import (
+from kiro_mcp.auth.credentials import BUILDER_ID_START_URL, ClientRegistration, Credential
+from kiro_mcp.auth.documents import (
     BUILDER_ID_CLIENT_HASH,
-    Place,
+    CredentialSource,
+    decode_refresh_token,
+    format_time,
+    merged,
+    own_document,
     parse_object,
+    parse_time,
     read_credential,
     read_registration_file,
     registration_name,
 )
-from kiro_mcp.auth.encoded_tokens import decode_refresh_token
-from kiro_mcp.auth.renewal import merged, own_document
-from kiro_mcp.auth.timestamps import format_time, parse_time
-from kiro_mcp.auth.tokens import BUILDER_ID_START_URL, ClientRegistration, Credential
 from tests.support.logins import IDC_START_URL, idc_credential
 
-PLACE = Place(source="a test", origin="file", path="/x")
+PLACE = CredentialSource(name="a test", origin="file", path="/x")
 TOKENS = {"accessToken": "aoa", "refreshToken": "aor", "expiresAt": "2026-01-01T00:00:00.000Z"}
 CLIENT = {"clientId": "id", "clientSecret": "secret"}
 _SOCIAL_WORDS = ("desktop", "social", "google", "github")
@@ -260,8 +262,10 @@ OWN_ENTRIES: list[Credential] = [
 @pytest.mark.parametrize("before", OWN_ENTRIES, ids=lambda before: before.kind)
 def test_our_own_entry_is_read_back_as_it_was(before: Credential) -> None:
     """Ours: what is stored is what was signed in."""
-    place = Place(source=before.source, origin=before.origin, is_explicit=before.is_explicit)
-    found = read_credential(json.loads(json.dumps(own_document(before))), place)
+    where = CredentialSource(
+        name=before.source, origin=before.origin, is_explicit=before.is_explicit
+    )
+    found = read_credential(json.loads(json.dumps(own_document(before))), where)
     assert found
     if found.client and before.client:  # Its region is the login's.
         found = replace(found, client=replace(found.client, region=before.client.region))

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from kiro_mcp.auth.credentials import BUILDER_ID_START_URL, ClientRegistration, Credential
 from kiro_mcp.auth.device_flow import (
     DeviceLogin,
     KeepPolling,
@@ -18,8 +19,7 @@ from kiro_mcp.auth.device_flow import (
     read_registration_answer,
     registration_request,
 )
-from kiro_mcp.auth.token_requests import Refused, read_answer, refresh_request
-from kiro_mcp.auth.tokens import BUILDER_ID_START_URL, ClientRegistration, Credential
+from kiro_mcp.auth.oidc import Refused, read_answer, refresh_request
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
 from tests.support.logins import IDC_START_URL, idc_credential
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kiro_mcp.auth.credentials import ClientRegistration, Credential
 from kiro_mcp.auth.device_flow import plan_login, read_authorization_answer
 from kiro_mcp.auth.hosts import (
     checked_start_url,
@@ -16,7 +17,6 @@ from kiro_mcp.auth.hosts import (
     require_may_send,
     sign_in_address,
 )
-from kiro_mcp.auth.tokens import ClientRegistration, Credential
 from kiro_mcp.errors import InvalidRequest, ServiceUnavailable, SignInRequired
 from tests.support.logins import IDC_START_URL, idc_credential
 

@@ -1,56 +1,77 @@
-"""A sign-in service that nobody reaches."""
+"""Sign-in services that cannot be reached."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
+from anyio import fail_after
 
-from kiro_mcp.auth.device_flow import DeviceLogin, KeepPolling, plan_login
-from kiro_mcp.auth.oidc import SignInService
-from kiro_mcp.auth.token_requests import Refused
-from kiro_mcp.auth.tokens import ClientRegistration
+from kiro_mcp.auth.device_flow import Method
+from kiro_mcp.auth.oidc import Refused, SignInService
+from kiro_mcp.auth.sign_in import SignIn
+from kiro_mcp.auth.store import OwnStore
 from kiro_mcp.errors import ServiceUnavailable
 from tests.support.logins import idc_credential
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-class Nobody:
-    """A way to the service that leads nowhere."""
+class Network:
+    """Gives one answer after the other; where there is none, the service cannot be reached."""
+
+    def __init__(self, *answers: dict[str, str] | None) -> None:
+        self.answers = list(answers)
 
     async def fetch(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
-        raise ServiceUnavailable("Nobody answers.", next_step="Call again.")
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is None:
+            raise ServiceUnavailable("Nobody answers.", next_step="Call again.")
+        return 200, {}, json.dumps(answer).encode()
 
 
-SERVICE = SignInService(Nobody(), {}, now=lambda: NOW)
-PLAN = plan_login("builder_id", start_url="", region="", overrides={})
+@asynccontextmanager
+async def signing_in(network: Network, folder: Path) -> AsyncGenerator[SignIn]:
+    async def sleep(_: float) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    service = SignInService(network, {}, now=lambda: NOW)
+    sign_in = SignIn(service, OwnStore(folder), {}, now=lambda: NOW, sleep=sleep)
+    with fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            sign_in.run_in(tasks)
+            yield sign_in
+            tasks.cancel_scope.cancel()
 
 
 async def test_a_refresh_that_reaches_nobody_may_be_tried_again() -> None:
-    """Ours: a network that is down says nothing of a token."""
-    outcome = await SERVICE.refresh(idc_credential())
+    """A network that is down says nothing about a token."""
+    service = SignInService(Network(), {}, now=lambda: NOW)
+    outcome = await service.refresh(idc_credential())
     assert outcome == Refused(is_final=False, why="Nobody answers")
 
 
-async def test_a_poll_that_reaches_nobody_is_followed_by_another() -> None:
+@pytest.mark.parametrize("method", ["builder_id", "google"])
+async def test_a_login_that_reaches_nobody_is_not_begun(method: Method, tmp_path: Path) -> None:
+    """Whoever wants it has to know at once."""
+    async with signing_in(Network(), tmp_path) as sign_in:
+        with pytest.raises(ServiceUnavailable, match="Nobody answers"):
+            await sign_in.start(method)
+        assert sign_in.state.state == "idle"
+
+
+async def test_a_poll_that_reaches_nobody_is_followed_by_another(tmp_path: Path) -> None:
     """RFC 8628, section 3.5: after a connection timeout the client polls on."""
-    login = DeviceLogin(
-        plan=PLAN,
-        client=ClientRegistration(client_id="c", client_secret="s"),
-        device_code="d",
-        user_code="AB-CD",
-        verification_url="https://app.kiro.dev/",
-        interval_seconds=5,
-        expires_at=NOW + timedelta(minutes=5),
-    )
-    assert await SERVICE.poll(login) == KeepPolling()
-
-
-async def test_a_login_that_reaches_nobody_is_not_begun() -> None:
-    """Ours: whoever wants it has to know at once."""
-    with pytest.raises(ServiceUnavailable, match="Nobody answers"):
-        await SERVICE.register(PLAN)
-    with pytest.raises(ServiceUnavailable, match="Nobody answers"):
-        await SERVICE.authorize(PLAN, ClientRegistration(client_id="c"))
+    page = "https://app.kiro.dev/account/device"
+    begun = {"deviceCode": "d", "userCode": "AB-CD", "verificationUri": page}
+    network = Network(begun, None, {"accessToken": "a", "refreshToken": "r"})
+    async with signing_in(network, tmp_path) as sign_in:
+        await sign_in.start("google")
+        assert (await sign_in.wait(10)).state == "done"
+    assert network.answers == []

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio import fail_after
 
-from kiro_mcp.auth.lock import locked
+from kiro_mcp.auth.files import locked
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.errors import ServiceUnavailable
 from tests.benchmarks.refresh import measure
@@ -78,7 +78,7 @@ async def test_a_lock_is_let_go_of_by_the_death_of_its_holder(tmp_path: Path) ->
     """Ours: no lock is ever stale."""
     path = tmp_path / "folder" / "a.lock"
     program = (
-        "import sys, anyio; from pathlib import Path; from kiro_mcp.auth.lock import locked\n"
+        "import sys, anyio; from pathlib import Path; from kiro_mcp.auth.files import locked\n"
         "async def main():\n"
         "    async with locked(Path(sys.argv[1]), timeout_seconds=5):\n"
         "        print('held', flush=True); await anyio.sleep_forever()\n"

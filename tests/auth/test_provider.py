@@ -16,7 +16,7 @@ import pytest
 from anyio import fail_after
 from anyio.abc import SocketAttribute, SocketStream
 
-from kiro_mcp.auth.status import sign_in_status
+from kiro_mcp.auth.sign_in import sign_in_status
 from kiro_mcp.auth.store import OwnStore, digest
 from kiro_mcp.chat import AccessToken, ChatRequest, Message, TextPart
 from kiro_mcp.client.endpoints import BUILDER_ID_PROFILE_ARN

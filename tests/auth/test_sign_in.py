@@ -9,7 +9,7 @@ from anyio import fail_after
 from anyio.lowlevel import checkpoint
 
 from kiro_mcp.auth.device_flow import Method
-from kiro_mcp.auth.lock import RETRY_SECONDS, locked
+from kiro_mcp.auth.files import RETRY_SECONDS, locked
 from kiro_mcp.emulator import Cut, HttpAnswer, RunningEmulator, Send
 from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError, SignInRequired
 from tests.auth.test_provider import engine_of, own_folder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kiro_mcp.auth.places import Machine, own_home
+from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.sources import Resolution, Sources
 from kiro_mcp.auth.store import OwnStore, hosts_key
 from kiro_mcp.emulator import EMULATOR_ACCESS_TOKEN, EMULATOR_SOCIAL_ACCESS_TOKEN

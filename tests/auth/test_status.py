@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kiro_mcp.auth.status import sign_in_status
+from kiro_mcp.auth.sign_in import sign_in_status
 from kiro_mcp.client.management import UsageLimits
 from kiro_mcp.emulator import (
     EMULATOR_API_KEY,

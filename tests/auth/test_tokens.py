@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kiro_mcp.auth.tokens import (
+from kiro_mcp.auth.credentials import (
     BUILDER_ID_PROFILE_ARN,
     SOCIAL_PROFILE_ARN,
     ClientRegistration,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kiro_mcp.auth.private_files import MAX_BYTES, read_text, replace_text
-from kiro_mcp.auth.tokens import Credential
-from kiro_mcp.auth.write_back import can_write_back, write_back
+from kiro_mcp.auth.credentials import Credential
+from kiro_mcp.auth.files import MAX_BYTES, read_text, replace_text
+from kiro_mcp.auth.refresh import can_write_back, write_back
 from tests.support.logins import idc_credential, kiro_cli_database, odic_rows, row_of, write_json
 
 KEY = "kirocli:odic:token"

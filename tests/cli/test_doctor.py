@@ -19,14 +19,14 @@ from anyio import fail_after
 from anyio.abc import SocketAttribute, SocketStream
 from rich.console import Console
 
-from kiro_mcp.auth.places import Machine
-from kiro_mcp.auth.sources import Finding, Resolution
-from kiro_mcp.auth.tokens import (
+from kiro_mcp.auth.credentials import (
     BUILDER_ID_PROFILE_ARN,
     SOCIAL_PROFILE_ARN,
     Credential,
     CredentialKind,
 )
+from kiro_mcp.auth.machine import Machine
+from kiro_mcp.auth.sources import Finding, Resolution
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.doctor.checks import (
     SLOW_START_SECONDS,

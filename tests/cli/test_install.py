@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio import fail_after
 
-from kiro_mcp.auth.places import Machine
+from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.doctor.configured import entries_on
 from kiro_mcp.errors import InvalidRequest

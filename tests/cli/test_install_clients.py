@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kiro_mcp.auth.places import Machine
+from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.app import commands
 from kiro_mcp.cli.clients.diff import MAX_LINE, shown_change
 from kiro_mcp.cli.clients.documents import servers, with_server, without_server

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from mcp.client import Client
 from mcp.client.context import ClientRequestContext
 
-from kiro_mcp.auth.lock import RETRY_SECONDS, locked
+from kiro_mcp.auth.files import RETRY_SECONDS, locked
 from kiro_mcp.emulator import (
     EMULATOR_ACCESS_TOKEN,
     EMULATOR_API_KEY,

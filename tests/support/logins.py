@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import anyio.lowlevel
 
+from kiro_mcp.auth.credentials import ClientRegistration, Credential
 from kiro_mcp.auth.store import OwnStore
-from kiro_mcp.auth.tokens import ClientRegistration, Credential
 from kiro_mcp.emulator import (
     EMULATOR_ACCESS_TOKEN,
     EMULATOR_CLIENT_ID,

@@ -15,8 +15,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
-from kiro_mcp.auth.places import Machine
-from kiro_mcp.auth.private_files import can_replace, replace_text
+from kiro_mcp.auth.files import can_replace, replace_text
+from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.clients.known import Client
 from kiro_mcp.cli.clients.launch import Running, source_of
 from kiro_mcp.errors import InvalidRequest

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-from kiro_mcp.auth.places import Machine
+from kiro_mcp.auth.machine import Machine
 
 Format = Literal["json", "jsonc", "toml"]
 Inherits = Literal["desktop", "basics", "shell"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from kiro_mcp.auth.places import Machine, own_home
+from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore
 from kiro_mcp.errors import InvalidRequest

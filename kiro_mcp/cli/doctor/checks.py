@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from shlex import quote
 from typing import Final, Literal
 
-from kiro_mcp.auth.refresher import how_to_renew
-from kiro_mcp.auth.sources import Resolution
-from kiro_mcp.auth.tokens import (
+from kiro_mcp.auth.credentials import (
     BUILDER_ID_PROFILE_ARN,
     SOCIAL_PROFILE_ARN,
     Credential,
     CredentialKind,
 )
+from kiro_mcp.auth.refresh import how_to_renew
+from kiro_mcp.auth.sources import Resolution
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.exits import CODES, REFUSED, SIGN_IN, USAGE
 from kiro_mcp.client.management import UsageLimits

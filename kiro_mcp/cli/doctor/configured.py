@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from shutil import which
 
-from kiro_mcp.auth.places import Machine
+from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.clients.documents import servers
 from kiro_mcp.cli.clients.entries import is_ours, is_switched_off, launch_of, variables_of

@@ -21,9 +21,9 @@ import anyio
 from mcp import ClientSession, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
+from kiro_mcp.auth.credentials import DEFAULT_REGION, Credential, as_access_token, known_profile
 from kiro_mcp.auth.hosts import sign_in_address
 from kiro_mcp.auth.sources import checked_profile_arn
-from kiro_mcp.auth.tokens import DEFAULT_REGION, Credential, as_access_token, known_profile
 from kiro_mcp.chat import AccessToken
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.doctor.checks import Reached, Started, StoreSeen

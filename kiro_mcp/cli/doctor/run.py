@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from kiro_mcp._version import __version__
-from kiro_mcp.auth.places import Machine, own_home
+from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.sources import Resolution
 from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.clients.known import CLIENTS

@@ -1,6 +1,12 @@
-"""One refresh, safe among processes: locked, re-read, sent once, saved before it is used.
+"""When a token is refreshed, and one refresh that is safe among processes.
 
 ::
+
+    ─────────── fresh ───────────┬──── advisory ────┬── mandatory ──┬── expired
+                                 │ try, do not wait │ wait for it   │
+                       threshold + jitter       60 s          expires_at
+
+A refresh is locked across processes, read again, sent once, and saved before it is used::
 
     lock ─► read again ─► somebody was faster? ─► use theirs
                 │ no
@@ -17,28 +23,74 @@
 A refresh token that was refused is never sent again.
 """
 
+import json
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
 
 import anyio
 import anyio.to_thread
 
-from kiro_mcp.auth.kiro_cli import helper_for, renew_by_kiro_cli, token_of_kiro_cli
-from kiro_mcp.auth.lock import Sleep, locked
-from kiro_mcp.auth.oidc import SignInService
-from kiro_mcp.auth.places import Machine
-from kiro_mcp.auth.refresh_policy import may_try_again, refresh_need
+from kiro_mcp.auth.credentials import DEFAULT_REGION, Credential
+from kiro_mcp.auth.documents import merged, parse_object, text_of
+from kiro_mcp.auth.files import Sleep, can_replace, locked, read_text, replace_text
+from kiro_mcp.auth.kiro_cli import (
+    can_update,
+    helper_for,
+    renew_by_kiro_cli,
+    token_of_kiro_cli,
+    update_row,
+)
+from kiro_mcp.auth.machine import Machine
+from kiro_mcp.auth.oidc import Refused, SignInService
 from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore, digest
-from kiro_mcp.auth.token_requests import Refused
-from kiro_mcp.auth.tokens import DEFAULT_REGION, Credential
-from kiro_mcp.auth.write_back import can_write_back, write_back
 from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
+
+MANDATORY_SECONDS: Final = 60.0
+"""How long before its end a token is no longer sent: a request must arrive, and clocks differ."""
+
+COOL_DOWN_SECONDS: Final = 30.0
+"""How long after an attempt the next one waits, unless there is nothing else to send.
+
+A token that was renewed within this time is sent even if it seems to have ended: then the clock of
+this machine or the stated lifetime is wrong, and another refresh would give the same again."""
+
+MAX_JITTER_SECONDS: Final = 10.0
+"""Spreads the attempts of servers that share a login."""
+
+Need: TypeAlias = Literal["none", "advisory", "mandatory"]
+
+
+def refresh_need(
+    credential: Credential, now: datetime, *, threshold_seconds: float, jitter_seconds: float = 0.0
+) -> Need:
+    """Tell whether a credential is to be refreshed, and whether that can wait."""
+    if not credential.access_token:
+        return "mandatory"
+    if credential.expires_at is None:
+        return "none"
+    left = credential.expires_at - now
+    if left <= timedelta(seconds=MANDATORY_SECONDS):
+        return "mandatory"
+    is_soon = left <= timedelta(seconds=threshold_seconds + jitter_seconds)
+    return "advisory" if is_soon else "none"
+
+
+def may_try_again(last_attempt: datetime | None, now: datetime) -> bool:
+    """Whether enough time has passed since the last attempt.
+
+    A clock that was set back meanwhile says nothing about that, so then it has.
+    """
+    if last_attempt is None:
+        return True
+    return not timedelta(0) <= now - last_attempt < timedelta(seconds=COOL_DOWN_SECONDS)
+
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +127,7 @@ class Refresher:
         self._sleep = sleep
         self._helped_at: datetime | None = None
         self._refused: dict[str, Refused] = {}  # By the digest of the refresh token.
-        self._unsaved: dict[str, Credential] = {}  # By place.
+        self._unsaved: dict[str, Credential] = {}  # By identity.
         self._saving = anyio.Lock()
 
     def can_refresh(self, credential: Credential) -> bool:
@@ -100,7 +152,7 @@ class Refresher:
                 current = await self._read_again()
                 if self._is_news(current, credential, rejected):
                     return current
-                if current.place == credential.place:
+                if current.identity == credential.identity:
                     return await self._renew(current, rejected)
             credential = current
         raise ServiceUnavailable(
@@ -112,10 +164,10 @@ class Refresher:
         if not self._unsaved or self._saving.locked():
             return
         async with self._saving:
-            for place, renewed in list(self._unsaved.items()):
+            for identity, renewed in list(self._unsaved.items()):
                 try:
                     async with self._locked(renewed, timeout_seconds=_SAVING_SECONDS):
-                        if self._unsaved.get(place) is renewed:  # No refresh took its place.
+                        if self._unsaved.get(identity) is renewed:  # No refresh took its place.
                             await self._kept(renewed)
                 except (KiroError, OSError) as error:
                     logger.warning("the renewed login is still only in memory (%s)", error)
@@ -136,7 +188,7 @@ class Refresher:
                 "There is no folder to keep a renewed login in.",
                 next_step="Name one in KIRO_MCP_HOME.",
             )
-        name = f"refresh-{digest(credential.place)[:16]}.lock"
+        name = f"refresh-{digest(credential.identity)[:16]}.lock"
         path = self._store.folder / name
         return locked(path, timeout_seconds=timeout_seconds, sleep=self._sleep)
 
@@ -226,10 +278,10 @@ class Refresher:
             is_ours = await self._persist(renewed, spent=renewed.held_refresh_token)
         except (KiroError, OSError) as error:
             logger.warning("the renewed login is kept in memory, because: %s", error)
-            self._unsaved[renewed.place] = renewed
+            self._unsaved[renewed.identity] = renewed
             self._sources.remember(renewed, "its newest tokens could not be written down yet")
             return True
-        self._unsaved.pop(renewed.place, None)
+        self._unsaved.pop(renewed.identity, None)
         self._sources.forget(renewed)
         return is_ours
 
@@ -299,3 +351,33 @@ def _refused(credential: Credential, outcome: Refused) -> KiroError:
         next_step="Call again in a moment.",
         code="network_error",
     )
+
+
+def can_write_back(credential: Credential) -> bool:
+    """Whether the owner's copy could be renewed; if not, a refresh would log the owner out."""
+    path = Path(credential.path)
+    if credential.origin == "database":
+        return can_update(path)
+    return can_replace(path)
+
+
+def write_back(renewed: Credential, *, spent_refresh_token: str) -> bool:
+    """Put a renewed login back, if the owner's copy still holds the token that was spent.
+
+    Returns:
+        Whether it does; if not, its owner was there first and ours is to be discarded.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path = Path(renewed.path)
+    if renewed.origin == "database":
+        return update_row(path, renewed, spent_refresh_token=spent_refresh_token)
+    try:
+        document = parse_object(read_text(path))
+    except ValueError as error:
+        raise OSError(f"{error}") from error
+    if text_of(document, "refresh_token") != spent_refresh_token:
+        return False
+    replace_text(path, json.dumps(merged(document, renewed), indent=2))
+    return True

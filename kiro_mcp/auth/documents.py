@@ -1,18 +1,21 @@
-"""A credential as JSON, in every spelling that is around, into a `Credential`. Pure.
+"""Credentials as JSON or text, read into a `Credential` and written back. Pure.
 
 One reader serves the Kiro IDE's file, the AWS SSO cache, kiro-cli's rows, files of other gateways
 and our own store: keys in camel or snake case, at the top or under `metadata` or `attributes`.
+A renewed login is written into the document it came from: only what is new changes.
+
+Dates are ISO 8601 with 0 to 9 digits of a second, with `Z`, an offset or nothing; or seconds or
+milliseconds since the epoch, as a number or as text.
 """
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final, cast
 
-from kiro_mcp.auth.timestamps import parse_time
-from kiro_mcp.auth.tokens import (
+from kiro_mcp.auth.credentials import (
     BUILDER_ID_START_URL,
     ClientRegistration,
     Credential,
@@ -20,6 +23,47 @@ from kiro_mcp.auth.tokens import (
     Origin,
     jwt_expiry,
 )
+
+MILLISECONDS_FROM: Final = 100_000_000_000
+"""A greater number counts milliseconds: in seconds it would be the year 5138."""
+
+
+def parse_time(value: object) -> datetime | None:
+    """Read a date of any known form; None if the value is not a date.
+
+    Raises:
+        ValueError: It has no known form.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        return _parse(value)
+    except (OverflowError, OSError) as error:
+        raise ValueError("no date") from error
+
+
+def _parse(value: object) -> datetime:
+    if isinstance(value, bool):
+        raise ValueError("no date")
+    if isinstance(value, int | float):
+        return _from_epoch(float(value))
+    if not isinstance(value, str):
+        raise ValueError("no date")
+    text = value.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return _from_epoch(float(text))
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _from_epoch(number: float) -> datetime:
+    return datetime.fromtimestamp(number / 1000 if number > MILLISECONDS_FROM else number, UTC)
+
+
+def format_time(moment: datetime) -> str:
+    """Write a date as every reader of these stores takes it: UTC, milliseconds, `Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
 
 BUILDER_ID_CLIENT_HASH: Final = "e909a0580879b06ece1202964fbe9dda95ea4ce3"
 """The name of the registration file of Builder ID's start URL: SHA-1 of `{"startUrl":"…"}`."""
@@ -48,10 +92,11 @@ NESTS: Final = ("metadata", "attributes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a credential is: what it becomes when its document is read."""
+class CredentialSource:
+    """Where a document with a credential is; becomes part of the credential."""
 
-    source: str
+    name: str
+    """For people: the variable's or the file's name."""
     origin: Origin
     path: str = ""
     key: str = ""
@@ -135,14 +180,14 @@ def read_registration_file(document: Mapping[str, object]) -> ClientRegistration
 
 def read_credential(
     document: Mapping[str, object],
-    place: Place,
+    where: CredentialSource,
     registration: ClientRegistration | None = None,
 ) -> Credential | None:
     """Read a credential; None where the document holds neither of the two tokens.
 
     Args:
         document: The JSON object.
-        place: Where it is.
+        where: Where it is.
         registration: Its client, where that has a file of its own.
 
     Raises:
@@ -174,11 +219,11 @@ def read_credential(
         start_url=text_of(document, "start_url"),
         preferred_endpoint=text_of(document, "preferred_endpoint"),
         problem=_problem(kind, client),
-        source=place.source,
-        origin=place.origin,
-        path=place.path,
-        key=place.key,
-        is_explicit=place.is_explicit,
+        source=where.name,
+        origin=where.origin,
+        path=where.path,
+        key=where.key,
+        is_explicit=where.is_explicit,
     )
 
 
@@ -237,3 +282,109 @@ def _problem(kind: CredentialKind, client: ClientRegistration | None) -> str:
     if kind == "external_idp" and not (client and client.client_id):
         return "its client id is missing"
     return ""
+
+
+_SOCIAL: Final = ("desktop", "social", "google", "github")
+_OIDC: Final = ("idc", "builder-id", "builder_id", "iam")
+_EXTERNAL: Final = ("external-idp", "external_idp")
+
+
+def decode_refresh_token(text: str, *, source: str, region: str = "") -> Credential:
+    """Read a refresh token: bare, or with all that it needs, as other tools write it.
+
+    ::
+
+        token                                          social
+        token|desktop                                  social
+        token|client id|client secret|idc              AWS SSO OIDC
+        token|client id|token endpoint|external-idp    an organisation's own sign-in
+
+    Read from the right, so that a bar inside the token does no harm.
+    """
+    bare = Credential(kind="social", refresh_token=text, region=region, source=source)
+    rest, bar, method = text.rpartition("|")
+    method = method.strip().lower()
+    if bar and method in _SOCIAL:
+        return replace(bare, refresh_token=rest)
+    parts = rest.rsplit("|", 2)
+    if len(parts) != 3 or method not in (*_OIDC, *_EXTERNAL):
+        return bare
+    token, client_id, last = parts
+    if method in _EXTERNAL:
+        client = ClientRegistration(client_id=client_id)
+        return replace(
+            bare, kind="external_idp", refresh_token=token, client=client, token_endpoint=last
+        )
+    client = ClientRegistration(client_id=client_id, client_secret=last)
+    kind = "builder_id" if method.startswith("builder") else "idc"
+    return replace(bare, kind=kind, refresh_token=token, client=client)
+
+
+def merged(document: Mapping[str, object], renewed: Credential) -> dict[str, object]:
+    """Return the document with the renewed tokens, in the spelling and place that it has them.
+
+    Region, scopes and all that is unknown here stay as they are: they are their owner's.
+    """
+    result = dict(document)
+    changes: dict[str, object] = {
+        "access_token": renewed.access_token,
+        "refresh_token": renewed.refresh_token,
+        "expires_at": _as_before(document, renewed.expires_at),
+    }
+    if renewed.kind == "social" and renewed.profile_arn:
+        changes["profile_arn"] = renewed.profile_arn
+    for name, value in changes.items():
+        _put(result, name, value)
+    return result
+
+
+def _put(document: dict[str, object], name: str, value: object) -> None:
+    for nest in NESTS:
+        inner = document.get(nest)
+        if isinstance(inner, dict):
+            members = cast("dict[str, object]", inner)
+            if spelling := _spelling(members, name):
+                document[nest] = {**members, spelling: value}
+                return
+    document[_spelling(document, name) or _usual_spelling(document, name)] = value
+
+
+def _spelling(members: Mapping[str, object], name: str) -> str:
+    return next((spelling for spelling in (name, camel(name)) if spelling in members), "")
+
+
+def _usual_spelling(document: Mapping[str, object], name: str) -> str:
+    is_snake = any("_" in member for member in document)
+    return name if is_snake else camel(name)
+
+
+def _as_before(document: Mapping[str, object], moment: datetime | None) -> object:
+    """Write a date in the form in which the document has it: text, or a number of its unit."""
+    before = member_of(document, "expires_at")
+    if moment is None:
+        return before
+    if isinstance(before, int | float) and not isinstance(before, bool):
+        unit = 1000 if before > MILLISECONDS_FROM else 1
+        return int(moment.timestamp() * unit)
+    return format_time(moment)
+
+
+def own_document(credential: Credential) -> dict[str, object]:
+    """Write a login as our own store keeps it; `credential_files` reads it back."""
+    client = credential.client
+    members: dict[str, object] = {
+        "authMethod": credential.kind,
+        "accessToken": credential.access_token,
+        "refreshToken": credential.refresh_token,
+        "expiresAt": format_time(credential.expires_at) if credential.expires_at else "",
+        "profileArn": credential.profile_arn,
+        "region": credential.region,
+        "startUrl": credential.start_url,
+        "clientId": client.client_id if client else "",
+        "clientSecret": client.client_secret if client else "",
+        "clientExpiresAt": format_time(client.expires_at) if client and client.expires_at else "",
+        "tokenEndpoint": credential.token_endpoint,
+        "issuerUrl": credential.issuer_url,
+        "scopes": list(credential.scopes),
+    }
+    return {name: value for name, value in members.items() if value}

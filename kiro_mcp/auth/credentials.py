@@ -1,4 +1,4 @@
-"""Credentials as values: what kinds there are and what a request needs from each."""
+"""Credentials as values: which kinds there are, and what a request needs from each. Pure."""
 
 import base64
 import hashlib
@@ -100,7 +100,7 @@ class Credential:
         return self.origin in ("file", "database")
 
     @property
-    def place(self) -> str:
+    def identity(self) -> str:
         """What tells it from every other credential, however often it is renewed; no secret."""
         return "\n".join((self.origin, self.path, self.key))
 
@@ -173,7 +173,7 @@ def _owner(credential: Credential, profile_arn: str) -> str:
     else:
         client_id = credential.client.client_id if credential.client else ""
         key = credential.access_token if credential.kind == "api_key" else ""
-        members = (credential.place, client_id, profile_arn, key)
+        members = (credential.identity, client_id, profile_arn, key)
     return hashlib.sha256("\n".join(members).encode()).hexdigest()
 
 

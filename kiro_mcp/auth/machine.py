@@ -1,10 +1,10 @@
-r"""Where logins are kept on each system. Pure: home, platform and environment are parameters.
+"""Where logins are kept on each system. Pure: home, platform and environment are parameters.
 
 ::
 
     Linux    $XDG_DATA_HOME or ~/.local/share     kiro-cli/data.sqlite3
     macOS    ~/Library/Application Support        kiro-cli/data.sqlite3
-    Windows  %LOCALAPPDATA%, then %APPDATA%       Kiro-Cli\data.sqlite3
+    Windows  %LOCALAPPDATA%, then %APPDATA%       Kiro-Cli/data.sqlite3
 
 The Kiro IDE's file is `~/.aws/sso/cache/kiro-auth-token.json` everywhere.
 """
@@ -43,7 +43,7 @@ class Machine:
 
 
 def data_folders(machine: Machine) -> tuple[Path, ...]:
-    """Return where programs keep their data, the usual place first."""
+    """Return where programs keep their data, the usual folder first."""
     if machine.home is None:
         return ()
     if machine.platform == "darwin":
