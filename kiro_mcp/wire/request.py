@@ -337,11 +337,9 @@ def _repair_turns(
         partial(history.forget_old_images, limit=MAX_IMAGES if sees_images else 0),
         history.tell_images_apart,
     )
-    for step in steps:
-        turns, changes = step(turns)
-        repairs = [*repairs, *changes]
+    turns, more = history.run_steps(turns, steps)
     _require_something(turns, request.system)  # All there was may have been old images.
-    return turns, repairs
+    return turns, [*repairs, *more]
 
 
 def _require_something(turns: Turns, system: str) -> None:

@@ -1,6 +1,7 @@
 """Turns in any order, as a conversation that the service takes."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -16,6 +17,9 @@ from kiro_mcp.chat import (
 )
 from kiro_mcp.wire import history
 from kiro_mcp.wire.history import TRUNCATION_NOTICE, Step, run_steps
+
+FORGET_ALL = partial(history.forget_old_images, limit=0)
+"""For a model that reads text only."""
 
 A, B, C = (TextPart(text=letter) for letter in "abc")
 USE = ToolUse(id="t1", name="f", arguments={})
@@ -53,7 +57,7 @@ STEPS: list[Step] = [
     history.tell_of_truncation,
     history.hoist_images,
     history.forget_old_images,
-    history.forget_all_old_images,
+    FORGET_ALL,
     history.tell_images_apart,
 ]
 
@@ -62,7 +66,7 @@ STEPS: list[Step] = [
 def test_what_is_right_is_left_alone(step: Step) -> None:
     """Ours: equal histories give equal payloads, and no step speaks up for nothing."""
     turns = [user(A, image("x")), assistant(SIGNED, B, USE), user(RESULT, C)]
-    if step is history.forget_all_old_images:
+    if step is FORGET_ALL:
         turns[0] = user(A)
     assert after(step, *turns) == (turns, [])
 
@@ -236,5 +240,5 @@ def test_the_last_turn_keeps_its_images_be_they_too_many() -> None:
 
 def test_a_model_that_reads_text_alone_gets_no_old_images() -> None:
     """Ours: a chat can go on with another model."""
-    turns, _ = after(history.forget_all_old_images, user(image("x")), assistant(A), user(B))
+    turns, _ = after(FORGET_ALL, user(image("x")), assistant(A), user(B))
     assert turns == [user(), assistant(A), user(B)]
