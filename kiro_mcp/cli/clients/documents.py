@@ -9,10 +9,10 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from kiro_mcp.cli.clients import jsonc_edit, toml_edit
+from kiro_mcp.cli.clients import jsonc_edit
 from kiro_mcp.cli.clients.entries import Entry
 from kiro_mcp.cli.clients.known import Client, Format
-from kiro_mcp.cli.clients.text import CannotEdit, Path, as_object, is_object, looked_up
+from kiro_mcp.cli.clients.text import CannotEdit, Path, as_object, is_object, looked_up, read_toml
 
 _MARK: Final = "\ufeff"
 """The byte order mark, which Windows' editors put before a text."""
@@ -32,10 +32,24 @@ class _Editor:
 _JSONC: Final = _Editor(
     read=jsonc_edit.read, set_value=jsonc_edit.set_value, remove=jsonc_edit.remove
 )
+
+
+def _set_toml(text: str, path: Path, value: object) -> str:
+    from kiro_mcp.cli.clients.toml_edit import set_value  # Imports tomlkit, for edits alone.
+
+    return set_value(text, path, value)
+
+
+def _remove_toml(text: str, path: Path) -> str:
+    from kiro_mcp.cli.clients.toml_edit import remove
+
+    return remove(text, path)
+
+
 _EDITORS: Final[Mapping[Format, _Editor]] = {
     "json": replace(_JSONC, read=jsonc_edit.read_strict),
     "jsonc": _JSONC,
-    "toml": _Editor(read=toml_edit.read, set_value=toml_edit.set_value, remove=toml_edit.remove),
+    "toml": _Editor(read=read_toml, set_value=_set_toml, remove=_remove_toml),
 }
 
 

@@ -1,11 +1,9 @@
-"""What the editors of JSON and of TOML share. Pure.
+"""What the editors of JSON and of TOML share. Pure."""
 
-Both edit the text and not a tree made of it, so that every comment, every blank and the order of
-everything that is not ours stay as they are.
-"""
-
+import re
+import tomllib
 from collections.abc import Iterable
-from typing import TypeAlias, TypeGuard
+from typing import Final, TypeAlias, TypeGuard
 
 Path: TypeAlias = tuple[str, ...]
 """The keys that lead to a value from the top of a document."""
@@ -24,6 +22,25 @@ class Unparsable(ValueError):
 
 class CannotEdit(ValueError):
     """A document is in order, and yet its form leaves no safe place for the change."""
+
+
+_TOML_POSITION: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
+
+
+def read_toml(text: str) -> dict[str, object]:
+    """Read a TOML document.
+
+    Raises:
+        Unparsable: It is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        found = _TOML_POSITION.search(message)
+        last_line = text.count("\n") + 1
+        line, column = (int(found[1]), int(found[2])) if found else (last_line, 1)
+        raise Unparsable(_TOML_POSITION.sub("", message), line=line, column=column) from error
 
 
 def position(text: str, offset: int) -> tuple[int, int]:
