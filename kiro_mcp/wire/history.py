@@ -21,6 +21,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Final, TypeAlias
 
@@ -165,16 +166,13 @@ def split_by_role(turns: Turns) -> Repaired:
     split: list[Message] = []
     moved = 0
     for turn in turns:
-        roles = [_role_of(part, turn.role) for part in turn.parts]
-        moved += sum(role != turn.role for role in roles)
-        if all(role == turn.role for role in roles):
+        if all(_role_of(part, turn.role) == turn.role for part in turn.parts):
             split.append(turn)
             continue
-        owned = zip(roles, turn.parts, strict=True)
-        split += [
-            Message(role=role, parts=tuple(part for _, part in run))
-            for role, run in groupby(owned, key=lambda pair: pair[0])
-        ]
+        for role, run in groupby(turn.parts, key=partial(_role_of, speaker=turn.role)):
+            parts = tuple(run)
+            moved += len(parts) if role != turn.role else 0
+            split.append(Message(role=role, parts=parts))
         is_truncated = turn.is_truncated and split[-1].role == "assistant"
         split[-1] = replace(split[-1], is_truncated=is_truncated)
     return split, counted("misplaced_part", moved, "part(s) moved to the role that may say them")

@@ -4,7 +4,7 @@
   in. The live list is always preferred: it depends on plan, region and time. A listed price is the
   vendor's list price, for orientation; Kiro bills credits by the rate multiplier.
 * Callers bring names from other programs: with dashes for dots, with dates, with a window in
-  brackets, with the prefixes of gateways, and with endings that are wishes (`-thinking`,
+  brackets, with the prefixes of gateways, and with endings that ask for something (`-thinking`,
   `-agentic`, `-chat`, an effort). An unknown name is sent as it is, with a warning: new models must
   not need a new release. No name is ever mapped to another model in silence.
 * The service checks `additionalModelRequestFields` strictly against the schema in its list of
@@ -29,11 +29,17 @@ from kiro_mcp.chat import (
     ThinkingSupport,
 )
 from kiro_mcp.errors import quoted
-from kiro_mcp.wire.json_values import clean_text, finite_number, plain_json, positive_integer
+from kiro_mcp.wire.json_values import (
+    clean_text,
+    number_member,
+    object_member,
+    object_members,
+    plain_json,
+    positive_integer,
+)
 from kiro_mcp.wire.schema import COMBINATORS, inline_references
 
-# --- model_fields ------------------------------------------------------------------------
-
+# --- efforts and fields -------------------------------------------------------------------
 
 EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 """The efforts that callers are told of, from the least to the most."""
@@ -74,21 +80,29 @@ def read_model_fields(schema: object) -> ModelFields | None:
     """Read a model's schema; None where it offers nothing that this package can ask for."""
     plain = plain_json(schema)
     root = inline_references(plain) if isinstance(plain, dict) else {}
-    path, efforts, default = next(_effort_places(root), ((), (), ""))
+    path, efforts, default = next(_find_efforts(root), ((), (), ""))
+    thinking = list(_named(root, "thinking"))
+    length = next(_named(root, "max_tokens"), None)
     fields = ModelFields(
         effort_path=path,
         efforts=efforts,
         default_effort=default,
-        thinking_types=_thinking_choices(root, "type"),
-        thinking_displays=_thinking_choices(root, "display"),
-        max_tokens=_token_range(root),
+        thinking_types=_choices_of_members(thinking, "type"),
+        thinking_displays=_choices_of_members(thinking, "display"),
+        max_tokens=None
+        if length is None
+        else (
+            positive_integer(length.get("minimum")) or 1,
+            positive_integer(length.get("maximum")),
+        ),
     )
     return None if fields == ModelFields() else fields
 
 
-def _effort_places(
+def _find_efforts(
     schema: JsonObject, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], tuple[Effort, ...], Effort]]:
+    """Yield the path, the words and the default of each effort in a schema."""
     for name, inner in _properties(schema):
         if name == "effort":
             offered = list(dict.fromkeys(_choices(inner)))
@@ -97,24 +111,12 @@ def _effort_places(
             default = inner.get("default")
             if efforts:
                 yield (*path, name), efforts, default if isinstance(default, str) else ""
-        yield from _effort_places(inner, (*path, name))
+        yield from _find_efforts(inner, (*path, name))
 
 
-def _thinking_choices(root: JsonObject, member: str) -> tuple[str, ...]:
-    choices = (
-        choice
-        for thinking in _named(root, "thinking")
-        for inner in _named(thinking, member)
-        for choice in _choices(inner)
-    )
-    return tuple(dict.fromkeys(choices))
-
-
-def _token_range(root: JsonObject) -> tuple[int, int | None] | None:
-    schema = next(_named(root, "max_tokens"), None)
-    if schema is None:
-        return None
-    return positive_integer(schema.get("minimum")) or 1, positive_integer(schema.get("maximum"))
+def _choices_of_members(schemas: Sequence[JsonObject], name: str) -> tuple[str, ...]:
+    members = (member for schema in schemas for member in _named(schema, name))
+    return tuple(dict.fromkeys(choice for member in members for choice in _choices(member)))
 
 
 def _named(schema: JsonObject, wanted: str) -> Iterator[JsonObject]:
@@ -146,8 +148,7 @@ def _pieces(schema: JsonObject) -> Iterator[JsonObject]:
             yield from (piece for piece in pieces if isinstance(piece, dict))
 
 
-# --- models_catalog ----------------------------------------------------------------------
-
+# --- the catalogue ------------------------------------------------------------------------
 
 _K: Final = 1_000
 _M: Final = 1_000_000
@@ -382,11 +383,13 @@ def models_from_page(page: Mapping[str, object]) -> tuple[tuple[ModelInfo, ...],
     Returns:
         The models in the service's order, and the token of the next page ("" on the last).
     """
-    entries = page.get("models")
-    listed = cast("list[object]", entries) if isinstance(entries, list) else []
-    models = tuple(model for entry in listed if (model := _model(entry)) is not None)
-    token = page.get("nextToken")
-    return models, token if isinstance(token, str) else ""
+    plain = cast("JsonObject", page)
+    models = [
+        _read_model(entry)
+        for entry in object_members(plain, "models")
+        if isinstance(entry.get("modelId"), str) and entry["modelId"]
+    ]
+    return tuple(models), _text(page.get("nextToken"))
 
 
 def default_model(page: Mapping[str, object]) -> str:
@@ -394,26 +397,27 @@ def default_model(page: Mapping[str, object]) -> str:
     default = page.get("defaultModel")
     if isinstance(default, dict):
         default = cast("dict[str, object]", default).get("modelId")
-    default = default or page.get("defaultModelId")
-    return default if isinstance(default, str) else ""
+    return _text(default or page.get("defaultModelId"))
 
 
-def _model(entry: object) -> ModelInfo | None:
-    if not isinstance(entry, dict):
-        return None
-    members = cast("dict[str, object]", entry)
-    model_id = members.get("modelId")
-    if not isinstance(model_id, str) or not model_id:
-        return None
+def _read_model(entry: JsonObject) -> ModelInfo:
+    model_id = _text(entry["modelId"])
     known = known_model(model_id)
-    raw_limits = members.get("tokenLimits")
-    limits = cast("dict[str, object]", raw_limits) if isinstance(raw_limits, dict) else {}
-    fields = read_model_fields(members.get("additionalModelRequestFieldsSchema"))
-    listed_rate = finite_number(members.get("rateMultiplier"))
+    limits = object_member(entry, "tokenLimits")
+    fields = read_model_fields(entry.get("additionalModelRequestFieldsSchema"))
+    listed_rate = number_member(entry, "rateMultiplier")
     rate = known.rate_multiplier if listed_rate is None else listed_rate
+    input_types = entry.get("supportedInputTypes")
+    listed_types = input_types if isinstance(input_types, list) else []
+    fallbacks = [
+        _text(one.get("modelId")) for one in object_members(entry, "refusalFallbackModels")
+    ]
+    thinking: ThinkingSupport = "none" if known.thinking == "native" else known.thinking
+    if fields and (fields.efforts or fields.thinking_types):
+        thinking = "native"
     return ModelInfo(
         id=model_id,
-        name=_text(members.get("modelName")) or known.name,
+        name=_text(entry.get("modelName")) or known.name,
         aliases=known.aliases,
         context_window=positive_integer(limits.get("maxInputTokens")) or known.context_window,
         max_output_tokens=positive_integer(limits.get("maxOutputTokens"))
@@ -422,42 +426,19 @@ def _model(entry: object) -> ModelInfo | None:
         # The list has no rate for long prompts. The known one belongs to the known base rate.
         higher_rate=known.higher_rate if rate == known.rate_multiplier else None,
         list_price=known.list_price,
-        input_types=_texts(members.get("supportedInputTypes")) or known.input_types,
-        thinking=_thinking(fields, known),
+        input_types=tuple(one for one in listed_types if isinstance(one, str)) or known.input_types,
+        thinking=thinking,
         effort_levels=fields.efforts if fields else (),
         fields=fields,
-        refusal_fallbacks=tuple(_model_ids(members.get("refusalFallbackModels")))
-        or known.refusal_fallbacks,
+        refusal_fallbacks=tuple(filter(None, fallbacks)) or known.refusal_fallbacks,
     )
-
-
-def _model_ids(entries: object) -> Iterator[str]:
-    """Yield the ids in a list of `{"modelId": …}`; anything else in it is skipped."""
-    for entry in cast("list[object]", entries) if isinstance(entries, list) else ():
-        model_id = (
-            cast("dict[str, object]", entry).get("modelId") if isinstance(entry, dict) else ""
-        )
-        if isinstance(model_id, str) and model_id:
-            yield model_id
-
-
-def _thinking(fields: ModelFields | None, known: ModelInfo) -> ThinkingSupport:
-    if fields and (fields.efforts or fields.thinking_types):
-        return "native"
-    return "none" if known.thinking == "native" else known.thinking
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _texts(value: object) -> tuple[str, ...]:
-    items = cast("Sequence[object]", value) if isinstance(value, list) else ()
-    return tuple(item for item in items if isinstance(item, str))
-
-
-# --- model_names -------------------------------------------------------------------------
-
+# --- names --------------------------------------------------------------------------------
 
 THINKING_EFFORT: Final[Effort] = "medium"
 """What `-thinking` asks for, where no effort is named."""
@@ -476,7 +457,7 @@ _DATE: Final = re.compile(r"[-@]\d{8}$")
 _API_VERSION: Final = re.compile(r"-v\d+(?:[-:]\d+)?$")
 _DASHED_NUMBER: Final = re.compile(r"(?<=\d)-(?=\d{1,2}(?:-|$))")
 _NUMBER_FIRST: Final = re.compile(r"^(?:claude-)?([4-9](?:\.\d+)?)-(opus|sonnet|haiku)$")
-_WISH: Final = re.compile(
+_ENDING: Final = re.compile(
     rf"(?:[-:](?P<word>thinking|agentic|chat|{'|'.join(EFFORTS)}|\d+[mk])|:[a-z]+|\[[^\[\]]*\])$",
     re.IGNORECASE,
 )
@@ -538,18 +519,31 @@ def resolve_model(
         warning = _unknown(wanted, {})
         model = known_model(wanted)
         return ModelChoice(model_requested=name, model=model, is_listed=False, warnings=(warning,))
-    bare, words = _split_wishes(_SEPARATORS.sub("-", wanted).strip("-"))
+    bare = _SEPARATORS.sub("-", wanted).strip("-")
+    endings: list[str] = []
+    while ending := _ENDING.search(bare):
+        endings.append((ending["word"] or "").lower())
+        bare = bare[: ending.start()]
     normal = normalised_name(bare)
-    wishes = _as_choice(name, words)
+    efforts: list[Effort] = [level for level in EFFORTS if level in endings]
+    if not efforts and "thinking" in endings:
+        efforts = [THINKING_EFFORT]
+    choice = ModelChoice(
+        model_requested=name,
+        model=known_model(DEFAULT_NAME),
+        effort=efforts[-1] if efforts else "",
+        writes_in_chunks="agentic" in endings,
+        allows_tools="chat" not in endings,
+    )
     if found := offered.get(bare.lower()) or offered.get(normal):
-        return replace(wishes, model=found)
+        return replace(choice, model=found)
     if newest := _newest(normal, models):
         warning = f"{quoted(wanted)} names no version; {newest.id} is used."
-        return replace(wishes, model=newest, warnings=(warning,))
+        return replace(choice, model=newest, warnings=(warning,))
     if normal.startswith("claude-"):
         warning = _unknown(normal, offered)
-        return replace(wishes, model=known_model(normal), is_listed=False, warnings=(warning,))
-    # Nothing is known of such names, not even that their endings are wishes.
+        return replace(choice, model=known_model(normal), is_listed=False, warnings=(warning,))
+    # Nothing is known of such names, not even whether their endings ask for anything.
     return ModelChoice(
         model_requested=name,
         model=known_model(wanted),
@@ -591,28 +585,6 @@ def _by_every_name(models: Sequence[ModelInfo]) -> dict[str, ModelInfo]:
     return {**by_title, **by_alias, **{model.id.lower(): model for model in reversed(known)}}
 
 
-def _split_wishes(name: str) -> tuple[str, Sequence[str]]:
-    """Take the endings that are no part of a name off it."""
-    words: list[str] = []
-    while ending := _WISH.search(name):
-        words.append((ending["word"] or "").lower())
-        name = name[: ending.start()]
-    return name, words
-
-
-def _as_choice(name: str, words: Sequence[str]) -> ModelChoice:
-    """Read wishes; the model is still to be found."""
-    named = [level for level in EFFORTS if level in words]
-    thinking: Effort = THINKING_EFFORT if "thinking" in words else ""
-    return ModelChoice(
-        model_requested=name,
-        model=known_model(DEFAULT_NAME),
-        effort=named[-1] if named else thinking,
-        writes_in_chunks="agentic" in words,
-        allows_tools="chat" not in words,
-    )
-
-
 def _newest(name: str, models: Sequence[ModelInfo]) -> ModelInfo | None:
     """Find the newest model of a family that is named without a number."""
     family = _FAMILY.fullmatch(name)
@@ -620,11 +592,11 @@ def _newest(name: str, models: Sequence[ModelInfo]) -> ModelInfo | None:
         return None
     beginning = f"claude-{family['family'] or 'sonnet'}-"
     members = [model for model in models if model.id.startswith(beginning)]
-    return max(members, key=lambda model: _number(model.id), default=None)
-
-
-def _number(model_id: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", model_id))
+    return max(
+        members,
+        key=lambda model: [int(number) for number in re.findall(r"\d+", model.id)],
+        default=None,
+    )
 
 
 def _unknown(model_id: str, offered: Mapping[str, ModelInfo]) -> str:

@@ -145,106 +145,81 @@ def sendable_tools(
     """
     declared = {spec.name: spec for spec in reversed(specs)}
     given = [spec for spec in specs if spec is declared[spec.name]]
-    stubs = [_stub(name) for name in dict.fromkeys(used_names) if name not in declared]
-    names = sent_names([*(spec.name for spec in given), *(stub.name for stub in stubs)])
-    budget = SchemaBudget()
-    sent = [
-        _sendable(spec, names[spec.name], description_max_bytes, budget)
-        for spec in (*given, *stubs)
+    stubs = [
+        ToolSpec(
+            name=name,
+            description=_STUB_DESCRIPTION,
+            input_schema={"type": "object", "properties": {}},
+        )
+        for name in dict.fromkeys(used_names)
+        if name not in declared
     ]
+    names = sent_names([spec.name for spec in (*given, *stubs)])
     repairs = [
         *counted("repeated_tool", len(specs) - len(given), "tool(s) declared again: left out"),
         *counted("stub_tool", len(stubs), "tool(s) that only the history uses: declared"),
-        *(repair for tool in sent for repair in tool.repairs),
     ]
+    sent: list[ToolSpec] = []
+    property_names: dict[str, Mapping[str, str]] = {}
+    long_descriptions: list[tuple[str, str]] = []
+    budget = SchemaBudget()
+    for spec in (*given, *stubs):
+        name = names[spec.name]
+        schema = sendable_schema(spec.input_schema, budget)
+        stand_in = f"Tool: {name}"
+        whole = spec.description if spec.description.strip() else stand_in
+        shortened = _shorten(whole, description_max_bytes)
+        description = shortened if shortened.strip() else stand_in
+        sent.append(ToolSpec(name=name, description=description, input_schema=schema.schema))
+        if schema.property_names:
+            property_names[spec.name] = schema.property_names
+        if description != whole:
+            long_descriptions.append((name, whole))
+        repairs += _tool_repairs(spec, sent[-1], whole, schema)
     return SentTools(
-        specs=tuple(tool.spec for tool in sent),
+        specs=tuple(sent),
         names=names,
-        property_names={
-            spec.name: tool.property_names
-            for spec, tool in zip(given, sent, strict=False)  # The stubs come last.
-            if tool.property_names
-        },
-        long_descriptions=tuple(
-            (tool.spec.name, tool.long_description) for tool in sent if tool.long_description
-        ),
+        property_names=property_names,
+        long_descriptions=tuple(long_descriptions),
         repairs=tuple(repairs),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SentTool:
-    spec: ToolSpec
-    property_names: Mapping[str, str]
-    long_description: str
-    repairs: tuple[Repair, ...]
-
-
-def _sendable(spec: ToolSpec, name: str, max_bytes: int, budget: SchemaBudget) -> _SentTool:
-    sent = sendable_schema(spec.input_schema, budget)
-    schema = sent.schema
-    stand_in = f"Tool: {name}"
-    whole = spec.description if spec.description.strip() else stand_in
-    shortened = _shortened(whole, max_bytes)
-    description = shortened if shortened.strip() else stand_in
-    what_changed = {
-        "tool_name": name != spec.name,
-        "empty_description": whole != spec.description,
-        "long_description": description != whole,
-        "tool_schema": schema != spec.input_schema,
-    }
-    return _SentTool(
-        spec=ToolSpec(name=name, description=description, input_schema=schema),
-        property_names=sent.property_names,
-        long_description=whole if description != whole else "",
-        repairs=(
-            *(
-                Repair(
-                    rule=rule,
-                    detail=_DETAILS[rule].format(given=quoted(spec.name), name=quoted(name)),
-                )
-                for rule, is_changed in what_changed.items()
-                if is_changed
-            ),
-            *_schema_repairs(spec.name, sent),
-        ),
-    )
-
-
-def _schema_repairs(tool: str, sent: SentSchema) -> Iterator[Repair]:
-    if sent.dropped:
-        detail = f"Left out of the schema of {quoted(tool)}: {', '.join(sent.dropped)}."
+def _tool_repairs(
+    given: ToolSpec, sent: ToolSpec, description: str, schema: SentSchema
+) -> Iterator[Repair]:
+    """Say what is different in a tool that is sent; `description` is what was to be sent."""
+    tool = quoted(given.name)
+    if sent.name != given.name:
+        detail = f"The tool {tool} is sent as {quoted(sent.name)}."
+        yield Repair(rule="tool_name", detail=detail)
+    if description != given.description:
+        detail = f"The tool {tool} has no description; its name is sent instead."
+        yield Repair(rule="empty_description", detail=detail)
+    if sent.description != description:
+        detail = f"The description of {tool} is cut; the whole is in the system prompt."
+        yield Repair(rule="long_description", detail=detail)
+    if sent.input_schema != given.input_schema:
+        detail = f"The schema of {tool} was changed to one that the service takes."
+        yield Repair(rule="tool_schema", detail=detail)
+    if schema.dropped:
+        detail = f"Left out of the schema of {tool}: {', '.join(schema.dropped)}."
         yield Repair(rule="schema_keyword", detail=detail)
-    if renamed := list(sent.property_names.items()):
+    if renamed := list(schema.property_names.items()):
         shown = ", ".join(f"{quoted(name)} as {other!r}" for other, name in renamed[:MAX_NAMED])
         more = f" and {len(renamed) - MAX_NAMED} more" if len(renamed) > MAX_NAMED else ""
-        detail = f"Properties of {quoted(tool)} are sent under other names: {shown}{more}."
+        detail = f"Properties of {tool} are sent under other names: {shown}{more}."
         yield Repair(rule="property_name", detail=detail)
 
 
-_DETAILS: Final[Mapping[str, str]] = {
-    "tool_name": "The tool {given} is sent as {name}.",
-    "empty_description": "The tool {given} has no description; its name is sent instead.",
-    "long_description": "The description of {given} is cut; the whole is in the system prompt.",
-    "tool_schema": "The schema of {given} was changed to one that the service takes.",
-}
-
-
-def _stub(name: str) -> ToolSpec:
-    schema: JsonObject = {"type": "object", "properties": {}}
-    return ToolSpec(name=name, description=_STUB_DESCRIPTION, input_schema=schema)
-
-
-def _shortened(text: str, max_bytes: int) -> str:
-    if len(text.encode()) <= max_bytes:
+def _shorten(text: str, max_bytes: int) -> str:
+    """Cut a text between characters, and say where the rest is if there is room for that."""
+    encoded = text.encode()
+    if len(encoded) <= max_bytes:
         return text
     room = max_bytes - len(_POINTER.encode())
-    return f"{_cut(text, room)}{_POINTER}" if room > 0 else _cut(text, max_bytes)
-
-
-def _cut(text: str, max_bytes: int) -> str:
-    """Cut between characters, never inside of one."""
-    return text.encode()[:max_bytes].decode("utf-8", "ignore")
+    cut, pointer = (room, _POINTER) if room > 0 else (max_bytes, "")
+    return encoded[:cut].decode("utf-8", "ignore") + pointer
 
 
 def clean_spec(spec: ToolSpec) -> ToolSpec:
