@@ -26,11 +26,10 @@ from kiro_mcp.emulator.accounts import (
     EMULATOR_SOCIAL_REFRESH_TOKEN,
     Accounts,
 )
-from kiro_mcp.emulator.app import build_app
+from kiro_mcp.emulator.app import RunningEmulator, build_app, running
 from kiro_mcp.emulator.refusals import Refusal
-from kiro_mcp.emulator.server import RunningEmulator, running
+from kiro_mcp.emulator.scripts import Cut, HttpAnswer, Pause, Script, Send, Until
 from kiro_mcp.emulator.state import EmulatorState, SeenRequest
-from kiro_mcp.emulator.steps import Cut, HttpAnswer, Pause, Script, Send, Until
 
 __all__ = [
     "BUILDER_ID_PROFILE_ARN",

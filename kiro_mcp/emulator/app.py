@@ -1,4 +1,4 @@
-"""The emulator as one ASGI application, for all the hosts of the service at once.
+"""The emulator as one ASGI application, for all the hosts of the service at once, and on a port.
 
 A client whose endpoints are overridden keeps their paths and headers, so those tell the hosts
 apart. Each request becomes a `SeenRequest`, is recorded, goes to its operation, and the script
@@ -7,37 +7,45 @@ that comes back is played::
     HTTP request ──► SeenRequest ──► operation ──► script ──► HTTP answer
 """
 
+import ipaddress
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, assert_never
 
+import anyio
+from anyio.lowlevel import checkpoint
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope
+from starlette.types import Send as AsgiSend
 
-from kiro_mcp.emulator import management, signin
+from kiro_mcp.emulator import operations
+from kiro_mcp.emulator.body import WireForm
 from kiro_mcp.emulator.frames import initial_response
-from kiro_mcp.emulator.generate import generate
-from kiro_mcp.emulator.playing import ScriptedAnswer
 from kiro_mcp.emulator.refusals import BODY_INVALID, BODY_TOO_LARGE, UNKNOWN_OPERATION, Refusal
-from kiro_mcp.emulator.shapes import WireForm
+from kiro_mcp.emulator.scripts import Cut, HttpAnswer, Pause, Script, Send, Until
 from kiro_mcp.emulator.state import (
     GENERATE,
     MAX_RECORDED_BODY_BYTES,
     EmulatorState,
     SeenRequest,
 )
-from kiro_mcp.emulator.steps import Script
+from kiro_mcp.web_server import listen, serve
+
+EVENT_STREAM: Final = "application/vnd.amazon.eventstream"
+
+_SILENT: Final = logging.getLogger("kiro_mcp.emulator.http")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False  # A script may cut a connection. That is no fault to log.
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 """The largest body that is looked at."""
-
-Handler: TypeAlias = Callable[[EmulatorState, SeenRequest], Script]
-Endpoint: TypeAlias = Callable[[Request], Awaitable[ASGIApp]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +53,16 @@ class Operation:
     """Something the service does, under whatever address."""
 
     name: str
-    handle: Handler
+    handle: Callable[[EmulatorState, SeenRequest], Script]
 
 
-_LIST_MODELS: Final = Operation("ListAvailableModels", management.list_models)
-_USAGE_LIMITS: Final = Operation("GetUsageLimits", management.usage_limits)
-_LIST_PROFILES: Final = Operation("ListAvailableProfiles", management.list_profiles)
-_GET_PROFILE: Final = Operation("GetProfile", management.get_profile)
-_GENERATE_REST: Final = Operation(GENERATE, partial(generate, form=WireForm.REST))
-_GENERATE_RPC: Final = Operation(GENERATE, partial(generate, form=WireForm.RPC_GENERATE))
-_SEND_RPC: Final = Operation(GENERATE, partial(generate, form=WireForm.RPC_SEND))
+_LIST_MODELS: Final = Operation("ListAvailableModels", operations.list_models)
+_USAGE_LIMITS: Final = Operation("GetUsageLimits", operations.usage_limits)
+_LIST_PROFILES: Final = Operation("ListAvailableProfiles", operations.list_profiles)
+_GET_PROFILE: Final = Operation("GetProfile", operations.get_profile)
+_GENERATE_REST: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.REST))
+_GENERATE_RPC: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.RPC_GENERATE))
+_SEND_RPC: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.RPC_SEND))
 
 PATHS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/generateAssistantResponse"): _GENERATE_REST,
@@ -64,15 +72,15 @@ PATHS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/getUsageLimits"): _USAGE_LIMITS,
     ("POST", "/List-Available-Profiles"): _LIST_PROFILES,
     ("POST", "/ListAvailableProfiles"): _LIST_PROFILES,
-    ("POST", "/client/register"): Operation("RegisterClient", signin.register_client),
-    ("POST", "/device_authorization"): Operation("StartDeviceLogin", signin.start_device_login),
-    ("POST", "/token"): Operation("CreateToken", signin.create_token),
-    ("POST", "/refreshToken"): Operation("RefreshToken", signin.refresh_desktop_token),
+    ("POST", "/client/register"): Operation("RegisterClient", operations.register_client),
+    ("POST", "/device_authorization"): Operation("StartDeviceLogin", operations.start_device_login),
+    ("POST", "/token"): Operation("CreateToken", operations.create_token),
+    ("POST", "/refreshToken"): Operation("RefreshToken", operations.refresh_desktop_token),
     ("POST", "/oauth/device/authorization"): Operation(
-        "StartDesktopLogin", signin.start_desktop_login
+        "StartDesktopLogin", operations.start_desktop_login
     ),
-    ("POST", "/oauth/device/poll"): Operation("PollDesktopLogin", signin.poll_desktop_login),
-    ("POST", "/logout"): Operation("Logout", signin.log_out),
+    ("POST", "/oauth/device/poll"): Operation("PollDesktopLogin", operations.poll_desktop_login),
+    ("POST", "/logout"): Operation("Logout", operations.log_out),
 }
 """The operations that a path names."""
 
@@ -92,58 +100,40 @@ def build_app(state: EmulatorState | None = None) -> Starlette:
     """Build an emulator around the state that will show what it saw."""
     state = EmulatorState() if state is None else state
     routes = [
-        Route(path, _endpoint(state, lambda _request, found=operation: found), methods=[method])
+        Route(path, partial(_answer, state, operation), methods=[method])
         for (method, path), operation in PATHS.items()
     ]
-    return Starlette(routes=[*routes, Route("/", _endpoint(state, _by_target), methods=["POST"])])
+    by_target = Route("/", partial(_answer_target, state), methods=["POST"])
+    return Starlette(routes=[*routes, by_target])
 
 
-def _by_target(request: Request) -> Operation:
+async def _answer_target(state: EmulatorState, request: Request) -> ASGIApp:
     target = request.headers.get("x-amz-target", "")
-    return TARGETS.get(target) or Operation("", _unknown_operation)
+    unknown = Operation("", lambda _state, _request: (UNKNOWN_OPERATION,))
+    return await _answer(state, TARGETS.get(target) or unknown, request)
 
 
-def _unknown_operation(_state: EmulatorState, _request: SeenRequest) -> Script:
-    return (UNKNOWN_OPERATION,)
+async def _answer(state: EmulatorState, operation: Operation, request: Request) -> ASGIApp:
+    """Read a request, record it, and return its script, ready to be played."""
+    raw = bytearray()
+    try:
+        # The rest of a body that is too large is dropped as it comes: a client that still sends
+        # would not read the refusal.
+        async for chunk in request.stream():
+            if len(raw) <= MAX_BODY_BYTES:
+                raw += chunk
+    except ClientDisconnect:
+        state.client_left_early()
+        return Response()
 
-
-def _endpoint(state: EmulatorState, operation_of: Callable[[Request], Operation]) -> Endpoint:
-    async def endpoint(request: Request) -> ASGIApp:
-        operation = operation_of(request)
+    body, refusal = None, None
+    if len(raw) > MAX_BODY_BYTES:
+        refusal = BODY_TOO_LARGE
+    elif request.method == "POST":
         try:
-            raw = await _read(request)
-        except ClientDisconnect:
-            state.client_left_early()
-            return Response()
-        seen, refusal = _see(request, operation, raw)
-        is_small = seen.size_bytes <= MAX_RECORDED_BODY_BYTES
-        state.record(seen if is_small else replace(seen, body=None))
-        script = (refusal,) if refusal else _script_of(state, operation, seen)
-        return ScriptedAnswer(
-            state,
-            seen,
-            script,
-            headers={"x-amzn-requestid": f"00000000-0000-4000-8000-{state.next_id():012d}"},
-            preface=initial_response() if seen.is_rpc else b"",
-        )
-
-    return endpoint
-
-
-async def _read(request: Request) -> bytes:
-    """The whole body; of one that is too large, the first bytes beyond the limit too.
-
-    The rest is dropped as it comes: a client that still sends would not read the refusal.
-    """
-    body = bytearray()
-    async for chunk in request.stream():
-        if len(body) <= MAX_BODY_BYTES:
-            body += chunk
-    return bytes(body)
-
-
-def _see(request: Request, operation: Operation, raw: bytes) -> tuple[SeenRequest, Refusal | None]:
-    body, refusal = _parse(raw) if request.method == "POST" else (None, None)
+            body = json.loads(raw.decode(), parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            refusal = BODY_INVALID
     seen = SeenRequest(
         operation=operation.name,
         method=request.method,
@@ -154,23 +144,130 @@ def _see(request: Request, operation: Operation, raw: bytes) -> tuple[SeenReques
         size_bytes=len(raw),
         is_rpc=request.url.path == "/",
     )
-    return seen, refusal
+    state.record(seen if len(raw) <= MAX_RECORDED_BODY_BYTES else replace(seen, body=None))
+
+    if refusal:
+        script: Script = (refusal,)
+    elif operation.name == GENERATE:
+        script = operation.handle(state, seen)  # It looks for enqueued scripts itself.
+    else:
+        script = state.take_queued(operation.name) or operation.handle(state, seen)
+    return _ScriptPlayer(state, seen, script)
 
 
-def _parse(raw: bytes) -> tuple[object, Refusal | None]:
-    if len(raw) > MAX_BODY_BYTES:
-        return None, BODY_TOO_LARGE
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+class _ScriptPlayer:
+    """Plays one script to the caller of one request, who may leave at any time. An ASGI app."""
+
+    def __init__(self, state: EmulatorState, request: SeenRequest, script: Script) -> None:
+        self._state = state
+        self._is_rpc = request.is_rpc
+        self._script = script
+        self._headers = {"x-amzn-requestid": f"00000000-0000-4000-8000-{state.next_id():012d}"}
+        self._has_begun = False
+        self._is_over = False
+        self._has_client_left = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
+        """Play the script to its end, or until the client leaves."""
+        self._state.stream_opened()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch, receive, tasks.cancel_scope)
+                await self._play(scope, receive, send)
+                self._is_over = True
+                tasks.cancel_scope.cancel()
+        finally:
+            self._state.stream_closed(by_client=self._has_client_left)
+
+    async def _watch(self, receive: Receive, play: anyio.CancelScope) -> None:
+        await receive()  # The request was read to its end: all that can come is a disconnect.
+        if not self._is_over:
+            self._has_client_left = True
+            play.cancel()
+
+    async def _play(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
+        for step in self._script:
+            match step:
+                case Send():
+                    await self._send(send, step.data)
+                case Pause():
+                    await anyio.sleep(step.seconds)
+                case Until(prompts):
+                    await self._state.until(lambda state: state.prompts >= prompts)
+                case Cut():
+                    await self._begin(send)
+                    return
+                case HttpAnswer() | Refusal():
+                    self._is_over = True
+                    response = (
+                        step.to_response(is_rpc=self._is_rpc)
+                        if isinstance(step, Refusal)
+                        else Response(step.body, step.status, dict(step.headers), step.content_type)
+                    )
+                    response.headers.update(self._headers)
+                    await response(scope, receive, send)
+                    return
+                case _:
+                    assert_never(step)
+        await self._begin(send)
+        self._is_over = True
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _begin(self, send: AsgiSend) -> None:
+        """Send the head of a stream, and the frame with which an RPC answer begins."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        headers = {"content-type": EVENT_STREAM, **self._headers}
+        head = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        if self._is_rpc:
+            await self._send(send, initial_response())
+
+    async def _send(self, send: AsgiSend, data: bytes) -> None:
+        await self._begin(send)
+        size = self._state.chunk_bytes
+        for start in range(0, len(data), size):
+            chunk = data[start : start + size]
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await checkpoint()  # Let a client in the same event loop read this far.
+
+
+# --- on a port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningEmulator:
+    """An emulator that serves."""
+
+    url: str
+    """Such as `http://127.0.0.1:43210`, without a slash at the end."""
+    state: EmulatorState
+
+
+@asynccontextmanager
+async def running(
+    state: EmulatorState | None = None, *, port: int = 0, host: str = "127.0.0.1"
+) -> AsyncGenerator[RunningEmulator]:
+    """Serve the emulator while the block runs; port 0 takes a free one.
+
+    Raises:
+        ValueError: The host is not an IPv4 loopback address.
+        OSError: The port is taken.
+    """
+    address = "127.0.0.1" if host == "localhost" else host
     try:
-        return json.loads(raw.decode(), parse_constant=_no_constant), None
-    except (ValueError, RecursionError):
-        return None, BODY_INVALID
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _script_of(state: EmulatorState, operation: Operation, request: SeenRequest) -> Script:
-    if operation.name == GENERATE:
-        return operation.handle(state, request)
-    return state.take_queued(operation.name) or operation.handle(state, request)
+        is_loopback = ipaddress.IPv4Address(address).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise ValueError(f"The emulator serves IPv4 loopback addresses only, not {host!r}.")
+    state = state or EmulatorState()
+    listener = listen(address, port)
+    async with serve(build_app(state), listener, logger=_SILENT):
+        host, port = listener.getsockname()
+        yield RunningEmulator(url=f"http://{host}:{port}", state=state)

@@ -33,11 +33,11 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from kiro_mcp.emulator.accounts import EMULATOR_API_KEY
+from kiro_mcp.emulator.app import RunningEmulator, running
 from kiro_mcp.emulator.body import Conversation
 from kiro_mcp.emulator.script_files import read_script, read_steps
-from kiro_mcp.emulator.server import RunningEmulator, running
+from kiro_mcp.emulator.scripts import Script
 from kiro_mcp.emulator.state import GENERATE, SeenRequest
-from kiro_mcp.emulator.steps import Script
 
 
 class KiroEmulator:

@@ -24,7 +24,7 @@ A file is a JSON object with a list of answers, tried in order::
     {"tool_use": {"name": "…", "arguments": {…}}}    `arguments` as text go out as they are;
                                           further members: "id", and "unfinished": true
     {"end": "END_TURN"}                   the end of a whole answer; {"end": null} ends it without
-                                          a sign. By default there is one after what was said
+                                          a sign. By default it follows what was said
     {"pause": 1.5}                        silence for so many seconds
     {"until_prompts": 2}                  silence until the emulator was asked so many times
     {"cut": true}                         the connection breaks
@@ -44,36 +44,50 @@ goes on with the last.
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, cast
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from kiro_mcp.captures.folder import Exchange, read_capture
 from kiro_mcp.emulator import frames
-from kiro_mcp.emulator.prompt import Prompt
-from kiro_mcp.emulator.script_steps import (
-    Step,
-    Strict,
-    calls_tool,
-    is_last,
-    is_silent,
-    is_spoken,
-    is_whole,
+from kiro_mcp.emulator.refusals import Refusal
+from kiro_mcp.emulator.scripts import (
+    BUILT_IN,
+    MAX_STALL_SECONDS,
+    Cut,
+    HttpAnswer,
+    Pause,
+    Prompt,
+    Script,
+    ScriptMaker,
+    Send,
+    Until,
 )
-from kiro_mcp.emulator.scripts import MAX_STALL_SECONDS, ScriptMaker
-from kiro_mcp.emulator.steps import Cut, HttpAnswer, Pause, Script, Send
 from kiro_mcp.errors import InvalidRequest
 
 MAX_FILE_BYTES: Final = 32 * 1024 * 1024
 """The largest file that is read."""
 
+MAX_PAUSE_SECONDS: Final = 600.0
+"""The longest pause: a forgotten client must not hold the emulator for ever."""
+
 _NO_NAME: Final = re.compile(r"^\W+|[^\w.-]+")
 
 _REPLAYED_HEADERS: Final = ("retry-after", "x-amzn-errortype")
-"""What a captured refusal says in its head."""
+"""The headers of a captured refusal that are sent again."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,11 +101,6 @@ class CannedAnswer:
     make: ScriptMaker
     played: int = 0
 
-    @property
-    def is_left(self) -> bool:
-        """Whether it can be played once more."""
-        return self.times is None or self.played < self.times
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptFile:
@@ -101,50 +110,17 @@ class ScriptFile:
     answers: Sequence[CannedAnswer]
 
     def script_for(self, prompt: Prompt) -> Script:
-        """Return what is played to a prompt; () where the script does not answer it."""
+        """Return what is played to a prompt; () if the script does not answer it."""
         if prompt.is_command and prompt.name != self.name:
             return ()
         said = f"{prompt.said}\n{prompt.returned}"
         for answer in self.answers:
-            if answer.is_left and (prompt.is_command or answer.when in said):
+            is_left = answer.times is None or answer.played < answer.times
+            if is_left and (prompt.is_command or answer.when in said):
                 answer.played += 1
                 return answer.make(prompt)
-        return _nothing_left(self.name) if prompt.is_command else ()
-
-
-class _Answer(Strict):
-    when: str = ""
-    times: Annotated[int, Field(ge=1)] | None = None
-    steps: Annotated[list[Step], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _can_be_played(self) -> "_Answer":
-        for number, step in enumerate(self.steps):
-            if is_last(step) and number < len(self.steps) - 1:
-                raise ValueError(f"nothing after steps[{number}] would be played")
-            if is_whole(step) and not all(map(is_silent, self.steps[:number])):
-                raise ValueError(f"only pauses can be before steps[{number}]")
-        return self
-
-    def canned(self) -> CannedAnswer:
-        return CannedAnswer(when=self.when, times=self.times, make=self._script)
-
-    def _script(self, prompt: Prompt) -> Script:
-        said = [step for step in self.steps if not is_silent(step)]
-        script = [
-            played
-            for number, step in enumerate(self.steps)
-            for played in step.played(prompt, number)
-        ]
-        if said and is_spoken(said[-1]):
-            reason = "TOOL_USE" if any(map(calls_tool, said)) else "END_TURN"
-            script.append(Send(frames.ending(reason)))
-        return tuple(script)
-
-
-class _File(Strict):
-    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")] = ""
-    answers: Annotated[list[_Answer], Field(min_length=1)]
+        words = f"The script {self.name!r} has no answer left."
+        return (Send(frames.text(words) + frames.ending()),) if prompt.is_command else ()
 
 
 def read_script(path: Path) -> ScriptFile:
@@ -157,9 +133,9 @@ def read_script(path: Path) -> ScriptFile:
     if path.is_dir():
         return ScriptFile(name=name, answers=_captured(path))
     try:
-        file = _File.model_validate(_json(path))
+        file = _File.model_validate(_read_json(path))
     except ValidationError as error:
-        raise _unusable(path, _described(error)) from None
+        raise _unusable(path, _describe(error)) from None
     return ScriptFile(name=file.name or name, answers=[answer.canned() for answer in file.answers])
 
 
@@ -168,7 +144,7 @@ def read_steps(steps: object, *, serial: int) -> Script:
 
     Args:
         steps: What a file has under `steps`.
-        serial: A number of its own, for the ids of its tool uses.
+        serial: A number that no other answer has, for the ids of its tool uses.
 
     Raises:
         InvalidRequest: They cannot be played; names the member at fault.
@@ -176,14 +152,198 @@ def read_steps(steps: object, *, serial: int) -> Script:
     try:
         answer = _Answer.model_validate({"steps": steps})
     except ValidationError as error:
-        raise InvalidRequest(f"These steps cannot be played: {_described(error)}.") from None
-    return answer.canned().make(Prompt(serial=serial))
+        raise InvalidRequest(f"These steps cannot be played: {_describe(error)}.") from None
+    return answer.script(Prompt(serial=serial))
 
 
-# --- files --------------------------------------------------------------------------------
+# --- the members of a file ------------------------------------------------------------------
 
 
-def _json(path: Path) -> Any:
+def _check_name(name: str) -> str:
+    if name not in BUILT_IN:
+        raise ValueError(f"there is no script {name!r}; there are {', '.join(BUILT_IN)}")
+    return name
+
+
+def _decode(given: object) -> bytes:
+    try:
+        return b64decode(given if isinstance(given, str) else "?", validate=True)
+    except ValueError:
+        raise ValueError("must be a text of base64") from None
+
+
+_HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+_HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$")]
+_Headers = dict[_HeaderName, _HeaderValue]
+
+
+class _Strict(BaseModel):
+    """An object of a script file. Unknown members are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _ToolUse(_Strict):
+    name: Annotated[str, StringConstraints(min_length=1)]
+    arguments: dict[str, Any] | str = Field(default_factory=dict[str, Any])
+    id: str = ""
+    unfinished: bool = False
+
+
+class _Event(_Strict):
+    type: str
+    payload: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class _Exception(_Strict):
+    message: str
+    reason: str = ""
+    type: str = "error"
+
+
+class _Refusal(_Strict):
+    status: Annotated[int, Field(ge=400, le=599)]
+    type: _HeaderValue
+    message: str = ""
+    reason: str | None = None
+    retry_after_milliseconds: Annotated[int, Field(ge=0)] | None = None
+    headers: _Headers = Field(default_factory=_Headers)
+
+
+class _Http(_Strict):
+    status: Annotated[int, Field(ge=200, le=599)] = 200
+    headers: _Headers = Field(default_factory=_Headers)
+    body: str = ""
+
+
+class _Step(_Strict):
+    """One step: exactly one of these members is given."""
+
+    text: str | None = None
+    reasoning: str | None = None
+    tool_use: _ToolUse | None = None
+    end: str | None = None
+    pause: Annotated[float, Field(ge=0, le=MAX_PAUSE_SECONDS)] | None = None
+    until_prompts: Annotated[int, Field(ge=1)] | None = None
+    cut: Literal[True] | None = None
+    event: _Event | None = None
+    base64: Annotated[bytes, BeforeValidator(_decode)] | None = None
+    exception: _Exception | None = None
+    refusal: _Refusal | None = None
+    http: _Http | None = None
+    emulate: Annotated[str, AfterValidator(_check_name)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_members(cls, given: object) -> object:
+        members = cast("dict[str, object]", given) if isinstance(given, dict) else {}
+        kind = next(iter(members), "")
+        if len(members) != 1 or kind not in KINDS:
+            raise ValueError(f"A step has exactly one member, one of: {', '.join(KINDS)}")
+        if members[kind] is None and kind != "end":
+            raise ValueError(f"{kind} must not be null")
+        return members
+
+    @property
+    def kind(self) -> str:
+        """The name of its member."""
+        return next(iter(self.model_fields_set))
+
+    def play(self, prompt: Prompt, number: int) -> Script:
+        """Return what this step, which has a number in its answer, does when it is played."""
+        if self.text is not None:
+            return (Send(frames.text(self.text, model_id=prompt.model_id)),)
+        if self.reasoning is not None:
+            return (Send(frames.reasoning(self.reasoning)),)
+        if self.tool_use is not None:
+            call, given = self.tool_use, self.tool_use.arguments
+            arguments = given if isinstance(given, str) else frames.compact_json(given)
+            tool_use_id = call.id or f"tooluse_Scripted{prompt.serial:06d}{number}"
+            write = frames.unfinished_tool_use if call.unfinished else frames.tool_use
+            return (Send(write(tool_use_id, call.name, arguments)),)
+        if self.pause is not None:
+            return (Pause(self.pause),)
+        if self.until_prompts is not None:
+            return (Until(self.until_prompts),)
+        if self.cut:
+            return (Cut(),)
+        if self.event is not None:
+            return (Send(frames.event(self.event.type, self.event.payload)),)
+        if self.base64 is not None:
+            return (Send(self.base64),)
+        if self.exception is not None:
+            fault = self.exception
+            return (Send(frames.exception(fault.message, fault.reason, exception_type=fault.type)),)
+        if self.refusal is not None:
+            fields = self.refusal.model_dump(exclude={"type"})
+            return (Refusal(error_type=self.refusal.type, **fields),)
+        if self.http is not None:
+            headers = {name.lower(): value for name, value in self.http.headers.items()}
+            return (
+                HttpAnswer(
+                    status=self.http.status,
+                    body=self.http.body.encode(errors="replace"),
+                    content_type=headers.pop("content-type", "text/plain"),
+                    headers=headers,
+                ),
+            )
+        if self.emulate is not None:
+            return BUILT_IN[self.emulate](prompt)
+        return (Send(b"" if self.end is None else frames.ending(self.end)),)
+
+
+KINDS: Final = tuple(_Step.model_fields)
+"""The steps that there are."""
+
+_SPOKEN: Final = ("text", "reasoning", "tool_use")
+"""The steps in which the model says something."""
+
+_SILENT: Final = ("pause", "until_prompts")
+"""The steps in which nothing is sent."""
+
+_WHOLE: Final = ("refusal", "http", "emulate")
+"""The steps that are whole answers: nothing can be sent before or after them."""
+
+
+class _Answer(_Strict):
+    when: str = ""
+    times: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[list[_Step], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "_Answer":
+        for number, step in enumerate(self.steps):
+            is_last = step.kind in ("cut", *_WHOLE)
+            if is_last and number < len(self.steps) - 1:
+                raise ValueError(f"nothing after steps[{number}] would be played")
+            if step.kind in _WHOLE and any(one.kind not in _SILENT for one in self.steps[:number]):
+                raise ValueError(f"only pauses can be before steps[{number}]")
+        return self
+
+    def canned(self) -> CannedAnswer:
+        return CannedAnswer(when=self.when, times=self.times, make=self.script)
+
+    def script(self, prompt: Prompt) -> Script:
+        """Return all steps as one script, with an end if the last one that is not silent spoke."""
+        script = [
+            played for number, step in enumerate(self.steps) for played in step.play(prompt, number)
+        ]
+        kinds = [step.kind for step in self.steps if step.kind not in _SILENT]
+        if kinds and kinds[-1] in _SPOKEN:
+            reason = "TOOL_USE" if "tool_use" in kinds else "END_TURN"
+            script.append(Send(frames.ending(reason)))
+        return tuple(script)
+
+
+class _File(_Strict):
+    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")] = ""
+    answers: Annotated[list[_Answer], Field(min_length=1)]
+
+
+# --- files ----------------------------------------------------------------------------------
+
+
+def _read_json(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -194,30 +354,23 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(data.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise _unusable(path, f"{place}: it is no JSON here ({error.msg})") from None
+        where = f"line {error.lineno}, column {error.colno}"
+        raise _unusable(path, f"{where}: it is no JSON here ({error.msg})") from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise _unusable(path, f"it is no JSON ({error})") from None
 
 
-def _described(error: ValidationError) -> str:
-    """Name every member at fault, and what it should be."""
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(
-        f"{_place(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in faults
-    )
+def _describe(error: ValidationError) -> str:
+    """Name every member at fault as a person would, and what it should be.
 
-
-def _place(location: tuple[int | str, ...]) -> str:
-    """Write where a fault is as a person would: `answers[0].steps[1].tool_use.name`."""
-    place = ""
-    for index, item in enumerate(location):
-        is_kind = index > 1 and location[index - 2] == "steps"  # Pydantic's tag, and no member.
-        if isinstance(item, int):
-            place += f"[{item}]"
-        elif not is_kind:
-            place += f".{item}"
-    return place.removeprefix(".") or "the file"
+    Such as `answers[0].steps[1].tool_use.name: Field required`.
+    """
+    described: list[str] = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        location = "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        described.append(f"{location.removeprefix('.') or 'the file'}: {message}")
+    return "; ".join(described)
 
 
 def _unusable(path: Path, why: str) -> InvalidRequest:
@@ -226,21 +379,21 @@ def _unusable(path: Path, why: str) -> InvalidRequest:
     )
 
 
-# --- captures -----------------------------------------------------------------------------
+# --- captured calls -------------------------------------------------------------------------
 
 
 def _captured(folder: Path) -> list[CannedAnswer]:
     exchanges = [one for one in read_capture(folder).exchanges if one.is_answer]
     if not exchanges:
         raise _unusable(folder, "no request of this capture was answered")
-    scripts = [tuple(_played(one)) for one in exchanges]
+    scripts = [tuple(_replay(one)) for one in exchanges]
     *first, last = [CannedAnswer(make=lambda _, script=script: script) for script in scripts]
     for answer in first:
         answer.times = 1
     return [*first, last]
 
 
-def _played(exchange: Exchange) -> Iterator[Send | Pause | Cut | HttpAnswer]:
+def _replay(exchange: Exchange) -> Iterator[Send | Pause | Cut | HttpAnswer]:
     facts = exchange.facts
     headers = {name.lower(): value for name, value in facts.response_headers.items()}
     if facts.status != 200:
@@ -253,11 +406,6 @@ def _played(exchange: Exchange) -> Iterator[Send | Pause | Cut | HttpAnswer]:
         return
     yield Send(exchange.raw)
     if facts.fault is not None and facts.fault.code != "stream_broken":
-        yield Pause(MAX_STALL_SECONDS)  # It fell silent, until somebody's patience ended.
+        yield Pause(MAX_STALL_SECONDS)  # It fell silent until a timeout.
     if facts.fault is not None:
         yield Cut()
-
-
-def _nothing_left(name: str) -> Script:
-    words = f"The script {name!r} has no answer left."
-    return (Send(frames.text(words) + frames.ending()),)

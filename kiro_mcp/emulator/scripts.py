@@ -1,6 +1,11 @@
 """The answers of the emulator: a prompt in, a script out.
 
-A line `/emulate NAME` in the last user text picks the script NAME, and one argument may follow:
+A script is a tuple of steps, as data, that the emulator plays to one caller. The HTTP head (status
+200, an event stream) goes out with the first `Send`; `Send(b"")` sends the head alone. After the
+last step the answer ends as it should.
+
+A line `/emulate NAME` in the last user text picks the script NAME, and one argument may follow. It
+need not be the first line, since clients put system text in front of the prompt.
 
     text reasoning thinking split_tags      an answer, alone or with thinking in one of its forms
     tool_use parallel_tools                 calls of the declared tools; a JSON object after
@@ -21,15 +26,15 @@ Source of truth: the service's published event and error models, and its streams
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from kiro_mcp.emulator import frames, refusals
-from kiro_mcp.emulator.body import items, members, text
-from kiro_mcp.emulator.prompt import Prompt
+from kiro_mcp.emulator.body import Conversation, items, members, text
+from kiro_mcp.emulator.catalogue import Model
 from kiro_mcp.emulator.refusals import Refusal
-from kiro_mcp.emulator.steps import Cut, Pause, Script, Send
 
 MAX_STALL_SECONDS: Final = 600.0
 """A stalled answer is cut after this long, so that a forgotten client cannot hold it for ever."""
@@ -48,11 +53,204 @@ _EXAMPLES: Final[Mapping[str, object]] = {
     "string": "example",
 }
 
+
+ECHO_CHARACTERS: Final = 200
+"""How much of the end of a prompt the canned answer repeats: enough to tell calls apart."""
+
+_COMMAND: Final = re.compile(
+    r"^/emulate[ \t]+(?P<name>\w[\w.-]*)[ \t]*(?P<argument>.*)$", re.MULTILINE
+)
+
+
+BYTES_PER_TOKEN: Final = 4
+"""Clients without a tokenizer count so, too."""
+
+TOKENS_PER_IMAGE: Final = 1_600
+
+DEFAULT_WINDOW_TOKENS: Final = 200_000
+"""The window of a model that the catalogue does not describe."""
+
+
+# --- steps
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Bytes of the body: whole frames, parts of frames, or anything else."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Silence."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """Silence, until the emulator has been asked so many prompts, this one included."""
+
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The connection is closed, with the answer unfinished. Nothing after it is played."""
+
+
+def _no_headers() -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpAnswer:
+    """A whole HTTP answer instead of a stream; only before the first `Send`. It ends the script."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=_no_headers)
+
+
+Step: TypeAlias = Send | Pause | Until | Cut | HttpAnswer | Refusal
+"""A `Refusal` stands where an `HttpAnswer` may stand: it is the service's own way to say no."""
+
+Script: TypeAlias = tuple[Step, ...]
+
+
+def json_answer(
+    value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Script:
+    """The script of a whole answer in JSON."""
+    return (HttpAnswer(status=status, body=json.dumps(value).encode(), headers=headers or {}),)
+
+
+# --- prompts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """The call to be answered, as a script sees it."""
+
+    name: str = "text"
+    """The script asked for."""
+    is_command: bool = False
+    """Whether the prompt itself names it."""
+    argument: str = ""
+    """The rest of the line after its name."""
+    said: str = ""
+    """The last user text."""
+    model_id: str = "auto"
+    """The model that it is for, and that answers."""
+    tools: Sequence[Mapping[str, object]] = ()
+    """The tool specs declared with the call."""
+    returned: str = ""
+    """The text of the tool results that the call brings."""
+    serial: int = 1
+    """Counts the calls of one emulator."""
+    times: int = 1
+    """How often this text has come, this time included."""
+    retry_after_seconds: int = 1
+    tokens: int = 0
+    """About how many tokens the whole request is."""
+    window_tokens: int = DEFAULT_WINDOW_TOKENS
+    """How many the model reads at most."""
+
+    @classmethod
+    def read(
+        cls,
+        body: object,
+        *,
+        serial: int,
+        count: Callable[[str], int],
+        retry_after_seconds: int,
+        catalogue: Sequence[Model],
+    ) -> "Prompt":
+        """Read the body of a request; `count` counts how often a text has come."""
+        conversation = Conversation(body)
+        current = conversation.current
+        said = current.content.strip()
+        command = _COMMAND.search(said)
+        results = current.tool_results
+        contents = [part for result in results for part in items(result.get("content"))]
+        model_id = text(current.message.get("modelId")) or "auto"
+        return cls(
+            name=command["name"] if command else "text",
+            is_command=command is not None,
+            argument=command["argument"].strip() if command else "",
+            said=said,
+            model_id=model_id,
+            tools=conversation.tool_specs,
+            returned=" ".join(text(members(part).get("text")) for part in contents).strip(),
+            serial=serial,
+            times=count(said),
+            retry_after_seconds=retry_after_seconds,
+            tokens=tokens_sent(conversation),
+            window_tokens=context_window(catalogue, model_id),
+        )
+
+    def number(self, default: float, limit: float) -> float:
+        """The argument as a number from 0 to `limit`; `default` if it is not one."""
+        try:
+            return max(0.0, min(float(self.argument), limit))
+        except ValueError:
+            return default
+
+    def context_percent(self, said: str) -> float:
+        """How full the context window is after the prompt and its answer, from 0 to 100."""
+        return min(100.0, 100 * (self.tokens + tokens_of(said)) / self.window_tokens)
+
+    @property
+    def canned_text(self) -> str:
+        """The answer that repeats the end of the prompt."""
+        answer = f"This is a canned answer of the emulator. You said: {_echo(self.said)}"
+        return answer + f"\nYour tools said: {_echo(self.returned)}" if self.returned else answer
+
+
+def _echo(said: str) -> str:
+    return said if len(said) <= ECHO_CHARACTERS else f"… {said[-ECHO_CHARACTERS:]}"
+
+
+def tokens_of(said: str) -> int:
+    """About how many tokens a text is."""
+    return -(-len(said.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+
+
+def tokens_sent(conversation: Conversation) -> int:
+    """About how many tokens the model reads: its tools, and every message in order.
+
+    An image counts as a large one. The framing of the request counts for nothing.
+    """
+    read: list[str] = [json.dumps(spec, ensure_ascii=False) for spec in conversation.tool_specs]
+    images = 0
+    for turn in conversation.turns:
+        read.append(turn.content)
+        for use in turn.tool_uses:
+            read += (text(use.get("name")), json.dumps(use.get("input"), ensure_ascii=False))
+        for result in turn.tool_results:
+            parts = items(result.get("content"))
+            read += (json.dumps(part, ensure_ascii=False) for part in parts)
+        images += len(turn.images)
+    return tokens_of("".join(read)) + TOKENS_PER_IMAGE * images
+
+
+def context_window(catalogue: Sequence[Model], model_id: str) -> int:
+    """How many tokens the context window of a model takes."""
+    limits = (model.get("tokenLimits") for model in catalogue if model["modelId"] == model_id)
+    tokens = members(next(limits, None)).get("maxInputTokens")
+    return tokens if isinstance(tokens, int) and tokens > 0 else DEFAULT_WINDOW_TOKENS
+
+
+# --- the scripts
+
+
 ScriptMaker: TypeAlias = Callable[[Prompt], Script]
 
 
 def unknown(prompt: Prompt, known: Sequence[str]) -> Script:
-    """The answer to a name that is no script's."""
+    """The answer to a prompt that names a script which does not exist."""
     answer = f"The emulator has no script {prompt.name!r}. It has: {', '.join(known)}."
     return (Send(_say(prompt, answer) + _end(prompt, answer)),)
 
@@ -62,7 +260,7 @@ def _say(prompt: Prompt, words: str, *, delta_characters: int = frames.DELTA_CHA
 
 
 def _end(prompt: Prompt, said: str, stop_reason: str = "END_TURN") -> bytes:
-    """The end of an answer in which the model has said all this."""
+    """The end of an answer, after all that the model said."""
     return frames.ending(stop_reason, context_percent=prompt.context_percent(said))
 
 
@@ -95,23 +293,18 @@ def _split_tags(prompt: Prompt) -> Script:
 def _tool_calls(prompt: Prompt, count: int) -> Iterator[tuple[str, str, str]]:
     """Ids, names and JSON arguments: of the declared tools in turn, or of an invented one."""
     specs = prompt.tools or [{"name": "get_weather"}]
+    given = ""
+    with suppress(ValueError, RecursionError):
+        given = prompt.argument if isinstance(json.loads(prompt.argument), dict) else ""
     for index in range(count):
         spec = specs[index % len(specs)]
         schema = members(spec.get("inputSchema")).get("json")
         arguments = example_of(schema) if prompt.tools else {"city": "Paris"}
-        asked = prompt.argument if _is_json_object(prompt.argument) else ""
         yield (
             f"tooluse_Emulated{prompt.serial:06d}{index}",
             text(spec.get("name")),
-            asked or frames.compact_json(arguments),
+            given or frames.compact_json(arguments),
         )
-
-
-def _is_json_object(argument: str) -> bool:
-    try:
-        return isinstance(json.loads(argument), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def example_of(schema: object, depth: int = 8) -> object:
@@ -126,14 +319,6 @@ def example_of(schema: object, depth: int = 8) -> object:
         required = [text(name) for name in items(spec.get("required"))]
         return {name: example_of(properties.get(name), depth - 1) for name in required}
     return _EXAMPLES.get(text(kind), {})
-
-
-def _tool_use(prompt: Prompt) -> Script:
-    return _call_tools(prompt, count=1)
-
-
-def _parallel_tools(prompt: Prompt) -> Script:
-    return _call_tools(prompt, count=2)
 
 
 def _call_tools(prompt: Prompt, count: int) -> Script:
@@ -160,13 +345,9 @@ def _slow(prompt: Prompt) -> Script:
 
 def _long(prompt: Prompt) -> Script:
     size = int(prompt.number(20_000, MAX_LONG_CHARACTERS))
-    line_length = len(_line(0))
-    lines = "".join(_line(number) for number in range(size // line_length + 1))
-    return (Send(_say(prompt, lines[:size]) + _end(prompt, lines[:size])),)
-
-
-def _line(number: int) -> str:
-    return f"This is canned line {number:07d}.\n"
+    line = "This is canned line {:07d}.\n"
+    words = "".join(line.format(number) for number in range(size // len(line.format(0)) + 1))[:size]
+    return (Send(_say(prompt, words) + _end(prompt, words)),)
 
 
 def _empty(prompt: Prompt) -> Script:
@@ -255,8 +436,8 @@ BUILT_IN: Final[Mapping[str, ScriptMaker]] = MappingProxyType(
         "text": _text,
         "thinking": _thinking,
         "reasoning": _reasoning,
-        "tool_use": _tool_use,
-        "parallel_tools": _parallel_tools,
+        "tool_use": lambda prompt: _call_tools(prompt, count=1),
+        "parallel_tools": lambda prompt: _call_tools(prompt, count=2),
         "split_tags": _split_tags,
         "truncated_tool": _truncated_tool,
         **{name: _refusing(name) for name in REFUSALS},

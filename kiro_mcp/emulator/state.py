@@ -13,10 +13,8 @@ import anyio
 
 from kiro_mcp.emulator.accounts import Accounts
 from kiro_mcp.emulator.catalogue import CATALOGUE, DEFAULT_MODEL_ID, Model
-from kiro_mcp.emulator.prompt import Prompt
 from kiro_mcp.emulator.script_files import ScriptFile
-from kiro_mcp.emulator.scripts import BUILT_IN, unknown
-from kiro_mcp.emulator.steps import Script
+from kiro_mcp.emulator.scripts import BUILT_IN, Prompt, Script, unknown
 
 GENERATE: Final = "GenerateAssistantResponse"
 """The operation that answers prompts, under each of its addresses."""

@@ -33,7 +33,7 @@ from kiro_mcp.emulator import (
     Pause,
     RunningEmulator,
 )
-from kiro_mcp.emulator.steps import Cut, Script, Send, json_answer
+from kiro_mcp.emulator.scripts import Cut, Script, Send, json_answer
 from kiro_mcp.errors import (
     AccountBlocked,
     InvalidRequest,

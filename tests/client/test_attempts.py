@@ -17,7 +17,7 @@ from kiro_mcp.emulator import (
     frames,
     refusals,
 )
-from kiro_mcp.emulator.steps import Step
+from kiro_mcp.emulator.scripts import Step
 from kiro_mcp.errors import ErrorCode, KiroError
 from tests.client.driving import (
     ANSWER,

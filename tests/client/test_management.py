@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from kiro_mcp.emulator import HttpAnswer, RunningEmulator, frames
-from kiro_mcp.emulator.steps import json_answer
+from kiro_mcp.emulator.scripts import json_answer
 from kiro_mcp.errors import KiroError
 from tests.client.driving import KEY, LOGIN, FixedToken, RenewableToken, driven, refusal
 

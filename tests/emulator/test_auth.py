@@ -23,7 +23,7 @@ from kiro_mcp.emulator import (
     running,
 )
 from kiro_mcp.emulator.accounts import MAX_ENTRIES, SOCIAL_PROFILE_ARN, DeviceOutcome
-from kiro_mcp.emulator.signin import DEVICE_GRANT
+from kiro_mcp.emulator.operations import DEVICE_GRANT
 from tests.emulator.calls import REST_PATH, Json, body_of, connected
 
 ORG_START_URL = "https://example.awsapps.com/start"

@@ -13,8 +13,7 @@ from anyio import fail_after
 from mcp.client import Client
 
 from kiro_mcp.emulator import EmulatorState, RunningEmulator, frames, running, script_files
-from kiro_mcp.emulator.script_files import read_script, read_steps
-from kiro_mcp.emulator.script_steps import KINDS
+from kiro_mcp.emulator.script_files import KINDS, read_script, read_steps
 from kiro_mcp.emulator.scripts import BUILT_IN
 from kiro_mcp.errors import InvalidRequest
 from tests.emulator.calls import (

@@ -18,9 +18,14 @@ from kiro_mcp.emulator import (
     running,
 )
 from kiro_mcp.emulator.frames import sign
-from kiro_mcp.emulator.prompt import Prompt
-from kiro_mcp.emulator.scripts import BUILT_IN, MAX_LONG_CHARACTERS, REFUSALS, example_of
-from kiro_mcp.emulator.steps import json_answer
+from kiro_mcp.emulator.scripts import (
+    BUILT_IN,
+    MAX_LONG_CHARACTERS,
+    REFUSALS,
+    Prompt,
+    example_of,
+    json_answer,
+)
 from kiro_mcp.errors import FrameError
 from tests.emulator.calls import (
     AS_USER,

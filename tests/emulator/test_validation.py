@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from kiro_mcp.emulator.body import WireForm
 from kiro_mcp.emulator.frames import sign
-from kiro_mcp.emulator.shapes import WireForm
-from kiro_mcp.emulator.validation import RULES, refusals
+from kiro_mcp.emulator.rules import RULES, refusals
 from tests.emulator.calls import PNG, Json, assistant, body_of, context, result, tool, use, user
 
 IMAGE: Json = {"format": "png", "source": {"bytes": PNG}}

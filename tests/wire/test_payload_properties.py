@@ -23,10 +23,10 @@ from kiro_mcp.chat import (
     ToolResult,
     ToolUse,
 )
+from kiro_mcp.emulator.body import WireForm
 from kiro_mcp.emulator.catalogue import CATALOGUE
 from kiro_mcp.emulator.frames import sign
-from kiro_mcp.emulator.shapes import WireForm
-from kiro_mcp.emulator.validation import refusals
+from kiro_mcp.emulator.rules import refusals
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.wire.json_values import clean_text
 from kiro_mcp.wire.messages import Chat, read_messages, read_tool_results

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from kiro_mcp.emulator.app import running
 from kiro_mcp.emulator.body import Conversation
-from kiro_mcp.emulator.server import running
 from kiro_mcp.emulator.state import GENERATE, EmulatorState
 from tests.interop.run import TOOLS, ClientFailed, Report, python_with, seen
 from tests.support.http import against, serving_http
