@@ -1,13 +1,22 @@
 """MCP over standard input and output, and an end to it that always comes.
 
+    fd 0 ► LineReader ► Session.parse, take ► the SDK's server ► Session.write ► LineWriter ► fd 1
+
 The SDK's own runner hangs on SIGINT until its input closes, dies of SIGTERM without cleaning
 up, stays for ever when only its output is closed, and never answers a line that it cannot read.
 This one ends within half a second of any of: end of input, SIGINT, SIGTERM, a reader that went
 away; and always cleans up first. It answers every line that asks for an answer.
 
-While it serves, nothing but JSON-RPC reaches the wire: file descriptor 1 is stderr, and so is
-`sys.stdout`, so that a stray `print` that is never flushed is not drained onto the wire when the
-process ends.
+While it serves, nothing but JSON-RPC reaches the client: file descriptor 1 is stderr, and so is
+`sys.stdout`, so that a stray `print` that is never flushed is not written among the messages when
+the process ends.
+
+Lines are read and written without a thread if the system can say that a descriptor is ready. A
+message in and one out would take three trips to a worker thread otherwise, which is a quarter of
+what a short call costs. Pipes and sockets can be waited for; a terminal, a regular file, and
+anything on Windows is read and written in a thread. The descriptors stay in blocking mode, because
+they may be shared with other processes: nothing is read or written that was not announced to be
+possible at once.
 """
 
 import json
@@ -15,6 +24,7 @@ import logging
 import os
 import select
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,8 +40,7 @@ from mcp.shared.message import SessionMessage
 from kiro_mcp.client.off_loop import off_loop
 from kiro_mcp.server import faststart
 from kiro_mcp.server.app import KiroServer
-from kiro_mcp.server.faststart import Handover
-from kiro_mcp.server.lines import LineReader, LineWriter
+from kiro_mcp.server.faststart import CHUNK_BYTES, PIECE_BYTES, Handover, LineSplitter, decode
 from kiro_mcp.wire.json_values import load_in_steps, mend_escaped_surrogates
 
 logger = logging.getLogger(__name__)
@@ -42,7 +51,7 @@ _CLOSED_OUTPUT = 0
 _NOTICE = "notifications/"
 
 _LARGE_LINE = 256 * 1024
-"""How many characters of a line are read on the event loop. That takes up to 5 ms."""
+"""A line of up to so many bytes or characters is read on the event loop, which takes up to 5 ms."""
 
 Refusal = dict[str, Any]
 _Parsed: TypeAlias = types.JSONRPCMessage | Refusal | list[types.JSONRPCMessage | Refusal]
@@ -125,6 +134,45 @@ async def serve_lines(
         await server.run(from_client, to_client, server.create_initialization_options())
 
 
+def _take(fd: int, *, instead: int) -> int:
+    """Return a private duplicate of a standard descriptor, and put something else in its place.
+
+    So no library and no child process can eat the client's messages, or write among ours.
+    """
+    private = os.dup(fd)
+    os.dup2(instead, fd)
+    os.close(instead)
+    return private
+
+
+def _stderr() -> int:
+    try:
+        return os.dup(2)
+    except OSError:  # Started without one.
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+async def _end_on_signal(end: Callable[[int], None]) -> None:
+    if sys.platform == "win32":
+        return  # There are no signal handlers in event loops there; the default one ends us.
+    with anyio.open_signal_receiver(*_EXIT_CODES) as signals:
+        async for number in signals:
+            end(_EXIT_CODES[number])
+
+
+async def _end_on_closed_output(wire_out: int, end: Callable[[int], None]) -> None:
+    """Notice at once that the reader has left: the next answer, which would tell, may not come."""
+    if not hasattr(select, "poll"):
+        return  # Windows: the next write tells.
+    watched = select.poll()
+    watched.register(wire_out, 0)  # Errors and hang-ups are reported without being asked for.
+    await anyio.to_thread.run_sync(watched.poll, abandon_on_cancel=True)
+    end(_CLOSED_OUTPUT)
+
+
+# --- lines and messages
+
+
 class Session:
     """Translates between lines of text and the SDK's messages, for one client.
 
@@ -134,7 +182,7 @@ class Session:
     """
 
     def __init__(self, revision: str) -> None:
-        """Take the revision, or "" where the client has still to say it."""
+        """Take the revision, or "" if the client has not named one yet."""
         self._revision = revision
         self._batches: dict[types.RequestId, _Batch] = {}
         self._initialize_id: types.RequestId | None = None
@@ -166,7 +214,7 @@ class Session:
         return [parsed], self._forget_cancelled(parsed)
 
     def write(self, message: types.JSONRPCMessage) -> str:
-        """Return the text to write for a message of the server; "" where it has to wait."""
+        """Return the text to write for a message of the server; "" if it has to wait."""
         text = message.model_dump_json(by_alias=True, exclude_unset=True)
         if not isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
             return text + "\n"
@@ -219,7 +267,7 @@ class Session:
 
 
 class _Batch:
-    """The answers to the requests of one batch, until all are there."""
+    """The answers to the requests of one batch. They wait until all are there."""
 
     def __init__(self) -> None:
         self.waiting = set[types.RequestId]()
@@ -267,41 +315,81 @@ def _refused(refusal: Refusal) -> str:
     return json.dumps(refusal) + "\n"
 
 
-def _take(fd: int, *, instead: int) -> int:
-    """Return a private duplicate of a standard descriptor, and put something else in its place.
+# --- file descriptors
 
-    So no library and no child process can eat the client's messages, or write among ours.
+
+class LineReader:
+    """The lines of a file descriptor, decoded. Bytes that are not UTF-8 become U+FFFD.
+
+    So a line with half a character can still be parsed, and is answered.
     """
-    private = os.dup(fd)
-    os.dup2(instead, fd)
-    os.close(instead)
-    return private
+
+    def __init__(self, fd: int, handover: Handover | None = None) -> None:
+        """Take the descriptor, and what the fast start has read from it."""
+        self._fd = fd
+        self._can_wait = can_wait_for(fd)
+        self._splitter = handover.splitter if handover else LineSplitter()
+        self._lines = handover.lines[::-1] if handover else []
+        self._is_ended = False
+
+    def __aiter__(self) -> "LineReader":
+        return self
+
+    async def __anext__(self) -> str:
+        """Return the next line. The last one needs no end."""
+        while not self._lines:
+            if self._is_ended:
+                raise StopAsyncIteration
+            await self._read()
+        line = self._lines.pop()
+        return await off_loop(lambda: decode(line), is_large=len(line) > _LARGE_LINE)
+
+    async def _read(self) -> None:
+        if self._can_wait:
+            await anyio.wait_readable(self._fd)
+            chunk = os.read(self._fd, CHUNK_BYTES)
+        else:
+            chunk = await anyio.to_thread.run_sync(
+                os.read, self._fd, CHUNK_BYTES, abandon_on_cancel=True
+            )
+        if chunk:
+            self._lines = self._splitter.feed(chunk)[::-1]
+            return
+        self._is_ended = True
+        if rest := self._splitter.rest():
+            self._lines = [rest]
 
 
-def _stderr() -> int:
-    try:
-        return os.dup(2)
-    except OSError:  # Started without one.
-        return os.open(os.devnull, os.O_WRONLY)
+class LineWriter:
+    """Writes text to a file descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._can_wait = can_wait_for(fd)
+        if self._can_wait:
+            self._ready = select.poll()
+            self._ready.register(fd, select.POLLOUT)
+
+    async def write(self, text: str) -> None:
+        """Write it all.
+
+        Raises:
+            BrokenPipeError: Nobody reads any more.
+        """
+        left = memoryview(text.encode())
+        while left:
+            if not self._can_wait:
+                written = await anyio.to_thread.run_sync(os.write, self._fd, left)
+            else:
+                if not self._ready.poll(0):
+                    await anyio.wait_writable(self._fd)
+                written = os.write(self._fd, left[:PIECE_BYTES])
+            left = left[written:]
 
 
-async def _end_on_signal(end: Callable[[int], None]) -> None:
-    if sys.platform == "win32":
-        return  # There are no signal handlers in event loops there; the default one ends us.
-    with anyio.open_signal_receiver(*_EXIT_CODES) as signals:
-        async for number in signals:
-            end(_EXIT_CODES[number])
-
-
-async def _end_on_closed_output(wire_out: int, end: Callable[[int], None]) -> None:
-    """Notice a reader that went away at once, and not at the next answer, which may never be."""
+def can_wait_for(fd: int) -> bool:
+    """Say whether an event loop can wait until a file descriptor is ready."""
     if not hasattr(select, "poll"):
-        return  # Windows: the next write tells.
-    await anyio.to_thread.run_sync(_wait_until_closed, wire_out, abandon_on_cancel=True)
-    end(_CLOSED_OUTPUT)
-
-
-def _wait_until_closed(fd: int) -> None:
-    watched = select.poll()
-    watched.register(fd, 0)  # Errors and hang-ups are reported without being asked for.
-    watched.poll()
+        return False  # Windows.
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.faststart import TOO_LONG, FastStart, Handover, LineSplitter, read_answers
-from kiro_mcp.server.lines import LineReader, LineWriter, can_wait_for
-from kiro_mcp.server.stdio import serve_lines
+from kiro_mcp.server.stdio import LineReader, LineWriter, can_wait_for, serve_lines
 from tests.server.faststart_answers import FILE
 
 LINES = [b'{"a":1}', b"", "é€😀".encode(), b"x" * 300]
@@ -141,7 +140,6 @@ async def test_what_a_slow_reader_takes_arrives_whole_and_in_order() -> None:
         async def write() -> None:
             for text in texts:
                 await writer.write(text)
-            await writer.flush()
             os.close(writing)
 
         with fail_after(30):
