@@ -49,19 +49,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Flight:
-    """A refresh that is under way; whoever needs it waits for this one."""
+    """A refresh that is under way. Everybody who needs it waits for the same one."""
 
     done: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
     """Shielded: a spent token's successor must not be lost with the call that asked for it."""
     renewed: Credential | None = None
     error: KiroError | None = None
-
-    def result(self) -> Credential:
-        if self.renewed is None:
-            assert self.error
-            raise self.error
-        return self.renewed
 
 
 class TokenProvider:
@@ -110,33 +104,30 @@ class TokenProvider:
         self._key_region = ""  # Where an API key was found to belong; "" where it was not asked.
 
     def run_in(self, tasks: TaskGroup) -> None:
-        """Run refreshes in a group that outlives the calls; without one, calls run them."""
+        """Run refreshes in a task group that outlives the calls; without one, calls run them."""
         self._tasks = tasks
 
     async def settle(self) -> None:
-        """Wait for the refreshes under way, so that no answer to one is lost."""
+        """Wait for the refreshes under way, so that no renewed token is lost."""
         for flight in list(self._flights.values()):
             await flight.done.wait()
         await self._refresher.save_unsaved()
 
     def abandon(self) -> None:
-        """End the refreshes that are under way even so."""
+        """End the refreshes that are still under way."""
         for flight in self._flights.values():
             flight.scope.cancel()
 
     async def resolution(self, *, is_forced: bool = False) -> Resolution:
-        """Return which credential is in use and why, looking again where a file has changed."""
+        """Return which credential is in use and why; look again if a file has changed."""
         before = None if is_forced else self._resolution
-        # What cannot be read may be readable by now, without any change of the file itself.
+        # A file that could not be read may be readable by now, without a change of the file.
         if before is None or before.credential is None:
             self._resolution = await anyio.to_thread.run_sync(self._sources.look)
-        elif before.watched:  # Where only the environment decides, nothing can change.
-            self._resolution = await anyio.to_thread.run_sync(self._look_if_changed, before)
+        elif before.watched:  # If only the environment decides, nothing can change.
+            self._resolution = await anyio.to_thread.run_sync(self._sources.look_again, before)
         assert self._resolution
         return self._resolution
-
-    def _look_if_changed(self, before: Resolution) -> Resolution:
-        return self._sources.look() if self._sources.has_changed(before) else before
 
     async def access_token(self) -> AccessToken:
         """Return a token that the service should take.
@@ -146,30 +137,33 @@ class TokenProvider:
             InvalidRequest: There is one, and it lacks something.
             ServiceUnavailable: It has expired and cannot be renewed now.
         """
-        credential = await self._credential()
+        credential = (await self.resolution()).require()
+        if credential.is_borrowed and self._need(credential) == "mandatory":
+            # Time alone may have made another found login the better one.
+            credential = (await self.resolution(is_forced=True)).require()
         if not self._flights:
             await self._refresher.save_unsaved()
         need = self._need(credential)
         if need == "advisory" and self._refresher.can_refresh(credential):
-            credential = await self._renewed_early(credential)
+            credential = await self._renew_early(credential)
         elif need == "mandatory":
-            credential = await self._renewed_or_as_it_is(credential)
+            credential = await self._renew_if_possible(credential)
         try:
             return await self.token_for(credential)
         except SignInRequired as error:
-            if error.status is None:  # Nobody has refused it: it may not be sent there.
+            if error.status is None:  # Nobody has refused it: it must not be sent there.
                 raise
-        # The lookup of its profile is the first call that a void token meets.
+        # The service refused the token when it was asked for the profile.
         try:
-            return await self.refreshed(as_access_token(credential))
+            return await self.renew(as_access_token(credential))
         except SignInRequired:
             current = (await self.resolution()).require()
             token_type = self._types.get(current.identity, "")
-            if typed := await self.retyped(as_access_token(current, token_type=token_type)):
+            if typed := await self.add_type(as_access_token(current, token_type=token_type)):
                 return typed
             raise
 
-    async def refreshed(self, rejected: AccessToken) -> AccessToken:
+    async def renew(self, rejected: AccessToken) -> AccessToken:
         """Return another token than the one that the service has just refused.
 
         Raises:
@@ -179,18 +173,18 @@ class TokenProvider:
         if await self._is_key_of_another_region(credential, rejected):
             return await self.token_for(credential)
         if credential.access_token == rejected.value:
-            credential = await self._forced_renewal(credential)
+            credential = await self._renew_by_force(credential)
         elif self._need(credential) == "mandatory":
-            credential = await self._renewed(credential, rejected=rejected.value)
+            credential = await self._renew(credential, rejected=rejected.value)
         return await self.token_for(credential)
 
-    async def retyped(self, rejected: AccessToken) -> AccessToken | None:
-        """Return a refused token of Identity Center as one that says so in its `TokenType`.
+    async def add_type(self, rejected: AccessToken) -> AccessToken | None:
+        """Return a refused token of Identity Center with a `TokenType` that says so.
 
-        Some were seen to need that and others to be refused with it, so it is only a remedy.
+        Observed: some tokens need the type, and others are refused with it.
 
         Returns:
-            None where the token is of another kind, and where this has been tried.
+            None if the token is of another kind, or if this was tried before.
         """
         credential = (await self.resolution()).require()
         is_same = credential.access_token == rejected.value
@@ -201,12 +195,12 @@ class TokenProvider:
         self._types.pop(credential.identity, None)
         return None
 
-    async def reprofiled(self, rejected: AccessToken) -> AccessToken | None:
+    async def change_profile(self, rejected: AccessToken) -> AccessToken | None:
         """Return the token with another profile than the one that was refused.
 
         Returns:
-            None where the user or the kind of login decides on the profile, where it is the only
-            one all the same, and where it is not the only one.
+            None if the user or the kind of login decides on the profile, or if the login has no
+            other profile, or several.
         """
         credential = (await self.resolution()).require()
         key = digest(credential.access_token)
@@ -215,24 +209,24 @@ class TokenProvider:
         is_same = credential.access_token == rejected.value
         if is_chosen or not (is_looked_up and is_same):
             return None
-        async with self._profile_lock:  # What one call finds, those refused meanwhile take.
+        async with self._profile_lock:  # Calls that are refused together ask once.
             if self._profile_asked_again_for != key:
                 self._profile_asked_again_for = key  # Once: it may just not be allowed to call.
-                await self._ask_again_for_profile(credential)
+                await self._look_for_other_profile(credential)
         is_other = self._profiles.get(key, rejected.profile_arn) != rejected.profile_arn
         return await self.token_for(credential) if is_other else None
 
-    async def _ask_again_for_profile(self, credential: Credential) -> None:
+    async def _look_for_other_profile(self, credential: Credential) -> None:
         try:
-            arn = await self._asked_profile(credential)
+            arn = await self._ask_for_profile(credential)
         except KiroError as error:
             logger.warning("no other profile was found: %s", error)
             return
         self._profiles = {digest(credential.access_token): arn}
-        await self._keep_profile(credential, arn)
+        await self._save_profile(credential, arn)
 
     async def token_for(self, credential: Credential) -> AccessToken:
-        """Derive what a request carries, asking for the profile where it is not known.
+        """Return the token of a credential, with its profile; ask for the profile if necessary.
 
         Raises:
             InvalidRequest: The login has no profile, or several.
@@ -243,7 +237,7 @@ class TokenProvider:
         if credential.kind == "api_key":
             return as_access_token(credential, api_region=region or self._key_region)
         chosen = chosen or self._profiles.get(digest(credential.access_token), "")
-        arn = known_profile(credential, chosen) or await self._found_profile(credential)
+        arn = known_profile(credential, chosen) or await self._find_profile(credential)
         return as_access_token(
             credential,
             profile_arn=arn,
@@ -254,22 +248,18 @@ class TokenProvider:
     async def _is_key_of_another_region(
         self, credential: Credential, rejected: AccessToken
     ) -> bool:
-        """Find where an API key belongs whose region nobody has said: other regions refuse it."""
+        """Whether an API key belongs to another region than the one that refused it.
+
+        Asks the service, unless the user has set the region.
+        """
         is_said = self._settings.api_region or self._settings.profile_arn
         if credential.kind != "api_key" or is_said or credential.access_token != rejected.value:
             return False
-        async with self._profile_lock:  # What one call finds, those refused meanwhile take.
+        async with self._profile_lock:  # Calls that are refused together ask once.
             if not self._key_region:
                 arn = await self.management.find_key_profile(rejected, besides=rejected.region)
                 self._key_region = region_of(arn)
         return self._key_region not in ("", rejected.region)
-
-    async def _credential(self) -> Credential:
-        credential = (await self.resolution()).require()
-        if self._need(credential) == "mandatory" and credential.is_borrowed:
-            # Time alone may have made another found login the better one.
-            credential = (await self.resolution(is_forced=True)).require()
-        return credential
 
     def _need(self, credential: Credential) -> Need:
         if self._was_just_renewed(credential.access_token):
@@ -284,54 +274,52 @@ class TokenProvider:
     def _was_just_renewed(self, access_token: str) -> bool:
         return not may_try_again(self._renewed_at.get(digest(access_token)), self._now())
 
-    async def _renewed_early(self, credential: Credential) -> Credential:
-        """Renew a token that is still good: nobody waits for that where it can be helped."""
+    async def _renew_early(self, credential: Credential) -> Credential:
+        """Renew a token that is still good, if possible without waiting for it."""
         if not may_try_again(self._tried.get(credential.identity), self._now()):
             return credential
         self._tried[credential.identity] = self._now()
         if self._tasks is None:
-            return await self._renewed_or_as_it_is(credential)
-        self._flight(credential)
+            return await self._renew_if_possible(credential)
+        await self._begin_flight(credential)
         return credential
 
-    async def _renewed_or_as_it_is(self, credential: Credential) -> Credential:
+    async def _renew_if_possible(self, credential: Credential) -> Credential:
         try:
-            return await self._renewed(credential)
+            return await self._renew(credential)
         except KiroError as error:
             if not credential.is_usable(self._now()):
                 raise
             logger.warning("still using a token that ends soon: %s", error)
             return credential
 
-    async def _forced_renewal(self, credential: Credential) -> Credential:
+    async def _renew_by_force(self, credential: Credential) -> Credential:
         if not credential.can_refresh() and not credential.is_borrowed:
             raise _not_taken(credential)
         if self._was_just_renewed(credential.access_token):
             raise _contested(credential)
-        renewed = await self._renewed(credential, rejected=credential.access_token)
+        renewed = await self._renew(credential, rejected=credential.access_token)
         if renewed.access_token == credential.access_token:
             raise _not_taken(credential)
         return renewed
 
-    async def _renewed(self, credential: Credential, rejected: str = "") -> Credential:
-        if self._tasks is not None:
-            flight = self._flight(credential, rejected)
-            await flight.done.wait()
-            return flight.result()
-        if flight := self._flights.get(credential.identity):
-            await flight.done.wait()
-            return flight.result()
-        flight = self._flights[credential.identity] = _Flight()
-        await self._fly(flight, credential, rejected)
-        return flight.result()
+    async def _renew(self, credential: Credential, rejected: str = "") -> Credential:
+        flight = await self._begin_flight(credential, rejected)
+        await flight.done.wait()
+        if flight.renewed is None:
+            assert flight.error
+            raise flight.error
+        return flight.renewed
 
-    def _flight(self, credential: Credential, rejected: str = "") -> _Flight:
-        """Return the refresh under way, begun if need be."""
-        assert self._tasks
+    async def _begin_flight(self, credential: Credential, rejected: str = "") -> _Flight:
+        """Return the refresh under way; begin one if there is none."""
         flight = self._flights.get(credential.identity)
         if flight is None:
             flight = self._flights[credential.identity] = _Flight()
-            self._tasks.start_soon(self._fly, flight, credential, rejected)
+            if self._tasks is not None:
+                self._tasks.start_soon(self._fly, flight, credential, rejected)
+            else:
+                await self._fly(flight, credential, rejected)
         return flight
 
     async def _fly(self, flight: _Flight, credential: Credential, rejected: str) -> None:
@@ -339,7 +327,9 @@ class TokenProvider:
             with flight.scope:
                 renewed = await self._refresher.refresh(credential, rejected=rejected)
                 self._renewed_at = {digest(renewed.access_token): self._now()}
-                self._carry_over(credential, renewed)
+                before, after = digest(credential.access_token), digest(renewed.access_token)
+                if arn := self._profiles.get(before):
+                    self._profiles = {before: arn, after: arn}
                 await self.resolution(is_forced=True)
                 flight.renewed = renewed
         except KiroError as error:
@@ -361,22 +351,17 @@ class TokenProvider:
             del self._flights[credential.identity]
             flight.done.set()
 
-    def _carry_over(self, before: Credential, after: Credential) -> None:
-        old, new = digest(before.access_token), digest(after.access_token)
-        if arn := self._profiles.get(old):
-            self._profiles = {old: arn, new: arn}
-
-    async def _found_profile(self, credential: Credential) -> str:
+    async def _find_profile(self, credential: Credential) -> str:
         key = digest(credential.access_token)
         async with self._profile_lock:
             if (known := self._profiles.get(key)) is not None:
                 return known
-            arn = await self._asked_profile(credential)
+            arn = await self._ask_for_profile(credential)
             self._profiles = {key: arn}
-            await self._keep_profile(credential, arn)
+            await self._save_profile(credential, arn)
             return arn
 
-    async def _asked_profile(self, credential: Credential) -> str:
+    async def _ask_for_profile(self, credential: Credential) -> str:
         region = self._settings.api_region or credential.region
         token = as_access_token(credential, token_type=self._types.get(credential.identity, ""))
         try:
@@ -391,8 +376,8 @@ class TokenProvider:
                 retry_after_seconds=error.retry_after_seconds,
             ) from error
 
-    async def _keep_profile(self, credential: Credential, arn: str) -> None:
-        """Spare the next process the question, where the login is ours to write."""
+    async def _save_profile(self, credential: Credential, arn: str) -> None:
+        """Save the profile of our own login, so that the next process need not ask."""
         if credential.origin != "own" or self.store is None:
             return
         known = with_profile(credential, arn)

@@ -255,7 +255,7 @@ async def sign_in_status(tokens: TokenProvider) -> SignInStatus:
         except SignInRequired as error:
             if error.status is None:  # The token must not be sent there.
                 raise
-            credits = await tokens.management.usage_limits(await tokens.refreshed(token))
+            credits = await tokens.management.usage_limits(await tokens.renew(token))
     except KiroError as error:
         problem = error
     arn = token.profile_arn

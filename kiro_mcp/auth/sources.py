@@ -11,7 +11,7 @@ What a user names is used or is an error: falling through to another account wou
 Blocking: the reading is done in a worker thread.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -141,55 +141,75 @@ class Sources:
         """Use again what the source of a credential holds."""
         self._newer.pop(renewed.identity, None)
 
-    def _remembered(self, held: Credential) -> tuple[Credential | None, str]:
-        newer, note = self._newer.get(held.identity, (None, ""))
-        if newer is None or newer.held_refresh_token != held.refresh_token:
-            return None, ""
-        if not held.refresh_token and held.is_usable(self._now()):
-            return None, ""  # Nothing tells whether it changed, and it is good as it is.
-        return newer, f"; {note}"
-
     def look(self) -> Resolution:
         """Look at each source in order until one holds a credential."""
-        watched: dict[Path, Stamp] = {}
+        return _Search(
+            self._settings, self._machine, self._store, self._now(), self._newer, self._key_header
+        ).resolve()
+
+    def look_again(self, before: Resolution) -> Resolution:
+        """Look again if a file that decided the outcome has changed since."""
+        has_changed = any(_stamp(path) != stamp for path, stamp in before.watched)
+        return self.look() if has_changed else before
+
+
+class _Search:
+    """One look at the sources. It stamps each file before reading it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        machine: Machine,
+        store: OwnStore | None,
+        now: datetime,
+        newer: Mapping[str, tuple[Credential, str]],
+        key_header: str,
+    ) -> None:
+        self._settings = settings
+        self._machine = machine
+        self._store = store
+        self._now = now
+        self._newer = newer
+        self._key_header = key_header
+        self._watched: dict[Path, Stamp] = {}
+
+    def _watch(self, path: Path) -> None:
+        # Stamped before it is read: a change during the reading is then seen as one.
+        self._watched.setdefault(path, _stamp(path))
+
+    def resolve(self) -> Resolution:
+        """Return the first credential that was given or named, else the best one that was found."""
         looks: list[_Look] = []
-        for look in self._named(watched):
+        winner: _Look | None = None
+        for look in self._named():
             looks.append(look)
             if look.credential or look.problem:
-                return self._resolved(looks, look, watched)
-        looks.extend(found := list(self._found(watched)))
-        busy = next((look for look in found if look.problem), None)
-        return self._resolved(looks, _preferred(found, self._now()) or busy, watched)
-
-    def has_changed(self, before: Resolution) -> bool:
-        """Whether a file that decided the outcome is another one by now."""
-        return any(_stamp(path) != stamp for path, stamp in before.watched)
-
-    def _resolved(
-        self, looks: list[_Look], winner: _Look | None, watched: dict[Path, Stamp]
-    ) -> Resolution:
-        findings = [
-            Finding(
-                source=look.source,
-                is_used=look is winner and look.credential is not None,
-                why=redact(look.why if look is winner or not look.credential else _lost(look)),
-            )
-            for look in looks
-        ]
+                winner = look
+                break
+        else:
+            looks.extend(found := list(self._found()))
+            busy = next((look for look in found if look.problem), None)
+            winner = _preferred(found, self._now) or busy
+        findings: list[Finding] = []
+        for look in looks:
+            is_used = look is winner and look.credential is not None
+            is_lost = look is not winner and look.credential is not None
+            why = f"{look.why}, but another one comes first" if is_lost else look.why
+            findings.append(Finding(source=look.source, is_used=is_used, why=redact(why)))
         credential = winner.credential if winner else None
         if credential and credential.kind != "api_key" and not credential.region:
             credential = replace(credential, region=self._settings.region)
         return Resolution(
             credential=credential,
             findings=tuple(findings),
-            watched=tuple(watched.items()),
+            watched=tuple(self._watched.items()),
             problem=winner.problem if winner else None,
         )
 
     # --- what the user named, and our own login ---------------------------------------------
 
-    def _named(self, watched: dict[Path, Stamp]) -> Iterator[_Look]:
-        yield from self._environment(watched)
+    def _named(self) -> Iterator[_Look]:
+        yield from self._environment()
         settings = self._settings
         for variable, path, read in (
             ("KIRO_CREDS_FILE", settings.creds_file, self._file),
@@ -197,11 +217,11 @@ class Sources:
         ):
             if path:
                 full = self._machine.expanded(path)
-                yield _required(read(full, f"{variable} ({full})", watched, is_explicit=True))
+                yield _required(read(full, f"{variable} ({full})", is_explicit=True))
         if self._store:
-            yield self._own(self._store, watched)
+            yield self._own(self._store)
 
-    def _environment(self, watched: dict[Path, Stamp]) -> Iterator[_Look]:
+    def _environment(self) -> Iterator[_Look]:
         settings = self._settings
         if api_key := settings.api_key.get_secret_value():
             credential = Credential(
@@ -214,7 +234,7 @@ class Sources:
             yield _Look(source=credential.source, credential=credential, why=why)
         access_token = settings.access_token.get_secret_value()
         if refresh_token := settings.refresh_token.get_secret_value():
-            yield self._given_refresh_token(refresh_token, access_token, watched)
+            yield self._given_refresh_token(refresh_token, access_token)
         if access_token:
             # A key goes with a header of its own, without which it is refused.
             kind = "api_key" if access_token.startswith(API_KEY_PREFIX) else "access_token"
@@ -223,9 +243,7 @@ class Sources:
             )
             yield _Look(source=credential.source, credential=credential, why="set for this run")
 
-    def _given_refresh_token(
-        self, text: str, access_token: str, watched: dict[Path, Stamp]
-    ) -> _Look:
+    def _given_refresh_token(self, text: str, access_token: str) -> _Look:
         source = "KIRO_REFRESH_TOKEN"
         given = decode_refresh_token(text, source=source, region=self._settings.region)
         given = replace(
@@ -236,7 +254,7 @@ class Sources:
         )
         newer, note = self._remembered(given)
         try:
-            newer = newer or self._successor(given.key, watched)
+            newer = newer or self._successor(given.key)
         except (OSError, ValueError) as error:
             return _Look(source=source, problem=self._unusable_store(error))
         if newer is None:
@@ -245,24 +263,32 @@ class Sources:
         why = f"set for this run, renewed since{note}"
         return _Look(source=source, credential=credential, why=why)
 
-    def _newest(self, held: Credential, watched: dict[Path, Stamp]) -> tuple[Credential, str]:
+    def _remembered(self, held: Credential) -> tuple[Credential | None, str]:
+        newer, note = self._newer.get(held.identity, (None, ""))
+        if newer is None or newer.held_refresh_token != held.refresh_token:
+            return None, ""
+        if not held.refresh_token and held.is_usable(self._now):
+            return None, ""  # Nothing tells whether it changed, and it is good as it is.
+        return newer, f"; {note}"
+
+    def _newest(self, held: Credential) -> tuple[Credential, str]:
         """Prefer what a login has become where it could not be written back, and say why."""
         newer, note = self._remembered(held)
         if newer is None and held.is_borrowed:
             try:
-                newer = self._successor(digest(held.refresh_token), watched)
+                newer = self._successor(digest(held.refresh_token))
             except (OSError, ValueError):
                 newer = None
         return (_with_tokens_of(newer, held), note) if newer else (held, "")
 
-    def _successor(self, key: str, watched: dict[Path, Stamp]) -> Credential | None:
+    def _successor(self, key: str) -> Credential | None:
         if self._store is None:
             return None
-        _watch(watched, self._store.path)
+        self._watch(self._store.path)
         return self._store.successor(key)
 
-    def _own(self, store: OwnStore, watched: dict[Path, Stamp]) -> _Look:
-        _watch(watched, store.path)
+    def _own(self, store: OwnStore) -> _Look:
+        self._watch(store.path)
         try:
             credential = store.login()
         except (OSError, ValueError) as error:
@@ -270,7 +296,7 @@ class Sources:
             return _Look(source=OWN_SOURCE, problem=self._unusable_store(error), why=why)
         if credential is None:
             return _Look(source=OWN_SOURCE, why="nobody has signed in here")
-        credential, note = self._newest(credential, watched)
+        credential, note = self._newest(credential)
         why = f"made here, kept in {store.path}{note}"
         return _Look(source=OWN_SOURCE, credential=credential, why=why)
 
@@ -283,25 +309,23 @@ class Sources:
 
     # --- other programs' stores ----------------------------------------------------------------
 
-    def _found(self, watched: dict[Path, Stamp]) -> Iterator[_Look]:
+    def _found(self) -> Iterator[_Look]:
         machine = self._machine
         if path := ide_file(machine):
-            yield self._file(path, f"the Kiro IDE ({path})", watched, is_explicit=False)
+            yield self._file(path, f"the Kiro IDE ({path})", is_explicit=False)
         for path in kiro_cli_databases(machine):
-            yield self._database(path, f"kiro-cli ({path})", watched, is_explicit=False)
+            yield self._database(path, f"kiro-cli ({path})", is_explicit=False)
         for path in amazon_q_databases(machine):
-            yield self._database(path, f"Amazon Q ({path})", watched, is_explicit=False)
+            yield self._database(path, f"Amazon Q ({path})", is_explicit=False)
 
-    def _file(
-        self, path: Path, source: str, watched: dict[Path, Stamp], *, is_explicit: bool
-    ) -> _Look:
-        _watch(watched, path)
+    def _file(self, path: Path, source: str, *, is_explicit: bool) -> _Look:
+        self._watch(path)
         where = CredentialSource(
             name=source, origin="file", path=str(path), is_explicit=is_explicit
         )
         try:
             document = parse_object(read_text(path))
-            registration = self._registration(path, registration_name(document), watched)
+            registration = self._registration(path, registration_name(document))
             credential = read_credential(document, where, registration)
         except (OSError, ValueError) as error:
             return _Look(source=source, why=_reason(error))
@@ -310,41 +334,37 @@ class Sources:
         is_ides = path == ide_file(self._machine)
         if is_ides and credential.kind == "idc" and not credential.profile_arn:
             # Of another file's login it would be a stranger's, which the service refuses.
-            credential = replace(credential, profile_arn=self._ide_profile(watched))
-        return self._judged(source, credential, watched)
+            credential = replace(credential, profile_arn=self._ide_profile())
+        return self._judged(source, credential)
 
-    def _registration(
-        self, path: Path, name: str, watched: dict[Path, Stamp]
-    ) -> ClientRegistration | None:
+    def _registration(self, path: Path, name: str) -> ClientRegistration | None:
         if not name:
             return None
         ides = ide_file(self._machine)
         folders = [path.parent, *([ides.parent] if ides else [])]
         for folder in folders:
-            _watch(watched, folder / name)
+            self._watch(folder / name)
             try:
                 return read_registration_file(parse_object(read_text(folder / name)))
             except (OSError, ValueError):
                 continue  # The access token is good all the same; only a refresh is not.
         return None
 
-    def _ide_profile(self, watched: dict[Path, Stamp]) -> str:
+    def _ide_profile(self) -> str:
         path = ide_profile_file(self._machine)
         if path is None:
             return ""
-        _watch(watched, path)
+        self._watch(path)
         try:
             arn = text_of(parse_object(read_text(path)), "arn")
         except (OSError, ValueError):
             return ""
         return arn if region_of(arn) else ""
 
-    def _database(
-        self, path: Path, source: str, watched: dict[Path, Stamp], *, is_explicit: bool
-    ) -> _Look:
-        _watch(watched, path)
-        _watch(watched, path.with_name(f"{path.name}-wal"))
-        if watched[path] is None:
+    def _database(self, path: Path, source: str, *, is_explicit: bool) -> _Look:
+        self._watch(path)
+        self._watch(path.with_name(f"{path.name}-wal"))
+        if self._watched[path] is None:
             return _Look(source=source)
         where = CredentialSource(
             name=source, origin="database", path=str(path), is_explicit=is_explicit
@@ -360,14 +380,14 @@ class Sources:
             return _Look(source=source, why=why, problem=busy)
         except OSError as error:
             return _Look(source=source, why=_reason(error))
-        credential = best(credentials_in(rows, state, where), self._now())
+        credential = best(credentials_in(rows, state, where), self._now)
         if credential is None:
             return _Look(source=source, why="signed out there")
-        return self._judged(source, credential, watched)
+        return self._judged(source, credential)
 
-    def _judged(self, source: str, credential: Credential, watched: dict[Path, Stamp]) -> _Look:
-        credential, note = self._newest(credential, watched)
-        is_good = credential.is_usable(self._now())
+    def _judged(self, source: str, credential: Credential) -> _Look:
+        credential, note = self._newest(credential)
+        is_good = credential.is_usable(self._now)
         why = "its login is good" if is_good else "its login has expired"
         if credential.unreadable_end:
             end = credential.unreadable_end
@@ -417,10 +437,6 @@ def _unusable(source: str, why: str) -> KiroError:
     )
 
 
-def _lost(look: _Look) -> str:
-    return f"{look.why}, but another one comes first"
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return _NOT_THERE
@@ -428,11 +444,6 @@ def _reason(error: Exception) -> str:
         return "it may not be read"
     why = error.strerror if isinstance(error, OSError) and error.strerror else error
     return f"it cannot be read ({why})"
-
-
-def _watch(watched: dict[Path, Stamp], path: Path) -> None:
-    # Stamped before it is read: a change during the reading is then seen as one.
-    watched.setdefault(path, _stamp(path))
 
 
 def _stamp(path: Path) -> Stamp:

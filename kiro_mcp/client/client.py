@@ -78,7 +78,7 @@ __all__ = [
     "CallSpending",
     "KiroClient",
     "ModelList",
-    "RefreshingTokenSource",
+    "RenewingTokenSource",
     "TokenSource",
 ]
 
@@ -103,23 +103,23 @@ class TokenSource(Protocol):
 
 
 @runtime_checkable
-class RefreshingTokenSource(TokenSource, Protocol):
+class RenewingTokenSource(TokenSource, Protocol):
     """A source that can also renew a token that the service has refused."""
 
-    async def refreshed(self, rejected: AccessToken) -> AccessToken:
+    async def renew(self, rejected: AccessToken) -> AccessToken:
         """Return another token than the refused one, or raise a `KiroError`."""
         ...
 
 
 @runtime_checkable
-class AdaptingTokenSource(RefreshingTokenSource, Protocol):
+class AdaptingTokenSource(RenewingTokenSource, Protocol):
     """A source that can also change what is sent along with a token."""
 
-    async def retyped(self, rejected: AccessToken) -> AccessToken | None:
+    async def add_type(self, rejected: AccessToken) -> AccessToken | None:
         """Return the refused token with a `TokenType`, or None if that does not help."""
         ...
 
-    async def reprofiled(self, rejected: AccessToken) -> AccessToken | None:
+    async def change_profile(self, rejected: AccessToken) -> AccessToken | None:
         """Return the token with another profile than the refused one, or None."""
         ...
 
@@ -483,21 +483,21 @@ class KiroClient:
         changed: AccessToken | None = None
         match recovery:
             case "fresh_token":
-                if not isinstance(tokens, RefreshingTokenSource):
+                if not isinstance(tokens, RenewingTokenSource):
                     return None
                 try:
-                    changed = await tokens.refreshed(token)
+                    changed = await tokens.renew(token)
                 except SignInRequired as error:
-                    changed = await adapting.retyped(token) if adapting else None
+                    changed = await adapting.add_type(token) if adapting else None
                     if changed is None:
                         raise
                     return replace(attempt, token=changed, renewal_error=error)
             case "token_type":
-                changed = await adapting.retyped(token) if adapting else None
+                changed = await adapting.add_type(token) if adapting else None
                 if changed is None and attempt.renewal_error:
                     raise attempt.renewal_error  # It has the next step, the refusal has not.
             case "another_profile":
-                changed = await adapting.reprofiled(token) if adapting else None
+                changed = await adapting.change_profile(token) if adapting else None
             case _ if request is None:
                 return None
             case "known_profile":

@@ -143,12 +143,12 @@ async def test_an_api_key_that_its_region_refuses_is_sent_to_the_one_that_knows_
     )
     token = await tokens.access_token()
     assert (token.region, regions.asked) == ("us-east-1", [])
-    renewed = await tokens.refreshed(token)
+    renewed = await tokens.renew(token)
     assert (renewed.region, renewed.value, renewed.profile_arn) == ("eu-central-1", "ksk_x", "")
     assert (await tokens.access_token()).region == "eu-central-1"
     assert (regions.asked, regions.headers[0]["TokenType"]) == ([(EUROPE, {})], "API_KEY")
     with pytest.raises(SignInRequired, match="KIRO_API_KEY"):
-        await tokens.refreshed(renewed)
+        await tokens.renew(renewed)
     assert len(regions.asked) == 1
 
 
@@ -161,7 +161,7 @@ async def test_calls_at_once_with_a_key_of_another_region_all_find_it(tmp_path: 
     found: list[str] = []
 
     async def renew() -> None:
-        found.append((await tokens.refreshed(refused)).region)
+        found.append((await tokens.renew(refused)).region)
 
     with fail_after(10):
         async with anyio.create_task_group() as tasks:
@@ -180,7 +180,7 @@ async def test_an_api_key_stays_in_the_region_that_its_user_names(
     settings = Settings.load({"KIRO_API_KEY": "ksk_x", **said})
     tokens = TokenProvider(settings, http=regions, environ={"HOME": str(tmp_path)})
     with pytest.raises(SignInRequired, match="KIRO_API_KEY"):
-        await tokens.refreshed(await tokens.access_token())
+        await tokens.renew(await tokens.access_token())
     assert regions.asked == []
 
 

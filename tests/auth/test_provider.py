@@ -114,7 +114,7 @@ async def test_an_api_key_is_sent_nowhere_before_it_is_used_and_never_refreshed(
         assert (token.value, token.token_type, token.is_explicit) == ("ksk_x", "API_KEY", True)
         for _ in range(2):
             with pytest.raises(SignInRequired, match="KIRO_API_KEY") as caught:
-                await engine.tokens.refreshed(token)
+                await engine.tokens.renew(token)
             assert caught.value.code == "auth_expired"
     assert len(emulator.state.requests) == 0
 
@@ -395,15 +395,15 @@ async def test_a_rejected_token_is_renewed_once_and_a_second_rejection_ends_it(
     clock = Clock()
     async with engine_of(tmp_path, emulator, clock) as engine:
         first = await engine.tokens.access_token()
-        second = await engine.tokens.refreshed(first)
+        second = await engine.tokens.renew(first)
         assert second.value != first.value
-        assert (await engine.tokens.refreshed(first)).value == second.value
+        assert (await engine.tokens.renew(first)).value == second.value
         with pytest.raises(SignInRequired, match="Another program") as caught:
-            await engine.tokens.refreshed(second)
+            await engine.tokens.renew(second)
         assert caught.value.code == "auth_expired"
         assert refreshes(emulator) == 1
         clock.advance(31)
-        third = await engine.tokens.refreshed(second)
+        third = await engine.tokens.renew(second)
         assert third.value not in (first.value, second.value)
 
 
@@ -434,7 +434,7 @@ async def test_where_a_rejected_token_has_a_successor_that_has_ended_too_that_is
     """Ours: a laptop may sleep between a call and its second try."""
     await sign_in_before(own_folder(tmp_path), emulator.url)
     async with engine_of(tmp_path, emulator) as engine:
-        token = await engine.tokens.refreshed(AccessToken(value="long gone"))
+        token = await engine.tokens.renew(AccessToken(value="long gone"))
     assert token.value not in ("long gone", EMULATOR_ACCESS_TOKEN)
     assert refreshes(emulator) == 1
 
@@ -917,7 +917,7 @@ async def test_a_found_login_never_goes_to_an_overridden_host(
         with pytest.raises(SignInRequired, match=r"127\.0\.0\.1"):
             await engine.client.list_models()
         with pytest.raises(SignInRequired, match=r"127\.0\.0\.1"):
-            await engine.tokens.refreshed(token)
+            await engine.tokens.renew(token)
         with pytest.raises(SignInRequired, match=r"127\.0\.0\.1"):
             await engine.tokens.management.usage_limits(token)
     assert len(emulator.state.requests) == 0
@@ -952,7 +952,7 @@ async def every_request_of(engine: Engine) -> list[KiroError]:
         engine.client.list_models,
         lambda: engine.tokens.management.usage_limits(token),
         lambda: engine.tokens.management.find_profile(token),
-        lambda: engine.tokens.refreshed(token),
+        lambda: engine.tokens.renew(token),
     ):
         with pytest.raises(KiroError) as caught:
             await request()
@@ -1114,7 +1114,7 @@ async def test_kiro_clis_own_token_is_used_where_it_gives_one(
         assert (token.value, token.profile_arn) == ("aoa-1", EMULATOR_PROFILE_ARN)
         assert await engine.tokens.access_token() == token
         clock.advance(40)
-        assert (await engine.tokens.refreshed(token)).value == "aoa-2"
+        assert (await engine.tokens.renew(token)).value == "aoa-2"
         clock.advance(1150)
         assert (await engine.tokens.access_token()).value == "aoa-3"
     assert log.read_text().splitlines() == [

@@ -592,13 +592,13 @@ def test_a_change_of_any_file_that_mattered_is_seen(tmp_path: Path) -> None:
     """Ours: a login made elsewhere is used by the next call."""
     watching = sources(tmp_path)
     nothing = watching.look()
-    assert not watching.has_changed(nothing)
+    assert watching.look_again(nothing) is nothing
     ide_social(tmp_path, expires_at=LATER)
-    assert watching.has_changed(nothing)
+    assert watching.look_again(nothing) is not nothing
     ide = watching.look()
-    assert not watching.has_changed(ide)
+    assert watching.look_again(ide) is ide
     kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LATER))
-    assert watching.has_changed(ide)
+    assert watching.look_again(ide) is not ide
 
 
 def test_nothing_is_written_by_looking(tmp_path: Path) -> None:

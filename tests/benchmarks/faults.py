@@ -141,7 +141,7 @@ class PerCallTokens:
         """Return this task's token."""
         return self._tokens[asyncio.current_task()]
 
-    async def refreshed(self, rejected: AccessToken) -> AccessToken:
+    async def renew(self, rejected: AccessToken) -> AccessToken:
         """Return a good one for a stale one."""
         assert rejected is STALE
         return KEY

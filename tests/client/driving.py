@@ -54,7 +54,7 @@ class RenewableToken:
     async def access_token(self) -> AccessToken:
         return self.token
 
-    async def refreshed(self, rejected: AccessToken) -> AccessToken:
+    async def renew(self, rejected: AccessToken) -> AccessToken:
         self.rejected.append(rejected)
         return self.renewed
 

@@ -179,7 +179,7 @@ async def _sign_in(engine: Engine) -> object:
 
 async def _refresh(engine: Engine) -> object:
     token = await engine.tokens.access_token()
-    return await engine.tokens.refreshed(token)
+    return await engine.tokens.renew(token)
 
 
 @pytest.mark.parametrize("variable", ["KIRO_MCP_PROXY_URL", "VPN_PROXY_URL"])
