@@ -4,6 +4,7 @@ A thread of Python gives way every few milliseconds. For small inputs the way th
 cost more than the work.
 """
 
+import json
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -46,6 +47,8 @@ def is_large(request: ChatRequest) -> bool:
     ]
     others = len(parts) - len(texts)
     schemas = [tool.input_schema for tool in request.tools]
-    return others > SMALL // 10 or is_larger(
+    if others > SMALL // 10 or is_larger(
         [request.system, texts, schemas, request.output_schema], SMALL
-    )
+    ):
+        return True
+    return bool(schemas) and "$ref" in json.dumps(schemas)  # A few references can multiply.

@@ -39,6 +39,10 @@ MAX_WORD_CHARACTERS: Final = 2_000
 MAX_UNKNOWN: Final = 100
 """How many arguments that a tool does not know are ignored. A call with more is refused."""
 
+MAX_OBJECTS: Final = 10_000
+"""How many messages, tools or tool results a call may have. To look for garbage among more would
+hold up all other calls for 50 ms and longer."""
+
 MAX_IGNORED: Final = 20
 """How many unknown members of a call are looked at; clients add two or three."""
 
@@ -174,6 +178,11 @@ def _read_objects(value: object, info: ValidationInfo) -> list[JsonObject]:
     if not (value is None or isinstance(value, list)):
         _refuse(name, given, form)
     items = cast("list[object]", value or [])
+    if len(items) > MAX_OBJECTS:
+        raise InvalidRequest(
+            f"The argument {name} has {len(items)} items, and {MAX_OBJECTS} is the limit.",
+            next_step="Leave out the oldest, or sum them up in one.",
+        )
     objects: list[JsonObject] = []
     for number, item in enumerate([] if _is_empty(items) else items):
         read = item
@@ -435,8 +444,7 @@ def read_arguments(kind: type[Arguments], tool: str, given: Mapping[str, Any]) -
     unknown = len(given) - len(given.keys() & kind.model_fields.keys())
     if unknown > MAX_UNKNOWN:
         raise InvalidRequest(
-            f"{tool} was called with {unknown} arguments that it does not know,"
-            f" and {MAX_UNKNOWN} is the limit.",
+            f"{tool} was called with more than {MAX_UNKNOWN} arguments that it does not know.",
             next_step=f"Use only {', '.join(kind.model_fields)}.",
         )
     present = {name: value for name, value in given.items() if not _is_empty(value)}

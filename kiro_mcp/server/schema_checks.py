@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import anyio
 
 from kiro_mcp.chat import ChatRequest, JsonObject, JsonValue, Reply, ToolUse
+from kiro_mcp.client.off_loop import SMALL, off_loop
 from kiro_mcp.wire.json_values import is_larger
 from kiro_mcp.wire.schema_check import SchemaCheck, UnusableSchemaError
 
@@ -78,19 +79,25 @@ async def with_schema_errors(reply: Reply, request: ChatRequest) -> tuple[Reply,
     return replace(reply, parts=parts), tuple(dict.fromkeys(warnings))
 
 
-async def _in_process(
-    schema: JsonObject, values: Sequence[JsonValue], name: str
-) -> list[tuple[str, ...]]:
+def _question(schema: JsonObject, values: Sequence[JsonValue], name: str) -> bytes:
     if is_larger([schema, list(values)], MAX_CHECKED_PARTS):
         raise UncheckedError(f"that is over {MAX_CHECKED_PARTS} values")
     asked = json.dumps({"schema": schema, "values": values, "name": name})
     if len(asked) > MAX_CHECKED_CHARACTERS:
         raise UncheckedError(f"that is over {MAX_CHECKED_CHARACTERS} characters")
+    return asked.encode()
+
+
+async def _in_process(
+    schema: JsonObject, values: Sequence[JsonValue], name: str
+) -> list[tuple[str, ...]]:
+    is_large = is_larger([schema, list(values)], SMALL)
+    asked = await off_loop(lambda: _question(schema, values, name), is_large=is_large)
     command = [sys.executable, "-I", "-S", "-c", _CHILD, json.dumps(sys.path)]
     with anyio.move_on_after(CHECK_SECONDS):
         async with _processes:
             try:
-                done = await anyio.run_process(command, input=asked.encode(), check=False)
+                done = await anyio.run_process(command, input=asked, check=False)
             except OSError as error:
                 raise UncheckedError(f"no process could be started ({error.strerror})") from error
         try:

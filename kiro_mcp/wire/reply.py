@@ -583,7 +583,7 @@ class _Parts:
     def close(self) -> None:
         """End the answer. Thinking between tags that came again as events is left out."""
         self._pause()
-        if self._is_copy("".join(self._tagged.pieces)):
+        if self._tagged.pieces and self._is_copy("".join(self._tagged.pieces)):
             self._tagged.pieces.clear()
 
     def release(self) -> None:

@@ -88,7 +88,7 @@ MAX_DEPTH: Final = 32
 MAX_NODES: Final = 4_000
 """How many schemas may come of inlining, in all; what comes after allows anything."""
 
-MAX_REFERRED_NODES: Final = 10_000
+MAX_REFERRED_NODES: Final = 5_000
 """How many schemas references may bring in, for all tools of a call together."""
 
 MAX_HOPS: Final = 64

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from kiro_mcp.chat import JsonObject, JsonValue
 from kiro_mcp.wire.json_values import size_up_to
-from kiro_mcp.wire.schema import local_target
+from kiro_mcp.wire.schema import MAX_REFERENCE_CHARACTERS, local_target
 
 MAX_SCHEMA_ERRORS: Final = 20
 """Enough to mend a call by; a list of a thousand wrong items says the same thing each time."""
@@ -51,7 +51,8 @@ class SchemaCheck:
     """Checks values against one schema, which is compiled once, if that is quick.
 
     Raises:
-        UnusableSchemaError: It is not a valid JSON Schema, or a reference has no target.
+        UnusableSchemaError: It is not a valid JSON Schema, or a reference has no target or is too
+            long.
     """
 
     def __init__(self, schema: JsonObject) -> None:
@@ -148,6 +149,9 @@ def _quick_size(schema: JsonObject) -> int:
     """Count the JSON values of a schema with its references followed; 0 if compiling may be slow.
 
     So much is visited at most for each value that is checked, or for each of its parts.
+
+    Raises:
+        UnusableSchemaError: A reference is too long. To compile one of 1 MB takes 70 ms.
     """
     patterns = count = 0
     waiting: list[tuple[JsonValue, int]] = [(schema, 0)]
@@ -165,6 +169,10 @@ def _quick_size(schema: JsonObject) -> int:
             texts = [one for one in found if isinstance(one, str)]
             patterns += sum(1 + len(text) // _PATTERN_CHARACTERS for text in texts)
             if isinstance(reference := node.get("$ref"), str):
+                if len(reference) > MAX_REFERENCE_CHARACTERS:
+                    raise UnusableSchemaError(
+                        f"a reference has more than {MAX_REFERENCE_CHARACTERS} characters"
+                    )
                 if not reference.startswith("#/"):
                     return 0
                 inner.append(local_target(schema, reference))

@@ -373,8 +373,15 @@ async def test_a_call_with_hundreds_of_unknown_arguments_is_refused() -> None:
         for tool in ("ask_claude", "list_models", "login"):
             result = await client.call_tool(tool, unknown)
             assert code(result) == "invalid_request"
-            assert "101 arguments that it does not know, and 100 is the limit" in words(result)
+            assert "more than 100 arguments that it does not know" in words(result)
             assert all(name in words(result) for name in ARGUMENTS[tool])
+
+
+async def test_a_call_with_more_messages_than_the_limit_is_refused() -> None:
+    async with connected() as client:
+        result = await client.call_tool("ask_claude", {"messages": [TURN] * 10_001})
+    assert code(result) == "invalid_request"
+    assert "messages has 10001 items, and 10000 is the limit" in words(result)
 
 
 async def test_a_question_under_another_name_is_named_in_the_error() -> None:

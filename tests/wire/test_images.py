@@ -5,7 +5,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kiro_mcp.chat import ImageFormat
@@ -175,3 +175,14 @@ def test_a_broken_image_is_not_measured(data: bytes, head: bytes) -> None:
     """Its size is only for a warning."""
     size_warning(b64encode(head + data).decode())
     size_warning("not base64")
+
+
+@given(st.integers(0, 9), st.integers(0, 200_000))
+@settings(max_examples=30)
+def test_percent_signs_of_a_large_data_url_are_decoded_wherever_they_are(
+    start: int, size: int
+) -> None:
+    encoded = b64encode(b"\x89PNG\r\n\x1a\n" + bytes(size)).decode()
+    escaped = encoded[:start] + "".join(f"%{ord(letter):02X}" for letter in encoded[start:])
+    image = image_from_url(f"data:image/png;base64,{escaped}", place="it")
+    assert image.data == encoded

@@ -63,6 +63,11 @@ def test_why_a_schema_is_unusable_is_one_short_line(schema: JsonObject) -> None:
     assert 0 < len(line) <= 100
 
 
+def test_a_schema_with_a_reference_of_megabytes_is_unusable() -> None:
+    with pytest.raises(UnusableSchemaError, match="a reference has more than 1000 characters"):
+        SchemaCheck({"allOf": [{"$ref": "#/" + "a/" * 500_000}]})
+
+
 def test_nothing_outside_of_a_schema_is_ever_fetched(tmp_path: Path) -> None:
     """Ours: a stranger's schema must not make this program open files and addresses."""
     outside = tmp_path / "outside.json"
