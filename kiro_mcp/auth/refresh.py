@@ -52,6 +52,8 @@ from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore, digest
 from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
 
+logger = logging.getLogger(__name__)
+
 MANDATORY_SECONDS: Final = 60.0
 """How long before its end a token is no longer sent: a request must arrive, and clocks differ."""
 
@@ -64,13 +66,22 @@ this machine or the stated lifetime is wrong, and another refresh would give the
 MAX_JITTER_SECONDS: Final = 10.0
 """Spreads the attempts of servers that share a login."""
 
+LOCK_SECONDS: Final = 90.0
+"""How long to wait for another process's refresh: the longest time of its two requests."""
+
+_SAVING_SECONDS: Final = 1.0
+"""The same if only a write is tried again."""
+
+_MAX_MOVES: Final = 3
+"""How often another credential may come into use while the lock is waited for."""
+
 Need: TypeAlias = Literal["none", "advisory", "mandatory"]
 
 
 def refresh_need(
     credential: Credential, now: datetime, *, threshold_seconds: float, jitter_seconds: float = 0.0
 ) -> Need:
-    """Tell whether a credential is to be refreshed, and whether that can wait."""
+    """Return whether a credential must be refreshed, and whether that can wait."""
     if not credential.access_token:
         return "mandatory"
     if credential.expires_at is None:
@@ -85,23 +96,11 @@ def refresh_need(
 def may_try_again(last_attempt: datetime | None, now: datetime) -> bool:
     """Whether enough time has passed since the last attempt.
 
-    A clock that was set back meanwhile says nothing about that, so then it has.
+    Also true if the clock was set back meanwhile, because it then tells nothing.
     """
     if last_attempt is None:
         return True
     return not timedelta(0) <= now - last_attempt < timedelta(seconds=COOL_DOWN_SECONDS)
-
-
-logger = logging.getLogger(__name__)
-
-LOCK_SECONDS: Final = 90.0
-"""How long another process's refresh is waited for: its two requests, at their longest."""
-
-_SAVING_SECONDS: Final = 1.0
-"""How long another process's refresh is waited for where only a write is tried again."""
-
-_MAX_MOVES: Final = 3
-"""How often the credential in use may become another one while its lock is waited for."""
 
 
 class Refresher:
@@ -131,15 +130,15 @@ class Refresher:
         self._saving = anyio.Lock()
 
     def can_refresh(self, credential: Credential) -> bool:
-        """Whether a refresh that nobody waits for makes sense."""
+        """Whether a refresh ahead of time can succeed."""
         return credential.can_refresh() and (self._may_write_back or not credential.is_borrowed)
 
     async def refresh(self, credential: Credential, *, rejected: str = "") -> Credential:
-        """Return a renewed credential, by us or by whoever was faster.
+        """Return the credential after a refresh, made here or by a faster process.
 
         Args:
-            credential: What is known of it now.
-            rejected: An access token that the service did not take, however long it has to live.
+            credential: The credential as it is known now.
+            rejected: An access token that the service has refused, although it has not ended.
 
         Raises:
             SignInRequired: Only a person can renew this login.
@@ -150,7 +149,7 @@ class Refresher:
                 raise _not_renewable(credential)
             async with self._locked(credential):
                 current = await self._read_again()
-                if self._is_news(current, credential, rejected):
+                if self._is_newer(current, credential, rejected):
                     return current
                 if current.identity == credential.identity:
                     return await self._renew(current, rejected)
@@ -160,7 +159,7 @@ class Refresher:
         )
 
     async def save_unsaved(self) -> None:
-        """Try again to write down what could not be written when it was renewed."""
+        """Try again to save the logins that could not be saved when they were renewed."""
         if not self._unsaved or self._saving.locked():
             return
         async with self._saving:
@@ -168,12 +167,12 @@ class Refresher:
                 try:
                     async with self._locked(renewed, timeout_seconds=_SAVING_SECONDS):
                         if self._unsaved.get(identity) is renewed:  # No refresh took its place.
-                            await self._kept(renewed)
+                            await self._save(renewed)
                 except (KiroError, OSError) as error:
                     logger.warning("the renewed login is still only in memory (%s)", error)
 
     async def _read_again(self) -> Credential:
-        """Look for the credential in use anew.
+        """Read the credential in use from its source again.
 
         Raises:
             KiroError: There is none, or the one that was named cannot be used.
@@ -192,25 +191,31 @@ class Refresher:
         path = self._store.folder / name
         return locked(path, timeout_seconds=timeout_seconds, sleep=self._sleep)
 
-    def _is_news(self, current: Credential, before: Credential, rejected: str) -> bool:
+    def _is_newer(self, current: Credential, before: Credential, rejected: str) -> bool:
         if current.access_token in (before.access_token, rejected):
             return False
         return refresh_need(current, self._now(), threshold_seconds=0) != "mandatory"
 
     async def _renew(self, credential: Credential, rejected: str) -> Credential:
         if credential.is_borrowed and credential.kind != "api_key":
-            current = await self._renewed_by_its_owner(credential, rejected)
+            current = await self._have_owner_renew(credential, rejected)
             if current is not None:
                 return current
-            await self._require_may_renew(credential)
+            if not self._may_write_back:
+                raise _only_its_owner(credential)
+            if not await anyio.to_thread.run_sync(can_write_back, credential):
+                raise SignInRequired(
+                    f"The login from {credential.source} has expired and cannot be written there:"
+                    " renewing it here would log its owner out.",
+                    next_step="Make file and folder writable, or call `login` for one of its own.",
+                    code="auth_expired",
+                )
         if not credential.can_refresh():
             raise _not_renewable(credential)
         return await self._spend(credential)
 
-    async def _renewed_by_its_owner(
-        self, credential: Credential, rejected: str
-    ) -> Credential | None:
-        """Have kiro-cli renew its own login; None where it is not its own or that did not help."""
+    async def _have_owner_renew(self, credential: Credential, rejected: str) -> Credential | None:
+        """Have kiro-cli renew its own login; None if it is not kiro-cli's, or if that failed."""
         program = await anyio.to_thread.run_sync(helper_for, credential, self._machine)
         if not program or not may_try_again(self._helped_at, self._now()):
             return None
@@ -220,7 +225,7 @@ class Refresher:
         if given is None:
             await renew_by_kiro_cli(program, self._machine)
         current = await self._read_again()
-        if self._is_news(current, credential, rejected):
+        if self._is_newer(current, credential, rejected):
             return current
         if given is None or given.access_token == rejected:
             return None
@@ -229,22 +234,12 @@ class Refresher:
         self._sources.remember(given, "its token comes from kiro-cli itself")
         return given
 
-    async def _require_may_renew(self, credential: Credential) -> None:
-        if not self._may_write_back:
-            raise _only_its_owner(credential)
-        if not await anyio.to_thread.run_sync(can_write_back, credential):
-            raise SignInRequired(
-                f"The login from {credential.source} has expired and cannot be written there:"
-                " renewing it here would log its owner out.",
-                next_step="Make file and folder writable, or call `login` for one of its own.",
-                code="auth_expired",
-            )
-
     async def _spend(self, credential: Credential) -> Credential:
+        """Renew a login with its refresh token and save the result."""
         outcome = await self._send(credential)
         if isinstance(outcome, Refused) and outcome.is_final:
             current = await self._read_again()
-            if self._is_news(current, credential, credential.access_token):
+            if self._is_newer(current, credential, credential.access_token):
                 return current
             if current.can_refresh() and current.refresh_token != credential.refresh_token:
                 credential = current
@@ -255,7 +250,7 @@ class Refresher:
         renewed = replace(outcome, held_refresh_token=held)
         is_ours = False
         with anyio.CancelScope(shield=True):
-            is_ours = await self._kept(renewed)
+            is_ours = await self._save(renewed)
         return renewed if is_ours else await self._read_again()
 
     async def _send(self, credential: Credential) -> Credential | Refused:
@@ -268,14 +263,14 @@ class Refresher:
             self._refused[key] = outcome
         return outcome
 
-    async def _kept(self, renewed: Credential) -> bool:
-        """Save a renewed login, or else keep it in memory: its predecessor is spent.
+    async def _save(self, renewed: Credential) -> bool:
+        """Save a renewed login; if that fails, keep it in memory, because the old one is spent.
 
         Returns:
-            Whether it is in use; if not, its owner was there first and ours is discarded.
+            Whether it is in use; if not, its owner renewed it first and ours is discarded.
         """
         try:
-            is_ours = await self._persist(renewed, spent=renewed.held_refresh_token)
+            is_ours = await self._write(renewed, spent=renewed.held_refresh_token)
         except (KiroError, OSError) as error:
             logger.warning("the renewed login is kept in memory, because: %s", error)
             self._unsaved[renewed.identity] = renewed
@@ -285,7 +280,7 @@ class Refresher:
         self._sources.forget(renewed)
         return is_ours
 
-    async def _persist(self, renewed: Credential, *, spent: str) -> bool:
+    async def _write(self, renewed: Credential, *, spent: str) -> bool:
         assert self._store
         if renewed.origin == "own":
             return await self._store.renew_login(renewed, spent_refresh_token=spent)
@@ -302,7 +297,7 @@ class Refresher:
 
 
 def how_to_renew(credential: Credential) -> str:
-    """Say what a person does to renew a login that only a person can renew."""
+    """Return what a person must do to renew a login that only a person can renew."""
     if credential.origin == "environment":
         return f"Renew {credential.source} where this server is configured, or call `login`."
     if credential.origin == "caller":
@@ -331,30 +326,27 @@ def _only_its_owner(credential: Credential) -> KiroError:
     )
 
 
-def _other_region(credential: Credential) -> str:
-    """Say what else looks like an end: AWS answers the same where it is asked in a wrong region."""
-    if credential.kind != "idc" or credential.origin != "environment":
-        return ""  # Other logins name their region themselves, or have but one.
-    region = credential.region or DEFAULT_REGION
-    return f" It was asked for in {region}: if it was made elsewhere, set KIRO_REGION."
-
-
 def _refused(credential: Credential, outcome: Refused) -> KiroError:
-    if outcome.is_final:
-        return SignInRequired(
-            f"The login from {credential.source} has ended ({outcome.why}).",
-            next_step=f"{how_to_renew(credential)}{_other_region(credential)}",
-            code="auth_expired",
+    if not outcome.is_final:
+        return ServiceUnavailable(
+            f"The login from {credential.source} could not be renewed now ({outcome.why}).",
+            next_step="Call again in a moment.",
+            code="network_error",
         )
-    return ServiceUnavailable(
-        f"The login from {credential.source} could not be renewed now ({outcome.why}).",
-        next_step="Call again in a moment.",
-        code="network_error",
+    hint = ""
+    if credential.kind == "idc" and credential.origin == "environment":
+        # AWS gives the same answer in a wrong region. Other logins name their region themselves.
+        region = credential.region or DEFAULT_REGION
+        hint = f" It was asked for in {region}: if it was made elsewhere, set KIRO_REGION."
+    return SignInRequired(
+        f"The login from {credential.source} has ended ({outcome.why}).",
+        next_step=f"{how_to_renew(credential)}{hint}",
+        code="auth_expired",
     )
 
 
 def can_write_back(credential: Credential) -> bool:
-    """Whether the owner's copy could be renewed; if not, a refresh would log the owner out."""
+    """Whether the owner's copy can be replaced; if not, a refresh would log the owner out."""
     path = Path(credential.path)
     if credential.origin == "database":
         return can_update(path)
@@ -365,7 +357,7 @@ def write_back(renewed: Credential, *, spent_refresh_token: str) -> bool:
     """Put a renewed login back, if the owner's copy still holds the token that was spent.
 
     Returns:
-        Whether it does; if not, its owner was there first and ours is to be discarded.
+        Whether it does; if not, its owner renewed it first and ours must be discarded.
 
     Raises:
         OSError: It cannot be written.

@@ -173,10 +173,6 @@ class _Search:
         self._key_header = key_header
         self._watched: dict[Path, Stamp] = {}
 
-    def _watch(self, path: Path) -> None:
-        # Stamped before it is read: a change during the reading is then seen as one.
-        self._watched.setdefault(path, _stamp(path))
-
     def resolve(self) -> Resolution:
         """Return the first credential that was given or named, else the best one that was found."""
         looks: list[_Look] = []
@@ -272,7 +268,7 @@ class _Search:
         return newer, f"; {note}"
 
     def _newest(self, held: Credential) -> tuple[Credential, str]:
-        """Prefer what a login has become where it could not be written back, and say why."""
+        """Return the newest tokens of a login, and why its source does not hold them."""
         newer, note = self._remembered(held)
         if newer is None and held.is_borrowed:
             try:
@@ -393,6 +389,10 @@ class _Search:
             end = credential.unreadable_end
             why = f"its end {end!r} is not a date that can be read, so its token is tried"
         return _Look(source=source, credential=credential, why=f"{why}{note}")
+
+    def _watch(self, path: Path) -> None:
+        # Stamped before it is read: a change during the reading is then seen as one.
+        self._watched.setdefault(path, _stamp(path))
 
 
 def _with_tokens_of(newer: Credential, credential: Credential) -> Credential:
