@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import httpx
+from starlette.types import ASGIApp
 
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.server.answers import JOIN_AFTER_SECONDS
@@ -157,6 +158,7 @@ async def serving_http(
     max_sessions: int = MAX_SESSIONS,
     body_wait_seconds: float = 30.0,
     join_after_seconds: float = JOIN_AFTER_SECONDS,
+    mounted: Mapping[str, ASGIApp] | None = None,
 ) -> AsyncGenerator[WebServer]:
     """Serve on a free port while the block runs."""
     listener = listen("127.0.0.1", 0)
@@ -168,6 +170,7 @@ async def serving_http(
         max_body_bytes=MAX_BODY_BYTES,
         max_sessions=max_sessions,
         body_wait_seconds=body_wait_seconds,
+        mounted=mounted or {},
     )
     server = build_server(
         lambda: Engine.from_environ(environ or {}, join_after_seconds=join_after_seconds),
