@@ -148,7 +148,7 @@ class Accounts:
         )
 
     def identify(self, bearer: str, token_type: str) -> Identity | None:
-        """Whom a bearer stands for; None where it is unknown or read with the wrong type."""
+        """Return whom a bearer stands for; None if it is unknown or has the wrong type."""
         identity = self._access.get(bearer)
         if identity is None:
             return None
@@ -202,7 +202,7 @@ class Accounts:
         return login
 
     def poll(self, device_code: str, client_id: str) -> Tokens | PollError:
-        """What one poll of a device login finds; its tokens are given once."""
+        """Poll a device login. Its tokens are given once."""
         login = self._logins.get(device_code)
         if login is None or login.client_id != client_id:
             return "invalid_grant"
@@ -218,7 +218,7 @@ class Accounts:
         return self._issue(login.identity, client_id)
 
     def refresh(self, refresh_token: str, client_id: str) -> Tokens | None:
-        """New tokens for old; None where the refresh token is stale or another client's."""
+        """Return new tokens for old; None if the refresh token is stale or another client's."""
         old = self._refresh.get(refresh_token)
         if old is None or old.client_id != client_id:
             return None
@@ -226,7 +226,7 @@ class Accounts:
         return self._issue(old.identity, client_id)
 
     def log_out(self, refresh_token: str) -> None:
-        """Void a refresh token and its access token; a stale one is no fault."""
+        """Void a refresh token and its access token. A stale one is ignored."""
         old = self._refresh.get(refresh_token)
         if old is not None:
             self._void(old)

@@ -109,7 +109,7 @@ _DOCUMENT_NAME: Final = re.compile(r"(?! )(?!.*  )[A-Za-z0-9 _()\[\]-]{1,200}(?<
 
 
 def strings_are_unicode(call: Call) -> Iterator[Finding]:
-    """Half of a surrogate pair is no text; names of members count too."""
+    """No string and no name of a member holds half of a surrogate pair."""
     for where, value in walk(call.body, "$"):
         for string in (text(value), *members(value)):
             if not _is_unicode(string):
@@ -125,7 +125,7 @@ def _is_unicode(string: str) -> bool:
 
 
 def no_member_is_null(call: Call) -> Iterator[Finding]:
-    """An absent member is left out, never null."""
+    """A member without a value is left out, not null."""
     for where, value in walk(call.body, "$"):
         for name, member in members(value).items():
             if member is None:
@@ -133,32 +133,32 @@ def no_member_is_null(call: Call) -> Iterator[Finding]:
 
 
 def profile_is_named(call: Call) -> Iterator[Finding]:
-    """Every identity but an API key names its profile, in the body."""
+    """The body names a profile, unless the caller has an API key."""
     if call.requires_profile_arn and "profileArn" not in call.members:
         yield "$", "lacks profileArn"
 
 
 def members_are_known(call: Call) -> Iterator[Finding]:
-    """Only members that the form of the call has, each in its shape."""
+    """The body has only members of its form, each in its shape."""
     return misshapen(call.body, call.form)
 
 
 def trigger_is_known(call: Call) -> Iterator[Finding]:
-    """How the prompt came about, out of three ways."""
+    """`chatTriggerType` has one of its three values."""
     trigger = text(call.conversation.state.get("chatTriggerType"))
     if trigger not in _TRIGGER_TYPES:
         yield "$.conversationState.chatTriggerType", f"{trigger!r} is none of its values"
 
 
 def task_type_is_known(call: Call) -> Iterator[Finding]:
-    """The agent's kind of task, where it is named."""
+    """`agentTaskType`, if it is given, has one of its values."""
     task = call.conversation.state.get("agentTaskType", "vibe")
     if text(task) not in _TASK_TYPES:
         yield "$.conversationState.agentTaskType", f"{task!r} is none of its values"
 
 
 def conversation_id_is_uuid(call: Call) -> Iterator[Finding]:
-    """The id of the conversation, where there is one."""
+    """The conversation's id, if it is given, is a UUID."""
     state = call.conversation.state
     if "conversationId" in state and not is_uuid(state["conversationId"]):
         yield "$.conversationState.conversationId", "is no UUID"
@@ -173,7 +173,7 @@ def origin_is_one(call: Call) -> Iterator[Finding]:
 
 
 def origin_is_known(call: Call) -> Iterator[Finding]:
-    """The origin, where there is one, is one of the service's."""
+    """The origin, if it is given, is one that the service knows."""
     current = call.conversation.current
     origin = text(current.message.get("origin", "UNKNOWN"))
     if origin not in ORIGINS:
@@ -181,7 +181,7 @@ def origin_is_known(call: Call) -> Iterator[Finding]:
 
 
 def origin_is_taken(call: Call) -> Iterator[Finding]:
-    """The form of the call takes its origin; one that names none is an internal service."""
+    """The form of the call takes this origin. Without one the caller is an internal service."""
     current = call.conversation.current
     origin = text(current.message.get("origin")) or "SERVICE_INTERNAL"
     if origin not in ORIGINS_TAKEN[call.form]:
@@ -212,7 +212,7 @@ def content_is_there(call: Call) -> Iterator[Finding]:
 
 
 def reasoning_is_a_union(call: Call) -> Iterator[Finding]:
-    """Reasoning comes back as a text with its signature or as redacted content, not flat."""
+    """Reasoning comes back as a text with its signature, or as redacted content."""
     for turn in call.conversation.history:
         reasoning = turn.message.get("reasoningContent", {"redactedContent": ""})
         fields = members(reasoning)
@@ -224,7 +224,7 @@ def reasoning_is_a_union(call: Call) -> Iterator[Finding]:
 
 
 def signatures_are_genuine(call: Call) -> Iterator[Finding]:
-    """A signature, where there is one, belongs to the text it comes with."""
+    """A signature, if there is one, belongs to its text."""
     for turn in call.conversation.history:
         plain = members(members(turn.message.get("reasoningContent")).get("reasoningText"))
         if "signature" in plain and plain["signature"] != sign(text(plain.get("text"))):
@@ -248,7 +248,7 @@ def tools_are_current(call: Call) -> Iterator[Finding]:
 
 
 def tool_names_fit(call: Call) -> Iterator[Finding]:
-    """A letter, then up to 63 letters, digits, `_` and `-`; each name once."""
+    """A tool's name is a letter, then up to 63 letters, digits, `_` and `-`, and is unique."""
     names = [text(spec.get("name")) for spec in call.conversation.tool_specs]
     for name in names:
         if _TOOL_NAME.fullmatch(name) is None:
@@ -258,7 +258,7 @@ def tool_names_fit(call: Call) -> Iterator[Finding]:
 
 
 def tool_descriptions_fit(call: Call) -> Iterator[Finding]:
-    """Every tool is described, at a length the service takes."""
+    """Every tool has a description, not longer than the service takes."""
     for spec in call.conversation.tool_specs:
         description, name = text(spec.get("description")), text(spec.get("name"))
         if not description.strip():
@@ -324,7 +324,7 @@ def _meta_schema() -> Any:
 
 
 def tool_schemas_stand_alone(call: Call) -> Iterator[Finding]:
-    """The schema of a tool refers to nothing."""
+    """The schema of a tool has no `$ref`."""
     for spec in call.conversation.tool_specs:
         for where, value in walk(spec.get("inputSchema"), f"the schema of {spec.get('name')!r}"):
             if isinstance(members(value).get("$ref"), str):
@@ -332,7 +332,7 @@ def tool_schemas_stand_alone(call: Call) -> Iterator[Finding]:
 
 
 def tool_uses_fit(call: Call) -> Iterator[Finding]:
-    """Ids of 1 to 64 letters, digits, `_` and `-`; arguments that are a JSON object."""
+    """The id of a tool use is 1 to 64 letters, digits, `_` and `-`; its input is an object."""
     for turn in call.conversation.turns:
         for use in turn.tool_uses:
             if not isinstance(use.get("input"), dict):
@@ -390,14 +390,14 @@ def _repeated(names: Sequence[str]) -> list[str]:
 
 
 def images_are_few(call: Call) -> Iterator[Finding]:
-    """At most ten images."""
+    """A call has at most ten images."""
     count = sum(len(turn.images) for turn in call.conversation.turns)
     if count > MAX_IMAGES:
         yield "$.conversationState", f"holds {count} images"
 
 
 def images_fit(call: Call) -> Iterator[Finding]:
-    """Of a format and a size that the service takes."""
+    """Every image has a format and a size that the service takes."""
     for turn in call.conversation.turns:
         for image in turn.images:
             if text(image.get("format")) not in _IMAGE_FORMATS:
@@ -412,7 +412,7 @@ def _decoded_size(image: Mapping[str, object]) -> int:
 
 
 def documents_fit(call: Call) -> Iterator[Finding]:
-    """Of a format that the service takes, under a plain name."""
+    """Every document has a format that the service takes, and a plain name."""
     for turn in call.conversation.turns:
         for document in map(members, items(turn.message.get("documents"))):
             if text(document.get("format")) not in _DOCUMENT_FORMATS:
@@ -422,7 +422,7 @@ def documents_fit(call: Call) -> Iterator[Finding]:
 
 
 def model_fields_fit(call: Call) -> Iterator[Finding]:
-    """Extra fields obey the schema that the model publishes; one without a schema takes none."""
+    """Extra fields fit the schema that the model publishes; without a schema there are none."""
     if "additionalModelRequestFields" not in call.members:
         return
     schema = (call.model or {}).get("additionalModelRequestFieldsSchema")
@@ -434,7 +434,7 @@ def model_fields_fit(call: Call) -> Iterator[Finding]:
 
 
 def breaches(value: object, schema: Mapping[str, object], where: str) -> Iterator[Finding]:
-    """Where a value breaks a schema, as far as the catalogue's schemas go."""
+    """Yield where a value breaks a schema. Knows only the keywords that the catalogue uses."""
     if not _is_of_type(value, text(schema.get("type"))):
         yield where, f"must be of type {schema.get('type')}"
         return
@@ -506,7 +506,7 @@ RULES: Final[tuple[tuple[Rule, Refusal], ...]] = (
     (model_fields_fit, BODY_INVALID.saying("")),
     (signatures_are_genuine, INVALID_SIGNATURE),
 )
-"""Every rule, with the answer to its breach; an empty message means: name the fault."""
+"""Every rule, with the answer to a breach of it. An empty message stands for the fault itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -532,7 +532,7 @@ def refusals(
     catalogue: Sequence[Model] = CATALOGUE,
     requires_profile_arn: bool = True,
 ) -> list[Fault]:
-    """Every fault of a parsed body, first the one that the service would answer with."""
+    """Return every fault of a parsed body; the service answers with the first."""
     call = Call(
         body=body, form=form, catalogue=catalogue, requires_profile_arn=requires_profile_arn
     )

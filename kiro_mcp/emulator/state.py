@@ -1,4 +1,4 @@
-"""What one emulator is set to and what it has seen: the handle that tests and users hold.
+"""The settings of one emulator and what it has seen: the object that tests and users hold.
 
 Settings may be changed at any time; the next request is served by them.
 """
@@ -92,7 +92,7 @@ class EmulatorState:
     def enqueue(self, *scripts: Script, operation: str = GENERATE) -> None:
         """Play these, one a call, to the next calls of an operation; () is the usual answer.
 
-        A prompt has to be in order first; the other operations are not even looked at.
+        A prompt must break no rule first. Other operations are played without a check.
         """
         self._queues.setdefault(operation, deque()).extend(scripts)
 
@@ -101,7 +101,7 @@ class EmulatorState:
         return [request for request in self.requests if request.operation == operation]
 
     async def until(self, condition: Callable[["EmulatorState"], bool]) -> None:
-        """Wait until what the emulator has seen fulfils the condition."""
+        """Wait until the condition is true of this state."""
         while not condition(self):
             await self._changed.wait()
 
@@ -128,17 +128,17 @@ class EmulatorState:
         self._announce()
 
     def take_queued(self, operation: str) -> Script:
-        """The next script enqueued for an operation; an empty one where there is none."""
+        """Return the next script enqueued for an operation, or an empty one."""
         queue = self._queues.get(operation)
         return queue.popleft() if queue else ()
 
     def script_for(self, body: object) -> Script:
-        """The answer to the body of a call that is in order."""
+        """Return the answer to the body of a call that breaks no rule."""
         queued = self.take_queued(GENERATE)
         return queued or self._usual_script(body)
 
     def next_id(self) -> int:
-        """A number that no other request of this emulator has."""
+        """Return a number that no other request of this emulator has."""
         self._serial += 1
         return self._serial
 
