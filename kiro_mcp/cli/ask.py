@@ -17,8 +17,8 @@ from kiro_mcp.cli.question import Question, arguments_of, piped_in
 from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import Wait, tell, tell_error, waiting
 from kiro_mcp.errors import KiroError
-from kiro_mcp.server.answering import NOT_KEPT
-from kiro_mcp.server.streaming import STREAM_META_KEY
+from kiro_mcp.server.ask import NOT_SAVED
+from kiro_mcp.server.call import STREAM_META_KEY
 
 
 def run_ask(question: Question) -> int:
@@ -111,7 +111,7 @@ class Asking:
 
     def _told(self, answer: dict[str, Any]) -> int:
         is_kept = answer["status"] == "completed" and self._last.is_kept
-        if is_kept and any(warning.startswith(NOT_KEPT) for warning in answer.get("warnings", [])):
+        if is_kept and any(warning.startswith(NOT_SAVED) for warning in answer.get("warnings", [])):
             is_kept = False
             self._forget_older()
         if is_kept:

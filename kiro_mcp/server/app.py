@@ -9,7 +9,6 @@ from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -27,14 +26,11 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from kiro_mcp._version import __version__
 from kiro_mcp.errors import InvalidRequest, KiroError, quoted
 from kiro_mcp.server import prompts, resources
-from kiro_mcp.server.asker import Asker, Result
+from kiro_mcp.server.call import Call, Result, client_of
 from kiro_mcp.server.owners import KEY_HEADER, MAX_KEYS, Guests, key_of
-from kiro_mcp.server.results import defect, failure
 from kiro_mcp.server.tools import declarations
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-
     from kiro_mcp.server.engine import Engine
 
 logger = logging.getLogger(__name__)
@@ -70,8 +66,6 @@ MAX_PASSED_ARGUMENTS = 200
 
 CLOSING_SECONDS = 0.3
 """How long closing connections may take, so that the server is gone within half a second."""
-
-_SSE_SESSION = "session_id"
 
 _TOOLS_TTL_MS = 60 * 60 * 1000
 """The tools change only with the package's version."""
@@ -230,44 +224,30 @@ async def _list_tools(
 async def _call_tool(context: Context, params: types.CallToolRequestParams) -> Result:
     arrivals = context.lifespan_context.arrivals
     began_at = arrivals.pop(str(context.request_id), anyio.current_time())
-    # The engine brings HTTP, SQLite and sign-in: a quarter of a start that needs none of them.
-    from kiro_mcp.server.handlers import HANDLERS, Call
-    from kiro_mcp.server.streaming import Reporting
+    # The tools bring HTTP, SQLite and sign-in: a quarter of a start that needs none of them.
+    from kiro_mcp.server.ask import ask_claude
+    from kiro_mcp.server.list_models import list_models
+    from kiro_mcp.server.login import login
+    from kiro_mcp.server.results import defect, failure
 
-    handler = HANDLERS.get(params.name)
-    if handler is None:
-        known = ", ".join(HANDLERS)
+    tools = {"ask_claude": ask_claude, "list_models": list_models, "login": login}
+    tool = tools.get(params.name)
+    if tool is None:
         raise MCPError(
             code=types.INVALID_PARAMS,
-            message=f"There is no tool {quoted(params.name)}; there are {known}.",
+            message=f"There is no tool {quoted(params.name)}; there are {', '.join(tools)}.",
         )
     try:
         async with context.lifespan_context.engine_for(context.request) as engine:
-            if params.name == "ask_claude":
+            if tool is ask_claude:
                 _require_shallow(context.meta, engine.settings.depth)
-            call = Call(
-                asker=Asker.of(context, params),
-                reporting=Reporting.of(context),
-                caller=_caller_of(context),
-                request_id=str(context.request_id),
-                began_at=began_at,
-                is_gone=partial(_is_gone, context.request),
-                owner=engine.owner,
-                is_over_http=context.request is not None,
-            )
-            return await handler(engine, params.arguments or {}, call)
+            call = Call.of(context, params, began_at=began_at, owner=engine.owner)
+            return await tool(engine, params.arguments or {}, call)
     except KiroError as error:
         return failure(error)
     except Exception:
         logger.exception("%s failed", params.name)
         return defect(params.name)
-
-
-async def _is_gone(request: "Request | None") -> bool:
-    """Return whether the connection is closed that the answer to a request would take."""
-    if request is None or _SSE_SESSION in request.query_params:
-        return False  # Nothing is known of stdio's reader, nor of SSE's stream.
-    return await request.is_disconnected()
 
 
 async def _cut_arguments(ctx: Context, call_next: CallNext) -> HandlerResult:
@@ -283,30 +263,16 @@ async def _cut_arguments(ctx: Context, call_next: CallNext) -> HandlerResult:
 
 
 async def _note_timeout(ctx: Context, call_next: CallNext) -> HandlerResult:
-    """Let the answer go on whose call a client cancels because it has timed out."""
+    """Let the job of a call run on that a client cancels because it has timed out."""
     if ctx.method == "notifications/cancelled":
-        from kiro_mcp.server.repeats import says_timed_out
+        from kiro_mcp.server.jobs import says_timed_out
 
         params = ctx.params or {}
         if says_timed_out(params.get("reason")):
             with suppress(KiroError):
                 async with ctx.lifespan_context.engine_for(ctx.request) as engine:
-                    call = (_caller_of(ctx), str(params.get("requestId")))
-                    engine.answers.has_timed_out(call)
+                    engine.jobs.note_timeout((client_of(ctx), str(params.get("requestId"))))
     return await call_next(ctx)
-
-
-def _caller_of(context: Context) -> str:
-    """Tell clients apart, so that they can take turns: by session, else by address and name."""
-    request: Request | None = context.request
-    if request is None:
-        return ""  # stdio has one client.
-    session = request.headers.get("mcp-session-id") or request.query_params.get(_SSE_SESSION)
-    if session:
-        return session
-    params = context.session.client_params
-    name = params.client_info.name if params else ""
-    return f"{request.client.host if request.client else ''} {name}"
 
 
 def _require_shallow(meta: Mapping[str, Any] | None, server_depth: int) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import mcp_types as types
 
 from kiro_mcp.errors import InternalFault, KiroError
-from kiro_mcp.server.answers import RunningAnswer
+from kiro_mcp.server.jobs import Job
 from kiro_mcp.server.results import ERROR_META_KEY, failure
 from kiro_mcp.settings import Settings
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Make = Callable[[RunningAnswer], Awaitable[types.CallToolResult]]
+Make = Callable[[Job], Awaitable[types.CallToolResult]]
 
 
 def open_captures(
@@ -78,9 +78,9 @@ def finish_with_answer(capture: "CallCapture | None", make: Make) -> Make:
         return make
     capture.outlives_call = True
 
-    async def make_and_finish(running: RunningAnswer) -> types.CallToolResult:
+    async def make_and_finish(job: Job) -> types.CallToolResult:
         try:
-            result = await make(running)
+            result = await make(job)
         except BaseException as error:
             _finish_with_error(capture, error)
             raise

@@ -127,11 +127,12 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a turn came to stand."""
+class Position:
+    """Where a turn stands."""
 
     conversation_id: str
     turn: int
+    """From 1."""
 
 
 _FIRST_PAUSE_SECONDS: Final = 0.001
@@ -220,41 +221,43 @@ class ConversationStore:
 
     async def append(
         self,
-        place: Place,
+        position: Position,
         turn: Turn,
         *,
         owner: str,
         forked_from: str = "",
         answer_id: str = "",
+        result: str = "",
         undelivered: str = "",
-        result_at: Callable[[Place], str] = lambda _: "",
-    ) -> Place:
-        """Write a turn, and the answer that it ends with; return where the turn came to stand.
+    ) -> Position:
+        """Write a turn, and the answer that it ends with; return where the turn stands.
+
+        If another call has continued the conversation meanwhile, the turn gets a conversation of
+        its own, and the answer is not written: its result names the position, which is another.
 
         Args:
-            place: Where it should stand.
+            position: Where the turn should stand.
             turn: The turn.
             owner: Whose it is.
-            forked_from: The conversation whose turns before `place.turn` it continues; "" for
+            forked_from: The conversation whose turns before `position.turn` it continues; "" for
                 the conversation itself.
-            answer_id: The id of the answer; "" keeps the turn alone.
+            answer_id: The id of the answer; "" saves the turn alone.
+            result: The answer's result, as JSON.
             undelivered: The id of the question, if nobody waits for the answer any more.
-            result_at: Makes the answer's result, as JSON, once its place is known.
 
         Raises:
             InternalFault: Also if the turns before were forgotten since they were loaded; then
-                only the answer is kept.
+                only the answer is saved.
         """
 
-        def work(db: sqlite3.Connection) -> Place | None:
-            stands = self._append(db, place, turn, owner, forked_from)
-            if answer_id:
-                result = result_at(stands or place)
+        def work(db: sqlite3.Connection) -> Position | None:
+            stands = self._append(db, position, turn, owner, forked_from)
+            if answer_id and stands in (position, None):
                 _put_answer(db, answer_id, owner, self._now(), result, undelivered)
             return stands
 
         if (stands := await self._run(work, writes=True)) is None:
-            source = forked_from or place.conversation_id
+            source = forked_from or position.conversation_id
             raise InternalFault(
                 f"The conversation {source!r} was forgotten while its answer was on its way.",
                 next_step="Start a new one: leave conversation_id empty.",
@@ -265,10 +268,13 @@ class ConversationStore:
         """Return the owner's latest conversations, the last used first."""
         return await self._run(lambda db: _listed(db, owner, self._oldest_kept()), writes=False)
 
-    async def keep_answer(self, answer_id: str, result: str, *, owner: str) -> None:
-        """Write a finished answer that is no turn, such as a failure, as JSON under its id."""
+    async def save_answer(
+        self, answer_id: str, result: str, *, owner: str, undelivered: str = ""
+    ) -> None:
+        """Write a finished answer, such as a failure, as JSON under its id."""
         await self._run(
-            lambda db: _put_answer(db, answer_id, owner, self._now(), result), writes=True
+            lambda db: _put_answer(db, answer_id, owner, self._now(), result, undelivered),
+            writes=True,
         )
 
     async def answer(self, answer_id: str, *, owner: str) -> bytes | None:
@@ -508,45 +514,45 @@ class ConversationStore:
         )
 
     def _append(
-        self, db: sqlite3.Connection, place: Place, turn: Turn, owner: str, forked_from: str
-    ) -> Place | None:
+        self, db: sqlite3.Connection, position: Position, turn: Turn, owner: str, forked_from: str
+    ) -> Position | None:
         """Write a turn; return where it stands, or None if the turns before are gone."""
-        source = forked_from or place.conversation_id
-        target = place.conversation_id
+        source = forked_from or position.conversation_id
+        target = position.conversation_id
         is_taken = (
             target == source
             and db.execute(
                 "SELECT 1 FROM histories WHERE conversation_id = ? AND turn = ?",
-                (target, place.turn),
+                (target, position.turn),
             ).fetchone()
         )
         if is_taken:
             target = self._new_id()
-        if place.turn > 1:
+        if position.turn > 1:
             (turns_before,) = db.execute(
                 "SELECT count(*) FROM conversations JOIN histories ON conversation_id = id"
                 " WHERE id = ? AND owner = ? AND updated_at > 0 AND turn < ?",
-                (source, owner, place.turn),
+                (source, owner, position.turn),
             ).fetchone()
-            if turns_before < place.turn - 1:
+            if turns_before < position.turn - 1:
                 return None
         if target != source:
             db.execute(
                 "INSERT INTO histories SELECT ?, turn, origin FROM histories"
                 " WHERE conversation_id = ? AND turn < ?",
-                (target, source, place.turn),
+                (target, source, position.turn),
             )
         db.execute(
             "INSERT INTO conversations VALUES (?, ?, ?)"
             " ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at",
             (target, owner, self._now()),
         )
-        db.execute("INSERT INTO histories VALUES (?, ?, ?)", (target, place.turn, target))
+        db.execute("INSERT INTO histories VALUES (?, ?, ?)", (target, position.turn, target))
         db.execute(
             "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (target, place.turn, self._now(), *_row_of(turn)),
+            (target, position.turn, self._now(), *_row_of(turn)),
         )
-        return Place(conversation_id=target, turn=place.turn)
+        return Position(conversation_id=target, turn=position.turn)
 
     def _close(self) -> None:
         if self._connection is None:
@@ -599,7 +605,7 @@ def _put_answer(
     owner: str,
     now: float,
     result: str,
-    undelivered: str = "",
+    undelivered: str,
 ) -> None:
     db.execute(
         "INSERT OR REPLACE INTO answers (id, owner, created_at, result, undelivered)"

@@ -31,12 +31,12 @@ from kiro_mcp.client.client import KiroClient
 from kiro_mcp.client.http import HttpPool
 from kiro_mcp.client.telemetry import Telemetry
 from kiro_mcp.errors import KiroError
-from kiro_mcp.server.answers import JOIN_AFTER_SECONDS, Answers
 from kiro_mcp.server.captures import open_captures
 from kiro_mcp.server.conversations import ConversationStore
+from kiro_mcp.server.jobs import JOIN_AFTER_SECONDS, Jobs
 from kiro_mcp.server.owners import KEY_HEADER, OWN, installation_secret
 from kiro_mcp.settings import Settings, unknown_variables
-from kiro_mcp.wire.models import BUILTIN_MODELS, DEFAULT_NAME
+from kiro_mcp.wire.models import BUILTIN_MODELS, DEFAULT_NAME, ModelChoice, resolve_model
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class Engine:
         self._secret = b""
         self._join_after_seconds = join_after_seconds
         self._sleep = sleep
-        self._answers: Answers | None = None
+        self._jobs: Jobs | None = None
         self._now = now
         self._fetched: Catalogue | None = None
         self._tasks: TaskGroup | None = None
@@ -201,13 +201,13 @@ class Engine:
         """Run what outlives a call, such as a login that is polled for, in a task group."""
         self.tokens.run_in(tasks)
         self.sign_in.run_in(tasks)
-        self._answers = Answers(tasks, join_after_seconds=self._join_after_seconds)
+        self._jobs = Jobs(tasks, join_after_seconds=self._join_after_seconds)
 
     @property
-    def answers(self) -> Answers:
-        """The answers that are worked on. There once the engine runs in a task group."""
-        assert self._answers is not None
-        return self._answers
+    def jobs(self) -> Jobs:
+        """The answers that are being worked on. There once the engine runs in a task group."""
+        assert self._jobs is not None
+        return self._jobs
 
     async def __aenter__(self) -> Self:
         self._tasks = anyio.create_task_group()
@@ -236,30 +236,35 @@ class Engine:
         with anyio.move_on_after(SETTLING_SECONDS):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.tokens.settle)
-                tasks.start_soon(self._end_answers)
+                tasks.start_soon(self._stop_jobs)
         self.tokens.abandon()
         async with anyio.create_task_group() as tasks:
             for close in (self._http, self.conversations):
                 tasks.start_soon(close.aclose)
 
-    async def _end_answers(self) -> None:
+    async def _stop_jobs(self) -> None:
         async with anyio.create_task_group() as tasks:
             for engine in (self, *self.guests):
-                if engine._answers is not None:
-                    tasks.start_soon(engine._answers.stop)
+                if engine._jobs is not None:
+                    tasks.start_soon(engine._jobs.stop)
         if self.captures is not None:
-            await self.captures.aclose()  # After the answers, whose captures end with them.
+            await self.captures.aclose()  # After the jobs, whose captures end with them.
 
     @property
     def known_models(self) -> tuple[ModelInfo, ...]:
         """The models to choose among without asking the service: the last list, or the snapshot."""
         return self._fetched.models if self._fetched else BUILTIN_MODELS
 
-    @property
-    def default_model(self) -> str:
-        """The model of calls that name none: the user's, else the service's, as far as known."""
-        return self.settings.model or (
-            self._fetched.default_model if self._fetched else DEFAULT_NAME
+    def choose_model(self, name: str) -> ModelChoice:
+        """Choose among the known models: by name or, if it is "", the user's or else the default.
+
+        The service's default counts once its list has been fetched.
+        """
+        default = self._fetched.default_model if self._fetched else DEFAULT_NAME
+        return resolve_model(
+            name or self.settings.model or default,
+            self.known_models,
+            aliases=self.settings.model_aliases,
         )
 
     async def catalogue(self, *, refresh: bool) -> Catalogue:

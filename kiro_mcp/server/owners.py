@@ -131,7 +131,7 @@ class _Guest:
 
     @property
     def is_idle(self) -> bool:
-        return not self.calls and not self.engine.answers.is_busy
+        return not self.calls and not self.engine.jobs.running
 
 
 class Guests:

@@ -1,22 +1,105 @@
-"""What the tools answer: the same facts as `content` for models and `structuredContent`.
+"""The tools' results: the same facts as `content` for models and as `structuredContent`.
 
-Clients differ in what their model sees: only one of the two, both, or only the first block of
-`content`. So `content` is one block that says all a model must know, and both are short.
+Clients differ in what they show their model: only one of the two, both, or only the first block of
+`content`. So `content` is one block that says all that a model must know, and both are short.
+
+`structuredContent` of `ask_claude` always has the members of `_result`, and others only if they say
+something. `content` is the text, and one line of JSON with what a model must know beside it:
+
+    status, answer_id                the answer is still running
+    stop_reason, truncated           the answer did not end by itself
+    tool_calls
+    data                             unless the text itself is that JSON value
+    citations                        as texts if they are short, else their number
+    warnings, repairs, next_step     repairs without their rules
+    findings, payload                of a dry run
+    conversation_id                  unless nothing was sent
 """
 
-from collections.abc import Mapping
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import mcp_types as types
 
+from kiro_mcp.chat import ChatRequest, JsonObject, JsonValue, Message, Refusal, Repair, Reply
 from kiro_mcp.errors import InternalFault, KiroError
+from kiro_mcp.server.conversations import Position
 from kiro_mcp.wire.json_values import json_text
+from kiro_mcp.wire.models import ModelChoice
+from kiro_mcp.wire.request import DryRun
 
-ERROR_META_KEY = "kiro-mcp/error"
+ERROR_META_KEY: Final = "kiro-mcp/error"
 """Where an error result carries its code for programs."""
 
-ANSWER_META_KEY = "kiro-mcp/answer_id"
+ANSWER_META_KEY: Final = "kiro-mcp/answer_id"
 """Where a finished answer carries the id under which it is stored."""
+
+MAX_CITED_CHARACTERS: Final = 400
+"""Characters of all citations together that the line of JSON repeats; beyond, it counts them."""
+
+_EXTRAS: Final = (
+    "status",
+    "answer_id",
+    "stop_reason",
+    "truncated",
+    "tool_calls",
+    "data",
+    "citations",
+    "warnings",
+    "repairs",
+    "next_step",
+    "findings",
+    "payload",
+    "conversation_id",
+)
+"""What the line of JSON may hold, in its order."""
+
+_USUAL: Final[Mapping[str, Sequence[Any]]] = {
+    "status": ("completed",),
+    "stop_reason": ("end_turn", "tool_use", "running", ""),
+    "truncated": (False,),
+    "tool_calls": ([],),
+}
+"""The values that need no word in the line of JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a call of `ask_claude` sends, and where its turn goes."""
+
+    request: ChatRequest
+    choice: ModelChoice
+    position: Position
+    forked_from: str
+    """The conversation whose earlier turns it continues under a new id; "" for its own."""
+    added: tuple[Message, ...]
+    """What the call adds to the turns before it."""
+    warnings: tuple[str, ...]
+    repairs: tuple[Repair, ...]
+
+    @property
+    def model_requested(self) -> str:
+        """The model's name as the caller wrote it; "" if that is the name that is sent."""
+        requested = self.choice.model_requested
+        return "" if requested == self.request.model else requested
+
+
+@dataclass(slots=True, kw_only=True)
+class Answer:
+    """What came of a request."""
+
+    reply: Reply
+    data: JsonValue = None
+    """The value that is valid by `output_schema`, if there is one."""
+    warnings: list[str] = field(default_factory=list[str])
+    repairs: Sequence[Repair] = ()
+    next_step: str = ""
+    """What to do next, if the answer alone does not say it."""
+
+
+# --- any tool -----------------------------------------------------------------------------
 
 
 def success(
@@ -76,3 +159,200 @@ def defect(tool: str) -> types.CallToolResult:
             next_step="Its log (stderr) has the details; please report them.",
         )
     )
+
+
+# --- ask_claude ---------------------------------------------------------------------------
+
+
+def build_result(
+    plan: Plan, answer: Answer, position: Position, answer_id: str
+) -> types.CallToolResult:
+    """Build the result of an answer that stands at a position."""
+    reply = answer.reply
+    warnings = [*plan.warnings, *answer.warnings, *reply.warnings]
+    if reply.truncation_reason:
+        warnings.insert(0, f"The answer is incomplete: {reply.truncation_reason}")
+    if reply.stop_reason == "refusal":
+        details = reply.refusal or Refusal()
+        why = ": ".join(filter(None, (details.category, details.explanation)))
+        warnings.insert(0, f"The service refused to answer ({why or reply.raw_stop_reason}).")
+    tool_calls: list[JsonObject] = []
+    for use in reply.tool_uses:
+        call: JsonObject = {
+            "id": use.id,
+            "name": use.name,
+            "arguments": use.arguments,
+            "state": use.state,
+        }
+        if use.schema_errors:
+            call["schema_errors"] = list(use.schema_errors)
+        if use.state != "complete":
+            call["raw"] = use.raw
+        tool_calls.append(call)
+    usage = filled(
+        {
+            "input_tokens": reply.usage.input_tokens,
+            "output_tokens": reply.usage.output_tokens,
+            "estimated": reply.usage.is_estimated or None,
+            "context_percent": reply.usage.context_percent,
+            "credits": reply.usage.credits,
+        }
+    )
+    structured = _result(
+        status="completed",
+        text=reply.text,
+        tool_calls=tool_calls,
+        stop_reason=reply.stop_reason,
+        truncated=reply.truncated,
+        model=plan.request.model,
+        position=position,
+        thinking=reply.thinking,
+        model_requested=plan.model_requested,
+        usage=usage,
+        citations=_citations(reply),
+        warnings=warnings,
+        repairs=_repairs([*plan.repairs, *answer.repairs]),
+        next_step=answer.next_step,
+    )
+    if plan.request.output_schema is not None:
+        structured["data"] = answer.data  # Also a null: then the answer broke the schema.
+    return success(
+        reply.text, structured, extras=_extras(structured), meta={ANSWER_META_KEY: answer_id}
+    )
+
+
+def build_running_result(
+    text: str, *, model: str, position: Position, answer_id: str
+) -> types.CallToolResult:
+    """Build the result of a call whose patience ended before its answer did."""
+    structured = _result(
+        status="running",
+        text=text,
+        stop_reason="running",
+        model=model,
+        position=position,
+        answer_id=answer_id,
+        next_step="Call ask_claude again with this answer_id alone to get the rest.",
+    )
+    return success(text, structured, extras=_extras(structured))
+
+
+def build_dry_run_result(plan: Plan, run: DryRun) -> types.CallToolResult:
+    """Build the result of a dry run."""
+    verdict = "The service would refuse it" if run.findings else "Nothing speaks against it"
+    text = (
+        f"Nothing was sent. The request to {run.model} is {run.size_bytes} bytes, about"
+        f" {run.estimated_tokens} tokens. {verdict}."
+    )
+    findings = [
+        {
+            "rule": finding.rule,
+            "place": finding.place,
+            "cause": finding.cause,
+            "cure": finding.cure,
+        }
+        for finding in run.findings
+    ]
+    structured = _result(
+        status="dry_run",
+        text=text,
+        model=run.model,
+        position=plan.position,
+        model_requested=plan.model_requested,
+        payload_bytes=run.size_bytes,
+        usage={"input_tokens": run.estimated_tokens, "output_tokens": 0, "estimated": True},
+        warnings=[*plan.warnings, *run.warnings],
+        repairs=_repairs([*plan.repairs, *run.repairs]),
+        findings=findings,
+        payload=run.payload,
+    )
+    return success(text, structured, extras=_extras(structured, "conversation_id"))
+
+
+def with_warning(result: types.CallToolResult, warning: str) -> types.CallToolResult:
+    """Return a result of `ask_claude` with one more warning. An error stays as it is."""
+    if result.is_error:
+        return result
+    structured = dict(result.structured_content)
+    structured["warnings"] = [warning, *structured.get("warnings", [])]
+    return success(structured["text"], structured, extras=_extras(structured), meta=result.meta)
+
+
+def _result(
+    *,
+    status: str,
+    text: str,
+    model: str,
+    position: Position,
+    tool_calls: Sequence[JsonObject] = (),
+    stop_reason: str = "",
+    truncated: bool = False,
+    **others: Any,
+) -> dict[str, Any]:
+    """Return a structured result: the members that all have, and those that say something."""
+    return {
+        "status": status,
+        "text": text,
+        "tool_calls": list(tool_calls),
+        "stop_reason": stop_reason,
+        "truncated": truncated,
+        "model": model,
+        "conversation_id": position.conversation_id,
+        "turn": position.turn,
+        **filled(others),
+    }
+
+
+def _extras(structured: Mapping[str, Any], *hidden: str) -> dict[str, Any]:
+    """Return what the line of JSON after the text says."""
+    extras = {
+        name: structured[name]
+        for name in _EXTRAS
+        if name in structured
+        and name not in hidden
+        and structured[name] not in _USUAL.get(name, ())
+    }
+    if "data" in extras and _is_said(extras["data"], structured["text"]):
+        del extras["data"]
+    if "repairs" in extras:
+        extras["repairs"] = [repair["detail"] for repair in extras["repairs"]]
+    if "citations" in extras:
+        names = ("license", "repository", "url")
+        citations = [
+            " ".join(citation[name] for name in names if name in citation)
+            for citation in extras["citations"]
+        ]
+        is_short = sum(map(len, citations)) <= MAX_CITED_CHARACTERS
+        extras["citations"] = citations if is_short else len(citations)
+    return extras
+
+
+def _is_said(data: JsonValue, text: str) -> bool:
+    """Whether data is missing, or is what the text itself says as JSON."""
+    if data is None:
+        return True
+    try:
+        return json.loads(text) == data
+    except (ValueError, RecursionError):
+        return False
+
+
+def _citations(reply: Reply) -> list[dict[str, str]]:
+    """Return the pages, and the licensed code, that the service names beside an answer."""
+    links = (
+        {"url": link.url, "title": link.title, "snippet": link.snippet}
+        for link in dict.fromkeys(reply.links)
+    )
+    references = (
+        {
+            "license": reference.license_name,
+            "repository": reference.repository,
+            "url": reference.url,
+        }
+        for reference in dict.fromkeys(reply.references)
+    )
+    return [cited for cited in map(filled, (*links, *references)) if cited]
+
+
+def _repairs(repairs: Sequence[Repair]) -> list[dict[str, str]]:
+    return [{"rule": repair.rule, "detail": repair.detail} for repair in repairs]

@@ -11,7 +11,7 @@ A turn is stored once, under the conversation that it was made in. `histories` s
 conversation has: its own, whose origin it is, and those that it shares with the conversation that
 it was forked from. A turn is deleted with the last history that has it. An owner is one of
 `kiro_mcp.server.owners`. A conversation whose `updated_at` is 0 is being deleted. `undelivered` is
-the id of the question, as `kiro_mcp.server.repeats` makes it, while no caller has got the answer;
+the id of the question, as `kiro_mcp.server.jobs` makes it, while no caller has got the answer;
 else it is empty.
 
 Several servers, of one user's several clients, may open the database in the same moment. Nothing

@@ -1,4 +1,4 @@
-"""The three tools as clients see them. What each does is in `kiro_mcp.server.handlers`."""
+"""The three tools as clients see them. What they do is in `ask`, `list_models` and `login`."""
 
 import mcp_types as types
 

@@ -23,8 +23,8 @@ from kiro_mcp.captures.redacting import abridged
 from kiro_mcp.chat import ToolSpec
 from kiro_mcp.emulator import frames
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.server.answers import RunningAnswer
 from kiro_mcp.server.captures import capture_call, finish_with_answer
+from kiro_mcp.server.jobs import Job
 from kiro_mcp.wire.reply import ReplyOptions
 from tests.support.deadline import with_deadline
 from tests.support.replies import read
@@ -285,9 +285,9 @@ async def test_an_answer_that_outlives_its_call_ends_the_capture(tmp_path: Path)
     result = types.CallToolResult(
         content=[], structured_content={"truncated": False, "warnings": ["odd"]}
     )
-    running = RunningAnswer(id="a", conversation_id="c", model="m")
+    running = Job(id="a", conversation_id="c", model="m")
 
-    async def make(_: RunningAnswer) -> types.CallToolResult:
+    async def make(_: Job) -> types.CallToolResult:
         return result
 
     with capturing(tmp_path, "errors") as captures:
@@ -300,21 +300,21 @@ async def test_an_answer_that_outlives_its_call_ends_the_capture(tmp_path: Path)
 async def test_a_defect_in_an_answer_is_captured(tmp_path: Path) -> None:
     """Ours."""
 
-    async def make(_: RunningAnswer) -> types.CallToolResult:
+    async def make(_: Job) -> types.CallToolResult:
         raise ZeroDivisionError
 
     with capturing(tmp_path, "errors") as captures:
         with capture_call(captures, {"prompt": "hi"}) as capture:
             make_and_finish = finish_with_answer(capture, make)
         with pytest.raises(ZeroDivisionError):
-            await make_and_finish(RunningAnswer(id="a", conversation_id="c", model="m"))
+            await make_and_finish(Job(id="a", conversation_id="c", model="m"))
     assert "ZeroDivisionError" in error_info_in(tmp_path)
 
 
 def test_off_a_call_is_just_made() -> None:
     """Ours: nothing is wrapped around an answer."""
 
-    async def make(_: RunningAnswer) -> types.CallToolResult:
+    async def make(_: Job) -> types.CallToolResult:
         raise AssertionError
 
     with capture_call(None, {"prompt": "hi"}) as capture:

@@ -24,10 +24,15 @@ from kiro_mcp.emulator import (
     frames,
 )
 from kiro_mcp.errors import CallCancelled
-from kiro_mcp.server.answers import Answers, RunningAnswer
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import STORE_NAME, Engine
-from kiro_mcp.server.progress import HEARTBEAT_SECONDS, MIN_INTERVAL_SECONDS, ProgressReporter
+from kiro_mcp.server.jobs import (
+    HEARTBEAT_SECONDS,
+    MIN_INTERVAL_SECONDS,
+    Job,
+    Jobs,
+    ProgressReporter,
+)
 from kiro_mcp.server.results import ANSWER_META_KEY
 from kiro_mcp.settings import Settings
 from tests.support.mcp import ask, ask_with_id, code, connected, words
@@ -218,33 +223,29 @@ async def test_an_answer_that_was_left_to_go_on_survives_a_cancelled_collector(
     assert late["text"] == "Once upon a time it ended."
 
 
-async def _never(_: RunningAnswer) -> types.CallToolResult:
+async def _never(_: Job) -> types.CallToolResult:
     await anyio.sleep_forever()
     raise AssertionError
 
 
-def _running(number: int) -> RunningAnswer:
-    return RunningAnswer(id=f"answer {number}", conversation_id="", model="auto")
-
-
-async def _silence(progress: float, total: float | None = None, message: str | None = None) -> None:
+async def _silence(progress: int, message: str, piece: dict[str, Any]) -> None:
     """Take progress and say nothing."""
 
 
-async def _detached(answers: Answers, number: int) -> RunningAnswer:
-    answer = _running(number)
-    answers.start(answer, _never)
-    reporter = ProgressReporter(_silence, answer_id=answer.id, now=anyio.current_time)
-    assert await answers.collect(answer, wait_seconds=0.01, progress=reporter) is None
-    return answer
+async def _detached(jobs: Jobs, number: int) -> Job:
+    job = Job(id=f"answer {number}", conversation_id="", model="auto")
+    jobs.start(job, _never)
+    progress = ProgressReporter(_silence, job)
+    assert await jobs.wait(job, ("", ""), progress, patience_seconds=0.01) is None
+    return job
 
 
 async def test_an_answer_that_nobody_collects_ends_after_its_time() -> None:
     """It is paid for as long as it goes on."""
     with fail_after(20):
         async with anyio.create_task_group() as tasks:
-            left = await _detached(Answers(tasks, max_detached_seconds=0.05), 1)
-            await left.ended()
+            left = await _detached(Jobs(tasks, max_detached_seconds=0.05), 1)
+            await left.ended.wait()
             assert left.is_cancelled
             assert "Nobody collected" in left.why_cancelled
 
@@ -253,15 +254,16 @@ async def test_of_too_many_answers_left_to_go_on_the_oldest_ends() -> None:
     """What somebody waits for is not one of them."""
     with fail_after(20):
         async with anyio.create_task_group() as tasks:
-            answers = Answers(tasks, max_detached=2)
-            watched = await _detached(answers, 0)
-            reporter = ProgressReporter(_silence, answer_id="0", now=anyio.current_time)
-            tasks.start_soon(partial(answers.collect, watched, wait_seconds=60, progress=reporter))
+            jobs = Jobs(tasks, max_detached=2)
+            watched = await _detached(jobs, 0)
+            progress = ProgressReporter(_silence, watched)
+            wait = partial(jobs.wait, watched, ("", ""), progress, patience_seconds=60)
+            tasks.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
-            left = [await _detached(answers, number) for number in range(1, 4)]
-            await left[0].ended()
+            left = [await _detached(jobs, number) for number in range(1, 4)]
+            await left[0].ended.wait()
             assert "Too many" in left[0].why_cancelled
-            assert [answer.is_unfinished for answer in (watched, *left)] == [
+            assert [job.is_running for job in (watched, *left)] == [
                 True,
                 False,
                 True,
@@ -300,7 +302,7 @@ async def test_everything_is_closed_though_a_refresh_and_an_answer_do_not_end(
     emulator.state.enqueue((Pause(60),), operation="RefreshToken")
     engine = Engine.from_environ(environ)
 
-    async def stubborn(_: RunningAnswer) -> types.CallToolResult:
+    async def stubborn(_: Job) -> types.CallToolResult:
         with anyio.move_on_after(0.5, shield=True):
             await anyio.sleep_forever()
         return types.CallToolResult(content=[])
@@ -310,8 +312,8 @@ async def test_everything_is_closed_though_a_refresh_and_an_answer_do_not_end(
             await ask(client, prompt="x", wait_seconds=0.1)
             await emulator.state.until(lambda state: bool(state.requests_to("RefreshToken")))
             await client.read_resource("kiro://conversations")  # Opens the store.
-            answer = RunningAnswer(id="stubborn", conversation_id="", model="auto")
-            engine.answers.start(answer, stubborn)
+            job = Job(id="stubborn", conversation_id="", model="auto")
+            engine.jobs.start(job, stubborn)
             assert (tmp_path / f"{STORE_NAME}-wal").exists()
     assert not (tmp_path / f"{STORE_NAME}-wal").exists(), "the store was not closed"
     with pytest.raises(CallCancelled, match="closed"):
@@ -352,21 +354,24 @@ class Clock:
 
 async def test_progress_is_paced_and_beats_in_silence() -> None:
     """Ours: at most four a second, at least one in ten seconds."""
-    clock, said = Clock(), list[tuple[float, str | None]]()
+    clock, said = Clock(), list[tuple[int, str]]()
 
-    async def report(
-        progress: float, total: float | None = None, message: str | None = None
-    ) -> None:
+    async def send(progress: int, message: str, piece: dict[str, Any]) -> None:
+        assert not piece
         said.append((progress, message))
 
-    reporter = ProgressReporter(report, answer_id="a", now=clock)
-    assert reporter.seconds_until_due == 0
-    await reporter.report(characters=0, tail="")
-    assert reporter.seconds_until_due == MIN_INTERVAL_SECONDS
-    assert reporter.seconds_until_heartbeat == HEARTBEAT_SECONDS
-    await reporter.report(characters=0, tail="")
+    job = Job(id="a", conversation_id="", model="auto")
+    reporter = ProgressReporter(send, job, now=clock)
+    assert reporter.seconds_until(MIN_INTERVAL_SECONDS) == 0
+    await reporter.report()
+    assert reporter.seconds_until(MIN_INTERVAL_SECONDS) == MIN_INTERVAL_SECONDS
+    assert reporter.seconds_until(HEARTBEAT_SECONDS) == HEARTBEAT_SECONDS
+    await reporter.report()
     clock.now += 3.1
-    await reporter.report(characters=1240, tail="x" * 200 + "\n the  end")
-    assert reporter.seconds_until_heartbeat == HEARTBEAT_SECONDS
+    job.add("thought", is_thinking=True)
+    job.add("x" * 200)
+    job.add("\n the  end")
+    await reporter.report()
+    assert reporter.seconds_until(HEARTBEAT_SECONDS) == HEARTBEAT_SECONDS
     assert [progress for progress, _ in said] == [1, 2, 3100]
-    assert said[-1][1] == "1240 characters, 3.1 s, answer a: …" + "x" * 70 + " the end"
+    assert said[-1][1] == "217 characters, 3.1 s, answer a: …" + "x" * 70 + " the end"

@@ -26,7 +26,7 @@ from kiro_mcp.chat import (
 )
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.errors import InternalFault, InvalidRequest
-from kiro_mcp.server.conversations import ConversationStore, Place, Turn
+from kiro_mcp.server.conversations import ConversationStore, Position, Turn
 from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.server.owners import OWN, owner_of
 from kiro_mcp.server.records import UnreadableRecordError, message_of, record_of, tools_of
@@ -75,8 +75,8 @@ async def store(tmp_path: Path) -> AsyncGenerator[ConversationStore]:
         await store.aclose()
 
 
-FIRST = Place(conversation_id="c", turn=1)
-SECOND = Place(conversation_id="c", turn=2)
+FIRST = Position(conversation_id="c", turn=1)
+SECOND = Position(conversation_id="c", turn=2)
 
 
 async def test_a_conversation_comes_back_as_it_was(store: ConversationStore) -> None:
@@ -109,12 +109,12 @@ async def test_each_of_many_gets_its_own_while_others_are_cancelled(
     store: ConversationStore,
 ) -> None:
     """Ours: the worker thread does for all what waits, whoever of them gives up."""
-    stood: dict[int, Place] = {}
+    stood: dict[int, Position] = {}
 
     async def append(number: int, scope: anyio.CancelScope) -> None:
         with scope:
-            place = Place(conversation_id=f"c{number}", turn=1)
-            stood[number] = await store.append(place, turn(f"{number}?"), owner=OWN)
+            position = Position(conversation_id=f"c{number}", turn=1)
+            stood[number] = await store.append(position, turn(f"{number}?"), owner=OWN)
 
     async with anyio.create_task_group() as tasks:
         scopes = [anyio.CancelScope() for _ in range(60)]
@@ -146,8 +146,8 @@ async def test_two_calls_at_the_same_place_get_conversations_of_their_own(
     """Ours: turns of two clients are never mixed."""
     await store.append(FIRST, turn("One?"), owner=OWN)
     await store.append(SECOND, turn("Two?"), owner=OWN)
-    place = await store.append(SECOND, turn("Another two?"), owner=OWN)
-    assert place == Place(conversation_id="fork-1", turn=2)
+    position = await store.append(SECOND, turn("Another two?"), owner=OWN)
+    assert position == Position(conversation_id="fork-1", turn=2)
     assert (await store.load("fork-1", owner=OWN)).turns == (turn("One?"), turn("Another two?"))
     assert (await store.load("c", owner=OWN)).turns == (turn("One?"), turn("Two?"))
 
@@ -155,9 +155,9 @@ async def test_two_calls_at_the_same_place_get_conversations_of_their_own(
 async def test_a_fork_shares_the_turns_before_it(store: ConversationStore) -> None:
     """Ours."""
     for number, said in enumerate(("One?", "Two?", "Three?"), start=1):
-        await store.append(Place(conversation_id="c", turn=number), turn(said), owner=OWN)
-    place = Place(conversation_id="other", turn=2)
-    assert await store.append(place, turn("Else?"), forked_from="c", owner=OWN) == place
+        await store.append(Position(conversation_id="c", turn=number), turn(said), owner=OWN)
+    position = Position(conversation_id="other", turn=2)
+    assert await store.append(position, turn("Else?"), forked_from="c", owner=OWN) == position
     assert (await store.load("other", owner=OWN)).turns == (turn("One?"), turn("Else?"))
 
 
@@ -185,7 +185,7 @@ async def test_the_latest_conversations_are_listed_first() -> None:
     store = opened(None, clock)
     for name in ("a", "b"):
         clock.now += 1
-        await store.append(Place(conversation_id=name, turn=1), turn("?"), owner=OWN)
+        await store.append(Position(conversation_id=name, turn=1), turn("?"), owner=OWN)
     listed = await store.listed(owner=OWN)
     assert [(item.id, item.turn_count) for item in listed] == [("b", 1), ("a", 1)]
     await store.aclose()
@@ -197,7 +197,7 @@ async def test_a_failed_write_leaves_nothing_behind(store: ConversationStore) ->
     unwritable: Any = object()
     broken = Turn(model="m", system=unwritable, tools=(), messages=(), answer=turn("x").answer)
     with pytest.raises(InternalFault):
-        await store.append(Place(conversation_id="new", turn=1), broken, owner=OWN)
+        await store.append(Position(conversation_id="new", turn=1), broken, owner=OWN)
     assert [item.id for item in await store.listed(owner=OWN)] == ["c"]
 
 
@@ -208,8 +208,8 @@ async def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
         async with create_task_group() as tasks:
             for number, store in enumerate(stores):
                 for turns in range(10):
-                    place = Place(conversation_id=f"{number}-{turns}", turn=1)
-                    tasks.start_soon(partial(store.append, place, turn("?"), owner=OWN))
+                    position = Position(conversation_id=f"{number}-{turns}", turn=1)
+                    tasks.start_soon(partial(store.append, position, turn("?"), owner=OWN))
         assert len(await stores[0].listed(owner=OWN)) == 40
         for store in stores:
             await store.aclose()
@@ -237,10 +237,8 @@ async def test_people_find_nothing_that_belongs_to_others(store: ConversationSto
     """People who share a server do not see each other, whichever id they know."""
     mine, theirs = owner_of("ksk_mine", SECRET), owner_of("ksk_theirs", SECRET)
     for number, owner in enumerate((OWN, mine, theirs)):
-        place = Place(conversation_id=f"c{number}", turn=1)
-        await store.append(
-            place, turn("One?"), owner=owner, answer_id=f"a{number}", result_at=lambda _: "{}"
-        )
+        position = Position(conversation_id=f"c{number}", turn=1)
+        await store.append(position, turn("One?"), owner=owner, answer_id=f"a{number}", result="{}")
     assert [item.id for item in await store.listed(owner=mine)] == ["c1"]
     assert len((await store.load("c1", owner=mine)).turns) == 1
     assert await store.answer("a1", owner=mine) == b"{}"

@@ -21,12 +21,11 @@ from mcp.shared.exceptions import MCPError
 from kiro_mcp.chat import Message, TextPart
 from kiro_mcp.emulator import EMULATOR_API_KEY, Pause, RunningEmulator, Send, frames
 from kiro_mcp.emulator.state import GENERATE
-from kiro_mcp.server.answers import JOIN_AFTER_SECONDS, Answers, RunningAnswer
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.arguments import AskArguments, read_arguments
-from kiro_mcp.server.conversations import ConversationStore, Place, Turn
+from kiro_mcp.server.conversations import ConversationStore, Position, Turn
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.repeats import question_id, says_timed_out
+from kiro_mcp.server.jobs import JOIN_AFTER_SECONDS, Job, Jobs, question_id, says_timed_out
 from kiro_mcp.settings import Settings
 from tests.support.http import WebServer, against, answer, serving_http
 from tests.support.mcp import ask, connected
@@ -417,7 +416,7 @@ async def test_a_setting_says_how_long_a_call_waits(emulator: RunningEmulator) -
 # --- the rule -----------------------------------------------------------------------------
 
 
-async def _never(_: RunningAnswer) -> types.CallToolResult:
+async def _never(_: Job) -> types.CallToolResult:
     await anyio.sleep_forever()
     raise AssertionError
 
@@ -439,32 +438,30 @@ async def test_a_call_joins_a_running_one_by_question_owner_and_age(
     question: str, owner: str, seconds_later: float, joins: bool
 ) -> None:
     """A call that began later may come first to where calls are compared."""
-    running = RunningAnswer(
-        id="1", conversation_id="", model="auto", owner="ann", question="q", began_at=100
-    )
-    asks_nothing = RunningAnswer(id="2", conversation_id="", model="auto", owner="ann")
+    running = Job(id="1", conversation_id="", model="auto", owner="ann", question="q", began_at=100)
+    asks_nothing = Job(id="2", conversation_id="", model="auto", owner="ann")
     async with anyio.create_task_group() as tasks:
-        answers = Answers(tasks)
-        answers.start(running, _never)
-        answers.start(asks_nothing, _never)
-        found = answers.to_join(question, owner=owner, began_at=100 + seconds_later)
+        jobs = Jobs(tasks)
+        jobs.start(running, _never)
+        jobs.start(asks_nothing, _never)
+        found = jobs.to_join(question, owner=owner, began_at=100 + seconds_later)
         assert (found is running) == joins
         assert found in (running, None)
         running.cancel()
-        assert answers.to_join("q", owner="ann", began_at=200) is None
+        assert jobs.to_join("q", owner="ann", began_at=200) is None
         tasks.cancel_scope.cancel()
 
 
 async def test_a_call_that_its_client_has_given_up_is_joined_at_once() -> None:
-    given_up = RunningAnswer(
+    given_up = Job(
         id="1", conversation_id="", model="auto", owner="ann", question="q", began_at=100
     )
     async with anyio.create_task_group() as tasks:
-        answers = Answers(tasks)
-        answers.start(given_up, _never)
-        assert answers.to_join("q", owner="ann", began_at=101) is None
+        jobs = Jobs(tasks)
+        jobs.start(given_up, _never)
+        assert jobs.to_join("q", owner="ann", began_at=101) is None
         given_up.is_detached = True
-        assert answers.to_join("q", owner="ann", began_at=101) is given_up
+        assert jobs.to_join("q", owner="ann", began_at=101) is given_up
         tasks.cancel_scope.cancel()
 
 
@@ -484,12 +481,12 @@ async def test_an_undelivered_answer_is_found_by_question_owner_and_age_and_once
 
     async def keep(answer_id: str, question: str) -> None:
         await store.append(
-            Place(conversation_id=answer_id, turn=1),
+            Position(conversation_id=answer_id, turn=1),
             turn,
             owner="ann",
             answer_id=answer_id,
             undelivered=question,
-            result_at=lambda _: answer_id,
+            result=answer_id,
         )
 
     async def take(question: str, owner: str = "ann") -> str:

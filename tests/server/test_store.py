@@ -14,7 +14,7 @@ from anyio import create_task_group, fail_after
 from kiro_mcp.chat import Message, TextPart
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.errors import InternalFault, InvalidRequest
-from kiro_mcp.server.conversations import ConversationStore, Place, Turn
+from kiro_mcp.server.conversations import ConversationStore, Position, Turn
 from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.server.owners import OWN
 from tests.support.mcp import ask, ask_with_id, code, connected, words
@@ -65,9 +65,9 @@ async def opened(
 
 async def add(
     store: ConversationStore, name: str, number: int = 1, said: str = "?", **more: Any
-) -> Place:
-    place = Place(conversation_id=name, turn=number)
-    return await store.append(place, turn(said), owner=OWN, result_at=lambda _place: "{}", **more)
+) -> Position:
+    position = Position(conversation_id=name, turn=number)
+    return await store.append(position, turn(said), owner=OWN, result="{}", **more)
 
 
 async def names(store: ConversationStore) -> list[str]:
@@ -421,5 +421,5 @@ async def test_a_store_of_an_older_version_keeps_its_conversations(tmp_path: Pat
         assert (kept.system, kept.messages) == ("Be brief.", turn("?").messages)
         assert await store.answer("a", owner=OWN) == b"{}"
         assert await store.answer("a", owner="somebody else") is None
-        assert await add(store, "c", 2) == Place(conversation_id="c", turn=2)
+        assert await add(store, "c", 2) == Position(conversation_id="c", turn=2)
         assert [item.turn_count for item in await store.listed(owner=OWN)] == [2]

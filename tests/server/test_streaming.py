@@ -12,9 +12,9 @@ from mcp.client import Client, IncomingMessage
 
 from kiro_mcp.emulator import EMULATOR_API_KEY, Pause, RunningEmulator, Send, frames
 from kiro_mcp.server.app import build_server
+from kiro_mcp.server.call import STREAM_META_KEY
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.results import ANSWER_META_KEY
-from kiro_mcp.server.streaming import STREAM_META_KEY
 from tests.support.mcp import CALL_SECONDS
 from tests.support.stdio import environment, started
 

@@ -10,11 +10,11 @@ import httpx
 from starlette.types import ASGIApp
 
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
-from kiro_mcp.server.answers import JOIN_AFTER_SECONDS
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.http import MAX_SESSIONS, Transport, WebOptions, serving
 from kiro_mcp.server.http_gate import Token, allowed_names
+from kiro_mcp.server.jobs import JOIN_AFTER_SECONDS
 from kiro_mcp.server.owners import MAX_KEYS
 from kiro_mcp.web_server import HttpLimits, listen
 from tests.support.stdio import ENVELOPE, MODERN

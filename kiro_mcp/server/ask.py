@@ -1,0 +1,641 @@
+"""The tool `ask_claude`: arguments -> plan -> job -> result.
+
+The call reads its arguments, looks whether an earlier call asks the same, and plans what to send.
+A job then sends it, checks the answer and saves it; the call waits for the job::
+
+    ask_claude ─▶ read_arguments ─▶ question_id ─▶ plan_request ─▶ Job ─▶ wait ─▶ result
+                                         │                          │
+                       the result of an earlier call    send ─▶ check ─▶ save
+
+An answer is in the store before anybody gets it: it has been paid for. With `output_schema` the
+answer's text is parsed and checked; if it breaks the schema the model is told so, once, and its
+second answer counts, if that one is complete.
+"""
+
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.lowlevel
+import mcp_types as types
+from pydantic import ValidationError
+
+from kiro_mcp.chat import (
+    ChatRequest,
+    JsonObject,
+    Message,
+    Part,
+    Reply,
+    TextDelta,
+    TextPart,
+    ThinkingDelta,
+    Usage,
+)
+from kiro_mcp.client.client import CallSpending
+from kiro_mcp.client.off_loop import SMALL, is_large, off_loop
+from kiro_mcp.errors import (
+    CallCancelled,
+    InternalFault,
+    InvalidRequest,
+    KiroError,
+    SignInRequired,
+    quoted,
+)
+from kiro_mcp.server import login
+from kiro_mcp.server.arguments import AskArguments, read_arguments
+from kiro_mcp.server.attachments import Attachments
+from kiro_mcp.server.call import Call, Result
+from kiro_mcp.server.captures import capture_call, finish_with_answer
+from kiro_mcp.server.conversations import Conversation, Position, Turn
+from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.jobs import Job, ProgressReporter, question_id
+from kiro_mcp.server.results import (
+    Answer,
+    Plan,
+    build_dry_run_result,
+    build_result,
+    build_running_result,
+    failure,
+    with_warning,
+)
+from kiro_mcp.server.schema_checks import UncheckedError, schema_errors, with_schema_errors
+from kiro_mcp.wire.json_values import is_larger
+from kiro_mcp.wire.messages import read_messages, read_tool_results
+from kiro_mcp.wire.models import ModelChoice, is_known_effort
+from kiro_mcp.wire.request import describe_payload, history_head
+from kiro_mcp.wire.schema_check import UnusableSchemaError
+from kiro_mcp.wire.tools import read_tool_specs
+from kiro_mcp.wire.typed_answers import best_answer, json_candidates, open_schema, repair_prompt
+
+if TYPE_CHECKING:
+    from kiro_mcp.captures.recording import CallCapture
+
+logger = logging.getLogger(__name__)
+
+LOOK_UP_SECONDS: Final = 5.0
+"""How long a call waits for the list of models if the known one is not enough."""
+
+UNDELIVERED_SECONDS: Final = 10 * 60.0
+"""How long an answer that no caller got is kept for a call that asks the same."""
+
+NOT_SAVED: Final = "The conversation could not be kept."
+"""How the warning begins that nothing can continue this answer."""
+
+_WAS_RUNNING = (
+    "An earlier call with the same arguments was still running: this is its answer, and nothing"
+    " was asked again."
+)
+_WAS_UNDELIVERED = (
+    "An earlier call with the same arguments was answered, but its result reached nobody: this is"
+    " that answer, and nothing was asked again."
+)
+
+
+async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> Result:
+    """Send what is asked and return the whole answer; if needed, have the person sign in first.
+
+    Raises:
+        KiroError: There is no answer, nor a part of one.
+    """
+    with capture_call(engine.captures, arguments) as capture:
+        given = read_arguments(AskArguments, "ask_claude", arguments)
+        if given.answer_id:
+            return await _collect(engine, given, call)
+        await login.take_reply(engine, call)
+        try:
+            return await _ask(engine, given, call, capture)
+        except SignInRequired as error:
+            page = await login.offer_sign_in(engine, call, error)
+        return page or await _ask(engine, given, call, capture)
+
+
+async def _ask(
+    engine: Engine, given: AskArguments, call: Call, capture: "CallCapture | None"
+) -> types.CallToolResult:
+    question = await question_id(given, engine.settings, await engine.secret())
+    if result := await _join_running(engine, question, given, call):
+        return result
+    if result := await _take_undelivered(engine, question, call):
+        return result
+    plan = await plan_request(engine, given, owner=call.owner)
+    if given.dry_run:
+        return await off_loop(
+            lambda: build_dry_run_result(plan, describe_payload(engine.client.draft(plan.request))),
+            is_large=is_large(plan.request),
+        )
+    await engine.tokens.access_token()  # Signed out, the call fails here, and not in a job.
+    # A repeated call may have been faster, such as one that waited for the same login.
+    if result := await _join_running(engine, question, given, call):
+        return result
+    job = Job(
+        id=engine.new_id(),
+        conversation_id=plan.position.conversation_id,
+        turn=plan.position.turn,
+        model=plan.request.model,
+        owner=call.owner,
+        caller=call.id[0],
+        question=question,
+        began_at=call.began_at,
+        recorder=capture,
+    )
+    engine.jobs.start(job, finish_with_answer(capture, partial(_make_result, engine, plan)))
+    return await _wait(engine, job, given, call)
+
+
+# --- results of earlier calls -------------------------------------------------------------
+
+
+async def _wait(engine: Engine, job: Job, given: AskArguments, call: Call) -> types.CallToolResult:
+    """Wait for a job, and return its result or, when patience ends, what there is."""
+    progress = ProgressReporter(call.send_progress, job, streams_text=call.stream_token is not None)
+    patience = given.wait_seconds if given.wait_seconds >= 0 else engine.settings.wait_seconds
+    try:
+        result = await engine.jobs.wait(job, call.id, progress, patience_seconds=patience)
+        if result is not None and not await call.is_gone():
+            job.is_delivered = True
+    finally:
+        await _note_delivery(engine, job)
+    if result is not None:
+        return result
+    if job.is_cancelled:  # What had come of it may have been saved.
+        return await _load_result(engine, job.id, job.owner)
+    return build_running_result(
+        "".join(job.pieces),
+        model=job.model,
+        position=Position(conversation_id=job.conversation_id, turn=job.turn),
+        answer_id=job.id,
+    )
+
+
+async def _join_running(
+    engine: Engine, question: str, given: AskArguments, call: Call
+) -> types.CallToolResult | None:
+    """Wait for the job of an earlier call that this call repeats, if there is one."""
+    job = engine.jobs.to_join(question, owner=call.owner, began_at=call.began_at)
+    if job is None:
+        return None
+    job.join_count += 1
+    job.is_detached = False  # This call waits for it now, so cancelling the call ends it.
+    return with_warning(await _wait(engine, job, given, call), _WAS_RUNNING)
+
+
+async def _take_undelivered(
+    engine: Engine, question: str, call: Call
+) -> types.CallToolResult | None:
+    """Return the answer to an earlier call that this call repeats, if nobody has got it."""
+    if not question:
+        return None
+    taken = None
+    try:
+        with anyio.CancelScope(shield=True):  # The store itself gives up in time.
+            taken = await engine.conversations.take_undelivered(
+                question, owner=call.owner, within_seconds=UNDELIVERED_SECONDS
+            )
+    except InternalFault as error:
+        logger.warning("An earlier answer could not be looked up: %s", error)
+        return None
+    if taken is None:
+        return None
+    answer_id, saved = taken
+    is_delivered = False
+    try:
+        await anyio.lowlevel.checkpoint()  # Raises if the call was cancelled meanwhile.
+        is_delivered = not await call.is_gone()
+        return with_warning(types.CallToolResult.model_validate_json(saved), _WAS_UNDELIVERED)
+    except ValidationError:
+        return None  # It is damaged.
+    finally:
+        if not is_delivered:
+            with anyio.CancelScope(shield=True), suppress(InternalFault):
+                await engine.conversations.mark_undelivered(answer_id, question, owner=call.owner)
+
+
+async def _collect(engine: Engine, given: AskArguments, call: Call) -> types.CallToolResult:
+    """Return the result of a detached job, from the job or from the store."""
+    asks = ("prompt", "messages", "tool_results", "images", "files")
+    if new := [name for name in asks if getattr(given, name)]:
+        names = " and ".join(new)  # The old answer must not pass for one to something new.
+        raise InvalidRequest(
+            f"answer_id collects an earlier answer, and {names} would ask something new.",
+            next_step=f"To collect the answer, leave out {names}. To ask, leave out answer_id.",
+        )
+    if job := engine.jobs.get(given.answer_id, owner=call.owner):
+        return await _wait(engine, job, given, call)
+    result = await _load_result(engine, given.answer_id, call.owner)
+    with suppress(InternalFault):
+        await engine.conversations.mark_undelivered(given.answer_id, "", owner=call.owner)
+    return result
+
+
+async def _load_result(engine: Engine, answer_id: str, owner: str) -> types.CallToolResult:
+    if saved := await engine.conversations.answer(answer_id, owner=owner):
+        try:
+            return types.CallToolResult.model_validate_json(saved)
+        except ValidationError as error:
+            raise InternalFault(
+                f"What the store kept of the answer {quoted(answer_id)} is damaged.",
+                next_step="Ask again.",
+            ) from error
+    raise InvalidRequest(
+        f"There is no answer {quoted(answer_id)}; it may have been cancelled, or be too old.",
+        next_step="Ask again.",
+        code="not_found",
+    )
+
+
+async def _note_delivery(engine: Engine, job: Job) -> None:
+    """Tell the store whether a caller has got a saved answer, if it says otherwise."""
+    undelivered = "" if job.is_delivered else job.question
+    if not job.is_saved_whole or job.calls or undelivered == job.undelivered:
+        return
+    job.undelivered = undelivered
+    try:
+        with anyio.CancelScope(shield=True):
+            await engine.conversations.mark_undelivered(job.id, undelivered, owner=job.owner)
+    except InternalFault as error:
+        logger.warning("The answer %s could not be marked: %s", job.id, error)
+
+
+# --- arguments -> plan --------------------------------------------------------------------
+
+
+async def plan_request(engine: Engine, given: AskArguments, *, owner: str) -> Plan:
+    """Make a request of a call's arguments.
+
+    In order: load the conversation, read what the caller adds to it, choose model and effort,
+    then put the request together. Nothing is sent, but an unknown model has the list fetched.
+
+    Raises:
+        InvalidRequest: There is nothing to answer, no such conversation, or something that the
+            service does not take.
+    """
+    before = await _load_conversation(engine, given, owner)
+    last = before.turns[-1] if before.turns else None
+
+    lists: list[object] = [given.messages, given.tools, given.tool_results]
+    chat, (tools, tool_repairs), (results, result_repairs) = await off_loop(
+        lambda: (
+            read_messages(given.messages, system=given.system),
+            read_tool_specs(given.tools),
+            read_tool_results(given.tool_results),
+        ),
+        is_large=is_larger(lists, SMALL),
+    )
+    system = chat.system or (last.system if last else "")
+    tools = tools or (last.tools if last else ())
+    tool_choice = given.tool_choice
+    names = [tool.name for tool in tools]
+    if tool_choice not in ("", "none", *names) and not (tool_choice == "required" and names):
+        there_are = f"the tools are {quoted(', '.join(names))}" if names else "there are no tools"
+        raise InvalidRequest(
+            f"tool_choice is {quoted(tool_choice)}, and {there_are}.",
+            next_step="Use auto, none, required or the name of one of your `tools`.",
+        )
+
+    attachments = Attachments(engine.settings.roots)
+    parts: list[Part] = [*results]
+    for number, path in enumerate(given.files):
+        parts.append(await attachments.file(path, f"files[{number}]"))
+    if given.prompt.strip():
+        parts.append(TextPart(text=given.prompt))
+    for number, image in enumerate(given.images):
+        parts.append(await attachments.image(image, f"images[{number}]"))
+    added = chat.messages
+    if parts:
+        added = (*added, Message(role="user", parts=tuple(parts)))
+    if not added:
+        ignored = quoted(", ".join(given.ignored))
+        raise InvalidRequest(
+            "There is nothing to answer: prompt, messages and tool_results are empty"
+            f"{f', and {ignored} is not an argument' if given.ignored else ''}.",
+            next_step="Put the question in `prompt`.",
+        )
+    if given.tool_results and not before.turns and not given.messages:
+        raise InvalidRequest(
+            "tool_results answers the tool calls of an earlier turn, and there is none.",
+            next_step="Give the conversation_id of that answer, or the history in `messages`.",
+        )
+
+    choice = await _choose_model(engine, given, last.model if last else "")
+    effort = given.effort or choice.effort or engine.settings.thinking
+    models = (choice.model, *engine.known_models)
+    levels = {level.lower() for model in models for level in model.effort_levels}
+    if not is_known_effort(effort) and effort not in levels:
+        source = "argument 'effort'" if given.effort else "setting KIRO_MCP_THINKING"
+        raise InvalidRequest(
+            f"The {source} is {effort[:80]!r}, and no model has such an effort.",
+            next_step="Use one of off, low, medium, high, xhigh and max, or leave it empty.",
+        )
+
+    is_continued = bool(before.turns) and not given.from_turn
+    position = Position(
+        conversation_id=before.id if is_continued else engine.new_id(),
+        turn=before.last_turn + 1,
+    )
+    messages = (*before.messages, *added)
+    # Also for a stored conversation that began with a caller's history: its cache goes on.
+    has_history = len(before.turns[0].messages) > 1 if before.turns else bool(given.messages)
+    head = await off_loop(
+        lambda: history_head(messages, system) if has_history else "",
+        is_large=is_larger([lists, system], SMALL) or bool(given.images),
+    )
+    request = ChatRequest(
+        messages=messages,
+        conversation_id=position.conversation_id,
+        history_head=head,
+        system=system,
+        tools=tools,
+        allows_tools=tool_choice != "none",
+        tool_choice=tool_choice if tool_choice != "none" else "",
+        effort=effort,
+        max_tokens=given.max_tokens,
+        output_schema=await _usable_schema(given.output_schema),
+    )
+    return Plan(
+        request=choice.applied_to(request),
+        choice=choice,
+        position=position,
+        forked_from=before.id if position.conversation_id != before.id else "",
+        added=added,
+        warnings=(*given.warnings, *before.warnings, *choice.warnings),
+        repairs=(*chat.repairs, *tool_repairs, *result_repairs),
+    )
+
+
+async def _load_conversation(engine: Engine, given: AskArguments, owner: str) -> Conversation:
+    conversation_id = given.conversation_id
+    if not conversation_id and given.from_turn:
+        raise InvalidRequest(
+            "from_turn says where to leave a conversation, and conversation_id is empty.",
+            next_step="Give the conversation's id, too.",
+        )
+    if not conversation_id:
+        return Conversation(id="", turns=())
+    try:
+        return await engine.conversations.load(
+            conversation_id, owner=owner, up_to_turn=given.from_turn
+        )
+    except InvalidRequest:
+        job = engine.jobs.running_in(conversation_id, owner=owner)
+        if job is None:
+            raise
+        raise InvalidRequest(
+            f"The conversation {conversation_id!r} has not come so far: an answer in it is"
+            " still running.",
+            next_step=f"Collect that first: call with answer_id {job.id!r} alone.",
+            code="not_found",
+        ) from None
+
+
+async def _choose_model(engine: Engine, given: AskArguments, last_model: str) -> ModelChoice:
+    """Choose the model: the argument's, the conversation's or the default.
+
+    If the known list has not got it, or not got the effort, the service is asked for its list,
+    which may be newer than this package.
+    """
+    name = given.model.strip() or last_model
+    effort = given.effort or engine.settings.thinking
+    choice = engine.choose_model(name)
+    is_effort_known = is_known_effort(effort) or effort in choice.model.effort_levels
+    if not (choice.is_listed and is_effort_known) and not given.dry_run:
+        with anyio.move_on_after(LOOK_UP_SECONDS):
+            await engine.catalogue(refresh=False)
+        choice = engine.choose_model(name)
+    warnings = choice.warnings
+    if not name and engine.settings.model:
+        warnings = tuple(f"KIRO_MCP_MODEL: {warning}" for warning in warnings)
+    return replace(choice, model_requested=given.model, warnings=warnings)
+
+
+async def _usable_schema(given: JsonObject) -> JsonObject | None:
+    """Refuse a schema that no answer can be checked by before the answer is paid for."""
+    if not given:
+        return None
+    schema = open_schema(given)
+    try:
+        await schema_errors(schema, [], name="$")
+    except UnusableSchemaError as error:
+        raise InvalidRequest(
+            f"output_schema cannot be used: {error}.",
+            next_step="Give a valid JSON Schema that refers to nothing outside of itself.",
+        ) from error
+    except UncheckedError:
+        pass  # The machine may only be busy now. The check of the answer will tell.
+    return schema
+
+
+# --- the job: plan -> answer -> result, saved ----------------------------------------------
+
+
+async def _make_result(engine: Engine, plan: Plan, job: Job) -> types.CallToolResult:
+    """Send the request, save the answer, and return the result. Never raises a `KiroError`."""
+    try:
+        answer = await _get_answer(engine, plan.request, job)
+    except KiroError as error:
+        more: tuple[str, ...] = ()
+        if error.code == "model_unavailable":
+            more = plan.choice.warnings or (f"The model is {quoted(plan.request.model)}.",)
+        result = failure(error, *more)
+        try:
+            await engine.conversations.save_answer(job.id, _as_json(result), owner=job.owner)
+        except InternalFault as fault:
+            logger.warning("The answer %s could not be kept: %s", job.id, fault)
+        return result
+    except anyio.get_cancelled_exc_class():
+        # What had come has been paid for: a client that gave up by itself finds it under the
+        # id that progress named.
+        reply = job.partial
+        if reply is not None and not reply.is_empty:
+            warnings = [] if reply.truncated else [job.why_cancelled]
+            await _save(engine, plan, Answer(reply=reply, warnings=warnings), job, is_whole=False)
+        raise
+
+    reply = answer.reply
+    called = {use.name for use in reply.tool_uses}
+    wanted = plan.request.tool_choice
+    if wanted and wanted not in called and not (wanted == "required" and called):
+        answer.warnings.append(
+            f"tool_choice is {quoted(wanted)}, and the answer has no such tool call: the model was"
+            " told, but the service cannot enforce it."
+        )
+    if reply.stop_reason == "refusal":
+        answer.next_step = await _after_refusal(engine, plan.request.model, reply)
+    return await _save(engine, plan, answer, job, is_whole=not reply.truncated)
+
+
+async def _get_answer(engine: Engine, request: ChatRequest, job: Job) -> Answer:
+    """Ask, and ask once more if the answer breaks its schema.
+
+    Raises:
+        KiroError: There is no answer, nor a part of one.
+    """
+    spending = CallSpending()
+    answer = await _send(engine, request, job, spending)
+    schema = request.output_schema
+    if schema is None or not _is_checkable(answer.reply):
+        return answer
+    violations = await _check_schema(answer, schema)
+    if not violations:
+        return answer
+
+    breaks = "The answer breaks output_schema, {} data is null: {}".format
+    job.pieces = []
+    told = Message(role="assistant", parts=(TextPart(text=answer.reply.text),))
+    repair = Message(role="user", parts=(TextPart(text=repair_prompt(violations)),))
+    try:
+        second = await _send(
+            engine, replace(request, messages=(*request.messages, told, repair)), job, spending
+        )
+    except KiroError as error:
+        failed = str(error)
+    else:
+        usage = _add_usage(answer.reply.usage, second.reply.usage)
+        if not second.reply.truncated:
+            second.reply = replace(second.reply, usage=usage)
+            if _is_checkable(second.reply) and (left := await _check_schema(second, schema)):
+                second.warnings.append(breaks("also after one repair turn, so", " ".join(left)))
+            return second
+        answer.reply = replace(answer.reply, usage=usage)
+        failed = second.reply.truncation_reason
+    # The first answer has been paid for.
+    answer.warnings.append(f"The repair turn failed: {failed}")
+    answer.warnings.append(breaks("so", " ".join(violations)))
+    return answer
+
+
+async def _send(engine: Engine, request: ChatRequest, job: Job, spending: CallSpending) -> Answer:
+    async with engine.client.stream(
+        request, spending=spending, recorder=job.recorder, caller=job.caller
+    ) as stream:
+        try:
+            async for delta in stream:
+                if isinstance(delta, TextDelta | ThinkingDelta):
+                    job.add(delta.text, is_thinking=isinstance(delta, ThinkingDelta))
+        except anyio.get_cancelled_exc_class():
+            job.partial = job.partial or stream.cut(CallCancelled(job.why_cancelled))
+            raise
+        job.partial = job.partial or stream.reply
+        payload = stream.payload
+    reply, warnings = await with_schema_errors(stream.reply, request)
+    return Answer(reply=reply, warnings=[*payload.warnings, *warnings], repairs=payload.repairs)
+
+
+def _is_checkable(reply: Reply) -> bool:
+    """Whether an answer is all that a schema is about: a part of it may be valid by chance."""
+    return not (reply.truncated or reply.stop_reason == "refusal" or reply.tool_uses)
+
+
+async def _check_schema(answer: Answer, schema: JsonObject) -> tuple[str, ...]:
+    """Put the value in an answer's text into its data; return where it breaks the schema."""
+    text = answer.reply.text
+    values = await off_loop(lambda: json_candidates(text), is_large=is_larger(text, SMALL))
+    try:
+        best = best_answer(values, await schema_errors(schema, values, name="$"))
+    except (UnusableSchemaError, UncheckedError) as error:
+        answer.warnings.append(
+            f"The answer was not checked by output_schema: {error}. data is null."
+        )
+        return ()
+    if not best.violations:
+        answer.data = best.data
+    return best.violations
+
+
+def _add_usage(first: Usage, second: Usage) -> Usage:
+    charged = [usage.credits for usage in (first, second) if usage.credits is not None]
+    return replace(
+        second,
+        input_tokens=first.input_tokens + second.input_tokens,
+        output_tokens=first.output_tokens + second.output_tokens,
+        cache_read_tokens=first.cache_read_tokens + second.cache_read_tokens,
+        cache_write_tokens=first.cache_write_tokens + second.cache_write_tokens,
+        is_estimated=first.is_estimated or second.is_estimated,
+        credits=sum(charged) if charged else None,
+    )
+
+
+async def _after_refusal(engine: Engine, model: str, reply: Reply) -> str:
+    """Say what to do after a refusal: which model may answer. It is not asked without a call."""
+    fallback = reply.refusal.recommended_model if reply.refusal else ""
+    if not fallback:
+        listed = (await engine.catalogue(refresh=False)).models
+        fallbacks = next((one.refusal_fallbacks for one in listed if one.id == model), ())
+        fallback = next(iter(fallbacks), "")
+    other = f"call again with model {fallback!r:.80}, or " if fallback else ""
+    return (
+        f"To get an answer, {other}put the question in other words. Later calls in this"
+        " conversation do not send the refused turn again."
+    )
+
+
+async def _save(
+    engine: Engine, plan: Plan, answer: Answer, job: Job, *, is_whole: bool
+) -> types.CallToolResult:
+    """Save the turn and the result, even if the caller disconnects; return the result.
+
+    If they cannot be saved, the result says so in a warning.
+    """
+    reply = answer.reply
+    said = Message(
+        role="assistant",
+        parts=reply.parts,
+        is_truncated=reply.truncated,
+        is_refusal=reply.stop_reason == "refusal",
+    )
+    request = plan.request
+    turn = Turn(
+        model=request.model,
+        system=request.system,
+        tools=request.tools,
+        messages=plan.added,
+        answer=said,
+    )
+    arguments = [use.arguments for use in reply.tool_uses]
+    is_large = is_larger([reply.text, reply.thinking, arguments, list(reply.links)], SMALL)
+
+    async def build(position: Position) -> tuple[types.CallToolResult, str]:
+        def work() -> tuple[types.CallToolResult, str]:
+            result = build_result(plan, answer, position, job.id)
+            return result, _as_json(result)
+
+        return await off_loop(work, is_large=is_large)
+
+    if is_whole and not job.calls:
+        job.undelivered = job.question
+    result = None
+    with anyio.CancelScope(shield=True):  # The store itself gives up in time.
+        result, saved = await build(plan.position)
+        try:
+            position = await engine.conversations.append(
+                plan.position,
+                turn,
+                owner=job.owner,
+                forked_from=plan.forked_from,
+                answer_id=job.id,
+                result=saved,
+                undelivered=job.undelivered,
+            )
+            if position != plan.position:
+                answer.warnings.append(
+                    "Another call went on with this conversation meanwhile: this answer stands in"
+                    f" a conversation of its own, {position.conversation_id}."
+                )
+                result, saved = await build(position)
+                await engine.conversations.save_answer(
+                    job.id, saved, owner=job.owner, undelivered=job.undelivered
+                )
+        except InternalFault as error:
+            logger.warning("%s %s", NOT_SAVED, error)
+            answer.warnings.append(f"{NOT_SAVED} {error}")
+            return (await build(plan.position))[0]
+    assert result
+    job.is_saved_whole = is_whole
+    await _note_delivery(engine, job)  # Its last caller may have left meanwhile.
+    return result
+
+
+def _as_json(result: types.CallToolResult) -> str:
+    return result.model_dump_json(by_alias=True, exclude_none=True)

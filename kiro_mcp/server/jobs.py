@@ -1,0 +1,459 @@
+"""Jobs: the answers that are being worked on, and who waits for them.
+
+A job runs in a task of the server, not of the call that started it. The call waits for it. When
+the call's patience ends, it returns what there is and leaves the job running; the job is then
+*detached*, and any call can collect its result by its id. Cancelling a call cancels its job,
+unless another call waits for the job or the job is detached.
+
+Clients give up on a call after 5 to 60 seconds and tell their model to try again. So a cancellation
+because of a timeout detaches the job instead of ending it, and a later call with the same arguments
+joins the job: nothing is asked and paid for twice.
+
+While a call waits, its client gets progress notifications. They keep it from giving up, and show
+a person that the answer grows; the answer itself is only in the result. MCP has no streamed
+results, but a caller that puts `"kiro-mcp/stream": true` beside its `progressToken` in the call's
+`_meta` gets the text, too, in the `_meta` of the notifications::
+
+    "kiro-mcp/stream": {"offset": 120, "text": "what came since the last notification"}
+
+`offset` counts the characters (Unicode code points) of the text before these. It is 0 again if the
+model answers a second time, to repair what broke an `output_schema`. Thinking is left out, and so
+is what came after the last notification: the result has the whole text, and the result counts.
+"""
+
+import hashlib
+import logging
+import math
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import anyio
+import anyio.to_thread
+import mcp_types as types
+from anyio.abc import TaskGroup
+
+from kiro_mcp.chat import Reply
+from kiro_mcp.client.http import Recorder
+from kiro_mcp.client.off_loop import SMALL, off_loop
+from kiro_mcp.server.arguments import AskArguments
+from kiro_mcp.server.attachments import MAX_PATH_CHARACTERS, reader_threads
+from kiro_mcp.server.call import CallId
+from kiro_mcp.server.owners import OWN
+from kiro_mcp.server.results import defect
+from kiro_mcp.settings import Settings
+from kiro_mcp.wire.json_values import is_larger
+
+logger = logging.getLogger(__name__)
+
+MAX_REMEMBERED: Final = 100
+"""How many finished jobs are held in memory; the store on disk has all their results."""
+
+MAX_DETACHED: Final = 100
+"""How many jobs of one credential may run without anybody waiting for them."""
+
+MAX_DETACHED_SECONDS: Final = 60 * 60.0
+"""How long a job may run without anybody waiting for it."""
+
+JOIN_AFTER_SECONDS: Final = 3.0
+"""How much later a call must begin to join a running job that asks the same.
+
+Calls that begin closer together are meant to get an answer each.
+"""
+
+ABANDONED_SECONDS: Final = 0.1
+"""How long a cancelled call's job runs on: the SDK ends the call before it says why."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Job:
+    """One answer: what is being worked on, or has just been finished."""
+
+    id: str
+    """The answer's id."""
+    conversation_id: str
+    model: str
+    turn: int = 1
+    """Which turn of the conversation the answer is expected to be."""
+    owner: str = OWN
+    """Whose it is; nobody else can find it."""
+    caller: str = ""
+    """Which client asked, as far as that can be told."""
+    question: str = ""
+    """What `question_id` returned for the call; "" for a job that no other call joins."""
+    began_at: float = 0.0
+    """When its call began, on the event loop's clock."""
+    recorder: Recorder | None = None
+    """What notes its requests, where calls are captured."""
+
+    pieces: list[str] = field(default_factory=list[str])
+    """The text so far. The list only grows; a second answer begins another list."""
+    characters: int = 0
+    """How much has come so far, thinking included."""
+    partial: Reply | None = None
+    """What to save if the job is cancelled: its first whole answer, or the part that came."""
+    result: types.CallToolResult | None = None
+    is_running: bool = True
+    why_cancelled: str = "The call was cancelled before its answer was complete."
+
+    calls: list[CallId] = field(default_factory=list[CallId])
+    """The calls that wait for it."""
+    left_by: CallId | None = None
+    """The last call that was cancelled while it waited."""
+    is_detached: bool = False
+    """Whether it runs on without anybody waiting."""
+    join_count: int = 0
+    """How many repeated calls have joined it."""
+
+    is_saved_whole: bool = False
+    """Whether its answer is complete, and in the store."""
+    is_delivered: bool = False
+    """Whether a caller has got its result."""
+    undelivered: str = ""
+    """What the store says about it: its question while no caller has got its result, else ""."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    _changed: anyio.Event | None = None
+    """There while somebody waits for news of it."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it ended without a result."""
+        return self.result is None and not self.is_running
+
+    def add(self, text: str, *, is_thinking: bool = False) -> None:
+        """Note a piece of the answer."""
+        self.characters += len(text)
+        if not is_thinking:
+            self.pieces.append(text)
+        self._announce()
+
+    async def changed(self) -> None:
+        """Wait until more has come, or the job has ended."""
+        if self._changed is None:
+            self._changed = anyio.Event()
+        await self._changed.wait()
+
+    def cancel(self, why: str = "") -> None:
+        """Stop it; say why, if its caller did not cancel it."""
+        self.why_cancelled = why or self.why_cancelled
+        self.scope.cancel()
+
+    async def work(self, make: Callable[["Job"], Awaitable[types.CallToolResult]]) -> None:
+        """Make the result, unless cancelled. An unexpected error must not end other jobs."""
+        try:
+            with self.scope:
+                self.result = await make(self)
+        except Exception:
+            logger.exception("the answer %s failed", self.id)
+            self.result = defect("ask_claude")
+        finally:
+            self.is_running = False
+            self.ended.set()
+            self._announce()
+            self.pieces = []  # The result has the text.
+
+    def _announce(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+
+class Jobs:
+    """The jobs of one credential, by the ids of their answers."""
+
+    def __init__(
+        self,
+        tasks: TaskGroup,
+        *,
+        max_detached: int = MAX_DETACHED,
+        max_detached_seconds: float = MAX_DETACHED_SECONDS,
+        join_after_seconds: float = JOIN_AFTER_SECONDS,
+    ) -> None:
+        self._tasks = tasks
+        self._join_after_seconds = join_after_seconds
+        self._max_detached = max_detached
+        self._max_detached_seconds = max_detached_seconds
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+
+    @property
+    def running(self) -> list[Job]:
+        """The jobs that are running, the oldest first."""
+        return [job for job in self._jobs.values() if job.is_running]
+
+    def get(self, answer_id: str, *, owner: str) -> Job | None:
+        """Return an owner's job that is running or has just finished, unless cancelled."""
+        job = self._jobs.get(answer_id)
+        return None if job is None or job.is_cancelled or job.owner != owner else job
+
+    def running_in(self, conversation_id: str, *, owner: str) -> Job | None:
+        """Return a job that is running in this conversation of an owner, if any."""
+        for job in self.running:
+            if job.owner == owner and job.conversation_id == conversation_id:
+                return job
+        return None
+
+    def to_join(self, question: str, *, owner: str, began_at: float) -> Job | None:
+        """Return a running job that a call with the same question joins, if there is one.
+
+        It is one that began long enough before, or that its client has given up because of a
+        timeout. Of several, the one that the fewest calls have joined.
+        """
+        candidates = [
+            job
+            for job in self.running
+            if question
+            and (job.question, job.owner) == (question, owner)
+            and not job.scope.cancel_called
+            and (
+                abs(began_at - job.began_at) >= self._join_after_seconds
+                or (job.is_detached and not job.calls)
+            )
+        ]
+        return min(candidates, key=lambda job: job.join_count, default=None)
+
+    def start(self, job: Job, make: Callable[[Job], Awaitable[types.CallToolResult]]) -> None:
+        """Start a job in a task of the server. `make` makes its result."""
+        self._jobs[job.id] = job
+        if len(self._jobs) > MAX_REMEMBERED:
+            finished = (key for key, other in self._jobs.items() if not other.is_running)
+            if (oldest := next(finished, None)) is not None:
+                del self._jobs[oldest]
+        self._tasks.start_soon(job.work, make)
+
+    async def wait(
+        self, job: Job, call: CallId, progress: "ProgressReporter", *, patience_seconds: float
+    ) -> types.CallToolResult | None:
+        """Return a job's result; None if patience ends before the job does, or it is cancelled.
+
+        If the wait is cancelled, the job is, too, unless another call waits for it, it is
+        detached, or the client says within a moment that it has timed out.
+
+        Args:
+            job: What to wait for.
+            call: The call that waits.
+            progress: Reports to that call.
+            patience_seconds: How long to wait; 0 for as long as it takes.
+        """
+        job.calls.append(call)
+        try:
+            with anyio.move_on_after(patience_seconds if patience_seconds > 0 else math.inf):
+                await progress.follow()
+            if job.is_running and not job.is_detached:
+                self._detach(job)
+            return job.result
+        finally:
+            job.calls.remove(call)
+            if job.is_running and not job.calls and not job.is_detached:
+                job.left_by = call
+                self._tasks.start_soon(self._cancel_abandoned, job)
+
+    def note_timeout(self, call: CallId) -> None:
+        """Detach the job of a call that its client has cancelled because of a timeout."""
+        for job in self.running:
+            if [call] == (job.calls or [job.left_by]) and not job.is_detached:
+                self._detach(job)
+
+    async def stop(self) -> None:
+        """Cancel all jobs, and wait until what had come of them is saved."""
+        running = self.running
+        for job in running:
+            job.cancel("The server ended before the answer was complete.")
+        for job in running:
+            await job.ended.wait()
+
+    def _detach(self, job: Job) -> None:
+        job.is_detached = True
+        self._tasks.start_soon(self._cancel_uncollected, job)
+        detached = [
+            other
+            for other in self.running
+            if other.is_detached and (other is job or not other.calls)
+        ]
+        for oldest in detached[: -self._max_detached]:
+            oldest.cancel("Too many answers were left to go on: the oldest was ended.")
+
+    async def _cancel_abandoned(self, job: Job) -> None:
+        with anyio.move_on_after(ABANDONED_SECONDS):
+            await job.ended.wait()
+        if job.is_running and not job.calls and not job.is_detached:
+            job.cancel()
+
+    async def _cancel_uncollected(self, job: Job) -> None:
+        """Cancel a detached job that nobody waits for when its time is over."""
+        while job.is_running:
+            with anyio.move_on_after(self._max_detached_seconds):
+                await job.ended.wait()
+            if job.is_running and not job.calls:
+                job.cancel("Nobody collected the answer: it went on for as long as it may.")
+                return
+
+
+# --- progress -----------------------------------------------------------------------------
+
+MIN_INTERVAL_SECONDS: Final = 0.25
+"""The least time between two notifications."""
+
+STREAM_INTERVAL_SECONDS: Final = 0.05
+"""The same with text in them: as smooth as anybody reads."""
+
+HEARTBEAT_SECONDS: Final = 9.0
+"""The most time between two: clients that count on progress give up after ten or more."""
+
+TAIL_CHARACTERS: Final = 80
+"""How much of the end of the text a notification shows."""
+
+
+class ProgressReporter:
+    """Reports on one job to one waiting call.
+
+    At once, then on what comes but not too often, and after some silence all the same. The
+    progress value always grows, as MCP requires.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[int, str, dict[str, Any]], Awaitable[None]],
+        job: Job,
+        *,
+        now: Callable[[], float] = anyio.current_time,
+        streams_text: bool = False,
+    ) -> None:
+        self._send = send
+        self._job = job
+        self._now = now
+        self._streams_text = streams_text
+        self._began_at = now()
+        self._reported_at = float("-inf")
+        self._progress = 0
+        self._pieces = job.pieces
+        self._sent_pieces = 0
+        self._sent_characters = 0
+
+    async def follow(self) -> None:
+        """Report until the job ends."""
+        job = self._job
+        interval = STREAM_INTERVAL_SECONDS if self._streams_text else MIN_INTERVAL_SECONDS
+        while job.is_running:
+            reported = job.characters
+            await self.report()
+            with anyio.move_on_after(self.seconds_until(interval)):
+                await job.ended.wait()
+            if job.is_running and job.characters == reported:
+                with anyio.move_on_after(self.seconds_until(HEARTBEAT_SECONDS)):
+                    await job.changed()
+
+    def seconds_until(self, interval_seconds: float) -> float:
+        """Return how much of an interval since the last report is left."""
+        return max(0.0, self._reported_at + interval_seconds - self._now())
+
+    async def report(self) -> None:
+        """Say how far the answer has come."""
+        job = self._job
+        self._reported_at = self._now()
+        elapsed = self._reported_at - self._began_at
+        self._progress = max(self._progress + 1, round(elapsed * 1000))
+        tail = "".join(job.pieces[-TAIL_CHARACTERS:])[-TAIL_CHARACTERS:]  # No piece is empty.
+        shown = f": …{' '.join(tail.split())}" if tail.strip() else ""
+        message = f"{job.characters} characters, {elapsed:.1f} s, answer {job.id}{shown}"
+        await self._send(self._progress, message, self._new_text() if self._streams_text else {})
+
+    def _new_text(self) -> dict[str, Any]:
+        if self._pieces is not self._job.pieces:  # A second answer has begun.
+            self._pieces, self._sent_pieces, self._sent_characters = self._job.pieces, 0, 0
+        text = "".join(self._pieces[self._sent_pieces :])
+        offset = self._sent_characters
+        self._sent_pieces = len(self._pieces)
+        self._sent_characters += len(text)
+        return {"offset": offset, "text": text} if text else {}
+
+
+# --- repeated calls -----------------------------------------------------------------------
+
+_TIMED_OUT: Final = re.compile(r"time[d ]?[ -]?out|deadline exceeded|-32001", re.IGNORECASE)
+"""What clients write when they cancel because of a timeout.
+
+TypeScript SDK: `McpError: MCP error -32001: Request timed out`, `Maximum total timeout exceeded`;
+Python SDK 2: `timed out after 5.0s`; Rust SDK: `request timeout`; Go SDK: `context deadline
+exceeded`. Python SDK 1 does not cancel.
+"""
+
+_MAX_REASON_CHARACTERS: Final = 1000
+
+_NOT_PART_OF_THE_QUESTION: Final = frozenset({"wait_seconds", "answer_id", "dry_run"})
+
+
+def says_timed_out(reason: object) -> bool:
+    """Return whether the reason of a cancellation says that the client has timed out."""
+    return isinstance(reason, str) and bool(_TIMED_OUT.search(reason[:_MAX_REASON_CHARACTERS]))
+
+
+async def question_id(given: AskArguments, settings: Settings, secret: bytes) -> str:
+    """Return what is equal for two calls that ask the same; "" for a call that asks nothing.
+
+    It is a keyed hash. The store keeps it, and nobody can test with it what was asked. The
+    settings are a part of it, because servers with other settings may use the same store. A file
+    counts by its path, size and time of change.
+    """
+    if given.dry_run or given.answer_id:
+        return ""
+    paths = [
+        path
+        for path in (*given.files, *given.images)
+        if isinstance(path, str) and len(path) <= MAX_PATH_CHARACTERS
+    ]
+    versions: list[list[int]] = []
+    if paths:
+        versions = await anyio.to_thread.run_sync(
+            lambda: [_file_version(path) for path in paths],
+            abandon_on_cancel=True,
+            limiter=reader_threads(),
+        )
+    question = [
+        settings.api_key.get_secret_value(),
+        settings.model_dump_json(),
+        {
+            name: value
+            for name in type(given).model_fields
+            if (value := getattr(given, name)) and name not in _NOT_PART_OF_THE_QUESTION
+        },
+        versions,
+    ]
+    return await off_loop(lambda: _hash(question, secret), is_large=is_larger(question, SMALL))
+
+
+def _hash(value: object, secret: bytes) -> str:
+    digest = hashlib.blake2b(key=secret, digest_size=32)
+    # No recursion, because arguments may nest deeply. Each value begins with its kind and size,
+    # so different values never give the same bytes.
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            data = value.encode("utf-8", "surrogatepass")
+            digest.update(b"s%d:" % len(data))
+            digest.update(data)
+        elif isinstance(value, Mapping):
+            members = cast("Mapping[str, Any]", value)
+            digest.update(b"m%d:" % len(members))
+            for name in sorted(members):
+                left += (members[name], name)
+        elif isinstance(value, list):
+            items = cast("list[Any]", value)
+            digest.update(b"l%d:" % len(items))
+            left += items
+        else:
+            digest.update(f"{value!r};".encode())
+    return digest.hexdigest()
+
+
+def _file_version(path: str) -> list[int]:
+    try:
+        found = os.stat(os.path.expanduser(path))
+    except (OSError, ValueError):
+        return []
+    return [found.st_size, found.st_mtime_ns]
