@@ -254,16 +254,16 @@ class Finding:
 
     rule: str
     """The name of the rule that it breaks."""
-    place: str
+    location: str
     """Where it is: the caller's own (`messages[2].content[0]`) or a path in the payload."""
     cause: str
-    """What is wrong there, in words that follow the place."""
+    """What is wrong there, in words that follow the location."""
     cure: str
     """What to do about it, as a sentence."""
     code: ErrorCode = "invalid_request"
 
     def __str__(self) -> str:
-        return f"{self.place} {self.cause} ({self.rule})."
+        return f"{self.location} {self.cause} ({self.rule})."
 
     def as_error(self) -> InvalidRequest:
         """Return the error that refuses the request for it."""

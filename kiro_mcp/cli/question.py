@@ -145,10 +145,10 @@ def _document(path: str) -> str:
 def _image(given: str) -> str:
     is_address = given[:5].lower() == "data:" or "://" in given
     if is_address:
-        part = image_from_url(given, place=f"--image {given[:60]!r}")
+        part = image_from_url(given, location=f"--image {given[:60]!r}")
     else:
         data = _read(given, "--image", MAX_IMAGE_BYTES)
-        part = image_from_bytes(data, place=f"--image {given!r}")
+        part = image_from_bytes(data, location=f"--image {given!r}")
     return f"data:image/{part.format};base64,{part.data}"
 
 

@@ -66,14 +66,14 @@ class Attachments:
         if isinstance(given, dict):
             read = partial(_image_from_block, given, place)
         elif is_image_base64(given):
-            read = partial(image_from_base64, given, place=place)
+            read = partial(image_from_base64, given, location=place)
         elif ":" in given[:12] and not _is_path(given):
-            read = partial(image_from_url, given, place=place)
+            read = partial(image_from_url, given, location=place)
         if read is not None:
             return await off_loop(read, is_large=is_larger(given, SMALL))
         assert isinstance(given, str)
         data = await self._read_in_thread(given, place, MAX_IMAGE_BYTES)
-        return image_from_bytes(data, place=place)
+        return image_from_bytes(data, location=place)
 
     async def file(self, given: str, place: str) -> TextPart:
         """Return a text file with its name.

@@ -247,7 +247,7 @@ def build_dry_run_result(plan: Plan, run: DryRun) -> types.CallToolResult:
     findings = [
         {
             "rule": finding.rule,
-            "place": finding.place,
+            "place": finding.location,
             "cause": finding.cause,
             "cure": finding.cure,
         }

@@ -42,9 +42,6 @@ from kiro_mcp.wire.history import result_text
 from kiro_mcp.wire.images import image_from_base64, image_from_url
 from kiro_mcp.wire.json_values import clean_text, json_text, parse_arguments
 
-# --- content_blocks ----------------------------------------------------------------------
-
-
 MAX_NOTES: Final = 50
 """Repair notes of one kind for one call; further ones are counted."""
 MAX_KEY_CHARACTERS: Final = 80
@@ -77,7 +74,7 @@ _RESULT_ID_KEYS: Final = (
 _TOOL_NAME_KEYS: Final = ("name", "tool_name", "toolName")
 _ARGUMENT_KEYS: Final = ("input", "arguments", "args", "parameters")
 _ACTION_KEYS: Final = ("action", "operation")
-"""What the calls of OpenAI's own tools have in the place of arguments."""
+"""What the calls of OpenAI's own tools have instead of arguments."""
 _ANSWER_KEYS: Final = ("content", "output", "outputs", "results", "result", "response")
 _STRUCTURED_KEYS: Final = ("structuredContent", "structured_content")
 _ERROR_FLAGS: Final = ("is_error", "isError")
@@ -116,11 +113,11 @@ _RESULT_BLOCKS: Final[Mapping[str, Sequence[str]]] = {
 class Members:
     """An object that remembers which of its members were used."""
 
-    __slots__ = ("_inner", "_used", "place", "values")
+    __slots__ = ("_inner", "_used", "location", "values")
 
-    def __init__(self, values: JsonObject, place: str) -> None:
+    def __init__(self, values: JsonObject, location: str) -> None:
         self.values = values
-        self.place = place
+        self.location = location
         self._used = set[str]()
         self._inner: list[Members] = []
 
@@ -148,7 +145,7 @@ class Members:
         if not isinstance(value, dict):
             return None
         self._used.add(key)
-        inner = Members(value, f"{self.place}.{key}")
+        inner = Members(value, f"{self.location}.{key}")
         self._inner.append(inner)
         return inner
 
@@ -157,7 +154,7 @@ class Members:
         for key, value in self.values.items():
             if key not in self._used and key not in _METADATA and _says_something(value):
                 shown = key if len(key) <= MAX_KEY_CHARACTERS else f"{key[:MAX_KEY_CHARACTERS]}…"
-                yield f"{self.place}.{shown}", shown
+                yield f"{self.location}.{shown}", shown
         for inner in self._inner:
             yield from inner.unused()
 
@@ -207,9 +204,9 @@ class ContentReader:
             if further := len(details[MAX_NOTES:]):
                 repairs.append(Repair(rule=rule, detail=f"The same holds for {further} more."))
         named = list(self._left_out.items())
-        for key, (place, count) in named[:MAX_NOTES]:
+        for key, (location, count) in named[:MAX_NOTES]:
             others = f" and {count - 1} more {quoted(key)}" if count > 1 else ""
-            detail = f"{place}{others} left out: nothing of the kind can be sent."
+            detail = f"{location}{others} left out: nothing of the kind can be sent."
             repairs.append(Repair(rule="left_out", detail=detail))
         if further := len(named[MAX_NOTES:]):
             detail = f"Members of {further} more names were left out."
@@ -222,11 +219,11 @@ class ContentReader:
 
     def note_unused(self, members: Members) -> None:
         """Add a repair note for each member that was not used."""
-        for place, key in members.unused():
-            first, count = self._left_out.get(key, (place, 0))
+        for location, key in members.unused():
+            first, count = self._left_out.get(key, (location, 0))
             self._left_out[key] = first, count + 1
 
-    def parts(self, content: JsonValue, place: str) -> list[Part]:
+    def parts(self, content: JsonValue, location: str) -> list[Part]:
         """Return the parts of a message's content: text, a block, or a list of both.
 
         Raises:
@@ -236,23 +233,23 @@ class ContentReader:
             return [
                 part
                 for index, item in enumerate(content)
-                for part in self.parts(item, f"{place}[{index}]")
+                for part in self.parts(item, f"{location}[{index}]")
             ]
         if isinstance(content, dict):
-            return self._read(content, place, _reader_of(content))
+            return self._read(content, location, _reader_of(content))
         if content is None or content == "":
             return []
         return [TextPart(text=content if isinstance(content, str) else json_text(content))]
 
-    def tool_call(self, call: JsonValue, place: str) -> list[Part]:
+    def tool_call(self, call: JsonValue, location: str) -> list[Part]:
         """Read a tool that an assistant asked for, from a list of tool calls."""
         if isinstance(call, dict):
-            return self._read(call, place, _read_tool_use)
-        return self.parts(call, place)
+            return self._read(call, location, _read_tool_use)
+        return self.parts(call, location)
 
-    def tool_result(self, given: JsonObject, place: str) -> ToolResult:
+    def tool_result(self, given: JsonObject, location: str) -> ToolResult:
         """Read what a tool answered, in any of the three shapes."""
-        block = Members(given, place)
+        block = Members(given, location)
         result_id = block.text(*_RESULT_ID_KEYS)
         name = block.text(*_TOOL_NAME_KEYS)
         was_in_result, self._is_in_result = self._is_in_result, True
@@ -277,7 +274,7 @@ class ContentReader:
         """
         is_error = _is_error(block)
         content = block.value(*_ANSWER_KEYS)
-        place = f"{block.place}.content"
+        location = f"{block.location}.content"
         structured = block.value(*_STRUCTURED_KEYS)
         failure = block.value("error")
         is_error = is_error or bool(failure)
@@ -285,18 +282,18 @@ class ContentReader:
             failure = None
         is_silent = content is None and structured is None and failure is None
         if is_silent and (rest := block.take_rest()):
-            self.note("unknown_content", f"{block.place} has no content; it is sent as JSON.")
+            self.note("unknown_content", f"{block.location} has no content; it is sent as JSON.")
             return [TextPart(text=json_text(rest))], [], is_error
         parts: list[Part] = []
         values: list[JsonValue] = []
         if isinstance(content, dict) and _is_call_result(content):
-            parts, values, is_inner_error = self._answer(Members(content, place))
+            parts, values, is_inner_error = self._answer(Members(content, location))
             is_error = is_error or is_inner_error
         elif isinstance(content, dict) and not _is_block(content):
             values = [content]
             is_error = is_error or str(content.get("type", "")).endswith("_error")
         else:
-            parts = self._result_parts(content, place)
+            parts = self._result_parts(content, location)
         is_more = _says_something(structured) or not (parts or values)
         is_known = structured in values or _repeats(parts, structured)
         if structured is not None and is_more and not is_known:
@@ -308,15 +305,15 @@ class ContentReader:
         self.note_unused(block)
         return parts, values, is_error
 
-    def _result_parts(self, content: JsonValue, place: str) -> list[Part]:
+    def _result_parts(self, content: JsonValue, location: str) -> list[Part]:
         items = content if isinstance(content, list) else [content]
         if items and not any(isinstance(item, str) or _is_block(item) for item in items):
             # A list of plain data, such as file names, is not a list of blocks.
             return [] if content is None else [TextPart(text=json_text(content))]
-        return self.parts(content, place)
+        return self.parts(content, location)
 
-    def _read(self, given: JsonObject, place: str, read: _Reader) -> list[Part]:
-        block = Members(given, place)
+    def _read(self, given: JsonObject, location: str, read: _Reader) -> list[Part]:
+        block = Members(given, location)
         try:
             parts = read(self, block)
         except InvalidRequest as error:
@@ -332,7 +329,9 @@ class ContentReader:
             return parts
         if not given:
             return []
-        self.note("unknown_content", f"{place} is not a known kind of content; it is sent as JSON.")
+        self.note(
+            "unknown_content", f"{location} is not a known kind of content; it is sent as JSON."
+        )
         return [TextPart(text=json_text(given))]
 
     def arguments(self, given: JsonValue, what: str) -> tuple[JsonObject, ToolUseState]:
@@ -464,7 +463,7 @@ def _read_text(reader: ContentReader, block: Members) -> list[Part]:
         value = block.values.get(key)
         parts: list[Part] = []
         if isinstance(value, list):
-            parts = reader.parts(block.value(key), f"{block.place}.{key}")
+            parts = reader.parts(block.value(key), f"{block.location}.{key}")
         elif inner := block.inner(key):
             parts = [TextPart(text=inner.text("value", "text", "content"))]
         elif isinstance(value, str):
@@ -481,7 +480,7 @@ def _read_thinking(reader: ContentReader, block: Members) -> list[Part]:
     """
     texts = [block.text("thinking", "text", "reasoning")]
     for key in ("content", "summary"):
-        parts = reader.parts(block.value(key), f"{block.place}.{key}")
+        parts = reader.parts(block.value(key), f"{block.location}.{key}")
         texts.append(_text_and_images(parts)[0])
     block.value("encrypted_content")
     return [
@@ -500,10 +499,10 @@ def _read_image(reader: ContentReader, block: Members) -> list[Part]:
         source = inner.text(*_ENCODED_KEYS) if inner else block.text(key)
         if source:
             read = image_from_url if ":" in source[:16] else image_from_base64
-            return [read(source, place=block.place)]
+            return [read(source, location=block.location)]
     raise Finding(
         rule="image_source",
-        place=block.place,
+        location=block.location,
         cause="holds no image",
         cure="Send the image's bytes as base64, or as a data URL.",
     ).as_error()
@@ -515,32 +514,32 @@ def _read_document(reader: ContentReader, block: Members) -> list[Part]:
     names = [members.text(key) for members in (block, source) for key in _NAME_KEYS]
     name = " ".join(dict.fromkeys(filter(None, names)))
     if "content" in source.values:
-        parts = reader.parts(source.value("content"), f"{block.place}.content")
+        parts = reader.parts(source.value("content"), f"{block.location}.content")
         text, images = _text_and_images(parts)
         return [document_text(name, text), *images]
     if isinstance(source.values.get("text"), str):
         return [document_text(name, source.text("text"))]
     encoded = source.text(*_FILE_KEYS)
     if source.text(*_MEDIA_TYPE_KEYS).startswith("image/"):
-        return [image_from_base64(encoded, place=block.place)]
+        return [image_from_base64(encoded, location=block.location)]
     if encoded.startswith("data:image/"):
-        return [image_from_url(encoded, place=block.place)]
+        return [image_from_url(encoded, location=block.location)]
     if source.values.get("type") == "text":
         return [document_text(name, encoded)]
     read = text_from_url if encoded.startswith("data:") else text_from_base64
-    return [document_text(name, read(encoded, place=block.place))]
+    return [document_text(name, read(encoded, location=block.location))]
 
 
 def _read_search_result(reader: ContentReader, block: Members) -> list[Part]:
     names = (block.text(key) for key in ("title", "source", "url"))
-    parts = reader.parts(block.value("content"), f"{block.place}.content")
+    parts = reader.parts(block.value("content"), f"{block.location}.content")
     text, images = _text_and_images(parts)
     return [document_text(" ".join(dict.fromkeys(filter(None, names))), text), *images]
 
 
 def _read_web_fetch(reader: ContentReader, block: Members) -> list[Part]:
     """Read a page that Anthropic's web fetch tool brought: its address and a document."""
-    parts = reader.parts(block.value("content"), f"{block.place}.content")
+    parts = reader.parts(block.value("content"), f"{block.location}.content")
     return [TextPart(text=block.text("url")), *parts]
 
 
@@ -567,7 +566,7 @@ def _read_tool_use(reader: ContentReader, block: Members) -> list[Part] | None:
         return None
     name = named or own_name
     call_id = block.text(*_CALL_ID_KEYS)
-    what = f"{block.place}: the arguments for {quoted(name)}"
+    what = f"{block.location}: the arguments for {quoted(name)}"
     given: JsonValue = function.value(*_ARGUMENT_KEYS)
     is_custom = custom is not None or kind == "custom_tool_call"
     if given is None and not named:
@@ -589,11 +588,11 @@ def _read_tool_use(reader: ContentReader, block: Members) -> list[Part] | None:
     answer = {key: block.value(key) for key in (*_ANSWER_KEYS, "error")}
     if all(value is None for value in answer.values()):
         return [use]
-    return [use, reader.tool_result({"id": call_id, "name": name, **answer}, block.place)]
+    return [use, reader.tool_result({"id": call_id, "name": name, **answer}, block.location)]
 
 
 def _read_tool_result(reader: ContentReader, block: Members) -> list[Part]:
-    result = reader.tool_result(block.values, block.place)
+    result = reader.tool_result(block.values, block.location)
     block.take_rest()  # `tool_result` has noted what it did not use.
     return [result]
 
@@ -607,7 +606,7 @@ def _read_unknown(reader: ContentReader, block: Members) -> list[Part] | None:
 def _refuse_media(reader: ContentReader, block: Members) -> list[Part]:
     raise Finding(
         rule="media_kind",
-        place=block.place,
+        location=block.location,
         cause=f"is {block.values['type']}, which the service does not take",
         cure="Send text or images; transcribe sound and film first.",
     ).as_error()
@@ -642,7 +641,10 @@ def _reader_of(block: JsonObject) -> _Reader:
     return _read_tool_use if kind.endswith(("_tool_use", "_call")) else _read_unknown
 
 
-# --- documents ---------------------------------------------------------------------------
+# --- documents ----------------------------------------------------------------------------
+# Text between tags that name it is what every model reads; the service has a member for documents
+# too, but none of its official clients was seen to use it. What is not text, such as a PDF, is
+# refused.
 
 
 def document_text(name: str, text: str) -> TextPart:
@@ -652,19 +654,19 @@ def document_text(name: str, text: str) -> TextPart:
     return TextPart(text=f"{opening}\n{text}\n</document>")
 
 
-def text_from_base64(encoded: str, *, place: str) -> str:
+def text_from_base64(encoded: str, *, location: str) -> str:
     """Return the text that base64 stands for.
 
     Raises:
         InvalidRequest: It is no base64, or no text.
     """
     try:
-        return _decoded(b64decode("".join(encoded.split()), validate=True), place)
+        return _decoded(b64decode("".join(encoded.split()), validate=True), location)
     except ValueError:  # binascii.Error is one too
-        raise _no_text(place) from None
+        raise _no_text(location) from None
 
 
-def text_from_url(url: str, *, place: str) -> str:
+def text_from_url(url: str, *, location: str) -> str:
     """Return the text that a data URL stands for.
 
     Raises:
@@ -672,23 +674,23 @@ def text_from_url(url: str, *, place: str) -> str:
     """
     header, _, body = url.partition(",")
     if header.lower().endswith(";base64"):
-        return text_from_base64(body, place=place)
-    return _decoded(unquote_to_bytes(body), place)
+        return text_from_base64(body, location=location)
+    return _decoded(unquote_to_bytes(body), location)
 
 
-def _decoded(data: bytes, place: str) -> str:
+def _decoded(data: bytes, location: str) -> str:
     if not data or data.startswith(b"%PDF"):
-        raise _no_text(place)
+        raise _no_text(location)
     try:
         return clean_text(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise _no_text(place) from None
+        raise _no_text(location) from None
 
 
-def _no_text(place: str) -> Exception:
+def _no_text(location: str) -> Exception:
     return Finding(
         rule="document_text",
-        place=place,
+        location=location,
         cause="is a document without readable text",
         cure="Extract its text (UTF-8) and send that, or its pages as images.",
     ).as_error()

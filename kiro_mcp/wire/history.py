@@ -300,7 +300,7 @@ def fill_missing_ids(turns: Turns) -> Repaired:
 
 
 def make_ids_legal(turns: Turns) -> Repaired:
-    """Put hashes in the place of ids that the service does not take, in uses and results."""
+    """Put hashes instead of ids that the service does not take, in uses and results."""
     legal = [
         turn.with_parts(
             replace(part, id=legal_id(part.id))

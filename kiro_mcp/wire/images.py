@@ -62,34 +62,34 @@ def is_image_base64(text: str) -> bool:
         return False
 
 
-def image_from_bytes(data: bytes, *, place: str) -> ImagePart:
+def image_from_bytes(data: bytes, *, location: str) -> ImagePart:
     """Make an image of its bytes.
 
     Args:
         data: The bytes of the picture.
-        place: What the caller calls it, for the error.
+        location: What the caller calls it, for the error.
 
     Raises:
         InvalidRequest: It is too large, or of a kind that the service does not take.
     """
-    _require_size(len(data), place)
-    image_format = _format_of(data, place)
+    _require_size(len(data), location)
+    image_format = _format_of(data, location)
     return ImagePart(format=image_format, data=b64encode(data).decode("ascii"))
 
 
-def _format_of(data: bytes, place: str) -> ImageFormat:
+def _format_of(data: bytes, location: str) -> ImageFormat:
     image_format = sniff_format(data)
     if image_format is None:
         raise Finding(
             rule="image_format",
-            place=place,
+            location=location,
             cause="is no PNG, JPEG, GIF or WebP image",
             cure="Convert it to one of these.",
         ).as_error()
     return image_format
 
 
-def image_from_base64(text: str, *, place: str) -> ImagePart:
+def image_from_base64(text: str, *, location: str) -> ImagePart:
     """Make an image of base64, plain or URL-safe, wrapped or not, padded or not.
 
     Raises:
@@ -99,19 +99,19 @@ def image_from_base64(text: str, *, place: str) -> ImagePart:
     # Not decoded: for ten large images that would take longer than all else that is done with them.
     if data.translate(None, _ALPHABET):
         data = data.translate(_URL_SAFE, b" \t\r\n\v\f").rstrip(b"=")
-    _require_size(len(data) * 3 // 4, place)
+    _require_size(len(data) * 3 // 4, location)
     if len(data) % 4 == 1 or data.translate(None, _ALPHABET):
         raise Finding(
             rule="image_base64",
-            place=place,
+            location=location,
             cause="is not base64",
             cure="Send the image's bytes as base64, or as a data URL.",
         ).as_error()
     encoded = (data + b"=" * (-len(data) % 4)).decode("ascii")
-    return ImagePart(format=_format_of(b64decode(encoded[:_SNIFFED]), place), data=encoded)
+    return ImagePart(format=_format_of(b64decode(encoded[:_SNIFFED]), location), data=encoded)
 
 
-def image_from_url(url: str, *, place: str) -> ImagePart:
+def image_from_url(url: str, *, location: str) -> ImagePart:
     """Make an image of a data URL.
 
     Raises:
@@ -120,16 +120,16 @@ def image_from_url(url: str, *, place: str) -> ImagePart:
     if url[:5].lower() != "data:":
         raise Finding(
             rule="image_address",
-            place=place,
+            location=location,
             cause="is an address, and the service takes only an image's bytes",
             cure="Download it and send it as a data URL or as base64.",
         ).as_error()
     header, _, body = url[5:].partition(",")
     if header.lower().endswith(";base64"):
         return image_from_base64(
-            _unquoted(body).decode("latin-1") if "%" in body else body, place=place
+            _unquoted(body).decode("latin-1") if "%" in body else body, location=location
         )
-    return image_from_bytes(_unquoted(body), place=place)
+    return image_from_bytes(_unquoted(body), location=location)
 
 
 def _unquoted(text: str) -> bytes:
@@ -207,11 +207,11 @@ def decoded_size(encoded: str) -> int:
     return len(encoded) // 4 * 3 - encoded.count("=", -2)
 
 
-def _require_size(size: int, place: str) -> None:
+def _require_size(size: int, location: str) -> None:
     if size > MAX_IMAGE_BYTES:
         raise Finding(
             rule="image_size",
-            place=place,
+            location=location,
             cause=f"is {size} bytes, over the service's limit of {MAX_IMAGE_BYTES}",
             cure="Make it smaller.",
         ).as_error()

@@ -25,8 +25,7 @@ from pydantic_core import from_json
 
 from kiro_mcp.chat import JsonObject, JsonValue, ToolUseState
 
-# --- json_values -------------------------------------------------------------------------
-
+# --- values that can be sent --------------------------------------------------------------
 
 MAX_JSON_DEPTH: Final = 96
 """How deep a value may nest; what is deeper becomes its JSON as text."""
@@ -182,7 +181,7 @@ def json_text(value: JsonValue) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-# --- members -----------------------------------------------------------------------------
+# --- members of the service's objects -----------------------------------------------------
 
 
 class UnreadableError(ValueError):
@@ -200,18 +199,13 @@ def parse_object(payload: bytes) -> JsonObject:
     try:
         document: JsonValue = from_json(payload)
     except ValueError:
-        document = _parse_leniently(payload)
+        try:  # Half surrogate pairs, deep nesting: what the fast parser does not take.
+            document = json.loads(payload.decode())
+        except (ValueError, RecursionError) as error:
+            raise UnreadableError("is no JSON") from error
     if not isinstance(document, dict):
         raise UnreadableError("is no JSON object")
     return document
-
-
-def _parse_leniently(payload: bytes) -> JsonValue:
-    """Parse what the fast parser does not take: half surrogate pairs, deep nesting."""
-    try:
-        return json.loads(payload.decode())
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError("is no JSON") from error
 
 
 def text_member(members: JsonObject, key: str) -> str:
@@ -279,8 +273,7 @@ def object_members(members: JsonObject, key: str) -> list[JsonObject]:
     return [item for item in items if isinstance(item, dict)]
 
 
-# --- surrogates --------------------------------------------------------------------------
-
+# --- halves of surrogate pairs ------------------------------------------------------------
 
 _ESCAPE: Final = re.compile(
     r"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
@@ -345,8 +338,7 @@ class SurrogateJoiner:
         return mend_surrogates(half)
 
 
-# --- tool_arguments ----------------------------------------------------------------------
-
+# --- arguments that a model wrote ---------------------------------------------------------
 
 MAX_DEPTH: Final = 180
 """How deep arguments may nest. Clients of MCP read 200 levels, some of which a result takes."""
@@ -386,8 +378,12 @@ def parse_arguments(fragments: Sequence[str]) -> Arguments:
         return Arguments(value=value)
     if (value := _last_snapshot(text, fragments)) is not None:
         return Arguments(value=value)
-    if (value := _parse_repaired(text)) is not None:
-        return Arguments(value=value, is_repaired=True)
+    # The two repairs that lose nothing: raw control characters in strings are taken for what they
+    # are, and a comma before a closing bracket is left out.
+    if len(text) <= MAX_REPAIRED_CHARACTERS:
+        repaired = _TRAILING_COMMA.sub(r"\1", text)
+        if (value := _parse_slowly(repaired, strict=False)) is not None:
+            return Arguments(value=value, is_repaired=True)
     return Arguments(value=None, state="truncated" if _is_cut_off(text) else "invalid")
 
 
@@ -425,29 +421,13 @@ def _is_too_deep(value: JsonObject, text: str) -> bool:
 def _parse(text: str) -> JsonObject | None:
     try:
         return plain_object(from_json(text))
-    except ValueError:
-        return _parse_arguments_leniently(text)
+    except ValueError:  # Half surrogate pairs, deep nesting: what the fast parser does not take.
+        return _parse_slowly(text)
 
 
-def _parse_arguments_leniently(text: str) -> JsonObject | None:
-    """Parse what the fast parser does not take: half surrogate pairs, deep nesting."""
+def _parse_slowly(text: str, *, strict: bool = True) -> JsonObject | None:
     try:
-        return plain_object(json.loads(text))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _parse_repaired(text: str) -> JsonObject | None:
-    """Parse with the two repairs that lose nothing.
-
-    Raw control characters in strings are taken for what they are, and a comma before a
-    closing bracket is left out.
-    """
-    if len(text) > MAX_REPAIRED_CHARACTERS:
-        return None
-    without_commas = _TRAILING_COMMA.sub(r"\1", text)
-    try:
-        return plain_object(json.loads(without_commas, strict=False))
+        return plain_object(json.loads(text, strict=strict))
     except (ValueError, RecursionError):
         return None
 

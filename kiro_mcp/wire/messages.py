@@ -90,12 +90,12 @@ def read_messages(given: Sequence[object], *, system: object = "") -> Chat:
     read: list[_Read] = []
     _add_system(reader.parts(plain_json(system), "system"), systems, read)
     for index, item in enumerate(given):
-        plain, place = plain_json(item), f"messages[{index}]"
+        plain, location = plain_json(item), f"messages[{index}]"
         if not isinstance(plain, dict):
-            if parts := reader.parts(plain, place):
+            if parts := reader.parts(plain, location):
                 read.append(_Read(Message(role="user", parts=tuple(parts))))
         else:
-            _read_message(reader, plain, place, systems, read)
+            _read_message(reader, plain, location, systems, read)
     return Chat(
         messages=tuple(_joined(read)),
         system="\n\n".join(systems),
@@ -153,22 +153,22 @@ def _joined(read: Sequence[_Read]) -> list[Message]:
 
 
 def _read_message(
-    reader: ContentReader, item: JsonObject, place: str, systems: list[str], read: list[_Read]
+    reader: ContentReader, item: JsonObject, location: str, systems: list[str], read: list[_Read]
 ) -> None:
-    message = Members(item, place)
+    message = Members(item, location)
     inner = item.get("message")
     if isinstance(inner, dict) and "role" in inner:  # An envelope, such as a choice of OpenAI's.
         message.value("message")
         reader.note_unused(message)
-        _read_message(reader, inner, f"{place}.message", systems, read)
+        _read_message(reader, inner, f"{location}.message", systems, read)
         return
-    speaker = _speaker(item, place)
+    speaker = _speaker(item, location)
     if speaker is None:  # A content block, or an item of OpenAI's Responses.
         role: Role = "assistant" if is_assistants(kind_of(item)) else "user"
-        parts = reader.parts(item, place)
+        parts = reader.parts(item, location)
         read.append(_Read(Message(role=role, parts=tuple(parts)), is_piece=True))
     elif speaker == "tool" and not _holds_results(item.get("content")):
-        result = reader.tool_result(item, place)
+        result = reader.tool_result(item, location)
         read.append(_Read(Message(role="user", parts=(result,)), is_piece=True))
     elif speaker == "system":
         _add_system(_message_parts(reader, message), systems, read)
@@ -182,7 +182,7 @@ def _read_message(
         read.append(_Read(whole))
 
 
-def _speaker(item: JsonObject, place: str) -> _Speaker | None:
+def _speaker(item: JsonObject, location: str) -> _Speaker | None:
     """Return who speaks, by the role or the type of a message; None if it is a bare block.
 
     Raises:
@@ -199,7 +199,7 @@ def _speaker(item: JsonObject, place: str) -> _Speaker | None:
         shown = role if isinstance(role, str) else json_text(role)
         raise Finding(
             rule="unknown_role",
-            place=f"{place}.role",
+            location=f"{location}.role",
             cause=f"is {quoted(shown)}, which is not a known role",
             cure="Use user, assistant, system, developer or tool.",
         ).as_error()
@@ -213,12 +213,12 @@ def _holds_results(content: JsonValue) -> bool:
 
 def _message_parts(reader: ContentReader, message: Members) -> list[Part]:
     """Return what a message says: its reasoning, its content, then its tool uses."""
-    place = message.place
+    location = message.location
     parts: list[Part] = []
     if reasoning := message.text("reasoning_content", "reasoning", "thinking"):
         parts.append(ThinkingPart(text=reasoning))
     for key in _CONTENT_KEYS:
-        if content := reader.parts(message.value(key), f"{place}.{key}"):
+        if content := reader.parts(message.value(key), f"{location}.{key}"):
             parts += content
             break
     if refusal := message.text("refusal"):
@@ -228,10 +228,10 @@ def _message_parts(reader: ContentReader, message: Members) -> list[Part]:
         parts.append(TextPart(text=transcript))
     several, single = message.value("tool_calls"), message.value("function_call")
     for index, call in enumerate(several if isinstance(several, list) else [several]):
-        parts += reader.tool_call(call, f"{place}.tool_calls[{index}]")
-    parts += reader.tool_call(single, f"{place}.function_call")
+        parts += reader.tool_call(call, f"{location}.tool_calls[{index}]")
+    parts += reader.tool_call(single, f"{location}.function_call")
     if not parts and (rest := message.take_rest()):
-        reader.note("unknown_content", f"{place} has no known content; it is sent as JSON.")
+        reader.note("unknown_content", f"{location} has no known content; it is sent as JSON.")
         parts.append(TextPart(text=json_text(rest)))
     reader.note_unused(message)
     return parts

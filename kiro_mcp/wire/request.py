@@ -381,7 +381,7 @@ def _find_faults(turns: Turns, tools: Sequence[ToolSpec], model: ModelInfo) -> I
         if len(spec.description.encode()) > MAX_DESCRIPTION_BYTES:
             yield Finding(
                 rule="tool_description",
-                place=f"tools.{spec.name}.description",
+                location=f"tools.{spec.name}.description",
                 cause=f"is over {MAX_DESCRIPTION_BYTES} bytes",
                 cure="Describe the tool, in fewer bytes.",
             )
@@ -395,21 +395,21 @@ def _find_faults(turns: Turns, tools: Sequence[ToolSpec], model: ModelInfo) -> I
             if cause := _image_fault(image):
                 yield Finding(
                     rule="image",
-                    place=f"{message}.images[{number}]",
+                    location=f"{message}.images[{number}]",
                     cause=cause,
                     cure="Send PNG, JPEG, GIF or WebP as base64, small enough.",
                 )
     if image_count > MAX_IMAGES:
         yield Finding(
             rule="image_count",
-            place=current,
+            location=current,
             cause=f"holds {image_count} images, and the service takes {MAX_IMAGES}",
             cure="Send fewer images.",
         )
     if image_count and model.input_types and "IMAGE" not in model.input_types:
         yield Finding(
             rule="images_unseen",
-            place=current,
+            location=current,
             cause="holds images, and the model reads text",
             cure="Choose a model that reads images, or send none.",
         )
@@ -589,7 +589,7 @@ def write_payload(prepared: Prepared, envelope: Envelope) -> Payload:
     if limit and len(encoded) > limit:
         too_large = Finding(
             rule="payload_size",
-            place="payload",
+            location="payload",
             cause=f"is {len(encoded)} bytes even without its oldest turns,"
             f" over the limit of {limit}",
             cure="Send less at once, or raise the limit.",

@@ -62,18 +62,20 @@ def read_tool_specs(given: Sequence[object]) -> tuple[tuple[ToolSpec, ...], tupl
     specs: list[ToolSpec] = []
     repairs: list[Repair] = []
     for index, item in enumerate(given):
-        plain, place = plain_json(item), f"tools[{index}]"
+        plain, location = plain_json(item), f"tools[{index}]"
         kind = first_text(plain, ("type",)) if isinstance(plain, dict) else ""
         has_schema = isinstance(plain, dict) and any(key in plain for key in _SCHEMA_KEYS)
         if has_schema or kind in ("", "function", "custom"):
-            specs.append(_read_spec(plain, place))
+            specs.append(_read_spec(plain, location))
             continue
-        detail = f"{place} is of the type {quoted(kind)}, which no caller can run; it was left out."
+        detail = (
+            f"{location} is of the type {quoted(kind)}, which no caller can run; it was left out."
+        )
         repairs.append(Repair(rule="no_tool", detail=detail))
     return tuple(specs), tuple(repairs)
 
 
-def _read_spec(item: JsonValue, place: str) -> ToolSpec:
+def _read_spec(item: JsonValue, location: str) -> ToolSpec:
     members = item if isinstance(item, dict) else {}
     inner = (members.get(key) for key in ("function", "custom"))
     declared = next((value for value in inner if isinstance(value, dict)), members)
@@ -82,7 +84,7 @@ def _read_spec(item: JsonValue, place: str) -> ToolSpec:
         shown = item if isinstance(item, str) else json_text(item)
         raise Finding(
             rule="tool_name",
-            place=place,
+            location=location,
             cause=f"has no name: {quoted(shown)}",
             cure="Give each tool as {name, description, inputSchema}.",
         ).as_error()
@@ -99,7 +101,7 @@ def _read_spec(item: JsonValue, place: str) -> ToolSpec:
         shown = schema if isinstance(schema, str) else json_text(schema)
         raise Finding(
             rule="tool_schema",
-            place=f"{place}.{key}",
+            location=f"{location}.{key}",
             cause=f"is not a JSON object: {quoted(shown)}",
             cure="Give a JSON Schema with type object.",
         ).as_error()

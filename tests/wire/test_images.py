@@ -37,7 +37,7 @@ WEBP = b"RIFF\x10\0\0\0WEBPVP8 "
 def test_the_kind_is_read_from_the_bytes(data: bytes, kind: ImageFormat) -> None:
     """The service's schema names four kinds; `image/jpg`, which callers say, is none of them."""
     assert sniff_format(data) == kind
-    assert image_from_bytes(data, place="it").format == kind
+    assert image_from_bytes(data, location="it").format == kind
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_kind_is_read_from_the_bytes(data: bytes, kind: ImageFormat) -> None
 def test_another_kind_is_refused_by_name(data: bytes) -> None:
     """The service's schema."""
     with pytest.raises(InvalidRequest, match=r"images\[3\] is no PNG, JPEG, GIF or WebP"):
-        image_from_bytes(data, place="images[3]")
+        image_from_bytes(data, location="images[3]")
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_another_kind_is_refused_by_name(data: bytes) -> None:
 )
 def test_base64_of_any_make_is_sent_in_one(text: str) -> None:
     """Ours: the bytes that are sent do not depend on how they came, so the cache holds."""
-    assert image_from_base64(text, place="it").data == b64encode(PNG).decode()
+    assert image_from_base64(text, location="it").data == b64encode(PNG).decode()
 
 
 @pytest.mark.parametrize("text", ["not base64!", "a", "ü" * 8, f"{b64encode(PNG).decode()}!"])
 def test_what_is_no_base64_is_refused(text: str) -> None:
     """Ours."""
     with pytest.raises(InvalidRequest, match="it is not base64"):
-        image_from_base64(text, place="it")
+        image_from_base64(text, location="it")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_is_no_base64_is_refused(text: str) -> None:
 )
 def test_a_data_url_is_read_whatever_type_it_names(url: str) -> None:
     """RFC 2397."""
-    image = image_from_url(url, place="it")
+    image = image_from_url(url, location="it")
     assert (image.format, image.data) == ("png", b64encode(PNG).decode())
 
 
@@ -89,7 +89,7 @@ def test_a_data_url_is_read_whatever_type_it_names(url: str) -> None:
 def test_an_address_is_refused_without_repeating_it(url: str) -> None:
     """The service's schema takes bytes alone; an address can hold a secret."""
     with pytest.raises(InvalidRequest, match="is an address") as caught:
-        image_from_url(url, place="it")
+        image_from_url(url, location="it")
     assert "s3cret" not in str(caught.value)
     assert "data URL" in caught.value.next_step
 
@@ -97,13 +97,13 @@ def test_an_address_is_refused_without_repeating_it(url: str) -> None:
 def test_an_image_may_be_as_large_as_the_limit_and_no_larger() -> None:
     """The limit of the service's official client: 10 MiB."""
     largest = PNG + bytes(MAX_IMAGE_BYTES - len(PNG))
-    image = image_from_bytes(largest, place="it")
+    image = image_from_bytes(largest, location="it")
     assert decoded_size(image.data) == MAX_IMAGE_BYTES
-    assert image_from_base64(image.data, place="it") == image
+    assert image_from_base64(image.data, location="it") == image
     with pytest.raises(InvalidRequest, match=f"over the service's limit of {MAX_IMAGE_BYTES}"):
-        image_from_bytes(largest + b"\0", place="it")
+        image_from_bytes(largest + b"\0", location="it")
     with pytest.raises(InvalidRequest, match="over the service's limit"):
-        image_from_base64("A" * (MAX_IMAGE_BYTES * 4 // 3 + 8), place="it")
+        image_from_base64("A" * (MAX_IMAGE_BYTES * 4 // 3 + 8), location="it")
 
 
 @pytest.mark.parametrize("size", range(1, 8))
@@ -114,7 +114,7 @@ def test_the_decoded_size_is_told_from_the_base64(size: int) -> None:
 
 def test_an_image_does_not_show_its_bytes() -> None:
     """Ours: what is logged must stay readable."""
-    assert b64encode(PNG).decode() not in repr(image_from_bytes(PNG, place="it"))
+    assert b64encode(PNG).decode() not in repr(image_from_bytes(PNG, location="it"))
 
 
 def png(width: int, height: int) -> bytes:
@@ -184,5 +184,5 @@ def test_percent_signs_of_a_large_data_url_are_decoded_wherever_they_are(
 ) -> None:
     encoded = b64encode(b"\x89PNG\r\n\x1a\n" + bytes(size)).decode()
     escaped = encoded[:start] + "".join(f"%{ord(letter):02X}" for letter in encoded[start:])
-    image = image_from_url(f"data:image/png;base64,{escaped}", place="it")
+    image = image_from_url(f"data:image/png;base64,{escaped}", location="it")
     assert image.data == encoded

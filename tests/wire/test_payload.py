@@ -373,12 +373,12 @@ def test_a_model_without_a_schema_gets_tags_and_no_fields() -> None:
 
 
 def images(count: int) -> tuple[ImagePart, ...]:
-    return (image_from_bytes(b"GIF89a......", place="it"),) * count
+    return (image_from_bytes(b"GIF89a......", location="it"),) * count
 
 
 def test_images_go_with_their_turn_and_an_image_alone_is_a_prompt() -> None:
     """The service's published schema."""
-    image = image_from_bytes(b"\xff\xd8\xff", place="it")
+    image = image_from_bytes(b"\xff\xd8\xff", location="it")
     alone = ChatRequest(
         messages=(Message(role="user", parts=(image,)),), conversation_id=CONVERSATION
     )
@@ -410,7 +410,7 @@ def test_images_that_cannot_be_sent_are_refused_by_name(
     findings = draft_payload(asked, Envelope(origin="O", profile_arn="")).findings
     assert [finding.rule for finding in findings] == [rule]
     images_at = ".images[0]" if rule == "image" else ""
-    assert findings[0].place == f"currentMessage.userInputMessage{images_at}"
+    assert findings[0].location == f"currentMessage.userInputMessage{images_at}"
 
 
 def test_a_description_is_refused_if_its_limit_was_raised_too_far() -> None:
@@ -485,7 +485,7 @@ def test_what_no_trimming_can_help_is_too_long(chat: ChatRequest) -> None:
 def test_large_images_are_encoded_as_they_are(text: str) -> None:
     """Ours: base64 has nothing to escape. A library's user may hand over what is not base64."""
     beginning = b"\x89PNG\r\n\x1a\n"
-    images = [image_from_bytes(beginning + bytes([n]) * 90_000, place="x") for n in range(12)]
+    images = [image_from_bytes(beginning + bytes([n]) * 90_000, location="x") for n in range(12)]
     odd = replace(images[0], data='"' + images[0].data)
     parts = (TextPart(text=text), *images, odd)
     turns = [Message(role=role, parts=parts) for role in cast("list[Role]", ["user", "assistant"])]
