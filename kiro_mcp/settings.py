@@ -307,6 +307,11 @@ class Settings(BaseModel):
         "KIRO_MCP_HTTP_LOGIN",
         says="Over HTTP: whether any client may sign this server in and out with the tool login",
     )
+    api: bool = _setting(
+        False,
+        "KIRO_MCP_API",
+        says="Over HTTP: whether OpenAI's and Anthropic's APIs are served at /v1, too",
+    )
     max_body_bytes: int = _setting(
         32 * 1024 * 1024,
         "KIRO_MCP_MAX_BODY_BYTES",

@@ -28,6 +28,7 @@ LAYERS = (
     "web_server",  # an HTTP port, for the emulator and the server
     "emulator",  # the stand-in for the service
     "server",  # the MCP server
+    "api",  # the vendors' APIs, on the same HTTP server
     "cli __main__",  # the command line
     "__init__",  # the public names, imported at their first use
 )

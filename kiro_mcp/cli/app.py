@@ -66,23 +66,28 @@ def commands(context: click.Context, env_file: Path | None) -> None:
     metavar="N",
     help="Over HTTP: by default KIRO_MCP_PORT, else 8000; 0 for any.",
 )
+@click.option(
+    "--api", is_flag=True, help="Over HTTP: serve OpenAI's and Anthropic's APIs at /v1, too."
+)
 @click.option("--no-auth", is_flag=True, help="Over HTTP, on this machine only: ask for no token.")
 @click.option("--offline", is_flag=True, help="Use the built-in emulator instead of the service.")
 def serve(
     transport: Literal["stdio", "http", "sse"],
     host: str | None,
     port: int | None,
+    api: bool,
     no_auth: bool,
     offline: bool,
 ) -> None:
     """Serve MCP on standard input and output, or over HTTP."""
     if transport == "stdio":
-        if host is not None or port is not None or no_auth:
-            raise click.UsageError("--host, --port and --no-auth need --transport http or sse.")
+        if host is not None or port is not None or api or no_auth:
+            needy = "--host, --port, --api and --no-auth"
+            raise click.UsageError(f"{needy} need --transport http or sse.")
         serve_stdio(offline=offline)
     from kiro_mcp.cli.serve_http import serve_http_and_exit  # Imports the HTTP server, too.
 
-    serve_http_and_exit(transport, host=host, port=port, no_auth=no_auth, offline=offline)
+    serve_http_and_exit(transport, host=host, port=port, api=api, no_auth=no_auth, offline=offline)
 
 
 commands.add_command(ask)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from starlette.types import ASGIApp
+
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.cli.exits import NETWORK, USAGE, note
 from kiro_mcp.cli.serve import exit_at_once, run_and_exit, server_for, service_environ
@@ -32,11 +34,17 @@ from kiro_mcp.web_server import listen
 
 
 def serve_http_and_exit(
-    transport: Transport, *, host: str | None, port: int | None, no_auth: bool, offline: bool
+    transport: Transport,
+    *,
+    host: str | None,
+    port: int | None,
+    api: bool,
+    no_auth: bool,
+    offline: bool,
 ) -> NoReturn:
     """Serve until a signal comes and end the process; None takes the setting's value."""
     try:
-        settings = _settings(host, port)
+        settings = _settings(host, port, api=api)
         secret = settings.http_token.get_secret_value()
         file = _token_file(settings)
         token = choose_token(secret, host=settings.host, no_auth=no_auth, file=file)
@@ -51,8 +59,9 @@ def serve_http_and_exit(
     run_and_exit(serve)
 
 
-def _settings(host: str | None, port: int | None) -> Settings:
+def _settings(host: str | None, port: int | None, *, api: bool) -> Settings:
     given = {"KIRO_MCP_HOST": host, "KIRO_MCP_PORT": None if port is None else str(port)}
+    given["KIRO_MCP_API"] = "true" if api else None
     chosen = {name: value for name, value in given.items() if value is not None}
     return Settings.load({**os.environ, **chosen})
 
@@ -77,6 +86,7 @@ async def _serve(
         token=token,
         names=allowed_names(settings.host, port, settings.allowed_host_names),
         max_body_bytes=settings.max_body_bytes,
+        mounted=_mounted(settings),
     )
     give_large_blocks_back()
     server = server_for(environ)
@@ -86,6 +96,14 @@ async def _serve(
         code = await signalled()
         await served.end()
         exit_at_once(code)
+
+
+def _mounted(settings: Settings) -> dict[str, ASGIApp]:
+    if not settings.api:
+        return {}
+    from kiro_mcp.api.app import API_PATH, build_api  # Few servers need it.
+
+    return {API_PATH: build_api(settings.max_body_bytes)}
 
 
 def _announcement(options: WebOptions, settings: Settings, port: int) -> Iterator[str]:
@@ -99,4 +117,7 @@ def _announcement(options: WebOptions, settings: Settings, port: int) -> Iterato
         yield f"Requests are answered that call this server {names} (KIRO_MCP_ALLOWED_HOSTS)."
     if options.token.secret:
         yield f"Clients must send the token that is in {options.token.where}."
-    yield f"Serving MCP at http://{in_url(settings.host)}:{port}{path} until Ctrl-C."
+    url = f"http://{in_url(settings.host)}:{port}"
+    if settings.api:
+        yield f"Serving OpenAI's API at {url}/v1 and Anthropic's at {url}."
+    yield f"Serving MCP at {url}{path} until Ctrl-C."

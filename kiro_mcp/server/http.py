@@ -11,7 +11,8 @@ A request passes, from the outside in:
     the SDK         limits the body, keeps sessions, serves every revision at one address
 
 A further application gets the engine of a request, which is the server's or that of the request's
-own key, by `request.state.engines.engine_for(request)`.
+own key, by `request.state.engines.engine_for(request)`. It answers inside of
+`request.state.calls.running()`, whose scope is cancelled when the server ends.
 
 A client of MCP 2026-07-28 cancels a call by hanging up. An older one does not: its revision says
 that a lost connection is not a cancellation. Such a call goes on until it is cancelled, its session
@@ -35,8 +36,8 @@ import signal
 import socket
 import sys
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -179,7 +180,7 @@ async def serving(
             )
 
         gate = HttpGate(
-            RequestContext(Starlette(routes=routes), engines),
+            RequestContext(Starlette(routes=routes), engines, calls),
             token=options.token,
             names=options.names,
             max_body_bytes=options.max_body_bytes,
@@ -221,20 +222,20 @@ async def _health(request: Request) -> JSONResponse:
 
 
 class RequestContext:
-    """ASGI middleware: tells each request the engines, and the user that its API key stands for.
+    """ASGI middleware: tells a request the engines, the calls, and the user of its own API key.
 
     The SDK lets a session be used only by the user that opened it. A request that brings no key
     of its own has no user.
     """
 
-    def __init__(self, app: ASGIApp, engines: Deferred) -> None:
+    def __init__(self, app: ASGIApp, engines: Deferred, calls: "RunningCalls") -> None:
         self._app = app
-        self._engines = engines
+        self._state = {"engines": engines, "calls": calls}
         self._secret = secrets.token_bytes(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with both."""
-        scope = {**scope, "state": {**scope["state"], "engines": self._engines}}
+        """Pass the request on with all of them."""
+        scope = {**scope, "state": {**scope["state"], **self._state}}
         if keys := Headers(scope=scope).getlist(KEY_HEADER):
             user = hmac.digest(self._secret, "\n".join(keys).encode(), "sha256").hex()
             scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=user, scopes=[]))
@@ -334,7 +335,7 @@ class _SseEndpoint:
 
 
 class RunningCalls:
-    """Server middleware: knows the calls that are running, and ends them all at once.
+    """Knows the calls that are running, and ends them all at once. It is a server middleware.
 
     The SDK, cancelled in the middle of a call, waits a second for an answer to be read that
     nothing reads any more. So calls are ended first, while their answers can still go out.
@@ -347,13 +348,19 @@ class RunningCalls:
         self, ctx: ServerRequestContext[Deferred], call_next: CallNext
     ) -> HandlerResult:
         """Pass a message on, and answer for it if the server ends meanwhile."""
-        with anyio.CancelScope() as running:
-            self._running.add(running)
-            try:
-                return await call_next(ctx)
-            finally:
-                self._running.discard(running)
+        with self.running():
+            return await call_next(ctx)
         raise MCPError(code=types.INTERNAL_ERROR, message="The server is ending.")
+
+    @contextmanager
+    def running(self) -> Generator[anyio.CancelScope]:
+        """Count the block as a call; its scope is cancelled if the server ends meanwhile."""
+        with anyio.CancelScope() as call:
+            self._running.add(call)
+            try:
+                yield call
+            finally:
+                self._running.discard(call)
 
     def end(self) -> bool:
         """End the calls that are running; return whether there are any."""

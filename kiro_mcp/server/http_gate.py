@@ -37,7 +37,7 @@ from typing import Final
 
 import anyio
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kiro_mcp.errors import InvalidRequest, quoted
@@ -368,11 +368,12 @@ class HttpGate:
             return None
         # https://www.rfc-editor.org/rfc/rfc6750#section-3.1: no error code if nothing was offered.
         challenge = 'Bearer realm="kiro-mcp"' + (', error="invalid_token"' if offered else "")
-        return PlainTextResponse(
-            "Send the token of this server as `Authorization: Bearer …` or `x-api-key`.\n",
-            status_code=401,
-            headers={"WWW-Authenticate": challenge, "Connection": "close"},
-        )
+        said = "Send the token of this server as `Authorization: Bearer …` or `x-api-key`."
+        status, sent = 401, {"WWW-Authenticate": challenge, "Connection": "close"}
+        if path.startswith("/v1/"):  # Clients of both vendors' APIs read this.
+            error = {"type": "authentication_error", "message": said, "code": "invalid_api_key"}
+            return JSONResponse({"type": "error", "error": {**error, "param": None}}, status, sent)
+        return PlainTextResponse(f"{said}\n", status, sent)
 
     def _give_back(self, size: int) -> None:
         self._free_bytes += size

@@ -1,0 +1,373 @@
+"""Asks the model a question that came over one of the APIs, whichever it was.
+
+The modules of the APIs read a request into a `Question`, and write what comes back here:
+`ask` hands over each event when it arrives, and returns the whole reply.
+
+Two kinds of questions need more than passing events on:
+
+* Stop sequences: the service knows none. The text is searched here, and the answer is cut there.
+* A schema: the answer has to be JSON and nothing else. It is collected first, checked, and asked
+  for once more if it breaks the schema.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from kiro_mcp.chat import (
+    ChatRequest,
+    JsonObject,
+    JsonValue,
+    Message,
+    Reply,
+    TextDelta,
+    TextPart,
+    ThinkingDelta,
+    ThinkingPart,
+    ToolUse,
+    ToolUseDelta,
+)
+from kiro_mcp.client.client import CallSpending
+from kiro_mcp.client.off_loop import SMALL, off_loop
+from kiro_mcp.errors import InvalidRequest, KiroError, quoted
+from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.schema_checks import UncheckedError, schema_errors
+from kiro_mcp.wire.json_values import is_larger, json_text
+from kiro_mcp.wire.messages import read_messages
+from kiro_mcp.wire.models import ModelChoice, resolve_model
+from kiro_mcp.wire.request import history_head
+from kiro_mcp.wire.schema_check import UnusableSchemaError
+from kiro_mcp.wire.tools import read_tool_specs
+from kiro_mcp.wire.typed_answers import best_answer, json_candidates, open_schema, repair_prompt
+
+Event: TypeAlias = TextDelta | ThinkingDelta | ThinkingPart | ToolUseDelta
+"""What comes of an answer, in its order. A `ThinkingPart` follows the deltas of its text: it is the
+whole block with its signature."""
+
+Emit: TypeAlias = Callable[[Event], Awaitable[None]]
+
+MAX_STOP_SEQUENCES: Final = 64
+MAX_STOP_CHARACTERS: Final = 1000
+"""How long a stop sequence may be."""
+
+_ONE_CALL: Final = "Call at most one tool at a time."
+
+_SYSTEM_ROLES: Final = ("system", "developer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A request of any of the APIs, read as far as the APIs differ."""
+
+    model: str
+    """The name as the program wrote it."""
+    messages: Sequence[JsonValue]
+    """The messages in the shape of their API."""
+    system: JsonValue = ""
+    tools: Sequence[JsonValue] = ()
+    tool_choice: str = ""
+    """"" for no wish, `none`, `required`, or the name of a tool."""
+    allows_several_calls: bool = True
+    effort: str = ""
+    max_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    schema: JsonObject | None = None
+    """What the answer has to be valid against; then it is JSON alone."""
+    is_streamed: bool = False
+
+
+async def ask(question: Question, engine: Engine, emit: Emit, *, caller: str = "") -> Reply:
+    """Ask, hand over each event as soon as it is there, and return the reply.
+
+    Args:
+        question: The question.
+        engine: The account that asks.
+        emit: Takes the events. While it waits, nothing is read from the service.
+        caller: Who asks. While all slots are taken, callers take turns.
+
+    Raises:
+        KiroError: There is no answer, nor a part of one.
+    """
+    request = await read_request(question, engine)
+    if request.output_schema is not None:
+        reply = await _typed_reply(request, engine, caller)
+        for part in reply.parts:
+            await _emit_part(part, emit)
+        return reply
+    stops = StopSequences(question.stop)
+    blocks = 0
+    is_thinking = False
+    async with engine.client.stream(request, caller=caller) as stream:
+        async for delta in stream:
+            if is_thinking and not isinstance(delta, ThinkingDelta):
+                blocks = await _emit_thinking(stream.so_far, blocks, emit)
+            is_thinking = isinstance(delta, ThinkingDelta)
+            if not isinstance(delta, TextDelta):
+                if isinstance(delta, ToolUseDelta) and (held := stops.rest()):
+                    await emit(TextDelta(held))
+                await emit(delta)
+                continue
+            if text := stops.feed(delta.text):
+                await emit(TextDelta(text))
+            if stops.found:
+                reply = _cut(stream.cut(), stops.characters)
+                return replace(reply, raw_stop_reason=stops.found)
+        reply = stream.reply
+    if held := stops.rest():
+        await emit(TextDelta(held))
+    await _emit_thinking(reply, blocks, emit)
+    return reply
+
+
+async def read_request(question: Question, engine: Engine) -> ChatRequest:
+    """Make a request of a question.
+
+    Raises:
+        InvalidRequest: It asks for something that cannot be had.
+    """
+    given = [list(question.messages), list(question.tools), question.system]
+
+    def read() -> ChatRequest:
+        messages = _with_system_in_place(question.messages)
+        chat = read_messages(messages, system=question.system)
+        tools, _ = read_tool_specs(question.tools)
+        if not chat.messages:
+            raise InvalidRequest("There are no messages.", next_step="Send at least one.")
+        names = [tool.name for tool in tools]
+        choice = question.tool_choice
+        if choice not in ("", "none", "required", *names) or (choice == "required" and not names):
+            raise InvalidRequest(
+                f"tool_choice asks for {quoted(choice)}, which is not among the tools.",
+                next_step="Name one of the tools, or leave tool_choice out.",
+            )
+        system = chat.system
+        if tools and not question.allows_several_calls:
+            system = f"{system}\n\n{_ONE_CALL}".strip()
+        return ChatRequest(
+            messages=chat.messages,
+            history_head=history_head(chat.messages, chat.system),
+            system=system,
+            tools=tools,
+            allows_tools=choice != "none",
+            tool_choice="" if choice == "none" else choice,
+            effort=question.effort,
+            max_tokens=question.max_tokens,
+            output_schema=open_schema(question.schema) if question.schema else None,
+        )
+
+    request = await off_loop(read, is_large=is_larger(given, SMALL))
+    if request.output_schema is not None:
+        try:
+            await schema_errors(request.output_schema, [], name="$")
+        except UnusableSchemaError as error:
+            raise InvalidRequest(
+                f"The schema of the answer cannot be used: {error}.",
+                next_step="Give a valid JSON Schema that refers to nothing outside of itself.",
+            ) from error
+        except UncheckedError:
+            pass  # The check of the answer will tell.
+    choice = await _model(question.model, engine)
+    request = choice.applied_to(request)
+    return request if request.effort else replace(request, effort=engine.settings.thinking)
+
+
+def arguments_text(tool_use: ToolUse) -> str:
+    """Return the arguments of a call as JSON: byte for byte as the model wrote them, if it can be.
+
+    Arguments that are not JSON are returned as they came.
+    """
+    return tool_use.text or tool_use.raw or json_text(tool_use.arguments)
+
+
+async def _model(name: str, engine: Engine) -> ModelChoice:
+    def resolve() -> ModelChoice:
+        aliases = engine.settings.model_aliases
+        return resolve_model(name or engine.default_model, engine.known_models, aliases=aliases)
+
+    choice = resolve()
+    if not choice.is_listed:
+        await engine.catalogue(refresh=False)
+        choice = resolve()
+    return choice
+
+
+def _with_system_in_place(messages: Sequence[JsonValue]) -> list[JsonValue]:
+    """Keep system messages that come after others where they are, as marked text of the user."""
+    placed: list[JsonValue] = []
+    has_begun = False
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") not in _SYSTEM_ROLES:
+            has_begun = True
+        elif has_begun:
+            content = message.get("content") or ""
+            blocks = content if isinstance(content, list) else [content]
+            marked = list[JsonValue](["<system>", *blocks, "</system>"])
+            placed.append({"role": "user", "content": marked})
+            continue
+        placed.append(message)
+    return placed
+
+
+async def _emit_part(part: TextPart | ThinkingPart | ToolUse, emit: Emit) -> None:
+    match part:
+        case TextPart():
+            await emit(TextDelta(part.text))
+        case ThinkingPart():
+            if part.text:
+                await emit(ThinkingDelta(part.text))
+            await emit(part)
+        case ToolUse():
+            await emit(ToolUseDelta(part))
+
+
+async def _emit_thinking(reply: Reply, done: int, emit: Emit) -> int:
+    """Hand over the thinking blocks that have ended since; return how many there are now."""
+    blocks = [part for part in reply.parts if isinstance(part, ThinkingPart)]
+    for block in blocks[done:]:
+        await emit(block)
+    return len(blocks)
+
+
+# --- stop sequences -------------------------------------------------------------------------
+
+
+class StopSequences:
+    """Finds the first of several texts in a text that comes in pieces.
+
+    What may be the beginning of a stop sequence is held back until the next piece decides.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        """Take the stop sequences.
+
+        Raises:
+            InvalidRequest: One is empty or too long, or there are too many.
+        """
+        if len(texts) > MAX_STOP_SEQUENCES:
+            raise InvalidRequest(
+                f"There are {len(texts)} stop sequences; the limit is {MAX_STOP_SEQUENCES}.",
+                next_step="Send fewer.",
+            )
+        if any(not 0 < len(text) <= MAX_STOP_CHARACTERS for text in texts):
+            raise InvalidRequest(
+                f"A stop sequence must have 1 to {MAX_STOP_CHARACTERS} characters.",
+                next_step="Leave it out or shorten it.",
+            )
+        self.found = ""
+        """The stop sequence that was found."""
+        self.characters = 0
+        """How many characters of text came before it."""
+        self._texts = texts
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece; return the text that can be handed over."""
+        if not self._texts:
+            return piece
+        text = self._held + piece
+        places = [(text.find(stop), stop) for stop in self._texts]
+        hits = [(place, stop) for place, stop in places if place >= 0]
+        if hits:
+            place, self.found = min(hits, key=lambda hit: hit[0])
+            self._held = ""
+        else:
+            place = len(text) - self._beginning_at_the_end_of(text)
+            self._held = text[place:]
+        self.characters += place
+        return text[:place]
+
+    def rest(self) -> str:
+        """Return the text that is held back: nothing follows it any more."""
+        held, self._held = self._held, ""
+        self.characters += len(held)
+        return held
+
+    def _beginning_at_the_end_of(self, text: str) -> int:
+        """Return how many characters at the end of the text may begin a stop sequence."""
+        longest = 0
+        for stop in self._texts:
+            for size in range(min(len(stop) - 1, len(text)), longest, -1):
+                if text.endswith(stop[:size]):
+                    longest = size
+                    break
+        return longest
+
+
+def _cut(reply: Reply, characters: int) -> Reply:
+    """Return the reply up to the stop sequence."""
+    parts: list[TextPart | ThinkingPart | ToolUse] = []
+    for part in reply.parts:
+        if isinstance(part, TextPart):
+            parts.append(TextPart(text=part.text[:characters]))
+            characters -= len(part.text)
+            if characters < 0:
+                break
+        else:
+            parts.append(part)
+    return replace(
+        reply,
+        parts=tuple(parts),
+        stop_reason="stop_sequence",
+        truncated=False,
+        truncation_reason="",
+        fault=None,
+    )
+
+
+# --- answers by a schema ----------------------------------------------------------------------
+
+
+async def _typed_reply(request: ChatRequest, engine: Engine, caller: str) -> Reply:
+    """Ask for JSON, once more if it breaks the schema; the text of the reply is JSON alone."""
+    spending = CallSpending()
+    reply, violations = await _checked(request, await _whole(request, engine, spending, caller))
+    if violations:
+        said = Message(role="assistant", parts=(TextPart(text=reply.text),))
+        wrong = Message(role="user", parts=(TextPart(text=repair_prompt(violations)),))
+        again = replace(request, messages=(*request.messages, said, wrong))
+        try:
+            second = await _whole(again, engine, spending, caller)
+        except KiroError as error:
+            return replace(reply, warnings=(*reply.warnings, str(error)))
+        usage = replace(
+            second.usage,
+            input_tokens=reply.usage.input_tokens + second.usage.input_tokens,
+            output_tokens=reply.usage.output_tokens + second.usage.output_tokens,
+        )
+        if not second.truncated:
+            reply, violations = await _checked(request, second)
+        reply = replace(reply, usage=usage)
+    if violations:
+        reply = replace(reply, warnings=(*reply.warnings, f"Breaks the schema: {violations[0]}"))
+    return reply
+
+
+async def _whole(
+    request: ChatRequest, engine: Engine, spending: CallSpending, caller: str
+) -> Reply:
+    async with engine.client.stream(request, spending=spending, caller=caller) as stream:
+        async for _ in stream:
+            pass
+        return stream.reply
+
+
+async def _checked(request: ChatRequest, reply: Reply) -> tuple[Reply, Sequence[str]]:
+    """Return the reply with nothing but its JSON as text, and where that breaks the schema."""
+    schema = request.output_schema
+    if schema is None or reply.tool_uses or reply.truncated or reply.stop_reason == "refusal":
+        return reply, ()
+    text = reply.text
+    values = await off_loop(lambda: json_candidates(text), is_large=is_larger(text, SMALL))
+    try:
+        typed = best_answer(values, await schema_errors(schema, values, name="$"))
+    except (UnusableSchemaError, UncheckedError) as error:
+        return replace(reply, warnings=(*reply.warnings, f"Not checked: {error}.")), ()
+    if not values:
+        return reply, typed.violations
+    others = tuple(part for part in reply.parts if not isinstance(part, TextPart))
+    try:  # The model's own text is handed over if it is JSON alone, byte for byte.
+        json.loads(text)
+    except ValueError:
+        text = json_text(typed.data)
+    return replace(reply, parts=(*others, TextPart(text=text.strip()))), typed.violations

@@ -1,0 +1,92 @@
+"""Reads the members of a request, which come from programs and may be anything."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from kiro_mcp.chat import JsonObject, JsonValue
+from kiro_mcp.errors import InvalidRequest, quoted
+from kiro_mcp.wire.json_values import json_text
+
+Body = JsonObject
+
+Refused: TypeAlias = Sequence[tuple[str, Sequence[JsonValue], str]]
+"""Members that would mislead if they were ignored: the name of each, the values that ask for
+nothing, and what to do instead."""
+
+
+def wrong(name: str, value: JsonValue, wanted: str) -> InvalidRequest:
+    """Return the error for a member that cannot be read."""
+    shown = value if isinstance(value, str) else json_text(value)
+    return InvalidRequest(f"{name} is {quoted(shown)}.", next_step=f"Send {wanted}.")
+
+
+def text_of(body: Body, name: str) -> str:
+    """Return a text; "" if it is missing or null."""
+    value = body.get(name)
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise wrong(name, value, "a text")
+
+
+def list_of(body: Body, name: str) -> list[JsonValue]:
+    """Return a list; [] if it is missing or null."""
+    value = body.get(name)
+    if value is None or isinstance(value, list):
+        return value or []
+    raise wrong(name, value, "a list")
+
+
+def object_of(body: Body, name: str) -> JsonObject:
+    """Return an object; {} if it is missing or null."""
+    value = body.get(name)
+    if value is None or isinstance(value, dict):
+        return value or {}
+    raise wrong(name, value, "an object")
+
+
+def count_of(body: Body, *names: str) -> int:
+    """Return the first number that is there; 0 if there is none."""
+    for name in names:
+        value = body.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise wrong(name, value, "a whole number from 1")
+        return value
+    return 0
+
+
+def flag_of(body: Body, name: str, *, default: bool = False) -> bool:
+    """Return a flag."""
+    value = body.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool):
+        return value
+    raise wrong(name, value, "true or false")
+
+
+def stops_of(body: Body, name: str) -> tuple[str, ...]:
+    """Return the stop sequences: a text or a list of texts."""
+    value = body.get(name)
+    if value is None:
+        return ()
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) for item in items):
+        raise wrong(name, value, "a text or a list of texts")
+    return tuple(item for item in items if isinstance(item, str))
+
+
+def refuse(body: Body, refused: Refused) -> None:
+    """Refuse what cannot be done and would mislead if it were ignored.
+
+    Raises:
+        InvalidRequest: The body asks for it.
+    """
+    for name, harmless, instead in refused:
+        value = body.get(name)
+        if value is not None and value not in harmless:
+            shown = value if isinstance(value, str) else json_text(value)
+            raise InvalidRequest(
+                f"{name} is {quoted(shown)}, which this server cannot do.", next_step=instead
+            )

@@ -1,0 +1,366 @@
+"""OpenAI's Responses API: `POST /v1/responses`.
+
+Nothing is stored, so `previous_response_id` is refused. Reasoning goes out with
+`encrypted_content`, which holds it with its signature, and comes back in with the next request.
+
+Codex offers custom tools, which take text, and namespaces, which hold tools. A tool of a namespace
+is offered to the model as `namespace__tool`.
+
+Source of truth: OpenAI's API reference of 2026, what its Python SDK reads, and what Codex sends.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kiro_mcp.api import reading
+from kiro_mcp.api.chat_completions import (
+    custom_tools,
+    read_effort,
+    read_format,
+    read_tool_choice,
+    thinking_block,
+)
+from kiro_mcp.api.exchange import Event, Question, arguments_text
+from kiro_mcp.chat import (
+    JsonObject,
+    JsonValue,
+    Reply,
+    TextDelta,
+    ThinkingDelta,
+    ThinkingPart,
+    ToolUse,
+    Usage,
+)
+from kiro_mcp.wire.content import CUSTOM_INPUT
+from kiro_mcp.wire.json_values import json_text, plain_json
+
+_REFUSED: Final[reading.Refused] = (
+    ("previous_response_id", ("",), "Send the whole conversation in input: nothing is stored."),
+    ("conversation", (), "Send the whole conversation in input: nothing is stored."),
+    ("background", (False,), "Leave background out, and stream the answer if it takes long."),
+    ("prompt", (), "Send the prompt itself: nothing is stored."),
+    ("top_logprobs", (0,), "Leave top_logprobs out."),
+)
+
+_SEALED: Final = "kiro-mcp:"
+"""Begins the `encrypted_content` that this module wrote."""
+
+_BETWEEN: Final = "__"
+"""Stands between the names of a namespace and of a tool in it."""
+
+
+def read(body: JsonObject) -> Question:
+    """Read a request.
+
+    Raises:
+        InvalidRequest: A member cannot be read, or asks for what cannot be had.
+    """
+    reading.refuse(body, _REFUSED)
+    given = body.get("input")
+    if isinstance(given, str):
+        given = list[JsonValue]([{"role": "user", "content": given}])
+    if not isinstance(given, list):
+        raise reading.wrong("input", given, "a text or a list of items")
+    text = reading.object_of(body, "text")
+    reasoning = reading.object_of(body, "reasoning")
+    return Question(
+        model=reading.text_of(body, "model"),
+        messages=[_opened(item) for item in given],
+        system=reading.text_of(body, "instructions"),
+        tools=flat_tools(reading.list_of(body, "tools")),
+        tool_choice=read_tool_choice(body.get("tool_choice")),
+        allows_several_calls=reading.flag_of(body, "parallel_tool_calls", default=True),
+        effort=read_effort(reading.text_of(reasoning, "effort")),
+        max_tokens=reading.count_of(body, "max_output_tokens"),
+        schema=read_format(reading.object_of(text, "format"), "text.format"),
+        is_streamed=reading.flag_of(body, "stream"),
+    )
+
+
+def flat_tools(tools: list[JsonValue]) -> list[JsonValue]:
+    """Take the tools out of their namespaces; each gets the namespace into its name."""
+    flat: list[JsonValue] = []
+    for tool in tools:
+        inner = tool.get("tools") if isinstance(tool, dict) else None
+        if not isinstance(tool, dict) or tool.get("type") != "namespace":
+            flat.append(tool)
+            continue
+        flat += [
+            {**member, "name": f"{tool.get('name')}{_BETWEEN}{member.get('name')}"}
+            for member in (inner if isinstance(inner, list) else ())
+            if isinstance(member, dict)
+        ]
+    return flat
+
+
+def namespaces(tools: list[JsonValue]) -> dict[str, tuple[str, str]]:
+    """Return namespace and name of each tool of a namespace, by the name that the model knows."""
+    found: dict[str, tuple[str, str]] = {}
+    for tool in tools:
+        if isinstance(tool, dict) and tool.get("type") == "namespace":
+            inner = tool.get("tools")
+            for member in inner if isinstance(inner, list) else ():
+                if isinstance(member, dict):
+                    space, name = str(tool.get("name")), str(member.get("name"))
+                    found[f"{space}{_BETWEEN}{name}"] = space, name
+    return found
+
+
+def _opened(item: JsonValue) -> JsonValue:
+    """Return an item of the input with what only this API has made plain."""
+    if not isinstance(item, dict):
+        return item
+    if isinstance(space := item.get("namespace"), str) and space:
+        left = {name: value for name, value in item.items() if name != "namespace"}
+        return {**left, "name": f"{space}{_BETWEEN}{item.get('name')}"}
+    sealed = item.get("encrypted_content")
+    if item.get("type") == "reasoning" and isinstance(sealed, str) and sealed.startswith(_SEALED):
+        try:
+            opened = base64.b64decode(sealed.removeprefix(_SEALED), validate=True)
+            return plain_json(json.loads(opened))
+        except (binascii.Error, ValueError):
+            return item
+    return item
+
+
+class Writer:
+    """Writes one answer, whole or as a stream of events."""
+
+    keep_alive = b": keep-alive\n\n"
+
+    def __init__(self, body: JsonObject, question: Question, *, new_id: str, now: int) -> None:
+        self._customs = custom_tools(question.tools)
+        self._namespaces = namespaces(reading.list_of(body, "tools"))
+        self._new_id = new_id
+        self._response: dict[str, Any] = {
+            "id": f"resp_{new_id}",
+            "object": "response",
+            "created_at": now,
+            "status": "in_progress",
+            "background": False,
+            "error": None,
+            "incomplete_details": None,
+            "instructions": body.get("instructions"),
+            "max_output_tokens": body.get("max_output_tokens"),
+            "metadata": body.get("metadata") or {},
+            "model": question.model or "auto",
+            "output": [],
+            "parallel_tool_calls": question.allows_several_calls,
+            "previous_response_id": None,
+            "reasoning": body.get("reasoning") or {"effort": None, "summary": None},
+            "store": False,
+            "temperature": body.get("temperature"),
+            "text": body.get("text") or {"format": {"type": "text"}},
+            "tool_choice": body.get("tool_choice") or "auto",
+            "tools": reading.list_of(body, "tools"),
+            "top_p": body.get("top_p"),
+            "truncation": "disabled",
+            "usage": None,
+        }
+        self._events = 0
+        self._output: list[Any] = []
+        self._open = ""
+        """The kind of the item that is being written: `text` or `reasoning`; "" for none."""
+        self._pieces: list[str] = []
+
+    def begin(self) -> bytes:
+        """Return the first events."""
+        started = {"response": self._response}
+        return self._event("response.created", started) + self._event(
+            "response.in_progress", started
+        )
+
+    def write(self, event: Event) -> bytes:
+        """Return the events for an event of the answer."""
+        match event:
+            case TextDelta():
+                start = self._begin_text() if self._open != "text" else b""
+                self._pieces.append(event.text)
+                members = {**self._place(0), "delta": event.text, "logprobs": []}
+                return start + self._event("response.output_text.delta", members)
+            case ThinkingDelta():
+                start = self._begin_reasoning() if self._open != "reasoning" else b""
+                self._pieces.append(event.text)
+                return start + self._event(
+                    "response.reasoning_summary_text.delta",
+                    {**self._place(None), "delta": event.text},
+                )
+            case ThinkingPart():
+                start = self._begin_reasoning() if self._open != "reasoning" else b""
+                return start + self._end_reasoning(event)
+            case _:
+                if event.tool_use.state == "truncated":
+                    return b""  # It is not whole: the response is incomplete.
+                return self._write_call(event.tool_use, arguments_text(event.tool_use))
+
+    def end(self, reply: Reply) -> bytes:
+        """Return the last events."""
+        closing = self._close()
+        if reply.stop_reason == "refusal":
+            closing += self._write_refusal(reply)
+        whole = self.whole(reply)
+        kind = "response.incomplete" if whole["status"] == "incomplete" else "response.completed"
+        return closing + self._event(kind, {"response": whole})
+
+    def fail(self, error: JsonObject) -> bytes:
+        """Return the event that says that the stream broke off."""
+        inner = error["error"]
+        assert isinstance(inner, dict)
+        failed = {
+            **self._response,
+            "status": "failed",
+            "output": self._output,
+            "error": {"code": inner["code"] or "server_error", "message": inner["message"]},
+        }
+        return self._event("response.failed", {"response": failed})
+
+    def whole(self, reply: Reply) -> dict[str, Any]:
+        """Return the answer that was written so far as one object."""
+        self._close()
+        why = ""
+        if reply.truncated or reply.stop_reason in ("max_tokens", "context_window_exceeded"):
+            why = "max_output_tokens"
+        if reply.stop_reason == "refusal":
+            why = "content_filter"
+        return {
+            **self._response,
+            "status": "incomplete" if why else "completed",
+            "incomplete_details": {"reason": why} if why else None,
+            "output": self._output,
+            "usage": usage_of(reply.usage),
+        }
+
+    # --- items ----------------------------------------------------------------------------
+
+    def _begin_text(self) -> bytes:
+        closing = self._close()
+        self._open = "text"
+        item = {**self._message([]), "status": "in_progress"}
+        return (
+            closing
+            + self._event("response.output_item.added", self._at(item))
+            + self._event("response.content_part.added", {**self._place(0), "part": _text("")})
+        )
+
+    def _begin_reasoning(self) -> bytes:
+        closing = self._close()
+        self._open = "reasoning"
+        item: JsonObject = {"id": self._item_id("rs"), "type": "reasoning", "summary": []}
+        return (
+            closing
+            + self._event("response.output_item.added", self._at(item))
+            + self._event(
+                "response.reasoning_summary_part.added",
+                {**self._place(None), "part": {"type": "summary_text", "text": ""}},
+            )
+        )
+
+    def _end_reasoning(self, part: ThinkingPart) -> bytes:
+        text = part.text or "".join(self._pieces)
+        summary: JsonObject = {"type": "summary_text", "text": text}
+        events = self._event(
+            "response.reasoning_summary_text.done", {**self._place(None), "text": text}
+        ) + self._event(
+            "response.reasoning_summary_part.done", {**self._place(None), "part": summary}
+        )
+        block = json_text(thinking_block(part)).encode(errors="replace")
+        item: JsonObject = {
+            "id": self._item_id("rs"),
+            "type": "reasoning",
+            "summary": [summary] if text else [],
+            "encrypted_content": _SEALED + base64.b64encode(block).decode(),
+        }
+        return events + self._done(item)
+
+    def _close(self) -> bytes:
+        """End the item that is being written, if there is one."""
+        if self._open == "reasoning":
+            return self._end_reasoning(ThinkingPart(text="".join(self._pieces)))
+        if self._open != "text":
+            return b""
+        text = "".join(self._pieces)
+        events = self._event(
+            "response.output_text.done", {**self._place(0), "text": text, "logprobs": []}
+        ) + self._event("response.content_part.done", {**self._place(0), "part": _text(text)})
+        return events + self._done(self._message([_text(text)]))
+
+    def _write_call(self, tool_use: ToolUse, arguments: str) -> bytes:
+        closing = self._close()
+        space, name = self._namespaces.get(tool_use.name, ("", tool_use.name))
+        call: JsonObject = {"call_id": tool_use.id, "name": name}
+        if space:
+            call["namespace"] = space
+        text = tool_use.arguments.get(CUSTOM_INPUT)
+        if tool_use.name in self._customs and isinstance(text, str):
+            kind, member, events = "custom_tool_call", "input", "response.custom_tool_call_input"
+            call = {"id": self._item_id("ctc"), "type": kind, **call}
+        else:
+            kind, member, events = "function_call", "arguments", "response.function_call_arguments"
+            text = arguments
+            call = {"id": self._item_id("fc"), "type": kind, **call}
+        item_id = call["id"]
+        place: JsonObject = {"item_id": item_id, "output_index": len(self._output)}
+        added = {**call, member: "", "status": "in_progress"}
+        return (
+            closing
+            + self._event("response.output_item.added", self._at(added))
+            + self._event(f"{events}.delta", {**place, "delta": text})
+            + self._event(f"{events}.done", {**place, "name": name, member: text})
+            + self._done({**call, member: text, "status": "completed"})
+        )
+
+    def _write_refusal(self, reply: Reply) -> bytes:
+        details = reply.refusal
+        words = (details and details.explanation) or "The service refused to answer."
+        item = self._message([{"type": "refusal", "refusal": words}])
+        return self._event("response.output_item.added", self._at(item)) + self._done(item)
+
+    def _done(self, item: JsonObject) -> bytes:
+        event = self._event("response.output_item.done", self._at(item))
+        self._output.append(item)
+        self._open, self._pieces = "", []
+        return event
+
+    def _message(self, content: list[JsonValue]) -> JsonObject:
+        return {
+            "id": self._item_id("msg"),
+            "type": "message",
+            "status": "completed",
+            "role": "assistant",
+            "content": content,
+        }
+
+    def _item_id(self, prefix: str) -> str:
+        return f"{prefix}_{self._new_id}_{len(self._output)}"
+
+    def _at(self, item: JsonObject) -> JsonObject:
+        return {"output_index": len(self._output), "item": item}
+
+    def _place(self, content_index: int | None) -> JsonObject:
+        """Say where a piece of text belongs: to a part of a message, or to a summary."""
+        index = {"summary_index": 0} if content_index is None else {"content_index": content_index}
+        prefix = "rs" if content_index is None else "msg"
+        return {"item_id": self._item_id(prefix), "output_index": len(self._output), **index}
+
+    def _event(self, kind: str, members: Mapping[str, Any]) -> bytes:
+        data = json_text({"type": kind, "sequence_number": self._events, **members})
+        self._events += 1
+        return f"event: {kind}\ndata: {data}\n\n".encode(errors="replace")
+
+
+def _text(text: str) -> JsonObject:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def usage_of(usage: Usage) -> JsonObject:
+    """Return the usage as the Responses API has it."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cache_read_tokens},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }

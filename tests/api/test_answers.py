@@ -1,0 +1,424 @@
+"""The answers of the APIs, whole and as streams."""
+
+import json
+from typing import Any
+
+import pytest
+from anyio import fail_after
+
+from kiro_mcp.emulator import Cut, Pause, RunningEmulator, Send, frames
+from kiro_mcp.emulator.body import Conversation
+from kiro_mcp.emulator.state import GENERATE
+from tests.support.api import (
+    CHAT,
+    MESSAGES,
+    PATHS,
+    RESPONSES,
+    Json,
+    ask,
+    ending_of,
+    events,
+    question,
+    serving_api,
+    stream,
+    streamed_text,
+    text_of,
+)
+
+TEST_SECONDS = 30
+END = Send(frames.ending("END_TURN"))
+ARGUMENTS = '{"city":  "Paris",\n "days": [1, 2.0, 1e2], "note": "caf\\u00e9"}'
+SCHEMA: Json = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "array"}},
+}
+
+
+def tool(path: str, name: str = "get_weather") -> Json:
+    """A tool in the shape of an API."""
+    if path == MESSAGES:
+        return {"name": name, "description": "The weather.", "input_schema": SCHEMA}
+    function = {"name": name, "description": "The weather.", "parameters": SCHEMA}
+    return (
+        {"type": "function", **function}
+        if path == RESPONSES
+        else {
+            "type": "function",
+            "function": function,
+        }
+    )
+
+
+def calls_of(path: str, answer: Json) -> list[tuple[str, str, Any]]:
+    """Id, name and arguments of each call in a whole answer."""
+    if path == CHAT:
+        calls = answer["choices"][0]["message"].get("tool_calls", [])
+        return [(one["id"], one["function"]["name"], one["function"]["arguments"]) for one in calls]
+    if path == MESSAGES:
+        uses = [block for block in answer["content"] if block["type"] == "tool_use"]
+        return [(use["id"], use["name"], use["input"]) for use in uses]
+    calls = [item for item in answer["output"] if item["type"] == "function_call"]
+    return [(call["call_id"], call["name"], call["arguments"]) for call in calls]
+
+
+def prompts(emulator: RunningEmulator) -> list[Conversation]:
+    """The conversations that the service was sent."""
+    return [Conversation(request.body) for request in emulator.state.requests_to(GENERATE)]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_stream_says_what_the_whole_answer_says(
+    path: str, emulator: RunningEmulator
+) -> None:
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            answer = await ask(client, path, "hello")
+            seen = await stream(client, path, "hello")
+    assert text_of(path, answer).endswith("You said: hello")
+    assert streamed_text(path, seen) == text_of(path, answer)
+    assert answer["model"] == "claude-sonnet-4.5"
+    assert ending_of(path, answer) in ("stop", "end_turn", "completed")
+
+
+async def test_the_usage_is_in_the_last_chunk_if_it_is_asked_for(
+    emulator: RunningEmulator,
+) -> None:
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            without = await stream(client, CHAT, "hello")
+            options = {"include_usage": True}
+            seen = await stream(client, CHAT, "hello", stream_options=options)
+    assert not any("usage" in event for event in without)
+    *_, last, done = seen
+    assert last["choices"] == []
+    assert last["usage"]["total_tokens"] > 0
+    assert done == {}
+
+
+async def test_each_event_of_the_responses_api_has_the_next_number(
+    emulator: RunningEmulator,
+) -> None:
+    emulator.state.enqueue(
+        (
+            Send(frames.reasoning("I think.")),
+            Send(frames.text("Hello.")),
+            Send(frames.tool_use("tooluse_1", "get_weather", ARGUMENTS)),
+            END,
+        )
+    )
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            seen = await stream(client, RESPONSES, "hello", tools=[tool(RESPONSES)])
+    assert [event["sequence_number"] for event in seen] == list(range(len(seen)))
+    assert seen[0]["type"] == "response.created"
+    done = [event["item"] for event in seen if event["type"] == "response.output_item.done"]
+    assert [item["type"] for item in done] == ["reasoning", "message", "function_call"]
+    assert seen[-1]["type"] == "response.completed"
+    assert seen[-1]["response"]["output"] == done
+
+
+# --- tools ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_arguments_are_those_that_the_model_wrote(
+    path: str, emulator: RunningEmulator
+) -> None:
+    """Byte for byte where the API has them as text; several calls at once, each with its id."""
+    emulator.state.enqueue(
+        (
+            Send(frames.tool_use("tooluse_A", "get_weather", ARGUMENTS)),
+            Send(frames.tool_use("tooluse_B", "get_weather", "{}")),
+            END,
+        )
+    )
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            answer = await ask(client, path, "Weather?", tools=[tool(path)])
+    expected: Any = json.loads(ARGUMENTS) if path == MESSAGES else ARGUMENTS
+    empty: Any = {} if path == MESSAGES else "{}"
+    assert calls_of(path, answer) == [
+        ("tooluse_A", "get_weather", expected),
+        ("tooluse_B", "get_weather", empty),
+    ]
+    assert ending_of(path, answer) in ("tool_calls", "tool_use", "completed")
+
+
+async def test_a_streamed_call_has_the_arguments_that_the_model_wrote(
+    emulator: RunningEmulator,
+) -> None:
+    script = (Send(frames.tool_use("tooluse_A", "get_weather", ARGUMENTS)), END)
+    emulator.state.enqueue(script, script, script)
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            chat, responses, messages = [
+                await stream(client, path, "Weather?", tools=[tool(path)])
+                for path in (CHAT, RESPONSES, MESSAGES)
+            ]
+    deltas = [event["choices"][0]["delta"] for event in chat if event.get("choices")]
+    calls = [call for delta in deltas for call in delta.get("tool_calls", ())]
+    assert "".join(call["function"]["arguments"] for call in calls) == ARGUMENTS
+    pieces = [event for event in responses if event["type"].endswith("arguments.delta")]
+    assert "".join(event["delta"] for event in pieces) == ARGUMENTS
+    inputs = [event["delta"] for event in messages if event["type"] == "content_block_delta"]
+    assert "".join(delta["partial_json"] for delta in inputs) == ARGUMENTS
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_result_finds_its_call_by_the_id_that_came_out(
+    path: str, emulator: RunningEmulator
+) -> None:
+    emulator.state.enqueue((Send(frames.tool_use("tooluse_A", "get_weather", ARGUMENTS)), END))
+    body = question(path, "Weather?", tools=[tool(path)])
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            answer = (await client.post(path, json=body)).json()
+            ((call_id, _, _),) = calls_of(path, answer)
+            if path == CHAT:
+                result: Json = {"role": "tool", "tool_call_id": call_id, "content": "rain"}
+                body["messages"] += [answer["choices"][0]["message"], result]
+            elif path == MESSAGES:
+                block = {"type": "tool_result", "tool_use_id": call_id, "content": "rain"}
+                body["messages"] += [
+                    {"role": "assistant", "content": answer["content"]},
+                    {"role": "user", "content": [{**block, "is_error": True}]},
+                ]
+            else:
+                result = {"type": "function_call_output", "call_id": call_id, "output": "rain"}
+                asked = {"role": "user", "content": "Weather?"}
+                body["input"] = [asked, *answer["output"], result]
+            second = (await client.post(path, json=body)).json()
+    assert "Your tools said: rain" in text_of(path, second)
+    (sent,) = prompts(emulator)[-1].current.context["toolResults"]  # pyright: ignore
+    assert sent["toolUseId"] == call_id
+    assert sent["status"] == ("error" if path == MESSAGES else "success")
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_call_that_was_cut_off_is_not_handed_over(
+    path: str, emulator: RunningEmulator
+) -> None:
+    cut = frames.unfinished_tool_use("tooluse_A", "get_weather", '{"city": "Par')
+    script = (Send(frames.text("Let me look.")), Send(cut), Send(frames.ending("MAX_TOKENS")))
+    emulator.state.enqueue(script, script)
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            answer = await ask(client, path, "Weather?", tools=[tool(path)])
+            seen = await stream(client, path, "Weather?", tools=[tool(path)])
+    assert calls_of(path, answer) == []
+    assert ending_of(path, answer) in ("length", "max_tokens", "max_output_tokens")
+    assert "tooluse_A" not in json.dumps(seen)
+
+
+async def test_a_custom_tool_takes_text_and_a_namespace_keeps_its_name(
+    emulator: RunningEmulator,
+) -> None:
+    """As Codex offers them."""
+    inner = {"type": "function", "name": "list_files", "parameters": {"type": "object"}}
+    tools = [
+        {"type": "custom", "name": "apply_patch", "description": "Patch files."},
+        {"type": "namespace", "name": "repo", "description": "x", "tools": [inner]},
+    ]
+    emulator.state.enqueue(
+        (
+            Send(frames.tool_use("tooluse_A", "apply_patch", '{"input": "*** Begin"}')),
+            Send(frames.tool_use("tooluse_B", "repo__list_files", "{}")),
+            END,
+        )
+    )
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            answer = await ask(client, RESPONSES, "Patch it.", tools=tools)
+            patch, listing = answer["output"]
+            results = [
+                {"type": "custom_tool_call_output", "call_id": "tooluse_A", "output": "done"},
+                {"type": "function_call_output", "call_id": "tooluse_B", "output": "a.py"},
+            ]
+            items = [{"role": "user", "content": "Patch it."}, *answer["output"], *results]
+            body = {"model": "auto", "input": items, "tools": tools}
+            second = (await client.post(RESPONSES, json=body)).json()
+    assert (patch["type"], patch["name"], patch["input"]) == (
+        "custom_tool_call",
+        "apply_patch",
+        "*** Begin",
+    )
+    assert (listing["namespace"], listing["name"]) == ("repo", "list_files")
+    assert "done" in text_of(RESPONSES, second)
+    assert "a.py" in text_of(RESPONSES, second)
+
+
+@pytest.mark.parametrize(
+    ("path", "choice", "told"),
+    [
+        (CHAT, {"type": "function", "function": {"name": "get_weather"}}, "get_weather"),
+        (CHAT, "required", "tool"),
+        (RESPONSES, {"type": "function", "name": "get_weather"}, "get_weather"),
+        (MESSAGES, {"type": "tool", "name": "get_weather"}, "get_weather"),
+        (MESSAGES, {"type": "any"}, "tool"),
+    ],
+)
+async def test_the_model_is_told_which_tool_to_call(
+    path: str, choice: object, told: str, emulator: RunningEmulator
+) -> None:
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            plain = {"tools": [tool(path)]}
+            await ask(client, path, "Weather?", **plain)
+            await ask(client, path, "Weather?", **plain, tool_choice=choice)
+    without, with_choice = (json.dumps(one.body) for one in emulator.state.requests_to(GENERATE))
+    assert with_choice.count(told) > without.count(told)
+
+
+# --- thinking -------------------------------------------------------------------------------
+
+
+async def test_thinking_and_its_signature_come_back_in(emulator: RunningEmulator) -> None:
+    """Over each API, in the form in which its clients send an answer back."""
+    script = (Send(frames.reasoning("I think.")), Send(frames.text("Hello.")), END)
+    emulator.state.enqueue(script, (), script, (), script, ())
+    model, more = "claude-opus-4.8", {"role": "user", "content": "Go on."}
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            chat = await ask(client, CHAT, "hello", model=model, reasoning_effort="high")
+            message = chat["choices"][0]["message"]
+            first = {"role": "user", "content": "hello"}
+            await client.post(CHAT, json={"model": model, "messages": [first, message, more]})
+            answer = await ask(client, RESPONSES, "hello", model=model)
+            await client.post(
+                RESPONSES, json={"model": model, "input": [first, *answer["output"], more]}
+            )
+            thinking = {"thinking": {"type": "adaptive"}}
+            said = await ask(client, MESSAGES, "hello", model=model, **thinking)
+            turn = {"role": "assistant", "content": said["content"]}
+            body = {"model": model, "max_tokens": 100, "messages": [first, turn, more]}
+            await client.post(MESSAGES, json=body)
+    assert message["reasoning_content"] == "I think."
+    assert [block["type"] for block in said["content"]] == ["thinking", "text"]
+    assert said["content"][0]["signature"] == frames.sign("I think.")
+    for second in emulator.state.requests_to(GENERATE)[1::2]:
+        assert frames.sign("I think.") in json.dumps(second.body)
+
+
+async def test_thinking_that_nobody_asked_for_is_left_out_of_messages(
+    emulator: RunningEmulator,
+) -> None:
+    emulator.state.enqueue((Send(frames.reasoning("I think.")), Send(frames.text("Hello.")), END))
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            answer = await ask(client, MESSAGES, "hello", model="claude-opus-4.8")
+    assert [block["type"] for block in answer["content"]] == ["text"]
+
+
+# --- what the caller wants of the answer ------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+async def test_an_answer_ends_before_a_stop_sequence(path: str, emulator: RunningEmulator) -> None:
+    pieces = [Send(frames.text(piece)) for piece in ("One ST", "O", "P two", " STO.")]
+    emulator.state.enqueue((*pieces, END), (*pieces, END), (*pieces, END))
+    name = "stop" if path == CHAT else "stop_sequences"
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            answer = await ask(client, path, "Count.", **{name: ["STOP", "never"]})
+            seen = await stream(client, path, "Count.", **{name: ["STOP"]})
+            other = await ask(client, path, "Count.", **{name: ["STOX"]})
+    assert text_of(path, answer) == streamed_text(path, seen) == "One "
+    assert ending_of(path, answer) == ("stop" if path == CHAT else "stop_sequence")
+    assert text_of(path, other) == "One STOP two STO."
+    if path == MESSAGES:
+        assert answer["stop_sequence"] == "STOP"
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_an_answer_by_a_schema_is_json_alone(path: str, emulator: RunningEmulator) -> None:
+    """What stands around it is taken off; what breaks the schema is asked for once more."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    formats: dict[str, Json] = {
+        CHAT: {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}},
+        RESPONSES: {"text": {"format": {"type": "json_schema", "name": "x", "schema": schema}}},
+        MESSAGES: {"output_config": {"format": {"type": "json_schema", "schema": schema}}},
+    }
+    prose = (Send(frames.text('Here you are:\n```json\n{"n": 1}\n```')), END)
+    wrong = (Send(frames.text('{"n": "one"}')), END)
+    right = (Send(frames.text('{"n":  2.0e0}')), END)
+    emulator.state.enqueue(prose, wrong, right)
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            first = await ask(client, path, "Count.", **formats[path])
+            seen = await stream(client, path, "Count.", **formats[path])
+    assert json.loads(text_of(path, first)) == {"n": 1}
+    assert streamed_text(path, seen) == '{"n":  2.0e0}'
+    assert emulator.state.prompts == 3
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_system_message_in_the_middle_stays_there(
+    path: str, emulator: RunningEmulator
+) -> None:
+    turns = [
+        {"role": "system", "content": "First rule."},
+        {"role": "user", "content": "Question one."},
+        {"role": "assistant", "content": "Answer one."},
+        {"role": "developer", "content": "Later rule."},
+        {"role": "user", "content": "Question two."},
+    ]
+    name = "input" if path == RESPONSES else "messages"
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            response = await client.post(path, json={"model": "auto", name: turns})
+    assert response.status_code == 200
+    sent = json.dumps(prompts(emulator)[0].current.content)
+    assert sent.index("Later rule.") < sent.index("Question two.")
+    assert "First rule." not in sent
+
+
+# --- the end --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_stream_that_breaks_ends_with_an_error_and_never_with_a_success(
+    path: str, emulator: RunningEmulator
+) -> None:
+    script = (Send(frames.text("One ")), Pause(0.05), Cut())
+    emulator.state.enqueue(script, script)
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            body = question(path, "Count.", stream=True)
+            async with client.stream("POST", path, json=body) as response:
+                text = "".join([chunk async for chunk in response.aiter_text()])
+            whole = await client.post(path, json=question(path, "Count."))
+    assert response.status_code == 200
+    seen = events(text)
+    assert streamed_text(path, seen) == "One "
+    last = seen[-1]
+    if path == RESPONSES:
+        assert last["type"] == "response.failed"
+        assert last["response"]["error"]["message"].startswith("stream_broken")
+    else:
+        assert last["error"]["message"].startswith("stream_broken")
+    ends = ("[DONE]", "message_stop", "response.completed", '"finish_reason":"stop"')
+    assert not any(end in text for end in ends)
+    assert whole.status_code == 502
+    assert whole.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_an_answer_that_is_too_long_says_so(path: str, emulator: RunningEmulator) -> None:
+    script = (Send(frames.text("One ")), Send(frames.ending("MAX_TOKENS")))
+    emulator.state.enqueue(script, script)
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            answer = await ask(client, path, "Count.")
+            seen = await stream(client, path, "Count.")
+    assert ending_of(path, answer) in ("length", "max_tokens", "max_output_tokens")
+    assert any(word in json.dumps(seen) for word in ('"length"', '"max_tokens"', '"incomplete"'))
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_refused_answer_is_no_success(path: str, emulator: RunningEmulator) -> None:
+    why = {"category": "CYBER", "explanation": "Not this."}
+    emulator.state.enqueue((Send(frames.ending("CONTENT_FILTERED", refusal=why)),))
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            answer = await ask(client, path, "Break in.")
+    assert ending_of(path, answer) in ("content_filter", "refusal")
