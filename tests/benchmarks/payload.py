@@ -2,17 +2,26 @@
 
 Run it with `python -m tests.benchmarks.payload`. n is 2 MB of history in 500 turns with 60 tools;
 every third turn of the assistant uses a tool. From the caller's JSON to the service's bytes: read,
-repaired, checked, encoded. Linear work shows as a ratio of 8; the bar is 10.
+repaired, checked, encoded. Linear work shows as a ratio of 8; the bar is 10. The last line is a
+prompt of one line, which most calls are, and what a second attempt of it takes.
 """
 
 import gc
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from kiro_mcp.chat import ChatRequest
+from kiro_mcp.chat import ChatRequest, Message, TextPart
 from kiro_mcp.wire.messages import read_messages
-from kiro_mcp.wire.request import Envelope, PayloadOptions, draft_payload, encode_payload
+from kiro_mcp.wire.request import (
+    Envelope,
+    PayloadOptions,
+    RequestWriter,
+    draft_payload,
+    encode_payload,
+    make_payload,
+)
 from kiro_mcp.wire.tools import read_tool_specs
 
 TURNS = 500
@@ -20,6 +29,7 @@ TOOLS = 60
 HISTORY_BYTES = 2_000_000
 FACTOR = 8
 ROUNDS = 5
+SMALL_PAYLOADS = 1_000
 
 ENDPOINT = Envelope(origin="KIRO_CLI", profile_arn="arn:aws:codewhisperer:us-east-1:1:profile/X")
 
@@ -103,6 +113,28 @@ def measure(name: str, share: float) -> None:
     print(f"{name:<28}{small:>10.1f} ms{large:>12.1f} ms{large / small:>8.1f} x")
 
 
+def measure_one_line() -> None:
+    """Print how long a prompt of one line takes, and another attempt with it."""
+    turn = Message(role="user", parts=(TextPart(text="What is the capital of France?"),))
+    request = ChatRequest(messages=(turn,), model="claude-opus-4.6", effort="high")
+    writer = RequestWriter()
+    other = replace(ENDPOINT, origin="AI_EDITOR")
+
+    def write_many() -> None:
+        for _ in range(SMALL_PAYLOADS):
+            make_payload(request, ENDPOINT)
+
+    def attempt_many() -> None:
+        for _ in range(SMALL_PAYLOADS // 2):
+            writer.write(request, ENDPOINT)
+            writer.write(request, other)
+
+    first, further = (
+        best_milliseconds(work) * 1000 / SMALL_PAYLOADS for work in (write_many, attempt_many)
+    )
+    print(f"{'one line, another attempt':<28}{first:>10.1f} us{further:>12.1f} us")
+
+
 def main() -> None:
     """Print the table."""
     size = len(built(chat(TURNS), tools(TOOLS), 0))
@@ -110,6 +142,7 @@ def main() -> None:
     print(f"{'':<28}{'n':>13}{f'{FACTOR} n':>15}{'ratio':>10}")
     measure("build", 0)
     measure("build, trimmed to half", 0.5)
+    measure_one_line()
 
 
 if __name__ == "__main__":
