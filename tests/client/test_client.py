@@ -338,3 +338,46 @@ async def test_the_time_is_told_only_where_it_is_set(
     sent = json.dumps({"content": f"{beginning}\n\nSay hello"})[1:-1]
     assert sent in json.dumps(seen.body)
     assert sent in json.dumps(drafted.body)
+
+
+class CountingToken:
+    """A token source that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def access_token(self) -> AccessToken:
+        self.asked += 1
+        return KEY
+
+
+async def test_a_token_that_the_caller_has_just_got_is_not_looked_up_again(
+    emulator: RunningEmulator,
+) -> None:
+    """The server looks one up first, so that a call fails early if nobody is signed in."""
+    tokens = CountingToken()
+    async with driven(emulator.url, tokens, KIRO_MCP_MAX_CONCURRENCY="1") as client:
+        async with client.stream(prompt("hi"), token=KEY) as answer:
+            async for _ in answer:
+                pass
+        assert tokens.asked == 0
+        await client.ask(prompt("hi"))
+        assert tokens.asked == 1
+
+
+async def test_a_token_is_looked_up_anew_after_a_wait_for_a_slot(emulator: RunningEmulator) -> None:
+    """The token may end while the call waits."""
+    tokens = CountingToken()
+
+    async def ask(client: KiroClient) -> None:
+        async with client.stream(prompt("hi"), token=KEY) as answer:
+            async for _ in answer:
+                pass
+
+    async with (
+        driven(emulator.url, tokens, KIRO_MCP_MAX_CONCURRENCY="1") as client,
+        anyio.create_task_group() as tasks,
+    ):
+        for _ in range(3):
+            tasks.start_soon(ask, client)
+    assert tokens.asked == 2
