@@ -27,7 +27,8 @@ The server ends within half a second, in steps:
 Now the process may exit. Ending the tasks of hundreds of sessions, too, would take longer than
 all of this. A program that goes on does so when it leaves the block:
 
-3. what has not ended by now is cancelled, and the connections are closed.
+3. what has not ended by now is ended as if its client had hung up, then cancelled; the
+   connections are closed.
 """
 
 import hmac
@@ -84,6 +85,9 @@ SSE_MESSAGES_PATH: Final = "/messages/"
 
 _ANSWERING_SECONDS: Final = 0.1
 """How long the answers to calls that were ended may take to go out."""
+
+_NOTICING_SECONDS: Final = 0.1
+"""How long a request may take to notice that its client is gone, before it is cancelled."""
 
 _LAST_WORD_SECONDS: Final = 0.05
 """How long a client that reads nothing may hold up the end of its answer."""
@@ -384,7 +388,7 @@ class OpenRequests:
             self._running.add(request)
             try:
                 with request.cancel_scope:
-                    await self._app(scope, receive, request.send)
+                    await self._app(scope, request.receive, request.send)
             finally:
                 self._running.discard(request)
                 request.is_over.set()
@@ -408,15 +412,19 @@ class OpenRequests:
                 tasks.start_soon(request.complete)
 
     async def end(self) -> None:
-        """Cancel running requests."""
+        """End running requests."""
         for request in self._running:
-            request.cancel_scope.cancel()
+            request.end()
         for request in tuple(self._running):
             await request.is_over.wait()
 
 
 class _Request:
-    """One request: how far its answer has come, and ways to end it."""
+    """One request: how far its answer has come, and ways to end it.
+
+    It ends as if the client had hung up, for which the SDK closes its streams. A request that does
+    not notice in time, or is still being read, is cancelled.
+    """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.cancel_scope = anyio.CancelScope()
@@ -424,7 +432,29 @@ class _Request:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._waits: set[anyio.CancelScope] = set()
+        self._is_ended = False
+        self._is_read = False
         self._is_answered = self._is_complete = False
+
+    def end(self) -> None:
+        self._is_ended = True
+        noticing = _NOTICING_SECONDS if self._is_read else 0
+        self.cancel_scope.deadline = anyio.current_time() + noticing
+        for wait in self._waits:
+            wait.cancel()
+
+    async def receive(self) -> Message:
+        with anyio.CancelScope() as wait:
+            self._waits.add(wait)
+            try:
+                if not self._is_ended:
+                    message = await self._receive()
+                    self._is_read = not message.get("more_body")
+                    return message
+            finally:
+                self._waits.discard(wait)
+        return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         self._is_answered = True
