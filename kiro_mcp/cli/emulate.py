@@ -5,7 +5,7 @@ from pathlib import Path
 
 import anyio
 
-from kiro_mcp.cli.exits import NETWORK
+from kiro_mcp.cli.output import NETWORK
 from kiro_mcp.cli.session import run_command
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.emulator import EMULATOR_API_KEY, EmulatorState, running

@@ -1,9 +1,14 @@
-"""`kiro-mcp install CLIENT`: put this server into a client's own configuration, or take it out."""
+"""`kiro-mcp install CLIENT`: add this server to a client's configuration, or remove it.
 
+The file is read (`clients.files`), edited as a text (`clients.documents`), the change is shown
+without secrets, and the file is replaced as a whole; a backup stays beside it.
+"""
+
+import difflib
 import os
 import re
 import sys
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,15 +21,23 @@ import anyio
 from kiro_mcp.auth.files import locked
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.cli.clients import files
-from kiro_mcp.cli.clients.diff import shown_change
 from kiro_mcp.cli.clients.documents import servers, with_server, without_server
-from kiro_mcp.cli.clients.entries import entry_of, is_ours, launch_of, variables_of
-from kiro_mcp.cli.clients.known import CLIENTS, Client, inherited
+from kiro_mcp.cli.clients.known import (
+    CLIENTS,
+    Client,
+    entry_of,
+    finds_credential,
+    inherited,
+    is_ours,
+    launch_of,
+    not_handed_on,
+    variables_of,
+)
 from kiro_mcp.cli.clients.launch import PROGRAM, Launch, lasting_launch
-from kiro_mcp.cli.clients.sign_in import finds_credential, not_handed_on
 from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.errors import InvalidRequest, ServiceUnavailable
+from kiro_mcp.redaction import HIDDEN, redact
 from kiro_mcp.settings import Settings, unknown_variables
 
 _SERVER_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
@@ -237,3 +250,44 @@ def _next_steps(
         yield f"{name} is set here, but {client.title} does not hand it on: add `--env {name}`."
     else:
         yield "Nobody is signed in yet: run `kiro-mcp login`, or add `--env KIRO_API_KEY=ksk_…`."
+
+
+# --- showing the change -------------------------------------------------------------------
+
+
+MAX_LINE: Final = 200
+"""How much of a line is shown; some clients write their file as one line."""
+
+_CONTEXT_LINES: Final = 3
+
+_URL_LOGIN: Final = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
+"""A user's name and password in an address, such as a proxy's."""
+
+_HEADERS: Final = re.compile(r"""((?<!\w)["']?\w*HEADERS?["']?\s*[:=]\s*)\S.*""", re.IGNORECASE)
+"""The headers of a request as one text, in which no name says which of them is secret: the rest of
+the line is hidden."""
+
+_SECRET: Final = re.compile(
+    r"""((?<![\w.-])["']?[\w.-]*(?:auth\w*|cookie|credential|key|pass\w*|pat|secret|token)s?["']?\s*[:=]\s*)
+        (["'])(?:\\.|(?!\2).)*\2""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""A text under a name that sounds like a secret's: the file holds other servers' variables, too."""
+
+
+def shown_change(before: str, after: str, name: str) -> Iterator[str]:
+    """Yield the lines of a unified diff, with every secret in them hidden."""
+    lines = difflib.unified_diff(
+        before.splitlines(),
+        after.splitlines(),
+        fromfile=name,
+        tofile=name,
+        n=_CONTEXT_LINES,
+        lineterm="",
+    )
+    for line in lines:
+        # Hidden line by line and after comparing: a change of a secret alone must still show.
+        hidden = _HEADERS.sub(rf"\1{HIDDEN}", _URL_LOGIN.sub(HIDDEN, line))
+        hidden = redact(_SECRET.sub(rf"\1\2{HIDDEN}\2", hidden))
+        rest = len(hidden) - MAX_LINE
+        yield hidden if rest <= 0 else f"{hidden[:MAX_LINE]} … ({rest} more characters)"

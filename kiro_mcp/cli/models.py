@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from kiro_mcp.cli.harmless import harmless_json
+from kiro_mcp.cli.output import harmless_json
 from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import say, show, tell, waiting
 

@@ -7,8 +7,7 @@ from typing import Any
 from kiro_mcp.captures.folder import read_capture
 from kiro_mcp.captures.replaying import as_recorded, replay
 from kiro_mcp.chat import Reply
-from kiro_mcp.cli.exits import DIFFERENT, USAGE
-from kiro_mcp.cli.harmless import harmless_json
+from kiro_mcp.cli.output import DIFFERENT, USAGE, harmless_json
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.errors import InvalidRequest, KiroError
 from kiro_mcp.redaction import HIDDEN, redact_json

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import anyio
 
-from kiro_mcp.cli.exits import INTERRUPTED, flush_notes
-from kiro_mcp.cli.harmless import LogFormatter
+from kiro_mcp.cli.output import INTERRUPTED, LogFormatter, flush_notes
 from kiro_mcp.client.telemetry import flush_telemetry
 from kiro_mcp.server.app import KiroServer, build_server
 from kiro_mcp.server.faststart import Handover

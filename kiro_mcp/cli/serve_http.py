@@ -9,7 +9,7 @@ from typing import NoReturn
 from starlette.types import ASGIApp
 
 from kiro_mcp.auth.machine import Machine, own_home
-from kiro_mcp.cli.exits import NETWORK, USAGE, note
+from kiro_mcp.cli.output import NETWORK, USAGE, note
 from kiro_mcp.cli.serve import exit_at_once, run_and_exit, server_for, service_environ
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.http import (

@@ -14,7 +14,7 @@ import mcp_types as types
 from mcp.client import Client
 from mcp.client.session import MessageHandlerFnT
 
-from kiro_mcp.cli.exits import CODES, INTERRUPTED, REFUSED, TERMINATED
+from kiro_mcp.cli.output import CODES, INTERRUPTED, REFUSED, TERMINATED
 from kiro_mcp.cli.serve import collect_from_here_on, log_to, server_for, service_environ
 from kiro_mcp.cli.terminal import TellingHandler, tell
 from kiro_mcp.client.telemetry import flush_telemetry

@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from kiro_mcp.cli.exits import SIGN_IN
-from kiro_mcp.cli.harmless import harmless_json
+from kiro_mcp.cli.output import SIGN_IN, harmless_json
 from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import is_terminal, say, show, tell, waiting
 

@@ -20,8 +20,7 @@ from rich.segment import Segment
 from rich.spinner import Spinner
 from rich.text import Text
 
-from kiro_mcp.cli.exits import CODES, REFUSED, OutputError, note
-from kiro_mcp.cli.harmless import harmless
+from kiro_mcp.cli.output import CODES, REFUSED, OutputError, harmless, note
 from kiro_mcp.errors import KiroError
 
 PIPE_WIDTH: Final = 1000

@@ -16,7 +16,7 @@ import pytest
 from anyio import fail_after
 from anyio.abc import Process
 
-from kiro_mcp.cli.last_conversation import LastConversation
+from kiro_mcp.cli.ask import LastConversation
 from kiro_mcp.emulator import EMULATOR_API_KEY, Pause, RunningEmulator, Send, frames
 from kiro_mcp.errors import InvalidRequest
 from tests.cli.test_commands import RUN_SECONDS, needs_full_disk, run

@@ -35,6 +35,9 @@ from kiro_mcp.cli.doctor.checks import (
     Reached,
     Started,
     StoreSeen,
+    as_json,
+    as_lines,
+    as_table,
     exit_code_of,
     failed,
     judge_client,
@@ -46,12 +49,18 @@ from kiro_mcp.cli.doctor.checks import (
     judge_profile,
     judge_store,
     ok,
+    redacted,
     summary,
     warning,
 )
-from kiro_mcp.cli.doctor.configured import entries_on
-from kiro_mcp.cli.doctor.probes import hosts_in_use, look_at_store, reach, start, token_as_it_is
-from kiro_mcp.cli.doctor.report import as_json, as_lines, as_table, redacted
+from kiro_mcp.cli.doctor.probes import (
+    entries_on,
+    hosts_in_use,
+    look_at_store,
+    reach,
+    start,
+    token_as_it_is,
+)
 from kiro_mcp.cli.terminal import Harmless
 from kiro_mcp.client.http import HttpPool
 from kiro_mcp.client.management import UsageLimits

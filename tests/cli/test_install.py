@@ -14,7 +14,7 @@ from anyio import fail_after
 
 from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.clients import files
-from kiro_mcp.cli.doctor.configured import entries_on
+from kiro_mcp.cli.doctor.probes import entries_on
 from kiro_mcp.errors import InvalidRequest
 from tests.support.logins import Clock, sign_in_before
 from tests.support.stdio import COMMAND, environment

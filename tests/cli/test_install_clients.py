@@ -8,19 +8,21 @@ import pytest
 
 from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.app import commands
-from kiro_mcp.cli.clients.diff import MAX_LINE, shown_change
 from kiro_mcp.cli.clients.documents import servers, with_server, without_server
-from kiro_mcp.cli.clients.entries import (
+from kiro_mcp.cli.clients.files import user_file
+from kiro_mcp.cli.clients.known import (
+    CLIENTS,
+    Client,
     entry_of,
+    inherited,
     is_ours,
     is_switched_off,
     launch_of,
     variables_of,
 )
-from kiro_mcp.cli.clients.files import user_file
-from kiro_mcp.cli.clients.known import CLIENTS, Client, inherited
 from kiro_mcp.cli.clients.launch import Launch, Running, is_lasting, lasting_launch, source_of
 from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
+from kiro_mcp.cli.install import MAX_LINE, shown_change
 from kiro_mcp.errors import InvalidRequest
 
 HOME = Path("/home/me")

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiro_mcp.cli.clients.jsonc import MAX_DEPTH, Node, parse
-from kiro_mcp.cli.clients.jsonc_edit import read, read_strict, remove, set_value
+from kiro_mcp.cli.clients.jsonc import MAX_DEPTH, Node, parse, read, read_strict, remove, set_value
 from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
 
 ENTRY = {"command": "/opt/uvx", "args": ["kiro-mcp"]}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiro_mcp.cli.live_text import LiveText
+from kiro_mcp.cli.ask import LiveText
 
 TEXTS = st.text(alphabet="ab \n\u0301\U0001f600", max_size=20)
 

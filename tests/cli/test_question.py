@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kiro_mcp.cli.ask_command import ask
-from kiro_mcp.cli.question import Question, arguments_of, piped_in
+from kiro_mcp.cli.app import ask
+from kiro_mcp.cli.ask import Question, arguments_of, piped_in
 from kiro_mcp.errors import InvalidRequest
 
 GIF = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACADs="

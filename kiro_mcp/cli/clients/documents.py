@@ -9,9 +9,8 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from kiro_mcp.cli.clients import jsonc_edit
-from kiro_mcp.cli.clients.entries import Entry
-from kiro_mcp.cli.clients.known import Client, Format
+from kiro_mcp.cli.clients import jsonc
+from kiro_mcp.cli.clients.known import Client, Entry, Format
 from kiro_mcp.cli.clients.text import CannotEdit, Path, as_object, is_object, looked_up, read_toml
 
 _MARK: Final = "\ufeff"
@@ -29,9 +28,7 @@ class _Editor:
     remove: Callable[[str, Path], str]
 
 
-_JSONC: Final = _Editor(
-    read=jsonc_edit.read, set_value=jsonc_edit.set_value, remove=jsonc_edit.remove
-)
+_JSONC: Final = _Editor(read=jsonc.read, set_value=jsonc.set_value, remove=jsonc.remove)
 
 
 def _set_toml(text: str, path: Path, value: object) -> str:
@@ -47,7 +44,7 @@ def _remove_toml(text: str, path: Path) -> str:
 
 
 _EDITORS: Final[Mapping[Format, _Editor]] = {
-    "json": replace(_JSONC, read=jsonc_edit.read_strict),
+    "json": replace(_JSONC, read=jsonc.read_strict),
     "jsonc": _JSONC,
     "toml": _Editor(read=read_toml, set_value=_set_toml, remove=_remove_toml),
 }

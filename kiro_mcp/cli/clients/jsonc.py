@@ -1,7 +1,16 @@
-"""JSON as editors' settings have it, read with the places of its parts. Pure.
+"""JSON as editors' settings have it: read with positions, and edited in place. Pure.
 
-Taken are RFC 8259, `//` and `/* */` comments, and a comma after the last member or element, which
-is what VS Code and Zed take.
+Read are RFC 8259, `//` and `/* */` comments, and a comma after the last member or element, as
+VS Code and Zed do. An edit changes one value and no other character: it inserts or cuts a whole
+member with its comma, or replaces one value::
+
+    "servers": {                       "servers": {
+      "other": {…} // mine      ⇄        "other": {…}, // mine
+    }                                    "kiro": {…}
+                                       }
+
+What `set_value` inserted, `remove` cuts out again, to the character; only comments inside of what
+is replaced or cut are lost.
 """
 
 import json
@@ -9,7 +18,16 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from kiro_mcp.cli.clients.text import Path, Unparsable, position
+from kiro_mcp.cli.clients.text import (
+    CannotEdit,
+    Path,
+    Unparsable,
+    is_object,
+    nested,
+    newline_of,
+    position,
+    spliced,
+)
 
 MAX_DEPTH: Final = 200
 """How deep objects and arrays may be nested; settings of real clients are under 20."""
@@ -190,3 +208,244 @@ class _Reader:
     def _fault(self, message: str) -> Unparsable:
         line, column = position(self._text, self._at)
         return Unparsable(message, line=line, column=column)
+
+
+# --- editing ------------------------------------------------------------------------------
+
+
+_SAME_LINE_COMMENTS: Final = re.compile(r"(?:[ \t]*/\*[\s\S]*?\*/)*(?:[ \t]*//[^\r\n]*)?")
+_COMMENT: Final = re.compile(r"//[^\r\n]*|/\*[\s\S]*?\*/")
+_BLANKS: Final = " \t\r\n"
+_DEFAULT_INDENT: Final = "  "
+
+
+def read(text: str) -> dict[str, object]:
+    """Read a document that is an object; one of blanks and comments alone counts as empty.
+
+    Raises:
+        Unparsable: It is no JSON with comments.
+        CannotEdit: It is something else than an object.
+    """
+    root = parse(text)
+    return {} if root is None else _object(root, ())
+
+
+def read_strict(text: str) -> dict[str, object]:
+    """Read a document for a client that takes plain JSON alone: RFC 8259, without comments.
+
+    Raises:
+        Unparsable, CannotEdit: As `read`; or it has comments, or a comma too many.
+    """
+    document = read(text)
+    try:
+        json.loads(text if text.strip(_BLANKS) else "{}")
+    except json.JSONDecodeError as error:
+        raise Unparsable(
+            f"this client takes no comments, and no comma at an end ({error.msg})",
+            line=error.lineno,
+            column=error.colno,
+        ) from error
+    return document
+
+
+def set_value(text: str, path: Path, value: object) -> str:
+    """Return the document with a value put at a path; objects on the way are made.
+
+    Raises:
+        Unparsable: It is no JSON with comments.
+        CannotEdit: Something on the way is no object.
+    """
+    node = parse(text, path)
+    style = _Style.of(text, node)
+    if node is None:
+        return _begun(text, style, nested(path, value))
+    for depth, key in enumerate(path):
+        member = _member(node, path[:depth], key)
+        if member is None:
+            return _inserted(text, style, node, key, nested(path[depth + 1 :], value))
+        node = member.node
+    if node.value == value:
+        return text
+    written = style.written(value, _indent_at(text, node.start))
+    return spliced(text, (node.start, node.end, written))
+
+
+def remove(text: str, path: Path) -> str:
+    """Return the document without the member at a path; where there is none, as it is.
+
+    The object that held it goes too if it is left empty, unless that is the whole document.
+
+    Raises:
+        Unparsable: It is no JSON with comments.
+        CannotEdit: Something on the way is no object.
+    """
+    while found := _found(text, path):  # A key may stand there twice.
+        holder, member = found
+        text = _cut(text, holder, member)
+    if len(path) > 1 and (found := _found(text, path[:-1])):
+        holder, member = found
+        inside = text[member.node.start + 1 : member.node.end - 1]
+        if member.node.members == () and not inside.strip(_BLANKS):
+            text = _cut(text, holder, member)
+    return text
+
+
+def _found(text: str, path: Path) -> tuple[Node, Member] | None:
+    node = parse(text, path)
+    found: tuple[Node, Member] | None = None
+    for depth, key in enumerate(path):
+        member = node and _member(node, path[:depth], key)
+        if node is None or member is None:
+            return None
+        found, node = (node, member), member.node
+    return found
+
+
+def _member(node: Node, path: Path, key: str) -> Member | None:
+    _object(node, path)
+    same = [member for member in node.members or () if member.key == key]
+    return same[-1] if same else None  # Of several, readers take the last.
+
+
+def _object(node: Node, path: Path) -> dict[str, object]:
+    if not is_object(node.value):
+        raise CannotEdit(f"{'.'.join(path) or 'what it holds'} is not an object in braces")
+    return node.value
+
+
+# --- putting in ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How a document is written."""
+
+    newline: str
+    unit: str
+    """The blanks that each level is indented by."""
+
+    @classmethod
+    def of(cls, text: str, root: Node | None) -> "_Style":
+        first = root.members[0].start if root and root.members else 0
+        unit = _indent_at(text, first)
+        is_own_line = text[:first].endswith(("\n" + unit, "\r" + unit))
+        return cls(newline_of(text), (unit if is_own_line else "") or _DEFAULT_INDENT)
+
+    def written(self, value: object, indent: str) -> str:
+        """Write a value over several lines, after `indent` blanks."""
+        lines = json.dumps(value, ensure_ascii=False, indent=self.unit)
+        return lines.replace("\n", self.newline + indent)
+
+    def on_own_line(self, key: str, value: object, indent: str) -> str:
+        return f"{self.newline}{indent}{_quoted(key)}: {self.written(value, indent)}"
+
+
+def _begun(text: str, style: _Style, document: object) -> str:
+    """Write the first value into a text of blanks and comments."""
+    gap = "" if not text or text.endswith("\n") else style.newline
+    return f"{text}{gap}{style.written(document, '')}{style.newline}"
+
+
+def _inserted(text: str, style: _Style, node: Node, key: str, value: object) -> str:
+    if not node.members:
+        return _inserted_first(text, style, node, key, value)
+    first, last = node.members[0], node.members[-1]
+    # A comma after the last member is a style: the new one gets one, too.
+    if last.comma is None:
+        after, comma_before, comma_after = last.end, ",", ""
+    else:
+        after, comma_before, comma_after = last.comma + 1, "", ","
+    if "\n" in text[node.start : first.start]:
+        comments = _SAME_LINE_COMMENTS.match(text, after)
+        assert comments  # It matches nothing, too.
+        there = comments.end()
+        new = style.on_own_line(key, value, _indent_at(text, last.start))
+    else:
+        there = after
+        new = f" {_on_one_line(key, value)}"
+    return spliced(text, (after, after, comma_before), (there, there, new + comma_after))
+
+
+def _inserted_first(text: str, style: _Style, node: Node, key: str, value: object) -> str:
+    inside = text[node.start + 1 : node.end - 1]
+    there = node.start + 1 + len(inside.rstrip(_BLANKS))
+    if node.start > 0 and "\n" not in text.strip(_BLANKS):
+        return spliced(text, (there, there, _on_one_line(key, value)))
+    indent = _indent_at(text, node.start)
+    new = style.on_own_line(key, value, indent + style.unit)
+    if "\n" not in text[there : node.end]:
+        new += style.newline + indent
+    return spliced(text, (there, there, new))
+
+
+def _quoted(key: str) -> str:
+    return json.dumps(key, ensure_ascii=False)
+
+
+def _on_one_line(key: str, value: object) -> str:
+    return f"{_quoted(key)}: {json.dumps(value, ensure_ascii=False)}"
+
+
+def _indent_at(text: str, offset: int) -> str:
+    """Return the blanks at the beginning of the line that an offset is in."""
+    line = text[text.rfind("\n", 0, offset) + 1 : offset]
+    return line[: len(line) - len(line.lstrip(" \t"))]
+
+
+# --- cutting out ---------------------------------------------------------------------------------
+
+
+def _cut(text: str, node: Node, member: Member) -> str:
+    members = node.members or ()
+    place = members.index(member)
+    before = members[place - 1] if place else None
+    end = member.end
+    cuts = [(member.start, member.end, "")]
+    if member.comma is not None:
+        end = member.comma + 1
+        cuts.append((member.comma, end, ""))
+    elif before and before.comma is not None:
+        cuts.append((before.comma, before.comma + 1, ""))
+    after = before.end if before else node.start + 1
+    cuts.append((*_blanks_to_cut(text, after, member.start, end, is_first=before is None), ""))
+    text = spliced(text, *cuts)
+    return _closed(text, node.start) if len(members) == 1 else text
+
+
+def _blanks_to_cut(
+    text: str, after: int, start: int, end: int, *, is_first: bool
+) -> tuple[int, int]:
+    """Choose the blanks that go with a member.
+
+    Args:
+        text: The document.
+        after: Where what comes before the member ends.
+        start: Where the member begins.
+        end: Where it ends, with its comma.
+        is_first: Whether it is the first of its object.
+    """
+    blanks = len(text[:start].rstrip(_BLANKS))
+    line_break = text.rfind("\n", blanks, start)
+    if line_break < 0:
+        return (end, _skipped(text, end, " \t")) if is_first else (blanks, start)
+    comments = _SAME_LINE_COMMENTS.match(text, end)
+    has_comment = comments is not None and comments.end() > end
+    # What follows must not come to stand in the comment of the line before.
+    before = [found for found in _COMMENT.finditer(text, after, blanks) if found.end() == blanks]
+    follows_comment = bool(before) and before[-1][0].startswith("//")
+    ends_line = text[_skipped(text, end, " \t\r") :].startswith("\n")
+    if has_comment or (follows_comment and not ends_line):
+        return start, start
+    return line_break - (text[line_break - 1] == "\r"), start
+
+
+def _closed(text: str, start: int) -> str:
+    """Close up braces that have only blanks between them."""
+    end = _skipped(text, start + 1, _BLANKS)
+    return spliced(text, (start + 1, end, "")) if text.startswith("}", end) else text
+
+
+def _skipped(text: str, offset: int, characters: str) -> int:
+    while offset < len(text) and text[offset] in characters:
+        offset += 1
+    return offset

@@ -1,4 +1,4 @@
-r"""The clients, and where each keeps the servers that it starts. Pure but for `Path`s.
+r"""The known MCP clients: their files, their entries, and what a server gets from them.
 
 ::
 
@@ -17,13 +17,20 @@ r"""The clients, and where each keeps the servers that it starts. Pure but for `
 Sources (2026-11): the clients' own documentation; for Zed and Codex their source code.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
-from kiro_mcp.auth.machine import Machine
+from kiro_mcp.auth.machine import Machine, own_home
+from kiro_mcp.auth.sources import Sources
+from kiro_mcp.auth.store import OwnStore
+from kiro_mcp.cli.clients.launch import Launch
+from kiro_mcp.cli.clients.text import as_object
+from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.settings import Settings
 
 Format = Literal["json", "jsonc", "toml"]
 Inherits = Literal["desktop", "basics", "shell"]
@@ -199,3 +206,104 @@ def inherited(client: Client, machine: Machine) -> dict[str, str]:
     kept = {name: environ[name] for name in _BASICS if name in environ}
     short = _SHORT_PATHS.get(machine.platform, _USUAL_SHORT_PATH)
     return {**kept, "PATH": short if client.inherits == "desktop" else environ.get("PATH", short)}
+
+
+# --- entries ------------------------------------------------------------------------------
+
+
+_NAMES: Final = ("kiro-mcp", "kiro_mcp")
+
+Entry = Mapping[str, object]
+
+
+def entry_of(launch: Launch, variables: Mapping[str, str], *, has_type: bool) -> dict[str, object]:
+    """Make the entry that starts this server.
+
+    Args:
+        launch: The command.
+        variables: The environment variables that the client sets for it; {} leaves them out.
+        has_type: Whether the client wants to be told the transport.
+    """
+    entry: dict[str, object] = {"type": "stdio"} if has_type else {}
+    entry.update(command=launch.command, args=list(launch.args))
+    return {**entry, "env": dict(variables)} if variables else entry
+
+
+def launch_of(entry: object) -> Launch | None:
+    """Read the command of an entry; None where it starts none.
+
+    Zed used to have `{"command": {"path": …, "args": […]}}`, which is read, too.
+    """
+    members = as_object(entry)
+    if isinstance(members.get("command"), dict):
+        members = as_object(members["command"])
+    command = members.get("command", members.get("path"))
+    if not isinstance(command, str) or not command:
+        return None
+    return Launch(command=command, args=tuple(_texts(members.get("args"))))
+
+
+def variables_of(entry: object) -> dict[str, str]:
+    """Read the environment variables of an entry."""
+    members = as_object(entry)
+    inner = as_object(members.get("command"))
+    variables = as_object(members.get("env")) or as_object(inner.get("env"))
+    return {name: value for name, value in variables.items() if isinstance(value, str)}
+
+
+def is_ours(entry: object) -> bool:
+    """Whether an entry starts this server, in whatever way."""
+    launch = launch_of(entry)
+    return launch is not None and any(name in str(launch) for name in _NAMES)
+
+
+def is_switched_off(entry: object) -> bool:
+    """Whether the client has been told not to start it."""
+    members = as_object(entry)
+    return members.get("disabled") is True or members.get("enabled") is False
+
+
+def _texts(value: object) -> Iterator[str]:
+    items = cast("list[object]", value) if isinstance(value, list) else []
+    return (item for item in items if isinstance(item, str))
+
+
+# --- credentials --------------------------------------------------------------------------
+
+
+LEADING_TO_ONE: Final = (
+    *("KIRO_API_KEY", "KIRO_ACCESS_TOKEN", "KIRO_REFRESH_TOKEN", "REFRESH_TOKEN"),
+    *("KIRO_CREDS_FILE", "KIRO_CLI_DB_FILE", "KIRO_MCP_HOME", "XDG_DATA_HOME"),
+)
+"""The variables that hold a credential, or say where one is."""
+
+
+def not_handed_on(machine: Machine, given: Mapping[str, str]) -> str:
+    """Return the variable that is set here and would have a server find a credential.
+
+    Args:
+        machine: This machine, with the variables that are set here.
+        given: The variables that the server has from its client; with them it finds none.
+
+    Returns:
+        The variable's name; "" where there is none such. Blocking.
+    """
+    for name in LEADING_TO_ONE:
+        value = machine.environ.get(name, "")
+        is_new = value not in ("", given.get(name))
+        if is_new and finds_credential({**given, name: value}, machine.platform):
+            return name
+    return ""
+
+
+def finds_credential(environ: Mapping[str, str], platform: str) -> bool:
+    """Look for a credential, without trying whether it is good. Blocking."""
+    try:
+        settings = Settings.load(environ)
+    except InvalidRequest:
+        return False  # Said elsewhere, in words.
+    machine = Machine.of(environ, platform)
+    home = own_home(machine, settings.home)
+    store = OwnStore(home) if home else None
+    sources = Sources(settings, machine, store, now=lambda: datetime.now(UTC))
+    return sources.look().credential is not None

@@ -1,10 +1,13 @@
-"""What was seen becomes a judgement: ok, warning or failed, each with its cure. Pure."""
+"""Judges what the probes saw: ok, warning or failed, each with its cure; and shows it. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from shlex import quote
 from typing import Final, Literal
+
+from rich.table import Table
+from rich.text import Text
 
 from kiro_mcp.auth.credentials import (
     BUILDER_ID_PROFILE_ARN,
@@ -15,9 +18,10 @@ from kiro_mcp.auth.credentials import (
 from kiro_mcp.auth.refresh import how_to_renew
 from kiro_mcp.auth.sources import Resolution
 from kiro_mcp.cli.clients.launch import Launch
-from kiro_mcp.cli.exits import CODES, REFUSED, SIGN_IN, USAGE
+from kiro_mcp.cli.output import CODES, REFUSED, SIGN_IN, USAGE, harmless_json
 from kiro_mcp.client.management import UsageLimits
 from kiro_mcp.errors import KiroError
+from kiro_mcp.redaction import redact
 from kiro_mcp.regions import is_govcloud
 from kiro_mcp.settings import Settings
 
@@ -433,3 +437,63 @@ def _span(span: timedelta) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+# --- showing ------------------------------------------------------------------------------
+
+
+_NAME_WIDTH: Final = 24
+_STYLES: Final = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
+
+
+def redacted(check: Check) -> Check:
+    """Return a check that may be shown: whatever it says, nothing secret."""
+    return replace(
+        check,
+        found=redact(check.found),
+        cure=redact(check.cure),
+        details=tuple(redact(detail) for detail in check.details),
+    )
+
+
+def as_json(checks: Sequence[Check]) -> str:
+    """Return the checks for programs."""
+    report = {
+        "exit_code": exit_code_of(checks),
+        "checks": [
+            {
+                "name": check.name,
+                "outcome": check.outcome,
+                "found": check.found,
+                "cure": check.cure,
+                "details": list(check.details),
+            }
+            for check in checks
+        ],
+    }
+    return harmless_json(report)
+
+
+def as_lines(checks: Sequence[Check]) -> Iterator[str]:
+    """Yield the lines for a pipe."""
+    for check in checks:
+        yield f"{check.outcome:<8} {check.name}: {check.found}"
+        yield from (f"{'':<8}   {detail}" for detail in check.details)
+        if check.cure:
+            yield f"{'':<8}   → {check.cure}"
+
+
+def as_table(checks: Sequence[Check]) -> Table:
+    """Return the table for a terminal."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(max_width=_NAME_WIDTH)
+    table.add_column(overflow="fold")
+    for check in checks:
+        said = Text(check.found)
+        for detail in check.details:
+            said.append(f"\n{detail}", style="dim")
+        if check.cure:
+            said.append(f"\n→ {check.cure}")
+        table.add_row(Text(check.outcome, style=_STYLES[check.outcome]), check.name, said)
+    return table

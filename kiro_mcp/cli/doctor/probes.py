@@ -1,7 +1,9 @@
-"""Looking and asking: each probe returns what it saw, within its time, and changes nothing.
+"""Looks and asks: each probe returns what it saw, within its time, and changes nothing.
 
-No probe sends a credential where a call would not: hosts are asked for nothing at all, and the
-credits with a token that is good as it is. A token is not renewed, for that would write it down.
+No probe sends a credential where a call would not: hosts get a request without one, and only a
+token that is valid already is used. A token is not renewed, because that would write it down.
+Of the clients, only the user's own files are read: a file in a project's folder may be a
+stranger's, and its commands would be run.
 """
 
 import os
@@ -14,6 +16,7 @@ from contextlib import closing
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from shutil import which
 from typing import Final, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -23,17 +26,32 @@ from mcp.client.stdio import stdio_client
 
 from kiro_mcp.auth.credentials import DEFAULT_REGION, Credential, as_access_token, known_profile
 from kiro_mcp.auth.hosts import sign_in_address
+from kiro_mcp.auth.machine import Machine
 from kiro_mcp.auth.sources import checked_profile_arn
 from kiro_mcp.chat import AccessToken
+from kiro_mcp.cli.clients import files
+from kiro_mcp.cli.clients.documents import servers
+from kiro_mcp.cli.clients.known import (
+    CLIENTS,
+    Client,
+    finds_credential,
+    inherited,
+    is_ours,
+    is_switched_off,
+    launch_of,
+    not_handed_on,
+    variables_of,
+)
 from kiro_mcp.cli.clients.launch import Launch
-from kiro_mcp.cli.doctor.checks import Reached, Started, StoreSeen
+from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
+from kiro_mcp.cli.doctor.checks import Check, Configured, Reached, Started, StoreSeen, warning
 from kiro_mcp.client.endpoints import ENDPOINTS, LIST_MODELS, destination
 from kiro_mcp.client.http import HttpPool
-from kiro_mcp.errors import KiroError, ServiceUnavailable
+from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, quoted
 from kiro_mcp.regions import region_of
 from kiro_mcp.server.engine import STORE_NAME, Engine
 from kiro_mcp.server.store_file import SCHEMA_VERSION, NewerStoreError
-from kiro_mcp.settings import Settings
+from kiro_mcp.settings import Settings, unknown_variables
 
 NETWORK_SECONDS: Final = 10.0
 """How long a host may take to answer."""
@@ -260,3 +278,78 @@ def _last_words(stderr: int) -> str:
     lines = os.read(stderr, MAX_STDERR_BYTES).decode("utf-8", errors="replace").split("\n")
     said = [line.strip() for line in lines if line.strip()]
     return f"; it said: {said[-1]}" if said else ""
+
+
+# --- the entries of clients ---------------------------------------------------------------
+
+
+_PLACEHOLDER = "${"
+"""What begins a part that only the client can fill in, such as `${input:kiro-key}`."""
+
+_CREDENTIALS = ("KIRO_API_KEY", "KIRO_ACCESS_TOKEN", "KIRO_REFRESH_TOKEN")
+
+
+def entries_on(machine: Machine) -> tuple[list[Configured], list[Check]]:
+    """Find the entries of every known client, and the files that cannot be read. Blocking."""
+    entries: list[Configured] = []
+    faults: list[Check] = []
+    if machine.home is None:
+        return entries, faults
+    for client in CLIENTS.values():
+        path = files.user_file(client, machine)
+        try:
+            found = servers(files.read(path).text, client)
+        except Unparsable as error:
+            place = f"{path}, line {error.line}, column {error.column}: {error}"
+            faults.append(warning(client.title, place, "Correct that place."))
+        except (InvalidRequest, CannotEdit) as error:
+            faults.append(warning(client.title, f"{path}: {error}", "Correct the file."))
+        else:
+            ours = {name: entry for name, entry in found.items() if is_ours(entry)}
+            entries.extend(
+                _configured(client, name, entry, machine, str(path)) for name, entry in ours.items()
+            )
+    return entries, faults
+
+
+def _configured(
+    client: Client, name: str, entry: object, machine: Machine, file: str
+) -> Configured:
+    launch = launch_of(entry)
+    assert launch  # An entry without one is not ours.
+    every = variables_of(entry)
+    variables = {key: value for key, value in every.items() if _PLACEHOLDER not in value}
+    environ = {**inherited(client, machine), **variables}
+    brings = any(every.get(key) for key in _CREDENTIALS)
+    has_credential = brings or finds_credential(environ, machine.platform)
+    return Configured(
+        client=client.id,
+        title=client.title,
+        name=name,
+        file=file,
+        launch=launch,
+        environ=environ,
+        is_absolute=os.path.isabs(launch.command),
+        is_there=which(launch.command, path=environ.get("PATH", "")) is not None,
+        is_switched_off=is_switched_off(entry),
+        has_placeholders=_PLACEHOLDER in str(launch),
+        has_credential=has_credential,
+        not_handed_on="" if has_credential else not_handed_on(machine, environ),
+        brings_credential=brings,
+        faults=tuple(_faults(variables)),
+    )
+
+
+def _faults(variables: dict[str, str]) -> Iterator[str]:
+    yield from unknown_variables(variables)
+    try:
+        yield from missing_roots(Settings.load(variables))
+    except InvalidRequest as error:
+        yield error.message
+
+
+def missing_roots(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each folder in KIRO_MCP_ROOTS that is not there. Blocking."""
+    for root in settings.roots:
+        if not os.path.isdir(root):
+            yield f"KIRO_MCP_ROOTS names {quoted(root)}, which is not a folder on this machine."

@@ -22,13 +22,14 @@ from kiro_mcp.auth.sources import Resolution
 from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.clients.known import CLIENTS
 from kiro_mcp.cli.clients.launch import PROGRAM, Launch
-from kiro_mcp.cli.doctor import checks, report
+from kiro_mcp.cli.doctor import checks
 from kiro_mcp.cli.doctor.checks import Check, Configured, Reached, Started
-from kiro_mcp.cli.doctor.configured import entries_on, missing_roots
 from kiro_mcp.cli.doctor.probes import (
     answered,
+    entries_on,
     hosts_in_use,
     look_at_store,
+    missing_roots,
     reach,
     start,
     token_as_it_is,
@@ -52,12 +53,12 @@ def run_doctor(*, as_json: bool, offline: bool) -> int:
     """Look at everything, print it, and return the exit code."""
 
     async def command() -> int:
-        # What a server that is tried sends instead of MCP is told in the report.
+        # What a server that is tried sends instead of MCP is told in the checks.
         logging.getLogger("mcp").setLevel(logging.CRITICAL)
         with waiting("looking"):
             async with _environ(offline=offline) as environ:
                 found = await examine(environ, offline=offline)
-        _show([report.redacted(check) for check in found], as_json=as_json)
+        _show([checks.redacted(check) for check in found], as_json=as_json)
         return checks.exit_code_of(found)
 
     return run_command(command)
@@ -65,12 +66,12 @@ def run_doctor(*, as_json: bool, offline: bool) -> int:
 
 def _show(found: Sequence[Check], *, as_json: bool) -> None:
     if as_json:
-        say(report.as_json(found))
+        say(checks.as_json(found))
         return
     if is_terminal(sys.stdout):
-        show(report.as_table(found))
+        show(checks.as_table(found))
     else:
-        say("\n".join(report.as_lines(found)))
+        say("\n".join(checks.as_lines(found)))
     say(checks.summary(found))
 
 
