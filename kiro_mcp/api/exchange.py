@@ -35,7 +35,7 @@ from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.schema_checks import UncheckedError, schema_errors
 from kiro_mcp.wire.json_values import is_larger, json_text
 from kiro_mcp.wire.messages import read_messages
-from kiro_mcp.wire.models import ModelChoice, resolve_model
+from kiro_mcp.wire.models import ModelChoice
 from kiro_mcp.wire.request import history_head
 from kiro_mcp.wire.schema_check import UnusableSchemaError
 from kiro_mcp.wire.tools import read_tool_specs
@@ -181,14 +181,11 @@ def arguments_text(tool_use: ToolUse) -> str:
 
 
 async def _model(name: str, engine: Engine) -> ModelChoice:
-    def resolve() -> ModelChoice:
-        aliases = engine.settings.model_aliases
-        return resolve_model(name or engine.default_model, engine.known_models, aliases=aliases)
-
-    choice = resolve()
+    """Choose the model; the list is fetched if the known one has not got it."""
+    choice = engine.choose_model(name)
     if not choice.is_listed:
         await engine.catalogue(refresh=False)
-        choice = resolve()
+        choice = engine.choose_model(name)
     return choice
 
 
