@@ -170,7 +170,7 @@ async def cline() -> Agent:
         servers.write_text(json.dumps({"mcpServers": {"kiro": entry}}))
         url = f"{place.model_url}/v1"
         auth = ["auth", "-p", "openai", "-k", "sk-nobody", "-m", "scripted", "-b", url]
-        await _run([command[0], command[1], *auth], place.home, {})
+        await run_program([command[0], command[1], *auth], place.home, {})
         # Without a daemon, which would outlive the run and mix the settings of several.
         return {"CLINE_MCP_SETTINGS_PATH": str(servers), "CLINE_SESSION_BACKEND_MODE": "local"}
 
@@ -179,10 +179,10 @@ async def cline() -> Agent:
 
 async def _install(client: str, place: Workspace, variables: dict[str, str]) -> None:
     given = [f"--env={name}={value}" for name, value in place.service.items()]
-    await _run([*COMMAND, "install", client, *given], place.home, variables)
+    await run_program([*COMMAND, "install", client, *given], place.home, variables)
 
 
-async def _run(command: Sequence[str], home: Path, variables: dict[str, str]) -> str:
+async def run_program(command: Sequence[str], home: Path, variables: dict[str, str]) -> str:
     """Run a program in a home of its own, and return what it prints and how it ended."""
     done: CompletedProcess[bytes] | None = None
     # Some of the clients start a `node` of their own.
@@ -218,7 +218,7 @@ async def _ran(
                     patience_seconds=patience_seconds,
                 )
                 variables = await agent.set_up(agent.command, place)
-                said = await _run(agent.command, place.home, variables)
+                said = await run_program(agent.command, place.home, variables)
                 yield model, emulator, said
 
 

@@ -1,0 +1,255 @@
+"""Use the APIs with clients that others wrote: `python -m tests.interop.apis [NAME …]`.
+
+The vendors' SDKs, LangChain and LiteLLM make their checks by themselves, each in an environment of
+its own (`with_NAME.py`). Four coding agents then work on a file with a tool of their own, and must
+end with the model's last words. The server is a process as users start it; it answers from an
+emulator, which plays the model's part. What cannot be installed is skipped. One line for a client
+and a check; exits with 0 if all are ok. Takes minutes, so CI does not run it.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from kiro_mcp.emulator import EmulatorState, Send, frames, running
+from kiro_mcp.emulator.script_files import read_script
+from kiro_mcp.emulator.state import GENERATE
+from tests.interop.agents import Json, run_program
+from tests.interop.run import ClientFailed, python_with, seen
+from tests.support.http import against
+from tests.support.npm import program
+from tests.support.optional import exit_code
+from tests.support.served import serve
+
+LIBRARIES = {
+    "openai": ["openai==3.57.0"],
+    "anthropic": ["anthropic==2.14.0"],
+    "langchain": ["langchain-openai==1.7.4", "langchain-anthropic==1.7.10"],
+    "litellm": ["litellm==1.110.2"],
+}
+"""The packages of each library; its checks are in `with_NAME.py`."""
+
+SIGNED = {"openai": 2, "anthropic": 2, "litellm": 2}
+"""How many times a library brings the model's thinking back, with its signature."""
+
+TYPED = 'Here you are:\n```json\n{"city": "Paris", "days": [1, 2]}\n```'
+THOUGHT = "The emulator reasons before it answers."
+
+MODEL = "claude-sonnet-4.5"
+NOTE = "The lapwing has 4711 feathers."
+LAST_WORDS = "I counted 4711 of them."
+HERE = Path(__file__).parent
+
+
+@asynccontextmanager
+async def serving(state: EmulatorState) -> AsyncGenerator[str]:
+    """Serve the APIs as users do, against an emulator; yield the address."""
+    async with (
+        running(state) as emulator,
+        serve("--transport", "http", "--api", "--no-auth", **against(emulator)) as served,
+    ):
+        yield str(served.server.client.base_url).rstrip("/")
+
+
+# --- libraries ------------------------------------------------------------------------------------
+
+
+async def library_works(name: str) -> bool:
+    """Let a library make its checks."""
+    packages = LIBRARIES[name]
+    client = [*await python_with(*packages), str(HERE / f"with_{name}.py")]
+    what = ", ".join(packages)
+    began = time.monotonic()
+    state = EmulatorState(scripts={"typed": (Send(frames.text(TYPED) + frames.ending()),)})
+    async with serving(state) as url:
+        try:
+            report = await seen([*client, url])
+        except ClientFailed as failure:
+            return _report(what, "all", began, str(failure))
+    if name in SIGNED:
+        bodies = [json.dumps(request.body) for request in state.requests_to(GENERATE)]
+        signed = sum(json.dumps(frames.sign(THOUGHT)) in body for body in bodies)
+        report["signatures"] = "" if signed == SIGNED[name] else f"{signed} came back"
+    for check, wrong in report.items():
+        _report(what, check, began, wrong)
+    return not any(report.values())
+
+
+# --- agents ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """An agent, and how it is set up for one task."""
+
+    name: str
+    command: Sequence[str]
+    tool: str
+    """The agent's own tool that the model calls."""
+    arguments: Json | str
+    """What the model calls it with; `$WORK` is the folder of the task."""
+    set_up: Callable[[Path, str], Awaitable[Mapping[str, str]]]
+    """Writes its configuration into a home, for an address; returns its variables."""
+
+
+async def claude_code() -> Agent:
+    """Claude Code reads a file."""
+    version = "2.1.197"
+    node, entry = await program("@anthropic-ai/claude-code", version)
+    wrapper = Path(entry).parents[1] / "cli-wrapper.cjs"
+
+    async def set_up(_: Path, url: str) -> Mapping[str, str]:
+        return {
+            "ANTHROPIC_BASE_URL": url,
+            "ANTHROPIC_API_KEY": "sk-nobody",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "DISABLE_AUTOUPDATER": "1",
+        }
+
+    return Agent(
+        name=f"Claude Code {version}",
+        command=[node, str(wrapper), "--model", MODEL, "--allowedTools", "Read", "-p"],
+        tool="Read",
+        arguments={"file_path": "$WORK/notes.txt"},
+        set_up=set_up,
+    )
+
+
+async def codex() -> Agent:
+    """Codex runs a command."""
+    version = "0.171.0"
+    command = await program("@openai/codex", version)
+    flags = ["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+
+    async def set_up(home: Path, url: str) -> Mapping[str, str]:
+        config = home / ".codex" / "config.toml"
+        config.parent.mkdir()
+        config.write_text(
+            f'model = "{MODEL}"\nmodel_provider = "kiro"\n\n'
+            '[model_providers.kiro]\nname = "kiro"\nwire_api = "responses"\n'
+            f'base_url = "{url}/v1"\nenv_key = "NOBODYS_KEY"\n'
+        )
+        return {"CODEX_HOME": str(config.parent), "NOBODYS_KEY": "sk-nobody"}
+
+    return Agent(
+        name=f"Codex {version}",
+        command=[*command, *flags],
+        tool="exec_command",
+        arguments={"cmd": "cat notes.txt"},
+        set_up=set_up,
+    )
+
+
+async def cline() -> Agent:
+    """Cline reads a file."""
+    version = "3.0.65"
+    command = await program("cline", version)
+
+    async def set_up(home: Path, url: str) -> Mapping[str, str]:
+        auth = ["auth", "-p", "openai", "-k", "sk-nobody", "-m", MODEL, "-b", f"{url}/v1"]
+        await run_program([*command, *auth], home, {})
+        # Without a daemon, which would outlive the run.
+        return {"CLINE_SESSION_BACKEND_MODE": "local"}
+
+    return Agent(
+        name=f"Cline {version}",
+        command=command,
+        tool="read_files",
+        arguments={"files": [{"path": "$WORK/notes.txt"}]},
+        set_up=set_up,
+    )
+
+
+async def opencode() -> Agent:
+    """Opencode reads a file."""
+    version = "1.18.33"
+    _, entry = await program("opencode-ai", version)
+
+    async def set_up(home: Path, url: str) -> Mapping[str, str]:
+        provider: Json = {
+            "npm": "@ai-sdk/openai-compatible",
+            "options": {"baseURL": f"{url}/v1", "apiKey": "sk-nobody"},
+            "models": {MODEL: {}},
+        }
+        config = home / "opencode.json"
+        config.write_text(json.dumps({"provider": {"kiro": provider}, "autoupdate": False}))
+        return {
+            "OPENCODE_CONFIG": str(config),
+            "OPENCODE_DISABLE_MODELS_FETCH": "1",
+            "PWD": str(home / "work"),  # It looks here in place of asking the system.
+        }
+
+    return Agent(
+        name=f"opencode {version}",
+        command=[entry, "run", "-m", f"kiro/{MODEL}"],
+        tool="read",
+        arguments={"filePath": "$WORK/notes.txt"},
+        set_up=set_up,
+    )
+
+
+AGENTS: Mapping[str, Callable[[], Awaitable[Agent]]] = {
+    "claude-code": claude_code,
+    "codex": codex,
+    "cline": cline,
+    "opencode": opencode,
+}
+
+
+async def agent_works(make: Callable[[], Awaitable[Agent]]) -> bool:
+    """Let an agent do its task."""
+    agent = await make()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        work = home / "work"
+        work.mkdir()
+        (work / "notes.txt").write_text(f"{NOTE}\n")
+        script = home / "script.json"
+        arguments = json.loads(json.dumps(agent.arguments).replace("$WORK", str(work)))
+        call = {"name": agent.tool, "arguments": arguments}
+        steps = [{"reasoning": "I read it."}, {"text": "Let me look."}, {"tool_use": call}]
+        answers = [
+            {"when": NOTE, "steps": [{"text": LAST_WORDS}]},
+            {"when": "How many feathers", "steps": steps},
+        ]
+        script.write_text(json.dumps({"answers": answers}))
+        state = EmulatorState(script_files=[read_script(script)])
+        async with serving(state) as url:
+            variables = dict(await agent.set_up(home, url))
+            task = "How many feathers has the lapwing? It is in notes.txt."
+            said = await run_program([*agent.command, task], home, variables)
+        bodies = [json.dumps(request.body) for request in state.requests_to(GENERATE)]
+    is_read = any(NOTE in body for body in bodies)
+    is_ok = is_read and LAST_WORDS in said and said.startswith("exit code 0")
+    saw = "the model read the file" if is_read else "the model did not read the file"
+    return _report(
+        agent.name, f"reads a file with {agent.tool}", began, "" if is_ok else f"{saw}; {said}"
+    )
+
+
+def _report(name: str, what: str, began: float, wrong: str) -> bool:
+    verdict = f"FAILED: {wrong[-1500:]!r}" if wrong else "ok"
+    print(f"apis: {name}: {what}: {verdict}, {time.monotonic() - began:.1f} s", flush=True)
+    return not wrong
+
+
+if __name__ == "__main__":
+    names = sys.argv[1:] or [*LIBRARIES, *AGENTS]
+    sys.exit(
+        max(
+            exit_code(
+                f"apis: {name}",
+                partial(agent_works, AGENTS[name])
+                if name in AGENTS
+                else partial(library_works, name),
+            )
+            for name in names
+        )
+    )
