@@ -30,8 +30,10 @@ _KINDS: Final[Mapping[str, type[Any]]] = {
 }
 _NAMES: Final = {kind: name for name, kind in _KINDS.items()}
 _MEMBERS: Final = {
-    kind: tuple(field.name for field in fields(kind)) for kind in (*_KINDS.values(), ToolSpec)
+    kind: tuple(field.name for field in fields(kind) if field.compare)
+    for kind in (*_KINDS.values(), ToolSpec)
 }
+"""What is stored: not the text that the arguments of a tool use were read from."""
 
 
 class UnreadableRecordError(ValueError):

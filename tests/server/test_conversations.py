@@ -279,6 +279,13 @@ def test_a_record_of_another_version_is_refused_in_words(record: dict[str, Any])
         message_of(record)
 
 
+def test_the_text_that_arguments_were_read_from_is_not_stored() -> None:
+    """Another version, which knows no such member, must be able to read the store."""
+    use = ToolUse(id="1", name="read", arguments={"path": "a"}, text='{"path":  "a"}')
+    (part,) = record_of(Message(role="assistant", parts=(use,)))["parts"]
+    assert "text" not in part
+
+
 def test_tools_of_another_version_are_refused_in_words() -> None:
     """Ours."""
     with pytest.raises(UnreadableRecordError):
