@@ -12,7 +12,6 @@ from kiro_mcp.emulator import EMULATOR_API_KEY, running
 
 @pytest.mark.parametrize("name", kiro_mcp.__all__)
 def test_every_name_that_is_promised_is_there(name: str) -> None:
-    """Ours."""
     assert getattr(kiro_mcp, name)
     assert name in dir(kiro_mcp)
 
@@ -24,7 +23,7 @@ def test_another_name_is_missed_as_in_any_module() -> None:
 
 
 def test_importing_the_package_imports_nothing_else() -> None:
-    """Ours: `--version` and every start go through it."""
+    """`--version` and every start go through it."""
     code = "import sys; before = set(sys.modules); import kiro_mcp; print(*set(sys.modules)-before)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
     ours = [name for name in done.stdout.decode().split() if name.startswith("kiro_mcp")]

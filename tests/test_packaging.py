@@ -92,14 +92,13 @@ def violations(schema: dict[str, Any], value: object) -> list[str]:
 
 
 def test_everything_that_is_published_has_the_packages_version() -> None:
-    """Ours: a version on PyPI can never be used again, so a slip costs a release."""
+    """A version on PyPI can never be used again, so a slip costs a release."""
     assert SERVER["version"] == SERVER["packages"][0]["version"] == __version__
     assert MANIFEST["version"] == BUNDLE["version"] == __version__
     assert BUNDLE["dependencies"] == [f"{PROJECT['name']}=={__version__}"]
 
 
 def test_everything_that_is_published_has_the_packages_name() -> None:
-    """Ours."""
     assert SERVER["packages"][0]["identifier"] == PROJECT["name"]
     assert MANIFEST["name"] == PROJECT["name"]
     assert PROJECT["name"] in PROJECT["scripts"]
@@ -121,7 +120,7 @@ def test_the_command_that_is_installed_is_the_program() -> None:
 
 
 def test_every_address_of_the_project_is_in_its_repository() -> None:
-    """Ours: none is left behind when it moves."""
+    """None is left behind when it moves."""
     published = [SERVER, MANIFEST, *PROJECT["urls"].values(), *DOCKERFILE]
     told = re.findall(r"https://github\.com/[\w./#-]+", json.dumps(published))
     assert len(told) > 5
@@ -143,12 +142,11 @@ def test_the_bundles_manifest_is_valid() -> None:
 
 
 def test_the_bundle_names_the_tools_that_there_are() -> None:
-    """Ours."""
     assert [tool["name"] for tool in MANIFEST["tools"]] == [tool.name for tool in declarations()]
 
 
 def test_each_variable_that_is_asked_for_is_a_setting_and_the_key_is_a_secret() -> None:
-    """Ours: the same words and the same defaults as the settings."""
+    """The same words and the same defaults as the settings."""
     settings = dict(zip(_settings(), Settings.model_fields.values(), strict=True))
     for asked in SERVER["packages"][0]["environmentVariables"]:
         setting = settings[asked["name"]]
@@ -255,7 +253,7 @@ def test_a_link_in_the_readme_says_what_the_readme_says(
 
 
 def test_every_link_names_the_server_as_the_readme_does() -> None:
-    """Ours: so that nobody ends up with two of them."""
+    """So that nobody ends up with two of them."""
     links = [*app_links(COMMON, VSCODE).values(), *web_links(COMMON, VSCODE).values()]
     named = [link for link in links if "name=" in link]
     assert len(named) == len(links) - 2  # The two of VS Code's own scheme have it inside.
@@ -271,7 +269,7 @@ def test_the_readmes_line_is_the_one_that_is_printed() -> None:
 
 
 def test_the_image_runs_without_root_and_knows_no_secret() -> None:
-    """Ours: layers can be read by whoever has the image."""
+    """Layers can be read by whoever has the image."""
     last = max(place for place, line in enumerate(DOCKERFILE) if line.startswith("FROM "))
     assert "USER kiro" in DOCKERFILE[last:]
     set_in_it = [line for line in DOCKERFILE if line.startswith(("ENV ", "ARG "))]
@@ -282,7 +280,7 @@ def test_the_image_runs_without_root_and_knows_no_secret() -> None:
 
 
 def test_the_image_is_built_in_two_stages_and_names_the_port_of_the_settings() -> None:
-    """Ours: what builds it is not in it, and what it serves on is what `KIRO_MCP_PORT` says."""
+    """What builds it is not in it, and what it serves on is what `KIRO_MCP_PORT` says."""
     stages = [line for line in DOCKERFILE if line.startswith("FROM ")]
     assert len(stages) == 2
     assert stages[0].endswith(" AS build")
@@ -319,7 +317,7 @@ async def health(process: Process, port: int) -> int:
 async def test_a_container_is_healthy_while_its_server_answers_over_http(
     transport: list[str],
 ) -> None:
-    """Ours: the check is run, not just read."""
+    """The check is run, not just read."""
     command = [*COMMAND, "serve", *transport, "--port", "0", "--no-auth"]
     with fail_after(RUN_SECONDS):
         async with await anyio.open_process(
@@ -335,7 +333,7 @@ async def test_a_container_is_healthy_while_its_server_answers_over_http(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the image is Linux's, and so is /proc")
 async def test_a_container_on_stdio_is_healthy_without_being_asked() -> None:
-    """Ours: nothing listens there, and an orchestrator must not take it for ill."""
+    """Nothing listens there, and an orchestrator must not take it for ill."""
     with fail_after(RUN_SECONDS):
         async with started() as server:
             await server.initialize()

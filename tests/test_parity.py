@@ -82,13 +82,13 @@ def section(heading: str) -> str:
 
 @pytest.mark.parametrize("program", PROMISES)
 def test_no_promise_is_missing_and_none_was_made_up(program: str) -> None:
-    """Ours: what is no longer listed would be forgotten."""
+    """What is no longer listed would be forgotten."""
     assert sorted(ENTRIES[program]) == sorted(PROMISES[program])
 
 
 @pytest.mark.parametrize("entry", BY_NAME.values(), ids=BY_NAME)
 def test_a_promise_is_proven_or_answered(entry: Entry) -> None:
-    """Ours: and in words that can be read by themselves."""
+    """And in words that can be read by themselves."""
     assert entry.promise
     assert entry.tests or entry.readme or entry.here
     assert len(set(entry.tests)) == len(entry.tests)
@@ -97,7 +97,7 @@ def test_a_promise_is_proven_or_answered(entry: Entry) -> None:
 
 @pytest.mark.parametrize("entry", BY_NAME.values(), ids=BY_NAME)
 def test_what_proves_a_promise_is_there(entry: Entry) -> None:
-    """Ours: a test that was renamed or deleted proves nothing."""
+    """A test that was renamed or deleted proves nothing."""
     assert [node for node in entry.tests if not is_there(node)] == []
     for heading in entry.readme:
         assert section(heading).strip()
@@ -113,7 +113,7 @@ def names_in(cell: str) -> list[str]:
 
 
 def test_each_variable_is_a_setting_or_told_as_one() -> None:
-    """Ours: whoever comes with a .env of the gateway finds every line of it."""
+    """Whoever comes with a .env of the gateway finds every line of it."""
     told = [name for theirs, _ in ROWS for name in names_in(theirs)]
     assert len(set(told)) == len(told)
     assert set(PROMISES["variables"]) <= {*told, *variables()}
@@ -121,7 +121,6 @@ def test_each_variable_is_a_setting_or_told_as_one() -> None:
 
 @pytest.mark.parametrize(("theirs", "ours"), ROWS, ids=[row[0] for row in ROWS])
 def test_what_a_variable_is_told_to_be_here_is_a_setting(theirs: str, ours: str) -> None:
-    """Ours."""
     settings = {name for name in names_in(ours) if name.startswith("KIRO_")}
     assert settings <= set(variables())
     if ours.startswith("the same after `KIRO_MCP_`"):

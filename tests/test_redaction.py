@@ -56,7 +56,7 @@ NAMES = [
     ],
 )
 def test_a_secret_is_known_by_the_name_beside_it(name: str, around: str) -> None:
-    """Ours: client secrets and device codes have no shape of their own."""
+    """Client secrets and device codes have no shape of their own."""
     value = "s3cr3t-value-of-no-known-shape"
     shown = redact(around.format(name=name, value=value))
     assert value not in shown
@@ -65,7 +65,7 @@ def test_a_secret_is_known_by_the_name_beside_it(name: str, around: str) -> None
 
 @given(st.text(min_size=1).filter(lambda text: "redacted" not in text))
 def test_no_json_value_beside_a_secret_name_survives(value: str) -> None:
-    """Ours: whatever bytes a client secret has, JSON's escapes included."""
+    """Whatever bytes a client secret has, JSON's escapes included."""
     encoded = json.dumps({"clientSecret": f"begin{value}end", "region": "us-east-1"})
     assert "begin" not in redact(encoded)
     assert "us-east-1" in redact(encoded)
@@ -83,7 +83,7 @@ def test_no_json_value_beside_a_secret_name_survives(value: str) -> None:
     ],
 )
 def test_what_is_no_secret_is_left_alone(text: str) -> None:
-    """Ours: a message that hides its cause is no help."""
+    """A message that hides its cause is no help."""
     assert redact(text) == text
 
 
@@ -92,13 +92,13 @@ def test_what_is_no_secret_is_left_alone(text: str) -> None:
     | st.sampled_from([text for text, _ in TEXTS.values()])
 )
 def test_what_is_redacted_stays_as_it_is(text: str) -> None:
-    """Ours: a capture is redacted when it is written and again when it is read."""
+    """A capture is redacted when it is written and again when it is read."""
     assert redact(redact(text)) == redact(text)
 
 
 @given(st.text(alphabet="aoerksy_JAB:=\"' .1\\token"))
 def test_where_secrets_are_is_told_in_order_and_without_overlaps(text: str) -> None:
-    """Ours: whoever cuts them out relies on it."""
+    """Whoever cuts them out relies on it."""
     places = [place for span in secret_spans(text) for place in span]
     assert places == sorted(set(places))
 
@@ -116,12 +116,11 @@ def test_where_secrets_are_is_told_in_order_and_without_overlaps(text: str) -> N
     ],
 )
 def test_a_json_value_stays_one_without_its_secrets(value: object, shown: object) -> None:
-    """Ours: a declaration of a password is not one."""
+    """A declaration of a password is not one."""
     assert redact_json(value) == shown
 
 
 def test_a_mask_tells_two_secrets_apart_and_no_more() -> None:
-    """Ours."""
     assert mask(KEY) == "ksk_…cdef"
     assert mask("ksk_1") == "…"
     assert mask(ACCESS) == f"…{ACCESS[-4:]}"

@@ -19,7 +19,7 @@ from kiro_mcp.regions import is_region, region_of
     ],
 )
 def test_only_a_profiles_arn_names_a_region(text: str) -> None:
-    """Ours: the region becomes part of a host name, so nothing else may pass."""
+    """The region becomes part of a host name, so nothing else may pass."""
     assert region_of(text) == ""
 
 

@@ -15,21 +15,21 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    """Ours: clients write `"KEY": ""` for what they do not set."""
+    """Clients write `"KEY": ""` for what they do not set."""
     settings = Settings.load({"KIRO_MCP_MODEL": "  ", "KIRO_API_KEY": ""})
     assert settings.model == ""
     assert settings.api_key.get_secret_value() == ""
 
 
 def test_the_ecosystems_name_of_a_setting_works_too() -> None:
-    """Ours: it is what users of other gateways have set already."""
+    """It is what users of other gateways have set already."""
     arn = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE"
     assert Settings.load({"PROFILE_ARN": arn}).profile_arn == arn
     assert Settings.load({"REFRESH_TOKEN": "aorX"}).refresh_token.get_secret_value() == "aorX"
 
 
 def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
-    """Ours: the more specific name is the more deliberate one."""
+    """The more specific name is the more deliberate one."""
     settings = Settings.load({"PROFILE_ARN": "theirs", "KIRO_PROFILE_ARN": "ours"})
     assert settings.profile_arn == "ours"
 
@@ -93,7 +93,7 @@ def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
 def test_a_value_that_cannot_be_used_is_refused_by_its_variables_name(
     name: str, value: str, says: str
 ) -> None:
-    """Ours: the person reads the message in a chat and must know which line to mend."""
+    """The person reads the message in a chat and must know which line to mend."""
     with pytest.raises(InvalidRequest) as caught:
         Settings.load({name: value})
     assert name in str(caught.value)
@@ -184,7 +184,7 @@ def test_a_key_is_never_taken_for_a_placeholder(random: str) -> None:
 def test_a_value_that_may_hold_a_secret_is_refused_without_being_shown(
     name: str, value: str
 ) -> None:
-    """Ours: the message goes into a chat, and secrets do get pasted into the wrong line."""
+    """The message goes into a chat, and secrets do get pasted into the wrong line."""
     with pytest.raises(InvalidRequest) as caught:
         Settings.load({name: value})
     assert name in str(caught.value)
@@ -195,7 +195,7 @@ def test_a_value_that_may_hold_a_secret_is_refused_without_being_shown(
     "url", ["http://127.0.0.1:8787", "http://[::1]:1", "http://localhost", "https://proxy.example"]
 )
 def test_an_endpoint_may_be_https_anywhere_or_http_on_this_machine(url: str) -> None:
-    """Ours: a bearer must not cross a network in the clear."""
+    """A bearer must not cross a network in the clear."""
     assert Settings.load({"KIRO_MCP_ENDPOINT_URL": url + "/"}).endpoint_url == url
 
 
@@ -216,7 +216,7 @@ def test_words_count_in_any_case_and_paths_in_quotes() -> None:
 
 
 def test_one_hosts_override_wins_over_the_override_of_all() -> None:
-    """Ours: the more specific setting is the more deliberate one."""
+    """The more specific setting is the more deliberate one."""
     settings = Settings.load(
         {
             "KIRO_MCP_ENDPOINT_URL": "https://all.example",
@@ -232,7 +232,6 @@ def test_one_hosts_override_wins_over_the_override_of_all() -> None:
 
 
 def test_names_of_models_are_read_as_pairs() -> None:
-    """Ours."""
     settings = Settings.load(
         {"KIRO_MCP_MODEL_ALIASES": "fast = claude-haiku-4.5, big=claude-opus-5"}
     )
@@ -240,19 +239,19 @@ def test_names_of_models_are_read_as_pairs() -> None:
 
 
 def test_a_mistyped_variable_gets_the_name_that_was_meant() -> None:
-    """Ours: an unknown name would otherwise be ignored without a word."""
+    """An unknown name would otherwise be ignored without a word."""
     sentences = unknown_variables({"KIRO_MCP_MODLE": "x", "KIRO_MCP_MODEL": "y", "HOME": "/"})
     assert sentences == ("No setting is named KIRO_MCP_MODLE. Did you mean KIRO_MCP_MODEL?",)
 
 
 def test_a_variable_that_is_like_no_other_gets_no_guess() -> None:
-    """Ours: a wrong guess is worse than none."""
+    """A wrong guess is worse than none."""
     sentences = unknown_variables({"KIRO_MCP_ZZZZZZZZZZZZZZZZZ": "x"})
     assert sentences == ("No setting is named KIRO_MCP_ZZZZZZZZZZZZZZZZZ.",)
 
 
 def test_secrets_do_not_show_when_settings_are_printed() -> None:
-    """Ours: settings end up in logs."""
+    """Settings end up in logs."""
     settings = Settings.load({"KIRO_API_KEY": "ksk_secret", "KIRO_ACCESS_TOKEN": "aoa_secret"})
     assert "secret" not in repr(settings)
 
@@ -267,7 +266,7 @@ def test_only_this_machines_own_addresses_are_loopback(host: str, expected: bool
 
 
 def test_readme_lists_each_setting_with_its_default_and_meaning() -> None:
-    """Ours: the table is what users configure by."""
+    """The table is what users configure by."""
     rows = re.findall(
         r"^\| `(KIRO_\w+)` \| (?:`(.*)`)? ?\| (.*) \|$", README.read_text("utf-8"), re.M
     )
@@ -306,18 +305,17 @@ def _shown(default: object) -> str:
     ],
 )
 def test_a_proxy_may_be_given_as_host_and_port(given: str, proxy: str) -> None:
-    """Ours: users of other gateways have it set so, under their name of it."""
+    """Users of other gateways have it set so, under their name of it."""
     assert Settings.load({"VPN_PROXY_URL": given}).proxy_url.get_secret_value() == proxy
 
 
 def test_endpoints_are_names_in_the_users_order() -> None:
-    """Ours."""
     settings = Settings.load({"KIRO_MCP_ENDPOINTS": " Q, runtime,q "})
     assert settings.endpoint_names == ("q", "runtime")
 
 
 def test_extra_headers_are_a_json_object_of_texts() -> None:
-    """Ours: one variable has to hold them all."""
+    """One variable has to hold them all."""
     settings = Settings.load({"KIRO_MCP_EXTRA_HEADERS": '{"X-Team": "blue"}'})
     assert settings.headers_to_add == {"X-Team": "blue"}
     assert "blue" not in repr(settings)

@@ -86,13 +86,12 @@ def test_snake_case_and_nested_members_are_read_too() -> None:
 
 
 def test_a_document_without_a_token_is_no_credential() -> None:
-    """Ours."""
     assert read_credential({"profileArn": "p", "accessToken": ""}, PLACE) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", '"x"', "[" * 100_000])
 def test_what_is_no_json_object_is_one_error(text: str) -> None:
-    """Ours: a file may hold anything."""
+    """A file may hold anything."""
     with pytest.raises(ValueError):  # noqa: PT011  # its words are for people
         parse_object(text)
 
@@ -122,7 +121,7 @@ def test_the_hash_of_a_start_url_is_the_ides() -> None:
 
 @pytest.mark.parametrize("named", ["../../etc/passwd", "A" * 40, "a" * 39, "/abs", "", "a" * 41])
 def test_only_a_hash_becomes_the_name_of_a_file(named: str) -> None:
-    """Ours: the file is written by strangers, and its members may not choose a path."""
+    """The file is written by strangers, and its members may not choose a path."""
     assert registration_name({"clientIdHash": named}) == ""
     assert registration_name({"clientIdHash": "a" * 40}) == f"{'a' * 40}.json"
 
@@ -261,7 +260,7 @@ OWN_ENTRIES: list[Credential] = [
 
 @pytest.mark.parametrize("before", OWN_ENTRIES, ids=lambda before: before.kind)
 def test_our_own_entry_is_read_back_as_it_was(before: Credential) -> None:
-    """Ours: what is stored is what was signed in."""
+    """What is stored is what was signed in."""
     where = CredentialSource(
         name=before.source, origin=before.origin, is_explicit=before.is_explicit
     )
@@ -293,7 +292,7 @@ def test_a_renewed_social_login_takes_its_profile_along_and_no_other_does() -> N
     ],
 )
 def test_a_date_is_written_back_in_its_owners_unit(before: object, after: object) -> None:
-    """Ours: a date in another unit would be the year 1970, or never."""
+    """A date in another unit would be the year 1970, or never."""
     for name in ("expiresAt", "expires_at"):
         assert merged({name: before}, RENEWED)[name] == after
         assert merged({name: before}, replace(RENEWED, expires_at=None))[name] == before

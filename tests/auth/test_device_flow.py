@@ -95,7 +95,7 @@ def test_a_social_login_goes_to_kiros_own_service() -> None:
 
 
 def test_an_organisations_login_asks_for_its_start_url_and_no_other_takes_one() -> None:
-    """Ours: probing ten regions in its place would be noise."""
+    """Probing ten regions in its place would be noise."""
     with pytest.raises(InvalidRequest, match="start URL"):
         plan_login("idc", start_url="", region="", overrides={})
     with pytest.raises(InvalidRequest, match="idc"):
@@ -119,7 +119,6 @@ def test_a_registration_is_kept_with_its_end_in_seconds() -> None:
     [(400, InvalidRequest), (500, ServiceUnavailable), (429, ServiceUnavailable)],
 )
 def test_a_login_that_cannot_start_says_why(status: int, error: type[KiroError]) -> None:
-    """Ours."""
     answer = body(error="invalid_request", error_description="no such start URL")
     with pytest.raises(error, match="no such start URL"):
         read_registration_answer(login().plan, status, answer)
@@ -129,7 +128,7 @@ def test_a_login_that_cannot_start_says_why(status: int, error: type[KiroError])
 
 @pytest.mark.parametrize("url", ["https://evil.example/x", "http://app.kiro.dev", "javascript:x"])
 def test_a_link_that_leads_elsewhere_is_not_shown(url: str) -> None:
-    """Ours: a person would open it."""
+    """A person would open it."""
     answer = body(deviceCode="d", userCode="u", verificationUri=url)
     with pytest.raises(ServiceUnavailable, match="Do not open it"):
         read_authorization_answer(login().plan, CLIENT, 200, answer, NOW)
@@ -260,7 +259,7 @@ def test_an_organisations_own_refresh_is_a_form_with_its_scopes() -> None:
 def test_a_refusal_is_final_only_where_the_service_says_so(
     status: int, answer: bytes, is_final: bool
 ) -> None:
-    """Ours: a proxy's page must not end a login."""
+    """A proxy's page must not end a login."""
     found = read_answer(idc_credential(), status, answer, NOW)
     assert isinstance(found, Refused)
     assert found.is_final is is_final
@@ -300,7 +299,7 @@ def test_the_answer_to_an_organisations_own_refresh_is_read_in_its_spelling() ->
 
 
 def test_a_refusals_words_are_shown_without_secrets() -> None:
-    """Ours: some services echo the request."""
+    """Some services echo the request."""
     echoed = body(error="invalid_grant", error_description="bad aorAAAAAAAAAAAA:sig")
     found = read_answer(idc_credential(), 400, echoed, NOW)
     assert isinstance(found, Refused)

@@ -44,13 +44,13 @@ def test_each_service_has_its_host_in_the_logins_own_region() -> None:
     ],
 )
 def test_what_is_not_a_region_never_becomes_part_of_a_host(region: str) -> None:
-    """Ours: the region is read from files that others write."""
+    """The region is read from files that others write."""
     with pytest.raises(InvalidRequest, match="region"):
         sign_in_address("oidc", "/token", region=region, overrides={})
 
 
 def test_a_found_refresh_token_never_goes_to_an_overridden_host() -> None:
-    """Ours: a setting in a project's folder must not send a login elsewhere."""
+    """A setting in a project's folder must not send a login elsewhere."""
     overrides = {"oidc": "https://evil.example"}
     address = sign_in_address("oidc", "/token", region="us-east-1", overrides=overrides)
     found = replace(idc_credential(), is_explicit=False)
@@ -211,7 +211,7 @@ ENTRA = "https://login.microsoftonline.com/tenant"
 def test_an_organisations_token_endpoint_must_be_known_or_the_issuers(
     endpoint: str, issuer: str, expected: str
 ) -> None:
-    """Ours: the endpoint is read from a file that others write, and a refresh token goes there."""
+    """The endpoint is read from a file that others write, and a refresh token goes there."""
     one = Credential(
         kind="external_idp", token_endpoint=endpoint, issuer_url=issuer, source="a test"
     )

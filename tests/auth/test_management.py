@@ -98,13 +98,13 @@ async def test_the_only_profile_of_a_login_is_found_wherever_it_is_kept(
 async def test_what_leaves_the_profile_open_is_an_error(
     america: list[Answer], europe: list[Answer], error: type[KiroError], words: str
 ) -> None:
-    """Ours: no profile is guessed, and silence is no proof that there is none."""
+    """No profile is guessed, and silence is no proof that there is none."""
     with pytest.raises(error, match=words):
         await management(Regions(america, europe)).find_profile(TOKEN)
 
 
 async def test_pages_are_asked_for_by_their_token_and_end() -> None:
-    """Ours: a list that never ends is cut."""
+    """A list that never ends is cut."""
     regions = Regions([page(HERE, after="2"), page(HERE)], [page(HERE, after="more")])
     assert await management(regions).find_profile(TOKEN) == HERE
     assert regions.asked == [
@@ -153,7 +153,7 @@ async def test_an_api_key_that_its_region_refuses_is_sent_to_the_one_that_knows_
 
 
 async def test_calls_at_once_with_a_key_of_another_region_all_find_it(tmp_path: Path) -> None:
-    """Ours: whoever is refused while another call looks must not be told to renew a good key."""
+    """Whoever is refused while another call looks must not be told to renew a good key."""
     regions = Regions([DOWN], [(200, {"profile": {"arn": THERE}})])
     settings = Settings.load({"KIRO_API_KEY": "ksk_x"})
     tokens = TokenProvider(settings, http=regions, environ={"HOME": str(tmp_path)})
@@ -175,7 +175,7 @@ async def test_calls_at_once_with_a_key_of_another_region_all_find_it(tmp_path: 
 async def test_an_api_key_stays_in_the_region_that_its_user_names(
     tmp_path: Path, said: dict[str, str]
 ) -> None:
-    """Ours: what is set is not guessed at."""
+    """What is set is not guessed at."""
     regions = Regions([DOWN], [(200, {"profile": {"arn": THERE}})])
     settings = Settings.load({"KIRO_API_KEY": "ksk_x", **said})
     tokens = TokenProvider(settings, http=regions, environ={"HOME": str(tmp_path)})
@@ -193,7 +193,7 @@ async def test_an_api_key_goes_to_the_region_of_the_profile_that_is_set(tmp_path
 
 
 async def test_one_override_for_all_regions_is_asked_once() -> None:
-    """Ours: it would say the same twice."""
+    """It would say the same twice."""
     regions = Regions([page(HERE)], [DOWN])
     service = management(regions, KIRO_MCP_ENDPOINT_URL_MANAGEMENT=AMERICA.rstrip("/"))
     token = AccessToken(value="aoa", region="us-east-1", is_explicit=True)

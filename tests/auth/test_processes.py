@@ -65,7 +65,7 @@ async def _next_result(server: StdioServer) -> dict[str, Any]:
 
 
 async def test_a_process_that_is_killed_while_it_refreshes_leaves_a_login_that_works() -> None:
-    """Ours: the newest token, or the one before where the answer never reached the disk."""
+    """The newest token, or the one before where the answer never reached the disk."""
     with fail_after(SECONDS):
         outcome = await measure(25, seed=8628)
     assert outcome.kills > 0
@@ -75,7 +75,7 @@ async def test_a_process_that_is_killed_while_it_refreshes_leaves_a_login_that_w
 
 
 async def test_a_lock_is_let_go_of_by_the_death_of_its_holder(tmp_path: Path) -> None:
-    """Ours: no lock is ever stale."""
+    """No lock is ever stale."""
     path = tmp_path / "folder" / "a.lock"
     program = (
         "import sys, anyio; from pathlib import Path; from kiro_mcp.auth.files import locked\n"

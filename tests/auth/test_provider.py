@@ -97,7 +97,7 @@ def encoded() -> str:
 
 
 async def test_signed_out_names_the_tool_and_the_variable(tmp_path: Path) -> None:
-    """Ours: the first call works, or says exactly what to do."""
+    """The first call works, or says exactly what to do."""
     async with engine_of(tmp_path) as engine:
         with pytest.raises(SignInRequired, match=r"login.*KIRO_API_KEY"):
             await engine.tokens.access_token()
@@ -142,7 +142,7 @@ async def test_an_access_token_without_a_profile_has_it_looked_up(
 async def test_what_is_asked_of_an_account_goes_with_the_headers_and_origin_that_are_set(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: what the service takes differs by account, so it is a setting."""
+    """What the service takes differs by account, so it is a setting."""
     environ = {
         "KIRO_ACCESS_TOKEN": EMULATOR_ACCESS_TOKEN,
         "KIRO_MCP_EXTRA_HEADERS": '{"x-team": "blue", "user-agent": "me/1"}',
@@ -170,7 +170,7 @@ async def test_builder_ids_refusal_to_list_profiles_is_the_answer(
 async def test_several_profiles_are_a_question_and_the_setting_its_answer(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: which one is billed is the user's to say; they come in pages."""
+    """Which one is billed is the user's to say; they come in pages."""
     other = EMULATOR_PROFILE_ARN.replace("EMULATOR", "OTHER")
     emulator.state.accounts.profile_arns = (EMULATOR_PROFILE_ARN, other)
     environ = {"KIRO_ACCESS_TOKEN": EMULATOR_ACCESS_TOKEN}
@@ -210,7 +210,7 @@ async def test_a_profile_that_is_no_more_is_looked_up_again_once_and_kept(
 async def test_calls_at_once_with_a_profile_that_is_no_more_all_get_the_new_one(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: a call that is refused while another one looks waits for what it finds."""
+    """A call that is refused while another one looks waits for what it finds."""
     store = OwnStore(own_folder(tmp_path), emulator.url)
     await store.save_login(replace(idc_credential(is_expired=False), profile_arn=STALE_ARN))
     answers: list[str] = []
@@ -231,7 +231,7 @@ async def test_calls_at_once_with_a_profile_that_is_no_more_all_get_the_new_one(
 async def test_another_programs_profile_that_is_no_more_is_looked_up_and_left_to_it(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: its file is not ours to write."""
+    """Its file is not ours to write."""
     login = {"accessToken": EMULATOR_ACCESS_TOKEN, "authMethod": "IdC", "profileArn": STALE_ARN}
     path = write_json(tmp_path / "login.json", login)
     async with engine_of(tmp_path, emulator, KIRO_CREDS_FILE=str(path)) as engine:
@@ -256,7 +256,7 @@ async def test_a_refused_profile_is_not_replaced_by_a_guess(
     tmp_path: Path,
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: the user's choice stands, and several profiles are the user's to choose from."""
+    """The user's choice stands, and several profiles are the user's to choose from."""
     emulator.state.accounts.profile_arns = arns
     login = {"accessToken": EMULATOR_ACCESS_TOKEN, "authMethod": "IdC", "profileArn": STALE_ARN}
     path = write_json(tmp_path / "login.json", login)
@@ -269,7 +269,7 @@ async def test_a_refused_profile_is_not_replaced_by_a_guess(
 
 
 async def test_a_malformed_profile_is_refused_before_sending(tmp_path: Path) -> None:
-    """Ours: the service's own answer to it names no cause."""
+    """The service's own answer to it names no cause."""
     environ = {"KIRO_ACCESS_TOKEN": "aoa", "KIRO_PROFILE_ARN": "arn:x"}
     async with engine_of(tmp_path, **environ) as engine:
         with pytest.raises(InvalidRequest, match="'arn:x'"):
@@ -316,7 +316,7 @@ async def test_a_given_token_that_says_it_has_ended_is_renewed_before_it_is_sent
 async def test_an_expired_token_with_nothing_to_renew_it_by_is_told_before_it_is_sent(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: the service would only say that it is invalid."""
+    """The service would only say that it is invalid."""
     file = write_json(tmp_path / "login", {"accessToken": "aoa", "expiresAt": LONG_AGO})
     async with engine_of(tmp_path, emulator, KIRO_CREDS_FILE=str(file)) as engine:
         with pytest.raises(SignInRequired, match="login") as caught:
@@ -329,7 +329,6 @@ async def test_an_expired_token_with_nothing_to_renew_it_by_is_told_before_it_is
 async def test_how_early_a_token_is_renewed_is_a_setting(
     threshold: str, count: int, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     soon = replace(idc_credential(), expires_at=datetime(2026, 11, 1, 0, 8, tzinfo=UTC))
     await store.save_login(soon)
@@ -344,7 +343,7 @@ async def test_how_early_a_token_is_renewed_is_a_setting(
 async def test_a_given_refresh_token_is_renewed_once_and_its_successor_kept(
     given: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: the environment cannot be written to, so its successor lies in our own store."""
+    """The environment cannot be written to, so its successor lies in our own store."""
     for _ in range(2):
         async with engine_of(tmp_path, emulator, KIRO_REFRESH_TOKEN=given) as engine:
             token = await engine.tokens.access_token()
@@ -361,7 +360,7 @@ async def test_a_given_refresh_token_is_renewed_once_and_its_successor_kept(
 async def test_64_calls_with_one_expired_token_make_one_refresh(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: single-flight."""
+    """Single-flight."""
     await sign_in_before(own_folder(tmp_path), emulator.url)
     values: set[str] = set()
 
@@ -378,7 +377,7 @@ async def test_64_calls_with_one_expired_token_make_one_refresh(
 async def test_a_token_that_somebody_else_has_renewed_is_used_without_a_request(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: read again before a refresh."""
+    """Read again before a refresh."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     async with engine_of(tmp_path, emulator) as engine:
         await engine.tokens.resolution()
@@ -421,7 +420,7 @@ async def test_a_token_that_is_void_where_its_profile_is_asked_for_is_renewed(
 async def test_a_void_token_that_nothing_renews_is_named_where_its_profile_is_asked_for(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: the error names the variable to renew."""
+    """The error names the variable to renew."""
     async with engine_of(tmp_path, emulator, KIRO_ACCESS_TOKEN="aoaVoid") as engine:
         with pytest.raises(SignInRequired, match="Renew KIRO_ACCESS_TOKEN"):
             await engine.tokens.access_token()
@@ -431,7 +430,7 @@ async def test_a_void_token_that_nothing_renews_is_named_where_its_profile_is_as
 async def test_where_a_rejected_token_has_a_successor_that_has_ended_too_that_is_renewed(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: a laptop may sleep between a call and its second try."""
+    """A laptop may sleep between a call and its second try."""
     await sign_in_before(own_folder(tmp_path), emulator.url)
     async with engine_of(tmp_path, emulator) as engine:
         token = await engine.tokens.renew(AccessToken(value="long gone"))
@@ -462,7 +461,7 @@ async def test_a_token_that_ends_soon_is_renewed_while_it_is_still_used(
 async def test_a_token_is_used_to_its_end_while_it_cannot_be_renewed(
     failure: Script, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: a sign-in service that fails must not fail calls that need it not."""
+    """A sign-in service that fails must not fail calls that need it not."""
     clock = Clock()
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     soon = replace(idc_credential(), expires_at=datetime(2026, 11, 1, 0, 0, 50, tzinfo=UTC))
@@ -511,7 +510,7 @@ async def test_a_refused_token_that_names_no_region_tells_where_it_was_asked_for
 async def test_where_the_source_has_rotated_meanwhile_its_new_token_is_tried_once(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: read again after a refusal."""
+    """Read again after a refusal."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     await store.save_login(replace(idc_credential(), refresh_token="aor-stale-token"))
 
@@ -529,7 +528,7 @@ async def test_where_the_source_has_rotated_meanwhile_its_new_token_is_tried_onc
 async def test_where_the_source_has_been_renewed_meanwhile_that_is_used(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: a refusal that comes of somebody else's refresh is no end."""
+    """A refusal that comes of somebody else's refresh is no end."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
 
     async def renew() -> None:
@@ -563,7 +562,7 @@ async def test_a_cancelled_call_does_not_lose_the_successor_of_a_spent_token(
 async def test_a_logout_during_a_refresh_stays_a_logout(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: what is written is compared with what was spent."""
+    """What is written is compared with what was spent."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     assert await store.remove_login(emulator.url)
     renewed = replace(idc_credential(), key=emulator.url, access_token="late")
@@ -909,7 +908,7 @@ async def test_where_it_could_not_be_put_back_nothing_is_spent(
 async def test_a_found_login_never_goes_to_an_overridden_host(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: a setting in a project's folder must not send a login elsewhere."""
+    """A setting in a project's folder must not send a login elsewhere."""
     ide_social(tmp_path, expires_at="2099-01-01T00:00:00Z")
     async with engine_of(tmp_path, emulator, KIRO_MCP_WRITE_BACK="all") as engine:
         token = await engine.tokens.access_token()
@@ -1007,7 +1006,7 @@ async def test_a_credential_that_is_given_with_a_host_goes_to_that_host(tmp_path
 async def test_our_default_login_never_goes_to_an_overridden_host(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: only a login that was made against that host does."""
+    """Only a login that was made against that host does."""
     await OwnStore(own_folder(tmp_path)).save_login(idc_credential())
     async with engine_of(tmp_path, emulator) as engine:
         with pytest.raises(SignInRequired, match=r"127\.0\.0\.1"):
@@ -1018,7 +1017,7 @@ async def test_our_default_login_never_goes_to_an_overridden_host(
 async def test_a_bearer_does_not_follow_a_redirect(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: it would go wherever the answer says."""
+    """It would go wherever the answer says."""
     elsewhere = HttpAnswer(status=307, headers={"location": f"{emulator.url}/elsewhere"})
     emulator.state.enqueue((elsewhere,), operation="GetUsageLimits")
     async with engine_of(tmp_path, emulator, KIRO_API_KEY=EMULATOR_API_KEY) as engine:
@@ -1031,7 +1030,7 @@ async def test_a_bearer_does_not_follow_a_redirect(
 async def test_what_has_not_changed_is_not_read_again(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: each call looks at times of files, and reads them only where these have moved."""
+    """Each call looks at times of files, and reads them only where these have moved."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url, is_expired=False)
     async with engine_of(tmp_path, emulator) as engine:
         first = await engine.tokens.resolution()
@@ -1047,7 +1046,7 @@ async def test_what_has_not_changed_is_not_read_again(
 async def test_only_its_owner_can_look_into_what_is_kept(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: the folder too, for the names of the files tell of logins."""
+    """The folder too, for the names of the files tell of logins."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     assert store.folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in store.folder.iterdir()} == {0o600}
@@ -1056,7 +1055,7 @@ async def test_only_its_owner_can_look_into_what_is_kept(
 async def test_a_login_made_elsewhere_is_picked_up_by_the_next_call(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: no restart."""
+    """No restart."""
     async with engine_of(tmp_path, emulator) as engine:
         with pytest.raises(SignInRequired):
             await engine.tokens.access_token()
@@ -1067,7 +1066,7 @@ async def test_a_login_made_elsewhere_is_picked_up_by_the_next_call(
 async def test_kiro_cli_renews_its_own_login_where_it_is_there(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: then nothing is spent behind its back. Here a script stands in for it."""
+    """Then nothing is spent behind its back. Here a script stands in for it."""
     path = kiro_cli_database(tmp_path / CLI_DB, odic_rows(profile_arn=EMULATOR_PROFILE_ARN))
     program = tmp_path / "bin" / "kiro-cli"
     program.parent.mkdir()
@@ -1157,7 +1156,7 @@ async def test_what_kiro_cli_prints_is_used_only_if_it_is_a_token_that_is_good(
 async def test_without_a_kiro_cli_that_works_its_login_is_left_to_it(
     script: str | None, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: it may be gone, or be signed out itself."""
+    """It may be gone, or be signed out itself."""
     kiro_cli_database(tmp_path / CLI_DB, odic_rows(profile_arn=EMULATOR_PROFILE_ARN))
     program = tmp_path / "bin" / "kiro-cli"
     program.parent.mkdir()

@@ -50,7 +50,7 @@ async def test_polls_keep_the_interval_and_slow_down_for_good(
 async def test_a_service_that_fails_meanwhile_is_asked_again(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: a minute of trouble must not cost the login."""
+    """A minute of trouble must not cost the login."""
     emulator.state.enqueue(
         (HttpAnswer(status=503),),
         (HttpAnswer(status=500),),
@@ -94,7 +94,7 @@ async def test_a_login_that_is_refused_ends_at_once(
 async def test_starting_twice_is_one_login_and_starting_another_ends_the_first(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: clients repeat calls."""
+    """Clients repeat calls."""
     emulator.state.accounts.pending_polls = 10_000
     async with engine_of(tmp_path, emulator) as engine:
         first = await engine.sign_in.start("builder_id")
@@ -128,7 +128,7 @@ async def test_a_login_that_is_being_saved_says_nothing_of_the_one_that_replaced
 async def test_a_registration_is_used_again_until_the_service_forgets_it(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: it is good for months."""
+    """It is good for months."""
     async with engine_of(tmp_path, emulator, clock := Clock()) as engine:
         for _ in range(2):
             await engine.sign_in.start("builder_id")
@@ -148,7 +148,7 @@ async def test_a_registration_is_used_again_until_the_service_forgets_it(
 async def test_a_registration_that_ends_within_a_day_is_not_used_again(
     hours: int, count: int, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: it has to renew tokens too, and not only to get the first."""
+    """It has to renew tokens too, and not only to get the first."""
     async with engine_of(tmp_path, emulator, clock := Clock()) as engine:
         login = await engine.sign_in.start("builder_id")
         assert (await engine.sign_in.wait(5)).state == "done"
@@ -171,7 +171,7 @@ class BrokenClock(Clock):
 async def test_a_defect_ends_a_login_with_an_error_and_not_in_silence(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: whoever waits for the login must not wait for ever."""
+    """Whoever waits for the login must not wait for ever."""
     async with engine_of(tmp_path, emulator, BrokenClock()) as engine:
         await engine.sign_in.start("builder_id")
         state = await engine.sign_in.wait(5)
@@ -181,7 +181,7 @@ async def test_a_defect_ends_a_login_with_an_error_and_not_in_silence(
 
 
 async def test_a_login_that_cannot_be_kept_is_not_begun(emulator: RunningEmulator) -> None:
-    """Ours: it would be lost with the process."""
+    """It would be lost with the process."""
     async with engine_of(Path("/"), emulator, HOME="") as engine:
         with pytest.raises(InvalidRequest, match="KIRO_MCP_HOME"):
             await engine.sign_in.start("builder_id")
@@ -191,7 +191,7 @@ async def test_a_login_that_cannot_be_kept_is_not_begun(emulator: RunningEmulato
 async def test_a_store_that_holds_something_else_is_not_overwritten(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: it may be the only copy of a login."""
+    """It may be the only copy of a login."""
     path = own_folder(tmp_path) / "credentials.json"
     path.parent.mkdir(parents=True)
     path.write_text("not json", "utf-8")
@@ -206,7 +206,7 @@ async def test_a_store_that_holds_something_else_is_not_overwritten(
 async def test_what_a_later_version_keeps_in_the_store_survives(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: two versions may run side by side."""
+    """Two versions may run side by side."""
     path = own_folder(tmp_path) / "credentials.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"version": 9, "future": {"a": 1}}', "utf-8")

@@ -62,7 +62,7 @@ async def everywhere(home: Path) -> dict[str, str]:
 
 
 async def test_the_order_is_environment_named_files_own_login_found_ones(tmp_path: Path) -> None:
-    """Ours: what is more deliberate comes first."""
+    """What is more deliberate comes first."""
     environ = await everywhere(tmp_path)
     used: list[str] = []
     for name in [*environ, "own", "ide"]:
@@ -92,7 +92,7 @@ async def test_the_order_is_environment_named_files_own_login_found_ones(tmp_pat
 
 
 async def test_only_what_the_user_named_counts_as_given_for_this_run(tmp_path: Path) -> None:
-    """Ours: only such a credential may go to an overridden host."""
+    """Only such a credential may go to an overridden host."""
     environ = await everywhere(tmp_path)
     named: list[bool] = []
     for name in list(environ):
@@ -112,7 +112,7 @@ async def test_only_what_the_user_named_counts_as_given_for_this_run(tmp_path: P
 def test_a_named_file_that_cannot_be_used_is_an_error_and_not_another_account(
     tmp_path: Path,
 ) -> None:
-    """Ours: falling through would bill someone else."""
+    """Falling through would bill someone else."""
     ide_social(tmp_path, expires_at=LATER)
     for variable in ("KIRO_CREDS_FILE", "KIRO_CLI_DB_FILE"):
         found = look(tmp_path, **{variable: "~/missing"})
@@ -126,7 +126,7 @@ def test_a_named_file_that_cannot_be_used_is_an_error_and_not_another_account(
 def test_a_token_that_no_request_can_carry_is_named_and_not_shown(
     name: str, broken: str, tmp_path: Path
 ) -> None:
-    """Ours: a file that a person wrote may hold a line's end, and requests would fail on it."""
+    """A file that a person wrote may hold a line's end, and requests would fail on it."""
     document = {"accessToken": "good", "expiresAt": LATER, name: broken}
     found = look(tmp_path, KIRO_CREDS_FILE=str(write_json(tmp_path / "login", document)))
     assert found.credential is None
@@ -138,7 +138,7 @@ def test_a_token_that_no_request_can_carry_is_named_and_not_shown(
 def test_of_a_damaged_file_of_our_own_is_told_what_to_do_with_it(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
-    """Ours: no setting is at fault, and nothing can be signed in to beside it."""
+    """No setting is at fault, and nothing can be signed in to beside it."""
     path = tmp_path / "own/credentials.json"
     path.parent.mkdir()
     path.write_text("{", "utf-8")
@@ -150,7 +150,7 @@ def test_of_a_damaged_file_of_our_own_is_told_what_to_do_with_it(
 
 @pytest.mark.parametrize("variable", ["KIRO_CREDS_FILE", "KIRO_CLI_DB_FILE"])
 def test_a_tilde_in_a_named_path_is_the_users_folder(variable: str, tmp_path: Path) -> None:
-    """Ours: clients hand a setting on as it is written, without a shell."""
+    """Clients hand a setting on as it is written, without a shell."""
     write_json(tmp_path / "sub/login", {"accessToken": "file", "expiresAt": LATER})
     kiro_cli_database(tmp_path / "sub/database", odic_rows(expires_at=LATER))
     name = "login" if variable == "KIRO_CREDS_FILE" else "database"
@@ -177,7 +177,7 @@ def test_the_region_of_the_settings_is_that_of_a_login_that_names_none(
 
 
 def test_each_place_says_why_it_lost(tmp_path: Path) -> None:
-    """Ours: "why is it not using my login" has an answer."""
+    """The question "why is it not using my login" has an answer."""
     write_json(tmp_path / ".aws/sso/cache/kiro-auth-token.json", {})
     kiro_cli_database(tmp_path / CLI_DB, {"kirocli:odic:token": "null"})
     text = why(look(tmp_path))
@@ -188,7 +188,7 @@ def test_each_place_says_why_it_lost(tmp_path: Path) -> None:
 
 
 def test_a_found_login_that_is_good_now_wins_over_one_that_has_expired(tmp_path: Path) -> None:
-    """Ours: the IDE's file may have been left behind years ago."""
+    """The IDE's file may have been left behind years ago."""
     ide_social(tmp_path, expires_at=LONG_AGO)
     kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LATER))
     found = look(tmp_path)
@@ -239,7 +239,7 @@ def test_a_database_is_found_where_its_platform_keeps_it(
 def test_our_own_folder_is_the_one_named_else_the_systems(
     named: str, environ: dict[str, str], expected: str
 ) -> None:
-    """Ours; the XDG base directory specification."""
+    """The XDG base directory specification."""
     machine = Machine.of({"HOME": "/home/me", **environ}, "linux")
     assert own_home(machine, named) == Path(expected)
     assert own_home(Machine.of(environ, "linux"), "/there") == Path("/there")
@@ -247,14 +247,13 @@ def test_our_own_folder_is_the_one_named_else_the_systems(
 
 
 def test_the_users_folder_is_the_one_that_the_environment_names() -> None:
-    """Ours: Windows has another name for it."""
+    """Windows has another name for it."""
     assert Machine.of({"HOME": "/a", "USERPROFILE": "/b"}, "win32").home == Path("/a")
     assert Machine.of({"HOME": "", "USERPROFILE": "/b"}, "win32").home == Path("/b")
     assert Machine.of({}, "win32").home is None
 
 
 def test_a_machine_without_a_home_is_not_searched() -> None:
-    """Ours."""
     machine = Machine.of({}, "linux")
     found = Sources(Settings.load({}), machine, None, now=lambda: NOW).look()
     assert (found.credential, found.findings) == (None, ())
@@ -273,7 +272,7 @@ def test_a_machine_without_a_home_is_not_searched() -> None:
 def test_an_own_login_is_kept_under_the_hosts_that_it_was_made_against(
     overrides: dict[str, str], key: str
 ) -> None:
-    """Ours: under another key after an upgrade, it would be lost."""
+    """Under another key after an upgrade, it would be lost."""
     assert hosts_key(overrides) == key
 
 
@@ -491,7 +490,7 @@ def test_an_external_login_is_read_with_its_endpoint_and_scopes(tmp_path: Path) 
 
 
 def test_of_several_rows_the_one_that_is_good_and_ends_last_is_used(tmp_path: Path) -> None:
-    """Ours: nothing says which login is the newest."""
+    """Nothing says which login is the newest."""
     social = {"access_token": "s", "refresh_token": "r", "expires_at": "2026-11-01T02:00:00Z"}
     kiro_cli_database(
         tmp_path / CLI_DB, {**odic_rows(expires_at=LATER), "kirocli:social:token": social}
@@ -515,7 +514,7 @@ def test_a_row_that_holds_no_login_is_as_if_not_there(value: str, tmp_path: Path
 def test_a_file_that_is_no_database_and_a_database_without_tables_are_survived(
     tmp_path: Path,
 ) -> None:
-    """Ours: a path may hold anything."""
+    """A path may hold anything."""
     (tmp_path / ".kiro-cli").mkdir()
     (tmp_path / ".kiro-cli/auth.db").write_bytes(b"no database at all" * 100)
     (tmp_path / CLI_DB).parent.mkdir(parents=True)
@@ -589,7 +588,7 @@ def test_what_is_in_the_write_ahead_log_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_change_of_any_file_that_mattered_is_seen(tmp_path: Path) -> None:
-    """Ours: a login made elsewhere is used by the next call."""
+    """A login made elsewhere is used by the next call."""
     watching = sources(tmp_path)
     nothing = watching.look()
     assert watching.look_again(nothing) is nothing
@@ -602,7 +601,7 @@ def test_a_change_of_any_file_that_mattered_is_seen(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_by_looking(tmp_path: Path) -> None:
-    """Ours: another program's folder is not ours to touch."""
+    """Another program's folder is not ours to touch."""
     kiro_cli_database(tmp_path / CLI_DB, odic_rows())
     before = sorted(tmp_path.rglob("*"))
     look(tmp_path)

@@ -18,7 +18,6 @@ from tests.support.logins import ide_social, sign_in_before
 async def test_a_login_is_shown_with_its_profile_and_its_credits(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours."""
     await sign_in_before(own_folder(tmp_path), emulator.url, is_expired=False)
     async with engine_of(tmp_path, emulator) as engine:
         status = await sign_in_status(engine.tokens)
@@ -43,7 +42,7 @@ async def test_an_api_key_is_shown_with_the_profile_that_it_belongs_to(
 async def test_an_expired_login_of_another_program_is_shown_with_why_it_is_not_used(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: a person wants to know which login it is."""
+    """A person wants to know which login it is."""
     ide_social(tmp_path)
     async with engine_of(tmp_path, emulator) as engine:
         status = await sign_in_status(engine.tokens)
@@ -57,7 +56,7 @@ async def test_an_expired_login_of_another_program_is_shown_with_why_it_is_not_u
 async def test_a_token_that_is_refused_is_renewed_before_anything_is_said(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: it may have been voided elsewhere."""
+    """It may have been voided elsewhere."""
     await sign_in_before(own_folder(tmp_path), emulator.url, is_expired=False)
     emulator.state.enqueue((HttpAnswer(status=401),), operation="GetUsageLimits")
     async with engine_of(tmp_path, emulator) as engine:
@@ -70,7 +69,7 @@ async def test_a_token_that_is_refused_is_renewed_before_anything_is_said(
 async def test_a_login_that_may_not_be_sent_there_is_neither_sent_nor_renewed(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: a setting in a project's folder must not send a login elsewhere."""
+    """A setting in a project's folder must not send a login elsewhere."""
     ide_social(tmp_path, expires_at="2099-01-01T00:00:00Z")
     async with engine_of(tmp_path, emulator, KIRO_MCP_WRITE_BACK="all") as engine:
         status = await sign_in_status(engine.tokens)
@@ -83,7 +82,7 @@ async def test_a_login_that_may_not_be_sent_there_is_neither_sent_nor_renewed(
 async def test_a_source_that_the_user_named_and_that_cannot_be_used_is_said_so(
     tmp_path: Path,
 ) -> None:
-    """Ours: no new login would be used before it."""
+    """No new login would be used before it."""
     async with engine_of(tmp_path, KIRO_CREDS_FILE=str(tmp_path / "missing")) as engine:
         status = await sign_in_status(engine.tokens)
     assert (status.is_signed_in, status.is_misconfigured) == (False, True)

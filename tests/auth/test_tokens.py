@@ -55,7 +55,7 @@ def test_each_kind_goes_with_its_header(kind: CredentialKind, header: TokenType)
 def test_what_a_refresh_needs_is_known_before_it_is_tried(
     kind: CredentialKind, members: dict[str, str], expected: bool
 ) -> None:
-    """Ours; an API key is never refreshed, whatever stands beside it."""
+    """An API key is never refreshed, whatever stands beside it."""
     assert credential(kind, **members).can_refresh() is expected
 
 
@@ -110,7 +110,7 @@ def test_the_region_of_the_service_is_the_profiles_and_never_the_logins() -> Non
 
 
 def test_a_secret_does_not_show_when_its_credential_is_printed() -> None:
-    """Ours: values end up in logs."""
+    """Values end up in logs."""
     one = credential("idc", refresh_token="aor-secret")
     assert "secret" not in repr(one)
     assert "secret" not in repr(as_access_token(one))

@@ -32,7 +32,7 @@ def renewed(path: Path, origin: str) -> Credential:
 
 
 def test_a_row_that_was_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    """Ours: its owner was there first, and its token is the newer one."""
+    """Its owner was there first, and its token is the newer one."""
     path = kiro_cli_database(tmp_path / "a.sqlite3", odic_rows(refresh_token="theirs"))
     assert not write_back(renewed(path, "database"), spent_refresh_token="spent")
     assert row_of(path, KEY)["refresh_token"] == "theirs"
@@ -40,7 +40,7 @@ def test_a_row_that_was_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [{}, {KEY: "null"}, {KEY: "{"}])
 def test_a_row_that_is_gone_is_not_made_anew(rows: dict[str, object], tmp_path: Path) -> None:
-    """Ours: who has signed out there stays so."""
+    """Who has signed out there stays so."""
     path = kiro_cli_database(tmp_path / "a.sqlite3", rows)
     assert not write_back(renewed(path, "database"), spent_refresh_token="spent")
     with closing(sqlite3.connect(path)) as database:
@@ -64,7 +64,7 @@ def test_only_tokens_and_their_end_change_in_a_row(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    """Ours: as in a database."""
+    """As in a database."""
     path = write_json(tmp_path / "a.json", {"refreshToken": "theirs"})
     assert not write_back(renewed(path, "file"), spent_refresh_token="spent")
     assert json.loads(path.read_text("utf-8")) == {"refreshToken": "theirs"}
@@ -74,7 +74,7 @@ def test_a_file_that_was_changed_meanwhile_is_left_alone(tmp_path: Path) -> None
 
 
 def test_a_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
-    """Ours: dot files are often links into a repository."""
+    """Dot files are often links into a repository."""
     target = write_json(tmp_path / "real" / "a.json", {"refreshToken": "spent"})
     link = tmp_path / "link.json"
     link.symlink_to(target)
@@ -85,7 +85,6 @@ def test_a_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_or_no_database_cannot_be_written_back(tmp_path: Path) -> None:
-    """Ours."""
     assert not can_write_back(renewed(tmp_path / "none" / "a.json", "file"))
     path = tmp_path / "a.sqlite3"
     assert not can_write_back(renewed(path, "database"))
@@ -97,7 +96,7 @@ def test_what_is_not_there_or_no_database_cannot_be_written_back(tmp_path: Path)
 
 
 def test_a_failed_replacement_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    """Ours: whole or not at all."""
+    """Whole or not at all."""
     folder = tmp_path / "a"
     (folder / "in the way").mkdir(parents=True)
     with pytest.raises(OSError, match="directory"):
@@ -106,7 +105,7 @@ def test_a_failed_replacement_leaves_the_old_file_and_nothing_else(tmp_path: Pat
 
 
 def test_a_file_that_is_too_large_for_a_login_is_not_read_whole(tmp_path: Path) -> None:
-    """Ours: a path may lead anywhere."""
+    """A path may lead anywhere."""
     path = tmp_path / "large"
     path.write_bytes(b"x" * MAX_BYTES)
     assert len(read_text(path)) == MAX_BYTES

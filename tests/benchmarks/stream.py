@@ -25,7 +25,7 @@ Job = Callable[[list[bytes]], int]
 
 
 def decode(pieces: list[bytes]) -> int:
-    """Ours, bytes to frames."""
+    """Bytes to frames."""
     decoder, count = FrameDecoder(), 0
     for piece in pieces:
         for frame in decoder.feed(piece):
@@ -46,12 +46,12 @@ def decode_with_botocore(pieces: list[bytes]) -> int:
 
 
 def read(pieces: list[bytes]) -> int:
-    """Ours, bytes to a reply; deltas are made on the way."""
+    """Bytes to a reply; deltas are made on the way."""
     return len(read_reply(pieces).text)
 
 
 def read_reply(pieces: list[bytes]) -> Reply:
-    """Ours, bytes to a reply."""
+    """Bytes to a reply."""
     builder = ReplyBuilder()
     for piece in pieces:
         builder.feed(piece)

@@ -86,7 +86,7 @@ def manifest_in(root: Path) -> Manifest:
 
 
 def test_times_are_counted_from_the_beginning_of_the_call(tmp_path: Path) -> None:
-    """Ours: so that a slow step is seen at once."""
+    """So that a slow step is seen at once."""
     with capturing(tmp_path) as captures:
         capture = begun(captures)
         answered(capture)
@@ -101,7 +101,7 @@ def test_times_are_counted_from_the_beginning_of_the_call(tmp_path: Path) -> Non
 
 
 def test_an_answer_over_the_limit_is_cut_and_counted(tmp_path: Path) -> None:
-    """Ours: a capture must not fill the disk, and must not pass for the whole."""
+    """A capture must not fill the disk, and must not pass for the whole."""
     chunk = frames.text("x" * 24) * 1000
     count = 2 * MAX_FILE_BYTES // len(chunk)
     with capturing(tmp_path) as captures:
@@ -138,7 +138,7 @@ def test_what_is_cut_is_said(tmp_path: Path) -> None:
 
 
 def test_exchanges_beyond_a_limit_are_counted(tmp_path: Path) -> None:
-    """Ours: retries are a setting without an upper end."""
+    """Retries are a setting without an upper end."""
     with capturing(tmp_path) as captures:
         capture = begun(captures)
         for _ in range(MAX_EXCHANGES + 2):
@@ -150,7 +150,7 @@ def test_exchanges_beyond_a_limit_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_description_that_would_be_too_large_does_without_the_tools(tmp_path: Path) -> None:
-    """Ours: it must stay JSON."""
+    """It must stay JSON."""
     schema: Any = {"type": "object", "description": "word " * (MAX_FILE_BYTES // 4)}
     tools = [ToolSpec(name="n", description="", input_schema=schema)]
     with capturing(tmp_path) as captures:
@@ -206,7 +206,7 @@ async def test_closing_can_be_cancelled(tmp_path: Path) -> None:
 def test_a_disk_that_fails_in_the_middle_ends_the_capture_with_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours: also where the folder is taken away."""
+    """Also where the folder is taken away."""
     with capturing(tmp_path) as captures:
         capture = begun(captures)
         captures.submit(lambda: shutil.rmtree(next(tmp_path.iterdir())))
@@ -221,7 +221,7 @@ def test_a_disk_that_fails_in_the_middle_ends_the_capture_with_one_line(
 def test_a_defect_of_ours_ends_one_capture_and_not_the_thread(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours: arguments that JSON cannot hold stand for any defect."""
+    """Arguments that JSON cannot hold stand for any defect."""
     with capturing(tmp_path) as captures:
         begun(captures, prompt=object()).finish("completed")
         whole = begun(captures)
@@ -231,7 +231,7 @@ def test_a_defect_of_ours_ends_one_capture_and_not_the_thread(
 
 
 def test_what_comes_after_the_end_is_not_noted(tmp_path: Path) -> None:
-    """Ours: a task that is slow to end has nothing to add."""
+    """A task that is slow to end has nothing to add."""
     with capturing(tmp_path, "errors") as captures:
         capture = begun(captures)
         capture.finish("completed")
@@ -250,7 +250,7 @@ def test_arguments_that_are_no_unicode_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_body_that_is_no_json_is_kept_as_text(tmp_path: Path) -> None:
-    """Ours: whatever was sent."""
+    """Whatever was sent."""
     with capturing(tmp_path) as captures:
         capture = begun(captures)
         capture.sent("POST", URL, {}, b"not json \xff")
@@ -268,7 +268,7 @@ def error_info_in(root: Path) -> str:
 
 
 def test_a_defect_in_a_call_is_captured_with_its_traceback(tmp_path: Path) -> None:
-    """Ours: it is what the report of a defect must have."""
+    """It is what the report of a defect must have."""
     with (
         capturing(tmp_path, "errors") as captures,
         pytest.raises(ZeroDivisionError),
@@ -281,7 +281,7 @@ def test_a_defect_in_a_call_is_captured_with_its_traceback(tmp_path: Path) -> No
 
 
 async def test_an_answer_that_outlives_its_call_ends_the_capture(tmp_path: Path) -> None:
-    """Ours: a call that returns early has not failed."""
+    """A call that returns early has not failed."""
     result = types.CallToolResult(
         content=[], structured_content={"truncated": False, "warnings": ["odd"]}
     )
@@ -298,7 +298,6 @@ async def test_an_answer_that_outlives_its_call_ends_the_capture(tmp_path: Path)
 
 
 async def test_a_defect_in_an_answer_is_captured(tmp_path: Path) -> None:
-    """Ours."""
 
     async def make(_: Job) -> types.CallToolResult:
         raise ZeroDivisionError
@@ -312,7 +311,7 @@ async def test_a_defect_in_an_answer_is_captured(tmp_path: Path) -> None:
 
 
 def test_off_a_call_is_just_made() -> None:
-    """Ours: nothing is wrapped around an answer."""
+    """Nothing is wrapped around an answer."""
 
     async def make(_: Job) -> types.CallToolResult:
         raise AssertionError
@@ -339,7 +338,7 @@ def test_off_a_call_is_just_made() -> None:
     ids=["short", "long", "lines", "url", "words", "letters", "nested"],
 )
 def test_long_base64_is_counted_and_text_is_kept(given: Any, kept: Any) -> None:
-    """Ours: it is large, private, and can look like a token by chance."""
+    """It is large, private, and can look like a token by chance."""
     assert abridged(given) == kept
 
 
@@ -353,11 +352,11 @@ def test_long_base64_is_counted_and_text_is_kept(given: Any, kept: Any) -> None:
     ],
 )
 def test_identities_become_stars_and_nothing_else_does(text: str, kept: str) -> None:
-    """Ours: lengths stay, for what is read again by its places."""
+    """Lengths stay, for what is read again by its places."""
     assert abridged({"a": [text]}) == {"a": [kept]}
 
 
 @pytest.mark.parametrize("text", ["A\n" * 500_000 + "!", "a" * 500_000 + "@", "a@" * 250_000])
 def test_looking_for_what_is_left_out_takes_linear_time(text: str) -> None:
-    """Ours: a prompt may be megabytes."""
+    """A prompt may be megabytes."""
     with_deadline(lambda: abridged(text))

@@ -60,7 +60,7 @@ def test_a_secret_in_pieces_is_masked_as_in_one_piece(text: str, secret: str, si
 def test_masking_in_pieces_is_masking_the_whole(
     before: str, text: str, after: str, cuts: list[int]
 ) -> None:
-    """Ours: where a piece ends must not matter."""
+    """Where a piece ends must not matter."""
     whole = before + text + after
     kept = redacted_stream(spoken(pieces_of(whole, cuts)))
     assert read(kept + frames.ending()).text == redact(whole)
@@ -68,7 +68,7 @@ def test_masking_in_pieces_is_masking_the_whole(
 
 @given(st.lists(st.text(max_size=30), max_size=8))
 def test_what_has_no_secret_comes_out_as_it_went_in(texts: list[str]) -> None:
-    """Ours: a capture is for finding faults in the bytes."""
+    """A capture is for finding faults in the bytes."""
     data = frames.initial_response() + spoken(texts) + frames.ending("END_TURN")
     if redact("".join(texts)) != "".join(texts):
         return
@@ -77,7 +77,7 @@ def test_what_has_no_secret_comes_out_as_it_went_in(texts: list[str]) -> None:
 
 @given(st.binary(max_size=512))
 def test_any_bytes_can_be_masked(data: bytes) -> None:
-    """Ours: what came may be anything, and its length stays."""
+    """What came may be anything, and its length stays."""
     assert len(redacted_stream(data)) == len(data)
 
 
@@ -107,7 +107,7 @@ def test_texts_that_alternate_are_told_apart() -> None:
 
 
 def test_a_secret_elsewhere_in_a_frame_is_masked_and_its_checksum_is_right() -> None:
-    """Ours: errors may repeat what was sent."""
+    """Errors may repeat what was sent."""
     headers = {":message-type": "error", ":error-code": "x", ":error-message": f"no {KEY}"}
     data = frame(headers, {"message": f"Bearer {KEY} is invalid", "apiKey": 123})
     kept = redacted_stream(data)
@@ -128,7 +128,7 @@ def test_a_secret_elsewhere_in_a_frame_is_masked_and_its_checksum_is_right() -> 
     ids=["refusal", "bad checksum", "cut", "no JSON"],
 )
 def test_what_cannot_be_read_is_masked_in_place(data: bytes) -> None:
-    """Ours: it keeps its length, so that it still shows where the fault is."""
+    """It keeps its length, so that it still shows where the fault is."""
     kept = redacted_stream(data)
     assert KEY.encode() not in kept
     assert len(kept) == len(data)
@@ -136,7 +136,7 @@ def test_what_cannot_be_read_is_masked_in_place(data: bytes) -> None:
 
 
 def test_a_refusal_that_is_masked_still_is_json() -> None:
-    """Ours: its replay must find the error that it was."""
+    """Its replay must find the error that it was."""
     kept = redacted_stream(b'{"message":"' + KEY.encode() + b'","reason":"X"}')
     assert json.loads(kept)["reason"] == "X"
 
@@ -145,13 +145,13 @@ def test_a_refusal_that_is_masked_still_is_json() -> None:
     "secret", [ACCESS.partition(":")[0] * 50, f"{JWT}_{'x' * 3000}", f"eyJ0eXAi.eyJ{'x' * 3000}.x"]
 )
 def test_a_long_token_in_single_letters_is_masked_to_its_end(secret: str) -> None:
-    """Ours: each frame may hold a single letter."""
+    """Each frame may hold a single letter."""
     kept = redacted_stream(spoken(f"{secret} is it"))
     assert read(kept + frames.ending()).text == f"{HIDDEN} is it"
 
 
 def test_what_is_no_frame_is_kept_up_to_a_limit() -> None:
-    """Ours: a page of a proxy can be long."""
+    """A page of a proxy can be long."""
     assert len(redacted_stream((b"<html>" + b"x" * 100_000) * 20)) == MAX_UNFRAMED_BYTES
 
 

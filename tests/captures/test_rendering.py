@@ -43,7 +43,7 @@ WHOLE = Reply(
 
 
 def test_a_reply_is_written_down_whole() -> None:
-    """Ours: what is left out could not be compared."""
+    """What is left out could not be compared."""
     assert reply_text(WHOLE).splitlines() == [
         REPLY_HEADING,
         "stop_reason: tool_use",
@@ -81,20 +81,18 @@ def test_a_reply_is_written_down_whole() -> None:
     ],
 )
 def test_what_ended_an_answer_is_named(fault: Fault | KiroError, line: str) -> None:
-    """Ours."""
     reply = Reply(parts=(), stop_reason="truncated", truncation_reason="It broke.", fault=fault)
     assert "truncated: It broke." in reply_text(reply).splitlines()
     assert line in reply_text(reply).splitlines()
 
 
 def test_an_error_is_one_line() -> None:
-    """Ours."""
     error = InvalidRequest("It is wrong.", next_step="Mend it.")
     assert error_text(error) == f"{REPLY_HEADING}\nerror: invalid_request: It is wrong. Mend it.\n"
 
 
 def test_a_frame_is_one_line_with_its_offset() -> None:
-    """Ours: so that a stream can be read and searched line by line."""
+    """So that a stream can be read and searched line by line."""
     first = event("assistantResponseEvent", {"content": "a\nb"})
     second = frames.exception("Busy.", "X", exception_type="ThrottlingException")
     third = frame({":message-type": "error", ":error-code": "E", ":error-message": "no"}, b"")
@@ -109,7 +107,7 @@ def test_a_frame_is_one_line_with_its_offset() -> None:
 
 
 def test_a_frame_that_is_broken_is_shown_as_bytes_after_the_fault() -> None:
-    """Ours: the bytes themselves are what tells."""
+    """The bytes themselves are what tells."""
     good, bad = event("x", {}), frames.with_bad_checksum(event("y", {}))
     lines = list(frames_text(good + bad))
     assert lines[2].startswith(f"{len(good):>8}  fault  ")
@@ -118,7 +116,6 @@ def test_a_frame_that_is_broken_is_shown_as_bytes_after_the_fault() -> None:
 
 
 def test_a_frame_that_was_cut_is_shown_as_bytes() -> None:
-    """Ours."""
     lines = list(frames_text(event("x", {})[:20]))
     assert lines[1] == "       0  20 bytes that are no whole frame"
 
@@ -128,10 +125,9 @@ def test_a_frame_that_was_cut_is_shown_as_bytes() -> None:
     [(b'{"message":"no"}', ['{"message":"no"}']), (b"<html>\n</html>", ["<html>", "</html>"])],
 )
 def test_a_body_that_is_text_is_shown_as_it_is(data: bytes, lines: list[str]) -> None:
-    """Ours: refusals are no event streams."""
+    """Refusals are no event streams."""
     assert list(frames_text(data)) == [FRAMES_HEADING, *lines]
 
 
 def test_an_answer_of_nothing_has_a_heading_alone() -> None:
-    """Ours."""
     assert list(frames_text(b"")) == [FRAMES_HEADING]

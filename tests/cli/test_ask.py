@@ -108,7 +108,7 @@ def history(emulator: RunningEmulator) -> list[Any]:
 async def test_what_is_printed_is_the_answer(
     prompt: str, chunk_bytes: int, emulator: RunningEmulator
 ) -> None:
-    """Ours: no character twice, none lost, and no thinking; then a newline."""
+    """No character twice, none lost, and no thinking; then a newline."""
     emulator.state.chunk_bytes = chunk_bytes
     done = await ask(emulator, f"/emulate {prompt}")
     assert done.returncode == 0, done.stderr.decode()
@@ -143,7 +143,7 @@ async def test_sources_that_come_with_an_answer_are_named(emulator: RunningEmula
 
 
 async def test_the_answer_is_there_before_it_has_ended(emulator: RunningEmulator) -> None:
-    """Ours: streamed, also into a pipe; a signal then ends it at once, and upstream, too."""
+    """Streamed, also into a pipe; a signal then ends it at once, and upstream, too."""
     emulator.state.enqueue((Send(frames.text("Half an ans")), NEVER_ENDS))
     async with asking(emulator, "x") as process:
         assert await read_until(process, b"ans") == b"Half an ans"
@@ -182,7 +182,7 @@ async def test_a_reader_that_has_seen_enough_ends_it_quietly(emulator: RunningEm
     ],
 )
 async def test_a_full_disk_is_told(command: list[str]) -> None:
-    """Ours: the exit code says that the output is not whole."""
+    """The exit code says that the output is not whole."""
     with fail_after(RUN_SECONDS):
         async with await anyio.open_file("/dev/full", "wb") as full:
             done = await anyio.run_process(
@@ -197,7 +197,7 @@ async def test_a_full_disk_is_told(command: list[str]) -> None:
 
 
 async def test_json_is_the_whole_result_and_nothing_else(emulator: RunningEmulator) -> None:
-    """Ours: for programs."""
+    """For programs."""
     done = await ask(emulator, "--json", "Grüße")
     answer = json.loads(done.stdout)
     mcp.assert_valid("ask_claude", answer)
@@ -213,7 +213,7 @@ async def test_a_small_prompt_costs_few_tokens(emulator: RunningEmulator) -> Non
 
 
 async def test_tools_that_claude_asks_for_are_told(emulator: RunningEmulator) -> None:
-    """Ours: a conversation of another client may have tools."""
+    """A conversation of another client may have tools."""
     done = await ask(emulator, "/emulate tool_use")
     assert b"warning: Claude asks for get_weather. No tool is run here" in done.stderr
 
@@ -232,7 +232,6 @@ async def test_tools_that_claude_asks_for_are_told(emulator: RunningEmulator) ->
 async def test_what_is_piped_in_is_asked(
     arguments: list[str], stdin: bytes, expected: str, emulator: RunningEmulator
 ) -> None:
-    """Ours."""
     done = await ask(emulator, *arguments, stdin=stdin)
     assert done.returncode == 0, done.stderr.decode()
     assert content(emulator).strip() == expected
@@ -270,7 +269,7 @@ async def test_a_pipe_that_says_nothing_is_not_waited_for(emulator: RunningEmula
 async def test_a_pipe_that_has_begun_is_read_to_its_end(
     prompt: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: a long pause within a pipe is not its end, and a person is told what is waited for."""
+    """A long pause within a pipe is not its end, and a person is told what is waited for."""
     async with asking(emulator, prompt, stdin=PIPE) as process:
         assert process.stdin
         assert process.stderr
@@ -285,7 +284,7 @@ async def test_a_pipe_that_has_begun_is_read_to_its_end(
 async def test_files_and_images_that_are_named_are_sent(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: whoever types a path has opened it; KIRO_MCP_ROOTS is for models."""
+    """Whoever types a path has opened it; KIRO_MCP_ROOTS is for models."""
     (tmp_path / "a:b c.py").write_text("x = 'ü'\n", "utf-8")
     (tmp_path / "notes.md").write_bytes(b"# Notes\n")
     (tmp_path / "dot.png").write_bytes(PNG)
@@ -319,7 +318,7 @@ async def test_what_cannot_be_asked_is_named(
 
 
 async def test_a_schema_gives_json_that_keeps_it(tmp_path: Path, emulator: RunningEmulator) -> None:
-    """Ours: stdout is the value, whatever the model wrote around it."""
+    """Stdout is the value, whatever the model wrote around it."""
     emulator.state.enqueue((Send(frames.text('```json\n{"a": 1}\n```') + frames.ending()),))
     path = tmp_path / "schema.json"
     path.write_text('{"type": "object", "required": ["a"]}', "utf-8")
@@ -328,7 +327,7 @@ async def test_a_schema_gives_json_that_keeps_it(tmp_path: Path, emulator: Runni
 
 
 async def test_an_answer_that_breaks_the_schema_is_no_success(emulator: RunningEmulator) -> None:
-    """Ours: the text is printed all the same, for it has been paid for."""
+    """The text is printed all the same, for it has been paid for."""
     done = await ask(emulator, "x", "--schema", '{"type": "array"}')
     assert done.returncode == 5
     assert done.stdout.startswith(ANSWER.encode())
@@ -351,7 +350,7 @@ async def test_options_reach_the_service(emulator: RunningEmulator) -> None:
 async def test_a_dry_run_sends_nothing(
     options: list[str], code: int, says: bytes, emulator: RunningEmulator
 ) -> None:
-    """Ours: what the service would refuse is named."""
+    """What the service would refuse is named."""
     done = await ask(emulator, "--dry-run", "x", *options)
     assert done.returncode == code, done.stderr.decode()
     assert b"Nothing was sent." in done.stdout
@@ -366,7 +365,7 @@ async def test_a_dry_run_sends_nothing(
 async def test_continue_goes_on_with_the_last_conversation_of_the_command_line(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: never with one of another MCP client, be it newer."""
+    """Never with one of another MCP client, be it newer."""
     home = {"KIRO_MCP_HOME": str(tmp_path / "home")}
     first = await ask(emulator, "One", environ=home)
     assert b'Continue with: kiro-mcp ask -c "' in first.stderr
@@ -387,7 +386,7 @@ async def test_continue_goes_on_with_the_last_conversation_of_the_command_line(
 async def test_after_an_interrupted_question_continue_does_not_take_an_older_one(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: what came of it is in a conversation whose id nobody has seen."""
+    """What came of it is in a conversation whose id nobody has seen."""
     home = {"KIRO_MCP_HOME": str(tmp_path)}
     await ask(emulator, "One", environ=home)
     emulator.state.enqueue((Send(frames.text("Half")), NEVER_ENDS))
@@ -411,7 +410,6 @@ async def test_after_an_interrupted_question_continue_does_not_take_an_older_one
 
 
 async def test_a_conversation_that_is_not_kept_is_not_offered(emulator: RunningEmulator) -> None:
-    """Ours."""
     done = await ask(emulator, "x", environ={"KIRO_MCP_STORE": "memory"})
     assert done.returncode == 0, done.stderr.decode()
     assert b"Continue" not in done.stderr
@@ -420,7 +418,6 @@ async def test_a_conversation_that_is_not_kept_is_not_offered(emulator: RunningE
 async def test_a_conversation_that_could_not_be_kept_is_not_offered_nor_is_an_older_one(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours."""
     home = {"KIRO_MCP_HOME": str(tmp_path)}
     await ask(emulator, "One", environ=home)
     (tmp_path / "conversations.sqlite3").unlink()
@@ -435,7 +432,7 @@ async def test_a_conversation_that_could_not_be_kept_is_not_offered_nor_is_an_ol
 
 @pytest.mark.parametrize("noted", [b"\xff", b" \n"])
 def test_a_note_that_is_no_use_is_no_conversation(noted: bytes, tmp_path: Path) -> None:
-    """Ours: and it stands in nobody's way."""
+    """And it stands in nobody's way."""
     note = tmp_path / "last-conversation"
     note.write_bytes(noted)
     last = LastConversation(note)
@@ -448,7 +445,7 @@ def test_a_note_that_is_no_use_is_no_conversation(noted: bytes, tmp_path: Path) 
 
 
 def test_with_an_emulator_that_ends_there_is_nothing_to_continue(tmp_path: Path) -> None:
-    """Ours: and no note is taken of it."""
+    """And no note is taken of it."""
     environ = {"KIRO_MCP_HOME": str(tmp_path), "KIRO_MCP_MODEL_CACHE_TTL": "no number"}
     last = LastConversation.of(environ, offline=True)
     last.write("an-id")
@@ -459,7 +456,7 @@ def test_with_an_emulator_that_ends_there_is_nothing_to_continue(tmp_path: Path)
 
 
 async def test_a_warning_that_is_logged_is_a_line_like_all_others() -> None:
-    """Ours: a person reads it."""
+    """A person reads it."""
     done = await run("models", KIRO_MCP_MODLE="x", KIRO_MCP_LOG_LEVEL="INFO")
     lines = done.stderr.decode().splitlines()
     assert "warning: No setting is named KIRO_MCP_MODLE. Did you mean KIRO_MCP_MODEL?" in lines
@@ -468,7 +465,7 @@ async def test_a_warning_that_is_logged_is_a_line_like_all_others() -> None:
 async def test_what_is_logged_for_a_capture_is_not_told(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: a capture takes every line, a person those of `KIRO_MCP_LOG_LEVEL`."""
+    """A capture takes every line, a person those of `KIRO_MCP_LOG_LEVEL`."""
     environ = {"KIRO_MCP_DEBUG_MODE": "all", "KIRO_MCP_DEBUG_DIR": str(tmp_path)}
     done = await run("ask", "hi", "--json", **against(emulator, **environ))
     assert (done.returncode, done.stderr) == (0, b"")

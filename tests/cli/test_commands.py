@@ -47,7 +47,7 @@ async def test_ask_offline_prints_the_answer_and_its_cost_apart() -> None:
 
 
 async def test_offline_the_users_settings_count_but_for_whom_and_where(tmp_path: Path) -> None:
-    """Ours: settings can be tried offline, and nothing that is tried is sent or kept."""
+    """Settings can be tried offline, and nothing that is tried is sent or kept."""
     done = await run(
         "ask",
         "--offline",
@@ -68,7 +68,6 @@ async def test_offline_the_users_settings_count_but_for_whom_and_where(tmp_path:
 
 
 async def test_offline_a_setting_that_cannot_be_used_is_told() -> None:
-    """Ours."""
     done = await run("ask", "--offline", "hi", KIRO_MCP_MAX_RETRIES="many")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"KIRO_MCP_MAX_RETRIES" in done.stderr
@@ -77,7 +76,7 @@ async def test_offline_a_setting_that_cannot_be_used_is_told() -> None:
 async def test_ask_goes_to_the_service_with_the_users_credential(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: without `--offline`, settings say where."""
+    """Without `--offline`, settings say where."""
     done = await run(
         "ask",
         "hi",
@@ -94,7 +93,7 @@ async def test_ask_goes_to_the_service_with_the_users_credential(
 
 
 async def test_a_partial_answer_is_printed_with_a_warning(emulator: RunningEmulator) -> None:
-    """Ours: what arrived is never lost."""
+    """What arrived is never lost."""
     done = await run(
         "ask",
         "/emulate reset",
@@ -127,7 +126,7 @@ async def test_a_failure_has_the_exit_code_of_its_kind(
 
 
 async def test_models_lists_every_model_in_full_width() -> None:
-    """Ours: in a pipe nothing is cut off."""
+    """In a pipe nothing is cut off."""
     done = await run("models", "--offline", COLUMNS="20")
     assert done.returncode == 0, done.stderr.decode()
     assert b"claude-sonnet-4.5" in done.stdout
@@ -135,7 +134,7 @@ async def test_models_lists_every_model_in_full_width() -> None:
 
 
 async def test_models_works_signed_out() -> None:
-    """Ours: it says which list it shows."""
+    """It says which list it shows."""
     done = await run("models")
     assert done.returncode == 0
     assert b"auto" in done.stdout
@@ -144,7 +143,6 @@ async def test_models_works_signed_out() -> None:
 
 @pytest.mark.parametrize("command", ["models", "status", "login"])
 async def test_a_wrong_setting_is_told(command: str) -> None:
-    """Ours."""
     done = await run(command, KIRO_MCP_MODEL_CACHE_TTL="never")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"KIRO_MCP_MODEL_CACHE_TTL" in done.stderr
@@ -152,14 +150,14 @@ async def test_a_wrong_setting_is_told(command: str) -> None:
 
 
 async def test_models_as_json_is_the_whole_list() -> None:
-    """Ours: for programs."""
+    """For programs."""
     done = await run("models", "--json", "--offline")
     assert (done.returncode, done.stderr) == (0, b"")
     mcp.assert_valid("list_models", json.loads(done.stdout))
 
 
 async def test_models_are_aligned_without_anything_that_steers_a_terminal() -> None:
-    """Ours: for `grep` and `awk`."""
+    """For `grep` and `awk`."""
     done = await run("models", "--offline")
     lines = {line.split()[0]: line.split() for line in done.stdout.decode().splitlines()}
     assert lines["claude-haiku-4.5"][1:] == ["200K", "64K", "0.4", "none", "text,", "image"]
@@ -171,7 +169,6 @@ async def test_models_are_aligned_without_anything_that_steers_a_terminal() -> N
 
 
 async def test_a_port_that_is_taken_is_told() -> None:
-    """Ours."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         done = await run("emulate", "--port", str(port))
@@ -197,7 +194,7 @@ async def emulating(*options: str) -> AsyncGenerator[tuple[Process, dict[str, st
 
 
 async def test_emulate_serves_until_it_is_interrupted() -> None:
-    """Ours: its output is what another shell needs to use it."""
+    """Its output is what another shell needs to use it."""
     async with emulating() as (process, settings):
         done = await run("ask", "hi", **settings)
         assert done.returncode == 0, done.stderr.decode()
@@ -206,7 +203,7 @@ async def test_emulate_serves_until_it_is_interrupted() -> None:
 
 
 async def test_emulate_answers_with_scripts_of_the_users_own(tmp_path: Path) -> None:
-    """Ours: a developer's agent, in CI, meets what the developer wrote down."""
+    """A developer's agent, in CI, meets what the developer wrote down."""
     script = tmp_path / "mine.json"
     script.write_text('{"answers": [{"when": "Paris", "steps": [{"text": "It is warm."}]}]}')
     async with emulating("--script", str(script)) as (_, settings):
@@ -215,7 +212,7 @@ async def test_emulate_answers_with_scripts_of_the_users_own(tmp_path: Path) -> 
 
 
 async def test_emulate_refuses_a_script_that_cannot_be_played(tmp_path: Path) -> None:
-    """Ours: before it serves."""
+    """Before it serves."""
     (tmp_path / "bad.json").write_text('{"answers": [{"steps": [{"txt": "x"}]}]}')
     done = await run("emulate", "--port", "0", "--script", str(tmp_path / "bad.json"))
     assert (done.returncode, done.stdout) == (2, b"")
@@ -226,14 +223,13 @@ async def test_emulate_refuses_a_script_that_cannot_be_played(tmp_path: Path) ->
 
 
 async def test_the_version_is_the_packages() -> None:
-    """Ours."""
     done = await run("--version")
     assert done.stdout.decode().strip() == f"kiro-mcp, version {__version__}"
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
 async def test_help_and_version_do_without_mcp(option: str) -> None:
-    """Ours: importing it takes half a second."""
+    """Importing it takes half a second."""
     command = [sys.executable, "-X", "importtime", *COMMAND[1:], option]
     with fail_after(RUN_SECONDS):
         done = await anyio.run_process(command, check=False)
@@ -245,7 +241,7 @@ async def test_help_and_version_do_without_mcp(option: str) -> None:
 
 
 async def test_closed_standard_streams_are_no_fault() -> None:
-    """Ours: some programs start others so."""
+    """Some programs start others so."""
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND, "ask", "--offline", "hi"]
     with fail_after(RUN_SECONDS):
         done = await anyio.run_process(command, check=False, env=environment())
@@ -253,14 +249,14 @@ async def test_closed_standard_streams_are_no_fault() -> None:
 
 
 async def test_each_commands_summary_in_the_help_is_whole() -> None:
-    """Ours: click cuts off what is too long for a line."""
+    """Click cuts off what is too long for a line."""
     done = await run("--help")
     assert b"..." not in done.stdout.partition(b"Commands:")[2]
 
 
 @needs_full_disk
 async def test_what_a_command_prints_last_is_not_lost_silently() -> None:
-    """Ours: a pipe holds it back until the end, and by then the disk may be full."""
+    """A pipe holds it back until the end, and by then the disk may be full."""
     program = (
         "import click, sys; from kiro_mcp.cli import app; sys.argv = ['kiro-mcp', 'x']\n"
         "app.commands.add_command(click.Command('x', callback=lambda: print('x')))\n"
@@ -291,7 +287,7 @@ async def test_what_a_command_prints_last_is_not_lost_silently() -> None:
 async def test_where_nobody_reads_the_remarks_all_else_goes_on(
     command: list[str], code: int, printed: bytes
 ) -> None:
-    """Ours: an answer is worth more than a warning beside it."""
+    """An answer is worth more than a warning beside it."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -310,6 +306,5 @@ async def test_where_nobody_reads_the_remarks_all_else_goes_on(
 
 
 async def test_an_unknown_command_is_a_usage_error() -> None:
-    """Ours."""
     done = await run("aks", "hi")
     assert done.returncode == 2

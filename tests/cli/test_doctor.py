@@ -124,7 +124,7 @@ CREDENTIALS: dict[str, tuple[Credential, str, str]] = {
 def test_a_token_is_judged_by_what_the_next_call_can_do_with_it(
     found: Credential, outcome: str, says: str
 ) -> None:
-    """Ours: one that has ended and renews itself is no reason to worry."""
+    """One that has ended and renews itself is no reason to worry."""
     finding = Finding(source="a test", is_used=True, why="made here")
     resolution = Resolution(credential=found, findings=(finding,), watched=())
     sign_in, token = judge_credential(resolution, NOW)
@@ -136,7 +136,7 @@ def test_a_token_is_judged_by_what_the_next_call_can_do_with_it(
 
 
 def test_nobody_signed_in_is_a_failure_unless_a_client_brings_its_own() -> None:
-    """Ours: a key in a client's configuration is a way to use this server, too."""
+    """A key in a client's configuration is a way to use this server, too."""
     nobody = Resolution(credential=None, findings=(), watched=())
     alone, _ = judge_credential(nobody, NOW)
     assert (alone.outcome, alone.exit_code) == ("failed", 3)
@@ -162,13 +162,12 @@ def test_nobody_signed_in_is_a_failure_unless_a_client_brings_its_own() -> None:
 def test_credits_that_are_used_up_are_warned_of(
     credits: UsageLimits, outcome: str, says: str
 ) -> None:
-    """Ours."""
     check = judge_credits(credits, NOW)
     assert (check.outcome, says in check.found) == (outcome, True)
 
 
 def test_a_host_that_answers_anything_is_there_and_a_proxys_answer_is_told_apart() -> None:
-    """Ours: the service's front page is a 404."""
+    """The service's front page is a 404."""
     down = ServiceUnavailable("It is down.", next_step="Wait.", code="network_error")
     checks = judge_hosts(
         [
@@ -197,7 +196,7 @@ def test_a_host_that_answers_anything_is_there_and_a_proxys_answer_is_told_apart
 def test_the_clock_is_judged_by_the_host_that_agrees_most(
     skews: list[float | None], outcome: str, says: str
 ) -> None:
-    """Ours: one host, or a proxy, may have a wrong clock itself."""
+    """One host, or a proxy, may have a wrong clock itself."""
     reached = [Reached(host="h", used_for="x", status=200, skew_seconds=skew) for skew in skews]
     check = judge_clock(reached)
     assert (check.outcome, check.found) == (outcome, check.found)
@@ -205,7 +204,7 @@ def test_the_clock_is_judged_by_the_host_that_agrees_most(
 
 
 def test_an_address_in_the_services_place_is_warned_of_unless_it_was_asked_for() -> None:
-    """Ours: a setting forgotten from a test is a common reason for odd answers."""
+    """A setting forgotten from a test is a common reason for odd answers."""
     usual = judge_endpoint(Settings.load({}), "eu-central-1", offline=False)
     assert (usual.outcome, usual.found) == ("ok", "runtime in eu-central-1")
     other = Settings.load({"KIRO_MCP_ENDPOINT_URL_RUNTIME": "https://example.com"})
@@ -285,7 +284,6 @@ STORE = StoreSeen(folder="/s", is_there=True, is_writable=True, size_bytes=1_500
 def test_the_store_is_judged_by_what_a_server_could_do_with_it(
     seen: StoreSeen, outcome: str, says: str
 ) -> None:
-    """Ours."""
     check = judge_store(seen)
     assert (check.outcome, says in check.found) == (outcome, True)
 
@@ -327,7 +325,7 @@ GOOD = Started(seconds=0.8, tools=("a", "b", "c"))
 def test_an_entry_of_a_client_is_judged_by_its_start(
     entry: Configured, started: Started | None, outcome: str, says: str
 ) -> None:
-    """Ours: what works in a shell may not work from a desktop."""
+    """What works in a shell may not work from a desktop."""
     check = judge_client(entry, started)
     assert (check.name, check.outcome) == ("Zed: kiro", outcome)
     assert says in check.found
@@ -335,14 +333,14 @@ def test_an_entry_of_a_client_is_judged_by_its_start(
 
 
 def test_an_entry_without_what_leads_to_the_login_is_to_get_just_that() -> None:
-    """Ours: signing in once more would not help it."""
+    """Signing in once more would not help it."""
     check = judge_client(replace(ENTRY, has_credential=False, not_handed_on="KIRO_MCP_HOME"), GOOD)
     assert "`kiro-mcp install zed --name kiro --env KIRO_MCP_HOME`" in check.cure
     assert "login" not in check.cure
 
 
 def test_the_exit_code_is_that_of_the_worst_failure() -> None:
-    """Ours: 3 sign-in, 4 network, 5 anything else; a warning is none."""
+    """3 sign-in, 4 network, 5 anything else; a warning is none."""
     checks: list[Check] = [ok("a", "x"), warning("b", "y", "z")]
     assert (exit_code_of(checks), summary(checks)) == (0, "1 warning.")
     checks += [failed("c", "x", "", exit_code=3), failed("d", "x", "", exit_code=4)]
@@ -352,7 +350,7 @@ def test_the_exit_code_is_that_of_the_worst_failure() -> None:
 
 
 def test_what_is_found_is_shown_as_it_is_but_for_secrets_and_control_characters() -> None:
-    """Ours: a client's file, or a server that was started, may say anything."""
+    """A client's file, or a server that was started, may say anything."""
     found = [
         ok("a", "[bold]1", details=["x"]),
         failed("b", "with ksk_0123456789abcdef", "Do \x1bthat."),
@@ -419,7 +417,6 @@ async def test_a_host_tells_its_time_with_its_answer() -> None:
 
 @pytest.mark.parametrize("date", ["", "Date: soon\r\n", "Date: Sat, 21 Nov 2026 12:01:30\r\n"])
 async def test_a_host_without_a_usable_time_is_there_all_the_same(date: str) -> None:
-    """Ours."""
     answer = f"HTTP/1.1 200 OK\r\n{date}Content-Length: 0\r\n\r\n".encode()
     with fail_after(RUN_SECONDS):
         async with answering(answer) as url, pool() as http:
@@ -428,7 +425,7 @@ async def test_a_host_without_a_usable_time_is_there_all_the_same(date: str) -> 
 
 
 async def test_a_host_that_hangs_is_left_after_its_time() -> None:
-    """Ours: a doctor that hangs helps nobody."""
+    """A doctor that hangs helps nobody."""
     with fail_after(RUN_SECONDS):
         async with answering(None) as url, pool() as http:
             reached = await reach(
@@ -440,7 +437,6 @@ async def test_a_host_that_hangs_is_left_after_its_time() -> None:
 
 
 async def test_a_host_that_is_not_there_is_a_network_error() -> None:
-    """Ours."""
     with fail_after(RUN_SECONDS):
         async with pool() as http:
             reached = await reach(
@@ -451,7 +447,7 @@ async def test_a_host_that_is_not_there_is_a_network_error() -> None:
 
 
 def test_the_hosts_that_are_asked_are_those_that_calls_go_to() -> None:
-    """Ours: in the regions of the profile and of the login, with what is overridden."""
+    """In the regions of the profile and of the login, with what is overridden."""
     settings = Settings.load({"KIRO_MCP_ENDPOINTS": "runtime,q", "KIRO_REGION": "eu-west-1"})
     assert hosts_in_use(settings, None, "eu-central-1") == {
         "https://runtime.eu-central-1.kiro.dev/": "prompts",
@@ -470,7 +466,6 @@ def test_the_hosts_that_are_asked_are_those_that_calls_go_to() -> None:
 
 
 def test_the_region_comes_from_the_profile_without_asking_anybody() -> None:
-    """Ours."""
     arn = "arn:aws:codewhisperer:eu-central-1:111122223333:profile/EXAMPLE"
     token = token_as_it_is(Settings.load({}), credential(profile_arn=arn))
     assert (token.region, token.profile_arn) == ("eu-central-1", arn)
@@ -482,7 +477,7 @@ def test_the_region_comes_from_the_profile_without_asking_anybody() -> None:
 
 
 def test_a_store_is_looked_at_and_stays_as_it_is(tmp_path: Path) -> None:
-    """Ours: not even the log that a reader of such a database makes is left behind."""
+    """Not even the log that a reader of such a database makes is left behind."""
     folder = tmp_path / "store"
     assert not look_at_store(folder).is_there
     assert look_at_store(folder).is_writable
@@ -508,7 +503,7 @@ def test_a_store_is_looked_at_and_stays_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such file modes")
 def test_what_others_may_read_in_a_store_is_named(tmp_path: Path) -> None:
-    """Ours: it holds a login."""
+    """It holds a login."""
     tmp_path.chmod(0o700)
     (tmp_path / "credentials.json").write_text("{}")
     (tmp_path / "credentials.json").chmod(0o644)
@@ -516,7 +511,6 @@ def test_what_others_may_read_in_a_store_is_named(tmp_path: Path) -> None:
 
 
 def test_a_store_where_a_file_is_in_the_way_cannot_be_written(tmp_path: Path) -> None:
-    """Ours."""
     (tmp_path / "file").write_text("")
     assert not look_at_store(tmp_path / "file" / "store").is_writable
 
@@ -525,7 +519,7 @@ def test_a_store_where_a_file_is_in_the_way_cannot_be_written(tmp_path: Path) ->
 
 
 async def test_a_start_is_measured_to_the_list_of_tools() -> None:
-    """Ours: what a client waits for."""
+    """What a client waits for."""
     with fail_after(RUN_SECONDS):
         started = await start(OWN, environment(), clock=time.monotonic, within_seconds=RUN_SECONDS)
     assert started.error == ""
@@ -543,7 +537,7 @@ async def test_a_start_is_measured_to_the_list_of_tools() -> None:
     ],
 )
 async def test_a_start_that_fails_says_why(program: str, says: str) -> None:
-    """Ours: with what the server itself said last."""
+    """With what the server itself said last."""
     launch = Launch(command=sys.executable, args=("-c", program))
     seconds = 0.5 if "within" in says else RUN_SECONDS
     with fail_after(RUN_SECONDS):
@@ -552,7 +546,6 @@ async def test_a_start_that_fails_says_why(program: str, says: str) -> None:
 
 
 async def test_a_command_that_is_not_there_is_told() -> None:
-    """Ours."""
     with fail_after(RUN_SECONDS):
         started = await start(Launch(command="/not/there"), {}, clock=time.monotonic)
     assert "cannot be started" in started.error
@@ -572,7 +565,7 @@ def put(path: Path, text: str) -> None:
 
 
 def test_the_users_own_files_are_read_and_only_our_entries(tmp_path: Path) -> None:
-    """Ours: others' entries, and files in projects, are never run."""
+    """Others' entries, and files in projects, are never run."""
     entry = {"command": sys.executable, "args": ["-m", "kiro_mcp"], "env": {"KIRO_API_KEY": "k"}}
     servers = {"mcpServers": {"kiro": entry, "other": {"command": "npx", "args": ["other"]}}}
     put(tmp_path / ".cursor" / "mcp.json", json.dumps(servers))
@@ -616,7 +609,7 @@ def test_what_only_the_client_can_fill_in_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_clients_file_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
-    """Ours: its client cannot read it, too."""
+    """Its client cannot read it, too."""
     put(tmp_path / ".cursor" / "mcp.json", "{\n  oops\n}")
     put(tmp_path / ".kiro" / "settings" / "mcp.json", "[]")
     entries, faults = configured(tmp_path)
@@ -672,7 +665,7 @@ async def test_offline_everything_is_in_order_and_nothing_is_changed(tmp_path: P
 async def test_a_login_that_has_ended_is_not_renewed(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: renewing would write it down, and spend a token."""
+    """Renewing would write it down, and spend a token."""
     await sign_in_before(tmp_path / "own", emulator.url)
     before = snapshot(tmp_path)
     environ = {"KIRO_MCP_HOME": str(tmp_path / "own"), "KIRO_MCP_ENDPOINT_URL": emulator.url}
@@ -691,7 +684,6 @@ async def test_a_login_that_has_ended_is_not_renewed(
 async def test_credits_are_asked_for_with_a_login_that_is_good(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours."""
     await sign_in_before(tmp_path / "own", emulator.url, is_expired=False)
     before = snapshot(tmp_path)
     environ = {"KIRO_MCP_HOME": str(tmp_path / "own"), "KIRO_MCP_ENDPOINT_URL": emulator.url}
@@ -703,7 +695,7 @@ async def test_credits_are_asked_for_with_a_login_that_is_good(
 async def test_a_login_found_on_the_machine_goes_to_no_other_host(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: the doctor asks where a call would, and nowhere else."""
+    """The doctor asks where a call would, and nowhere else."""
     ide_social(tmp_path, expires_at="2099-01-01T00:00:00.000Z")
     done = await doctor(tmp_path, "--json", KIRO_MCP_ENDPOINT_URL=emulator.url)
     assert outcomes(done)["credits"] == "failed"
@@ -727,7 +719,7 @@ async def test_signed_out_and_unreachable_is_told_with_its_cure_and_its_code(
 
 
 async def test_wrong_settings_are_told_and_the_rest_is_looked_at(tmp_path: Path) -> None:
-    """Ours: a client's entry may be right where the shell is wrong."""
+    """A client's entry may be right where the shell is wrong."""
     broken = {"command": "/not/there/kiro-mcp"}
     put(tmp_path / ".cursor" / "mcp.json", json.dumps({"mcpServers": {"kiro": broken}}))
     done = await doctor(tmp_path, KIRO_MCP_PORT="x", KIRO_MCP_MODLE="y", KIRO_API_KEY="ksk_secret")
@@ -752,7 +744,7 @@ async def test_an_open_folder_that_is_not_there_is_warned_of(tmp_path: Path) -> 
 
 
 async def test_a_wrong_profile_is_told(tmp_path: Path) -> None:
-    """Ours: the service would answer with `Improperly formed request`."""
+    """The service would answer with `Improperly formed request`."""
     done = await doctor(tmp_path, KIRO_API_KEY="ksk_x", KIRO_PROFILE_ARN="mine")
     assert done.returncode == 5
     assert "KIRO_PROFILE_ARN is 'mine'" in done.stdout.decode()
@@ -761,7 +753,7 @@ async def test_a_wrong_profile_is_told(tmp_path: Path) -> None:
 async def test_a_login_whose_region_is_none_is_told_and_the_rest_is_looked_at(
     tmp_path: Path,
 ) -> None:
-    """Ours: another program's file may hold anything."""
+    """Another program's file may hold anything."""
     ide_social(tmp_path, region="nowhere")
     done = await doctor(tmp_path)
     said = done.stdout.decode()

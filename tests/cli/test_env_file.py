@@ -43,7 +43,7 @@ def test_a_line_is_a_name_and_what_can_be_read_after_it(line: str, value: str) -
 
 @pytest.mark.parametrize("line", ["A", "A b=c", "1A=b", "=b", 'A="b', "A='b' c", "ä=b"])
 def test_a_line_that_is_none_is_named_without_what_it_says(line: str) -> None:
-    """Ours: it may be a secret."""
+    """It may be a secret."""
     with pytest.raises(EnvFileError) as caught:
         parse_env_file(f"X=y\n{line}")
     assert str(caught.value) == "line 2 is not NAME=value"
@@ -62,7 +62,6 @@ def test_a_line_that_is_none_is_named_without_what_it_says(line: str) -> None:
 def test_a_file_of_another_kind_is_refused(
     content: bytes | None, says: str, tmp_path: Path
 ) -> None:
-    """Ours."""
     path = tmp_path / "env"
     if content is None:
         path.mkdir()
@@ -105,7 +104,6 @@ def settings_file(folder: Path, emulator: RunningEmulator) -> Path:
 async def test_a_command_takes_its_settings_from_the_file(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours."""
     path = settings_file(tmp_path, emulator)
     done = await run("--env-file", str(path), "ask", "Say hello")
     assert done.returncode == 0, done.stderr.decode()
@@ -116,7 +114,6 @@ async def test_a_command_takes_its_settings_from_the_file(
 async def test_the_server_that_no_command_means_takes_them_too(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours."""
     command = (*COMMAND, "--env-file", str(settings_file(tmp_path, emulator)))
     with fail_after(RUN_SECONDS):
         async with started(command=command) as server:
@@ -128,7 +125,7 @@ async def test_the_server_that_no_command_means_takes_them_too(
 async def test_a_file_in_the_folder_where_it_is_started_is_not_read(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: a stranger's project must not send anyone's prompts elsewhere."""
+    """A stranger's project must not send anyone's prompts elsewhere."""
     settings_file(tmp_path, emulator)
     with fail_after(RUN_SECONDS):
         done = await anyio.run_process(

@@ -87,7 +87,7 @@ def written(path: Path, text: str) -> Path:
 
 
 async def test_a_first_installation_makes_the_file_and_says_what_is_next(tmp_path: Path) -> None:
-    """Ours: an absolute command, which is there; and the way to sign in."""
+    """An absolute command, which is there; and the way to sign in."""
     done = await install(tmp_path, "cursor")
     assert done.returncode == 0, said(done)
     path = tmp_path / ".cursor" / "mcp.json"
@@ -106,7 +106,7 @@ async def test_a_first_installation_makes_the_file_and_says_what_is_next(tmp_pat
 
 
 async def test_a_second_installation_changes_nothing(tmp_path: Path) -> None:
-    """Ours: idempotent, to the time of the file."""
+    """Idempotent, to the time of the file."""
     await install(tmp_path, "codex")
     path = tmp_path / ".codex" / "config.toml"
     before = (path.read_bytes(), path.stat().st_mtime_ns)
@@ -118,7 +118,7 @@ async def test_a_second_installation_changes_nothing(tmp_path: Path) -> None:
 
 
 async def test_codex_keeps_the_start_time_that_its_owner_set(tmp_path: Path) -> None:
-    """Ours: only a new entry is given one."""
+    """Only a new entry is given one."""
     await install(tmp_path, "codex")
     path = tmp_path / ".codex" / "config.toml"
     owned = path.read_text().replace("startup_timeout_sec = 60", "startup_timeout_sec = 5")
@@ -196,7 +196,6 @@ async def test_installing_adds_lines_and_uninstalling_brings_the_file_back(
 
 
 async def test_a_dry_run_shows_the_change_and_writes_nothing(tmp_path: Path) -> None:
-    """Ours."""
     done = await install(tmp_path, "claude-code", "--dry-run", "--env", f"KIRO_API_KEY={KEY}")
     assert done.returncode == 0
     assert '+      "type": "stdio",' in said(done)
@@ -207,7 +206,7 @@ async def test_a_dry_run_shows_the_change_and_writes_nothing(tmp_path: Path) -> 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Links need a privilege there")
 async def test_a_link_into_dotfiles_stays_a_link(tmp_path: Path) -> None:
-    """Ours: the file behind it is changed; the backup lies beside the link, not among dotfiles."""
+    """The file behind it is changed; the backup lies beside the link, not among dotfiles."""
     real = written(tmp_path / "dotfiles" / "mcp.json", '{"mcpServers": {}}')
     link = tmp_path / ".cursor" / "mcp.json"
     link.parent.mkdir()
@@ -221,7 +220,7 @@ async def test_a_link_into_dotfiles_stays_a_link(tmp_path: Path) -> None:
 
 
 async def test_a_variable_is_taken_from_here_and_its_value_is_not_shown(tmp_path: Path) -> None:
-    """Ours: so a key needs to stand neither in the shell's history nor on the screen."""
+    """So a key needs to stand neither in the shell's history nor on the screen."""
     arguments = ("kiro", "--env", "KIRO_API_KEY", "--env", "KIRO_MCP_MODEL=a=b", "--name", "k-1")
     done = await install(tmp_path, *arguments, KIRO_API_KEY=KEY)
     assert done.returncode == 0, said(done)
@@ -238,7 +237,7 @@ async def test_a_variable_is_taken_from_here_and_its_value_is_not_shown(tmp_path
 
 
 async def test_a_key_that_a_desktop_program_does_not_see_is_told(tmp_path: Path) -> None:
-    """Ours: it works in the shell, and the client would say that nobody is signed in."""
+    """It works in the shell, and the client would say that nobody is signed in."""
     done = await install(tmp_path, "windsurf", KIRO_API_KEY=KEY)
     assert "does not hand it on: add `--env KIRO_API_KEY`" in said(done)
     shell = await install(tmp_path, "claude-code", KIRO_API_KEY=KEY)
@@ -246,7 +245,7 @@ async def test_a_key_that_a_desktop_program_does_not_see_is_told(tmp_path: Path)
 
 
 async def test_what_leads_to_a_login_here_alone_is_named(tmp_path: Path) -> None:
-    """Ours: another login would go to the same place, and the client would not find it either."""
+    """Another login would go to the same place, and the client would not find it either."""
     await sign_in_before(tmp_path / "own", "")
     own = str(tmp_path / "own")
     done = await install(tmp_path, "cursor", KIRO_MCP_HOME=own)
@@ -260,14 +259,13 @@ async def test_what_leads_to_a_login_here_alone_is_named(tmp_path: Path) -> None
 
 
 async def test_whoever_is_signed_in_is_not_told_to(tmp_path: Path) -> None:
-    """Ours."""
     await sign_in_before(tmp_path / ".local" / "share" / "kiro-mcp", "")
     done = await install(tmp_path, "cursor")
     assert "kiro-mcp login" not in said(done)
 
 
 async def test_a_project_gets_its_own_file(tmp_path: Path) -> None:
-    """Ours: in the folder where the command is run."""
+    """In the folder where the command is run."""
     done = await install(
         tmp_path, "vscode", "--project", "--env", f"KIRO_API_KEY={KEY}", cwd=tmp_path
     )
@@ -279,7 +277,7 @@ async def test_a_project_gets_its_own_file(tmp_path: Path) -> None:
 
 
 async def test_another_file_can_be_named(tmp_path: Path) -> None:
-    """Ours: for editors that are made of VS Code, or lie elsewhere."""
+    """For editors that are made of VS Code, or lie elsewhere."""
     done = await install(tmp_path, "vscode", "--file", "~/a/mcp.json")
     assert done.returncode == 0, said(done)
     assert "kiro" in json.loads((tmp_path / "a" / "mcp.json").read_bytes())["servers"]
@@ -300,7 +298,7 @@ async def test_another_file_can_be_named(tmp_path: Path) -> None:
 async def test_a_file_that_cannot_be_edited_is_left_alone(
     tmp_path: Path, before: str, says: str
 ) -> None:
-    """Ours: with the place of the fault and the next step."""
+    """With the place of the fault and the next step."""
     path = tmp_path / ".kiro" / "settings" / "mcp.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(before.encode("utf-8", "surrogateescape"))
@@ -314,7 +312,6 @@ async def test_a_file_that_cannot_be_edited_is_left_alone(
 
 
 async def test_another_server_of_the_same_name_is_not_taken_out(tmp_path: Path) -> None:
-    """Ours."""
     before = '{"mcpServers": {"kiro": {"url": "https://example.com/mcp"}}}'
     path = written(tmp_path / ".cursor" / "mcp.json", before)
     done = await install(tmp_path, "cursor", "--uninstall")
@@ -350,7 +347,7 @@ async def test_a_wrong_option_is_told_before_anything_is_written(
 
 
 async def test_a_misspelt_setting_is_warned_of(tmp_path: Path) -> None:
-    """Ours: the client would pass it on, and nothing would come of it."""
+    """The client would pass it on, and nothing would come of it."""
     done = await install(tmp_path, "cursor", "--env", "KIRO_MCP_MODLE=x")
     assert done.returncode == 0
     assert "Did you mean KIRO_MCP_MODEL?" in said(done)
@@ -371,7 +368,7 @@ def test_a_file_that_another_program_has_changed_since_is_left_alone(tmp_path: P
 
 
 def test_backups_of_the_same_second_are_kept_apart(tmp_path: Path) -> None:
-    """Ours: none is written over."""
+    """None is written over."""
     path = written(tmp_path / "f", "0")
     for number in range(1, 4):
         files.write(files.read(path), str(number), Clock().now)
@@ -383,7 +380,7 @@ def test_backups_of_the_same_second_are_kept_apart(tmp_path: Path) -> None:
     sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere"
 )
 def test_a_file_that_its_owner_has_closed_is_not_replaced(tmp_path: Path) -> None:
-    """Ours: a new file in its place would undo that."""
+    """A new file in its place would undo that."""
     path = written(tmp_path / "f", "0")
     path.chmod(0o444)
     with pytest.raises(InvalidRequest, match="may not be written to"):

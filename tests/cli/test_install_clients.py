@@ -80,13 +80,12 @@ def test_a_packaged_claude_desktop_has_a_folder_of_its_own(tmp_path: Path) -> No
 
 
 def test_without_a_home_the_cure_is_told() -> None:
-    """Ours."""
     with pytest.raises(InvalidRequest, match="--file"):
         user_file(CLIENTS["kiro"], Machine(home=None, platform="linux", environ={}))
 
 
 def test_the_command_line_takes_the_clients_that_are_known() -> None:
-    """Ours: the names stand there once more, which keeps --help quick."""
+    """The names stand there once more, which keeps --help quick."""
     [client] = [one for one in commands.commands["install"].params if one.name == "client"]
     assert list(client.to_info_dict()["type"]["choices"]) == list(CLIENTS)
 
@@ -209,7 +208,7 @@ LAUNCHES = {
 
 @pytest.mark.parametrize(("how", "launch"), LAUNCHES.values(), ids=LAUNCHES)
 def test_the_command_is_one_that_will_still_be_there(how: Running, launch: Launch | None) -> None:
-    """Ours: a path into a cache is gone after the next clean-up."""
+    """A path into a cache is gone after the next clean-up."""
     assert lasting_launch(how) == launch
 
 
@@ -263,7 +262,7 @@ def test_caches_are_told_from_installations(path: str, lasts: bool) -> None:
 
 @pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
 def test_an_entry_is_read_back_as_it_was_written(client: Client) -> None:
-    """Ours: for each client."""
+    """For each client."""
     entry = entry_of(LAUNCH, {"A": "1"}, has_type=client.has_type)
     text = with_server("", client, "kiro", entry)
     [(name, found)] = servers(text, client).items()
@@ -304,7 +303,7 @@ def test_entries_have_the_shape_of_their_client() -> None:
     ],
 )
 def test_ours_is_known_by_its_command(entry: object, launch: Launch | None, ours: bool) -> None:
-    """Ours: another server of the same name is not to be overwritten."""
+    """Another server of the same name is not to be overwritten."""
     assert (launch_of(entry), is_ours(entry)) == (launch, ours)
 
 
@@ -317,7 +316,7 @@ def test_an_entry_can_be_switched_off_in_two_ways() -> None:
 
 @pytest.mark.parametrize("client", ["kiro", "codex"])
 def test_an_entry_that_is_there_keeps_what_its_owner_set(client: str) -> None:
-    """Ours: only the command, its arguments and the variables that were named are changed."""
+    """Only the command, its arguments and the variables that were named are changed."""
     known = CLIENTS[client]
     old = {
         "command": "uvx",
@@ -343,7 +342,7 @@ def test_a_byte_order_mark_stays_where_it_is() -> None:
 
 
 def test_only_clients_that_take_comments_are_given_files_with_some() -> None:
-    """Ours: a file that the client cannot read anyway is not added to."""
+    """A file that the client cannot read anyway is not added to."""
     text = '{\n  // mine\n  "mcpServers": {}\n}'
     assert servers(text, CLIENTS["cursor"]) == {}
     with pytest.raises(Unparsable):
@@ -352,7 +351,6 @@ def test_only_clients_that_take_comments_are_given_files_with_some() -> None:
 
 @pytest.mark.parametrize("text", ["[]", '{"mcpServers": []}'])
 def test_a_file_of_another_form_is_not_edited(text: str) -> None:
-    """Ours."""
     with pytest.raises(CannotEdit):
         servers(text, CLIENTS["kiro"])
     with pytest.raises(CannotEdit):
@@ -363,7 +361,7 @@ def test_a_file_of_another_form_is_not_edited(text: str) -> None:
 
 
 def test_a_change_is_shown_without_any_secret_of_any_server() -> None:
-    """Ours: it is read over a shoulder, and pasted into reports."""
+    """It is read over a shoulder, and pasted into reports."""
     secrets = ("ksk_0123456789abcdef", "ghp_0123456789", "hunter2", "sk-abc")
     before = (
         '{\n  "GITHUB_TOKEN": "ghp_0123456789",\n  "DB_PASSWORD": "hunter2",\n'
@@ -379,6 +377,6 @@ def test_a_change_is_shown_without_any_secret_of_any_server() -> None:
 
 
 def test_a_file_of_one_long_line_is_not_shown_whole() -> None:
-    """Ours: some clients write megabytes into one line."""
+    """Some clients write megabytes into one line."""
     lines = list(shown_change("", "x" * 1_000_000, "f"))
     assert max(map(len, lines)) < 2 * MAX_LINE

@@ -58,7 +58,7 @@ def test_what_editors_take_is_read(text: str, value: object) -> None:
     ],
 )
 def test_a_fault_is_told_with_its_place(text: str, line: int, column: int, says: str) -> None:
-    """Ours: whoever has to correct a file of 400 lines needs the line."""
+    """Whoever has to correct a file of 400 lines needs the line."""
     with pytest.raises(Unparsable, match=says.replace("'", ".")) as caught:
         parse(text)
     assert (caught.value.line, caught.value.column) == (line, column)
@@ -104,7 +104,7 @@ EDITS = {
 
 @pytest.mark.parametrize(("before", "after"), EDITS.values(), ids=EDITS)
 def test_a_member_comes_after_the_others_in_their_style(before: str, after: str) -> None:
-    """Ours: the change reads as if its owner had made it."""
+    """The change reads as if its owner had made it."""
     assert set_value(before, PLACE, 1) == after
 
 
@@ -130,12 +130,12 @@ def test_a_member_comes_after_the_others_in_their_style(before: str, after: str)
     ],
 )
 def test_a_member_goes_and_takes_no_comment_along(before: str, after: str) -> None:
-    """Ours: what its owner wrote beside it stays."""
+    """What its owner wrote beside it stays."""
     assert remove(before, PLACE) == after
 
 
 def test_a_value_is_replaced_where_it_stands() -> None:
-    """Ours: a setting keeps its place and its comment."""
+    """A setting keeps its place and its comment."""
     before = '{\n  "servers": {"kiro": {"command": "old" /* why */, "mine": true}}\n}'
     after = set_value(before, (*PLACE, "command"), "new")
     assert after == before.replace('"old"', '"new"')
@@ -144,7 +144,7 @@ def test_a_value_is_replaced_where_it_stands() -> None:
 
 @pytest.mark.parametrize("text", ["[]", '"x"', '{"servers": []}', '{"servers": null}'])
 def test_what_is_no_object_is_not_written_into(text: str) -> None:
-    """Ours: replacing it would lose what it is."""
+    """Replacing it would lose what it is."""
     with pytest.raises(CannotEdit, match="not an object"):
         set_value(text, PLACE, 1)
 
@@ -196,7 +196,7 @@ def keeps_every_character(before: str, after: str) -> bool:
 @moderate
 @given(documents())
 def test_whatever_the_document_putting_in_adds_the_entry_and_nothing_else(text: str) -> None:
-    """Ours: the promise to everybody who lets an installer near a configuration."""
+    """The promise to everybody who lets an installer near a configuration."""
     before = read(text)
     held: Any = before.get("servers", {})
     after = set_value(text, PLACE, ENTRY)
@@ -207,7 +207,7 @@ def test_whatever_the_document_putting_in_adds_the_entry_and_nothing_else(text: 
 @moderate
 @given(documents())
 def test_whatever_the_document_taking_out_brings_the_old_one_back(text: str) -> None:
-    """Ours: to the character, if the object that was written into was not empty."""
+    """To the character, if the object that was written into was not empty."""
     before = read(text)
     back = remove(set_value(text, PLACE, ENTRY), PLACE)
     if before.get("servers") or (before and "servers" not in before):
@@ -221,7 +221,7 @@ def test_whatever_the_document_taking_out_brings_the_old_one_back(text: str) -> 
 @moderate
 @given(st.text(alphabet=st.sampled_from('{}[]:,"/*\\ \n\r\ta1.-etrufalsn'), max_size=40))
 def test_whatever_the_text_it_is_read_or_its_fault_is_told(text: str) -> None:
-    """Ours: and what is plain JSON is read as that."""
+    """And what is plain JSON is read as that."""
     found, fault = outcome_of(text)
     assert (found is None) or (0 <= found.start < found.end <= len(text))
     assert fault is None or (fault.line >= 1 and fault.column >= 1)

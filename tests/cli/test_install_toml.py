@@ -30,7 +30,6 @@ args = []
     ],
 )
 def test_a_fault_is_told_with_its_place(text: str, line: int, says: str) -> None:
-    """Ours."""
     with pytest.raises(Unparsable, match=says) as caught:
         read_toml(text)
     assert caught.value.line == line
@@ -52,7 +51,7 @@ def test_a_fault_is_told_with_its_place(text: str, line: int, says: str) -> None
     ],
 )
 def test_a_new_table_comes_last_and_in_the_files_own_lines(before: str, after: str) -> None:
-    """Ours: at the end, it cannot become part of another table."""
+    """At the end, it cannot become part of another table."""
     assert set_value(before, PLACE, {"command": "new", "args": []}) == after
     assert remove(after, PLACE) == before
 
@@ -106,7 +105,7 @@ def test_a_value_of_an_entry_is_set_however_the_entry_is_written(
     ],
 )
 def test_an_entry_goes_and_the_comment_of_the_next_one_stays(before: str, after: str) -> None:
-    """Ours: a comment above a table is about that table."""
+    """A comment above a table is about that table."""
     assert remove(before, PLACE) == after
 
 
@@ -164,7 +163,7 @@ def documents(draw: st.DrawFn) -> str:
 @moderate
 @given(documents())
 def test_whatever_the_document_an_entry_is_added_and_taken_out_again(text: str) -> None:
-    """Ours: what was there is there in between, and nothing else is after."""
+    """What was there is there in between, and nothing else is after."""
     before = read_toml(text)
     held: Any = before.get("mcp_servers", {})
     after = set_value(text, PLACE, ENTRY)

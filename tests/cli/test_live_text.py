@@ -21,7 +21,7 @@ def with_offsets(pieces: list[str]) -> list[tuple[int, str]]:
 
 @given(pieces=st.lists(TEXTS), rest=TEXTS)
 def test_what_is_printed_is_the_text_and_a_newline(pieces: list[str], rest: str) -> None:
-    """Ours: however it was cut, and however much of it came only with the result."""
+    """However it was cut, and however much of it came only with the result."""
     text = "".join(pieces) + rest
     assert printed(LiveText(), with_offsets(pieces), text) == (
         text if text.endswith("\n") or not text else f"{text}\n"
@@ -32,7 +32,7 @@ def test_what_is_printed_is_the_text_and_a_newline(pieces: list[str], rest: str)
 def test_a_lost_piece_does_not_change_what_is_printed(
     pieces: list[str], data: st.DataObject
 ) -> None:
-    """Ours: after a gap nothing is printed until the whole text is there."""
+    """After a gap nothing is printed until the whole text is there."""
     lost = data.draw(st.integers(0, len(pieces) - 2))
     came = [piece for index, piece in enumerate(with_offsets(pieces)) if index != lost]
     text = "".join(pieces)
@@ -50,5 +50,5 @@ def test_a_lost_piece_does_not_change_what_is_printed(
 def test_a_text_that_took_the_place_of_another_begins_a_line(
     pieces: list[tuple[int, str]], text: str, expected: str
 ) -> None:
-    """Ours: what has been printed cannot be taken back."""
+    """What has been printed cannot be taken back."""
     assert printed(LiveText(), pieces, text) == expected

@@ -20,7 +20,7 @@ async def test_login_offline_completes_the_whole_flow_and_keeps_nothing(tmp_path
 async def test_login_status_and_logout_go_together(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: 0 signed in, 3 not."""
+    """0 signed in, 3 not."""
     environ = {"HOME": str(tmp_path), "KIRO_MCP_ENDPOINT_URL": emulator.url}
     done = await run("login", "--method", "github", **environ)
     assert done.returncode == 0, done.stderr.decode()
@@ -35,7 +35,7 @@ async def test_login_status_and_logout_go_together(
 
 
 async def test_status_as_json_is_the_whole_status(emulator: RunningEmulator) -> None:
-    """Ours: for programs."""
+    """For programs."""
     done = await run(
         "status",
         "--json",
@@ -62,7 +62,7 @@ async def test_a_login_that_is_refused_is_exit_code_3(
 async def test_a_login_that_would_not_be_used_says_so(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: a key that is set comes first."""
+    """A key that is set comes first."""
     environ = {"HOME": str(tmp_path), "KIRO_MCP_ENDPOINT_URL": emulator.url}
     done = await run("login", **environ, KIRO_API_KEY=EMULATOR_API_KEY)
     assert done.returncode == 0
@@ -79,7 +79,7 @@ async def test_an_organisations_login_without_a_start_url_is_a_usage_error(tmp_p
 async def test_ask_renews_an_expired_login_of_our_own(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: the thin whole way, from a file to an answer."""
+    """The thin whole way, from a file to an answer."""
     store = await sign_in_before(tmp_path / "own", emulator.url)
     environ = {"KIRO_MCP_HOME": str(store.folder), "KIRO_MCP_ENDPOINT_URL": emulator.url}
     done = await run("ask", "Say hello", HOME=str(tmp_path), **environ)

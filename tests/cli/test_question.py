@@ -34,7 +34,7 @@ ID = "8c0a1f0e-9f57-4d2e-8a43-0b8e6a3d5a11"
 def test_continue_takes_an_id_and_leaves_a_prompt_alone(
     typed: list[str], words: list[str], continued: str | None
 ) -> None:
-    """Ours: `ask -c "and then?"` is what people type."""
+    """`ask -c "and then?"` is what people type."""
     params = ask.make_context("ask", typed).params
     assert (list(params["words"]), params["continued"]) == (words, continued)
 
@@ -48,12 +48,12 @@ def arguments(*typed: str, piped: str = "") -> dict[str, Any]:
 
 
 def test_an_image_may_be_a_data_url() -> None:
-    """Ours: as the tool takes it."""
+    """As the tool takes it."""
     assert arguments("-i", GIF)["images"] == [GIF]
 
 
 def test_a_file_may_be_a_pipe() -> None:
-    """Ours: `-f <(git diff)`."""
+    """`-f <(git diff)`."""
     ours, theirs = os.pipe()
     os.write(theirs, b"+ a line\n")
     os.close(theirs)
@@ -65,7 +65,6 @@ def test_a_file_may_be_a_pipe() -> None:
 
 
 def test_a_schema_may_be_typed() -> None:
-    """Ours."""
     assert arguments("x", "--schema", ' {"type": "array"}')["output_schema"] == {"type": "array"}
 
 
@@ -85,7 +84,7 @@ def test_a_schema_may_be_typed() -> None:
     ],
 )
 def test_what_cannot_be_used_is_named(typed: list[str], says: str) -> None:
-    """Ours: the value at fault, and the next step."""
+    """The value at fault, and the next step."""
     with pytest.raises(InvalidRequest) as error:
         arguments(*typed)
     assert says in str(error.value)
@@ -100,7 +99,7 @@ def test_a_schema_that_is_no_object_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["text", "binary"])
 def test_a_file_as_standard_input_is_piped_in(name: str, tmp_path: Path) -> None:
-    """Ours: `< notes.txt`, and not a picture."""
+    """`< notes.txt`, and not a picture."""
     path = tmp_path / name
     path.write_bytes({"text": "Grüße".encode(), "binary": b"\xff\xfe"}[name])
     with TextIOWrapper(path.open("rb")) as stdin:
@@ -112,7 +111,7 @@ def test_a_file_as_standard_input_is_piped_in(name: str, tmp_path: Path) -> None
 
 
 def test_nothing_is_waited_for_where_nothing_is_piped_in() -> None:
-    """Ours: `/dev/null`, a terminal, no standard input at all."""
+    """`/dev/null`, a terminal, no standard input at all."""
     with TextIOWrapper(Path("/dev/null").open("rb")) as stdin:
         assert piped_in(question("x"), stdin) == ""
     assert piped_in(question("x"), None) == ""

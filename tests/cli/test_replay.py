@@ -43,7 +43,7 @@ def replay(capture: Path, **options: bool) -> int:
 async def test_the_whole_way_from_a_call_to_its_replay(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: as a person does it."""
+    """As a person does it."""
     service = {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_API_KEY": EMULATOR_API_KEY}
     debugging = {"KIRO_MCP_DEBUG_MODE": "all", "KIRO_MCP_DEBUG_DIR": str(tmp_path)}
     asked = await run("ask", "Say hello", **service, **debugging)
@@ -65,7 +65,7 @@ SCRIPTS = [
 async def test_every_kind_of_answer_reads_again_as_it_read(
     script: str, emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Ours: otherwise a difference would mean nothing."""
+    """Otherwise a difference would mean nothing."""
     capture = await captured(emulator, tmp_path, f"/emulate {script}")
     assert replay(capture, shows_diff=True) == 0
     assert capsys.readouterr().out == ""
@@ -75,7 +75,7 @@ async def test_every_kind_of_answer_reads_again_as_it_read(
 async def test_an_answer_is_read_with_the_settings_of_its_call(
     handling: str, emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Ours: whoever replays it has other settings."""
+    """Whoever replays it has other settings."""
     setting = {"KIRO_MCP_THINKING_HANDLING": handling}
     capture = await captured(emulator, tmp_path, "/emulate thinking", **setting)
     assert replay(capture) == 0
@@ -85,7 +85,7 @@ async def test_an_answer_is_read_with_the_settings_of_its_call(
 async def test_ids_that_were_made_for_the_answer_are_made_again(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: tool calls written as text have none of the service's."""
+    """Tool calls written as text have none of the service's."""
     call = '[Called n with args: {"a": 1}]'
     emulator.state.enqueue((Send(frames.text(call) + frames.ending("END_TURN")),))
     capture = await captured(emulator, tmp_path, "hi", KIRO_MCP_TEXT_TOOL_CALLS="true")
@@ -96,7 +96,7 @@ async def test_ids_that_were_made_for_the_answer_are_made_again(
 async def test_an_answer_that_fell_silent_ends_as_it_did(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Ours: silence is not among the bytes."""
+    """Silence is not among the bytes."""
     emulator.state.enqueue((Send(frames.text("Once")), Pause(60)))
     setting = {"KIRO_MCP_STREAM_READ_TIMEOUT": "0.2"}
     capture = await captured(emulator, tmp_path, "hi", **setting)
@@ -107,7 +107,6 @@ async def test_an_answer_that_fell_silent_ends_as_it_did(
 async def test_each_request_of_a_call_is_replayed(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Ours."""
     emulator.state.retry_after_seconds = 0
     retrying = {"KIRO_MCP_MAX_RETRIES": "1", "KIRO_MCP_BASE_RETRY_DELAY": "0.001"}
     capture = await captured(emulator, tmp_path, "/emulate throttle 1", **retrying)
@@ -121,7 +120,7 @@ async def test_each_request_of_a_call_is_replayed(
 async def test_a_difference_is_shown_and_is_the_exit_code(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Ours: a changed record stands for a changed engine."""
+    """A changed record stands for a changed engine."""
     capture = await captured(emulator, tmp_path, "Say hello")
     record = capture / folder.REPLY
     record.write_text(record.read_text("utf-8").replace("canned", "tinned"), "utf-8")
@@ -135,7 +134,7 @@ async def test_a_difference_is_shown_and_is_the_exit_code(
 async def test_json_has_the_reply_and_the_difference(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Ours: for programs."""
+    """For programs."""
     capture = await captured(emulator, tmp_path, "/emulate tool_use")
     assert replay(capture, as_json=True) == 0
     (shown,) = json.loads(capsys.readouterr().out)
@@ -171,7 +170,6 @@ async def test_what_a_capture_holds_cannot_steer_the_terminal(
 async def test_json_has_the_error_of_a_refusal(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Ours."""
     capture = await captured(emulator, tmp_path, "/emulate quota")
     assert replay(capture, as_json=True) == 0
     (shown,) = json.loads(capsys.readouterr().out)
@@ -182,7 +180,7 @@ async def test_json_has_the_error_of_a_refusal(
 async def test_a_masked_secret_stays_masked(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Ours: pieces that are put together again must not show one."""
+    """Pieces that are put together again must not show one."""
     emulator.state.enqueue((Send(frames.text(f"It is {KEY}.") + frames.ending("END_TURN")),))
     capture = await captured(emulator, tmp_path, "hi")
     assert replay(capture) == 0
@@ -192,7 +190,6 @@ async def test_a_masked_secret_stays_masked(
 async def test_a_difference_that_masking_may_have_made_is_said_so(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Ours."""
     emulator.state.enqueue((Send(frames.text(KEY) + frames.ending("END_TURN")),))
     capture = await captured(emulator, tmp_path, "hi")
     record = capture / folder.REPLY
@@ -214,7 +211,7 @@ def test_a_folder_of_kiro_gateway_is_read_as_far_as_it_goes(tmp_path: Path, caps
 async def test_an_answer_that_is_not_whole_is_not_compared(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Ours: it would differ, and nothing would be wrong."""
+    """It would differ, and nothing would be wrong."""
     capture = await captured(emulator, tmp_path, "Say hello")
     facts = json.loads((capture / folder.MANIFEST).read_text("utf-8"))
     facts["exchanges"][0]["is_whole"] = False
@@ -264,7 +261,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_what_is_no_capture_is_a_usage_error_that_says_why(
     spoil: Callable[[Path], object], says: str, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Ours: the folder may have come by mail."""
+    """The folder may have come by mail."""
     capture = tmp_path / "capture"
     capture.mkdir()
     spoil(capture)
@@ -278,14 +275,14 @@ def test_what_is_no_capture_is_a_usage_error_that_says_why(
 async def test_a_capture_whose_answer_is_gone_reads_as_an_answer_of_nothing(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: a file may be missing from what was sent."""
+    """A file may be missing from what was sent."""
     capture = await captured(emulator, tmp_path, "Say hello")
     (capture / folder.RAW).unlink()
     assert replay(capture) == 1
 
 
 async def test_a_capture_can_be_moved(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """Ours: it is made to be sent to somebody."""
+    """It is made to be sent to somebody."""
     capture = await captured(emulator, tmp_path / "debug", "Say hello")
     shutil.move(capture, tmp_path / "elsewhere")
     assert replay(tmp_path / "elsewhere") == 0

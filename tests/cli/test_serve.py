@@ -59,7 +59,7 @@ async def test_a_strangers_header_is_logged_on_one_short_harmless_line() -> None
 
 
 async def test_offline_over_stdio_answers_from_the_emulator() -> None:
-    """Ours: a client's configuration can be tried without an account."""
+    """A client's configuration can be tried without an account."""
     command = (*COMMAND, "serve", "--offline")
     with fail_after(RUN_SECONDS):
         async with started(command=command) as server:
@@ -84,7 +84,7 @@ async def test_offline_over_stdio_answers_from_the_emulator() -> None:
 async def test_a_token_is_made_and_its_place_is_told_but_not_the_token(
     variables: dict[str, str], folder: str, tmp_path: Path
 ) -> None:
-    """Ours: it lies with all else that is kept; and stderr ends up in logs of the client."""
+    """It lies with all else that is kept; and stderr ends up in logs of the client."""
     home = {name: str(tmp_path / path) if path else "" for name, path in variables.items()}
     tokens = set[str]()
     with fail_after(RUN_SECONDS):
@@ -105,7 +105,7 @@ async def test_a_token_is_made_and_its_place_is_told_but_not_the_token(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Nothing limits the size of files there.")
 async def test_a_token_that_cannot_be_written_leaves_no_file_behind(tmp_path: Path) -> None:
-    """Ours: with half a token in it, no later start would work either."""
+    """With half a token in it, no later start would work either."""
     command = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *COMMAND, "serve", "--transport", "http"]
     with fail_after(RUN_SECONDS):
         done = await anyio.run_process(
@@ -119,7 +119,7 @@ async def test_a_token_that_cannot_be_written_leaves_no_file_behind(tmp_path: Pa
 async def test_before_the_first_call_nothing_is_sent_and_nothing_written(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: a server that only waits must cost nothing and touch nothing."""
+    """A server that only waits must cost nothing and touch nothing."""
     home = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     with fail_after(RUN_SECONDS):
         async with serve("--transport", "http", "--no-auth", **against(emulator), **home) as served:
@@ -136,7 +136,7 @@ async def test_before_the_first_call_nothing_is_sent_and_nothing_written(
 async def test_no_secret_is_logged_even_when_all_is(
     transport: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: logs are sent around."""
+    """Logs are sent around."""
     key = against(emulator)["KIRO_API_KEY"]
     variables = against(emulator, KIRO_MCP_HTTP_TOKEN=TOKEN, KIRO_MCP_LOG_LEVEL="DEBUG")
     with fail_after(RUN_SECONDS):
@@ -192,7 +192,6 @@ async def test_a_signal_ends_the_server_at_once_whatever_it_is_doing(
 
 
 async def test_a_signal_ends_sse_connections_without_a_traceback() -> None:
-    """Ours."""
     with fail_after(RUN_SECONDS):
         async with serve("--transport", "sse", "--no-auth") as served:
             async with served.server.client.stream("GET", "/sse") as response:
@@ -222,7 +221,7 @@ async def test_a_signal_ends_sse_connections_without_a_traceback() -> None:
 async def test_a_server_that_anyone_could_use_does_not_start(
     arguments: list[str], environ: dict[str, str], says: str
 ) -> None:
-    """Ours: it would spend its owner's subscription for strangers."""
+    """It would spend its owner's subscription for strangers."""
     code, said = await refused("--transport", "http", *arguments, **environ)
     assert code == 2
     assert says in said
@@ -232,14 +231,13 @@ async def test_a_server_that_anyone_could_use_does_not_start(
 
 @pytest.mark.parametrize("option", [["--port", "1"], ["--host", "127.0.0.1"], ["--no-auth"]])
 async def test_what_is_for_http_alone_is_refused_without_it(option: list[str]) -> None:
-    """Ours: on stdio it would seem to hang, to somebody who wants a port."""
+    """On stdio it would seem to hang, to somebody who wants a port."""
     code, said = await refused(*option)
     assert code == 2
     assert "--transport http" in said
 
 
 async def test_a_port_that_is_taken_is_told() -> None:
-    """Ours."""
     with listen("127.0.0.1", 0) as listener:
         listener.listen()
         port = str(listener.getsockname()[1])
@@ -250,7 +248,6 @@ async def test_a_port_that_is_taken_is_told() -> None:
 
 
 async def test_the_port_of_the_settings_is_used_where_the_command_names_none() -> None:
-    """Ours."""
     with listen("127.0.0.1", 0) as listener:
         listener.listen()
         port = str(listener.getsockname()[1])
@@ -260,7 +257,7 @@ async def test_the_port_of_the_settings_is_used_where_the_command_names_none() -
 
 
 async def test_other_machines_are_served_with_a_token_and_told_names() -> None:
-    """Ours: a name that clients may use has to be allowed first."""
+    """A name that clients may use has to be allowed first."""
     environ = {
         "KIRO_MCP_HTTP_TOKEN": TOKEN,
         "KIRO_MCP_ALLOWED_HOSTS": "kiro.example, other.example:1",

@@ -17,7 +17,7 @@ NEVER_ENDS = Pause(600)
 
 
 async def test_a_spinner_is_shown_until_text_comes(emulator: RunningEmulator) -> None:
-    """Ours: it leaves nothing behind; thinking is not shown."""
+    """It leaves nothing behind; thinking is not shown."""
     thought = Send(frames.reasoning("Let me see."))
     words = Send(frames.text("Half an answer"))
     emulator.state.enqueue((thought, Pause(0.5), words, Pause(0.5), Send(frames.ending())))
@@ -46,7 +46,7 @@ async def test_no_colour_where_none_is_wanted(emulator: RunningEmulator) -> None
 
 
 async def test_what_a_model_writes_cannot_steer_the_terminal(emulator: RunningEmulator) -> None:
-    """Ours: OSC 52 would write to the clipboard."""
+    """OSC 52 would write to the clipboard."""
     emulator.state.enqueue((Send(frames.text("a\x1b]52;c;eA==\x07\tb\x9b2J\n") + frames.ending()),))
     with fail_after(RUN_SECONDS):
         async with on_terminal("ask", "x", environ=against(emulator)) as screen:
@@ -81,7 +81,7 @@ async def test_nor_can_a_models_name(arguments: tuple[str, ...], emulator: Runni
 
 
 async def test_a_pipe_gets_no_colour_whatever_the_terminal_is(emulator: RunningEmulator) -> None:
-    """Ours: `FORCE_COLOR` is set on many machines that build."""
+    """`FORCE_COLOR` is set on many machines that build."""
     forced = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"}
     with fail_after(RUN_SECONDS):
         async with on_terminal(
@@ -95,7 +95,7 @@ async def test_a_pipe_gets_no_colour_whatever_the_terminal_is(emulator: RunningE
 
 
 async def test_status_has_a_bar_of_the_credits(emulator: RunningEmulator) -> None:
-    """Ours: used of the limit, as a length."""
+    """Used of the limit, as a length."""
     with fail_after(RUN_SECONDS):
         async with on_terminal("status", environ=against(emulator)) as screen:
             assert await screen.end() == 0
@@ -103,7 +103,7 @@ async def test_status_has_a_bar_of_the_credits(emulator: RunningEmulator) -> Non
 
 
 async def test_login_shows_the_code_in_a_frame(emulator: RunningEmulator) -> None:
-    """Ours: the code is what has to be compared."""
+    """The code is what has to be compared."""
     environ = {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_MCP_STORE": "memory"}
     emulator.state.accounts.pending_polls = 10_000
     with fail_after(RUN_SECONDS):
@@ -120,7 +120,7 @@ async def test_login_shows_the_code_in_a_frame(emulator: RunningEmulator) -> Non
 async def test_the_page_is_opened_in_a_window_or_not_at_all(
     variable: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: where there is no window, Python would start lynx in the middle of the login."""
+    """Where there is no window, Python would start lynx in the middle of the login."""
     browser = tmp_path / "lynx"
     browser.write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/opened"\n')
     browser.chmod(0o700)
@@ -149,7 +149,7 @@ def full_listener() -> Generator[str]:
 
 
 async def test_ctrl_c_while_connecting_ends_at_once() -> None:
-    """Ours: 130, no traceback, the cursor is there."""
+    """130, no traceback, the cursor is there."""
     with fail_after(RUN_SECONDS), full_listener() as url:
         environ = {"KIRO_MCP_ENDPOINT_URL": url, "KIRO_API_KEY": EMULATOR_API_KEY}
         async with on_terminal("ask", "x", environ=environ) as screen:
@@ -165,7 +165,7 @@ async def test_ctrl_c_while_connecting_ends_at_once() -> None:
 async def test_ctrl_c_ends_the_answer_here_and_upstream(
     said: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: what was printed stays, and the prompt begins a line of its own."""
+    """What was printed stays, and the prompt begins a line of its own."""
     begin = Send(frames.text(said)) if said else Send(b"")
     emulator.state.enqueue((begin, NEVER_ENDS))
     with fail_after(RUN_SECONDS):
@@ -181,7 +181,7 @@ async def test_ctrl_c_ends_the_answer_here_and_upstream(
 
 
 async def test_ctrl_c_ends_a_program_whose_output_nobody_takes(emulator: RunningEmulator) -> None:
-    """Ours: a pipe that is full, as `less` leaves it, holds up nothing."""
+    """A pipe that is full, as `less` leaves it, holds up nothing."""
     flood = Send(frames.text("x" * 1_000_000, delta_characters=50_000))
     emulator.state.enqueue((flood, NEVER_ENDS))
     with fail_after(RUN_SECONDS):
@@ -196,7 +196,7 @@ async def test_ctrl_c_ends_a_program_whose_output_nobody_takes(emulator: Running
 
 
 async def test_ctrl_c_while_standard_input_is_read_ends_at_once() -> None:
-    """Ours: `-` reads the terminal until Ctrl-D."""
+    """`-` reads the terminal until Ctrl-D."""
     with fail_after(RUN_SECONDS):
         async with on_terminal("ask", "-", "--offline") as screen:
             await screen.until("Type the prompt; Ctrl-D ends it.")
@@ -207,7 +207,7 @@ async def test_ctrl_c_while_standard_input_is_read_ends_at_once() -> None:
 
 
 async def test_the_bare_command_tells_a_person_what_it_waits_for() -> None:
-    """Ours: it would seem to hang, to somebody who only wants to see what it does."""
+    """It would seem to hang, to somebody who only wants to see what it does."""
     with fail_after(30):
         async with on_terminal() as screen:
             await screen.until("kiro-mcp --help")

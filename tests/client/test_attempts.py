@@ -289,7 +289,7 @@ def _top(row: Row) -> float:
 async def test_a_refusal_that_passes_is_not_seen_by_the_caller(
     row: Row, emulator: RunningEmulator
 ) -> None:
-    """Ours: the caller waits, and gets the answer."""
+    """The caller waits, and gets the answer."""
     emulator.state.enqueue((row.step,), (row.step,), ANSWER)
     async with driven(emulator.url) as client:
         assert (await client.ask(prompt())).text == "One word."
@@ -356,7 +356,7 @@ async def test_an_error_inside_a_stream_that_said_nothing_is_met_like_a_refusal(
 async def test_nothing_is_sent_again_once_something_was_delivered(
     ending: Script, emulator: RunningEmulator
 ) -> None:
-    """Ours: the answer is billed, and its beginning may have been shown."""
+    """The answer is billed, and its beginning may have been shown."""
     emulator.state.enqueue((Send(frames.text("The beginning")), *ending), ANSWER)
     async with driven(emulator.url) as client:
         reply = await client.ask(prompt())
@@ -366,7 +366,7 @@ async def test_nothing_is_sent_again_once_something_was_delivered(
 
 
 async def test_an_unfinished_tool_use_is_not_asked_for_again(emulator: RunningEmulator) -> None:
-    """Ours: what the model has said is kept, be it of no use by itself."""
+    """What the model has said is kept, be it of no use by itself."""
     unfinished = frames.unfinished_tool_use("tooluse_1", "write", '{"path": "no')
     emulator.state.enqueue((Send(unfinished), Cut()), ANSWER)
     async with driven(emulator.url) as client:
@@ -386,7 +386,6 @@ async def test_a_refused_token_is_renewed_once(emulator: RunningEmulator) -> Non
 
 
 async def test_a_token_that_cannot_be_renewed_is_told_at_once(emulator: RunningEmulator) -> None:
-    """Ours."""
     async with driven(emulator.url, FixedToken(replace(KEY, value="stale"))) as client:
         with pytest.raises(KiroError) as caught:
             await client.ask(prompt())
@@ -533,7 +532,7 @@ async def test_the_missing_profile_of_an_api_key_is_the_keys_own(
 async def test_a_profile_that_is_not_the_only_one_is_not_guessed(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: which one is billed is the user's to say."""
+    """Which one is billed is the user's to say."""
     listed = frames.compact_json({"profiles": []}).encode()
     emulator.state.enqueue((replace(refusal(200), body=listed),), operation="ListAvailableProfiles")
     async with driven(emulator.url, FixedToken(replace(LOGIN, profile_arn=""))) as client:
@@ -571,7 +570,7 @@ async def test_an_answer_that_says_why_it_is_empty_is_one(
 
 
 async def test_a_second_empty_answer_is_an_error(emulator: RunningEmulator) -> None:
-    """Ours: nothing must not pass for an answer."""
+    """Nothing must not pass for an answer."""
     emulator.state.enqueue(NOTHING, NOTHING, ANSWER)
     async with driven(emulator.url) as client:
         with pytest.raises(KiroError) as caught:
@@ -584,7 +583,7 @@ async def test_a_second_empty_answer_is_an_error(emulator: RunningEmulator) -> N
 async def test_an_answer_that_does_not_begin_is_asked_for_as_often_as_is_set(
     retries: str, attempts: int, emulator: RunningEmulator
 ) -> None:
-    """Ours: each attempt may be billed, so one is the default."""
+    """Each attempt may be billed, so one is the default."""
     silence: Script = (Send(b""), Pause(60), Cut())
     emulator.state.enqueue(*[silence] * 9)
     async with driven(
@@ -599,7 +598,6 @@ async def test_an_answer_that_does_not_begin_is_asked_for_as_often_as_is_set(
 
 
 async def test_with_no_retries_set_a_fault_is_told_at_once(emulator: RunningEmulator) -> None:
-    """Ours."""
     emulator.state.enqueue((refusal(503),), ANSWER)
     async with driven(emulator.url, KIRO_MCP_MAX_RETRIES="0") as client:
         with pytest.raises(KiroError):
@@ -608,7 +606,7 @@ async def test_with_no_retries_set_a_fault_is_told_at_once(emulator: RunningEmul
 
 
 async def test_how_long_the_first_wait_is_is_a_setting(emulator: RunningEmulator) -> None:
-    """Ours: all other waits grow with it."""
+    """All other waits grow with it."""
     emulator.state.enqueue(*[(refusal(503),)] * 3)
     clock = Clock()
     async with driven(
@@ -624,7 +622,7 @@ async def test_how_long_the_first_wait_is_is_a_setting(emulator: RunningEmulator
 
 
 async def test_a_host_that_hangs_up_without_an_answer_is_asked_again() -> None:
-    """Ours: nothing was delivered."""
+    """Nothing was delivered."""
     clock = Clock()
     async with speaking(saying()) as url, driven(url, clock=clock, jitter=1.0) as client:
         with pytest.raises(KiroError) as caught:
@@ -636,7 +634,7 @@ async def test_a_host_that_hangs_up_without_an_answer_is_asked_again() -> None:
 async def test_a_page_in_the_place_of_an_answer_is_a_fault_of_the_way(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: a proxy's login page comes with status 200."""
+    """A proxy's login page comes with status 200."""
     emulator.state.enqueue(*[(Send(b"<html><title>Log in</title></html>"),)] * 9)
     async with driven(emulator.url) as client:
         with pytest.raises(KiroError, match="Log in") as caught:
@@ -659,7 +657,7 @@ async def test_only_an_overloaded_endpoint_is_left_for_the_next(
 async def test_overload_moves_on_at_once_and_waits_only_when_all_are_overloaded(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: endpoints have pools of their own."""
+    """Endpoints have pools of their own."""
     busy = refusal(429, "Too many requests")
     emulator.state.enqueue((busy,), (busy,), (busy,), ANSWER)
     clock = Clock()

@@ -22,7 +22,7 @@ CREDITS = 0.0148
 async def test_a_day_that_is_used_up_sends_nothing_more(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: and says what was used."""
+    """And says what was used."""
     async with driven(
         emulator.url, state_folder=tmp_path, KIRO_MCP_MAX_CREDITS_PER_DAY="0.02"
     ) as client:
@@ -35,7 +35,7 @@ async def test_a_day_that_is_used_up_sends_nothing_more(
 
 
 async def test_the_days_sum_outlives_a_restart(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """Ours: otherwise a client that restarts its servers has no budget."""
+    """Otherwise a client that restarts its servers has no budget."""
     folder = tmp_path / "state"
     for _ in range(2):
         async with driven(
@@ -54,7 +54,6 @@ async def test_the_days_sum_outlives_a_restart(emulator: RunningEmulator, tmp_pa
 async def test_nothing_is_written_without_a_budget_nor_before_an_answer(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours."""
     async with driven(emulator.url, state_folder=tmp_path) as client:
         await client.ask(prompt())
     async with driven(
@@ -65,7 +64,7 @@ async def test_nothing_is_written_without_a_budget_nor_before_an_answer(
 
 
 async def test_a_new_day_begins_with_nothing_used(tmp_path: Path) -> None:
-    """Ours: a day is one of UTC."""
+    """A day is one of UTC."""
     days = iter([NOW, NOW, NOW + timedelta(days=1)])
     budget = Budget(per_call=0, per_day=1, folder=tmp_path, now=lambda: next(days))
     await budget.add(1.0, CallSpending())
@@ -75,7 +74,7 @@ async def test_a_new_day_begins_with_nothing_used(tmp_path: Path) -> None:
 
 
 async def test_servers_that_add_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
-    """Ours: one file serves all of them."""
+    """One file serves all of them."""
     servers = [Budget(per_call=0, per_day=1, folder=tmp_path, now=lambda: NOW) for _ in range(4)]
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
@@ -87,7 +86,7 @@ async def test_servers_that_add_at_the_same_time_lose_nothing(tmp_path: Path) ->
 
 
 async def test_what_another_server_used_counts_too(tmp_path: Path) -> None:
-    """Ours: every client starts a server of its own."""
+    """Every client starts a server of its own."""
     one, other = (Budget(per_call=0, per_day=1, folder=tmp_path, now=lambda: NOW) for _ in "12")
     await one.add(0.5, CallSpending())
     await other.add(0.5, CallSpending())
@@ -97,7 +96,7 @@ async def test_what_another_server_used_counts_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "this is no database"])
 async def test_a_file_that_is_damaged_counts_as_nothing_used(text: str, tmp_path: Path) -> None:
-    """Ours: it must not keep anyone from working; what is used from then on counts."""
+    """It must not keep anyone from working; what is used from then on counts."""
     (tmp_path / FILE_NAME).write_text(text, "utf-8")
     budget = Budget(per_call=0, per_day=1, folder=tmp_path, now=lambda: NOW)
     await budget.require_left(CallSpending())
@@ -107,7 +106,7 @@ async def test_a_file_that_is_damaged_counts_as_nothing_used(text: str, tmp_path
 
 
 async def test_a_folder_that_cannot_be_written_leaves_the_sum_in_memory(tmp_path: Path) -> None:
-    """Ours: the answer is there, and must not be lost over its cost."""
+    """The answer is there, and must not be lost over its cost."""
     (tmp_path / "file").write_text("", "utf-8")
     budget = Budget(per_call=0, per_day=1, folder=tmp_path / "file" / "x", now=lambda: NOW)
     await budget.add(1.0, CallSpending())
@@ -118,7 +117,7 @@ async def test_a_folder_that_cannot_be_written_leaves_the_sum_in_memory(tmp_path
 async def test_a_call_that_used_its_budget_is_not_attempted_again(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: an empty answer is billed like any other."""
+    """An empty answer is billed like any other."""
     emulator.state.enqueue(NOTHING, ANSWER)
     async with driven(emulator.url, KIRO_MCP_MAX_CREDITS_PER_CALL="0.01") as client:
         with pytest.raises(AccountBlocked, match="This call has used"):
@@ -127,7 +126,7 @@ async def test_a_call_that_used_its_budget_is_not_attempted_again(
 
 
 async def test_requests_of_one_call_share_its_budget(emulator: RunningEmulator) -> None:
-    """Ours: a call may take several requests."""
+    """A call may take several requests."""
     spending = CallSpending()
     async with driven(emulator.url, KIRO_MCP_MAX_CREDITS_PER_CALL="0.01") as client:
         await client.ask(prompt(), spending=spending)

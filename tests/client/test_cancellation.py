@@ -75,7 +75,7 @@ def streams(state: EmulatorState, count: int) -> Until:
 async def test_a_call_that_waits_for_the_service_hangs_up(
     script: Script, emulator: RunningEmulator
 ) -> None:
-    """Ours: what nobody reads must not be billed on."""
+    """What nobody reads must not be billed on."""
     emulator.state.enqueue(script)
     async with driven(emulator.url) as client:
         await cancel_when(client, streams(emulator.state, 1))
@@ -85,7 +85,6 @@ async def test_a_call_that_waits_for_the_service_hangs_up(
 
 
 async def test_a_call_that_waits_to_retry_sends_nothing_more(emulator: RunningEmulator) -> None:
-    """Ours."""
     emulator.state.enqueue((refusal(503),))
     clock = NeverEndingClock()
     async with driven(emulator.url, clock=clock) as client:
@@ -95,7 +94,7 @@ async def test_a_call_that_waits_to_retry_sends_nothing_more(emulator: RunningEm
 
 
 async def test_a_call_that_waits_for_a_slot_gives_its_place_up(emulator: RunningEmulator) -> None:
-    """Ours: and the slot is not lost."""
+    """And the slot is not lost."""
     emulator.state.enqueue((Send(frames.text("x")), Pause(60)))
     async with driven(emulator.url, KIRO_MCP_MAX_CONCURRENCY="1") as client:
         async with client.stream(prompt()):
@@ -105,7 +104,7 @@ async def test_a_call_that_waits_for_a_slot_gives_its_place_up(emulator: Running
 
 
 async def test_a_call_that_waits_for_a_connection_is_gone() -> None:
-    """Ours: the host takes the request and never answers."""
+    """The host takes the request and never answers."""
     accepted = anyio.Event()
 
     async def silent(client: SocketStream) -> None:
@@ -120,7 +119,7 @@ async def test_a_call_that_waits_for_a_connection_is_gone() -> None:
 async def test_calls_get_their_slots_in_the_order_in_which_they_asked(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: nobody is overtaken for ever."""
+    """Nobody is overtaken for ever."""
     order: list[str] = []
 
     async def ask(client: KiroClient, name: str) -> None:
@@ -200,7 +199,7 @@ def test_no_slot_is_lost_or_given_twice(count: int, steps: list[tuple[str, int, 
 async def test_no_more_answers_are_on_their_way_than_are_allowed(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: a slot is held for the whole of an answer."""
+    """A slot is held for the whole of an answer."""
     emulator.state.enqueue(*[(Send(frames.text("x")), Pause(60))] * 3)
     async with (
         driven(emulator.url, KIRO_MCP_MAX_CONCURRENCY="2") as client,
@@ -215,7 +214,7 @@ async def test_no_more_answers_are_on_their_way_than_are_allowed(
 
 
 async def test_a_closed_client_sends_nothing(emulator: RunningEmulator) -> None:
-    """Ours: a connection that is opened after the end would be closed by nobody."""
+    """A connection that is opened after the end would be closed by nobody."""
     async with driven(emulator.url) as client:
         await client.ask(prompt())
         await client.aclose()

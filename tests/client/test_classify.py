@@ -183,12 +183,11 @@ def test_a_nested_error_is_read() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b"\xff\xfe", b"[" * 100_000])
 def test_a_body_that_is_no_json_object_leaves_the_status_to_tell(body: bytes) -> None:
-    """Ours: a proxy's page must not hide the refusal."""
+    """A proxy's page must not hide the refusal."""
     assert fault(503, body) == Fault(status=503)
 
 
 def test_the_request_id_is_kept_for_support() -> None:
-    """Ours."""
     assert classify(fault(500, b"", x_amzn_requestid="id-1")).request_id == "id-1"
 
 
@@ -258,7 +257,7 @@ def test_a_subscription_for_another_program_is_told_with_the_setting_that_helps(
 
 
 def test_a_long_message_is_cut_and_brought_onto_one_line() -> None:
-    """Ours: an error is one line in somebody's chat."""
+    """An error is one line in somebody's chat."""
     message = fault(500, service_error("a\n b" + "c" * 5000)).message
     assert message.startswith("a bc")
     assert len(message) <= MAX_MESSAGE_CHARACTERS

@@ -57,7 +57,7 @@ async def client_of(
 
 
 async def test_deltas_add_up_to_the_reply(emulator: RunningEmulator) -> None:
-    """Ours: whoever shows deltas shows the answer."""
+    """Whoever shows deltas shows the answer."""
     async with client_of(emulator) as client, client.stream(prompt("Say hello")) as answer:
         texts = [delta.text async for delta in answer if isinstance(delta, TextDelta)]
     assert len(texts) > 1
@@ -66,7 +66,7 @@ async def test_deltas_add_up_to_the_reply(emulator: RunningEmulator) -> None:
 
 
 async def test_the_reply_is_not_there_before_the_end(emulator: RunningEmulator) -> None:
-    """Ours: a part must not pass for the whole."""
+    """A part must not pass for the whole."""
     async with client_of(emulator) as client, client.stream(prompt("Say hello")) as answer:
         await anext(answer)
         with pytest.raises(RuntimeError, match="to its end"):
@@ -96,7 +96,7 @@ async def test_looking_at_an_answer_on_its_way_does_not_end_it(emulator: Running
 
 @pytest.mark.parametrize("script", ["text", "tool_use", "reasoning", "thinking"])
 async def test_an_answer_is_the_same_however_its_bytes_are_cut(script: str) -> None:
-    """Ours: networks cut anywhere."""
+    """Networks cut anywhere."""
     replies: list[Reply] = []
     for chunk_bytes in (1, 2, 3, 7, 16, 61, 256, 4096, 1 << 20):
         state = EmulatorState(chunk_bytes=chunk_bytes)
@@ -128,7 +128,7 @@ async def test_each_request_has_an_id_of_its_own(emulator: RunningEmulator) -> N
 
 
 async def test_origin_and_user_agent_can_be_set(emulator: RunningEmulator) -> None:
-    """Ours: what the service takes differs by account, so it is a setting."""
+    """What the service takes differs by account, so it is a setting."""
     async with client_of(
         emulator, KIRO_MCP_ORIGIN="AI_EDITOR", KIRO_MCP_USER_AGENT="me/1"
     ) as client:
@@ -142,7 +142,7 @@ async def test_origin_and_user_agent_can_be_set(emulator: RunningEmulator) -> No
 async def test_a_fault_in_the_middle_keeps_what_arrived(
     script: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: frames before a fault are delivered."""
+    """Frames before a fault are delivered."""
     async with client_of(emulator) as client:
         reply = await client.ask(prompt(f"/emulate {script}"))
     assert reply.text
@@ -154,7 +154,7 @@ async def test_a_fault_in_the_middle_keeps_what_arrived(
 async def test_an_answer_that_does_not_begin_in_time_is_given_up(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: and its connection is closed."""
+    """And its connection is closed."""
     async with client_of(emulator, KIRO_MCP_FIRST_TOKEN_TIMEOUT="0.2") as client:
         with pytest.raises(ServiceUnavailable, match="in time") as caught:
             await client.ask(prompt("/emulate stall"))
@@ -166,7 +166,7 @@ async def test_an_answer_that_does_not_begin_in_time_is_given_up(
 async def test_an_answer_that_falls_silent_is_kept_as_far_as_it_came(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: partial answers are kept."""
+    """Partial answers are kept."""
     async with client_of(emulator, KIRO_MCP_STREAM_READ_TIMEOUT="0.2") as client:
         reply = await client.ask(prompt("/emulate slow 60"))
     assert reply.text
@@ -175,7 +175,7 @@ async def test_an_answer_that_falls_silent_is_kept_as_far_as_it_came(
 
 
 async def test_an_empty_answer_is_an_error(emulator: RunningEmulator) -> None:
-    """Ours: nothing must not pass for an answer."""
+    """Nothing must not pass for an answer."""
     async with client_of(emulator) as client:
         with pytest.raises(AnswerBroken) as caught:
             await client.ask(prompt("/emulate empty"))
@@ -183,7 +183,7 @@ async def test_an_empty_answer_is_an_error(emulator: RunningEmulator) -> None:
 
 
 async def test_leaving_the_stream_closes_the_connection(emulator: RunningEmulator) -> None:
-    """Ours: what nobody reads must not be billed on."""
+    """What nobody reads must not be billed on."""
     async with client_of(emulator) as client:
         async with client.stream(prompt("/emulate slow 60")) as answer:
             await anext(answer)
@@ -193,7 +193,6 @@ async def test_leaving_the_stream_closes_the_connection(emulator: RunningEmulato
 
 
 async def test_cancelling_closes_the_connection(emulator: RunningEmulator) -> None:
-    """Ours."""
     async with client_of(emulator) as client:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(client.ask, prompt("/emulate stall"))
@@ -205,7 +204,7 @@ async def test_cancelling_closes_the_connection(emulator: RunningEmulator) -> No
 
 
 async def test_a_found_token_is_not_sent_to_an_overridden_host(emulator: RunningEmulator) -> None:
-    """Ours: a credential is bound to where it came from."""
+    """A credential is bound to where it came from."""
     async with client_of(emulator, replace(KEY, is_explicit=False)) as client:
         with pytest.raises(SignInRequired, match="not sent"):
             await client.ask(prompt("hi"))
@@ -213,7 +212,7 @@ async def test_a_found_token_is_not_sent_to_an_overridden_host(emulator: Running
 
 
 async def test_the_services_refusal_of_a_model_is_told(emulator: RunningEmulator) -> None:
-    """Ours: the emulator refuses what the service refuses."""
+    """The emulator refuses what the service refuses."""
     async with client_of(emulator) as client:
         with pytest.raises(KiroError) as caught:
             await client.ask(replace(prompt("hi"), model="no-such-model"))
@@ -280,7 +279,7 @@ async def test_a_request_says_what_it_carries_and_takes(
 
 
 async def test_what_the_credential_prefers_is_asked_first(emulator: RunningEmulator) -> None:
-    """Ours: a store of another program names the endpoint that it works with."""
+    """A store of another program names the endpoint that it works with."""
     async with client_of(emulator, replace(KEY, preferred_endpoint=" CLI ")) as client:
         await client.ask(prompt("hi"))
     assert emulator.state.requests[-1].path == "/"
@@ -289,7 +288,7 @@ async def test_what_the_credential_prefers_is_asked_first(emulator: RunningEmula
 async def test_extra_headers_are_added_and_take_the_place_of_ours(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: what the service takes differs by account."""
+    """What the service takes differs by account."""
     extra = json.dumps({"X-Team": "blue", "user-agent": "me/2"})
     async with client_of(emulator, KIRO_MCP_EXTRA_HEADERS=extra) as client:
         await client.ask(prompt("hi"))
@@ -312,7 +311,7 @@ async def test_an_answer_that_begins_with_thought_may_begin_later(
 async def test_a_tool_use_comes_with_the_callers_name_of_the_tool(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: names that the service does not take are sent otherwise."""
+    """Names that the service does not take are sent otherwise."""
     tool = ToolSpec(name="my.tool with spaces", description="x", input_schema={"type": "object"})
     async with client_of(emulator) as client:
         reply = await client.ask(replace(prompt("/emulate tool_use"), tools=(tool,)))
@@ -329,7 +328,7 @@ async def test_a_tool_use_comes_with_the_callers_name_of_the_tool(
 async def test_the_time_is_told_only_where_it_is_set(
     setting: str, beginning: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: it changes with every call, and the service caches nothing that comes after it."""
+    """It changes with every call, and the service caches nothing that comes after it."""
     request = replace(prompt("Say hello"), system="Be brief.")
     async with driven(emulator.url, KIRO_MCP_TELL_TIME=setting) as client:
         await client.ask(request)

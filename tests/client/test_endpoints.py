@@ -40,7 +40,7 @@ def test_govcloud_has_hosts_of_its_own(region: str) -> None:
 
 
 def test_an_override_keeps_the_path() -> None:
-    """Ours: the path tells the operation."""
+    """The path tells the operation."""
     overridden = destination(
         ENDPOINTS["runtime"], region="us-east-1", overrides={"runtime": "http://[::1]:9"}
     )
@@ -59,12 +59,11 @@ def test_an_override_keeps_the_path() -> None:
     ],
 )
 def test_the_services_own_hosts_receive_any_bearer(url: str, token: AccessToken) -> None:
-    """Ours."""
     require_may_receive(Destination(url=url, is_overridden=False), token)
 
 
 def test_an_overridden_host_receives_a_bearer_that_was_given_on_purpose() -> None:
-    """Ours: whoever sets both means it."""
+    """Whoever sets both means it."""
     require_may_receive(Destination(url="http://127.0.0.1:1/", is_overridden=True), GIVEN)
 
 
@@ -88,13 +87,13 @@ def test_an_overridden_host_receives_a_bearer_that_was_given_on_purpose() -> Non
     ],
 )
 def test_no_other_host_receives_a_bearer(url: str, is_overridden: bool, token: AccessToken) -> None:
-    """Ours: a found credential belongs to where it was found."""
+    """A found credential belongs to where it was found."""
     with pytest.raises(SignInRequired, match="not sent"):
         require_may_receive(Destination(url=url, is_overridden=is_overridden), token)
 
 
 def test_the_setting_names_every_endpoint() -> None:
-    """Ours: settings cannot know the transport."""
+    """Settings cannot know the transport."""
     assert tuple(ENDPOINTS) == ENDPOINT_NAMES
 
 
@@ -161,7 +160,7 @@ ALL = ("runtime", "q", "amazonq", "codewhisperer")
 def test_what_a_credential_prefers_comes_first_and_the_rest_in_the_users_order(
     names: tuple[str, ...], preferred: str, order: tuple[str, ...]
 ) -> None:
-    """Ours: the words are those of other programs' stores."""
+    """The words are those of other programs' stores."""
     found = endpoints_in_order(names, preferred=preferred, region="us-east-1")
     assert found == tuple(ENDPOINTS[name] for name in order)
 

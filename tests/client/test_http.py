@@ -23,7 +23,6 @@ async def pool() -> AsyncGenerator[HttpPool]:
 
 
 async def test_a_host_that_cannot_be_reached_is_named(pool: HttpPool) -> None:
-    """Ours."""
     with pytest.raises(ServiceUnavailable, match=r"127\.0\.0\.1") as caught:
         async with pool.request("POST", "http://127.0.0.1:1/", headers={}, body=b""):
             pass
@@ -31,7 +30,7 @@ async def test_a_host_that_cannot_be_reached_is_named(pool: HttpPool) -> None:
 
 
 async def test_a_proxy_that_cannot_be_reached_is_named_without_its_password() -> None:
-    """Ours: a stale one in the environment looks as if the service were down."""
+    """A stale one in the environment looks as if the service were down."""
     pool = HttpPool(connect_timeout_seconds=5, proxy_url="http://me:hunter2@127.0.0.1:1")
     with (
         fail_after(10),
@@ -44,7 +43,7 @@ async def test_a_proxy_that_cannot_be_reached_is_named_without_its_password() ->
 
 
 async def test_a_host_that_hangs_up_without_an_answer_is_unreachable(pool: HttpPool) -> None:
-    """Ours: nothing was delivered, so the call may be made again."""
+    """Nothing was delivered, so the call may be made again."""
     async with speaking(saying()) as url:
         with pytest.raises(ServiceUnavailable):
             async with pool.request("POST", url, headers={}, body=b""):
@@ -52,7 +51,7 @@ async def test_a_host_that_hangs_up_without_an_answer_is_unreachable(pool: HttpP
 
 
 async def test_a_header_that_cannot_be_sent_is_not_quoted(pool: HttpPool) -> None:
-    """Ours: it may be the one with the token."""
+    """It may be the one with the token."""
     headers = {"Authorization": "Bearer one\ntwo"}
     async with speaking(saying()) as url:
         with pytest.raises(ServiceUnavailable) as caught:
@@ -64,7 +63,7 @@ async def test_a_header_that_cannot_be_sent_is_not_quoted(pool: HttpPool) -> Non
 async def test_a_body_that_breaks_off_gives_its_beginning_and_then_an_error(
     pool: HttpPool,
 ) -> None:
-    """Ours: what arrived is never lost."""
+    """What arrived is never lost."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbeginning"
     async with (
         speaking(saying(head)) as url,
@@ -77,7 +76,7 @@ async def test_a_body_that_breaks_off_gives_its_beginning_and_then_an_error(
 
 
 async def test_of_a_refusal_that_breaks_off_the_beginning_is_kept(pool: HttpPool) -> None:
-    """Ours: the status has told the rest."""
+    """The status has told the rest."""
     head = b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n<html>"
     async with (
         speaking(saying(head)) as url,
@@ -88,7 +87,7 @@ async def test_of_a_refusal_that_breaks_off_the_beginning_is_kept(pool: HttpPool
 
 
 async def test_of_a_long_refusal_only_the_beginning_is_read(pool: HttpPool) -> None:
-    """Ours: a proxy's page may be of any length."""
+    """A proxy's page may be of any length."""
     size = MAX_REFUSAL_BYTES * 3
     head = f"HTTP/1.1 500 No\r\nContent-Length: {size}\r\n\r\n".encode()
     async with (
@@ -99,7 +98,7 @@ async def test_of_a_long_refusal_only_the_beginning_is_read(pool: HttpPool) -> N
 
 
 async def test_a_redirect_is_not_followed(pool: HttpPool) -> None:
-    """Ours: it would carry the bearer elsewhere."""
+    """It would carry the bearer elsewhere."""
     head = b"HTTP/1.1 307 Go\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
     async with (
         speaking(saying(head)) as url,
@@ -109,12 +108,11 @@ async def test_a_redirect_is_not_followed(pool: HttpPool) -> None:
 
 
 async def test_closing_a_pool_that_was_never_used_does_nothing() -> None:
-    """Ours."""
     await HttpPool(connect_timeout_seconds=1).aclose()
 
 
 async def test_what_is_not_on_this_machine_goes_through_the_proxy() -> None:
-    """Ours: networks that let nothing else out."""
+    """Networks that let nothing else out."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     async with speaking(saying(head)) as url:
         pool = HttpPool(connect_timeout_seconds=5, proxy_url=url)
@@ -224,7 +222,7 @@ async def test_an_address_that_is_none_is_named_before_anything_is_sent(pool: Ht
 
 
 async def test_cookies_are_not_kept(pool: HttpPool) -> None:
-    """Ours: nothing that one host sets reaches another request."""
+    """Nothing that one host sets reaches another request."""
     head = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 2\r\n\r\nok"
     said: list[bytes] = []
 
@@ -243,7 +241,7 @@ async def test_cookies_are_not_kept(pool: HttpPool) -> None:
 
 
 async def test_what_is_on_this_machine_does_not() -> None:
-    """Ours: a proxy could not reach it."""
+    """A proxy could not reach it."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     async with speaking(saying(head)) as url:
         pool = HttpPool(connect_timeout_seconds=5, proxy_url="http://127.0.0.1:1")
@@ -280,7 +278,7 @@ async def test_a_socks_proxy_is_spoken_to_in_its_own_protocol() -> None:
 
 @pytest.mark.parametrize("url", ["ftp://me:secret@example.com", "http://me:secret#1@example.com:1"])
 async def test_a_proxy_that_is_none_is_refused_without_its_password(url: str) -> None:
-    """Ours: an error is shown in a chat. `#` ends the address where it is not escaped."""
+    """An error is shown in a chat. `#` ends the address where it is not escaped."""
     pool = HttpPool(connect_timeout_seconds=5, proxy_url=url)
     with pytest.raises(InvalidRequest) as caught:
         async with pool.request("POST", "http://a.example/", headers={}, body=b""):
@@ -289,7 +287,7 @@ async def test_a_proxy_that_is_none_is_refused_without_its_password(url: str) ->
 
 
 async def test_a_closed_pool_opens_nothing_more() -> None:
-    """Ours: what is opened after the end would be closed by nobody."""
+    """What is opened after the end would be closed by nobody."""
     pool = HttpPool(connect_timeout_seconds=5)
     await pool.aclose()
     with pytest.raises(CallCancelled):
@@ -298,7 +296,7 @@ async def test_a_closed_pool_opens_nothing_more() -> None:
 
 
 async def test_a_connection_is_kept_for_the_next_request() -> None:
-    """Ours: a handshake for each call would cost more than the rest of our part."""
+    """A handshake for each call would cost more than the rest of our part."""
     connections: list[int] = []
 
     async def twice(client: SocketStream) -> None:

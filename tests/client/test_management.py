@@ -47,7 +47,7 @@ async def test_the_older_endpoints_have_all_in_the_query(emulator: RunningEmulat
 
 
 async def test_a_list_whose_second_page_fails_is_no_list(emulator: RunningEmulator) -> None:
-    """Ours: half a list must not take the place of a whole one."""
+    """Half a list must not take the place of a whole one."""
     page = json_answer({"models": [{"modelId": "auto"}], "nextToken": "more"})
     emulator.state.enqueue(page, (refusal(400, "no"),), operation=LIST)
     async with driven(emulator.url) as client:
@@ -69,7 +69,6 @@ async def test_each_form_of_the_default_is_read(
 
 
 async def test_a_list_without_end_is_cut(emulator: RunningEmulator) -> None:
-    """Ours."""
     page = json_answer({"models": [{"modelId": "auto"}], "nextToken": "more"})
     emulator.state.enqueue(*[page] * 60, operation=LIST)
     async with driven(emulator.url) as client:
@@ -78,7 +77,7 @@ async def test_a_list_without_end_is_cut(emulator: RunningEmulator) -> None:
 
 
 async def test_faults_are_met_as_for_prompts(emulator: RunningEmulator) -> None:
-    """Ours: a list is worth a second attempt too."""
+    """A list is worth a second attempt too."""
     page = HttpAnswer(body=frames.compact_json({"models": []}).encode())
     emulator.state.enqueue((refusal(503),), (refusal(429),), (page,), operation=LIST)
     tokens = RenewableToken(token=replace(KEY, value="stale"))
@@ -89,7 +88,7 @@ async def test_faults_are_met_as_for_prompts(emulator: RunningEmulator) -> None:
 
 
 async def test_an_answer_that_is_no_object_is_a_fault(emulator: RunningEmulator) -> None:
-    """Ours: a proxy's page comes with status 200."""
+    """A proxy's page comes with status 200."""
     page = HttpAnswer(body=b"<html>", content_type="text/html")
     emulator.state.enqueue(*[(page,)] * 9, operation=LIST)
     async with driven(emulator.url) as client:

@@ -56,13 +56,12 @@ def test_an_overloaded_service_is_never_asked_sooner_than_its_clients_ask(random
 
 
 def test_no_wait_grows_beyond_a_limit() -> None:
-    """Ours."""
     patient = RetryPolicy(max_retries=9)
     assert steps(plan(patient), refused(429), 9)[-1] == Wait(MAX_WAIT_SECONDS)
 
 
 def test_the_base_delay_scales_every_schedule() -> None:
-    """Ours: one setting for how patient to be."""
+    """One setting for how patient to be."""
     quick = RetryPolicy(base_delay_seconds=0.25)
     assert plan(quick, random=1.0).after(refused(503)) == Wait(0.25)
     assert plan(quick).after(refused(429)) == Wait(1.25)
@@ -83,7 +82,7 @@ def test_a_wait_of_nothing_makes_nobody_less_patient() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_wait_of_over_a_minute_is_left_to_the_caller(status: int) -> None:
-    """Ours: a call should not hang for that long in silence."""
+    """A call should not hang for that long in silence."""
     assert plan().after(refused(status, 60.5)) == GiveUp()
 
 
@@ -109,7 +108,7 @@ def test_a_recovery_does_not_cost_a_retry() -> None:
 
 
 def test_all_endpoints_are_asked_before_a_wait_and_again_after_it() -> None:
-    """Ours: endpoints have pools of their own."""
+    """Endpoints have pools of their own."""
     found = steps(plan(RetryPolicy(max_retries=1), endpoints=3), refused(429), 6)
     assert found == [MoveOn(), MoveOn(), Wait(5.0), MoveOn(), MoveOn(), GiveUp()]
 
@@ -152,12 +151,12 @@ def test_a_throttle_that_comes_with_status_400_is_one() -> None:
     ids=lambda error: error.message,
 )
 def test_what_another_attempt_cannot_help_gets_none(error: KiroError) -> None:
-    """Ours: repeating them does harm."""
+    """Repeating them does harm."""
     assert plan(endpoints=4).after(error) == GiveUp()
 
 
 def test_silence_and_emptiness_have_counts_of_their_own() -> None:
-    """Ours: both may be billed."""
+    """Both may be billed."""
     silence = ServiceUnavailable("Silence.", code="timeout")
     nothing = AnswerBroken("Nothing.", code="empty_response")
     trying = plan(RetryPolicy(first_token_max_retries=2))

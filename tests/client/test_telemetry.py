@@ -114,7 +114,7 @@ def test_every_name_is_the_conventions_or_marked_as_ours() -> None:
 
 
 async def test_no_word_of_prompt_or_answer_is_told(emulator: RunningEmulator) -> None:
-    """Ours: telemetry goes to others than those who were asked."""
+    """Telemetry goes to others than those who were asked."""
     kept = Kept()
     emulator.state.enqueue((Send(frames.text(SECRET) + frames.ending()),), (refusal(400, SECRET),))
     async with driven(emulator.url, telemetry=kept.telemetry) as client:
@@ -159,7 +159,7 @@ async def test_a_failed_call_is_a_span_with_the_errors_code(
 async def test_an_answer_that_was_cut_off_is_told_with_its_cause_and_its_cost(
     script: str, code: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: the caller got a part, and paid for it."""
+    """The caller got a part, and paid for it."""
     kept = Kept()
     async with driven(emulator.url, telemetry=kept.telemetry) as client:
         reply = await client.ask(prompt(f"/emulate {script}"))
@@ -184,7 +184,7 @@ async def test_a_call_with_all_its_retries_is_one_span(emulator: RunningEmulator
 async def test_a_call_that_is_cancelled_is_told_with_what_had_come(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: what had come has been paid for."""
+    """What had come has been paid for."""
     kept = Kept()
     emulator.state.enqueue((Send(frames.text("The beginning")), Pause(60)))
     async with driven(emulator.url, telemetry=kept.telemetry) as client:
@@ -240,7 +240,7 @@ def test_estimated_tokens_are_not_counted() -> None:
 
 
 def test_the_last_address_that_was_tried_is_told() -> None:
-    """Ours: where a call moves on to another endpoint."""
+    """Where a call moves on to another endpoint."""
     kept = Kept()
     with kept.telemetry.inference(prompt()) as call:
         call.sends_to("https://first.example/a?b=c")
@@ -278,7 +278,7 @@ def test_an_address_is_told_with_its_port(url: str, address: str, port: int) -> 
 def test_every_end_of_a_call_has_a_code_of_the_closed_list(
     error: BaseException | None, reply: Reply | None, code: str | None
 ) -> None:
-    """Ours: the same code that the caller meets."""
+    """The same code that the caller meets."""
     assert error_type(error, reply) == code
 
 
@@ -299,7 +299,7 @@ async def test_a_traceparent_in_a_requests_meta_is_the_ancestor(emulator: Runnin
 
 
 async def test_both_questions_of_a_typed_answer_are_spans(emulator: RunningEmulator) -> None:
-    """Ours: each is a call to the model, and costs."""
+    """Each is a call to the model, and costs."""
     kept = Kept()
     emulator.state.enqueue((Send(frames.text("four") + frames.ending()),))
     async with connected(emulator, kept) as client:

@@ -37,7 +37,7 @@ sys.exit(exit_code("check", check))
 async def test_only_what_a_machine_plainly_lacks_is_skipped(
     npm: str, required: str, code: int, says: str, tmp_path: Path
 ) -> None:
-    """Ours: a check that is skipped by mistake is a check that cannot fail."""
+    """A check that is skipped by mistake is a check that cannot fail."""
     programs = tmp_path / "bin"
     programs.mkdir()
     if npm:

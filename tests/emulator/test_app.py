@@ -91,7 +91,7 @@ MIXED = {
 async def test_the_two_forms_are_not_mixed(
     headers: dict[str, str], emulator: RunningEmulator
 ) -> None:
-    """Ours, stricter than the service: a client uses one form whole."""
+    """Stricter than the service: a client uses one form whole."""
     async with connected(emulator.url) as client:
         response = await client.post(REST_PATH, json=body_of(), headers={**AS_USER, **headers})
     assert response.status_code == 400
@@ -128,7 +128,7 @@ async def test_a_refusal_names_its_error_in_the_header_and_in_rpc_also_in_the_bo
 async def test_a_refusal_says_in_a_header_what_the_service_would_not(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: `Improperly formed request.` helps nobody."""
+    """`Improperly formed request.` helps nobody."""
     async with connected(emulator.url) as client:
         response = await ask(client, user("Hello", ünknown="x\ny" * 200))
     assert response.json()["message"] == "Improperly formed request."
@@ -176,7 +176,7 @@ async def test_a_body_beyond_all_limits_is_refused_unread(emulator: RunningEmula
 async def test_a_client_that_leaves_inside_its_request_is_noticed(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: it counts as one that left."""
+    """It counts as one that left."""
     host, port = emulator.url.removeprefix("http://").split(":")
     with anyio.fail_after(5):
         stream = await anyio.connect_tcp(host, int(port))
@@ -396,7 +396,7 @@ async def test_a_key_without_a_profile_is_told_so() -> None:
 
 
 async def test_any_operation_can_be_scripted(emulator: RunningEmulator) -> None:
-    """Ours: a second page that fails, a sign-in service that is down."""
+    """A second page that fails, a sign-in service that is down."""
     emulator.state.enqueue((), (refusals.THROTTLED,), operation="ListAvailableModels")
     path = "/ListAvailableModels?origin=KIRO_CLI"
     async with connected(emulator.url) as client:
@@ -405,7 +405,7 @@ async def test_any_operation_can_be_scripted(emulator: RunningEmulator) -> None:
 
 
 async def test_requests_are_recorded_as_they_came(emulator: RunningEmulator) -> None:
-    """Ours: tests look at what was sent."""
+    """Tests look at what was sent."""
     async with connected(emulator.url) as client:
         answer = await client.post(
             f"{REST_PATH}?a=b",
@@ -426,7 +426,7 @@ async def test_requests_are_recorded_as_they_came(emulator: RunningEmulator) -> 
 
 
 async def test_a_large_body_is_served_but_not_recorded(emulator: RunningEmulator) -> None:
-    """Ours: an emulator may run for days."""
+    """An emulator may run for days."""
     async with connected(emulator.url) as client:
         response = await ask(client, "x" * MAX_RECORDED_BODY_BYTES)
     assert response.status_code == 200
@@ -435,7 +435,7 @@ async def test_a_large_body_is_served_but_not_recorded(emulator: RunningEmulator
 
 
 def test_counts_of_prompts_are_bounded() -> None:
-    """Ours: an emulator may run for days."""
+    """An emulator may run for days."""
     state = EmulatorState()
     for number in range(MAX_REMEMBERED_PROMPTS + 1):
         state.script_for(body_of(f"Prompt {number}"))
@@ -444,7 +444,7 @@ def test_counts_of_prompts_are_bounded() -> None:
 
 
 async def test_concurrent_answers_are_each_callers_own(emulator: RunningEmulator) -> None:
-    """Ours: 64 at once."""
+    """64 at once."""
     texts: dict[int, str] = {}
 
     async def one(client: httpx.AsyncClient, number: int) -> None:
@@ -462,7 +462,7 @@ async def test_concurrent_answers_are_each_callers_own(emulator: RunningEmulator
 async def test_stopping_waits_for_no_one(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Ours: within half a second, with stalled answers and idle connections; and in silence."""
+    """Within half a second, with stalled answers and idle connections; and in silence."""
     state = EmulatorState()
     with anyio.fail_after(5):
         async with connected("") as client, anyio.create_task_group() as tasks:
@@ -483,7 +483,7 @@ async def _ask_in_vain(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_port_can_be_chosen_and_is_free_again_after() -> None:
-    """Ours: the command takes a port."""
+    """The command takes a port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
@@ -496,14 +496,14 @@ async def test_a_port_can_be_chosen_and_is_free_again_after() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.com"])
 async def test_only_loopback_is_served(host: str) -> None:
-    """Ours: the emulator takes known keys, so it stays on this machine."""
+    """The emulator takes known keys, so it stays on this machine."""
     with pytest.raises(ValueError, match="loopback"):
         async with running(host=host):
             pass
 
 
 async def test_the_app_is_usable_without_its_server() -> None:
-    """Ours: it is an ASGI application like any other."""
+    """It is an ASGI application like any other."""
     transport = httpx.ASGITransport(app=build_app())
     async with httpx.AsyncClient(transport=transport, base_url="http://emulator") as client:
         response = await client.get("/ListAvailableModels?origin=CLI", headers=WITH_KEY)

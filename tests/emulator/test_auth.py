@@ -349,7 +349,7 @@ async def test_a_logout_ends_both_tokens(emulator: RunningEmulator) -> None:
 
 
 async def test_access_tokens_expire_when_a_test_says_so(emulator: RunningEmulator) -> None:
-    """Ours: no test waits for a clock; keys and refresh tokens stay good."""
+    """No test waits for a clock; keys and refresh tokens stay good."""
     emulator.state.accounts.expire_access_tokens()
     async with connected(emulator.url) as client:
         assert not await is_taken(client, EMULATOR_ACCESS_TOKEN, EMULATOR_PROFILE_ARN)
@@ -361,14 +361,14 @@ async def test_access_tokens_expire_when_a_test_says_so(emulator: RunningEmulato
 
 
 def test_a_key_can_be_revoked() -> None:
-    """Ours: for tests of what follows."""
+    """For tests of what follows."""
     accounts = Accounts()
     accounts.revoke(EMULATOR_API_KEY)
     assert accounts.identify(EMULATOR_API_KEY, "API_KEY") is None
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    """Ours: an emulator may run for days."""
+    """An emulator may run for days."""
     accounts = Accounts()
     first, secret = accounts.register_client()
     for _ in range(MAX_ENTRIES):

@@ -142,14 +142,14 @@ async def test_a_suite_gets_the_emulator_as_a_fixture(
 
 
 async def test_a_failing_test_ends_like_any_other(tmp_path: Path) -> None:
-    """Ours: neither a hang nor a warning comes after it."""
+    """Neither a hang nor a warning comes after it."""
     code, said = await outcome_of(tmp_path, FAILING)
     assert code == 1, said
     assert "1 failed" in said
 
 
 async def test_without_the_plugin_there_is_no_fixture(tmp_path: Path) -> None:
-    """Ours: nobody's pytest imports this package unasked."""
+    """Nobody's pytest imports this package unasked."""
     code, said = await outcome_of(tmp_path, FAILING, conftest="")
     assert code == 1, said
     assert "fixture 'kiro_emulator' not found" in said

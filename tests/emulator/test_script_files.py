@@ -96,14 +96,14 @@ SAID: dict[str, tuple[list[Json], list[Event]]] = {
 async def test_a_step_sends_what_it_says(
     steps: list[Json], expected: list[Event], tmp_path: Path
 ) -> None:
-    """Ours: the documented steps."""
+    """The documented steps."""
     events = await events_for(playing(script_of(tmp_path / "s.json", answer(*steps))), "x")
     is_spoken = "text" in steps[-1]
     assert events == expected + (ENDING if is_spoken else [])
 
 
 async def test_reasoning_is_signed_as_the_emulators_own(tmp_path: Path) -> None:
-    """Ours: so that it can be replayed to it."""
+    """So that it can be replayed to it."""
     script = script_of(tmp_path / "s.json", answer({"reasoning": "So."}, {"text": "Yes."}))
     events = await events_for(playing(script), "x")
     assert [name for name, _ in events[:3]] == [
@@ -114,7 +114,7 @@ async def test_reasoning_is_signed_as_the_emulators_own(tmp_path: Path) -> None:
 
 
 async def test_a_tool_use_ends_its_answer_as_the_service_does(tmp_path: Path) -> None:
-    """Ours: what is usual need not be written."""
+    """What is usual need not be written."""
     step = {"tool_use": {"name": "read_log", "arguments": {"path": "ci.log"}}}
     script = script_of(tmp_path / "s.json", answer(step, step))
     events = await events_for(playing(script), user("x", **context(tools=[tool()])))
@@ -125,7 +125,7 @@ async def test_a_tool_use_ends_its_answer_as_the_service_does(tmp_path: Path) ->
 
 
 async def test_a_tool_use_can_be_broken_on_purpose(tmp_path: Path) -> None:
-    """Ours: agents must stand that."""
+    """Agents must stand that."""
     call = {"name": "n", "arguments": '{"path": "no', "id": "tooluse_mine", "unfinished": True}
     script = script_of(tmp_path / "s.json", answer({"tool_use": call}, {"end": None}))
     events = await events_for(playing(script), "x")
@@ -134,7 +134,6 @@ async def test_a_tool_use_can_be_broken_on_purpose(tmp_path: Path) -> None:
 
 
 async def test_a_cut_breaks_the_connection(tmp_path: Path) -> None:
-    """Ours."""
     script = script_of(tmp_path / "s.json", answer({"text": "On"}, {"cut": True}))
     with pytest.raises(httpx.RemoteProtocolError):
         await response_to(playing(script), "x")
@@ -160,7 +159,7 @@ async def test_a_refusal_is_the_services_own(tmp_path: Path) -> None:
 
 
 async def test_any_http_answer_can_be_given(tmp_path: Path) -> None:
-    """Ours: a proxy's page, for one."""
+    """A proxy's page, for one."""
     http = {"status": 502, "headers": {"Content-Type": "text/html"}, "body": "<h1>Bad</h1>"}
     script = script_of(tmp_path / "s.json", answer({"http": http}))
     response = await response_to(playing(script), "x")
@@ -169,13 +168,13 @@ async def test_any_http_answer_can_be_given(tmp_path: Path) -> None:
 
 
 async def test_a_built_in_script_can_be_played(tmp_path: Path) -> None:
-    """Ours: what the emulator can do need not be written again."""
+    """What the emulator can do need not be written again."""
     script = script_of(tmp_path / "s.json", answer({"emulate": "quota"}))
     assert (await response_to(playing(script), "x")).status_code == 402
 
 
 async def test_an_answer_can_wait_for_other_prompts(tmp_path: Path) -> None:
-    """Ours: two calls that must be under way at once."""
+    """Two calls that must be under way at once."""
     first = answer({"until_prompts": 2}, {"text": "first"}, times=1)
     script = script_of(tmp_path / "s.json", first, answer({"text": "second"}))
     ended: list[str] = []
@@ -200,7 +199,7 @@ async def test_an_answer_can_wait_for_other_prompts(tmp_path: Path) -> None:
 
 
 async def test_the_first_answer_that_fits_and_is_left_is_played(tmp_path: Path) -> None:
-    """Ours: as one reads it."""
+    """As one reads it."""
     script = script_of(
         tmp_path / "s.json",
         answer({"text": "1"}, when="Paris", times=1),
@@ -216,7 +215,7 @@ async def test_the_first_answer_that_fits_and_is_left_is_played(tmp_path: Path) 
 
 
 async def test_an_answer_can_be_picked_by_what_a_tool_returned(tmp_path: Path) -> None:
-    """Ours: a whole tool loop can be scripted."""
+    """A whole tool loop can be scripted."""
     script = script_of(tmp_path / "s.json", answer({"text": "It is warm."}, when="18 °C"))
     now = user(" ", **context(tools=[tool()], toolResults=[result("tooluse_1", "18 °C")]))
     history = [user(), assistant(" ", toolUses=[use("tooluse_1")])]
@@ -237,33 +236,32 @@ async def test_an_answer_can_be_picked_by_what_a_tool_returned(tmp_path: Path) -
     ],
 )
 async def test_a_prompt_can_name_a_script(prompt: str, said: str, tmp_path: Path) -> None:
-    """Ours: `when` is for prompts that do not."""
+    """`when` is for prompts that do not."""
     a = script_of(tmp_path / "a.json", answer({"text": "from a"}, when="never"), name="weather")
     b = script_of(tmp_path / "b.json", answer({"text": "from b"}))
     assert said in text_of(await events_for(playing(a, b), prompt))
 
 
 async def test_the_known_scripts_include_those_of_files(tmp_path: Path) -> None:
-    """Ours: the answer says what to do next."""
+    """The answer says what to do next."""
     state = playing(script_of(tmp_path / "mine-1.json", answer({"text": "x"})))
     assert "mine-1" in text_of(await events_for(state, "/emulate nothing"))
 
 
 async def test_a_script_that_is_named_and_used_up_says_so(tmp_path: Path) -> None:
-    """Ours: a test that asks too often must see why."""
+    """A test that asks too often must see why."""
     script = script_of(tmp_path / "s.json", answer({"text": "x"}, times=1))
     events = await events_for(playing(script), "/emulate s", "/emulate s")
     assert text_of(events) == "The script 's' has no answer left."
 
 
 async def test_what_no_answer_fits_gets_the_canned_text(tmp_path: Path) -> None:
-    """Ours."""
     script = script_of(tmp_path / "s.json", answer({"text": "x"}, when="Paris"))
     assert "canned" in text_of(await events_for(playing(script), "Rome?"))
 
 
 async def test_what_is_enqueued_comes_before_what_is_loaded(tmp_path: Path) -> None:
-    """Ours: a test is closer than its files."""
+    """A test is closer than its files."""
     state = playing(script_of(tmp_path / "s.json", answer({"text": "x"})))
     state.enqueue(read_steps([{"text": "y"}], serial=1))
     assert text_of(await events_for(state, "Rome?")) == "y"
@@ -277,7 +275,7 @@ async def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
 
 
 def test_a_file_whose_name_is_no_word_is_named_by_what_is_left_of_it(tmp_path: Path) -> None:
-    """Ours: the name must be one that a prompt can have."""
+    """The name must be one that a prompt can have."""
     path = script_of(tmp_path / "my script (1).json", answer({"text": "x"}))
     assert read_script(path).name == "my-script-1-"
 
@@ -323,7 +321,7 @@ BAD_STEPS: dict[str, tuple[list[Any], str]] = {
 def test_a_file_that_cannot_be_played_is_refused_by_line_or_member(
     text: str, says: str, tmp_path: Path
 ) -> None:
-    """Ours: whoever wrote it must find the place."""
+    """Whoever wrote it must find the place."""
     path = tmp_path / "bad.json"
     path.write_text(text, "utf-8")
     with pytest.raises(InvalidRequest) as caught:
@@ -337,7 +335,6 @@ def test_a_file_that_cannot_be_played_is_refused_by_line_or_member(
 def test_steps_that_cannot_be_played_are_refused_by_member(
     steps: list[Any], says: str, tmp_path: Path
 ) -> None:
-    """Ours."""
     with pytest.raises(InvalidRequest) as caught:
         read_script(script_of(tmp_path / "s.json", {"steps": steps}))
     assert says in str(caught.value)
@@ -355,7 +352,6 @@ def test_steps_that_cannot_be_played_are_refused_by_member(
     ids=["encoding", "depth", "size"],
 )
 def test_a_file_that_is_no_text_of_json_is_refused(data: bytes, says: str, tmp_path: Path) -> None:
-    """Ours."""
     path = tmp_path / "s.json"
     path.write_bytes(data)
     with pytest.raises(InvalidRequest, match=says):
@@ -363,19 +359,17 @@ def test_a_file_that_is_no_text_of_json_is_refused(data: bytes, says: str, tmp_p
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """Ours."""
     with pytest.raises(InvalidRequest, match="No such file"):
         read_script(tmp_path / "none.json")
 
 
 def test_the_documentation_names_every_step() -> None:
-    """Ours: it is what users write by."""
+    """It is what users write by."""
     documented = script_files.__doc__ or ""
     assert all(f'{{"{kind}":' in documented for kind in KINDS)
 
 
 def test_the_documentations_example_can_be_played(tmp_path: Path) -> None:
-    """Ours."""
     _, _, rest = (script_files.__doc__ or "").partition("::\n")
     example, _, _ = rest.partition("\n    name ")
     path = tmp_path / "example.json"
@@ -409,7 +403,7 @@ async def _called(client: Client, prompt: str) -> Any:
 async def test_a_captured_call_answers_every_prompt_as_it_was_answered(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: somebody's trouble becomes a test."""
+    """Somebody's trouble becomes a test."""
     capture = await captured(tmp_path, "Say hello, captured", emulator)
     got = await result_of(playing(capture), "anything")
     assert "Say hello, captured" in got.structured_content["text"]
@@ -418,7 +412,7 @@ async def test_a_captured_call_answers_every_prompt_as_it_was_answered(
 async def test_a_captured_call_plays_its_requests_in_turn_and_goes_on_with_the_last(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: refused first, then answered."""
+    """Refused first, then answered."""
     capture = await captured(tmp_path, "/emulate throttle 1", emulator)
     state = playing(capture)
     with fail_after(10):
@@ -431,7 +425,6 @@ async def test_a_captured_call_plays_its_requests_in_turn_and_goes_on_with_the_l
 async def test_a_captured_fault_is_a_fault_again(
     script: str, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours."""
     capture = await captured(tmp_path, f"/emulate {script}", emulator)
     before = await result_of(EmulatorState(), f"/emulate {script}", KIRO_MCP_MAX_RETRIES="0")
     again = await result_of(playing(capture), "x", KIRO_MCP_MAX_RETRIES="0")
@@ -442,7 +435,6 @@ async def test_a_captured_fault_is_a_fault_again(
 async def test_a_captured_silence_is_silence_again(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours."""
     patience = {"KIRO_MCP_STREAM_READ_TIMEOUT": "0.2"}
     emulator.state.enqueue(read_steps([{"text": "Once"}, {"pause": 60}], serial=1))
     environ = {"KIRO_MCP_DEBUG_MODE": "all", "KIRO_MCP_DEBUG_DIR": str(tmp_path), **patience}
@@ -457,7 +449,7 @@ async def test_a_captured_silence_is_silence_again(
 async def test_a_capture_is_picked_by_its_folders_name(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: names of captures have dots and a dash."""
+    """Names of captures have dots and a dash."""
     capture = await captured(tmp_path / "debug", "Say hello, captured", emulator)
     other = script_of(tmp_path / "s.json", answer({"text": "other"}))
     state = playing(other, capture)
@@ -467,7 +459,6 @@ async def test_a_capture_is_picked_by_its_folders_name(
 async def test_a_capture_without_an_answer_is_refused(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours."""
     capture = await captured(tmp_path, " ", emulator)
     with pytest.raises(InvalidRequest, match="no request of this capture was answered"):
         read_script(capture)
@@ -476,12 +467,11 @@ async def test_a_capture_without_an_answer_is_refused(
 async def test_a_capture_that_was_renamed_is_a_script_of_that_name(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: it is kept beside the tests, under a name that says what it is."""
+    """It is kept beside the tests, under a name that says what it is."""
     capture = await captured(tmp_path / "debug", "hi", emulator)
     shutil.move(capture, tmp_path / "broken answer")
     assert read_script(tmp_path / "broken answer").name == "broken-answer"
 
 
 def test_built_in_names_are_words_that_a_prompt_can_have() -> None:
-    """Ours."""
     assert all(name.isidentifier() for name in BUILT_IN)

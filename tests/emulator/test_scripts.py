@@ -70,7 +70,7 @@ def names(events: list[Event]) -> list[str]:
 async def test_an_answer_says_that_it_is_canned_and_repeats_the_prompt(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: nobody may take it for a model's; concurrent calls can be told apart."""
+    """Nobody may take it for a model's; concurrent calls can be told apart."""
     events = await events_for(emulator, user("Hello, Grüße 你好", modelId="claude-haiku-4.5"))
     assert text_of(events) == f"{CANNED}Hello, Grüße 你好"
     assert names(events) == [TEXT_EVENT, *ENDING]
@@ -79,13 +79,13 @@ async def test_an_answer_says_that_it_is_canned_and_repeats_the_prompt(
 
 
 async def test_only_the_end_of_a_long_prompt_is_repeated(emulator: RunningEmulator) -> None:
-    """Ours: the answer's length is bounded."""
+    """The answer's length is bounded."""
     events = await events_for(emulator, "x" * 10_000 + "end")
     assert text_of(events) == f"{CANNED}… {'x' * 197}end"
 
 
 async def test_tool_results_are_repeated_too(emulator: RunningEmulator) -> None:
-    """Ours: a tool loop can be seen to have come round."""
+    """A tool loop can be seen to have come round."""
     asked = await events_for(emulator, user("/emulate tool_use", **context(tools=[tool()])))
     call = next(payload for name, payload in asked if name == "toolUseEvent")
     now = user(" ", **context(tools=[tool()], toolResults=[result(call["toolUseId"], "18 °C")]))
@@ -104,7 +104,7 @@ async def test_a_script_is_found_behind_folded_system_text(emulator: RunningEmul
 async def test_an_unknown_script_is_answered_with_the_known_ones(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: the answer says what to do next."""
+    """The answer says what to do next."""
     emulator.state.scripts["mine"] = ()
     answer = text_of(await events_for(emulator, "/emulate nonsense"))
     assert "'nonsense'" in answer
@@ -156,7 +156,7 @@ def calls_in(events: list[Event]) -> dict[str, tuple[str, Any, bool]]:
 async def test_a_tool_use_calls_the_declared_tool_with_arguments_of_its_schema(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: the call is valid, so that whole tool loops can be tried."""
+    """The call is valid, so that whole tool loops can be tried."""
     declared = context(tools=[tool("read_log")])
     events = await events_for(emulator, user("/emulate tool_use", **declared))
     assert list(calls_in(events).values()) == [("read_log", {"path": "example"}, True)]
@@ -164,14 +164,14 @@ async def test_a_tool_use_calls_the_declared_tool_with_arguments_of_its_schema(
 
 
 async def test_the_arguments_of_a_tool_use_can_be_given(emulator: RunningEmulator) -> None:
-    """Ours: tests choose what the model asks for."""
+    """Tests choose what the model asks for."""
     prompt = '/emulate tool_use {"path": "a b"}'
     events = await events_for(emulator, user(prompt, **context(tools=[tool()])))
     assert list(calls_in(events).values()) == [("read_log", {"path": "a b"}, True)]
 
 
 async def test_arguments_that_are_no_object_are_not_taken(emulator: RunningEmulator) -> None:
-    """Ours: the service gives objects only."""
+    """The service gives objects only."""
     events = await events_for(emulator, "/emulate tool_use nonsense")
     assert list(calls_in(events).values()) == [("get_weather", {"city": "Paris"}, True)]
 
@@ -211,7 +211,7 @@ async def test_a_truncated_tool_use_ends_inside_its_arguments(emulator: RunningE
     ],
 )
 def test_an_example_fits_its_schema(schema: Json, example: object) -> None:
-    """Ours: plain schemas, as they are declared for tools."""
+    """Plain schemas, as they are declared for tools."""
     assert example_of(schema) == example
 
 
@@ -254,7 +254,7 @@ async def test_a_refusal_has_the_services_status_name_reason_and_wait(
 
 
 async def test_a_refusal_can_end_after_some_times(emulator: RunningEmulator) -> None:
-    """Ours: for those who try retries."""
+    """For those who try retries."""
     async with connected(emulator.url) as client:
         responses = [await ask(client, "/emulate throttle 2") for _ in range(3)]
         other = await ask(client, "/emulate throttle 2 ")
@@ -263,7 +263,7 @@ async def test_a_refusal_can_end_after_some_times(emulator: RunningEmulator) -> 
 
 
 async def test_the_wait_that_is_asked_for_is_a_setting() -> None:
-    """Ours: tests need not wait a second."""
+    """Tests need not wait a second."""
     async with (
         running(EmulatorState(retry_after_seconds=7)) as emulator,
         connected(emulator.url) as client,
@@ -273,21 +273,21 @@ async def test_the_wait_that_is_asked_for_is_a_setting() -> None:
 
 
 async def test_a_long_answer_has_the_length_asked_for(emulator: RunningEmulator) -> None:
-    """Ours: lines are numbered, so that a lost one shows."""
+    """Lines are numbered, so that a lost one shows."""
     text = text_of(await events_for(emulator, "/emulate long 1000"))
     assert len(text) == 1000
     assert text.startswith("This is canned line 0000000.\nThis is canned line 0000001.\n")
 
 
 def test_a_number_is_limited() -> None:
-    """Ours: the memory of the emulator is bounded."""
+    """The memory of the emulator is bounded."""
     (step,) = BUILT_IN["long"](Prompt(argument="inf"))
     assert isinstance(step, Send)
     assert MAX_LONG_CHARACTERS < len(step.data) < 10 * MAX_LONG_CHARACTERS
 
 
 async def test_a_slow_answer_takes_the_time_asked_for(emulator: RunningEmulator) -> None:
-    """Ours: its words come one after the other."""
+    """Its words come one after the other."""
     started = anyio.current_time()
     events = await events_for(emulator, "/emulate slow 0.2")
     assert anyio.current_time() - started >= 0.2
@@ -332,14 +332,14 @@ async def test_a_reset_cuts_the_connection_inside_a_frame(emulator: RunningEmula
 
 
 async def test_a_stall_says_nothing_until_it_is_cut(emulator: RunningEmulator) -> None:
-    """Ours: bounded, so that a forgotten client cannot hold it for ever."""
+    """Bounded, so that a forgotten client cannot hold it for ever."""
     async with connected(emulator.url) as client:
         with anyio.fail_after(5), pytest.raises(httpx.RemoteProtocolError):
             await ask(client, "/emulate stall 0")
 
 
 async def test_a_stall_ends_when_its_client_leaves(emulator: RunningEmulator) -> None:
-    """Ours: the emulator sees clients leave."""
+    """The emulator sees clients leave."""
     with anyio.fail_after(5):
         async with connected(emulator.url) as client:
             with anyio.move_on_after(0.1):
@@ -350,14 +350,14 @@ async def test_a_stall_ends_when_its_client_leaves(emulator: RunningEmulator) ->
 
 @pytest.mark.parametrize("chunk_bytes", [1, 7, 64, 100_000])
 async def test_an_answer_is_the_same_in_chunks_of_any_size(chunk_bytes: int) -> None:
-    """Ours: tests choose how frames are cut."""
+    """Tests choose how frames are cut."""
     state = EmulatorState(chunk_bytes=chunk_bytes)
     async with running(state) as emulator:
         assert text_of(await events_for(emulator, "Hello")) == f"{CANNED}Hello"
 
 
 async def test_frames_arrive_in_pieces(emulator: RunningEmulator) -> None:
-    """Ours: clients that need whole frames in one read are found out."""
+    """Clients that need whole frames in one read are found out."""
     async with (
         connected(emulator.url) as client,
         client.stream("POST", REST_PATH, json=body_of(), headers=AS_USER) as response,
@@ -367,7 +367,7 @@ async def test_frames_arrive_in_pieces(emulator: RunningEmulator) -> None:
 
 
 async def test_scripts_of_ones_own_are_data(emulator: RunningEmulator) -> None:
-    """Ours: by name, or enqueued for the next call; () stands for the usual answer."""
+    """By name, or enqueued for the next call; () stands for the usual answer."""
     emulator.state.scripts["mine"] = (Send(frames.text("Mine.")), Pause(0), Send(frames.ending()))
     emulator.state.enqueue((Send(frames.text("Queued.")),), ())
     assert text_of(await events_for(emulator, "/emulate mine")) == "Queued."
@@ -388,7 +388,7 @@ async def test_a_script_can_be_any_http_answer(emulator: RunningEmulator) -> Non
 async def test_a_cut_before_the_first_byte_of_the_body_leaves_the_head(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: the head of an answer says 200 before anything can fail."""
+    """The head of an answer says 200 before anything can fail."""
     emulator.state.enqueue((Cut(),))
     async with connected(emulator.url) as client:
         with pytest.raises(httpx.RemoteProtocolError):
@@ -409,13 +409,13 @@ def percent_of(events: list[Event]) -> float:
 async def test_context_use_is_what_was_sent_and_said(
     said: str, model: str, expected: float, emulator: RunningEmulator
 ) -> None:
-    """Ours: four bytes are a token, of a window of 1,000,000 or of 200,000."""
+    """Four bytes are a token, of a window of 1,000,000 or of 200,000."""
     events = await events_for(emulator, user(said, modelId=model))
     assert percent_of(events) == pytest.approx(expected)
 
 
 async def test_context_use_grows_with_all_that_is_sent(emulator: RunningEmulator) -> None:
-    """Ours: messages before, tools, their calls and results, images."""
+    """Messages before, tools, their calls and results, images."""
     called = assistant(" ", toolUses=[use()])
     answered = user(" ", **context(tools=[tool()], toolResults=[result(text="x" * 400)]))
     image = {"format": "png", "source": {"bytes": "AAAA"}}

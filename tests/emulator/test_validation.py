@@ -415,14 +415,14 @@ def test_the_agent_mode_is_a_member_of_the_rpc_body_only() -> None:
 
 
 def test_every_rule_is_broken_by_some_test() -> None:
-    """Ours: no rule without a case."""
+    """No rule without a case."""
     broken = {rule for _, rule in REFUSED.values()} | {case[1] for case in NAMED.values()}
     others = {"profile_is_named", "origin_is_taken"}
     assert {rule.__name__ for rule, _ in RULES} == broken | others
 
 
 def test_a_body_of_any_shape_is_judged_without_a_fault_of_ours() -> None:
-    """Ours: the judge never raises."""
+    """The judge never raises."""
     for raw in ("null", "1", '"text"', "[]", "{}", '{"conversationState": []}'):
         assert refusals(json.loads(raw))
     assert refusals(in_state(history=[[], None]))

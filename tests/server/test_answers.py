@@ -43,7 +43,7 @@ SLOW_TO_THE_END = (*SLOW, Send(frames.ending("END_TURN")))
 
 
 async def test_a_call_whose_patience_ends_returns_what_there_is(emulator: RunningEmulator) -> None:
-    """Ours: many clients give up on a call after 60 seconds, whatever is still to come."""
+    """Many clients give up on a call after 60 seconds, whatever is still to come."""
     slowly = (SLOW[0], Pause(2), *SLOW_TO_THE_END[2:])
     emulator.state.enqueue(slowly)
     async with connected(emulator) as client:
@@ -61,7 +61,7 @@ async def test_a_call_whose_patience_ends_returns_what_there_is(emulator: Runnin
 async def test_a_conversation_whose_first_answer_is_running_is_not_said_to_be_gone(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: its id has been returned with what there was."""
+    """Its id has been returned with what there was."""
     emulator.state.enqueue((SLOW[0], Pause(600)))
     async with connected(emulator) as client:
         early = await ask(client, prompt="Tell.", wait_seconds=0.1)
@@ -74,7 +74,6 @@ async def test_a_conversation_whose_first_answer_is_running_is_not_said_to_be_go
 
 
 async def test_several_callers_collect_the_same_answer(emulator: RunningEmulator) -> None:
-    """Ours."""
     emulator.state.enqueue(SLOW_TO_THE_END)
     collected: list[dict[str, Any]] = []
     async with connected(emulator) as client:
@@ -92,7 +91,7 @@ async def test_several_callers_collect_the_same_answer(emulator: RunningEmulator
 async def test_a_finished_answer_outlives_the_server(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: it is on disk before it is returned."""
+    """It is on disk before it is returned."""
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         first, answer_id = await ask_with_id(client, prompt="Say hello")
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
@@ -103,7 +102,7 @@ async def test_a_finished_answer_outlives_the_server(
 async def test_a_defect_of_ours_in_one_answer_ends_no_other(
     emulator: RunningEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours: every answer is worked on in the server's own task group."""
+    """Every answer is worked on in the server's own task group."""
 
     def broken_clock() -> float:
         raise ZeroDivisionError("secret detail")
@@ -123,14 +122,13 @@ async def test_a_defect_of_ours_in_one_answer_ends_no_other(
 async def test_an_answer_that_nobody_has_asked_for_is_not_found(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours."""
     async with connected(emulator) as client:
         result = await client.call_tool("ask_claude", {"answer_id": "gone"})
     assert code(result) == "not_found"
 
 
 async def test_a_failure_is_collected_like_an_answer(emulator: RunningEmulator) -> None:
-    """Ours: whoever comes for it must learn what became of it."""
+    """Whoever comes for it must learn what became of it."""
     emulator.state.enqueue((Pause(0.4), Send(frames.exception("busy", "x"))))
     async with connected(emulator) as client:
         early = await ask(client, prompt="x", wait_seconds=0.1)
@@ -139,7 +137,7 @@ async def test_a_failure_is_collected_like_an_answer(emulator: RunningEmulator) 
 
 
 async def test_a_cancelled_call_cancels_its_answer(emulator: RunningEmulator) -> None:
-    """Ours: what nobody waits for must not be billed on."""
+    """What nobody waits for must not be billed on."""
     async with connected(emulator) as client:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(client.call_tool, "ask_claude", {"prompt": "/emulate slow 60"})
@@ -152,7 +150,7 @@ async def test_a_cancelled_call_cancels_its_answer(emulator: RunningEmulator) ->
 async def test_what_had_come_of_a_cancelled_answer_is_found_under_its_id(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: a client that gives up at its own timeout cancels, and has paid all the same."""
+    """A client that gives up at its own timeout cancels, and has paid all the same."""
     seen: list[str] = []
     came = anyio.Event()
 
@@ -182,7 +180,7 @@ async def test_what_had_come_of_a_cancelled_answer_is_found_under_its_id(
 async def test_a_finished_answer_is_kept_though_its_call_is_cancelled_meanwhile(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: another server may be writing, and what waits for that is whole and paid for."""
+    """Another server may be writing, and what waits for that is whole and paid for."""
     ids: set[str] = set()
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
@@ -213,7 +211,6 @@ async def test_a_finished_answer_is_kept_though_its_call_is_cancelled_meanwhile(
 async def test_an_answer_that_was_left_to_go_on_survives_a_cancelled_collector(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours."""
     emulator.state.enqueue(SLOW_TO_THE_END)
     async with connected(emulator) as client:
         early = await ask(client, prompt="Tell.", wait_seconds=0.1)
@@ -353,7 +350,7 @@ class Clock:
 
 
 async def test_progress_is_paced_and_beats_in_silence() -> None:
-    """Ours: at most four a second, at least one in ten seconds."""
+    """At most four a second, at least one in ten seconds."""
     clock, said = Clock(), list[tuple[int, str]]()
 
     async def send(progress: int, message: str, piece: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ def saying(text: str) -> tuple[Send]:
 
 @pytest.mark.parametrize("shape", HISTORIES)
 async def test_a_history_is_taken_in_each_shape(shape: str, emulator: RunningEmulator) -> None:
-    """Ours: agents hold their histories as their own models need them."""
+    """Agents hold their histories as their own models need them."""
     async with connected(emulator) as client:
         answer = await ask(client, messages=HISTORIES[shape], tools=[TOOLS["mcp"]])
     assert answer["text"]
@@ -118,7 +118,6 @@ async def test_a_history_is_taken_in_each_shape(shape: str, emulator: RunningEmu
 
 
 async def test_a_prompt_follows_a_history(emulator: RunningEmulator) -> None:
-    """Ours."""
     history = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "One."}]
     async with connected(emulator) as client:
         await ask(client, messages=history, prompt="Two?", system="Count.")
@@ -131,7 +130,7 @@ async def test_a_prompt_follows_a_history(emulator: RunningEmulator) -> None:
 async def test_a_tool_is_offered_in_each_shape_and_its_call_comes_back(
     shape: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: the caller runs its tools itself; here nothing is run."""
+    """The caller runs its tools itself; here nothing is run."""
     async with connected(emulator) as client:
         answer = await ask(client, prompt="/emulate tool_use", tools=[TOOLS[shape]])
     (call,) = answer["tool_calls"]
@@ -167,7 +166,7 @@ async def test_a_tool_whose_name_the_service_refuses_comes_back_under_its_own(
 
 
 async def test_arguments_that_break_the_callers_schema_are_told(emulator: RunningEmulator) -> None:
-    """Ours: the caller decides what to do with such a call."""
+    """The caller decides what to do with such a call."""
     async with connected(emulator) as client:
         answer = await ask(client, prompt='/emulate tool_use {"path": 3}', tools=[TOOLS["mcp"]])
     (call,) = answer["tool_calls"]
@@ -176,7 +175,7 @@ async def test_arguments_that_break_the_callers_schema_are_told(emulator: Runnin
 
 
 async def test_a_call_that_was_cut_off_is_never_complete(emulator: RunningEmulator) -> None:
-    """Ours: half of its arguments can do harm."""
+    """Half of its arguments can do harm."""
     async with connected(emulator) as client:
         answer = await ask(client, prompt="/emulate truncated_tool", tools=[TOOLS["mcp"]])
     (call,) = answer["tool_calls"]
@@ -186,7 +185,7 @@ async def test_a_call_that_was_cut_off_is_never_complete(emulator: RunningEmulat
 
 
 async def test_arguments_that_had_to_be_mended_are_told(emulator: RunningEmulator) -> None:
-    """Ours: whoever runs the tool must be able to tell them from the model's own JSON."""
+    """Whoever runs the tool must be able to tell them from the model's own JSON."""
     call = frames.tool_use("t1", "read", '{"path": "a",}') + frames.tool_use("t2", "list", "{}")
     emulator.state.enqueue((Send(call + frames.ending("TOOL_USE")),))
     async with connected(emulator) as client:
@@ -202,7 +201,7 @@ async def test_arguments_that_had_to_be_mended_are_told(emulator: RunningEmulato
 async def test_a_call_that_nests_too_deeply_for_a_result_takes_no_answer_with_it(
     depth: int, state: str, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: neither a client nor our own store reads JSON of any depth."""
+    """Neither a client nor our own store reads JSON of any depth."""
     arguments = '{"a":' * depth + "1" + "}" * depth
     call = frames.text("Look.") + frames.tool_use("t1", "read", arguments)
     emulator.state.enqueue((Send(call + frames.ending("TOOL_USE")),))
@@ -229,7 +228,7 @@ async def test_an_image_goes_with_the_prompt(emulator: RunningEmulator) -> None:
 async def test_an_image_that_cannot_be_sent_is_refused_by_its_place(
     image: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: the service would call the whole request improperly formed."""
+    """The service would call the whole request improperly formed."""
     async with connected(emulator) as client:
         result = await client.call_tool("ask_claude", {"prompt": "x", "images": [image]})
     assert code(result) == "invalid_request"
@@ -238,7 +237,6 @@ async def test_an_image_that_cannot_be_sent_is_refused_by_its_place(
 
 
 async def test_an_answer_by_a_schema_comes_back_as_data(emulator: RunningEmulator) -> None:
-    """Ours."""
     emulator.state.enqueue(saying('```json\n{"sum": 4}\n```'))
     async with connected(emulator) as client:
         answer = await ask(client, prompt="2 + 2", output_schema=SUM_SCHEMA)
@@ -249,7 +247,7 @@ async def test_an_answer_by_a_schema_comes_back_as_data(emulator: RunningEmulato
 async def test_an_answer_that_breaks_its_schema_is_mended_in_one_turn(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: and both turns are counted."""
+    """And both turns are counted."""
     emulator.state.enqueue(saying('{"sum": "four"}'), saying('{"sum": 4}'))
     async with connected(emulator) as client:
         answer = await ask(client, prompt="2 + 2", output_schema=SUM_SCHEMA)
@@ -263,7 +261,7 @@ async def test_an_answer_that_breaks_its_schema_is_mended_in_one_turn(
 async def test_an_answer_that_stays_wrong_is_returned_with_what_it_breaks(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: it has been paid for, and a person can still read it."""
+    """It has been paid for, and a person can still read it."""
     emulator.state.enqueue(saying("four"), saying('{"sum": "four"}'))
     async with connected(emulator) as client:
         answer = await ask(client, prompt="2 + 2", output_schema=SUM_SCHEMA)
@@ -289,7 +287,7 @@ async def test_an_answer_that_stays_wrong_is_returned_with_what_it_breaks(
 async def test_an_answer_outlives_a_repair_turn_that_fails(
     second: Script, environ: dict[str, str], says: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: it has been paid for; and half of a number is a number, but not the answer's."""
+    """It has been paid for; and half of a number is a number, but not the answer's."""
     emulator.state.enqueue(saying("about 123"), second)
     async with connected(emulator, **environ) as client:
         answer = await ask(client, prompt="x", output_schema={"type": "integer"})
@@ -302,7 +300,6 @@ async def test_an_answer_outlives_a_repair_turn_that_fails(
 async def test_an_answer_outlives_a_repair_turn_that_is_cancelled(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours."""
     emulator.state.enqueue(saying("about 123"), (Send(frames.text("12")), Pause(60)))
     answer_id = ""
 
@@ -330,7 +327,6 @@ async def test_an_answer_outlives_a_repair_turn_that_is_cancelled(
 async def test_a_schema_that_is_none_is_refused_before_anything_is_sent(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours."""
     async with connected(emulator) as client:
         result = await client.call_tool(
             "ask_claude", {"prompt": "x", "output_schema": {"type": "nonsense"}}
@@ -340,7 +336,7 @@ async def test_a_schema_that_is_none_is_refused_before_anything_is_sent(
 
 
 async def test_an_answer_outlives_a_check_that_takes_too_long(emulator: RunningEmulator) -> None:
-    """Ours: the answer has been paid for, and nobody else waits for its check."""
+    """The answer has been paid for, and nobody else waits for its check."""
     emulator.state.enqueue(saying('{"sum": 4}'))
     answers: list[dict[str, Any]] = []
     async with connected(emulator) as client, anyio.create_task_group() as tasks:
@@ -357,7 +353,7 @@ async def test_an_answer_outlives_a_check_that_takes_too_long(emulator: RunningE
 
 
 async def test_a_call_outlives_a_check_that_takes_too_long(emulator: RunningEmulator) -> None:
-    """Ours: the tool may be a third party's."""
+    """The tool may be a third party's."""
     emulator.state.enqueue((Send(frames.tool_use("t1", "look", '{"sum": 4}') + frames.ending()),))
     async with connected(emulator) as client:
         answer = await ask(client, prompt="x", tools=[{"name": "look", "inputSchema": DOUBLED}])
@@ -368,7 +364,7 @@ async def test_a_call_outlives_a_check_that_takes_too_long(emulator: RunningEmul
 
 
 async def test_a_schema_that_refers_to_itself_is_checked(emulator: RunningEmulator) -> None:
-    """Ours: trees are common values."""
+    """Trees are common values."""
     schema = {"type": "object", "properties": {"left": {"$ref": "#"}}}
     emulator.state.enqueue(saying('{"left": {"left": 1}}'))
     emulator.state.enqueue(saying('{"left": {"left": {}}}'))
@@ -379,7 +375,7 @@ async def test_a_schema_that_refers_to_itself_is_checked(emulator: RunningEmulat
 
 
 async def test_a_partial_answer_is_not_measured_by_its_schema(emulator: RunningEmulator) -> None:
-    """Ours: asking again would bill a second time for a fault of the network."""
+    """Asking again would bill a second time for a fault of the network."""
     async with connected(emulator) as client:
         answer = await ask(client, prompt="/emulate reset", output_schema=SUM_SCHEMA)
     assert (answer["data"], answer["truncated"]) == (None, True)
@@ -387,7 +383,7 @@ async def test_a_partial_answer_is_not_measured_by_its_schema(emulator: RunningE
 
 
 async def test_a_rehearsal_sends_nothing_and_shows_no_content() -> None:
-    """Ours: it works signed out, too."""
+    """It works signed out, too."""
     async with connected() as client:
         answer = await ask(client, prompt="my secret", dry_run=True, tools=[TOOLS["mcp"]])
     assert answer["status"] == "dry_run"
@@ -398,7 +394,7 @@ async def test_a_rehearsal_sends_nothing_and_shows_no_content() -> None:
 
 
 async def test_a_rehearsal_names_what_the_service_would_refuse() -> None:
-    """Ours: and where, and what to do."""
+    """And where, and what to do."""
     async with connected() as client:
         result = await client.call_tool(
             "ask_claude", {"prompt": "x", "images": [PIXEL] * 11, "dry_run": True}
@@ -410,7 +406,7 @@ async def test_a_rehearsal_names_what_the_service_would_refuse() -> None:
 
 
 async def test_what_cannot_be_repaired_is_refused_by_its_name(emulator: RunningEmulator) -> None:
-    """Ours: nobody is to meet "Improperly formed request" without being told why."""
+    """Nobody is to meet "Improperly formed request" without being told why."""
     async with connected(emulator) as client:
         result = await client.call_tool("ask_claude", {"prompt": "x", "images": [PIXEL] * 11})
     assert code(result) == "invalid_request"
@@ -419,7 +415,6 @@ async def test_what_cannot_be_repaired_is_refused_by_its_name(emulator: RunningE
 
 
 async def test_what_was_repaired_is_said(emulator: RunningEmulator) -> None:
-    """Ours."""
     history = [{"role": "assistant", "content": "I begin."}, {"role": "user", "content": "Go on."}]
     async with connected(emulator) as client:
         answer = await ask(client, messages=history)
@@ -438,7 +433,7 @@ async def test_what_was_repaired_is_said(emulator: RunningEmulator) -> None:
 async def test_a_model_may_go_by_the_names_of_other_programs(
     given: str, model: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: and both names are told."""
+    """And both names are told."""
     async with connected(emulator) as client:
         answer = await ask(client, prompt="x", model=given)
     assert (answer["model"], answer["model_requested"]) == (model, given)
@@ -456,7 +451,6 @@ async def test_effort_goes_to_the_models_own_field(emulator: RunningEmulator) ->
 async def test_an_effort_that_a_model_does_not_offer_is_clamped_with_a_warning(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours."""
     async with connected(emulator) as client:
         answer = await ask(client, prompt="x", model="claude-opus-4.6", effort="xhigh")
     assert answer["warnings"]
@@ -464,7 +458,7 @@ async def test_an_effort_that_a_model_does_not_offer_is_clamped_with_a_warning(
 
 @pytest.mark.parametrize("script", ["thinking", "reasoning", "split_tags"])
 async def test_thinking_comes_apart_from_the_text(script: str, emulator: RunningEmulator) -> None:
-    """Ours: in either of the ways in which the service sends it."""
+    """In either of the ways in which the service sends it."""
     async with connected(emulator) as client:
         answer = await ask(client, prompt=f"/emulate {script}")
     assert answer["thinking"]
@@ -472,7 +466,6 @@ async def test_thinking_comes_apart_from_the_text(script: str, emulator: Running
 
 
 async def test_the_users_own_names_of_models_stand_above_all(emulator: RunningEmulator) -> None:
-    """Ours."""
     async with connected(emulator, KIRO_MCP_MODEL_ALIASES="fast=claude-haiku-4.5") as client:
         answer = await ask(client, prompt="x", model="fast")
     assert (answer["model"], answer["model_requested"]) == ("claude-haiku-4.5", "fast")
@@ -481,7 +474,6 @@ async def test_the_users_own_names_of_models_stand_above_all(emulator: RunningEm
 async def test_the_effort_of_the_settings_is_used_where_a_call_names_none(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours."""
     async with connected(emulator, KIRO_MCP_THINKING="low") as client:
         await ask(client, prompt="x", model="claude-opus-5")
         assert sent(emulator)["additionalModelRequestFields"]["output_config"] == {"effort": "low"}
@@ -501,7 +493,7 @@ async def test_the_effort_of_the_settings_is_used_where_a_call_names_none(
 async def test_thinking_is_handled_as_the_setting_says(
     handling: str, has_thinking: bool, has_tags: bool, emulator: RunningEmulator
 ) -> None:
-    """Ours: the same four ways that users of other programs know."""
+    """The same four ways that users of other programs know."""
     async with connected(emulator, KIRO_MCP_THINKING_HANDLING=handling) as client:
         answer = await ask(client, prompt="/emulate thinking")
     assert ("thinking" in answer) is has_thinking
@@ -522,7 +514,7 @@ async def test_calls_that_were_written_as_text_are_read_only_where_asked(
 async def test_a_frame_over_the_limit_of_the_settings_ends_the_answer(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: every buffer has a limit, and the user may move this one."""
+    """Every buffer has a limit, and the user may move this one."""
     emulator.state.enqueue((Send(frames.text("x" * 3000, delta_characters=3000)),))
     async with connected(emulator, KIRO_MCP_MAX_FRAME_PAYLOAD_BYTES="1000") as client:
         result = await client.call_tool("ask_claude", {"prompt": "x"})

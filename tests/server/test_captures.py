@@ -83,7 +83,7 @@ async def test_a_capture_holds_what_was_asked_sent_received_and_made_of_it(
 async def test_a_captures_own_description_says_how_it_went(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: versions, times and heads are what a maintainer asks for next."""
+    """Versions, times and heads are what a maintainer asks for next."""
     async with connected(emulator, **debugging(tmp_path)) as client:
         await ask(client, prompt="Say hello")
     facts = json_of(the_capture(tmp_path) / folder.MANIFEST)
@@ -104,7 +104,7 @@ async def test_a_captures_own_description_says_how_it_went(
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no such modes")
 async def test_captures_are_their_owners_alone(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """Ours: prompts are private."""
+    """Prompts are private."""
     async with connected(emulator, **debugging(tmp_path / "new" / "debug")) as client:
         await ask(client, prompt="Say hello")
     capture = the_capture(tmp_path / "new" / "debug")
@@ -115,7 +115,6 @@ async def test_captures_are_their_owners_alone(emulator: RunningEmulator, tmp_pa
 async def test_off_is_the_default_and_writes_nothing(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours."""
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         await client.call_tool("ask_claude", {"prompt": "/emulate suspended"})
     assert not (tmp_path / "debug").exists()
@@ -124,7 +123,6 @@ async def test_off_is_the_default_and_writes_nothing(
 async def test_captures_are_kept_under_our_home_by_default(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours."""
     home = {"KIRO_MCP_HOME": str(tmp_path), "KIRO_MCP_DEBUG_MODE": "all"}
     async with connected(emulator, **home) as client:
         await ask(client, prompt="Say hello")
@@ -134,7 +132,7 @@ async def test_captures_are_kept_under_our_home_by_default(
 async def test_without_any_place_for_captures_calls_work_and_the_log_says_so(
     emulator: RunningEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours: a container may have no home."""
+    """A container may have no home."""
     async with connected(emulator, KIRO_MCP_DEBUG_MODE="all") as client:
         await ask(client, prompt="Say hello")
     assert "KIRO_MCP_DEBUG_DIR" in caplog.text
@@ -160,7 +158,7 @@ NO_EFFORT: Json = {"prompt": "hi", "model": "claude-haiku-4.5", "max_tokens": 5}
 async def test_in_errors_mode_what_failed_or_was_odd_is_kept(
     arguments: Json, outcome: str, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: those are what reports are about."""
+    """Those are what reports are about."""
     async with connected(emulator, **debugging(tmp_path, "errors")) as client:
         await client.call_tool("ask_claude", arguments)
     capture = the_capture(tmp_path)
@@ -171,7 +169,6 @@ async def test_in_errors_mode_what_failed_or_was_odd_is_kept(
 async def test_in_errors_mode_what_succeeded_leaves_nothing(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours."""
     async with connected(emulator, **debugging(tmp_path, "errors")) as client:
         await ask(client, prompt="Say hello")
     assert captures_in(tmp_path) == []
@@ -181,7 +178,7 @@ async def test_in_errors_mode_what_succeeded_leaves_nothing(
 async def test_a_dry_run_is_captured_where_all_is(
     mode: str, count: int, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: it has sent nothing, and says so."""
+    """It has sent nothing, and says so."""
     async with connected(emulator, **debugging(tmp_path, mode)) as client:
         await ask(client, prompt="hi", dry_run=True)
     assert len(captures_in(tmp_path)) == count
@@ -192,7 +189,7 @@ async def test_a_dry_run_is_captured_where_all_is(
 async def test_collecting_an_answer_is_no_capture_of_its_own(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: the answer's capture goes on, however often it is asked for."""
+    """The answer's capture goes on, however often it is asked for."""
     slow = (Send(frames.text("Once")), Pause(0.3), Send(frames.ending("END_TURN")))
     emulator.state.enqueue(slow)
     async with connected(emulator, **debugging(tmp_path)) as client:
@@ -205,7 +202,7 @@ async def test_collecting_an_answer_is_no_capture_of_its_own(
 async def test_a_cancelled_call_is_kept_with_what_had_come(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: clients cancel at their own timeouts, and that is a failure to their users."""
+    """Clients cancel at their own timeouts, and that is a failure to their users."""
     has_come = anyio.Event()
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
@@ -226,7 +223,7 @@ async def test_a_cancelled_call_is_kept_with_what_had_come(
 
 
 async def test_signed_out_the_capture_says_why(tmp_path: Path) -> None:
-    """Ours: a call that never reached the service is a failure, too."""
+    """A call that never reached the service is a failure, too."""
     async with connected(None, **debugging(tmp_path, "errors")) as client:
         await client.call_tool("ask_claude", {"prompt": "hi"})
     info = json_of(the_capture(tmp_path) / folder.ERROR)
@@ -251,7 +248,7 @@ async def test_the_error_file_has_status_code_words_and_head(
 
 
 async def test_each_attempt_has_files_of_its_own(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """Ours: what differs between two attempts is often the clue."""
+    """What differs between two attempts is often the clue."""
     retrying = {"KIRO_MCP_MAX_RETRIES": "1", "KIRO_MCP_BASE_RETRY_DELAY": "0.001"}
     emulator.state.retry_after_seconds = 0
     async with connected(emulator, **retrying, **debugging(tmp_path)) as client:
@@ -269,7 +266,7 @@ async def test_each_attempt_has_files_of_its_own(emulator: RunningEmulator, tmp_
 async def test_the_second_turn_of_a_typed_answer_is_captured_too(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: one call can ask the model twice."""
+    """One call can ask the model twice."""
     emulator.state.enqueue((Send(frames.text("No JSON.") + frames.ending("END_TURN")),))
     async with connected(emulator, **debugging(tmp_path)) as client:
         await ask(client, prompt="hi", output_schema={"type": "object"})
@@ -278,7 +275,7 @@ async def test_the_second_turn_of_a_typed_answer_is_captured_too(
 
 
 async def test_calls_at_once_do_not_mix(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """Ours: each log line and each byte belongs to one call."""
+    """Each log line and each byte belongs to one call."""
     names = ("alpha", "beta", "gamma", "delta")
     async with (
         connected(emulator, **debugging(tmp_path)) as client,
@@ -304,7 +301,7 @@ async def test_calls_at_once_do_not_mix(emulator: RunningEmulator, tmp_path: Pat
 async def test_a_capture_reads_again_as_it_read(
     script: str, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: what a capture is for."""
+    """What a capture is for."""
     async with connected(emulator, **debugging(tmp_path)) as client:
         await client.call_tool("ask_claude", {"prompt": f"/emulate {script}"})
     (exchange,) = read_capture(the_capture(tmp_path)).exchanges
@@ -319,7 +316,7 @@ async def test_a_capture_reads_again_as_it_read(
 async def test_no_secret_is_in_a_capture_wherever_it_came_from(
     text: str, secret: str, chunk_bytes: int, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: asked, answered in pieces, refused with, or repeated by a tool's arguments."""
+    """Asked, answered in pieces, refused with, or repeated by a tool's arguments."""
     emulator.state.chunk_bytes = chunk_bytes
     arguments = frames.compact_json({"note": text})
     emulator.state.enqueue(
@@ -344,7 +341,7 @@ async def test_no_secret_is_in_a_capture_wherever_it_came_from(
 async def test_who_somebody_is_is_in_a_capture_only_where_claude_says_it(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: a report is read by strangers; the words of an answer are its owner's to look at."""
+    """A report is read by strangers; the words of an answer are its owner's to look at."""
     arn, mail = "arn:aws:codewhisperer:us-east-1:111122223333:profile/MINE", "me.too@example.com"
     refusal = frames.compact_json({"message": f"User {mail} ({arn}) is not authorized"})
     emulator.state.enqueue(
@@ -370,7 +367,7 @@ async def test_who_somebody_is_is_in_a_capture_only_where_claude_says_it(
 async def test_headers_of_the_users_own_are_hidden(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: a proxy's password may be among them."""
+    """A proxy's password may be among them."""
     extra = {"KIRO_MCP_EXTRA_HEADERS": '{"X-Proxy-Pass": "hunter2", "User-Agent": "me/1"}'}
     async with connected(emulator, **extra, **debugging(tmp_path)) as client:
         await ask(client, prompt="hi")
@@ -382,7 +379,7 @@ async def test_headers_of_the_users_own_are_hidden(
 
 
 async def test_pictures_are_counted_and_not_kept(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """Ours: they are large and private."""
+    """They are large and private."""
     picture = "iVBORw0KGgo" + "A" * 5001
     async with connected(emulator, **debugging(tmp_path)) as client:
         await client.call_tool(
@@ -399,7 +396,7 @@ async def test_pictures_are_counted_and_not_kept(emulator: RunningEmulator, tmp_
 async def test_the_oldest_captures_go_first_and_only_captures_do(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: the folder may be one that has other things in it."""
+    """The folder may be one that has other things in it."""
     for number in range(MAX_CAPTURES + 3):
         old = tmp_path / f"20200101T000000.{number:06d}Z-0123abcd"
         old.mkdir()
@@ -424,7 +421,7 @@ async def test_the_oldest_captures_go_first_and_only_captures_do(
 async def test_what_cannot_be_written_costs_one_line_of_log_and_no_answer(
     emulator: RunningEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours: a full disk or a wrong folder must not fail a call."""
+    """A full disk or a wrong folder must not fail a call."""
     (tmp_path / "file").write_text("in the way")
     async with connected(emulator, **debugging(tmp_path / "file")) as client:
         answer = await ask(client, prompt="hi")
@@ -437,7 +434,7 @@ async def test_what_cannot_be_written_costs_one_line_of_log_and_no_answer(
 async def test_a_server_that_captures_writes_no_more_to_its_log_than_another(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: DEBUG lines are for the capture; stderr has its own level."""
+    """DEBUG lines are for the capture; stderr has its own level."""
     environ = environment(
         KIRO_MCP_ENDPOINT_URL=emulator.url, KIRO_API_KEY=EMULATOR_API_KEY, **debugging(tmp_path)
     )

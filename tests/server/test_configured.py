@@ -58,7 +58,7 @@ async def test_a_long_description_goes_to_the_system_prompt(emulator: RunningEmu
 async def test_the_budget_of_thinking_goes_to_a_model_that_is_asked_by_tags(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: at medium effort it is the setting's."""
+    """At medium effort it is the setting's."""
     async with connected(emulator, KIRO_MCP_THINKING_BUDGET="5000") as client:
         await ask(client, prompt="hi", model="claude-sonnet-4.5", effort="medium")
     assert "<max_thinking_length>5000</max_thinking_length>" in current(emulator)["content"]
@@ -68,7 +68,7 @@ async def test_the_budget_of_thinking_goes_to_a_model_that_is_asked_by_tags(
 async def test_the_oldest_turns_are_left_out_over_a_size(
     limit: str, is_trimmed: bool, emulator: RunningEmulator
 ) -> None:
-    """Ours: off unless it is set, and said."""
+    """Off unless it is set, and said."""
     turn = [{"role": "user", "content": "x" * 500}, {"role": "assistant", "content": "y" * 500}]
     async with connected(emulator, KIRO_MCP_MAX_PAYLOAD_BYTES=limit) as client:
         answer = await ask(client, messages=turn * 5, prompt="hi")
@@ -81,7 +81,7 @@ async def test_the_oldest_turns_are_left_out_over_a_size(
 async def test_the_next_turn_tells_of_an_answer_that_was_cut_off_unless_that_is_off(
     recovers: bool, emulator: RunningEmulator
 ) -> None:
-    """Ours: the model cannot know that its answer did not arrive."""
+    """The model cannot know that its answer did not arrive."""
     setting = {"KIRO_MCP_TRUNCATION_RECOVERY": str(recovers).lower()}
     async with connected(emulator, **setting) as client:
         first = await ask(client, prompt="/emulate reset")
@@ -118,7 +118,6 @@ async def test_a_new_conversation_has_an_id_of_its_own(emulator: RunningEmulator
 
 
 async def test_a_list_of_models_is_kept_for_as_long_as_is_set(emulator: RunningEmulator) -> None:
-    """Ours."""
     clock = Clock()
     environ = {
         "KIRO_MCP_ENDPOINT_URL": emulator.url,
@@ -135,7 +134,7 @@ async def test_a_list_of_models_is_kept_for_as_long_as_is_set(emulator: RunningE
 
 
 async def test_a_model_is_listed_with_what_it_can_do_and_its_vendors_price() -> None:
-    """Ours: credits are by the multiplier; the price is for orientation, and named so."""
+    """Credits are by the multiplier; the price is for orientation, and named so."""
     async with connected() as client:
         result = await client.call_tool("list_models", {})
     listed = {model["id"]: model for model in result.structured_content["models"]}
@@ -150,7 +149,7 @@ async def test_a_model_is_listed_with_what_it_can_do_and_its_vendors_price() -> 
 
 @pytest.mark.parametrize(("level", "is_said"), [("WARNING", True), ("ERROR", False)])
 async def test_the_log_says_what_its_level_lets_through(level: str, is_said: bool) -> None:
-    """Ours: on stderr, and by default what a person should know."""
+    """On stderr, and by default what a person should know."""
     environ = environment(HOME="", KIRO_MCP_MODLE="x", KIRO_MCP_LOG_LEVEL=level)
     with fail_after(TEST_SECONDS):
         async with started(environ) as server:

@@ -80,7 +80,6 @@ SECOND = Position(conversation_id="c", turn=2)
 
 
 async def test_a_conversation_comes_back_as_it_was(store: ConversationStore) -> None:
-    """Ours."""
     assert await store.append(FIRST, turn("One?"), owner=OWN) == FIRST
     assert await store.append(SECOND, turn("Two?"), owner=OWN) == SECOND
     loaded = await store.load("c", owner=OWN)
@@ -89,7 +88,7 @@ async def test_a_conversation_comes_back_as_it_was(store: ConversationStore) -> 
 
 
 async def test_nothing_is_written_before_the_first_turn(tmp_path: Path) -> None:
-    """Ours: a server that is only configured touches nothing."""
+    """A server that is only configured touches nothing."""
     store = opened(tmp_path / "store.sqlite3")
     await store.aclose()
     assert list(tmp_path.iterdir()) == []
@@ -97,7 +96,7 @@ async def test_nothing_is_written_before_the_first_turn(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
 async def test_the_store_is_its_owners_alone(store: ConversationStore, tmp_path: Path) -> None:
-    """Ours: conversations hold whatever people say."""
+    """Conversations hold whatever people say."""
     await store.append(FIRST, turn("One?"), owner=OWN)
     folder = tmp_path / "private"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -108,7 +107,7 @@ async def test_the_store_is_its_owners_alone(store: ConversationStore, tmp_path:
 async def test_each_of_many_gets_its_own_while_others_are_cancelled(
     store: ConversationStore,
 ) -> None:
-    """Ours: the worker thread does for all what waits, whoever of them gives up."""
+    """The worker thread does for all what waits, whoever of them gives up."""
     stood: dict[int, Position] = {}
 
     async def append(number: int, scope: anyio.CancelScope) -> None:
@@ -131,7 +130,7 @@ async def test_each_of_many_gets_its_own_while_others_are_cancelled(
 
 
 async def test_a_turn_survives_a_process_that_is_killed(tmp_path: Path) -> None:
-    """Ours: it is on disk when `append` returns, so another process finds it at once."""
+    """It is on disk when `append` returns, so another process finds it at once."""
     path = tmp_path / "store.sqlite3"
     writer, reader = opened(path), opened(path)
     await writer.append(FIRST, turn("One?"), owner=OWN)
@@ -143,7 +142,7 @@ async def test_a_turn_survives_a_process_that_is_killed(tmp_path: Path) -> None:
 async def test_two_calls_at_the_same_place_get_conversations_of_their_own(
     store: ConversationStore,
 ) -> None:
-    """Ours: turns of two clients are never mixed."""
+    """Turns of two clients are never mixed."""
     await store.append(FIRST, turn("One?"), owner=OWN)
     await store.append(SECOND, turn("Two?"), owner=OWN)
     position = await store.append(SECOND, turn("Another two?"), owner=OWN)
@@ -153,7 +152,6 @@ async def test_two_calls_at_the_same_place_get_conversations_of_their_own(
 
 
 async def test_a_fork_shares_the_turns_before_it(store: ConversationStore) -> None:
-    """Ours."""
     for number, said in enumerate(("One?", "Two?", "Three?"), start=1):
         await store.append(Position(conversation_id="c", turn=number), turn(said), owner=OWN)
     position = Position(conversation_id="other", turn=2)
@@ -162,7 +160,6 @@ async def test_a_fork_shares_the_turns_before_it(store: ConversationStore) -> No
 
 
 async def test_a_conversation_is_read_up_to_a_turn(store: ConversationStore) -> None:
-    """Ours."""
     await store.append(FIRST, turn("One?"), owner=OWN)
     await store.append(SECOND, turn("Two?"), owner=OWN)
     assert (await store.load("c", owner=OWN, up_to_turn=1)).turns == (turn("One?"),)
@@ -172,7 +169,7 @@ async def test_a_conversation_is_read_up_to_a_turn(store: ConversationStore) -> 
 
 
 async def test_an_unknown_conversation_is_not_found(store: ConversationStore) -> None:
-    """Ours: and what to do is said."""
+    """And what to do is said."""
     with pytest.raises(InvalidRequest, match="'gone'") as caught:
         await store.load("gone", owner=OWN)
     assert caught.value.code == "not_found"
@@ -180,7 +177,6 @@ async def test_an_unknown_conversation_is_not_found(store: ConversationStore) ->
 
 
 async def test_the_latest_conversations_are_listed_first() -> None:
-    """Ours."""
     clock = Clock()
     store = opened(None, clock)
     for name in ("a", "b"):
@@ -192,7 +188,7 @@ async def test_the_latest_conversations_are_listed_first() -> None:
 
 
 async def test_a_failed_write_leaves_nothing_behind(store: ConversationStore) -> None:
-    """Ours: a turn is whole or not there."""
+    """A turn is whole or not there."""
     await store.append(FIRST, turn("One?"), owner=OWN)
     unwritable: Any = object()
     broken = Turn(model="m", system=unwritable, tools=(), messages=(), answer=turn("x").answer)
@@ -202,7 +198,7 @@ async def test_a_failed_write_leaves_nothing_behind(store: ConversationStore) ->
 
 
 async def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
-    """Ours: several clients start a server each, on one store."""
+    """Several clients start a server each, on one store."""
     stores = [opened(tmp_path / "store.sqlite3") for _ in range(4)]
     with fail_after(20):
         async with create_task_group() as tasks:
@@ -260,7 +256,6 @@ PARTS = (
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: type(part).__name__)
 def test_every_kind_of_part_comes_back_as_it_was(part: Any) -> None:
-    """Ours."""
     message = Message(role="user", parts=(part,), is_truncated=True)
     assert message_of(record_of(message)) == message
 
@@ -274,7 +269,7 @@ def test_every_kind_of_part_comes_back_as_it_was(part: Any) -> None:
     ],
 )
 def test_a_record_of_another_version_is_refused_in_words(record: dict[str, Any]) -> None:
-    """Ours: one bad row must not end the server."""
+    """One bad row must not end the server."""
     with pytest.raises(UnreadableRecordError):
         message_of(record)
 
@@ -287,7 +282,6 @@ def test_the_text_that_arguments_were_read_from_is_not_stored() -> None:
 
 
 def test_tools_of_another_version_are_refused_in_words() -> None:
-    """Ours."""
     with pytest.raises(UnreadableRecordError):
         tools_of([{"title": "x"}])
 
@@ -296,7 +290,7 @@ def test_tools_of_another_version_are_refused_in_words() -> None:
 
 
 async def test_a_conversation_goes_on_under_its_id(emulator: RunningEmulator) -> None:
-    """Ours: with the system prompt, model and tools that it had."""
+    """With the system prompt, model and tools that it had."""
     tool = {"name": "read", "description": "Read.", "inputSchema": {"type": "object"}}
     async with connected(emulator) as client:
         first = await ask(
@@ -316,7 +310,7 @@ async def test_a_conversation_goes_on_under_its_id(emulator: RunningEmulator) ->
 
 
 async def test_tool_results_go_back_to_the_calls_they_answer(emulator: RunningEmulator) -> None:
-    """Ours: the whole round trip, with no history on the caller's side."""
+    """The whole round trip, with no history on the caller's side."""
     tool = {"name": "read", "description": "Read.", "inputSchema": {"type": "object"}}
     async with connected(emulator) as client:
         first = await ask(client, prompt="/emulate parallel_tools", tools=[tool])
@@ -335,7 +329,6 @@ async def test_tool_results_go_back_to_the_calls_they_answer(emulator: RunningEm
 
 
 async def test_a_fork_leaves_the_conversation_as_it_was(emulator: RunningEmulator) -> None:
-    """Ours."""
     async with connected(emulator) as client:
         first = await ask(client, prompt="One?")
         name = first["conversation_id"]
@@ -351,7 +344,6 @@ async def test_a_fork_leaves_the_conversation_as_it_was(emulator: RunningEmulato
 async def test_a_conversation_outlives_the_server(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours."""
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         first = await ask(client, prompt="One?")
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
@@ -362,7 +354,6 @@ async def test_a_conversation_outlives_the_server(
 async def test_kept_in_memory_a_conversation_ends_with_the_server(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours."""
     settings = {"KIRO_MCP_HOME": str(tmp_path), "KIRO_MCP_STORE": "memory"}
     async with connected(emulator, **settings) as client:
         first = await ask(client, prompt="One?")
@@ -385,7 +376,6 @@ async def test_kept_in_memory_a_conversation_ends_with_the_server(
 async def test_a_call_that_continues_nothing_is_told_so(
     arguments: dict[str, Any], expected: str, says: str
 ) -> None:
-    """Ours."""
     async with connected() as client:
         result = await client.call_tool("ask_claude", arguments)
     assert code(result) == expected
@@ -395,7 +385,7 @@ async def test_a_call_that_continues_nothing_is_told_so(
 async def test_an_answer_that_cannot_be_kept_is_returned_with_a_warning(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: it has been paid for."""
+    """It has been paid for."""
     (tmp_path / "conversations.sqlite3").write_bytes(b"this is no database" * 100)
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         answer = await ask(client, prompt="Say hello")
@@ -450,7 +440,6 @@ def sent_before(emulator: RunningEmulator, index: int) -> list[dict[str, Any]]:
 async def test_an_answer_that_is_damaged_is_named(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours."""
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         _, answer_id = await ask_with_id(client, prompt="One?")
     with closing(sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None)) as db:
@@ -464,7 +453,7 @@ async def test_an_answer_that_is_damaged_is_named(
 async def test_a_store_whose_tables_are_damaged_takes_no_answer_with_it(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: Python fails otherwise where SQLite's own message cannot be decoded."""
+    """Python fails otherwise where SQLite's own message cannot be decoded."""
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         await ask(client, prompt="One?")
     store = tmp_path / STORE_NAME
@@ -478,7 +467,7 @@ async def test_a_store_whose_tables_are_damaged_takes_no_answer_with_it(
 async def test_a_store_that_failed_is_opened_anew(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: its error says to move it away, and what comes after that is kept in another."""
+    """Its error says to move it away, and what comes after that is kept in another."""
     store = tmp_path / STORE_NAME
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         await ask(client, prompt="One?")
@@ -499,7 +488,7 @@ async def test_a_store_that_failed_is_opened_anew(
 async def test_a_store_that_was_deleted_is_made_anew(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: a file without a name can still be written, and is gone when the server ends."""
+    """A file without a name can still be written, and is gone when the server ends."""
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         await ask(client, prompt="One?")
         for file in tmp_path.glob(f"{STORE_NAME}*"):
@@ -513,7 +502,7 @@ async def test_a_store_that_was_deleted_is_made_anew(
 async def test_a_server_whose_store_was_replaced_goes_on_in_the_new_one(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: and the end of the one that met the old one takes nothing from the other."""
+    """And the end of the one that met the old one takes nothing from the other."""
     home = str(tmp_path)
     async with connected(emulator, KIRO_MCP_HOME=home) as other:
         async with connected(emulator, KIRO_MCP_HOME=home) as client:
@@ -531,7 +520,7 @@ async def test_a_server_whose_store_was_replaced_goes_on_in_the_new_one(
 async def test_a_store_that_cannot_be_written_is_not_to_be_given_up(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: what is in it is sound, so nobody is told to move it away."""
+    """What is in it is sound, so nobody is told to move it away."""
     (tmp_path / "home").write_text("a file where the folder should be", "utf-8")
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path / "home")) as client:
         answer = await ask(client, prompt="Say hello")
@@ -543,7 +532,7 @@ async def test_a_store_that_cannot_be_written_is_not_to_be_given_up(
 async def test_a_store_that_cannot_be_read_is_named(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: with the way out of it."""
+    """With the way out of it."""
     (tmp_path / "conversations.sqlite3").write_bytes(b"this is no database" * 100)
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         result = await client.call_tool("ask_claude", {"prompt": "x", "conversation_id": "c"})

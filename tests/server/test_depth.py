@@ -30,7 +30,7 @@ START_SECONDS = 30
 async def test_calls_within_calls_end_at_a_depth(
     server_depth: str, said: Any, is_refused: bool, emulator: RunningEmulator
 ) -> None:
-    """Ours: both the server and the call may say how deep they are; the deeper one counts."""
+    """Both the server and the call may say how deep they are; the deeper one counts."""
     meta: Any = {DEPTH_META_KEY: said}
     async with connected(emulator, KIRO_MCP_DEPTH=server_depth) as client:
         result = await client.call_tool("ask_claude", {"prompt": "x"}, meta=meta)
@@ -41,7 +41,7 @@ async def test_calls_within_calls_end_at_a_depth(
 async def test_too_deep_for_asking_a_server_still_says_who_is_signed_in(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: only asking can go on for ever."""
+    """Only asking can go on for ever."""
     async with connected(emulator, KIRO_MCP_DEPTH="3") as client:
         for tool in ("login", "list_models"):
             assert not (await client.call_tool(tool, {})).is_error
@@ -49,7 +49,7 @@ async def test_too_deep_for_asking_a_server_still_says_who_is_signed_in(
 
 @pytest.mark.parametrize("depth", ["-1", "deep"])
 async def test_a_depth_that_is_none_is_refused_by_its_name(depth: str) -> None:
-    """Ours: to take it for 0 would be to take the guard away."""
+    """To take it for 0 would be to take the guard away."""
     async with connected(KIRO_MCP_DEPTH=depth) as client:
         result = await client.call_tool("ask_claude", {"prompt": "x"})
     assert code(result) == "invalid_request"
@@ -59,7 +59,7 @@ async def test_a_depth_that_is_none_is_refused_by_its_name(depth: str) -> None:
 async def test_agents_that_each_start_a_server_of_their_own_come_to_an_end(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: with real processes, each told that it is one deeper than the one before it."""
+    """With real processes, each told that it is one deeper than the one before it."""
     answers = list[dict[str, Any]]()
     for depth in range(MAX_DEPTH + 1):
         environ = environment(**against(emulator, KIRO_MCP_DEPTH=str(depth)))
@@ -73,7 +73,7 @@ async def test_agents_that_each_start_a_server_of_their_own_come_to_an_end(
 
 
 async def test_the_command_line_asks_no_deeper_either(emulator: RunningEmulator) -> None:
-    """Ours: an agent may call it as a program."""
+    """An agent may call it as a program."""
     environ = environment(**against(emulator, KIRO_MCP_DEPTH=str(MAX_DEPTH)))
     with fail_after(START_SECONDS):
         done = await anyio.run_process([*COMMAND, "ask", "hi"], env=environ, check=False)

@@ -75,7 +75,7 @@ FAILURES: dict[str, tuple[Script, dict[str, Any], dict[str, str], str]] = {
 async def test_a_failure_says_what_happened_and_what_to_do_next_and_nothing_private(
     failure: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: a model or a person reads one line and can go on; a program reads the code."""
+    """A model or a person reads one line and can go on; a program reads the code."""
     script, arguments, environ, expected = FAILURES[failure]
     if script:
         emulator.state.enqueue(script)
@@ -103,7 +103,7 @@ async def test_a_failure_says_what_happened_and_what_to_do_next_and_nothing_priv
 async def test_a_model_that_the_service_does_not_offer_is_named(
     model: str, says: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: the service says only `Invalid model`, and a slip of the pen is the likely cause."""
+    """The service says only `Invalid model`, and a slip of the pen is the likely cause."""
     async with connected(emulator) as client:
         result = await client.call_tool("ask_claude", {"prompt": "x", "model": model})
     assert code(result) == "model_unavailable"
@@ -214,7 +214,7 @@ async def test_a_refusal_is_not_sent_to_be_repaired_where_data_is_asked_for(
 async def test_a_call_whose_arguments_are_no_object_is_told_with_what_came(
     arguments: str, state: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: it must be neither lost nor taken for complete."""
+    """It must be neither lost nor taken for complete."""
     call = frames.tool_use("t1", "read", arguments) + frames.ending("TOOL_USE")
     emulator.state.enqueue((Send(call),))
     async with connected(emulator) as client:

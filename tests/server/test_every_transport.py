@@ -80,7 +80,7 @@ async def server(transport: Transport, era: Era, emulator: RunningEmulator) -> A
 
 
 async def test_the_list_of_tools_is_the_same_each_time(server: Peer) -> None:
-    """Ours: a client caches the list, and a model's prompt cache depends on it."""
+    """A client caches the list, and a model's prompt cache depends on it."""
     first, second = [(await server.ask("tools/list"))["result"] for _ in range(2)]
     assert [tool["name"] for tool in first["tools"]] == ["ask_claude", "list_models", "login"]
     assert json.dumps(first) == json.dumps(second)
@@ -101,7 +101,6 @@ async def test_each_kind_of_answer_is_valid_and_complete_in_both_halves(server: 
 
 
 async def test_the_other_tools_results_are_valid_too(server: Peer) -> None:
-    """Ours."""
     for tool in ("list_models", "login"):
         result = await server.call(tool)
         assert_valid(tool, result["structuredContent"])
@@ -172,7 +171,7 @@ async def test_words_of_every_script_come_through_whole_both_ways(
 
 
 async def test_a_huge_answer_comes_whole(server: Peer, emulator: RunningEmulator) -> None:
-    """Ours: an answer that was paid for is never cut here; clients have limits of their own."""
+    """An answer that was paid for is never cut here; clients have limits of their own."""
     emulator.state.chunk_bytes = 1024 * 1024
     result = await server.call("ask_claude", prompt="/emulate long 300000")
     text = result["structuredContent"]["text"]
@@ -185,7 +184,7 @@ async def test_a_huge_answer_comes_whole(server: Peer, emulator: RunningEmulator
 async def test_many_calls_at_once_get_their_own_answers_and_no_more_than_allowed_go_out(
     transport: Transport, era: Era
 ) -> None:
-    """Ours: one cancelled answer, or sixty-four, must not disturb another."""
+    """One cancelled answer, or sixty-four, must not disturb another."""
     state = WatchfulState()
     calls = [
         ("tools/call", {"name": "ask_claude", "arguments": {"prompt": f"Say word-{number}"}})

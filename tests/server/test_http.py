@@ -79,7 +79,7 @@ async def test_the_stateless_revision_is_served_without_a_session(
 async def test_both_eras_are_served_by_one_endpoint_in_turn_and_at_once(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: the clients of one person are of different ages."""
+    """The clients of one person are of different ages."""
     texts = dict[str, str]()
 
     async def ask(server: WebServer, era: str, number: int) -> None:
@@ -110,7 +110,7 @@ async def test_both_eras_are_served_by_one_endpoint_in_turn_and_at_once(
 async def test_the_sdks_own_client_lists_and_calls_the_tools(
     mode: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: most Python clients are built on it."""
+    """Most Python clients are built on it."""
     with fail_after(TEST_SECONDS):
         async with (
             serving_http(against(emulator)) as server,
@@ -123,7 +123,7 @@ async def test_the_sdks_own_client_lists_and_calls_the_tools(
 
 @pytest.mark.parametrize("path", ["/", "/health"])
 async def test_the_public_paths_say_only_that_the_server_is_up(path: str) -> None:
-    """Ours: a monitor needs no token, and a stranger learns nothing."""
+    """A monitor needs no token, and a stranger learns nothing."""
     with fail_after(TEST_SECONDS):
         async with serving_http(token="a token") as server:
             response = await server.client.get(path)
@@ -222,7 +222,7 @@ async def test_the_servers_own_names_may_call_and_be_an_origin() -> None:
 def test_the_address_that_is_listened_on_is_a_name_unless_it_is_every_address(
     host: str, is_allowed: bool
 ) -> None:
-    """Ours: browsers take 0.0.0.0 for this machine, so no page may call it by that."""
+    """Browsers take 0.0.0.0 for this machine, so no page may call it by that."""
     name = f"{in_url(host)}:8000"
     names = allowed_names(host, 8000)
     assert names.allow_host(name) is is_allowed
@@ -230,7 +230,7 @@ def test_the_address_that_is_listened_on_is_a_name_unless_it_is_every_address(
 
 
 def test_a_setting_that_names_no_host_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Ours: `*` would allow what the check is there to refuse."""
+    """`*` would allow what the check is there to refuse."""
     names = allowed_names("127.0.0.1", 8000, ["https://a.example", "*", "b.example"])
     assert [names.allow_host(name) for name in ("a.example", "x", "b.example")] == [
         False,
@@ -259,7 +259,7 @@ async def test_a_body_that_is_too_large_is_refused(is_declared: bool) -> None:
 
 
 async def test_a_body_that_is_not_json_is_refused_by_its_type() -> None:
-    """Ours: a form on a web page can send text/plain without asking the server first."""
+    """A form on a web page can send text/plain without asking the server first."""
     with fail_after(TEST_SECONDS):
         async with serving_http() as server:
             headers = {"Content-Type": "text/plain"}
@@ -386,7 +386,7 @@ async def test_deleting_a_session_ends_its_calls(emulator: RunningEmulator) -> N
 async def test_a_legacy_call_whose_client_hung_up_is_ended_by_the_timeouts(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: to MCP 2025-11-25 a lost connection is no cancellation; it must end all the same."""
+    """To MCP 2025-11-25 a lost connection is no cancellation; it must end all the same."""
     timeouts = {"FIRST_TOKEN": "0.2", "STREAM_READ": "0.2"}
     variables = {f"KIRO_MCP_{name}_TIMEOUT": seconds for name, seconds in timeouts.items()}
     environ = against(emulator, **variables)
@@ -402,7 +402,7 @@ async def test_a_legacy_call_whose_client_hung_up_is_ended_by_the_timeouts(
 async def test_the_servers_end_ends_running_calls_and_answers_them(
     era: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: nothing goes on being billed, and no client is left waiting."""
+    """Nothing goes on being billed, and no client is left waiting."""
     responses = list[httpx.Response]()
 
     async def call(server: WebServer, request: httpx.Request) -> None:
@@ -450,7 +450,6 @@ async def test_sse_names_the_address_for_messages_and_answers_there(
 
 
 async def test_the_sdks_sse_client_calls_the_tools(emulator: RunningEmulator) -> None:
-    """Ours."""
     with fail_after(TEST_SECONDS):
         async with (
             serving_http(against(emulator), transport="sse") as server,
@@ -461,7 +460,7 @@ async def test_the_sdks_sse_client_calls_the_tools(emulator: RunningEmulator) ->
 
 
 async def test_hanging_up_ends_the_calls_of_an_sse_connection(emulator: RunningEmulator) -> None:
-    """Ours: on that transport the connection is the session."""
+    """On that transport the connection is the session."""
     with fail_after(TEST_SECONDS):
         async with serving_http(against(emulator), transport="sse") as server:
             async with events(server) as seen:

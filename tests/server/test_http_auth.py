@@ -63,7 +63,7 @@ async def test_without_the_token_nobody_is_let_in(
 def test_other_machines_are_only_let_in_with_a_token_that_was_set(
     host: str, token: str, no_auth: bool, tmp_path: Path
 ) -> None:
-    """Ours: a token that was made lies on this machine, where they cannot read it."""
+    """A token that was made lies on this machine, where they cannot read it."""
     with pytest.raises(InvalidRequest, match="KIRO_MCP_HTTP_TOKEN"):
         choose_token(token, host=host, no_auth=no_auth, file=tmp_path / "token")
     assert list(tmp_path.iterdir()) == []
@@ -71,24 +71,21 @@ def test_other_machines_are_only_let_in_with_a_token_that_was_set(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_a_token_that_was_set_is_the_one(host: str) -> None:
-    """Ours."""
     token = choose_token(TOKEN, host=host, no_auth=False)
     assert token == Token(secret=TOKEN, where="KIRO_MCP_HTTP_TOKEN")
 
 
 def test_a_password_that_everybody_knows_is_refused() -> None:
-    """Ours: it stands in the example that other gateways tell people to copy."""
+    """It stands in the example that other gateways tell people to copy."""
     with pytest.raises(InvalidRequest, match="examples"):
         choose_token("my-super-secret-password-123", host="127.0.0.1", no_auth=False)
 
 
 def test_no_token_is_asked_for_on_loopback_if_so_wished() -> None:
-    """Ours."""
     assert choose_token("", host="::1", no_auth=True).secret == ""
 
 
 def test_a_token_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
-    """Ours."""
     file = tmp_path / "new" / "token"
     token = choose_token("", host="127.0.0.1", no_auth=False, file=file)
     assert token.where == str(file)
@@ -106,7 +103,7 @@ def test_a_token_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> 
 def test_a_token_that_cannot_be_trusted_is_refused(
     content: bytes, mode: int, tmp_path: Path
 ) -> None:
-    """Ours: others may know it, or an empty one would let in everybody."""
+    """Others may know it, or an empty one would let in everybody."""
     file = tmp_path / "token"
     file.write_bytes(content)
     file.chmod(mode)
@@ -141,20 +138,19 @@ def test_a_token_that_can_be_guessed_is_not_enough_for_other_machines() -> None:
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    """Ours."""
     (tmp_path / "file").touch()
     with pytest.raises(InvalidRequest, match="Set KIRO_MCP_HTTP_TOKEN instead"):
         choose_token("", host="127.0.0.1", no_auth=False, file=tmp_path / "file" / "token")
 
 
 def test_where_nothing_can_be_kept_a_token_has_to_be_set() -> None:
-    """Ours: containers often have no home."""
+    """Containers often have no home."""
     with pytest.raises(InvalidRequest, match="KIRO_MCP_HTTP_TOKEN"):
         choose_token("", host="127.0.0.1", no_auth=False, file=None)
 
 
 def test_a_token_does_not_show_when_it_is_printed() -> None:
-    """Ours: such values end up in logs."""
+    """Such values end up in logs."""
     assert TOKEN not in repr(Token(secret=TOKEN, where="here"))
 
 

@@ -19,7 +19,7 @@ TEST_SECONDS = 40
 async def test_what_was_returned_outlives_a_server_that_is_killed(
     during: str, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: a turn and its answer are on disk before the line that says so is written."""
+    """A turn and its answer are on disk before the line that says so is written."""
     environ = environment(**against(emulator, KIRO_MCP_HOME=str(tmp_path)))
     with fail_after(TEST_SECONDS):
         async with started(environ) as server:

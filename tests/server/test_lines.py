@@ -38,7 +38,7 @@ def _close(fd: int) -> None:
 
 
 def test_lines_are_the_same_wherever_their_bytes_are_cut() -> None:
-    """Ours: a pipe cuts anywhere."""
+    """A pipe cuts anywhere."""
     data = b"\n".join(LINES) + b"\n"
     for cut in range(len(data) + 1):
         splitter = LineSplitter()
@@ -48,7 +48,7 @@ def test_lines_are_the_same_wherever_their_bytes_are_cut() -> None:
 
 @given(st.lists(st.binary(max_size=20), max_size=20))
 def test_chunks_of_any_kind_give_what_splitting_their_whole_gives(chunks: list[bytes]) -> None:
-    """Ours, against `bytes.split`."""
+    """Against `bytes.split`."""
     splitter = LineSplitter()
     lines = [line for chunk in chunks for line in splitter.feed(chunk)]
     assert [*lines, splitter.rest()] == b"".join(chunks).split(b"\n")
@@ -112,7 +112,7 @@ async def _read_all(fd: int) -> list[str]:
 
 
 async def test_a_pipe_is_read_to_its_end_and_a_last_line_needs_none() -> None:
-    """Ours: what was sent before a client left still counts."""
+    """What was sent before a client left still counts."""
     with piped() as (reading, writing):
         os.write(writing, b"one\ntwo\xff\nthree")
         os.close(writing)
@@ -180,7 +180,7 @@ async def test_a_regular_file_is_written_too(tmp_path: Path) -> None:
 
 
 async def test_writing_to_nobody_says_so() -> None:
-    """Ours: the server ends then."""
+    """The server ends then."""
     with piped() as (reading, writing):
         os.close(reading)
         with fail_after(10), pytest.raises(BrokenPipeError):
@@ -188,7 +188,7 @@ async def test_writing_to_nobody_says_so() -> None:
 
 
 async def test_a_wait_for_a_reader_can_be_cancelled() -> None:
-    """Ours: a client that reads nothing must not keep the server from ending."""
+    """A client that reads nothing must not keep the server from ending."""
     with piped() as (_, writing), fail_after(10):
         with anyio.move_on_after(0.1) as scope:
             await LineWriter(writing).write("x" * 1_000_000)

@@ -85,7 +85,7 @@ async def call(client: Client, tool: str = "login", **arguments: Any) -> dict[st
 async def test_without_a_way_to_ask_link_and_code_come_as_text(
     mode: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: this way must work in every client."""
+    """This way must work in every client."""
     emulator.state.accounts.pending_polls = 0
     async with connected(tmp_path, emulator, mode=mode) as client:
         pending = await call(client)
@@ -120,7 +120,7 @@ async def test_a_client_that_shows_pages_is_given_the_page_and_answers_signed_in
 async def test_asking_claude_signed_out_leads_to_an_answer(
     mode: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: the first call works."""
+    """The first call works."""
     person = Person()
     async with connected(tmp_path, emulator, mode=mode, person=person) as client:
         answer = await call(client, "ask_claude", prompt="Say hello")
@@ -133,7 +133,7 @@ async def test_asking_claude_signed_out_leads_to_an_answer(
 async def test_a_person_who_declines_is_not_polled_for(
     mode: str, reply: Reply, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: no means no."""
+    """No means no."""
     emulator.state.accounts.pending_polls = 10_000
     person = Person(reply)
     async with connected(tmp_path, emulator, mode=mode, person=person) as client:
@@ -148,7 +148,7 @@ async def test_a_person_who_declines_is_not_polled_for(
 async def test_a_second_login_while_one_is_pending_shows_the_same_page(
     mode: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: the page that the person has open must stay the right one."""
+    """The page that the person has open must stay the right one."""
 
     async def never(_: float) -> None:
         await anyio.sleep_forever()
@@ -167,7 +167,7 @@ async def test_a_second_login_while_one_is_pending_shows_the_same_page(
 async def test_somebody_who_is_signed_in_is_not_asked_again(
     mode: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: `login` without more says who it is; only `start` means another login."""
+    """`login` without more says who it is; only `start` means another login."""
     person = Person()
     store = await sign_in_before(tmp_path / "own", emulator.url)
     async with connected(
@@ -183,7 +183,7 @@ async def test_somebody_who_is_signed_in_is_not_asked_again(
 async def test_asking_claude_signed_out_where_nobody_can_be_asked_is_auth_required(
     mode: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: it names the tool to call."""
+    """It names the tool to call."""
     async with connected(tmp_path, emulator, mode=mode) as client:
         result = await client.call_tool("ask_claude", {"prompt": "hi"})
     assert "auth_required" in str(result.content)
@@ -194,7 +194,7 @@ async def test_asking_claude_signed_out_where_nobody_can_be_asked_is_auth_requir
 async def test_a_login_is_not_offered_where_it_would_not_be_used(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: a key that is set comes first, so it is what has to be renewed."""
+    """A key that is set comes first, so it is what has to be renewed."""
     person = Person()
     async with connected(tmp_path, emulator, person=person, KIRO_API_KEY="ksk_bad") as client:
         result = await client.call_tool("ask_claude", {"prompt": "hi"})
@@ -208,7 +208,6 @@ async def test_a_login_is_not_offered_where_it_would_not_be_used(
 async def test_an_organisations_login_without_a_start_url_says_what_is_missing(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours."""
     async with connected(tmp_path, emulator) as client:
         result = await client.call_tool("login", {"action": "start", "method": "idc"})
     assert result.is_error
@@ -282,7 +281,7 @@ async def test_a_login_that_is_being_saved_does_not_outlive_a_logout(
 async def test_logging_out_touches_our_own_login_alone(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: other programs' logins are theirs."""
+    """Other programs' logins are theirs."""
     ide = ide_social(tmp_path, expires_at="2099-01-01T00:00:00Z")
     before = ide.read_bytes()
     store = await sign_in_before(tmp_path / "own", emulator.url)
@@ -300,7 +299,7 @@ async def test_logging_out_touches_our_own_login_alone(
 async def test_the_status_shows_everything_but_secrets(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Ours: source and why, end, region, profile, account, credits, and what was passed over."""
+    """Source and why, end, region, profile, account, credits, and what was passed over."""
     ide_social(tmp_path)
     store = await sign_in_before(tmp_path / "own", emulator.url)
     async with connected(tmp_path, emulator, KIRO_MCP_HOME=str(store.folder)) as client:

@@ -18,7 +18,7 @@ def text_of(result: types.ReadResourceResult) -> str:
 
 
 async def test_conversations_are_listed_and_read(emulator: RunningEmulator) -> None:
-    """Ours: a person whose client lost an id finds it again."""
+    """A person whose client lost an id finds it again."""
     tool = {"name": "read", "description": "Read.", "inputSchema": {"type": "object"}}
     async with connected(emulator) as client:
         first = await ask(client, prompt="/emulate tool_use", tools=[tool])
@@ -34,7 +34,7 @@ async def test_conversations_are_listed_and_read(emulator: RunningEmulator) -> N
 
 
 async def test_a_finished_answer_is_read_by_its_id(emulator: RunningEmulator) -> None:
-    """Ours: a client that gave up finds the answer under the id that progress named."""
+    """A client that gave up finds the answer under the id that progress named."""
     async with connected(emulator) as client:
         answer, answer_id = await ask_with_id(client, prompt="Say hello")
         kept = text_of(await client.read_resource(f"kiro://answers/{answer_id}"))
@@ -62,7 +62,6 @@ async def test_a_resource_that_is_not_there_is_a_protocol_error(uri: str) -> Non
 
 
 async def test_resources_and_templates_are_listed() -> None:
-    """Ours."""
     async with connected() as client:
         listed = await client.list_resources()
         templates = await client.list_resource_templates()
@@ -83,7 +82,6 @@ async def test_resources_and_templates_are_listed() -> None:
     ],
 )
 async def test_a_prompt_is_filled_in(name: str, arguments: dict[str, str], says: str) -> None:
-    """Ours."""
     async with connected() as client:
         assert name in [prompt.name for prompt in (await client.list_prompts()).prompts]
         result = await client.get_prompt(name, arguments)
@@ -107,7 +105,6 @@ async def test_a_prompt_that_cannot_be_filled_in_is_refused(name: str, says: str
     ("typed", "argument", "some"), [("haiku-4", "model", "claude-haiku-4.5"), ("x", "question", "")]
 )
 async def test_models_are_completed(typed: str, argument: str, some: str) -> None:
-    """Ours."""
     async with connected() as client:
         result = await client.complete(
             types.PromptReference(type="ref/prompt", name="question-for-claude"),
@@ -117,7 +114,6 @@ async def test_models_are_completed(typed: str, argument: str, some: str) -> Non
 
 
 async def test_a_wrong_setting_is_told_there_too() -> None:
-    """Ours."""
     async with connected(KIRO_MCP_CONNECT_TIMEOUT="soon") as client:
         with pytest.raises(MCPError, match="KIRO_MCP_CONNECT_TIMEOUT"):
             await client.read_resource("kiro://conversations")

@@ -186,7 +186,6 @@ async def test_pages_and_licences_that_come_with_an_answer_are_its_citations(
 async def test_the_other_tools_say_all_in_one_block_and_nothing_empty(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours."""
     async with connected(emulator) as client:
         listed = await client.call_tool("list_models", {})
         status = await client.call_tool("login", {})

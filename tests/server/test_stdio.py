@@ -95,7 +95,7 @@ async def test_the_first_request_decides_the_era_and_the_other_one_is_refused(fi
 async def test_the_sdks_own_client_lists_and_calls_the_tools(
     mode: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: most Python clients are built on it."""
+    """Most Python clients are built on it."""
     parameters = StdioServerParameters(
         command=COMMAND[0], args=list(COMMAND[1:]), env=against(emulator)
     )
@@ -113,7 +113,7 @@ async def test_the_sdks_own_client_lists_and_calls_the_tools(
 async def test_end_of_input_ends_the_server_and_what_it_is_doing(
     prompt: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: it is how clients stop a server."""
+    """It is how clients stop a server."""
     with fail_after(START_SECONDS):
         async with started(against(emulator)) as server:
             await server.initialize()
@@ -139,7 +139,7 @@ async def test_a_signal_ends_the_server(number: signal.Signals, code: int) -> No
 async def test_a_signal_in_the_middle_of_an_answer_closes_the_way_to_the_service(
     number: signal.Signals, emulator: RunningEmulator
 ) -> None:
-    """Ours: cleanup always runs, so nothing goes on being billed."""
+    """Cleanup always runs, so nothing goes on being billed."""
     with fail_after(START_SECONDS):
         async with started(against(emulator)) as server:
             await server.initialize()
@@ -151,7 +151,7 @@ async def test_a_signal_in_the_middle_of_an_answer_closes_the_way_to_the_service
 
 
 async def test_a_client_that_stops_reading_ends_the_server() -> None:
-    """Ours: the SDK's own runner would stay for ever, since its input is still open."""
+    """The SDK's own runner would stay for ever, since its input is still open."""
     with fail_after(START_SECONDS):
         async with started() as server:
             await server.initialize()
@@ -192,7 +192,7 @@ async def test_cancelling_what_is_over_or_never_was_is_ignored(emulator: Running
 
 
 async def test_nothing_but_json_rpc_reaches_stdout() -> None:
-    """Ours: a stray line breaks the client, and one that is never flushed is drained at exit."""
+    """A stray line breaks the client, and one that is never flushed is drained at exit."""
     stray = (
         "import os, sys, atexit; sys.argv = ['kiro-mcp'];"
         "atexit.register(print, 'at exit');"
@@ -225,7 +225,7 @@ async def test_a_line_that_is_not_a_message_does_not_end_the_session(nonsense: b
 
 
 async def test_long_lines_are_answered_as_short_ones_are() -> None:
-    """Ours: they are read in another way, which takes a fifth of the time."""
+    """They are read in another way, which takes a fifth of the time."""
     long = "x" * 100_000
     ping: dict[str, Any] = {"jsonrpc": "2.0", "method": "ping", "params": {"_meta": {"x": long}}}
     async with started() as server:
@@ -244,7 +244,7 @@ async def test_long_lines_are_answered_as_short_ones_are() -> None:
 async def test_text_that_was_cut_inside_of_a_character_is_answered(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: JavaScript cuts between the halves of an emoji, and writes what is left as it is."""
+    """JavaScript cuts between the halves of an emoji, and writes what is left as it is."""
     with fail_after(START_SECONDS):
         async with started(against(emulator)) as server:
             await server.initialize()
@@ -267,7 +267,7 @@ async def test_text_of_every_script_comes_through_whole(emulator: RunningEmulato
 async def test_before_the_first_call_nothing_is_sent_and_nothing_written(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: a server that is only configured must cost nothing and touch nothing."""
+    """A server that is only configured must cost nothing and touch nothing."""
     with fail_after(START_SECONDS):
         async with started(against(emulator, HOME=str(tmp_path), TMPDIR=str(tmp_path))) as server:
             await server.initialize()
@@ -279,7 +279,7 @@ async def test_before_the_first_call_nothing_is_sent_and_nothing_written(
 
 
 async def test_a_setting_that_cannot_be_used_is_told_to_whoever_calls() -> None:
-    """Ours: a server that does not start says nothing to the person in the chat."""
+    """A server that does not start says nothing to the person in the chat."""
     with fail_after(START_SECONDS):
         async with started(environment(KIRO_MCP_CONNECT_TIMEOUT="soon")) as server:
             await server.initialize()
@@ -289,7 +289,7 @@ async def test_a_setting_that_cannot_be_used_is_told_to_whoever_calls() -> None:
 
 
 async def test_a_session_leaves_no_warning_behind(emulator: RunningEmulator) -> None:
-    """Ours: neither of what the SDK has deprecated, nor of what was left open."""
+    """Neither of what the SDK has deprecated, nor of what was left open."""
     command = (sys.executable, "-W", "error", *COMMAND[1:])
     with fail_after(START_SECONDS):
         async with started(against(emulator), command) as server:
@@ -318,7 +318,7 @@ async def ended(server: StdioServer) -> int:
 async def test_spans_that_are_held_back_are_handed_on_at_the_end(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Ours: the SDK of OpenTelemetry does so in an exit handler, which this end does not run."""
+    """The SDK of OpenTelemetry does so in an exit handler, which this end does not run."""
     spans = tmp_path / "spans"
     command = (sys.executable, "-m", "tests.support.traced", str(spans))
     trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -343,7 +343,7 @@ async def test_spans_that_are_held_back_are_handed_on_at_the_end(
 async def test_a_collector_that_never_answers_does_not_hold_up_the_end(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: a client that is quitting waits for no one's traces."""
+    """A client that is quitting waits for no one's traces."""
     command = (sys.executable, "-m", "tests.support.traced", "-")
     with fail_after(START_SECONDS):
         async with started(against(emulator), command) as server:

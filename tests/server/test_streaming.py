@@ -83,7 +83,7 @@ async def ask(
 async def test_all_of_it_comes_before_the_answer_has_ended(
     emulator: RunningEmulator, mode: str
 ) -> None:
-    """Ours: each piece says where it belongs."""
+    """Each piece says where it belongs."""
     emulator.state.enqueue((*SLOW, NEVER_ENDS))
     listener = Listener()
     async with (
@@ -99,7 +99,7 @@ async def test_all_of_it_comes_before_the_answer_has_ended(
 async def test_it_goes_out_with_progress_that_says_what_it_always_says(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours: hosts show the message to people."""
+    """Hosts show the message to people."""
     emulator.state.enqueue((*SLOW, END))
     listener = Listener()
     async with client_of(emulator, listener) as client:
@@ -131,7 +131,7 @@ async def test_nobody_gets_it_who_did_not_ask(
 
 
 async def test_thinking_is_not_in_it(emulator: RunningEmulator) -> None:
-    """Ours: it is the text that is streamed."""
+    """It is the text that is streamed."""
     thought = Send(frames.reasoning("Let me think."))
     emulator.state.enqueue((thought, Pause(0.1), *SLOW, NEVER_ENDS))
     listener = Listener()
@@ -142,7 +142,7 @@ async def test_thinking_is_not_in_it(emulator: RunningEmulator) -> None:
 
 
 async def test_a_second_answer_begins_anew(emulator: RunningEmulator) -> None:
-    """Ours: the first broke the schema, and its text is no part of the result."""
+    """The first broke the schema, and its text is no part of the result."""
     emulator.state.enqueue((*SLOW, END), (Send(frames.text('{"a": 1}')), NEVER_ENDS))
     listener = Listener()
     async with client_of(emulator, listener) as client, anyio.create_task_group() as tasks:
@@ -154,7 +154,7 @@ async def test_a_second_answer_begins_anew(emulator: RunningEmulator) -> None:
 
 
 async def test_it_comes_over_a_wire_as_plain_progress(emulator: RunningEmulator) -> None:
-    """Ours: any client can have it, not only the command line."""
+    """Any client can have it, not only the command line."""
     emulator.state.enqueue((*SLOW, NEVER_ENDS))
     environ = environment(KIRO_MCP_ENDPOINT_URL=emulator.url, KIRO_API_KEY=EMULATOR_API_KEY)
     text = ""

@@ -63,7 +63,6 @@ async def test_an_access_token_works_with_its_profile(emulator: RunningEmulator)
 async def test_the_model_of_the_settings_is_used_where_a_call_names_none(
     emulator: RunningEmulator,
 ) -> None:
-    """Ours."""
     async with connected(emulator, KIRO_MCP_MODEL="claude-haiku-4.5") as client:
         result = await client.call_tool("ask_claude", {"prompt": "hi"})
     answer = result.structured_content
@@ -92,7 +91,7 @@ async def test_an_argument_that_is_null_counts_as_left_out(emulator: RunningEmul
 async def test_arguments_that_cannot_be_used_are_refused_in_words(
     arguments: dict[str, Any], says: str
 ) -> None:
-    """Ours: a model can mend its call only if it reads what was wrong."""
+    """A model can mend its call only if it reads what was wrong."""
     async with connected() as client:
         result = await client.call_tool("ask_claude", arguments)
     assert code(result) == "invalid_request"
@@ -108,7 +107,7 @@ async def test_a_tool_that_does_not_exist_is_a_protocol_error() -> None:
 
 
 async def test_signed_out_says_what_to_set() -> None:
-    """Ours: the first call works, or says exactly what to do."""
+    """The first call works, or says exactly what to do."""
     async with connected() as client:
         result = await client.call_tool("ask_claude", {"prompt": "hi"})
     assert code(result) == "auth_required"
@@ -143,7 +142,7 @@ async def test_signed_out_says_what_to_set() -> None:
 async def test_a_refusal_of_the_service_is_an_error_with_its_code(
     script: str, expected: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: every failure names its next step."""
+    """Every failure names its next step."""
     async with connected(emulator) as client:
         result = await client.call_tool("ask_claude", {"prompt": f"/emulate {script}"})
     assert code(result) == expected
@@ -166,7 +165,7 @@ async def test_asking_for_the_login_status_lets_a_suspended_account_be_asked_aga
 
 
 async def test_an_error_says_how_long_to_wait(emulator: RunningEmulator) -> None:
-    """Ours: a program waits by the number, not by the words."""
+    """A program waits by the number, not by the words."""
     async with connected(emulator) as client:
         result = await client.call_tool("ask_claude", {"prompt": "/emulate throttle"})
     facts = cast("dict[str, Any]", (result.meta or {})[ERROR_META_KEY])
@@ -177,7 +176,7 @@ async def test_an_error_says_how_long_to_wait(emulator: RunningEmulator) -> None
 async def test_what_arrived_before_a_fault_is_returned_and_marked(
     script: str, emulator: RunningEmulator
 ) -> None:
-    """Ours: an answer that has been paid for is never thrown away."""
+    """An answer that has been paid for is never thrown away."""
     async with connected(emulator) as client:
         result = await client.call_tool("ask_claude", {"prompt": f"/emulate {script}"})
     assert not result.is_error, words(result)
@@ -190,7 +189,7 @@ async def test_what_arrived_before_a_fault_is_returned_and_marked(
 
 
 async def test_a_service_that_cannot_be_reached_is_named() -> None:
-    """Ours: the cure lies in the network or in the setting, so both are said."""
+    """The cure lies in the network or in the setting, so both are said."""
     async with connected(
         KIRO_MCP_ENDPOINT_URL="http://127.0.0.1:1", KIRO_API_KEY=EMULATOR_API_KEY
     ) as client:
@@ -200,7 +199,7 @@ async def test_a_service_that_cannot_be_reached_is_named() -> None:
 
 
 async def test_a_wrong_setting_is_told_by_each_tool() -> None:
-    """Ours: the server starts all the same, so that it can say so."""
+    """The server starts all the same, so that it can say so."""
     async with connected(KIRO_MCP_CONNECT_TIMEOUT="soon") as client:
         for tool in ("ask_claude", "list_models", "login"):
             result = await client.call_tool(tool, {})
@@ -212,7 +211,7 @@ async def test_a_wrong_setting_is_told_by_each_tool() -> None:
 
 
 async def test_signed_out_the_built_in_models_are_listed_and_marked() -> None:
-    """Ours: choosing a model must not need an account."""
+    """Choosing a model must not need an account."""
     async with connected() as client:
         result = await client.call_tool("list_models", {})
     listed = result.structured_content
@@ -235,7 +234,7 @@ async def test_signed_in_the_services_own_list_is_shown_whole(emulator: RunningE
 
 
 async def test_a_list_is_kept_until_it_is_refreshed(emulator: RunningEmulator) -> None:
-    """Ours: the list changes seldom, and every request counts."""
+    """The list changes seldom, and every request counts."""
     async with connected(emulator) as client:
         sources = [
             (await client.call_tool("list_models", {"refresh": refresh})).structured_content[
@@ -247,7 +246,7 @@ async def test_a_list_is_kept_until_it_is_refreshed(emulator: RunningEmulator) -
 
 
 async def test_the_last_good_list_outlives_a_failure(emulator: RunningEmulator) -> None:
-    """Ours: a list that was right a minute ago beats none."""
+    """A list that was right a minute ago beats none."""
     async with connected(emulator) as client:
         live = (await client.call_tool("list_models", {})).structured_content
         emulator.state.accounts.revoke(EMULATOR_API_KEY)
@@ -261,7 +260,6 @@ async def test_the_last_good_list_outlives_a_failure(emulator: RunningEmulator) 
 
 
 async def test_login_says_what_to_do_when_signed_out() -> None:
-    """Ours."""
     async with connected() as client:
         result = await client.call_tool("login", {})
     state = result.structured_content
@@ -271,7 +269,7 @@ async def test_login_says_what_to_do_when_signed_out() -> None:
 
 
 async def test_login_says_which_credential_is_used_without_showing_it() -> None:
-    """Ours: enough to tell two keys apart, and no more."""
+    """Enough to tell two keys apart, and no more."""
     secret = "ksk_0123456789abcdef0123456789abcdef"
     async with connected(KIRO_API_KEY=secret, KIRO_MCP_ENDPOINT_URL=NOWHERE) as client:
         result = await client.call_tool("login", {"action": "status"})
@@ -283,7 +281,6 @@ async def test_login_says_which_credential_is_used_without_showing_it() -> None:
 
 
 async def test_login_says_what_a_credential_lacks() -> None:
-    """Ours."""
     async with connected(KIRO_ACCESS_TOKEN="aoa_short", KIRO_MCP_ENDPOINT_URL=NOWHERE) as client:
         result = await client.call_tool("login", {})
     assert result.structured_content["state"] == "signed_in"
@@ -291,7 +288,7 @@ async def test_login_says_what_a_credential_lacks() -> None:
 
 
 async def test_a_short_secret_is_not_shown_at_all() -> None:
-    """Ours: four characters of a short one are most of it."""
+    """Four characters of a short one are most of it."""
     async with connected(KIRO_API_KEY="ksk_1", KIRO_MCP_ENDPOINT_URL=NOWHERE) as client:
         result = await client.call_tool("login", {})
     assert result.structured_content["account"] == "…"
@@ -300,7 +297,7 @@ async def test_a_short_secret_is_not_shown_at_all() -> None:
 async def test_a_defect_of_ours_is_told_without_its_details(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Ours: a traceback may hold a prompt or a token; it goes to the log alone."""
+    """A traceback may hold a prompt or a token; it goes to the log alone."""
 
     def broken() -> Engine:
         raise ZeroDivisionError("secret detail")

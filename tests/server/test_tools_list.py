@@ -34,14 +34,14 @@ def keywords(schema: object) -> Iterator[str]:
 
 
 def test_the_list_of_tools_is_small() -> None:
-    """Ours: it lies in the context of every conversation of every client."""
+    """It lies in the context of every conversation of every client."""
     compact = json.dumps(LISTED, ensure_ascii=False, separators=(",", ":"))
     assert len(compact.encode()) <= MAX_LISTED_BYTES
 
 
 @MODES
 async def test_clients_get_the_list_that_is_kept_and_always_in_the_same_order(mode: str) -> None:
-    """Ours: a client caches the list, and a model's prompt cache depends on it."""
+    """A client caches the list, and a model's prompt cache depends on it."""
     async with connected(mode=mode) as client:
         first, second = [(await client.list_tools()).tools for _ in range(2)]
     assert [tool.name for tool in first] == ["ask_claude", "list_models", "login"]

@@ -11,7 +11,6 @@ def turn(*parts: Part) -> list[Message]:
 
 
 def test_what_is_clean_is_left_alone() -> None:
-    """Ours."""
     turns = turn(
         TextPart(text="grüß 🙂"),
         ThinkingPart(text="a", signature="s"),
@@ -44,7 +43,7 @@ def test_every_text_and_value_is_made_fit_to_send() -> None:
 
 
 def test_data_with_a_null_is_sent_as_text() -> None:
-    """Ours: the service takes no null, and a result must not be changed."""
+    """The service takes no null, and a result must not be changed."""
     turns, _ = clean_turns(
         turn(ToolResult(id="t", data={"a": None}), ToolResult(id="u", text="r", data={"b": [None]}))
     )

@@ -50,7 +50,6 @@ CHAT = ChatRequest(
 
 
 def test_size_model_and_what_was_done_are_said() -> None:
-    """Ours."""
     payload = draft_payload(CHAT, ENVELOPE)
     described = describe_payload(payload)
     assert described.model == "claude-opus-4.6"
@@ -61,7 +60,7 @@ def test_size_model_and_what_was_done_are_said() -> None:
 
 
 def test_content_is_not_shown() -> None:
-    """Ours: a dry run may end up in a bug report."""
+    """A dry run may end up in a bug report."""
     payload = draft_payload(CHAT, ENVELOPE)
     hidden: Any = describe_payload(payload).payload
     text = json.dumps(hidden)
@@ -75,7 +74,7 @@ def test_content_is_not_shown() -> None:
 
 
 def test_structure_is_shown_and_the_callers_own_data_is_not_taken_for_it() -> None:
-    """Ours: what a bug report needs, and no more."""
+    """What a bug report needs, and no more."""
     structure: dict[str, Any] = {
         "conversationState": {"agentMode": "vibe", "chatTriggerType": "MANUAL"},
         "conversationId": "c",
@@ -112,7 +111,7 @@ def test_structure_is_shown_and_the_callers_own_data_is_not_taken_for_it() -> No
 
 
 def test_why_it_would_be_refused_is_said_instead_of_raised() -> None:
-    """Ours: that is what a dry run is for."""
+    """That is what a dry run is for."""
     payload = draft_payload(CHAT, ENVELOPE, PayloadOptions(max_payload_bytes=500))
     (finding,) = describe_payload(payload).findings
     assert (finding.rule, finding.code) == ("payload_size", "context_too_long")

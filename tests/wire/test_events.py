@@ -322,12 +322,12 @@ def test_event_means_what_the_model_says(event_type: str, payload: object, event
     ],
 )
 def test_event_that_cannot_be_read_says_why(event_type: str, payload: object, problem: str) -> None:
-    """Ours: it does not end the answer, so it has to be told."""
+    """It does not end the answer, so it has to be told."""
     assert read(event_type, payload) == Malformed(event_type, problem)
 
 
 def test_arguments_nested_as_deeply_as_python_goes_are_no_crash() -> None:
-    """Ours: reading a frame never raises, whatever the recursion limit lets through."""
+    """Reading a frame never raises, whatever the recursion limit lets through."""
     for depth in range(50, 1100, 7):
         nested = b'{"a":' * depth + b"1" + b"}" * depth
         event = read("toolUseEvent", b'{"toolUseId":"t","input":' + nested + b"}")
@@ -448,7 +448,7 @@ def test_wrapped_event_needs_no_event_type() -> None:
     ],
 )
 def test_frame_that_is_no_known_message_is_told(headers: Any, payload: bytes, event: Event) -> None:
-    """Ours: what may have been an error is not swallowed."""
+    """What may have been an error is not swallowed."""
     assert read_event(Frame(headers, payload)) == event
 
 
@@ -518,5 +518,5 @@ PAYLOADS = st.dictionaries(KEYS, VALUES, max_size=4).map(json_bytes) | st.binary
 @settings(derandomize=True, max_examples=400)
 @given(TYPES | st.just(""), PAYLOADS)
 def test_reading_any_payload_gives_an_event(event_type: str, payload: bytes) -> None:
-    """Ours: reading a frame never raises."""
+    """Reading a frame never raises."""
     assert read(event_type, payload) is not None

@@ -99,14 +99,14 @@ def test_frame_cut_anywhere_is_the_same_frame(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", [*VALID, *CAPTURED])
 def test_encoding_a_decoded_frame_gives_its_bytes(data: bytes) -> None:
-    """Ours: the encoder is the exact inverse of the decoder."""
+    """The encoder is the exact inverse of the decoder."""
     (frame,) = decode(data)
     assert encode_frame(frame.headers, frame.payload) == data
 
 
 @pytest.mark.parametrize("data", [*VALID, *CAPTURED])
 def test_frame_is_delivered_when_bytes_of_the_next_follow(data: bytes) -> None:
-    """Ours: a decoder holds back nothing that is complete."""
+    """A decoder holds back nothing that is complete."""
     decoder = FrameDecoder()
     assert len(decoder.feed(data + GOOD[:5])) == 1
     assert decoder.feed(GOOD[5:])[0].payload == b'{"content":"ok"}'
@@ -176,13 +176,13 @@ def test_large_payload_in_small_chunks_is_one_frame() -> None:
 
 
 def test_frames_of_one_kind_share_their_parsed_headers() -> None:
-    """Ours: the service's blocks of headers are byte-identical for each type of event."""
+    """The service's blocks of headers are byte-identical for each type of event."""
     first, second = decode(text("a") + text("b"))
     assert first.headers is second.headers
 
 
 def test_more_kinds_of_frame_than_are_remembered_still_decode() -> None:
-    """Ours: what is remembered of a stream is bounded."""
+    """What is remembered of a stream is bounded."""
     many = range(max(MAX_KNOWN_BLOCKS, MAX_KNOWN_PRELUDES) + 2)
     data = b"".join(encode_frame({"n": Long(number)}, bytes(number)) for number in many)
     frames = decode(data)
@@ -191,7 +191,7 @@ def test_more_kinds_of_frame_than_are_remembered_still_decode() -> None:
 
 
 def test_long_block_of_headers_decodes_each_time() -> None:
-    """Ours: long blocks are not remembered."""
+    """Long blocks are not remembered."""
     data = encode_frame({"h": "x" * 2000}, b"")
     first, second = decode(data * 2)
     assert first == second
@@ -273,7 +273,7 @@ def test_nothing_is_read_after_a_fault() -> None:
 
 
 def test_offset_of_a_fault_counts_bytes_of_earlier_chunks() -> None:
-    """Ours: where a capture is to be looked at."""
+    """Where a capture is to be looked at."""
     decoder = FrameDecoder()
     for piece in chunks(GOOD * 3 + flipped(-1), 7):
         decoder.feed(piece)
@@ -379,7 +379,7 @@ FRAMES = st.builds(Frame, st.dictionaries(NAMES, VALUES, max_size=5), st.binary(
 def test_decoding_what_was_encoded_gives_the_same_frames_however_cut(
     frames: list[Frame], positions: list[int]
 ) -> None:
-    """Ours: decode after encode is identity, and chunks make no difference."""
+    """Decode after encode is identity, and chunks make no difference."""
     data = b"".join(encode_frame(frame.headers, frame.payload) for frame in frames)
     decoded = decode(*cut(data, positions))
     assert decoded == frames
@@ -401,7 +401,7 @@ def outcome(pieces: list[bytes]) -> tuple[list[Frame], str]:
 @settings(derandomize=True)
 @given(st.binary(max_size=300), st.lists(st.integers(0, 10_000), max_size=6))
 def test_random_bytes_raise_nothing_but_the_one_error(data: bytes, positions: list[int]) -> None:
-    """Ours: the only error that decoding raises, whatever the bytes and their chunks."""
+    """The only error that decoding raises, whatever the bytes and their chunks."""
     assert outcome(cut(data, positions)) == outcome([data])
 
 
@@ -413,7 +413,7 @@ def test_random_bytes_raise_nothing_but_the_one_error(data: bytes, positions: li
 def test_mutated_frames_raise_nothing_but_the_one_error(
     mutations: list[tuple[int, int]], positions: list[int]
 ) -> None:
-    """Ours: frames before the fault are the same, whatever the chunks."""
+    """Frames before the fault are the same, whatever the chunks."""
     good = b"".join((encode_frame(ALL_TYPES, b"{}"), GOOD, *CAPTURED))
     data = bytearray(good)
     for position, mask in mutations:
@@ -428,6 +428,6 @@ def test_mutated_frames_raise_nothing_but_the_one_error(
 def test_random_headers_under_right_checksums_raise_nothing_but_the_one_error(
     block: bytes,
 ) -> None:
-    """Ours: a hostile sender can get its checksums right."""
+    """A hostile sender can get its checksums right."""
     frames, fault = outcome([raw_frame(block)])
     assert bool(frames) is not bool(fault)

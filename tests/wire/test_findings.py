@@ -4,7 +4,7 @@ from kiro_mcp.chat import Finding
 
 
 def test_a_finding_becomes_an_error_that_names_place_cause_and_cure() -> None:
-    """Ours: whoever meets it can act on it."""
+    """Whoever meets it can act on it."""
     finding = Finding(
         rule="image_size", location="images[1]", cause="is too large", cure="Shrink it."
     )

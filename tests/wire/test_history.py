@@ -64,7 +64,7 @@ STEPS: list[Step] = [
 
 @pytest.mark.parametrize("step", STEPS)
 def test_what_is_right_is_left_alone(step: Step) -> None:
-    """Ours: equal histories give equal payloads, and no step speaks up for nothing."""
+    """Equal histories give equal payloads, and no step speaks up for nothing."""
     turns = [user(A, image("x")), assistant(SIGNED, B, USE), user(RESULT, C)]
     if step is FORGET_ALL:
         turns[0] = user(A)
@@ -72,7 +72,6 @@ def test_what_is_right_is_left_alone(step: Step) -> None:
 
 
 def test_steps_run_in_order_and_add_up_their_repairs() -> None:
-    """Ours."""
     turns, repairs = run_steps(
         [assistant(A), assistant(B)], [history.merge_turns, history.end_with_user]
     )
@@ -131,7 +130,6 @@ def test_turns_of_one_role_are_joined() -> None:
 
 
 def test_an_answer_that_was_cut_off_and_then_went_on_is_whole() -> None:
-    """Ours."""
     turns, _ = after(history.merge_turns, assistant(A, cut=True), assistant(B))
     assert turns == [assistant(A, B)]
 
@@ -156,7 +154,7 @@ def test_one_block_of_reasoning_is_kept() -> None:
 
 
 def test_the_model_is_told_of_each_answer_that_was_cut_off() -> None:
-    """Ours: it does not know, and would take its fragment for the whole."""
+    """It does not know, and would take its fragment for the whole."""
     turns, rules = after(
         history.tell_of_truncation,
         user(A),
@@ -231,7 +229,7 @@ def test_the_oldest_images_go_when_there_are_too_many() -> None:
 
 
 def test_the_last_turn_keeps_its_images_be_they_too_many() -> None:
-    """Ours: what is asked now is for its caller to cut, with an error that says so."""
+    """What is asked now is for its caller to cut, with an error that says so."""
     last = user(*(image(str(number)) for number in range(12)))
     turns, rules = after(history.forget_old_images, user(image("x")), assistant(A), last)
     assert turns == [user(), assistant(A), last]
@@ -239,6 +237,6 @@ def test_the_last_turn_keeps_its_images_be_they_too_many() -> None:
 
 
 def test_a_model_that_reads_text_alone_gets_no_old_images() -> None:
-    """Ours: a chat can go on with another model."""
+    """A chat can go on with another model."""
     turns, _ = after(FORGET_ALL, user(image("x")), assistant(A), user(B))
     assert turns == [user(), assistant(A), user(B)]

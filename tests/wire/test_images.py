@@ -59,13 +59,12 @@ def test_another_kind_is_refused_by_name(data: bytes) -> None:
     ],
 )
 def test_base64_of_any_make_is_sent_in_one(text: str) -> None:
-    """Ours: the bytes that are sent do not depend on how they came, so the cache holds."""
+    """The bytes that are sent do not depend on how they came, so the cache holds."""
     assert image_from_base64(text, location="it").data == b64encode(PNG).decode()
 
 
 @pytest.mark.parametrize("text", ["not base64!", "a", "ü" * 8, f"{b64encode(PNG).decode()}!"])
 def test_what_is_no_base64_is_refused(text: str) -> None:
-    """Ours."""
     with pytest.raises(InvalidRequest, match="it is not base64"):
         image_from_base64(text, location="it")
 
@@ -108,12 +107,11 @@ def test_an_image_may_be_as_large_as_the_limit_and_no_larger() -> None:
 
 @pytest.mark.parametrize("size", range(1, 8))
 def test_the_decoded_size_is_told_from_the_base64(size: int) -> None:
-    """Ours."""
     assert decoded_size(b64encode(bytes(size)).decode()) == size
 
 
 def test_an_image_does_not_show_its_bytes() -> None:
-    """Ours: what is logged must stay readable."""
+    """What is logged must stay readable."""
     assert b64encode(PNG).decode() not in repr(image_from_bytes(PNG, location="it"))
 
 

@@ -61,7 +61,7 @@ def test_text_is_made_fit_to_send(given: str, expected: str) -> None:
     ],
 )
 def test_anything_becomes_json(given: object, expected: object) -> None:
-    """Ours: nothing after this step meets anything else."""
+    """Nothing after this step meets anything else."""
     plain = plain_json(given)
     assert plain == expected
     assert json.dumps(plain, allow_nan=False)
@@ -100,7 +100,7 @@ def test_what_no_json_writer_takes_is_left_out(nest: Callable[[Any], Any], brack
 
 
 def test_the_given_object_is_not_changed() -> None:
-    """Ours: callers keep what they hand over."""
+    """Callers keep what they hand over."""
     given = {"a": ["\0", {"b": None}]}
     plain = plain_json(given)
     assert isinstance(plain, Mapping)
@@ -118,7 +118,6 @@ def test_nulls_are_found_and_left_out_at_any_depth() -> None:
 
 
 def test_json_is_written_compactly_with_text_as_it_is() -> None:
-    """Ours."""
     assert json_text({"a": ["ü", 1]}) == '{"a":["ü",1]}'
 
 

@@ -239,7 +239,7 @@ def test_images_of_every_shape_are_read(block: dict[str, Any]) -> None:
 def test_media_that_cannot_be_sent_are_refused_at_their_place(
     block: dict[str, Any], cause: str
 ) -> None:
-    """Ours: an error names the block and the cure."""
+    """An error names the block and the cure."""
     with pytest.raises(InvalidRequest, match=rf"messages\[1\]\.content\[2\] {cause}") as caught:
         read("hi", {"role": "user", "content": ["a", "b", block]})
     assert caught.value.next_step
@@ -289,7 +289,7 @@ def test_media_that_cannot_be_sent_are_refused_at_their_place(
     ],
 )
 def test_documents_become_text(block: dict[str, Any], expected: str) -> None:
-    """Ours: the service's request model has no documents."""
+    """The service's request model has no documents."""
     assert read({"role": "user", "content": [block]}) == (user(text(expected)),)
 
 
@@ -326,12 +326,11 @@ def test_a_document_of_blocks_keeps_its_images() -> None:
     ],
 )
 def test_no_message_is_refused_for_its_form(item: object, role: Role, words: str) -> None:
-    """Ours."""
     assert read(item) == (Message(role=role, parts=(text(words),)),)
 
 
 def test_what_is_not_understood_is_said() -> None:
-    """Ours: each guess is reported with its place."""
+    """Each guess is reported with its place."""
     chat = read_messages(
         [
             {"role": "user", "content": [{"type": "new", "a": 1}, None, ""]},
@@ -381,7 +380,7 @@ def test_arguments_of_any_form_become_an_object(
 
 
 def test_our_own_result_can_be_sent_back() -> None:
-    """Ours: `tool_calls` as ask_claude returned them, one of them cut off."""
+    """`tool_calls` as ask_claude returned them, one of them cut off."""
     call: dict[str, Any] = {
         "id": "c1",
         "name": "f",
@@ -542,7 +541,7 @@ def test_a_result_may_be_any_json_value(given: dict[str, Any], said: str) -> Non
 
 @pytest.mark.parametrize("said", [{"found": 42}, {"why": "boom", "rows": {"n": [1]}}])
 def test_what_a_result_says_under_another_name_is_sent_as_its_json(said: dict[str, Any]) -> None:
-    """Ours: an empty result would tell the model that its tool had nothing to say."""
+    """An empty result would tell the model that its tool had nothing to say."""
     ((result,), repairs) = read_tool_results([{"id": "a", "is_error": True, "name": "f", **said}])
     assert (json.loads(result.text), result.is_error) == (said, True)
     assert [repair.rule for repair in repairs] == ["unknown_content"]
@@ -586,7 +585,7 @@ def test_a_block_is_told_from_data_that_has_a_type(block: dict[str, Any], text: 
 
 
 def test_media_of_a_result_that_cannot_be_sent_are_told_to_the_model() -> None:
-    """Ours: whoever runs the tools cannot change what they answered."""
+    """Whoever runs the tools cannot change what they answered."""
     content = [{"type": "text", "text": "x"}, {"type": "audio", "data": "AA=="}]
     block = {"type": "tool_result", "tool_use_id": "a", "content": content}
     chat = read_messages([{"role": "user", "content": [block]}])
@@ -597,7 +596,6 @@ def test_media_of_a_result_that_cannot_be_sent_are_told_to_the_model() -> None:
 
 
 def test_a_tool_use_inside_of_a_result_becomes_its_arguments() -> None:
-    """Ours."""
     content = ["x", {"type": "tool_use", "id": "b", "name": "f", "input": {"a": 1}}]
     ((result,), _) = read_tool_results([{"id": "a", "content": content}])
     assert result.text == 'x\nf {"a":1}'
@@ -625,14 +623,13 @@ def test_the_system_prompt_is_text_or_blocks(given: Any, expected: str) -> None:
 
 
 def test_system_prompts_are_joined_in_order() -> None:
-    """Ours."""
     chat = read_messages([{"role": "system", "content": "B"}, "hi"], system=["A"])
     assert chat.system == "A\n\nB"
     assert chat.messages == (user(text("hi")),)
 
 
 def test_what_is_handed_over_is_not_changed() -> None:
-    """Ours: callers keep their own objects."""
+    """Callers keep their own objects."""
     given = [{"role": "user", "content": [{"type": "new", "a": None, "b": "\0"}]}]
     before = json.dumps(given)
     read_messages(given)

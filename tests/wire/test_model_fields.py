@@ -63,7 +63,7 @@ def test_choices_are_read_however_they_are_written() -> None:
 
 @pytest.mark.parametrize("nonsense", [0, -1, True, "9", None, float("inf"), 10**400])
 def test_a_bound_that_is_none_is_as_if_not_there(nonsense: object) -> None:
-    """Ours: a limit of nothing would let a model say nothing."""
+    """A limit of nothing would let a model say nothing."""
     schema = record(max_tokens={"minimum": nonsense, "maximum": nonsense})
     assert read_model_fields(schema) == ModelFields(max_tokens=(1, None))
 
@@ -82,5 +82,4 @@ def test_a_bound_that_is_none_is_as_if_not_there(nonsense: object) -> None:
     ],
 )
 def test_a_schema_of_nothing_that_we_ask_for_is_none(schema: object) -> None:
-    """Ours."""
     assert read_model_fields(schema) is None

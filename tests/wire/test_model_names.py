@@ -110,7 +110,6 @@ def test_every_known_name_finds_its_model(name: str, model_id: str) -> None:
 
 
 def test_every_model_and_alias_finds_itself() -> None:
-    """Ours."""
     for model in (*BUILTIN_MODELS, *HIDDEN_MODELS):
         for name in (model.id, *model.aliases):
             assert resolve_model(name).model == model
@@ -157,7 +156,7 @@ def test_endings_are_wishes_and_never_sent(
     ],
 )
 def test_an_unknown_name_is_sent_as_it_is_with_a_warning(name: str, sent: str, hint: str) -> None:
-    """Ours: a new model needs no new release, and none is replaced in silence."""
+    """A new model needs no new release, and none is replaced in silence."""
     choice = resolve_model(name)
     assert choice.model.id == sent
     (warning,) = choice.warnings
@@ -167,7 +166,6 @@ def test_an_unknown_name_is_sent_as_it_is_with_a_warning(name: str, sent: str, h
 
 
 def test_an_unknown_name_of_claude_still_has_its_wishes() -> None:
-    """Ours."""
     assert resolve_model("claude-opus-9-high-chat").effort == "high"
     assert not resolve_model("claude-opus-9-high-chat").allows_tools
     assert resolve_model("other-model-chat").allows_tools
@@ -183,21 +181,20 @@ def test_an_unknown_name_of_claude_still_has_its_wishes() -> None:
     ],
 )
 def test_a_family_alone_is_its_newest_model_and_said(name: str, model_id: str) -> None:
-    """Ours: a name without a version is no mistake, but the choice is told."""
+    """A name without a version is no mistake, but the choice is told."""
     choice = resolve_model(name)
     assert choice.model.id == model_id
     assert model_id in choice.warnings[0]
 
 
 def test_a_family_that_is_not_offered_is_unknown() -> None:
-    """Ours."""
     choice = resolve_model("opus", [ModelInfo(id="auto", name="Auto")])
     assert choice.model.id == "opus"
     assert choice.warnings
 
 
 def test_the_users_own_names_stand_above_all() -> None:
-    """Ours: a setting."""
+    """A setting."""
     aliases = {"fast": "claude-haiku-4-5", "auto": "claude-opus-4.6-high"}
     assert resolve_model("fast", aliases=aliases).model.id == HAIKU
     assert resolve_model(" fast\n", aliases=aliases).model.id == HAIKU
@@ -207,7 +204,7 @@ def test_the_users_own_names_stand_above_all() -> None:
 
 
 def test_the_models_of_the_account_stand_above_the_built_in_ones() -> None:
-    """Ours: what is listed is what can be had."""
+    """What is listed is what can be had."""
     models = [
         ModelInfo(id="claude-opus-4.5-thinking", name="New"),
         ModelInfo(id="claude-opus-4.5", name="Listed"),
@@ -228,7 +225,7 @@ def test_a_name_that_two_listed_models_share_is_sent_as_it_is() -> None:
 
 
 def test_a_model_that_nobody_knows_may_read_images() -> None:
-    """Ours: what is not known is not refused."""
+    """What is not known is not refused."""
     assert resolve_model("unknown-x").model.input_types == ()
 
 
@@ -247,7 +244,7 @@ def test_names_are_normalised(name: str, normal: str) -> None:
 
 
 def test_a_choice_is_applied_to_a_request_whose_own_wishes_stand() -> None:
-    """Ours: an argument says more than an ending."""
+    """An argument says more than an ending."""
     request = ChatRequest(messages=(Message(role="user", parts=()),), conversation_id="")
     applied = resolve_model("claude-opus-4.6-high-agentic-chat").applied_to(request)
     assert (applied.model, applied.effort) == ("claude-opus-4.6", "high")

@@ -81,14 +81,14 @@ def test_a_listed_model_without_a_schema_takes_no_fields_whatever_the_snapshot_s
 
 
 def test_an_unknown_model_without_details_is_still_listed() -> None:
-    """Ours: new models must not need a release."""
+    """New models must not need a release."""
     (model,), _ = models_from_page({"models": [{"modelId": "x", "tokenLimits": None}]})
     assert (model.id, model.name, model.context_window, model.thinking) == ("x", "x", None, "none")
 
 
 @pytest.mark.parametrize("nonsense", [True, "9", float("inf"), float("nan"), 10**400])
 def test_figures_that_are_none_are_as_if_not_there(nonsense: object) -> None:
-    """Ours: JSON readers take `1e999`, and what is written from it is no JSON any more."""
+    """JSON readers take `1e999`, and what is written from it is no JSON any more."""
     limits = {"maxInputTokens": nonsense, "maxOutputTokens": nonsense}
     entry = {"modelId": "auto", "tokenLimits": limits, "rateMultiplier": nonsense}
     (model,), _ = models_from_page({"models": [entry]})
@@ -98,7 +98,7 @@ def test_figures_that_are_none_are_as_if_not_there(nonsense: object) -> None:
 
 
 def test_a_model_that_costs_nothing_is_listed_so() -> None:
-    """Ours: nothing is a rate, and no lack of one."""
+    """Nothing is a rate, and no lack of one."""
     (model,), _ = models_from_page({"models": [{"modelId": "auto", "rateMultiplier": 0}]})
     assert model.rate_multiplier == 0
 
@@ -107,7 +107,6 @@ def test_a_model_that_costs_nothing_is_listed_so() -> None:
     "page", [{}, {"models": None}, {"models": ["x", {}, {"modelId": ""}, {"modelId": 3}]}]
 )
 def test_a_page_of_nonsense_lists_nothing(page: dict[str, object]) -> None:
-    """Ours."""
     assert models_from_page(page) == ((), "")
 
 
@@ -122,7 +121,6 @@ def test_a_page_of_nonsense_lists_nothing(page: dict[str, object]) -> None:
     ],
 )
 def test_a_schema_without_efforts_offers_none(schema: object) -> None:
-    """Ours."""
     entry = {"modelId": "x", "additionalModelRequestFieldsSchema": schema}
     (model,), _ = models_from_page({"models": [entry]})
     assert (model.thinking, model.effort_levels) == ("none", ())
@@ -159,7 +157,7 @@ def test_prices_windows_and_thinking_of_the_first_models_are_listed() -> None:
 
 @pytest.mark.parametrize("model", [*BUILTIN_MODELS, *HIDDEN_MODELS], ids=lambda model: model.id)
 def test_each_model_of_the_snapshot_is_described(model: ModelInfo) -> None:
-    """Ours: signed out, it is all there is to choose by."""
+    """Signed out, it is all there is to choose by."""
     assert model.name
     if model.id in ("claude-fable-5.1", "kimi-k3"):  # Nothing else of them is published.
         assert (model.context_window, model.rate_multiplier, model.input_types) == (None, None, ())
@@ -220,7 +218,6 @@ def test_models_that_are_not_listed_are_known_all_the_same() -> None:
 
 
 def test_the_snapshot_lists_each_model_once() -> None:
-    """Ours."""
     ids = [model.id for model in BUILTIN_MODELS]
     assert len(set(ids)) == len(ids)
     assert ids[0] == "auto"

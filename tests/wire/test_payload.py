@@ -176,7 +176,7 @@ def test_inference_settings_are_never_sent() -> None:
 
 
 def test_equal_requests_give_equal_bytes() -> None:
-    """Ours: the service's prompt cache holds only for identical prefixes."""
+    """The service's prompt cache holds only for identical prefixes."""
     made = [
         make_payload(request(("user", "grüß 🙂")), Envelope(origin="O", profile_arn=ARN)).encoded
         for _ in range(2)
@@ -187,7 +187,7 @@ def test_equal_requests_give_equal_bytes() -> None:
 
 
 def test_a_later_turn_repeats_the_earlier_ones_byte_by_byte() -> None:
-    """Ours: the service's prompt cache holds only for identical prefixes."""
+    """The service's prompt cache holds only for identical prefixes."""
     cut = {"role": "assistant", "content": "b", "truncated": True}
     earlier = state_of(asked("a", cut, "c"))["history"]
     later = state_of(asked("a", cut, "c", {"role": "assistant", "content": "d"}, "e"))["history"]
@@ -220,14 +220,14 @@ def test_turns_of_one_role_are_merged_with_all_their_parts() -> None:
 
 
 def test_what_the_assistant_says_last_goes_to_the_history() -> None:
-    """Ours: the current message is the user's, and holds no words of ours."""
+    """The current message is the user's, and holds no words of ours."""
     state = state_of(asked("a", {"role": "assistant", "content": "b"}))
     assert len(state["history"]) == 2
     assert state["currentMessage"]["userInputMessage"]["content"] == " "
 
 
 def test_the_next_turn_tells_of_an_answer_that_was_cut_off() -> None:
-    """Ours: the model cannot know that its answer did not arrive."""
+    """The model cannot know that its answer did not arrive."""
     cut = {"role": "assistant", "content": "b", "stop_reason": "max_tokens"}
     assert current_of(asked("a", cut, "c"))["content"] == f"{TRUNCATION_NOTICE}\nc"
 
@@ -414,7 +414,7 @@ def test_images_that_cannot_be_sent_are_refused_by_name(
 
 
 def test_a_description_is_refused_if_its_limit_was_raised_too_far() -> None:
-    """Ours: the setting may exceed what the service is said to take."""
+    """The setting may exceed what the service is said to take."""
     spec = {**SPEC, "description": "ü" * (MAX_DESCRIPTION_BYTES // 2 + 1)}
     options = PayloadOptions(description_max_bytes=50_000)
     with pytest.raises(InvalidRequest, match=r"tools\.look\.description is over"):
@@ -422,7 +422,7 @@ def test_a_description_is_refused_if_its_limit_was_raised_too_far() -> None:
 
 
 def test_an_attempt_writes_only_what_it_changes() -> None:
-    """Ours: images and histories are repaired and checked once for a call."""
+    """Images and histories are repaired and checked once for a call."""
     writer, prompt = RequestWriter(), request(("user", "hi"))
     here, there = (Envelope(origin=origin, profile_arn="") for origin in ("A", "B"))
     payload = writer.write(prompt, here)
@@ -448,7 +448,7 @@ def long_chat(pairs: int) -> ChatRequest:
 
 
 def test_nothing_is_trimmed_unless_a_limit_is_set() -> None:
-    """Ours: what a model was told must not vanish unasked."""
+    """What a model was told must not vanish unasked."""
     payload = sent(long_chat(50))
     assert payload.repairs == ()
     assert len(cast("Any", payload.body)["conversationState"]["history"]) == 100
@@ -456,7 +456,7 @@ def test_nothing_is_trimmed_unless_a_limit_is_set() -> None:
 
 @pytest.mark.parametrize("limit", [1_000, 3_000, 10_000])
 def test_the_oldest_pairs_are_trimmed_to_the_limit(limit: int) -> None:
-    """Ours: under the limit, as little as will do, and the system prompt stays first."""
+    """Under the limit, as little as will do, and the system prompt stays first."""
     options = PayloadOptions(max_payload_bytes=limit)
     payload = sent(long_chat(50), options)
     size = len(encode_payload(payload.body))
@@ -467,7 +467,6 @@ def test_the_oldest_pairs_are_trimmed_to_the_limit(limit: int) -> None:
 
 
 def test_all_of_the_history_may_go() -> None:
-    """Ours."""
     state = state_of(long_chat(3), PayloadOptions(max_payload_bytes=250))
     assert "history" not in state
     assert state["currentMessage"] == user_turn("Be terse.\n\nnow")
@@ -475,7 +474,6 @@ def test_all_of_the_history_may_go() -> None:
 
 @pytest.mark.parametrize("chat", [long_chat(3), long_chat(0)])
 def test_what_no_trimming_can_help_is_too_long(chat: ChatRequest) -> None:
-    """Ours."""
     with pytest.raises(InvalidRequest, match="over the limit of 100") as caught:
         sent(chat, PayloadOptions(max_payload_bytes=100))
     assert caught.value.code == "context_too_long"
@@ -483,7 +481,7 @@ def test_what_no_trimming_can_help_is_too_long(chat: ChatRequest) -> None:
 
 @pytest.mark.parametrize("text", ["x", "\\u0000image 0\\u0000", "\0image 0\0"])
 def test_large_images_are_encoded_as_they_are(text: str) -> None:
-    """Ours: base64 has nothing to escape. A library's user may hand over what is not base64."""
+    """Base64 has nothing to escape. A library's user may hand over what is not base64."""
     beginning = b"\x89PNG\r\n\x1a\n"
     images = [image_from_bytes(beginning + bytes([n]) * 90_000, location="x") for n in range(12)]
     odd = replace(images[0], data='"' + images[0].data)

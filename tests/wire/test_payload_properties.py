@@ -312,7 +312,7 @@ forms = st.sampled_from(list(FORMS))
 def test_what_is_built_is_taken_by_the_service(
     request: ChatRequest, form: Form, options: PayloadOptions
 ) -> None:
-    """Ours, against the service's rules: a payload is taken, or a finding says why not."""
+    """Against the service's rules: a payload is taken, or a finding says why not."""
     payload = drafted(request, form, options)
     if payload is None:
         return
@@ -327,7 +327,7 @@ def test_what_is_built_is_taken_by_the_service(
 def test_building_changes_nothing_of_the_callers_and_is_the_same_each_time(
     request: ChatRequest, form: Form, options: PayloadOptions
 ) -> None:
-    """Ours: the service's prompt cache holds only for identical bytes."""
+    """The service's prompt cache holds only for identical bytes."""
     before = copy.deepcopy(request)
     first, second = drafted(request, form, options), drafted(request, form, options)
     assert repr(request) == repr(before)
@@ -338,7 +338,7 @@ def test_building_changes_nothing_of_the_callers_and_is_the_same_each_time(
 @moderate
 @given(request=requests(), form=forms)
 def test_nothing_that_was_said_is_lost(request: ChatRequest, form: Form) -> None:
-    """Ours: what cannot go where it stood goes elsewhere, or a repair says that it went."""
+    """What cannot go where it stood goes elsewhere, or a repair says that it went."""
     payload = drafted(request, form, PayloadOptions())
     if payload is None:
         return
@@ -457,7 +457,7 @@ def as_sent(text: str) -> str:
 @moderate
 @given(request=requests())
 def test_a_repaired_conversation_needs_no_repair(request: ChatRequest) -> None:
-    """Ours: each step leaves alone what is right, so that a history stays as it was sent."""
+    """Each step leaves alone what is right, so that a history stays as it was sent."""
     options = PayloadOptions(tells_of_truncation=False)
     if not says_something(request):
         reject()
@@ -479,7 +479,7 @@ def test_a_repaired_conversation_needs_no_repair(request: ChatRequest) -> None:
 @moderate
 @given(request=requests())
 def test_every_tool_name_that_is_sent_has_its_callers_name(request: ChatRequest) -> None:
-    """Ours: the answer speaks of tools by the names that were sent."""
+    """The answer speaks of tools by the names that were sent."""
     if not says_something(request):
         reject()
     prepared = prepare(request)
@@ -496,7 +496,7 @@ def test_every_tool_name_that_is_sent_has_its_callers_name(request: ChatRequest)
 @moderate
 @given(schema=st.one_of(schemas, values))
 def test_a_sanitised_schema_needs_no_sanitising(schema: object) -> None:
-    """Ours: what is sent for a tool does not change when it comes back."""
+    """What is sent for a tool does not change when it comes back."""
     once = sanitised_schema(schema)
     assert sanitised_schema(once) == once
 
@@ -504,5 +504,5 @@ def test_a_sanitised_schema_needs_no_sanitising(schema: object) -> None:
 @moderate
 @given(results=st.lists(st.one_of(record(id=ids, content=contents), values)))
 def test_results_of_tools_are_never_refused(results: list[object]) -> None:
-    """Ours: whoever runs the tools cannot change what they answered."""
+    """Whoever runs the tools cannot change what they answered."""
     assert len(read_tool_results(results)[0]) == len(results)

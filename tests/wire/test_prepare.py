@@ -44,7 +44,6 @@ def rules(prepared: Prepared) -> list[str]:
 
 
 def test_a_good_request_needs_no_repair() -> None:
-    """Ours."""
     prepared = prepare(request(user(A), system="Be terse."))
     assert prepared.turns == (user(A),)
     assert (prepared.system, prepared.model.id) == ("Be terse.", "auto")
@@ -68,13 +67,12 @@ def test_what_says_nothing_once_it_is_repaired_is_refused(messages: tuple[Messag
 
 
 def test_a_request_without_a_message_is_refused() -> None:
-    """Ours."""
     with pytest.raises(InvalidRequest, match="nothing to answer"):
         prepare(request())
 
 
 def test_a_model_is_looked_up_by_its_name_where_nothing_is_known_of_it() -> None:
-    """Ours: for those who use the engine as a library."""
+    """For those who use the engine as a library."""
     prepared = prepare(request(user(A), model="claude-opus-4-6-high"))
     assert prepared.model.id == "claude-opus-4.6"
     assert prepared.fields["output_config"] == {"effort": "high"}
@@ -82,7 +80,7 @@ def test_a_model_is_looked_up_by_its_name_where_nothing_is_known_of_it() -> None
 
 
 def test_what_is_known_of_the_model_stands() -> None:
-    """Ours: the server has the live list."""
+    """The server has the live list."""
     known = ModelInfo(id="claude-opus-4.6", name="Known")
     prepared = prepare(request(user(A), model="claude-opus-4.6", model_info=known, effort="high"))
     assert prepared.model == known
@@ -91,13 +89,13 @@ def test_what_is_known_of_the_model_stands() -> None:
 
 
 def test_a_conversation_of_the_assistant_alone_is_sent() -> None:
-    """Ours: never refused for its form."""
+    """Never refused for its form."""
     prepared = prepare(request(assistant(A)))
     assert prepared.turns == (user(), assistant(A), user())
 
 
 def test_a_prefill_is_kept_as_a_turn_of_the_history() -> None:
-    """Ours: some clients end with words to be put into the model's mouth."""
+    """Some clients end with words to be put into the model's mouth."""
     asked = request(user(A), assistant(TextPart(text="{")))
     assert prepare(asked).turns[-2:] == (assistant(TextPart(text="{")), user())
 
@@ -128,7 +126,7 @@ def test_tools_of_the_history_are_declared() -> None:
 
 
 def test_without_tools_nothing_of_them_is_left() -> None:
-    """Ours: what `-chat` asks for."""
+    """What `-chat` asks for."""
     turns = (user(A), assistant(USE), user(ToolResult(id="t1", text="r")))
     prepared = prepare(request(*turns, tools=(SPEC,), allows_tools=False))
     assert prepared.tools == ()
@@ -145,7 +143,7 @@ def test_a_uuid_or_nothing_stays(given: str) -> None:
 
 @pytest.mark.parametrize("given", ["my chat", "\ud800", "0"])
 def test_another_id_becomes_the_same_uuid_each_time(given: str) -> None:
-    """Ours: a stable id lets the service cache."""
+    """A stable id lets the service cache."""
     first, second = (prepare(request(user(A), conversation_id=given)) for _ in range(2))
     assert uuid.UUID(first.conversation_id)
     assert first.conversation_id == second.conversation_id
@@ -154,7 +152,6 @@ def test_another_id_becomes_the_same_uuid_each_time(given: str) -> None:
 
 @pytest.mark.parametrize("where", ["system", "prompt", "nowhere"])
 def test_tags_that_the_caller_has_put_in_are_not_put_in_twice(where: str) -> None:
-    """Ours."""
     tags = "<thinking_mode>enabled</thinking_mode>"
     prepared = prepare(
         request(
@@ -170,7 +167,7 @@ def test_tags_that_the_caller_has_put_in_are_not_put_in_twice(where: str) -> Non
 
 
 def test_the_model_is_told_of_an_answer_that_was_cut_off_unless_that_is_off() -> None:
-    """Ours: a setting."""
+    """A setting."""
     turns = (user(A), replace(assistant(A), is_truncated=True), user(A))
     assert rules(prepare(request(*turns))) == ["truncation_notice"]
     off = PayloadOptions(tells_of_truncation=False)
@@ -178,7 +175,7 @@ def test_the_model_is_told_of_an_answer_that_was_cut_off_unless_that_is_off() ->
 
 
 def test_old_images_go_for_a_model_that_reads_text_alone() -> None:
-    """Ours: a chat can go on with another model."""
+    """A chat can go on with another model."""
     image = ImagePart(format="png", data="x")
     turns = (user(image), assistant(A), user(A))
     assert prepare(request(*turns)).turns == turns
@@ -187,5 +184,4 @@ def test_old_images_go_for_a_model_that_reads_text_alone() -> None:
 
 
 def test_a_system_prompt_made_by_hand_is_made_fit_to_send() -> None:
-    """Ours."""
     assert prepare(request(user(A), system="\ud800Be terse.\0")).system == "Be terse."

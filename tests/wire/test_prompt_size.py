@@ -19,7 +19,7 @@ def asked(*parts: TextPart | ImagePart) -> ChatRequest:
 
 
 def test_tokens_are_estimated_by_text_and_by_image() -> None:
-    """Ours: about four bytes to a token; an image's bytes say nothing of its tokens."""
+    """About four bytes to a token; an image's bytes say nothing of its tokens."""
     payload = draft_payload(asked(TextPart(text="ü" * 2_000), PICTURE), ENVELOPE)
     size = payload.size_bytes
     expected = (size - len(PICTURE.data)) // 4 + TOKENS_PER_IMAGE
@@ -28,7 +28,7 @@ def test_tokens_are_estimated_by_text_and_by_image() -> None:
 
 
 def test_a_prompt_that_may_not_fit_is_warned_of_and_not_refused() -> None:
-    """Ours: the estimate, and the listed window, can be wrong."""
+    """The estimate, and the listed window, can be wrong."""
     request = asked(TextPart(text="x" * 400))
     tokens = draft_payload(request, ENVELOPE).estimated_tokens
     for window, is_warned in ((tokens, False), (tokens - 1, True), (None, False)):

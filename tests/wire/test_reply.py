@@ -85,7 +85,7 @@ def test_text_tool_uses_and_stop_reason_of_one_event_are_all_taken() -> None:
 
 
 def test_half_character_before_a_tool_use_is_not_moved_behind_it() -> None:
-    """Ours: nothing said before a tool use appears after it."""
+    """Nothing said before a tool use appears after it."""
     half = event("assistantResponseEvent", rb'{"content":"a\ud83d"}')
     assert outline(read(half + TOOL + text("b") + END)) == ["a\ufffd", "lire{}", "b"]
 
@@ -269,7 +269,7 @@ def test_of_several_stop_reasons_the_last_counts() -> None:
 
 
 def test_service_s_own_word_is_kept() -> None:
-    """Ours: an unknown one may mean something to a person."""
+    """An unknown one may mean something to a person."""
     assert read(text("a") + metadata(stopReason="newWord")).raw_stop_reason == "newWord"
     assert read(text("a") + END).raw_stop_reason == ""
 
@@ -312,7 +312,7 @@ def test_error_in_the_stream_keeps_what_came_before_and_nothing_after() -> None:
 
 
 def test_fault_is_known_before_the_end_and_stops_reading() -> None:
-    """Ours: a caller stops reading when it is set."""
+    """A caller stops reading when it is set."""
     builder = ReplyBuilder()
     builder.feed(text("a") + BUSY)
     assert builder.fault == BUSY_FAULT
@@ -340,7 +340,7 @@ def test_bytes_that_are_no_frame_truncate_the_answer(tail: bytes, words: str) ->
 
 
 def test_body_of_a_few_bytes_is_cut_off() -> None:
-    """Ours: too short to tell what it is, and too short for a frame."""
+    """Too short to tell what it is, and too short for a frame."""
     fault = read(b"dat").fault
     assert isinstance(fault, FrameError)
     assert "with 3 bytes left over" in str(fault)
@@ -358,7 +358,7 @@ def test_what_ended_it_from_outside_is_the_fault() -> None:
 
 
 def test_closing_twice_gives_the_same_reply() -> None:
-    """Ours: whoever cleans up need not know whether it has been done."""
+    """Whoever cleans up need not know whether it has been done."""
     builder = ReplyBuilder()
     builder.feed(text("a") + END)
     reply = builder.close()
@@ -455,7 +455,7 @@ REFUSAL = b'{"message":"Improperly formed request.","reason":"REQUEST_BODY_INVAL
     ],
 )
 def test_body_that_is_no_event_stream_is_a_service_error(body: bytes, fault: Fault) -> None:
-    """Ours: a decoder of frames would wait for the two gigabytes that the letters spell."""
+    """A decoder of frames would wait for the two gigabytes that the letters spell."""
     reply = read(body)
     assert (reply.fault, reply.is_empty, reply.stop_reason) == (fault, True, "truncated")
     one_by_one = read(chunks(body, 1)).fault
@@ -466,7 +466,7 @@ def test_body_that_is_no_event_stream_is_a_service_error(body: bytes, fault: Fau
 
 @pytest.mark.parametrize("body", [REFUSAL, b"<html>", b"data: x\n", b"event: x\n"])
 def test_foreign_body_is_known_by_its_first_bytes(body: bytes) -> None:
-    """Ours: so that a caller need not wait for the rest of it."""
+    """So that a caller need not wait for the rest of it."""
     builder = ReplyBuilder()
     builder.feed(body[:6])
     assert builder.is_foreign
@@ -475,7 +475,7 @@ def test_foreign_body_is_known_by_its_first_bytes(body: bytes) -> None:
 
 
 def test_error_document_is_told_when_it_is_whole() -> None:
-    """Ours: at once, but not before it can be read."""
+    """At once, but not before it can be read."""
     builder = ReplyBuilder()
     builder.feed(REFUSAL[:30])
     assert builder.fault is None
@@ -484,7 +484,7 @@ def test_error_document_is_told_when_it_is_whole() -> None:
 
 
 def test_foreign_body_of_any_length_is_read_only_so_far() -> None:
-    """Ours: every buffer has its limit."""
+    """Every buffer has its limit."""
     builder = ReplyBuilder()
     builder.feed(b'{"a":"')
     for _ in range(MAX_BODY_BYTES // 1024):
@@ -493,7 +493,7 @@ def test_foreign_body_of_any_length_is_read_only_so_far() -> None:
 
 
 def test_foreign_body_is_what_went_wrong_whatever_ended_it() -> None:
-    """Ours: the document says more than a broken connection."""
+    """The document says more than a broken connection."""
     builder = ReplyBuilder()
     builder.feed(b'{"message":"a","b":{')
     assert builder.close(CallCancelled("x")).fault == Fault(
@@ -503,7 +503,7 @@ def test_foreign_body_is_what_went_wrong_whatever_ended_it() -> None:
 
 @pytest.mark.parametrize("first", [b"\x00", b"\x01", b"\x20", b"\n" * 12, b"x", b"\xef"])
 def test_other_first_bytes_are_left_to_the_decoder(first: bytes) -> None:
-    """Ours: a flipped bit in a length is a fault of the bytes, not a text."""
+    """A flipped bit in a length is a fault of the bytes, not a text."""
     builder = ReplyBuilder()
     builder.feed(first + b"\x80" * 20)
     assert not builder.is_foreign
@@ -669,7 +669,7 @@ def test_the_services_id_of_the_conversation_says_nothing() -> None:
 
 
 def test_notes_have_their_limits() -> None:
-    """Ours: every buffer has its limit."""
+    """Every buffer has its limit."""
     links = [{"url": str(number)} for number in range(limits.MAX_LISTED + 1)]
     references = [{"url": "u"}] * (limits.MAX_LISTED + 1)
     data = [
@@ -707,7 +707,7 @@ def test_notes_have_their_limits() -> None:
 def test_reader_knows_whether_the_model_has_begun(
     data: bytes, options: dict[str, Any], has_begun: bool
 ) -> None:
-    """Ours: from then on it is waited for in another way, be nothing given out yet."""
+    """From then on it is waited for in another way, be nothing given out yet."""
     builder = ReplyBuilder(**options)
     builder.feed(data)
     assert builder.has_begun == has_begun
@@ -752,7 +752,7 @@ LARGES_LEFT = (limits.MAX_ANSWER_BYTES - len(FIRST)) % len(LARGE)
 def test_answer_over_a_limit_ends_there_with_what_came_before(
     up_to_the_limit: list[bytes], over: bytes, words: str
 ) -> None:
-    """Ours: every buffer has its limit, and what is in it is kept."""
+    """Every buffer has its limit, and what is in it is kept."""
     builder = ReplyBuilder()
     for piece in (FIRST, *up_to_the_limit):
         builder.feed(piece)
@@ -812,7 +812,7 @@ def comparable(reply: Reply) -> Reply:
 def test_any_stream_gives_one_reply_whatever_its_chunks(
     frames: list[bytes], positions: list[int], options: dict[str, Any]
 ) -> None:
-    """Ours: chunks make no difference, deltas say what the reply says, all is UTF-8."""
+    """Chunks make no difference, deltas say what the reply says, all is UTF-8."""
     data = b"".join(frames)
     deltas, reply = read_all(cut(data, positions), **options)
     assert comparable(reply) == comparable(read(data, **options))
@@ -828,7 +828,7 @@ def test_any_stream_gives_one_reply_whatever_its_chunks(
     st.binary(max_size=40),
 )
 def test_any_bytes_give_a_reply(mutations: list[tuple[int, int]], tail: bytes) -> None:
-    """Ours: closing never raises, and what came before a fault is there."""
+    """Closing never raises, and what came before a fault is there."""
     data = bytearray(text("a") + tool("t1", input="{}") + TOOL + END)
     for position, mask in mutations:
         data[position % len(data)] ^= mask

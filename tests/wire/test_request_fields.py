@@ -16,7 +16,6 @@ def ask(model: ModelInfo, effort: Effort = "", max_tokens: int = 0) -> ModelOpti
 
 @pytest.mark.parametrize("model", [OPUS_5, TAGS, GPT, NONE])
 def test_nothing_is_sent_that_nobody_asked_for(model: ModelInfo) -> None:
-    """Ours."""
     assert ask(model) == ModelOptions(fields={})
 
 
@@ -58,7 +57,7 @@ def test_gpt_is_asked_to_reason() -> None:
 def test_an_effort_becomes_the_nearest_that_is_offered(
     wanted: Effort, offered: tuple[Effort, ...], nearest: Effort | None
 ) -> None:
-    """Ours: of two that are as near, the cheaper."""
+    """Of two that are as near, the cheaper."""
     assert nearest_effort(wanted, offered) == nearest
 
 
@@ -168,6 +167,5 @@ def test_a_length_is_brought_into_the_models_range(wanted: int, sent: int | None
 
 
 def test_a_length_without_an_upper_bound_is_sent_as_it_is() -> None:
-    """Ours."""
     model = ModelInfo(id="m", name="M", fields=ModelFields(max_tokens=(1, None)))
     assert ask(model, max_tokens=10**9) == ModelOptions(fields={"max_tokens": 10**9})

@@ -69,7 +69,7 @@ def test_what_says_nothing_takes_an_object(schema: object) -> None:
 def test_a_root_of_another_type_becomes_the_one_property_of_an_object(
     schema: dict[str, Any],
 ) -> None:
-    """Ours: observed is that the service refuses any other root."""
+    """Observed is that the service refuses any other root."""
     assert sanitised_schema(schema) == {
         "type": "object",
         "properties": {"value": schema},
@@ -198,7 +198,7 @@ def test_patterns_are_checked_up_to_a_limit_and_left_out_past_it() -> None:
 
 @pytest.mark.parametrize(("schema", "expected"), INSIDE.values(), ids=INSIDE.keys())
 def test_what_is_inside_is_made_plain(schema: Any, expected: Any) -> None:
-    """Ours, for the service's refusals and JSON Schema 2020-12."""
+    """For the service's refusals and JSON Schema 2020-12."""
     assert property_of(schema) == expected
 
 
@@ -338,7 +338,6 @@ def test_what_only_references_need_goes_with_them(keyword: str) -> None:
 
 
 def test_a_schema_that_comes_round_again_without_a_type_allows_anything() -> None:
-    """Ours."""
     schema: JsonObject = {"properties": {"p": {"$ref": "#"}}}
     assert inline_references(schema) == {"properties": {"p": {}}}
 
@@ -351,7 +350,7 @@ def test_what_looks_like_a_reference_in_data_is_data(keyword: str) -> None:
 
 
 def test_a_schema_that_contains_itself_ends_where_it_comes_round() -> None:
-    """Ours: its type is all that is left there."""
+    """Its type is all that is left there."""
     node: dict[str, Any] = {
         "type": "object",
         "properties": {
@@ -393,7 +392,7 @@ def test_a_schema_that_contains_itself_ends_where_it_comes_round() -> None:
     ],
 )
 def test_a_reference_to_nothing_here_allows_anything(reference: object) -> None:
-    """Ours: nothing is ever fetched."""
+    """Nothing is ever fetched."""
     schema: dict[str, Any] = {
         "type": "object",
         "$defs": {"a": [], "n": 3},
@@ -403,7 +402,7 @@ def test_a_reference_to_nothing_here_allows_anything(reference: object) -> None:
 
 
 def test_definitions_that_multiply_are_bounded() -> None:
-    """Ours: a few hundred bytes of schema must not become gigabytes."""
+    """A few hundred bytes of schema must not become gigabytes."""
     names = [f"d{index}" for index in range(30)]
     definitions = {
         name: {
@@ -417,7 +416,6 @@ def test_definitions_that_multiply_are_bounded() -> None:
 
 
 def test_a_schema_may_nest_no_deeper_than_the_limit() -> None:
-    """Ours."""
     schema: dict[str, Any] = {"type": "string", "title": "bottom"}
     for _ in range(MAX_DEPTH + 5):
         schema = {"type": "array", "items": schema}
@@ -427,7 +425,7 @@ def test_a_schema_may_nest_no_deeper_than_the_limit() -> None:
 
 
 def test_the_callers_schema_is_not_changed() -> None:
-    """Ours: callers keep what they hand over."""
+    """Callers keep what they hand over."""
     schema = {
         "anyOf": [{"$ref": "#/$defs/a"}, None],
         "$defs": {"a": {"type": ["object", "null"], "required": None}},
@@ -438,7 +436,7 @@ def test_the_callers_schema_is_not_changed() -> None:
 
 
 def test_the_references_of_all_tools_together_bring_in_no_more_than_the_limit() -> None:
-    """Ours: a hundred small tools must not become gigabytes, either."""
+    """A hundred small tools must not become gigabytes, either."""
     both = {
         f"a{n}": {"properties": {side: {"$ref": f"#/$defs/a{n + 1}"} for side in "xy"}}
         for n in range(18)
@@ -451,7 +449,7 @@ def test_the_references_of_all_tools_together_bring_in_no_more_than_the_limit() 
 
 
 def test_a_long_chain_of_references_ends() -> None:
-    """Ours: what is behind it may be anything."""
+    """What is behind it may be anything."""
     chain: dict[str, Any] = {f"a{n}": {"$ref": f"#/$defs/a{n + 1}"} for n in range(100_000)}
     schema: dict[str, Any] = {"properties": {"p": {"$ref": "#/$defs/a0"}}, "$defs": chain}
     assert inline_references(schema) == {"properties": {"p": {}}}

@@ -26,7 +26,7 @@ def errors(schema: JsonObject, value: Any) -> tuple[str, ...]:
 
 
 def test_each_violation_says_where_it_is() -> None:
-    """Ours: the model corrects its call by it."""
+    """The model corrects its call by it."""
     schema: JsonObject = {
         "required": ["a"],
         "properties": {"b": {"items": {"type": "string"}}},
@@ -39,7 +39,7 @@ def test_each_violation_says_where_it_is() -> None:
 
 
 def test_violations_are_few_and_short() -> None:
-    """Ours: a thousand wrong items say the same thing each time, and one may be a whole file."""
+    """A thousand wrong items say the same thing each time, and one may be a whole file."""
     schema: JsonObject = {"additionalProperties": {"type": "integer"}}
     found = errors(schema, {str(number): "x" * 1000 for number in range(MAX_SCHEMA_ERRORS + 1)})
     assert [len(sentence) for sentence in found] == [MAX_SENTENCE_CHARACTERS] * MAX_SCHEMA_ERRORS
@@ -56,7 +56,7 @@ def test_violations_are_few_and_short() -> None:
     ],
 )
 def test_why_a_schema_is_unusable_is_one_short_line(schema: JsonObject) -> None:
-    """Ours: it ends a sentence. The library's own words are pages."""
+    """It ends a sentence. The library's own words are pages."""
     with pytest.raises(UnusableSchemaError) as caught:
         check_slowly(schema, [{"a": 1}], name="arguments")
     (line,) = str(caught.value).splitlines()
@@ -69,7 +69,7 @@ def test_a_schema_with_a_reference_of_megabytes_is_unusable() -> None:
 
 
 def test_nothing_outside_of_a_schema_is_ever_fetched(tmp_path: Path) -> None:
-    """Ours: a stranger's schema must not make this program open files and addresses."""
+    """A stranger's schema must not make this program open files and addresses."""
     outside = tmp_path / "outside.json"
     outside.write_text('{"type": "string"}', "utf-8")
     schema: JsonObject = {"properties": {"a": {"$ref": outside.as_uri()}}}
@@ -138,7 +138,7 @@ def test_nested_quantifiers_take_linear_time() -> None:
 
 
 def test_the_process_of_a_check_speaks_json() -> None:
-    """Ours: schemas and values come from strangers, and JSON is all that they can be."""
+    """Schemas and values come from strangers, and JSON is all that they can be."""
     command = [sys.executable, "-m", "kiro_mcp.server.schema_process"]
     asked: dict[str, Any] = {"schema": {"type": "string"}, "values": ["ä", 1], "name": "$"}
     done = run(command, input=json.dumps(asked), capture_output=True, text=True, check=True)

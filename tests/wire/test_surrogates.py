@@ -35,7 +35,7 @@ def test_halves_that_meet_are_one_character(character: str, halves: str) -> None
 
 @pytest.mark.parametrize("code", [0xD800, 0xDBFF, 0xDC00, 0xDFFF], ids=hex)
 def test_a_half_that_stays_alone_is_replaced(code: int) -> None:
-    """Ours: no encoding takes it."""
+    """No encoding takes it."""
     half = chr(code)
     assert mend_surrogates(half) == "\ufffd"
     joiner = SurrogateJoiner()
@@ -48,7 +48,7 @@ def test_a_half_that_stays_alone_is_replaced(code: int) -> None:
     st.lists(st.text(st.characters(codec=None, categories=None)) | st.sampled_from("\ud83d\ude00"))
 )
 def test_pieces_say_what_the_whole_says(pieces: list[str]) -> None:
-    """Ours: where the service cuts its text must not matter."""
+    """Where the service cuts its text must not matter."""
     joiner = SurrogateJoiner()
     said = "".join([*map(joiner.feed, pieces), joiner.close()])
     assert said == mend_surrogates("".join(pieces))
@@ -62,7 +62,7 @@ def test_pieces_say_what_the_whole_says(pieces: list[str]) -> None:
     st.booleans(),
 )
 def test_json_with_halves_can_be_read_by_a_strict_parser(pieces: list[str], upper: bool) -> None:
-    """Ours: a backslash that is itself escaped begins no escape."""
+    """A backslash that is itself escaped begins no escape."""
     text = "".join(pieces)
     written = json.dumps([text])
     if upper:

@@ -8,13 +8,12 @@ NO_TOOLS = sendable_tools([], [])
 
 
 def test_nothing_to_say_is_no_prompt() -> None:
-    """Ours."""
     request = ChatRequest(messages=(), conversation_id="", system="  ")
     assert compose_system(request, NO_TOOLS) == ""
 
 
 def test_the_pieces_stand_in_one_order() -> None:
-    """Ours: the tags that ask for thinking must come first; the rest never changes its place."""
+    """The tags that ask for thinking must come first; the rest never changes its place."""
     tool = ToolSpec(name="my.f", description="x" * 20, input_schema={})
     request = ChatRequest(
         messages=(),
@@ -35,6 +34,6 @@ def test_the_pieces_stand_in_one_order() -> None:
 
 
 def test_a_system_prompt_alone_is_sent_as_it_is() -> None:
-    """Ours: a prompt that changes each time cannot be cached."""
+    """A prompt that changes each time cannot be cached."""
     request = ChatRequest(messages=(), conversation_id="", system="Be terse.")
     assert compose_system(request, NO_TOOLS) == "Be terse."

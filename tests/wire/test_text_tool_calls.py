@@ -187,12 +187,12 @@ def test_call_in_text_is_found_and_only_its_span_goes(text: str, expected: list[
     ],
 )
 def test_what_is_not_exactly_a_call_stays_text(text: str) -> None:
-    """Ours: text is more often about a call than a call."""
+    """Text is more often about a call than a call."""
     assert find_calls(text, TOOLS) == [text]
 
 
 def test_nothing_before_the_start_is_looked_at_but_for_fences() -> None:
-    """Ours: what has been handed out as text stays text."""
+    """What has been handed out as text stays text."""
     whole = f"{CALL}{CALL}"
     assert shown(find_calls(whole, TOOLS, len(CALL))) == ["cherche{'q': 'a'}"]
     assert find_calls(f"```\n{CALL}", TOOLS, 4) == [CALL]
@@ -200,14 +200,14 @@ def test_nothing_before_the_start_is_looked_at_but_for_fences() -> None:
 
 
 def test_after_many_false_beginnings_the_rest_is_text() -> None:
-    """Ours: each may read to the end of the text in vain, so there is a limit."""
+    """Each may read to the end of the text in vain, so there is a limit."""
     false = "<invoke " * MAX_CANDIDATES
     assert find_calls(false + CALL, TOOLS) == [false + CALL]
     assert len(find_calls(false[8:] + CALL, TOOLS)) == 2
 
 
 def test_repair_of_arguments_in_text_is_marked() -> None:
-    """Ours: as for arguments that came as events."""
+    """As for arguments that came as events."""
     (call,) = find_calls('[Called cherche with args: {"q":"a\nb"}]', TOOLS)
     assert isinstance(call, TextCall)
     assert call.is_repaired
@@ -221,7 +221,7 @@ def test_repair_of_arguments_in_text_is_marked() -> None:
     )
 )
 def test_text_without_its_calls_is_what_was_there(pieces: list[str]) -> None:
-    """Ours: exactly the span of a call is taken out, whatever is around it."""
+    """Exactly the span of a call is taken out, whatever is around it."""
     text = "".join(pieces)
     rest = text
     for segment in find_calls(text, TOOLS):
@@ -257,7 +257,7 @@ def options(**more: Any) -> dict[str, Any]:
 def test_call_in_text_becomes_a_tool_use_in_its_place(
     deltas: list[str], expected: list[str]
 ) -> None:
-    """Ours: the deltas, the last ones included, say what the reply says."""
+    """The deltas, the last ones included, say what the reply says."""
     given_out, reply = read_all([*map(text, deltas), END], **options())
     assert outline(reply) == expected
     assert said(given_out)[0] == reply.text
@@ -304,14 +304,14 @@ def test_call_in_text_becomes_a_tool_use_in_its_place(
 def test_calls_in_text_count_only_where_nothing_speaks_against_it(
     data: list[bytes], more: dict[str, Any], expected: list[str]
 ) -> None:
-    """Ours: opt-in, no native call in the answer, the whole answer there, not in thinking."""
+    """Opt-in, no native call in the answer, the whole answer there, not in thinking."""
     deltas, reply = read_all(data, **options(**more))
     assert outline(reply) == expected
     assert said(deltas)[0] == reply.text
 
 
 def test_call_by_a_sent_name_gets_the_callers_name_and_is_checked() -> None:
-    """Ours: as for tool uses that came as events."""
+    """As for tool uses that came as events."""
     data = text('<invoke name="l1"><parameter name="lines">x</parameter></invoke>') + END
     (tool_use,) = read(data, **options(caller_names={"l1": "lire", "x": "unknown"})).tool_uses
     assert (tool_use.id, tool_use.name) == ("c1", "lire")
@@ -326,7 +326,7 @@ def test_call_that_stands_in_the_text_twice_is_taken_once() -> None:
 
 
 def test_ids_of_calls_in_text_differ() -> None:
-    """Ours: the service gave them none."""
+    """The service gave them none."""
     more = {"new_tool_use_id": None}
     given = {key: value for key, value in options().items() if key not in more}
     first, second = read(text(f"{CALL}{INVOKE}") + END, **given).tool_uses
@@ -335,7 +335,7 @@ def test_ids_of_calls_in_text_differ() -> None:
 
 
 def test_text_before_a_possible_call_is_not_held_back() -> None:
-    """Ours: only what may be a call waits for the end."""
+    """Only what may be a call waits for the end."""
     deltas, _ = read_all([text("a ["), text("b] <"), text(f"c {CALL}")], **options())
     assert [getattr(delta, "text", None) for delta in deltas][:3] == ["a ", "[b] ", "<c "]
 
@@ -343,7 +343,7 @@ def test_text_before_a_possible_call_is_not_held_back() -> None:
 @pytest.mark.parametrize("beginning", ["[Called ", "<invoke", "<function_calls>"])
 @pytest.mark.parametrize("before", ["", "x", "[ ", "< ", "[<", "<[", "[Calle", "<invok", "<" * 30])
 def test_just_what_may_become_a_call_is_held_back(before: str, beginning: str) -> None:
-    """Ours: however the text is cut, and whatever stands before."""
+    """However the text is cut, and whatever stands before."""
     for end in range(1, len(beginning)):
         watch = CallWatch()
         assert watch.feed(before + beginning[:end]) == before

@@ -93,7 +93,7 @@ TAGGED = [
 
 
 def test_no_more_space_is_held_back_than_may_stand_before_a_tag() -> None:
-    """Ours: every buffer has its limit."""
+    """Every buffer has its limit."""
     extractor = ThinkingExtractor()
     assert extractor.feed(" " * MAX_LEADING_SPACES) == []
     assert extractor.feed(" <thi") == [
@@ -125,7 +125,7 @@ def test_tagged_thinking_is_told_from_text_however_it_is_cut(
     ],
 )
 def test_thinking_that_is_never_closed_is_thinking_and_marked(delta: str, thinking: str) -> None:
-    """Ours: what may be an answer's beginning of thought is not shown as the answer."""
+    """What may be an answer's beginning of thought is not shown as the answer."""
     assert extract(delta) == extract(*delta) == (thinking, "", True)
 
 
@@ -141,7 +141,7 @@ def test_thinking_that_is_never_closed_is_thinking_and_marked(delta: str, thinki
 def test_text_is_released_as_soon_as_it_can_be_no_tag(
     deltas: list[str], released: list[str]
 ) -> None:
-    """Ours: nothing is held back but what may be a tag."""
+    """Nothing is held back but what may be a tag."""
     extractor = ThinkingExtractor()
     shown = (PieceKind.TEXT, PieceKind.THINKING)
     for delta, expected in zip(deltas, released, strict=True):
@@ -155,7 +155,7 @@ SNIPPETS = ["<thinking>", "</thinking>", "<think>", "</think>", "<", "/", "`", '
 @settings(derandomize=True, max_examples=400)
 @given(st.lists(st.sampled_from(SNIPPETS), max_size=12), st.lists(st.integers(0, 99), max_size=5))
 def test_cuts_make_no_difference_to_what_is_thinking(snippets: list[str], cuts: list[int]) -> None:
-    """Ours: the extractor's answer depends on the text alone."""
+    """The extractor's answer depends on the text alone."""
     whole = "".join(snippets)
     assert extract(*cut(whole, cuts)) == extract(whole) == extract(*whole)
 
@@ -328,7 +328,7 @@ def test_both_channels_at_once_say_nothing_twice_and_lose_nothing(
     ],
 )
 def test_thinking_is_closed_before_a_tool_use(before: str, expected: list[str]) -> None:
-    """Ours: no tag leaks, and nothing said before a tool use appears after it."""
+    """No tag leaks, and nothing said before a tool use appears after it."""
     deltas, reply = read_all(text(before) + tool("t1") + tool("t1", stop=True) + END)
     assert outline(reply) == expected
     assert said(deltas)[:2] == (reply.text, reply.thinking)
@@ -386,14 +386,14 @@ NATIVE = reasoning("je compte", signature="s") + text("Quatre") + END
     ],
 )
 def test_thinking_goes_where_it_is_wanted(handling: Any, data: bytes, expected: list[str]) -> None:
-    """Ours: four ways to handle it; deltas and reply say the same in each."""
+    """Four ways to handle it; deltas and reply say the same in each."""
     deltas, reply = read_all(chunks(data, 7), thinking=handling)
     assert outline(reply) == expected
     assert said(deltas)[:2] == (reply.text, reply.thinking)
 
 
 def test_removed_thinking_still_counts_as_output() -> None:
-    """Ours: the model gave it, whether it is shown or not."""
+    """The model gave it, whether it is shown or not."""
     data = reasoning("x" * 4000) + text("ok") + END
     hidden, shown = read(data, thinking="remove"), read(data)
     assert hidden.parts == (TextPart(text="ok"),)

@@ -26,7 +26,7 @@ def test_legal_names_are_sent_as_they_are(name: str) -> None:
     ],
 )
 def test_illegal_names_are_changed_as_little_as_can_be(name: str, sent: str) -> None:
-    """Ours: the model reads names."""
+    """The model reads names."""
     assert sent_names([name]) == {name: sent}
 
 
@@ -40,7 +40,7 @@ def test_long_names_are_cut_and_told_apart_by_a_hash(name: str) -> None:
 
 
 def test_no_two_names_are_sent_as_one() -> None:
-    """Ours: the answer must lead back to one tool."""
+    """The answer must lead back to one tool."""
     names = ["my.tool", "my/tool", "my_tool", "my tool", "n" * 70, "n" * 71, "my.tool"]
     sent = sent_names(names)
     assert len(set(sent.values())) == len(sent) == 6
@@ -51,7 +51,7 @@ def test_no_two_names_are_sent_as_one() -> None:
 
 
 def test_a_tool_added_at_the_end_changes_no_other() -> None:
-    """Ours: the service's prompt cache holds only for identical prefixes."""
+    """The service's prompt cache holds only for identical prefixes."""
     names = ["my.tool", "my/tool", "n" * 70]
     before = sent_names(names)
     assert {**before, **sent_names([*names, "another.tool"])} == sent_names(

@@ -54,7 +54,7 @@ def after(step: Step, *turns: Message) -> tuple[list[Message], list[str]]:
     ],
 )
 def test_pairs_are_left_alone(step: Step) -> None:
-    """Ours: equal histories give equal payloads."""
+    """Equal histories give equal payloads."""
     turns = [user(A), assistant(use("t1"), use("t2")), user(result("t1"), result("t2"), A)]
     assert after(step, *turns) == (turns, [])
 
@@ -160,7 +160,7 @@ def test_results_stand_in_the_order_of_their_uses() -> None:
 
 
 def test_an_id_that_a_later_turn_uses_again_gets_another_with_its_result() -> None:
-    """Ours: some models number their calls anew in each turn."""
+    """Some models number their calls anew in each turn."""
     turns, rules = after(
         history.make_ids_unique,
         assistant(use("0")),
@@ -220,7 +220,7 @@ def test_a_use_without_a_result_is_answered_with_an_error() -> None:
 
 
 def test_without_tools_the_history_tells_of_them_in_text() -> None:
-    """Ours: for models that are to have no tools at all."""
+    """For models that are to have no tools at all."""
     turns, rules = after(
         history.tool_uses_to_text,
         assistant(A, use("t1")),
@@ -237,6 +237,5 @@ def test_without_tools_the_history_tells_of_them_in_text() -> None:
 
 
 def test_all_that_a_result_says_can_be_told_as_text() -> None:
-    """Ours."""
     assert result_text(ToolResult(id="t", text="r", data={"a": 1})) == 'r\n{"a":1}'
     assert result_text(ToolResult(id="t")) == ""

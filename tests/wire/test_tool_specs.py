@@ -147,7 +147,6 @@ def test_a_custom_tool_becomes_a_tool_with_one_text(
 
 
 def test_a_good_tool_is_sent_as_it_is() -> None:
-    """Ours."""
     tools = sendable_tools([spec()], ["f"])
     assert tools.specs == (spec(),)
     assert tools.names == {"f": "f"}
@@ -187,7 +186,7 @@ def test_a_description_at_the_limit_is_whole(description: str) -> None:
 def test_a_longer_description_is_cut_on_a_character_and_kept_whole_elsewhere(
     description: str,
 ) -> None:
-    """Ours: the whole of it goes to the system prompt."""
+    """The whole of it goes to the system prompt."""
     tools = sendable_tools([spec(name="my.f", description=description)], [])
     sent = tools.specs[0].description
     assert len(sent.encode()) <= DESCRIPTION_MAX_BYTES
@@ -201,7 +200,7 @@ def test_a_longer_description_is_cut_on_a_character_and_kept_whole_elsewhere(
 
 @pytest.mark.parametrize("limit", range(1, 100))
 def test_whatever_the_limit_a_description_uses_all_of_it(limit: int) -> None:
-    """Ours: the limit is a setting; where it is small, words come before the pointer."""
+    """The limit is a setting; where it is small, words come before the pointer."""
     tools = sendable_tools([spec(description="x" * 100)], [], description_max_bytes=limit)
     description = tools.specs[0].description
     pointer = description.lstrip("x")
@@ -212,7 +211,6 @@ def test_whatever_the_limit_a_description_uses_all_of_it(limit: int) -> None:
 
 
 def test_a_limit_within_one_character_leaves_the_name() -> None:
-    """Ours."""
     tools = sendable_tools([spec(description="🙂🙂")], [], description_max_bytes=3)
     assert tools.specs[0].description == "Tool: f"
 
@@ -236,7 +234,7 @@ def test_a_tool_that_only_the_history_uses_is_declared() -> None:
 
 
 def test_a_schema_that_is_changed_is_said_and_the_callers_own_stays() -> None:
-    """Ours: callers keep what they hand over."""
+    """Callers keep what they hand over."""
     schema = {"$schema": "x", "type": "object", "properties": {"a": {"type": ["string", "null"]}}}
     before = copy.deepcopy(schema)
     tools = sendable_tools([spec(schema=schema)], [])
@@ -246,7 +244,7 @@ def test_a_schema_that_is_changed_is_said_and_the_callers_own_stays() -> None:
 
 
 def test_a_spec_made_by_hand_is_made_fit_to_send() -> None:
-    """Ours: a library's user can put anything in."""
+    """A library's user can put anything in."""
     odd = ToolSpec(name="f\0", description="\ud800x", input_schema={"a": "\0"})
     assert clean_spec(odd) == ToolSpec(name="f", description="x", input_schema={"a": ""})
     listed = ToolSpec(name="f", description="", input_schema=["x"])  # pyright: ignore[reportArgumentType]

@@ -200,7 +200,7 @@ def test_fragment_without_id_is_told_and_harms_no_other() -> None:
 
 
 def test_name_may_come_after_the_first_fragment() -> None:
-    """Ours: a missing name is an empty one."""
+    """A missing name is an empty one."""
     assert only(tool("t1", "") + tool("t1", "lire", stop=True) + END).name == "lire"
 
 
@@ -240,7 +240,7 @@ def test_name_that_was_sent_becomes_the_callers_name() -> None:
     ],
 )
 def test_tool_use_stands_where_it_began(data: list[bytes], expected: list[str]) -> None:
-    """Ours: the order in which the model said things is part of the answer."""
+    """The order in which the model said things is part of the answer."""
     assert outline(read(b"".join([*data, END]))) == expected
 
 
@@ -256,7 +256,7 @@ def test_tool_use_stands_where_it_began(data: list[bytes], expected: list[str]) 
     ],
 )
 def test_arguments_too_deep_to_be_read_are_kept_as_they_came(raw: str, state: str) -> None:
-    """Ours: no parser goes that deep, and no answer is lost for it."""
+    """No parser goes that deep, and no answer is lost for it."""
     tool_use = only(tool("t1", input=raw, stop=True) + END)
     assert (tool_use.state, tool_use.arguments) == (state, {})
     assert tool_use.raw == raw
@@ -351,7 +351,7 @@ LONG = '{"path":"/a","content":"abc'
 def test_arguments_that_are_not_whole_are_never_reported_complete(
     data: list[bytes], state: ToolUseState, raw: str
 ) -> None:
-    """Ours: a tool that runs with half of its arguments does harm."""
+    """A tool that runs with half of its arguments does harm."""
     reply = read(b"".join(data))
     assert reply.tool_uses == (ToolUse(id="t1", name="lire", arguments={}, state=state, raw=raw),)
     assert reply.truncated is (state == "truncated")
@@ -379,7 +379,7 @@ def test_repair_loses_nothing_and_is_marked(fragments: list[str], arguments: obj
 
 @pytest.mark.parametrize("broken", ["{,}", '{"a":[,]}', '{"a":1,,}', '{"a":1,"b"}', '{"a":,}'])
 def test_what_a_repair_would_have_to_guess_is_invalid(broken: str) -> None:
-    """Ours: only lossless repairs."""
+    """Only lossless repairs."""
     assert parse_arguments([broken]).state == "invalid"
 
 
@@ -393,7 +393,7 @@ def test_what_a_repair_would_have_to_guess_is_invalid(broken: str) -> None:
 def test_cut_off_arguments_are_truncated_at_every_length(
     arguments: dict[str, Any], data: st.DataObject
 ) -> None:
-    """Ours: no beginning of an object is ever taken for the whole of one."""
+    """No beginning of an object is ever taken for the whole of one."""
     whole = json.dumps(arguments)
     length = data.draw(st.integers(1, len(whole) - 1))
     assert parse_arguments([whole[:length]]).state == "truncated"
@@ -412,7 +412,7 @@ def test_cut_off_arguments_are_truncated_at_every_length(
     st.booleans(),
 )
 def test_arguments_survive_any_cut(value: Any, positions: list[int], is_ascii: bool) -> None:
-    """Ours: fragments may be cut anywhere, inside escapes too."""
+    """Fragments may be cut anywhere, inside escapes too."""
     arguments = {"value": value}
     fragments = cut(json.dumps(arguments, ensure_ascii=is_ascii), positions)
     assert parse_arguments(fragments).value == arguments
@@ -423,7 +423,7 @@ def test_arguments_survive_any_cut(value: Any, positions: list[int], is_ascii: b
     st.lists(st.sampled_from(['{"a":', "1", '"', "\\", "}", "{}", "[", "]", ",", "\n"]), max_size=9)
 )
 def test_any_fragments_end_in_one_of_three_states(fragments: list[str]) -> None:
-    """Ours: reading arguments never raises, and has a value exactly where it is complete."""
+    """Reading arguments never raises, and has a value exactly where it is complete."""
     arguments = parse_arguments(fragments)
     assert (arguments.value is not None) is (arguments.state == "complete")
 
@@ -463,7 +463,7 @@ def spec(schema: Any, name: str = "lire") -> ToolSpec:
 def test_arguments_are_checked_against_the_callers_schema(
     arguments: str, errors: tuple[str, ...]
 ) -> None:
-    """Ours: a complete tool use says where it breaks its tool's schema."""
+    """A complete tool use says where it breaks its tool's schema."""
     data = tool("t1", "sent", input=arguments, stop=True) + END
     tool_use = only(data, tools=[spec(SCHEMA)], caller_names={"sent": "lire"})
     assert tool_use.state == "complete"
@@ -471,13 +471,13 @@ def test_arguments_are_checked_against_the_callers_schema(
 
 
 def test_of_a_tool_declared_twice_the_schema_that_was_sent_counts() -> None:
-    """Ours: the model has seen the first alone."""
+    """The model has seen the first alone."""
     tools = [spec(SCHEMA), spec({"required": ["autre"]})]
     assert only(tool("t1", input='{"path":"/a"}') + STOP + END, tools=tools).schema_errors == ()
 
 
 def test_tool_without_schema_and_incomplete_tool_use_are_not_checked() -> None:
-    """Ours: there is nothing to check, or nothing to check it against."""
+    """There is nothing to check, or nothing to check it against."""
     assert only(tool("t1", "autre", stop=True) + END, tools=[spec(SCHEMA)]).schema_errors == ()
     assert only(tool("t1", input="{") + STOP + END, tools=[spec(SCHEMA)]).schema_errors == ()
 
@@ -491,7 +491,7 @@ def test_tool_without_schema_and_incomplete_tool_use_are_not_checked() -> None:
     ],
 )
 def test_schema_that_cannot_be_used_is_a_warning_once_and_no_error(schema: Any) -> None:
-    """Ours: it is not the model's mistake, and nothing is fetched."""
+    """It is not the model's mistake, and nothing is fetched."""
     twice = b"".join(tool(name, input='{"a":"x"}', stop=True) for name in ("t1", "t2"))
     reply = read(twice + END, tools=[spec(schema)])
     assert [tool_use.schema_errors for tool_use in reply.tool_uses] == [(), ()]
@@ -508,7 +508,7 @@ def test_schema_that_cannot_be_used_is_a_warning_once_and_no_error(schema: Any) 
     ],
 )
 def test_a_check_that_could_take_long_is_left_to_others(schema: Any) -> None:
-    """Ours: here everybody would wait for it."""
+    """Here everybody would wait for it."""
     (tool_use,) = read(
         tool("t1", input='{"a":"x"}', stop=True) + END, tools=[spec(schema)]
     ).tool_uses
@@ -517,7 +517,7 @@ def test_a_check_that_could_take_long_is_left_to_others(schema: Any) -> None:
 
 
 def test_schema_errors_are_few_and_short() -> None:
-    """Ours: they are for reading."""
+    """They are for reading."""
     check = SchemaCheck({"properties": {"a": {"items": {"type": "integer"}}}})
     wrong: list[JsonValue] = ["x" * 400] * 25
     errors = check.errors({"a": wrong}) or ()
@@ -531,7 +531,7 @@ def test_schema_errors_are_few_and_short() -> None:
 
 
 def test_more_tool_uses_than_are_kept_end_the_answer_with_those_before() -> None:
-    """Ours: every buffer has its limit."""
+    """Every buffer has its limit."""
     many = range(limits.MAX_TOOL_USES + 1)
     reply = read(b"".join(tool(f"t{number}", stop=True) for number in many) + END)
     assert len(reply.tool_uses) == limits.MAX_TOOL_USES
@@ -541,7 +541,7 @@ def test_more_tool_uses_than_are_kept_end_the_answer_with_those_before() -> None
 
 
 def test_more_input_than_is_kept_ends_the_answer_with_what_came_before() -> None:
-    """Ours: the limit is for all tool uses of an answer together."""
+    """The limit is for all tool uses of an answer together."""
     half = limits.MAX_INPUT_CHARACTERS // 2
     reply = read(
         tool("t1", input='{"a":1}', stop=True)
@@ -553,7 +553,7 @@ def test_more_input_than_is_kept_ends_the_answer_with_what_came_before() -> None
 
 
 def test_snapshots_count_once_towards_the_limit() -> None:
-    """Ours: each takes the place of the one before."""
+    """Each takes the place of the one before."""
     assembler = ToolUseAssembler()
     snapshot = json.dumps({"a": "x" * (limits.MAX_INPUT_CHARACTERS // 4)})
     for _ in range(5):
@@ -569,7 +569,7 @@ def test_snapshots_count_once_towards_the_limit() -> None:
 
 
 def test_every_delta_of_a_tool_use_encodes_to_utf8() -> None:
-    """Ours: half characters, wherever they come, are mended or replaced."""
+    """Half characters, wherever they come, are mended or replaced."""
     payload = rb'{"name":"l\ud83d","toolUseId":"t\ude00","input":"{\"\ud83d","stop":true}'
     (delta,), reply = read_all(event("toolUseEvent", payload) + metadata(stopReason="END_TURN"))
     assert isinstance(delta, ToolUseDelta)

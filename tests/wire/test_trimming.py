@@ -13,7 +13,7 @@ def conversation(pairs: int) -> list[Message]:
 
 
 def test_as_few_of_the_oldest_pairs_go_as_will_do() -> None:
-    """Ours: the first turn that is left is the user's."""
+    """The first turn that is left is the user's."""
     turns = conversation(4)
     kept, repairs = trim_oldest(turns, [10] * 8, excess_bytes=21)
     assert list(kept) == turns[4:]
@@ -23,7 +23,7 @@ def test_as_few_of_the_oldest_pairs_go_as_will_do() -> None:
 
 
 def test_the_last_turn_always_stays() -> None:
-    """Ours: it is what is asked."""
+    """It is what is asked."""
     turns = conversation(2)
     assert list(trim_oldest(turns, [10] * 4, excess_bytes=10**6)[0]) == turns[-1:]
 

@@ -31,7 +31,6 @@ def read_typed_answer(text: str, schema: dict[str, Any]) -> TypedAnswer:
 
 
 def test_the_model_is_told_the_schema() -> None:
-    """Ours."""
     assert typed_instruction({"title": "Größe"}).endswith('\n{"title":"Größe"}')
 
 
@@ -58,13 +57,13 @@ def test_a_valid_value_is_found_wherever_it_stands(text: str) -> None:
 
 
 def test_a_fence_inside_of_the_value_does_not_end_it() -> None:
-    """Ours: code is a common value."""
+    """Code is a common value."""
     text = '```json\n{"n": 1, "tags": ["```py\\nx\\n```"]}\n```'
     assert read_typed_answer(text, SCHEMA).data == {"n": 1, "tags": ["```py\nx\n```"]}
 
 
 def test_violations_name_their_paths() -> None:
-    """Ours: the model needs to know where."""
+    """The model needs to know where."""
     answer = read_typed_answer('{"n": "x", "tags": ["a", 2]}', SCHEMA)
     assert answer.data == {"n": "x", "tags": ["a", 2]}
     assert answer.violations == (
@@ -77,7 +76,7 @@ def test_violations_name_their_paths() -> None:
 
 @pytest.mark.parametrize("text", ['```\n{"n": "x"}\n```\n```\n[]\n```', 'In {} and []: {"n": "x"}'])
 def test_of_several_invalid_values_the_largest_is_reported(text: str) -> None:
-    """Ours: the others are the likeliest to be no answers."""
+    """The others are the likeliest to be no answers."""
     assert read_typed_answer(text, SCHEMA).data == {"n": "x"}
 
 
@@ -109,7 +108,7 @@ def test_values_are_found_in_linear_time(text: str) -> None:
     "text", ["", "No.", '{"n": 1', '```json\n{"tags": [{"n": 1}, {"n"\n```', "[{"]
 )
 def test_an_answer_without_a_whole_value_says_so(text: str) -> None:
-    """Ours: what is inside of a value that was cut off must not pass for all of it."""
+    """What is inside of a value that was cut off must not pass for all of it."""
     answer = read_typed_answer(text, SCHEMA)
     assert answer.data is None
     assert answer.violations == ("$: the answer holds no JSON value.",)
@@ -125,19 +124,19 @@ def test_an_answer_without_a_whole_value_says_so(text: str) -> None:
     ],
 )
 def test_data_is_what_the_answer_says(text: str, value: object) -> None:
-    """Ours: it goes to the caller, who may have asked for what the service would not take."""
+    """It goes to the caller, who may have asked for what the service would not take."""
     assert repr(read_typed_answer(text, {"title": "x"}).data) == repr(value)
 
 
 @pytest.mark.parametrize("text", ["NaN", '{"n": [1, 1e400]}', "[" * 300 + "]" * 300])
 def test_a_value_that_cannot_be_handed_over_is_none(text: str) -> None:
-    """Ours: null in its place would be an answer that nobody gave."""
+    """Null in its place would be an answer that nobody gave."""
     answer = read_typed_answer(text, {"title": "x"})
     assert answer == TypedAnswer(data=None, violations=("$: the answer holds no JSON value.",))
 
 
 def test_what_is_inside_of_a_value_is_no_answer() -> None:
-    """Ours: be the value itself an answer or not."""
+    """Be the value itself an answer or not."""
     answer = read_typed_answer('Here: {"tags": ["a"]}', {"type": "array"})
     assert (answer.data, len(answer.violations)) == ({"tags": ["a"]}, 1)
 
@@ -164,7 +163,7 @@ def test_a_schema_is_taken_out_of_a_wrapper(given: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("schema", [{"colour": "string"}, {"title": "x"}, {"schema": {"a": 1}}])
 def test_a_schema_that_checks_nothing_is_refused(schema: dict[str, Any]) -> None:
-    """Ours: before the question is asked, not after it was paid for."""
+    """Before the question is asked, not after it was paid for."""
     with pytest.raises(InvalidRequest, match=f"checks anything: '{next(iter(schema))}'") as caught:
         open_schema(schema)
     assert caught.value.next_step
