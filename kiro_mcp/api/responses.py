@@ -48,6 +48,9 @@ _REFUSED: Final[reading.Refused] = (
 _SEALED: Final = "kiro-mcp:"
 """Begins the `encrypted_content` that this module wrote."""
 
+_ADDITIONAL_TOOLS: Final = "additional_tools"
+"""The type of an item of the input that offers tools."""
+
 _BETWEEN: Final = "__"
 """Stands between the names of a namespace and of a tool in it."""
 
@@ -68,9 +71,13 @@ def read(body: JsonObject) -> Question:
     reasoning = reading.object_of(body, "reasoning")
     return Question(
         model=reading.text_of(body, "model"),
-        messages=[_opened(item) for item in given],
+        messages=[
+            _opened(item)
+            for item in given
+            if not (isinstance(item, dict) and item.get("type") == _ADDITIONAL_TOOLS)
+        ],
         system=reading.text_of(body, "instructions"),
-        tools=flat_tools(reading.list_of(body, "tools")),
+        tools=_read_tools(body)[0],
         tool_choice=read_tool_choice(body.get("tool_choice")),
         allows_several_calls=reading.flag_of(body, "parallel_tool_calls", default=True),
         effort=read_effort(reading.text_of(reasoning, "effort")),
@@ -80,33 +87,31 @@ def read(body: JsonObject) -> Question:
     )
 
 
-def flat_tools(tools: list[JsonValue]) -> list[JsonValue]:
-    """Take the tools out of their namespaces; each gets the namespace into its name."""
-    flat: list[JsonValue] = []
-    for tool in tools:
-        inner = tool.get("tools") if isinstance(tool, dict) else None
+def _read_tools(body: JsonObject) -> tuple[list[JsonValue], dict[str, tuple[str, str]]]:
+    """Return the tools, and namespace and name of those in a namespace, by the model's names.
+
+    The model sees `namespace__tool`. Codex puts the tools into an item of the input for models of
+    its own catalogue; what is offered again there takes the place of what was offered before.
+    """
+    offered = list(reading.list_of(body, "tools"))
+    given = body.get("input")
+    for item in given if isinstance(given, list) else ():
+        if isinstance(item, dict) and item.get("type") == _ADDITIONAL_TOOLS:
+            offered += reading.list_of(item, "tools")
+    tools: dict[str, JsonValue] = {}
+    namespaces: dict[str, tuple[str, str]] = {}
+    for tool in offered:
         if not isinstance(tool, dict) or tool.get("type") != "namespace":
-            flat.append(tool)
+            name = tool.get("name") if isinstance(tool, dict) else None
+            tools[str(name or json_text(tool))] = tool
             continue
-        flat += [
-            {**member, "name": f"{tool.get('name')}{_BETWEEN}{member.get('name')}"}
-            for member in (inner if isinstance(inner, list) else ())
-            if isinstance(member, dict)
-        ]
-    return flat
-
-
-def namespaces(tools: list[JsonValue]) -> dict[str, tuple[str, str]]:
-    """Return namespace and name of each tool of a namespace, by the name that the model knows."""
-    found: dict[str, tuple[str, str]] = {}
-    for tool in tools:
-        if isinstance(tool, dict) and tool.get("type") == "namespace":
-            inner = tool.get("tools")
-            for member in inner if isinstance(inner, list) else ():
-                if isinstance(member, dict):
-                    space, name = str(tool.get("name")), str(member.get("name"))
-                    found[f"{space}{_BETWEEN}{name}"] = space, name
-    return found
+        space = str(tool.get("name"))
+        for member in reading.list_of(tool, "tools"):
+            if isinstance(member, dict):
+                name = str(member.get("name"))
+                namespaces[f"{space}{_BETWEEN}{name}"] = space, name
+                tools[f"{space}{_BETWEEN}{name}"] = {**member, "name": f"{space}{_BETWEEN}{name}"}
+    return list(tools.values()), namespaces
 
 
 def _opened(item: JsonValue) -> JsonValue:
@@ -133,7 +138,7 @@ class Writer:
 
     def __init__(self, body: JsonObject, question: Question, *, new_id: str, now: int) -> None:
         self._customs = custom_tools(question.tools)
-        self._namespaces = namespaces(reading.list_of(body, "tools"))
+        self._namespaces = _read_tools(body)[1]
         self._new_id = new_id
         self._response: dict[str, Any] = {
             "id": f"resp_{new_id}",

@@ -247,6 +247,30 @@ async def test_a_custom_tool_takes_text_and_a_namespace_keeps_its_name(
     assert "a.py" in text_of(RESPONSES, second)
 
 
+async def test_tools_in_an_item_of_the_input_are_offered(emulator: RunningEmulator) -> None:
+    """Codex offers them so for the models of its own catalogue, and may offer them again."""
+    run = {"type": "custom", "name": "exec", "description": "Run it."}
+    wait = {"type": "function", "name": "wait", "parameters": {"type": "object"}}
+    space = {"type": "namespace", "name": "functions", "description": "", "tools": [run, wait]}
+    offer = {"type": "additional_tools", "role": "developer", "tools": [space]}
+    items = [offer, {"role": "user", "content": "Go."}, offer]
+    emulator.state.enqueue(
+        (Send(frames.tool_use("tooluse_A", "functions__exec", '{"input": "ls()"}')), END)
+    )
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            response = await client.post(RESPONSES, json={"model": "auto", "input": items})
+    [asked] = prompts(emulator)
+    assert [spec["name"] for spec in asked.tool_specs] == ["functions__exec", "functions__wait"]
+    [call] = response.json()["output"]
+    assert (call["type"], call["namespace"], call["name"]) == (
+        "custom_tool_call",
+        "functions",
+        "exec",
+    )
+    assert call["input"] == "ls()"
+
+
 @pytest.mark.parametrize(
     ("path", "choice", "told"),
     [

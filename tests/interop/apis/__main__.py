@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from kiro_mcp.emulator import EmulatorState, Send, frames, running
+from kiro_mcp.emulator.body import Conversation
 from kiro_mcp.emulator.script_files import read_script
 from kiro_mcp.emulator.state import GENERATE
 from tests.interop.agents import Json, run_program
@@ -123,6 +124,16 @@ async def claude_code() -> Agent:
 
 async def codex() -> Agent:
     """Codex runs a command."""
+    return await _codex(MODEL, "exec_command", {"cmd": "cat notes.txt"})
+
+
+async def codex_own() -> Agent:
+    """Codex runs a script: so it offers its tools to the models of its own catalogue."""
+    script = 'text(await tools.exec_command({cmd: "cat notes.txt"}))'
+    return await _codex("gpt-5.6-terra", "functions__exec", {"input": script})
+
+
+async def _codex(model: str, tool: str, arguments: Json) -> Agent:
     version = "0.171.0"
     command = await program("@openai/codex", version)
     flags = ["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
@@ -131,17 +142,17 @@ async def codex() -> Agent:
         config = home / ".codex" / "config.toml"
         config.parent.mkdir()
         config.write_text(
-            f'model = "{MODEL}"\nmodel_provider = "kiro"\n\n'
+            f'model = "{model}"\nmodel_provider = "kiro"\n\n'
             '[model_providers.kiro]\nname = "kiro"\nwire_api = "responses"\n'
             f'base_url = "{url}/v1"\nenv_key = "NOBODYS_KEY"\n'
         )
         return {"CODEX_HOME": str(config.parent), "NOBODYS_KEY": "sk-nobody"}
 
     return Agent(
-        name=f"Codex {version}",
+        name=f"Codex {version}, {model}",
         command=[*command, *flags],
-        tool="exec_command",
-        arguments={"cmd": "cat notes.txt"},
+        tool=tool,
+        arguments=arguments,
         set_up=set_up,
     )
 
@@ -166,14 +177,14 @@ async def cline() -> Agent:
     )
 
 
-async def opencode() -> Agent:
-    """Opencode reads a file."""
+async def opencode(package: str) -> Agent:
+    """Opencode reads a file, through one of the packages of Vercel's AI SDK."""
     version = "1.18.33"
     _, entry = await program("opencode-ai", version)
 
     async def set_up(home: Path, url: str) -> Mapping[str, str]:
         provider: Json = {
-            "npm": "@ai-sdk/openai-compatible",
+            "npm": package,
             "options": {"baseURL": f"{url}/v1", "apiKey": "sk-nobody"},
             "models": {MODEL: {}},
         }
@@ -186,7 +197,7 @@ async def opencode() -> Agent:
         }
 
     return Agent(
-        name=f"opencode {version}",
+        name=f"opencode {version}, {package}",
         command=[entry, "run", "-m", f"kiro/{MODEL}"],
         tool="read",
         arguments={"filePath": "$WORK/notes.txt"},
@@ -197,8 +208,11 @@ async def opencode() -> Agent:
 AGENTS: Mapping[str, Callable[[], Awaitable[Agent]]] = {
     "claude-code": claude_code,
     "codex": codex,
+    "codex-own": codex_own,
     "cline": cline,
-    "opencode": opencode,
+    "opencode": partial(opencode, "@ai-sdk/openai-compatible"),
+    "opencode-openai": partial(opencode, "@ai-sdk/openai"),
+    "opencode-anthropic": partial(opencode, "@ai-sdk/anthropic"),
 }
 
 
@@ -225,13 +239,15 @@ async def agent_works(make: Callable[[], Awaitable[Agent]]) -> bool:
             variables = dict(await agent.set_up(home, url))
             task = "How many feathers has the lapwing? It is in notes.txt."
             said = await run_program([*agent.command, task], home, variables)
-        bodies = [json.dumps(request.body) for request in state.requests_to(GENERATE)]
-    is_read = any(NOTE in body for body in bodies)
-    is_ok = is_read and LAST_WORDS in said and said.startswith("exit code 0")
-    saw = "the model read the file" if is_read else "the model did not read the file"
-    return _report(
-        agent.name, f"reads a file with {agent.tool}", began, "" if is_ok else f"{saw}; {said}"
-    )
+    asked = [Conversation(request.body) for request in state.requests_to(GENERATE)]
+    offered = {spec["name"] for conversation in asked[:-1] for spec in conversation.tool_specs}
+    rules = {
+        f"the tools were {offered}": agent.tool in offered,
+        "the model did not read the file": any(NOTE in json.dumps(one.body) for one in asked),
+        f"it said {said[-1000:]}": LAST_WORDS in said and said.startswith("exit code 0"),
+    }
+    wrong = "; ".join(what for what, is_right in rules.items() if not is_right)
+    return _report(agent.name, f"reads a file with {agent.tool}", began, wrong)
 
 
 def _report(name: str, what: str, began: float, wrong: str) -> bool:
