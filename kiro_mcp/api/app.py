@@ -225,15 +225,12 @@ class _Endpoint:
                     )
             if call.cancel_called:
                 error = ServiceUnavailable("The server is ending.", next_step="Call again later.")
-            if error is not None:
-                refused = api_error(
-                    error, is_anthropic=_is_anthropic(request), request_id=request_id
-                )
-                if output.has_begun:
-                    await output.fail(refused.body)
-                else:
-                    response = JSONResponse(refused.body, refused.status, refused.headers)
-                    await response(scope, receive, send)
+            if error is not None and output.has_begun:
+                is_anthropic = _is_anthropic(request)
+                said = api_error(error, is_anthropic=is_anthropic, request_id=request_id)
+                await output.fail(said.body)
+            elif error is not None:
+                await _refusal(request, error, request_id)(scope, receive, send)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_end_with_client, receive, tasks.cancel_scope)

@@ -126,7 +126,6 @@ def _with_thinking(message: JsonValue) -> JsonValue:
 class Writer:
     """Writes one answer, whole or as a stream of chunks."""
 
-    content_type = "text/event-stream"
     keep_alive = b": keep-alive\n\n"
 
     def __init__(self, body: JsonObject, question: Question, *, new_id: str, now: int) -> None:

@@ -4,52 +4,32 @@ A client library decides by the status whether to try again. The engine has trie
 where that helps, so libraries are told not to where another try would fail or be paid again.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from kiro_mcp.chat import Fault, JsonObject, Reply
 from kiro_mcp.client.classify import classify
 from kiro_mcp.errors import AnswerBroken, ErrorCode, KiroError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Kind:
+class _Kind(NamedTuple):
     status: int
     openai_type: str
     openai_code: str | None
+    """None for the code of the error itself."""
     anthropic_type: str
     allows_retry: bool = False
 
 
-_INVALID: Final = _Kind(
-    status=400,
-    openai_type="invalid_request_error",
-    openai_code=None,
-    anthropic_type="invalid_request_error",
-)
-_AUTH: Final = _Kind(
-    status=401,
-    openai_type="authentication_error",
-    openai_code="invalid_api_key",
-    anthropic_type="authentication_error",
-)
-_BLOCKED: Final = _Kind(
-    status=403,
-    openai_type="permission_error",
-    openai_code=None,
-    anthropic_type="permission_error",
-)
-_QUOTA: Final = _Kind(
-    status=429,
-    openai_type="insufficient_quota",
-    openai_code="insufficient_quota",
-    anthropic_type="rate_limit_error",
-)
-_BROKEN: Final = _Kind(
-    status=502, openai_type="server_error", openai_code=None, anthropic_type="api_error"
-)
+_INVALID: Final = "invalid_request_error"
+_AUTH: Final = _Kind(401, "authentication_error", "invalid_api_key", "authentication_error")
+_BLOCKED: Final = _Kind(403, "permission_error", None, "permission_error")
+_QUOTA: Final = _Kind(429, "insufficient_quota", "insufficient_quota", "rate_limit_error")
+_BROKEN: Final = _Kind(502, "server_error", None, "api_error")
+_FAILED: Final = _BROKEN._replace(allows_retry=True)
 
-_KINDS: Final[dict[ErrorCode, _Kind]] = {
+_KINDS: Final[Mapping[ErrorCode, _Kind]] = {
     "auth_required": _AUTH,
     "auth_expired": _AUTH,
     "forbidden": _BLOCKED,
@@ -57,61 +37,20 @@ _KINDS: Final[dict[ErrorCode, _Kind]] = {
     "quota_exhausted": _QUOTA,
     "budget_exceeded": _QUOTA,
     "rate_limited": _Kind(
-        status=429,
-        openai_type="rate_limit_error",
-        openai_code="rate_limit_exceeded",
-        anthropic_type="rate_limit_error",
-        allows_retry=True,
+        429, "rate_limit_error", "rate_limit_exceeded", "rate_limit_error", allows_retry=True
     ),
-    "model_busy": _Kind(
-        status=503,
-        openai_type="server_error",
-        openai_code="overloaded",
-        anthropic_type="overloaded_error",
-        allows_retry=True,
-    ),
-    "model_unavailable": _Kind(
-        status=404,
-        openai_type="invalid_request_error",
-        openai_code="model_not_found",
-        anthropic_type="not_found_error",
-    ),
-    "not_found": _Kind(
-        status=404,
-        openai_type="invalid_request_error",
-        openai_code=None,
-        anthropic_type="not_found_error",
-    ),
-    "context_too_long": _Kind(
-        status=400,
-        openai_type="invalid_request_error",
-        openai_code="context_length_exceeded",
-        anthropic_type="invalid_request_error",
-    ),
-    "invalid_request": _INVALID,
-    "upstream_error": _Kind(
-        status=502,
-        openai_type="server_error",
-        openai_code=None,
-        anthropic_type="api_error",
-        allows_retry=True,
-    ),
-    "network_error": _Kind(
-        status=502,
-        openai_type="server_error",
-        openai_code=None,
-        anthropic_type="api_error",
-        allows_retry=True,
-    ),
-    "timeout": _Kind(
-        status=504, openai_type="server_error", openai_code=None, anthropic_type="api_error"
-    ),
+    "model_busy": _Kind(503, "server_error", "overloaded", "overloaded_error", allows_retry=True),
+    "model_unavailable": _Kind(404, _INVALID, "model_not_found", "not_found_error"),
+    "not_found": _Kind(404, _INVALID, None, "not_found_error"),
+    "context_too_long": _Kind(400, _INVALID, "context_length_exceeded", _INVALID),
+    "invalid_request": _Kind(400, _INVALID, None, _INVALID),
+    "upstream_error": _FAILED,
+    "network_error": _FAILED,
+    "timeout": _Kind(504, "server_error", None, "api_error"),
     "stream_broken": _BROKEN,
     "empty_response": _BROKEN,
     "cancelled": _BROKEN,
-    "internal_error": _Kind(
-        status=500, openai_type="server_error", openai_code=None, anthropic_type="api_error"
-    ),
+    "internal_error": _Kind(500, "server_error", None, "api_error"),
 }
 
 OVERLOADED: Final = 529
