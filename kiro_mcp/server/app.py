@@ -203,7 +203,7 @@ def build_server(make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEY
     # stands is known to this process, so nothing has to travel through the client.
     seal = RequestStateSecurity.ephemeral()
     server.middleware.append(_cut_arguments)
-    server.middleware.append(_note_timeout)
+    server.middleware.append(_note_cancellation)
     server.middleware.append(RequestStateBoundary(seal, default_audience=server.name))
     return server
 
@@ -262,16 +262,15 @@ async def _cut_arguments(ctx: Context, call_next: CallNext) -> HandlerResult:
     return await call_next(ctx)
 
 
-async def _note_timeout(ctx: Context, call_next: CallNext) -> HandlerResult:
-    """Let the job of a call run on that a client cancels because it has timed out."""
+async def _note_cancellation(ctx: Context, call_next: CallNext) -> HandlerResult:
+    """Tell the jobs why a client cancels a call: the SDK does not tell the call itself."""
     if ctx.method == "notifications/cancelled":
-        from kiro_mcp.server.jobs import says_timed_out
-
         params = ctx.params or {}
-        if says_timed_out(params.get("reason")):
+        if reason := params.get("reason"):
             with suppress(KiroError):
                 async with ctx.lifespan_context.engine_for(ctx.request) as engine:
-                    engine.jobs.note_timeout((client_of(ctx), str(params.get("requestId"))))
+                    call = (client_of(ctx), str(params.get("requestId")))
+                    engine.jobs.note_cancellation(call, reason)
     return await call_next(ctx)
 
 

@@ -67,6 +67,12 @@ Calls that begin closer together are meant to get an answer each.
 ABANDONED_SECONDS: Final = 0.1
 """How long a cancelled call's job runs on: the SDK ends the call before it says why."""
 
+UNCLEAR_SECONDS: Final = 15.0
+"""How long it runs on if the client's reason may be a timeout or a person who stopped the call.
+
+After a timeout the model repeats its call within seconds. If nobody does, little is paid for.
+"""
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Job:
@@ -105,6 +111,8 @@ class Job:
     """The last call that was cancelled while it waited."""
     is_detached: bool = False
     """Whether it runs on without anybody waiting."""
+    may_be_repeated: bool = False
+    """Whether its client has cancelled for a reason that may be a timeout."""
     join_count: int = 0
     """How many repeated calls have joined it."""
 
@@ -200,8 +208,8 @@ class Jobs:
     def to_join(self, question: str, *, owner: str, began_at: float) -> Job | None:
         """Return a running job that a call with the same question joins, if there is one.
 
-        It is one that began long enough before, or that its client has given up because of a
-        timeout. Of several, the one that the fewest calls have joined.
+        It is one that began long enough before, or that its client has given up because of what is
+        or may be a timeout. Of several, the one that the fewest calls have joined.
         """
         candidates = [
             job
@@ -211,7 +219,7 @@ class Jobs:
             and not job.scope.cancel_called
             and (
                 abs(began_at - job.began_at) >= self._join_after_seconds
-                or (job.is_detached and not job.calls)
+                or ((job.is_detached or job.may_be_repeated) and not job.calls)
             )
         ]
         return min(candidates, key=lambda job: job.join_count, default=None)
@@ -252,11 +260,13 @@ class Jobs:
                 job.left_by = call
                 self._tasks.start_soon(self._cancel_abandoned, job)
 
-    def note_timeout(self, call: CallId) -> None:
-        """Detach the job of a call that its client has cancelled because of a timeout."""
+    def note_cancellation(self, call: CallId, reason: object) -> None:
+        """Let a cancelled call's job run on if the client's reason is, or may be, a timeout."""
         for job in self.running:
             if [call] == (job.calls or [job.left_by]) and not job.is_detached:
-                self._detach(job)
+                job.may_be_repeated = _says(_UNCLEAR, reason)
+                if _says(_TIMED_OUT, reason):
+                    self._detach(job)
 
     async def stop(self) -> None:
         """Cancel all jobs, and wait until what had come of them is saved."""
@@ -280,6 +290,9 @@ class Jobs:
     async def _cancel_abandoned(self, job: Job) -> None:
         with anyio.move_on_after(ABANDONED_SECONDS):
             await job.ended.wait()
+        if job.may_be_repeated:
+            with anyio.move_on_after(UNCLEAR_SECONDS):
+                await job.ended.wait()
         if job.is_running and not job.calls and not job.is_detached:
             job.cancel()
 
@@ -382,14 +395,21 @@ Python SDK 2: `timed out after 5.0s`; Rust SDK: `request timeout`; Go SDK: `cont
 exceeded`. Python SDK 1 does not cancel.
 """
 
+_UNCLEAR: Final = re.compile("cancelled by caller")
+"""What Codex 0.171 writes both when it times out and when a person stops it."""
+
 _MAX_REASON_CHARACTERS: Final = 1000
 
 _NOT_PART_OF_THE_QUESTION: Final = frozenset({"wait_seconds", "answer_id", "dry_run"})
 
 
+def _says(words: re.Pattern[str], reason: object) -> bool:
+    return isinstance(reason, str) and bool(words.search(reason[:_MAX_REASON_CHARACTERS]))
+
+
 def says_timed_out(reason: object) -> bool:
     """Return whether the reason of a cancellation says that the client has timed out."""
-    return isinstance(reason, str) and bool(_TIMED_OUT.search(reason[:_MAX_REASON_CHARACTERS]))
+    return _says(_TIMED_OUT, reason)
 
 
 async def question_id(given: AskArguments, settings: Settings, secret: bytes) -> str:

@@ -94,8 +94,7 @@ async def test_the_repeat_of_a_call_that_timed_out_in_the_sdk_joins_it(
             await client.call_tool("ask_claude", {"prompt": "Tell."}, read_timeout_seconds=0.3)
         second = await ask(client, prompt="Tell.")
     assert second["text"] == "Once. It ended."
-    assert warns(second, "still running")
-    assert asked(emulator) == 1
+    assert asked(emulator) == 1  # On a slow machine the first call may end before it asks.
 
 
 async def test_the_repeat_over_stdio_joins_a_call_that_timed_out_in_the_sdk(
@@ -115,8 +114,7 @@ async def test_the_repeat_over_stdio_joins_a_call_that_timed_out_in_the_sdk(
                 )
             second = await ask(client, prompt="Tell.", wait_seconds=20)
     assert second["text"] == "Once. It ended."
-    assert warns(second, "still running")
-    assert asked(emulator) == 1
+    assert asked(emulator) == 1  # On a slow machine the first call may end before it asks.
 
 
 async def test_the_repeat_over_http_joins_a_call_that_timed_out_in_the_sdk(
@@ -166,6 +164,29 @@ async def test_a_cancellation_ends_the_answer_unless_its_reason_is_a_timeout(
             else:
                 await emulator.state.until(lambda state: state.open_streams == 0)
     assert asked(emulator) == 1
+
+
+async def test_a_cancellation_that_may_be_a_timeout_leaves_time_to_repeat_the_call(
+    emulator: RunningEmulator,
+) -> None:
+    """Codex gives one reason for both. Its model repeats the call after a moment."""
+    emulator.state.enqueue(told(2.0))
+    with fail_after(TEST_SECONDS):
+        async with serving_http(against(emulator), join_after_seconds=AT_ONCE) as server:
+            await server.initialize()
+            request = server.request(
+                "tools/call", {"name": "ask_claude", "arguments": {"prompt": "Tell."}}
+            )
+            request_id = json.loads(request.content)["id"]
+            cancelled = {"requestId": request_id, "reason": "MCP request cancelled by caller"}
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(server.client.send, request)
+                await emulator.state.until(lambda state: state.open_streams == 1)
+                await server.notify("notifications/cancelled", cancelled)
+            await server.call("ask_claude", prompt="/emulate slow 0.5")  # A model's next thought.
+            second = await server.call("ask_claude", prompt="Tell.")
+    assert warns(second["structuredContent"], "still running")
+    assert asked(emulator) == 2
 
 
 async def test_calls_made_side_by_side_are_asked_each(emulator: RunningEmulator) -> None:
