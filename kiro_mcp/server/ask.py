@@ -49,7 +49,6 @@ from kiro_mcp.server.arguments import AskArguments, read_arguments
 from kiro_mcp.server.attachments import Attachments
 from kiro_mcp.server.call import Call, Result
 from kiro_mcp.server.captures import capture_call, finish_with_answer
-from kiro_mcp.server.conversations import Conversation, Position, Turn
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.jobs import Job, ProgressReporter, question_id
 from kiro_mcp.server.results import (
@@ -62,6 +61,7 @@ from kiro_mcp.server.results import (
     with_warning,
 )
 from kiro_mcp.server.schema_checks import UncheckedError, schema_errors, with_schema_errors
+from kiro_mcp.server.store import Conversation, Position, Turn
 from kiro_mcp.wire.json_values import is_larger
 from kiro_mcp.wire.messages import read_messages, read_tool_results
 from kiro_mcp.wire.models import ModelChoice, is_known_effort

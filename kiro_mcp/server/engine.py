@@ -32,9 +32,9 @@ from kiro_mcp.client.http import HttpPool
 from kiro_mcp.client.telemetry import Telemetry
 from kiro_mcp.errors import KiroError
 from kiro_mcp.server.captures import open_captures
-from kiro_mcp.server.conversations import ConversationStore
 from kiro_mcp.server.jobs import JOIN_AFTER_SECONDS, Jobs
 from kiro_mcp.server.owners import KEY_HEADER, OWN, installation_secret
+from kiro_mcp.server.store import ConversationStore
 from kiro_mcp.settings import Settings, unknown_variables
 from kiro_mcp.wire.models import BUILTIN_MODELS, DEFAULT_NAME, ModelChoice, resolve_model
 

@@ -25,7 +25,7 @@ import mcp_types as types
 
 from kiro_mcp.chat import ChatRequest, JsonObject, JsonValue, Message, Refusal, Repair, Reply
 from kiro_mcp.errors import InternalFault, KiroError
-from kiro_mcp.server.conversations import Position
+from kiro_mcp.server.store import Position
 from kiro_mcp.wire.json_values import json_text
 from kiro_mcp.wire.models import ModelChoice
 from kiro_mcp.wire.request import DryRun

@@ -26,10 +26,17 @@ from kiro_mcp.chat import (
 )
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.errors import InternalFault, InvalidRequest
-from kiro_mcp.server.conversations import ConversationStore, Position, Turn
 from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.server.owners import OWN, owner_of
-from kiro_mcp.server.records import UnreadableRecordError, message_of, record_of, tools_of
+from kiro_mcp.server.store import (
+    ConversationStore,
+    Position,
+    Turn,
+    UnreadableRecordError,
+    message_of,
+    record_of,
+    tools_of,
+)
 from tests.support.mcp import ask, ask_with_id, code, connected, sent, words
 
 HOUR = 3600.0

@@ -23,9 +23,9 @@ from kiro_mcp.emulator import EMULATOR_API_KEY, Pause, RunningEmulator, Send, fr
 from kiro_mcp.emulator.state import GENERATE
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.arguments import AskArguments, read_arguments
-from kiro_mcp.server.conversations import ConversationStore, Position, Turn
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.jobs import JOIN_AFTER_SECONDS, Job, Jobs, question_id, says_timed_out
+from kiro_mcp.server.store import ConversationStore, Position, Turn
 from kiro_mcp.settings import Settings
 from tests.support.http import WebServer, against, answer, serving_http
 from tests.support.mcp import ask, connected

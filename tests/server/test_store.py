@@ -14,9 +14,9 @@ from anyio import create_task_group, fail_after
 from kiro_mcp.chat import Message, TextPart
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.errors import InternalFault, InvalidRequest
-from kiro_mcp.server.conversations import ConversationStore, Position, Turn
 from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.server.owners import OWN
+from kiro_mcp.server.store import ConversationStore, Position, Turn
 from tests.support.mcp import ask, ask_with_id, code, connected, words
 from tests.support.stdio import PROMPTLY_SECONDS, environment, started
 

@@ -50,7 +50,7 @@ from kiro_mcp.client.http import HttpPool
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, quoted
 from kiro_mcp.regions import region_of
 from kiro_mcp.server.engine import STORE_NAME, Engine
-from kiro_mcp.server.store_file import SCHEMA_VERSION, NewerStoreError
+from kiro_mcp.server.store import SCHEMA_VERSION, NewerStoreError
 from kiro_mcp.settings import Settings, unknown_variables
 
 NETWORK_SECONDS: Final = 10.0
