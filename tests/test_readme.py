@@ -129,6 +129,14 @@ def test_each_module_of_the_map_is_there() -> None:
     assert [name for name in named if not (ROOT / "kiro_mcp" / name).is_file()] == []
 
 
+def test_each_file_that_contributors_are_sent_to_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = re.findall(r"`(\w+/[\w/]+\.py)`", text)
+    assert named
+    places = [(ROOT / name, ROOT / "kiro_mcp" / name) for name in named]
+    assert [place for place, other in places if not (place.is_file() or other.is_file())] == []
+
+
 def test_each_script_of_the_emulator_is_named_once() -> None:
     """Whoever writes a test looks for the refusal that it needs."""
     table = README.partition("`/emulate NAME` picks what happens:")[2].partition("\n\nA refusal")[0]
