@@ -1,11 +1,13 @@
-"""What a request must pass before it is sent: slots, holds and budgets.
+"""When a request may be sent: slots, holds and budgets.
 
-`FairSlots` limits how many answers run at once, and lets callers take turns. `Holds` remembers
-refusals that bind every call of a credential: a suspended account must not get one more request
-with each new call, and an account that was told to wait must not be asked inside that wait.
-`Budget` counts the credits that answers cost. The service says the cost at the end of an answer,
-so a budget cannot cut an answer short: it keeps the next request from being sent. The sum of each
-day (UTC) outlives a restart, in an SQLite database that all servers of an account add to::
+`FairSlots` limits how many answers run at once, and lets callers take turns.
+
+`Holds` remembers refusals that apply to every call of a credential. While an account is suspended,
+or has to wait, no request may be sent for it.
+
+`Budget` counts the credits that answers cost. The service states the cost at the end of an answer,
+so a budget cannot cut an answer short: it blocks the next request. The sum of each day (UTC) is in
+an SQLite database, which survives a restart and which all servers of an account share::
 
     days     day ("2026-11-21"), credits
 """
@@ -32,19 +34,19 @@ from kiro_mcp.errors import AccountBlocked, KiroError, ServiceUnavailable
 logger = logging.getLogger(__name__)
 
 MAX_HOLDS: Final = 1_000
-"""How many credentials are remembered; the oldest hold is forgotten first."""
+"""How many holds are remembered; the oldest is forgotten first."""
 
 FILE_NAME: Final = "credits.sqlite3"
 
 BUSY_SECONDS: Final = 2.0
-"""How long another server's addition is waited for, which takes a few milliseconds."""
+"""How long to wait while another server writes, which takes a few milliseconds."""
 
 
 class FairSlots:
     """A limit on concurrent answers that no single caller can use up.
 
-    While a slot is free, whoever asks gets it. While none is, the waiting callers take turns: each
-    slot that becomes free goes to the next caller, and to the oldest call of that caller.
+    While a slot is free, a call takes it at once. Otherwise the waiting callers take turns: a slot
+    that becomes free goes to the oldest call of the next caller.
 
     Args:
         count: How many answers may run at once.
@@ -92,21 +94,21 @@ class FairSlots:
         caller, turns = self._waiting.popitem(last=False)
         turns.popleft().set()
         if turns:
-            self._waiting[caller] = turns  # At the end: the others are next.
+            self._waiting[caller] = turns  # At the end of the queue: the other callers are next.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Why a credential may not be used now, and for how many more seconds."""
+    """Why a credential may not be used now, and for how many seconds from now."""
 
     error: KiroError
     seconds: float
 
 
 class Holds:
-    """The refusals that bind all calls of a credential, remembered for as long as they bind.
+    """The refusals that apply to all calls of a credential, for as long as they apply.
 
-    Kept in memory, by credential: a renewed credential or a new process begins without holds.
+    They are in memory, by credential: a renewed credential and a new process start without holds.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -114,7 +116,7 @@ class Holds:
         self._held: dict[str, tuple[KiroError, datetime]] = {}
 
     def add(self, token: AccessToken, error: KiroError) -> None:
-        """Remember a refusal if it binds every call of the account."""
+        """Remember a refusal if it applies to every call of the account."""
         if error.code == "account_suspended":
             seconds = SUSPENDED_MINUTES * 60.0
         elif error.code == "rate_limited" and error.retry_after_seconds:
@@ -155,21 +157,21 @@ def _key(token: AccessToken) -> str:
 
 @dataclass(slots=True)
 class CallSpending:
-    """What one call has cost so far, over all the requests that it took.
+    """What all requests of one call have cost so far.
 
-    Give the same one to several requests to have them count as one call.
+    Pass the same object to several requests to count them as one call.
     """
 
     credits: float = 0.0
 
 
 class Budget:
-    """Counts credits, and refuses what would go over.
+    """Counts credits, and refuses further requests once a limit is reached.
 
     Args:
-        per_call: Credits that one call may cost; 0 is no limit.
-        per_day: Credits that a day may cost; 0 is no limit.
-        folder: Where the day's sum is kept; None keeps it in memory alone.
+        per_call: Credits that one call may cost; 0 for no limit.
+        per_day: Credits that a day may cost; 0 for no limit.
+        folder: Where to save the day's sum; None to keep it in memory only.
         now: The time.
     """
 
@@ -184,7 +186,7 @@ class Budget:
         self._credits = 0.0
 
     async def require_left(self, call: CallSpending) -> None:
-        """Return if a request may be sent.
+        """Require that a request may be sent.
 
         Raises:
             AccountBlocked: A budget is used up (`budget_exceeded`).
@@ -195,12 +197,12 @@ class Budget:
             return
         today = self._today()
         if self._file:  # Other servers may have added to it.
-            await self._learn(today, partial(_read, self._file, today))
+            await self._sync(today, partial(_read, self._file, today))
         if self._credits >= self._per_day:
             raise _exceeded("day", self._credits, self._per_day, "KIRO_MCP_MAX_CREDITS_PER_DAY")
 
     async def add(self, credits_used: float, call: CallSpending) -> None:
-        """Count what an answer cost, also while the call is being cancelled."""
+        """Count what an answer cost, even while its call is being cancelled."""
         call.credits += credits_used
         if not self._per_day or not credits_used:
             return
@@ -208,37 +210,39 @@ class Budget:
         self._credits += credits_used
         if self._file:
             with anyio.CancelScope(shield=True):
-                await self._learn(today, partial(_add, self._file, today, credits_used))
+                await self._sync(today, partial(_add, self._file, today, credits_used))
 
     def _today(self) -> str:
-        """Return the day, and begin its sum where it is a new one."""
+        """Return the day; when a new day has begun, start its sum at 0."""
         today = self._now().date().isoformat()
         if today != self._day:
             self._day = today
             self._credits = 0.0
         return today
 
-    async def _learn(self, day: str, read_sum: Callable[[], float]) -> None:
-        """Take the file's sum, unless ours is larger because it could not be added to the file."""
+    async def _sync(self, day: str, read_sum: Callable[[], float]) -> None:
+        """Use the file's sum, unless ours is larger because the file could not be written."""
         try:
             saved = await anyio.to_thread.run_sync(read_sum)
             if day == self._day:  # A new day may have begun meanwhile.
                 self._credits = max(self._credits, saved)
         except (OSError, sqlite3.Error) as error:
-            logger.warning("the day's credits are known to this server alone: %s", error)
+            logger.warning(
+                "the day's credits cannot be shared with other servers of this account: %s", error
+            )
 
 
 def _exceeded(what: str, used: float, limit: float, setting: str) -> AccountBlocked:
-    later = "Call again tomorrow (UTC), or raise" if what == "day" else "Ask for less, or raise"
+    advice = "Call again tomorrow (UTC)" if what == "day" else "Ask for less"
     return AccountBlocked(
-        f"This {what} has used {used:.4g} of the {limit:g} credits that you allow it.",
-        next_step=f"{later} {setting}.",
+        f"This {what} has used {used:.4g} of the {limit:g} credits that your settings allow it.",
+        next_step=f"{advice}, or raise {setting}.",
         code="budget_exceeded",
     )
 
 
 def _read(file: Path, day: str) -> float:
-    """Return a day's sum; 0 where nothing was added."""
+    """Return a day's sum; 0 if the file does not exist."""
     if not file.exists():
         return 0.0
     with closing(_opened(file)) as db:
@@ -246,9 +250,9 @@ def _read(file: Path, day: str) -> float:
 
 
 def _add(file: Path, day: str, credits_used: float) -> float:
-    """Add to a day's sum, safely beside other servers, and return the new sum."""
+    """Add to a day's sum and return the new sum. Safe while other servers do the same."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file.touch(mode=0o600)  # Made before SQLite does, so that it is never readable by others.
+    file.touch(mode=0o600)  # If SQLite created it, other users could read it.
     with closing(_opened(file)) as db:
         db.execute("CREATE TABLE IF NOT EXISTS days (day TEXT PRIMARY KEY, credits REAL NOT NULL)")
         db.execute(

@@ -1,4 +1,4 @@
-"""An answer on its way: bytes in from one connection, deltas out, and a reply at the end."""
+"""An answer while it arrives: reads bytes from a connection, yields deltas, ends with a reply."""
 
 from collections import deque
 from collections.abc import AsyncIterator
@@ -13,23 +13,23 @@ from kiro_mcp.errors import AnswerBroken, KiroError, ServiceUnavailable
 from kiro_mcp.wire.reply import ReplyBuilder
 from kiro_mcp.wire.request import Payload
 
-_REASONS_FOR_NOTHING: Final[tuple[StopReason, ...]] = (
+_LASTING_REASONS: Final[tuple[StopReason, ...]] = (
     "refusal",
     "max_tokens",
     "context_window_exceeded",
 )
-"""Reasons for an empty answer that asking again does not change."""
+"""The reasons for an empty answer that remain if the request is sent again."""
 
 
 class AnswerStream:
-    """An answer: iterate for its deltas; `reply` is the whole of it.
+    """An answer: iterate over it for its deltas, then read `reply`.
 
     Args:
         response: The HTTP answer that carries it.
-        builder: Makes deltas and the reply from its bytes.
+        builder: Makes the deltas and the reply from its bytes.
         payload: The request that it answers.
         first_token_deadline: When it must have begun, in `anyio.current_time`.
-        idle_timeout_seconds: How long it may be silent after that.
+        idle_timeout_seconds: How long it may pause after that.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class AnswerStream:
         idle_timeout_seconds: float,
     ) -> None:
         self.payload = payload
-        """The request as it was sent, with the repairs that were made to it."""
+        """The request as it was sent, and the repairs that were made to it."""
         self._chunks = response.chunks()
         self._request_id = response.headers.get("x-amzn-requestid")
         self._builder = builder
@@ -53,10 +53,10 @@ class AnswerStream:
 
     @property
     def reply(self) -> Reply:
-        """The whole answer. Available once iteration has ended.
+        """The whole answer, available once iteration has ended.
 
         Raises:
-            RuntimeError: The answer has not been read to its end.
+            RuntimeError: Iteration has not ended.
         """
         if self._reply is None:
             raise RuntimeError("read the stream to its end before its reply")
@@ -83,10 +83,10 @@ class AnswerStream:
         return self._pending.popleft()
 
     async def begin(self) -> None:
-        """Read until there is something to deliver. Until then the call may be made again.
+        """Read until the first delta. Before it, the request may be sent again.
 
         Raises:
-            KiroError: The answer ended without anything to deliver; says why.
+            KiroError: Why the answer ended without a delta.
         """
         while not self._pending and self._reply is None:
             await self._read()
@@ -97,16 +97,16 @@ class AnswerStream:
             raise classify(fault)
         if fault is not None:
             raise fault
-        if self.reply.stop_reason not in _REASONS_FOR_NOTHING:
+        if self.reply.stop_reason not in _LASTING_REASONS:
             raise AnswerBroken(
-                "The service answered with nothing.",
-                next_step="Call again, or put the question in other words.",
+                "The service sent an empty answer.",
+                next_step="Call again, or ask in other words.",
                 code="empty_response",
                 request_id=self._request_id,
             )
 
     def cut(self, fault: KiroError | None = None) -> Reply:
-        """End the answer here, and return the part of it that has arrived."""
+        """End the answer and return the part that has arrived."""
         return self._builder.close(fault)
 
     async def aclose(self) -> None:
@@ -114,7 +114,7 @@ class AnswerStream:
         await self._chunks.aclose()
 
     async def _read(self) -> None:
-        """Read the next chunk; at the end, or at a fault, make the reply."""
+        """Read the next chunk. At the end or at a fault, build the reply."""
         has_begun = self._builder.has_begun
         idle_deadline = anyio.current_time() + self._idle_timeout_seconds
         chunk: bytes | None = None
@@ -125,7 +125,7 @@ class AnswerStream:
             ) as scope:
                 chunk = await anext(self._chunks, None)
             if scope.cancelled_caught:
-                fault = self._fell_silent() if has_begun else no_answer_in_time()
+                fault = self._went_silent() if has_begun else no_answer_in_time()
         except KiroError as error:
             fault = error
         if chunk is not None:
@@ -135,10 +135,10 @@ class AnswerStream:
         self._reply = self._builder.close(fault)
         self._pending.extend(self._builder.last_deltas)
 
-    def _fell_silent(self) -> KiroError:
+    def _went_silent(self) -> KiroError:
         return ServiceUnavailable(
-            f"The service fell silent for {self._idle_timeout_seconds:g} seconds.",
-            next_step="Call again; KIRO_MCP_STREAM_READ_TIMEOUT sets how long silence may last.",
+            f"The service sent nothing for {self._idle_timeout_seconds:g} seconds.",
+            next_step="Call again, or raise KIRO_MCP_STREAM_READ_TIMEOUT.",
             code="timeout",
         )
 
@@ -146,7 +146,7 @@ class AnswerStream:
 def no_answer_in_time() -> KiroError:
     """Return the error of an answer that did not begin in time."""
     return ServiceUnavailable(
-        "The service did not begin to answer in time.",
-        next_step="Call again; KIRO_MCP_FIRST_TOKEN_TIMEOUT sets how long to wait.",
+        "The service did not start to answer in time.",
+        next_step="Call again, or raise KIRO_MCP_FIRST_TOKEN_TIMEOUT.",
         code="timeout",
     )

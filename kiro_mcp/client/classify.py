@@ -1,9 +1,16 @@
-"""What a refusal of the service means: an HTTP answer or an in-stream error -> our error.
+"""Turns a refusal of the service into a `KiroError`.
 
-One classifier serves both, because the service sends the same errors either way. The name of
-an error comes from the header `x-amzn-errortype` (cut at `:`) or the body's `__type` (after
-`#`); some bodies are empty, plain text or HTML, and are met with the status alone. Source of
-truth: the service's published error model, and the texts observed with it (2025 to 2026).
+The service sends the same errors as HTTP answers and inside a stream, so one classifier serves
+both::
+
+    HTTP status, headers, body ── fault_from_response ──┐
+                                                        ├─▶ Fault ── classify ──▶ KiroError
+    error event in a stream ────── wire.events ─────────┘
+
+The name of an error comes from the header `x-amzn-errortype` (cut at `:`) or from the body's
+`__type` (after `#`). If a body is empty, plain text or HTML, only the status decides. `_RULES`
+lists what each error means. Sources: the service's published error model, and error texts that
+were observed (2025 to 2026).
 """
 
 import email.utils
@@ -49,12 +56,12 @@ _STATUS_OF_NAME: Final[Mapping[str, int]] = {
 }
 """The HTTP status that belongs to an error's name.
 
-Errors inside a stream have no other. For HTTP answers the name wins over the status, because
-services of this kind also send `ThrottlingException` with status 400.
+Errors inside a stream have no other status. For HTTP answers the name wins over the status,
+because services of this kind also send `ThrottlingException` with status 400.
 """
 
 _CERTAIN_STATUSES: Final = frozenset({402, 413})
-"""The statuses that mean one thing, whatever the name beside them."""
+"""The statuses that always mean the same. They win over the error's name."""
 
 _QUOTA_REASONS: Final = frozenset(
     {
@@ -79,12 +86,12 @@ _TOO_LONG_WORDS: Final = (
     "exceeds the context window",
     "maximum context length",
 )
-"""How the service and the vendors of its models say that a prompt does not fit."""
+"""What the service and the vendors of its models write if a prompt is too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Meaning:
-    """What one kind of refusal is to a caller."""
+    """What callers are told about one kind of refusal."""
 
     kind: type[KiroError]
     code: ErrorCode
@@ -92,41 +99,29 @@ class _Meaning:
     """What happened, without the full stop."""
     next_step: str
 
-    def of(self, fault: Fault) -> KiroError:
-        """Return the error for one such refusal."""
-        return self.kind(
-            _with_service_words(self.what, fault),
-            next_step=self.next_step,
-            code=self.code,
-            reason=fault.reason,
-            status=fault.status,
-            request_id=fault.request_id,
-            retry_after_seconds=fault.retry_after_seconds,
-        )
-
 
 SUSPENDED_MINUTES: Final = 15
-"""How long nothing is sent for an account that the service has suspended."""
+"""For how long nothing is sent for an account that the service has suspended."""
 
 _SUSPENDED: Final = _Meaning(
     kind=AccountBlocked,
     code="account_suspended",
     what="The service has suspended this account",
-    next_step="Do not retry. Ask the support of Kiro, as the service's message says. kiro-mcp sends"
-    f" nothing more with this credential for {SUSPENDED_MINUTES} minutes; when the account is back,"
+    next_step="Do not retry. Contact Kiro's support, as the service's message says. kiro-mcp sends"
+    f" nothing with this credential for {SUSPENDED_MINUTES} minutes. When the account works again,"
     " call `login` with action `status` to try at once.",
 )
 _SUSPICIOUS: Final = _Meaning(
     kind=AccountBlocked,
     code="forbidden",
     what="The service limits this account for unusual activity",
-    next_step="Do not retry now: retries can lead to a suspension. Wait for some hours.",
+    next_step="Do not retry now: retries can lead to a suspension. Wait for a few hours.",
 )
 _QUOTA: Final = _Meaning(
     kind=AccountBlocked,
     code="quota_exhausted",
     what="The account has reached its usage limit",
-    next_step="See https://app.kiro.dev/account/usage for the limit and when it is reset.",
+    next_step="See https://app.kiro.dev/account/usage for the limit and the day of its reset.",
 )
 _OVERAGE: Final = replace(
     _QUOTA,
@@ -136,9 +131,8 @@ _OVERAGE: Final = replace(
 _SIGN_IN: Final = _Meaning(
     kind=SignInRequired,
     code="auth_expired",
-    what="The service did not take the credential",
-    next_step="Sign in again, or renew KIRO_API_KEY or KIRO_ACCESS_TOKEN; the tool `login` tells"
-    " how.",
+    what="The service did not accept the credential",
+    next_step="Sign in again with the tool `login`, or renew KIRO_API_KEY or KIRO_ACCESS_TOKEN.",
 )
 _FORBIDDEN: Final = _Meaning(
     kind=AccountBlocked,
@@ -148,15 +142,15 @@ _FORBIDDEN: Final = _Meaning(
 )
 _WRONG_ORIGIN: Final = replace(
     _FORBIDDEN,
-    what="The subscription does not cover the program that the request says it comes from",
+    what="The subscription does not cover the program that the request names as its origin",
     next_step="Set KIRO_MCP_ORIGIN=KIRO_CLI for a subscription to the Kiro CLI, or"
-    " KIRO_MCP_ORIGIN=AI_EDITOR for one to the Kiro IDE.",
+    " KIRO_MCP_ORIGIN=AI_EDITOR for a subscription to the Kiro IDE.",
 )
 _KEY_GRANT: Final = _Meaning(
     kind=AccountBlocked,
     code="forbidden",
     what="The service cannot use the organisation's encryption key",
-    next_step="Ask whoever administers the organisation's KMS key for Kiro.",
+    next_step="Ask the administrator of the organisation's KMS key for Kiro.",
 )
 _TOO_LONG: Final = _Meaning(
     kind=InvalidRequest,
@@ -168,47 +162,47 @@ _NO_MODEL: Final = _Meaning(
     kind=InvalidRequest,
     code="model_unavailable",
     what="The service does not offer this model to this account",
-    next_step="Call `list_models`, or run `kiro-mcp models`, for the ids that it offers; plan,"
-    " region and network decide.",
+    next_step="Call `list_models`, or run `kiro-mcp models`, for the ids that it offers. They"
+    " depend on the plan, the region and the network.",
 )
 _NO_PROFILE: Final = _Meaning(
     kind=InvalidRequest,
     code="invalid_request",
-    what="The service must be told which profile to bill",
+    what="The service needs to know which profile to bill",
     next_step="Set KIRO_PROFILE_ARN to the profile's ARN, or sign in with the tool `login`.",
 )
 _IMPROPER: Final = _Meaning(
     kind=InvalidRequest,
     code="invalid_request",
-    what="The service refused the request's form",
-    next_step="It says so for three causes: the messages, tools or images are not as it wants"
-    " them; the region is not the profile's (KIRO_API_REGION, KIRO_PROFILE_ARN); or the request"
-    " is too large.",
+    what="The service says that the request is not well formed",
+    next_step="This has one of three causes: the service does not accept the messages, tools or"
+    " images as they are; the region is not the profile's (KIRO_API_REGION, KIRO_PROFILE_ARN); or"
+    " the request is too large.",
 )
 _INVALID: Final = _Meaning(
     kind=InvalidRequest,
     code="invalid_request",
     what="The service refused the request",
-    next_step="Change what its message names and call again.",
+    next_step="Correct what its message names and call again.",
 )
 _BUSY: Final = _Meaning(
     kind=ServiceUnavailable,
     code="model_busy",
     what="The model has no capacity at the moment",
-    next_step="Wait for half a minute and call again, or choose another model.",
+    next_step="Wait for 30 seconds and call again, or choose another model.",
 )
 _RATE: Final = _Meaning(
     kind=ServiceUnavailable,
     code="rate_limited",
     what="The service asks for fewer requests",
-    next_step="Wait for a minute and call again. If it persists, the plan's credits may be used"
-    " up: see https://app.kiro.dev/account/usage.",
+    next_step="Wait for a minute and call again. If this happens again, the plan's credits may be"
+    " used up: see https://app.kiro.dev/account/usage.",
 )
 _TIMEOUT: Final = _Meaning(
     kind=ServiceUnavailable,
     code="timeout",
     what="The service gave up waiting",
-    next_step="Call again; a shorter request helps where it happens every time.",
+    next_step="Call again. If this happens every time, shorten the request.",
 )
 _FAILED: Final = _Meaning(
     kind=ServiceUnavailable,
@@ -235,7 +229,7 @@ _RULES: Final[tuple[tuple[_Test, _Meaning], ...]] = (
     (lambda f, _: f.reason.startswith("UNAUTHORIZED_"), _FORBIDDEN),
     (lambda _, words: "subscription does not support" in words, _WRONG_ORIGIN),
     (lambda f, _: f.status == 401, _SIGN_IN),
-    (lambda f, words: f.status == 403 and _is_about_a_bad_token(words), _SIGN_IN),
+    (lambda f, words: f.status == 403 and _names_bad_token(words), _SIGN_IN),
     (lambda f, _: f.status == 403, _FORBIDDEN),
     (lambda f, _: f.status == 408, _TIMEOUT),
     (lambda f, _: f.status == 429, _RATE),
@@ -244,23 +238,27 @@ _RULES: Final[tuple[tuple[_Test, _Meaning], ...]] = (
     (lambda f, _: f.reason in _REQUEST_REASONS, _INVALID),
     (lambda f, _: f.status is not None and 400 <= f.status < 500, _INVALID),
 )
-"""What a fault means: the first rule that fits. The reason wins over the words, the words win
-over the name, and the name wins over the HTTP status. Rules for what no call can change come
-before rules for what a later call may not meet."""
+"""What a fault means: the first rule that matches decides. The reason wins over the words, the
+words win over the name, and the name wins over the HTTP status. Rules for lasting refusals come
+before rules for passing ones."""
 
 
 def fault_from_response(
     status: int, headers: Mapping[str, str], body: bytes, *, now: datetime | None = None
 ) -> Fault:
-    """Read a refusal, whatever its form.
+    """Read a refusal: JSON, plain text or HTML.
 
     Args:
         status: The HTTP status.
         headers: The answer's headers, names in lower case.
         body: The answer's body, or its beginning.
-        now: The time against which a `Retry-After` date is read; without it, none is.
+        now: The time, to read a `Retry-After` that is a date; if None, such a date is ignored.
     """
-    fault = _read_body(body, headers.get("x-amzn-errortype", ""))
+    name = headers.get("x-amzn-errortype", "")
+    try:
+        fault = read_fault(parse_object(body), name)
+    except (UnreadableError, RecursionError):
+        fault = read_fault({"message": _plain_text(body)}, name)
     waits = (fault.retry_after_seconds, _retry_after(headers.get("retry-after", ""), now))
     return replace(
         fault,
@@ -272,24 +270,33 @@ def fault_from_response(
 
 
 def classify(fault: Fault) -> KiroError:
-    """Turn the service's error into ours: its code, what happened, and what to do next."""
+    """Return the error for a fault of the service: its code, what happened, what to do next."""
     words = f"{fault.name} {fault.message}".lower()
     status = fault.status
     if status not in _CERTAIN_STATUSES:
         status = _STATUS_OF_NAME.get(fault.name, status)
-    judged = replace(fault, reason=fault.reason.upper(), status=status)
-    meaning = next((meaning for test, meaning in _RULES if test(judged, words)), _FAILED)
+    normalized = replace(fault, reason=fault.reason.upper(), status=status)
+    meaning = next((meaning for test, meaning in _RULES if test(normalized, words)), _FAILED)
     if meaning is _FAILED and status is not None:
         meaning = replace(meaning, what=f"{meaning.what} with status {fault.status or status}")
     if meaning.kind is ServiceUnavailable and fault.retry_after_seconds:
         wait = f"Wait for {duration(fault.retry_after_seconds)} and call again"
         otherwise = ", or choose another model." if meaning is _BUSY else "."
         meaning = replace(meaning, next_step=wait + otherwise)
-    return meaning.of(fault)
+    quotes = ", ".join(text for text in (fault.reason or fault.name, fault.message) if text)
+    return meaning.kind(
+        f"{meaning.what} ({quotes.rstrip('.')})." if quotes else f"{meaning.what}.",
+        next_step=meaning.next_step,
+        code=meaning.code,
+        reason=fault.reason,
+        status=fault.status,
+        request_id=fault.request_id,
+        retry_after_seconds=fault.retry_after_seconds,
+    )
 
 
 def duration(seconds: float) -> str:
-    """Say how long to wait, such as `1 second` or `5 minutes`; never less than asked for."""
+    """Return a duration for people, such as `1 second` or `5 minutes`, rounded up."""
     if seconds < 2 * 60:
         return "1 second" if seconds == 1 else f"{seconds:g} seconds"
     if seconds < 2 * 60 * 60:
@@ -297,8 +304,8 @@ def duration(seconds: float) -> str:
     return f"{math.ceil(seconds / (60 * 60))} hours"
 
 
-def _is_about_a_bad_token(words: str) -> bool:
-    # "Unsupported token type" is not: another token of that type would fare no better.
+def _names_bad_token(words: str) -> bool:
+    # Not "Unsupported token type": the service would refuse another token of that type, too.
     return "token" in words and _has(words, ("expired", "invalid"))
 
 
@@ -306,26 +313,14 @@ def _has(words: str, marks: tuple[str, ...]) -> bool:
     return any(mark in words for mark in marks)
 
 
-def _with_service_words(what: str, fault: Fault) -> str:
-    said = ", ".join(word for word in (fault.reason or fault.name, fault.message) if word)
-    return f"{what} ({said.rstrip('.')})." if said else f"{what}."
-
-
-def _read_body(body: bytes, name: str) -> Fault:
-    try:
-        return read_fault(parse_object(body), name)
-    except (UnreadableError, RecursionError):
-        return read_fault({"message": _plain_text(body)}, name)
-
-
 def _plain_text(body: bytes) -> str:
-    """Return a body that is words; "" for a page, broken JSON or binary data."""
+    """Return a body of plain text; "" for a web page, broken JSON or binary data."""
     text = body[: MAX_MESSAGE_CHARACTERS * 4].decode(errors="replace").strip()
     return "" if text.startswith(("<", "{", "[", '"')) or "\ufffd" in text else text
 
 
 def _retry_after(value: str, now: datetime | None) -> float | None:
-    """Seconds to wait, from either form of the header: a number, or a date."""
+    """Return the seconds to wait, from either form of the header: a number or a date."""
     if re.fullmatch(r"\d{1,9}(\.\d+)?", value.strip()):
         return float(value)
     try:

@@ -1,7 +1,7 @@
-"""Work on large inputs in a thread, so that the event loop answers others meanwhile.
+"""Runs work on large inputs in a thread, so that the event loop can serve others meanwhile.
 
-A thread of Python gives way every few milliseconds. For small inputs the way there and back would
-cost more than the work.
+A Python thread lets others run every few milliseconds. For small inputs, switching to a thread and
+back would cost more than the work.
 """
 
 import json
@@ -15,9 +15,9 @@ from kiro_mcp.chat import ChatRequest, ImagePart, TextPart
 from kiro_mcp.wire.json_values import is_larger
 
 MAX_THREADS: Final = 2
-"""Further work waits: more threads of Python would only take turns."""
+"""How much work runs at once; the rest waits. More Python threads would only take turns."""
 SMALL: Final = 1_000
-"""How many JSON values, or 64 characters of text, are worked on at once. That takes 5 ms."""
+"""How many JSON values, or pieces of 64 characters, may run on the event loop. That takes 5 ms."""
 
 Result = TypeVar("Result")
 
@@ -25,7 +25,7 @@ _threads: Final = anyio.lowlevel.RunVar[anyio.CapacityLimiter]("kiro_mcp_off_loo
 
 
 async def off_loop(work: Callable[[], Result], *, is_large: bool) -> Result:
-    """Do something in a thread if it is large, else here."""
+    """Run a function: in a thread if its work is large, else directly."""
     if not is_large:
         return work()
     threads = _threads.get(None)
@@ -36,7 +36,7 @@ async def off_loop(work: Callable[[], Result], *, is_large: bool) -> Result:
 
 
 def is_large(request: ChatRequest) -> bool:
-    """Whether making a payload of a request takes long enough to be noticed by others."""
+    """Whether writing the payload of a request would hold up other tasks noticeably."""
     if len(request.messages) + len(request.tools) > SMALL // 10:
         return True
     parts = [part for message in request.messages for part in message.parts]
@@ -51,4 +51,4 @@ def is_large(request: ChatRequest) -> bool:
         [request.system, texts, schemas, request.output_schema], SMALL
     ):
         return True
-    return bool(schemas) and "$ref" in json.dumps(schemas)  # A few references can multiply.
+    return bool(schemas) and "$ref" in json.dumps(schemas)  # Resolving references multiplies size.

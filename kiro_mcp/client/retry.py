@@ -1,21 +1,21 @@
-"""Whether, when and how often a failed attempt is made again: decisions without a clock.
+"""Decides whether and when a failed attempt is repeated. Pure: without a clock.
 
-The first line that fits decides::
+The first line that matches decides::
 
     suspended, suspicious activity, quota, 402, 413   never: it does not help and can do harm
     a cause that a change removes (`Recovery`)        once with that change, at once
     too many requests, "the model is busy"            next endpoint (not after a 5xx, and not if
                                                       the account is throttled); 5, 10, 20 s
-    408, 5xx, no connection, a stream without a word  1, 2, 4 s
-    no word in time                                   once, or as often as the setting says
+    408, 5xx, no connection, broken before a delta    1, 2, 4 s
+    no delta in time                                  once, or as often as the setting says
     an empty answer                                   once
     anything else                                     never
 
-Nothing is sent again once a part of the answer was delivered: that part is billed.
+Once a delta was delivered, nothing is sent again: what was delivered is billed.
 A wait that the service asks for (`Retry-After`, `retryAfterMilliseconds`) replaces the schedule.
-Nothing is sent to any endpoint during it. If it is longer than a minute, the call fails at once
-and its error says how long to wait.
-Sources: the schedules of the vendor's open source clients and of others that report success;
+During such a wait nothing is sent to any endpoint. If the wait is longer than a minute, the call
+fails at once and its error says how long to wait.
+Sources: the schedules of the vendor's open source clients and of other clients that work;
 "Exponential Backoff And Jitter" (aws.amazon.com/blogs/architecture) for full jitter.
 """
 
@@ -26,13 +26,13 @@ from typing import Final, Literal, TypeAlias
 from kiro_mcp.errors import KiroError
 
 MAX_WAIT_SECONDS: Final = 30.0
-"""Where a schedule stops growing."""
+"""The longest wait of a schedule."""
 
 MAX_RETRY_AFTER_SECONDS: Final = 60.0
-"""The longest wait of the service's that is waited out; after a longer one the caller decides."""
+"""The longest wait that the service may ask for. If it asks for more, the call fails."""
 
 _BUSY_FACTOR: Final = 5.0
-"""How much longer to wait after an overload than after a fault."""
+"""How many times longer to wait after an overload than after a fault."""
 
 Recovery = Literal[
     "fresh_token",
@@ -58,45 +58,45 @@ _RECOVERY_OF_WORDS: Final[tuple[tuple[str, Recovery], ...]] = (
 _ACCOUNT_THROTTLES: Final = frozenset(
     {"CREDIT_CONSUMPTION_RATE_EXCEEDED", "USER_REQUEST_RATE_EXCEEDED"}
 )
-"""Reasons that throttle the whole account, whichever endpoint is asked."""
+"""Reasons that apply to the whole account, at every endpoint."""
 _FOREIGN_PROFILE_WORDS: Final = "not authorized to make this call"
-"""Observed: the answer to a profile that is not, or no longer, the account's own."""
+"""Observed: the service's answer if the profile does not, or no longer, belong to the account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How patient to be."""
+    """How often to try again, and how long to wait."""
 
     max_retries: int = 3
-    """How many attempts may follow a wait; recoveries are not counted."""
+    """How many attempts may follow a wait. Recoveries do not count."""
     base_delay_seconds: float = 1.0
-    """The first wait after a fault; every other wait is a multiple of it."""
+    """The first wait after a fault. All other waits are multiples of it."""
     first_token_max_retries: int = 1
-    """How many attempts may follow an answer that did not begin in time."""
+    """How many attempts may follow an answer that did not start in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Attempt again after this many seconds, from the first endpoint on."""
+    """Try again after this many seconds, from the first endpoint on."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class MoveOn:
-    """Attempt at once at the next endpoint."""
+    """Try at once at the next endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recover:
-    """Attempt at once with a change, if the change can be made; else give up."""
+    """Try at once with a change. If the change cannot be made, give up."""
 
     recovery: Recovery
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Make no other attempt."""
+    """Do not try again."""
 
 
 Step: TypeAlias = Wait | MoveOn | Recover | GiveUp
@@ -110,7 +110,7 @@ def recovery_for(error: KiroError) -> Recovery | None:
     if error.code == "forbidden" and _FOREIGN_PROFILE_WORDS in words:
         return "another_profile"
     if reason == "INVALID_MODEL_ID":
-        return "listed_model"  # Observed under load: an immediate repeat is often answered.
+        return "listed_model"  # Observed under load: the same request often works a moment later.
     if error.code != "invalid_request":
         return None
     if recovery := _RECOVERY_OF_REASON.get(reason):
@@ -122,8 +122,8 @@ class RetryPlan:
     """The attempts of one call: report each failure to it and do what it says.
 
     Args:
-        policy: How patient to be.
-        endpoint_count: How many endpoints there are to move on to.
+        policy: How often to try again, and how long to wait.
+        endpoint_count: How many endpoints the call may use.
         random: Returns numbers from 0 up to 1, for the jitter.
     """
 
@@ -131,7 +131,7 @@ class RetryPlan:
         self, policy: RetryPolicy, *, endpoint_count: int, random: Callable[[], float]
     ) -> None:
         self.attempt = 1
-        """The number of the attempt that is being made."""
+        """The number of the current attempt, from 1 on."""
         self._policy = policy
         self._endpoint_count = endpoint_count
         self._random = random
@@ -143,7 +143,7 @@ class RetryPlan:
 
     @property
     def max_attempts(self) -> int:
-        """How many attempts there may be, as far as is known; never fewer than were made."""
+        """How many attempts the call may make; never fewer than it has made."""
         return max(self._policy.max_retries + 1, self.attempt)
 
     def after(self, error: KiroError) -> Step:
@@ -176,7 +176,7 @@ class RetryPlan:
                 return self._wait(0.0)
             case "network_error" | "stream_broken" | "upstream_error" | "timeout":
                 if error.status is not None and error.status < 400:
-                    return GiveUp()  # Such as a redirect, which is not followed.
+                    return GiveUp()  # Such as a redirect: redirects are not followed.
                 seconds = self._random() * self._scheduled(1.0)
                 return self._wait(seconds, error.retry_after_seconds)
             case _:
@@ -196,10 +196,10 @@ class RetryPlan:
         return self._wait(seconds, error.retry_after_seconds)
 
     def _wait(self, seconds: float, asked_seconds: float | None = None) -> Step:
-        """Wait as scheduled, or as long as the service asked."""
+        """Return a wait as scheduled, or as long as the service asked."""
         if self._waits >= self._policy.max_retries:
             return GiveUp()
-        if asked_seconds:  # A wait of 0 seconds does not shorten the schedule.
+        if asked_seconds:  # `Retry-After: 0` does not shorten the schedule.
             if asked_seconds > MAX_RETRY_AFTER_SECONDS:
                 return GiveUp()
             seconds = asked_seconds + self._jitter()
@@ -211,5 +211,5 @@ class RetryPlan:
         return min(self._policy.base_delay_seconds * factor * 2**self._waits, MAX_WAIT_SECONDS)
 
     def _jitter(self) -> float:
-        """Spread the calls that were refused together; never sooner than the service asks."""
+        """Return a random extra wait, to spread calls that were refused at the same time."""
         return self._random() * self._policy.base_delay_seconds

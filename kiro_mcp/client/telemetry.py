@@ -1,13 +1,16 @@
-"""Traces and metrics of the calls to the model, for whoever has set up OpenTelemetry.
+"""OpenTelemetry spans and metrics of the calls to the model.
 
-The names are those of the semantic conventions for generative AI, v1.41.0, the last that were
-released: https://github.com/open-telemetry/semantic-conventions/tree/v1.41.0/docs/gen-ai (their
-successor, semantic-conventions-genai, renames the metrics and has no release yet). Of each call
-to the model there is one span, with all its retries, below the span that the SDK of MCP makes of
-the message that asked for it; so a `traceparent` in a request's `_meta` becomes its ancestor.
+The names follow the semantic conventions for generative AI, v1.41.0, their latest release:
+https://github.com/open-telemetry/semantic-conventions/tree/v1.41.0/docs/gen-ai (the successor,
+semantic-conventions-genai, renames the metrics and has no release yet).
 
-Only the API of OpenTelemetry is used: without its SDK nothing is kept and nothing is sent. No
-prompt, answer, error text or token is ever in what it gets.
+Each call to the model has one span, which covers all its attempts. Its parent is the span that
+the MCP SDK opens for the client's message, so a `traceparent` in a request's `_meta` becomes an
+ancestor of it.
+
+This module uses only the API of OpenTelemetry: unless the process sets up an SDK, nothing is
+recorded and nothing is sent. Spans and metrics never hold a prompt, an answer, the text of an
+error or a token.
 """
 
 import time
@@ -30,19 +33,19 @@ from kiro_mcp.chat import ChatRequest, Fault, Reply, Usage
 from kiro_mcp.client.classify import classify
 from kiro_mcp.errors import ErrorCode, KiroError
 
-if TYPE_CHECKING:  # Metrics are imported where they are used first: 4 ms that a start can spare.
+if TYPE_CHECKING:  # Importing metrics takes 4 ms, so it waits until they are needed.
     from opentelemetry.metrics import MeterProvider
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.0"
 
 DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
-"""In seconds: 0.01 to 81.92, as the convention says."""
+"""0.01 to 81.92 seconds, as the convention recommends."""
 
 TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
-"""1 to 67,108,864, as the convention says."""
+"""1 to 67,108,864 tokens, as the convention recommends."""
 
 FLUSH_SECONDS: Final = 0.25
-"""How long handing on what is held back may take; a server must be gone in half a second."""
+"""How long the last flush may take. A server has half a second to end."""
 
 _SCOPE: Final = "kiro_mcp"
 
@@ -51,16 +54,16 @@ Attributes = dict[str, Value]
 
 
 class Answer(Protocol):
-    """An answer on its way."""
+    """An answer while it arrives."""
 
     @property
     def so_far(self) -> Reply:
-        """What has come of it until now."""
+        """The part of the answer that has arrived."""
         ...
 
 
 class Inference:
-    """One call to the model, while it is being made."""
+    """One call to the model while it runs: collects what its span and its metrics will say."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -69,12 +72,12 @@ class Inference:
         self.attributes: Attributes = {}
 
     def sends_to(self, url: str) -> None:
-        """Note where an attempt goes; the last one counts."""
+        """Record the URL of an attempt. The last attempt of the call counts."""
         self._sent_at = self._clock()
         self.attributes |= server_attributes(url)
 
     def begins(self, answer: Answer) -> None:
-        """Note the answer, whose first delta has just come."""
+        """Record the answer when its first delta arrives."""
         self.answer = answer
         self.attributes["gen_ai.response.time_to_first_chunk"] = self._clock() - self._sent_at
 
@@ -83,9 +86,9 @@ class Telemetry:
     """Makes the spans and metrics of calls to the model.
 
     Args:
-        tracer_provider: Takes the spans; None for the one that the process has set up, if any.
-        meter_provider: Takes the metrics; None likewise.
-        clock: Gives seconds, from any start.
+        tracer_provider: Receives the spans; None for the process's global provider.
+        meter_provider: Receives the metrics; None for the process's global provider.
+        clock: Returns seconds from any fixed start.
     """
 
     def __init__(
@@ -121,13 +124,13 @@ class Telemetry:
 
     @contextmanager
     def inference(self, request: ChatRequest) -> Generator[Inference]:
-        """Cover one call to the model, from its first attempt to the end of its answer."""
+        """Open the span of one call, from its first attempt to the end of its answer."""
         started = self._clock()
         with self._tracer.start_as_current_span(
             f"chat {request.model}",
             kind=SpanKind.CLIENT,
             attributes=request_attributes(request),
-            record_exception=False,  # Its text may name what was asked.
+            record_exception=False,  # The text of an error may quote the prompt.
             set_status_on_exception=False,
         ) as span:
             call = Inference(self._clock)
@@ -146,9 +149,9 @@ class Telemetry:
                     )
                     if code:
                         span.set_status(StatusCode.ERROR)
-                self._measure(request, call, reply, code, self._clock() - started)
+                self._record(request, call, reply, code, self._clock() - started)
 
-    def _measure(
+    def _record(
         self,
         request: ChatRequest,
         call: Inference,
@@ -166,7 +169,7 @@ class Telemetry:
             self._credits.add(reply.usage.credits, common)
 
 
-# --- what is said, as values --------------------------------------------------------------
+# --- attributes ---------------------------------------------------------------------------
 
 _OPERATION: Final[Mapping[str, str]] = {
     "gen_ai.operation.name": "chat",
@@ -175,53 +178,53 @@ _OPERATION: Final[Mapping[str, str]] = {
 
 
 def request_attributes(request: ChatRequest) -> Attributes:
-    """Return what a span says of what is asked; known before anything is sent."""
-    asked: Attributes = {
+    """Return the attributes of a span that are known before anything is sent."""
+    attributes: Attributes = {
         **_OPERATION,
         "gen_ai.request.model": request.model,
         "gen_ai.request.stream": True,
         "gen_ai.conversation.id": request.conversation_id,
     }
     if request.max_tokens:
-        asked["gen_ai.request.max_tokens"] = request.max_tokens
+        attributes["gen_ai.request.max_tokens"] = request.max_tokens
     if request.output_schema is not None:
-        asked["gen_ai.output.type"] = "json"
-    return asked
+        attributes["gen_ai.output.type"] = "json"
+    return attributes
 
 
 def server_attributes(url: str) -> Attributes:
-    """Return what a span says of where a request goes."""
+    """Return the attributes for the host and port of a URL."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return {"server.address": parts.hostname or "", "server.port": port}
 
 
 def reply_attributes(reply: Reply | None) -> Attributes:
-    """Return what a span says of an answer, or of what came of one; nothing of its content."""
+    """Return the attributes of an answer, whole or partial, without its content."""
     if reply is None:
         return {}
     usage = reply.usage
-    said: Attributes = {
+    attributes: Attributes = {
         "gen_ai.response.finish_reasons": [reply.stop_reason],
         "gen_ai.usage.input_tokens": usage.input_tokens,
         "gen_ai.usage.output_tokens": usage.output_tokens,
         "kiro_mcp.usage.estimated": usage.is_estimated,
     }
     if reply.model_id:
-        said["gen_ai.response.model"] = reply.model_id
+        attributes["gen_ai.response.model"] = reply.model_id
     if usage.cache_read_tokens:
-        said["gen_ai.usage.cache_read.input_tokens"] = usage.cache_read_tokens
+        attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cache_read_tokens
     if usage.cache_write_tokens:
-        said["gen_ai.usage.cache_creation.input_tokens"] = usage.cache_write_tokens
+        attributes["gen_ai.usage.cache_creation.input_tokens"] = usage.cache_write_tokens
     if usage.credits is not None:
-        said["kiro_mcp.credits"] = usage.credits
-    return said
+        attributes["kiro_mcp.credits"] = usage.credits
+    return attributes
 
 
 def metric_attributes(
     request: ChatRequest, server: Mapping[str, Value], reply: Reply | None
 ) -> Attributes:
-    """Return what every metric of a call is told apart by: few values each, unlike a span's."""
+    """Return the attributes of a call's metrics. Each has few values, unlike those of a span."""
     common: Attributes = {**_OPERATION, "gen_ai.request.model": request.model}
     common |= {name: server[name] for name in ("server.address", "server.port") if name in server}
     if reply and reply.model_id:
@@ -230,14 +233,14 @@ def metric_attributes(
 
 
 def exact_tokens(usage: Usage) -> dict[str, int]:
-    """Return the tokens to count, by type; {} for estimates, which the convention forbids there."""
+    """Return the tokens to count, by type; {} for estimates, which the convention forbids."""
     if usage.is_estimated:
         return {}
     return {"input": usage.input_tokens, "output": usage.output_tokens}
 
 
 def error_type(error: BaseException | None, reply: Reply | None) -> ErrorCode | None:
-    """Return the code of what a call ended with: what was raised, or what cut its answer off."""
+    """Return the code of the error that ended a call or cut its answer off; None for none."""
     ending = error or (reply.fault if reply else None)
     match ending:
         case None:
@@ -256,18 +259,18 @@ def _error(code: ErrorCode | None) -> Attributes:
     return {"error.type": code} if code else {}
 
 
-# --- the end of a process -----------------------------------------------------------------
+# --- flushing before the process ends -----------------------------------------------------
 
 
 @runtime_checkable
 class _Flushable(Protocol):
-    """A provider of the SDK; the API's own hold nothing back."""
+    """A provider of the SDK. The API's own providers buffer nothing."""
 
     def force_flush(self) -> bool: ...
 
 
 def flush_telemetry(seconds: float = FLUSH_SECONDS) -> None:
-    """Hand on what the process's SDK of OpenTelemetry still holds, as far as the time allows."""
+    """Have the process's OpenTelemetry SDK send what it has buffered; wait at most so long."""
     # Imported here to keep start-up light.
     from opentelemetry.metrics import get_meter_provider
 

@@ -406,6 +406,6 @@ def _replay(exchange: Exchange) -> Iterator[Send | Pause | Cut | HttpAnswer]:
         return
     yield Send(exchange.raw)
     if facts.fault is not None and facts.fault.code != "stream_broken":
-        yield Pause(MAX_STALL_SECONDS)  # It fell silent until a timeout.
+        yield Pause(MAX_STALL_SECONDS)  # It sent nothing until a timeout.
     if facts.fault is not None:
         yield Cut()
