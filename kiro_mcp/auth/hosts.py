@@ -1,7 +1,7 @@
-"""Where sign-in requests go, and which addresses a person may be sent to. Pure.
+"""Where sign-in requests go, and which pages a person may be sent to. Pure.
 
-Refresh tokens and client secrets are worth as much as a bearer, so the same rule holds: they go
-to the vendor's hosts, or to another host only if the user named the credential for this run.
+Refresh tokens and client secrets are as valuable as a bearer, so the same rule applies: they go
+to the vendor's hosts. They go to another host only if the user named the credential for this run.
 """
 
 import re
@@ -15,7 +15,7 @@ from kiro_mcp.errors import InvalidRequest, SignInRequired
 from kiro_mcp.regions import is_region
 
 MAX_QUOTED: Final = 80
-"""How much of an address is shown that cannot be used."""
+"""How many characters of an invalid URL are shown."""
 
 SignInHost: TypeAlias = Literal["oidc", "auth"]
 
@@ -27,11 +27,11 @@ _HTTPS: Final = re.compile(
     r"https://(?P<host>(?:[a-z0-9-]+\.)+[a-z][a-z0-9-]*)(?::443)?(?P<path>/[^?#]*)?(?:[?#].*)?",
     re.IGNORECASE,
 )
-"""An address that every reader splits alike. A browser takes `\\` for `/`, ends the host at an
-escaped character or leaves out blanks, so none of those may stand in the host or end it."""
+"""A URL that all programs parse alike. Browsers treat `\\` as `/`, end the host at an escaped
+character and drop blanks, so the host may not contain any of these or be followed by one."""
 
 _PORTAL_DOMAINS: Final = ("awsapps.com", "app.aws")
-"""Where organisations rent the names of their sign-in portals, as anybody can."""
+"""The domains of organisations' sign-in portals. Anybody can get a name there."""
 
 _ENTRA_HOSTS: Final = (
     "login.microsoftonline.com",
@@ -43,19 +43,20 @@ _OKTA_DOMAINS: Final = ("okta.com", "oktapreview.com", "okta-emea.com", "okta-go
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInAddress:
-    """A sign-in service's address as settings and region make it."""
+    """The URL of a sign-in service, with settings and region applied."""
 
     url: str
     is_overridden: bool
+    """Whether a setting replaces the vendor's host."""
 
 
 def sign_in_address(
     host: SignInHost, path: str, *, region: str, overrides: Mapping[str, str]
 ) -> SignInAddress:
-    """Resolve where a sign-in request goes.
+    """Return the URL for a sign-in request.
 
     Raises:
-        InvalidRequest: The region is none, and would become part of a host name.
+        InvalidRequest: The region, which becomes part of a host name, is not an AWS region.
     """
     if not is_region(region):
         raise InvalidRequest(
@@ -67,28 +68,29 @@ def sign_in_address(
 
 
 def require_may_send(address: SignInAddress, credential: Credential) -> None:
-    """Let a refresh token go to the vendor, or elsewhere only if it was given for this run.
+    """Allow any login for the vendor's host, and an explicit login for an overridden host.
 
     Raises:
-        SignInRequired: It was found somewhere, and a setting put another host in place.
+        SignInRequired: The login was found on this machine, and a setting replaces the host.
     """
     if address.is_overridden and not credential.is_explicit:
         raise SignInRequired(
-            f"The login from {credential.source} is not sent to"
-            f" {urlsplit(address.url).hostname!r}, which a setting put in the vendor's place.",
-            next_step="Sign in against that host (`kiro-mcp login`), or unset the setting.",
+            f"kiro-mcp does not send the login from {credential.source} to"
+            f" {urlsplit(address.url).hostname!r}, because a setting put that host in the place"
+            " of the vendor's.",
+            next_step="Sign in at that host (`kiro-mcp login`), or remove the setting.",
         )
 
 
 def is_sign_in_page(url: str, start_url: str = "", *, is_organisations: bool = False) -> bool:
     """Whether a person may be sent to a page that a sign-in service named.
 
-    It must be on a host of the vendor's own, or on the host where the user said to start.
+    The page must be on one of the vendor's hosts, or on the host of the user's start URL.
 
     Args:
         url: The page.
-        start_url: Where the user said to start; "" for the vendor's own.
-        is_organisations: Whether AWS itself answered for an organisation's login. Only then may
+        start_url: The user's start URL; "" for the vendor's own.
+        is_organisations: Whether AWS itself answered, for an organisation's login. Only then may
             the page be on any portal.
     """
     parts = _parts(url)
@@ -111,26 +113,26 @@ def _is_device_page(host: str) -> bool:
 
 
 def checked_start_url(start_url: str) -> str:
-    """Return an organisation's start URL as the service wants it: without fragment and slash.
+    """Return an organisation's start URL in the service's form: without fragment and final slash.
 
     Raises:
-        InvalidRequest: It is not an https address.
+        InvalidRequest: It is not an https URL.
     """
     trimmed = start_url.strip().partition("#")[0].rstrip("/")
     if _parts(trimmed) is None:
         raise InvalidRequest(
-            f"The start URL {start_url.strip()[:MAX_QUOTED]!r} is not an https address.",
-            next_step="It looks like https://my-company.awsapps.com/start; your administrator"
+            f"The start URL {start_url.strip()[:MAX_QUOTED]!r} is not a valid https URL.",
+            next_step="Use one such as https://my-company.awsapps.com/start. Your administrator"
             " knows it.",
         )
     return trimmed
 
 
 def idp_token_endpoint(credential: Credential) -> str:
-    """Return where an organisation's own sign-in refreshes, "" where that cannot be trusted.
+    """Return the token endpoint of an organisation's own sign-in; "" if it cannot be trusted.
 
-    The endpoint was read from a file that others can write, so it must be a known provider's, or
-    on the issuer's own host.
+    The endpoint comes from a file that others can write. So it must be on the host of a known
+    provider, or on the issuer's own host.
     """
     endpoint = credential.token_endpoint or _derived_endpoint(credential.issuer_url)
     parts, issuer = _parts(endpoint), _parts(credential.issuer_url)
@@ -161,7 +163,7 @@ def _is_under(host: str, domains: tuple[str, ...]) -> bool:
 
 
 def _parts(url: str) -> tuple[str, str] | None:
-    """Return host and path of a plain https address, None for any other."""
+    """Return host and path of a plain https URL; None for any other text."""
     if not (url.isascii() and url.isprintable()) or "\\" in url or " " in url:
         return None
     match = _HTTPS.fullmatch(url)

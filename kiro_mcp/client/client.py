@@ -1,6 +1,6 @@
-"""The direct engine: sends a `ChatRequest` to the service and reads its answer.
+"""`KiroClient` sends a `ChatRequest` to the service and reads its answer.
 
-`KiroClient.stream` is the whole way of a call. It makes attempts until an answer has begun;
+`KiroClient.stream` runs a whole call. It makes attempts until an answer has begun;
 `kiro_mcp.client.retry` decides what follows a failure. After the first delta nothing is sent
 again::
 
@@ -83,22 +83,22 @@ __all__ = [
 ]
 
 DEFAULT_REGION: Final = "us-east-1"
-"""The region of drafts, which are made without an account; every endpoint is in it."""
+"""The region of drafts, which need no account. Every endpoint exists in it."""
 
 THINKING_TIMEOUT_FACTOR: Final = 1.5
-"""How much longer an answer that begins with thought may take to begin."""
+"""How many times longer to wait for the first delta if the model thinks first."""
 
 MAX_MODEL_PAGES: Final = 50
-"""Where a list of models that never ends is cut. The service sends one or two pages."""
+"""How many pages of a list of models are read at most. The service sends one or two."""
 
 Sleep: TypeAlias = Callable[[float], Awaitable[object]]
 
 
 class TokenSource(Protocol):
-    """Returns the token that a request is sent with."""
+    """Returns the token for a request."""
 
     async def access_token(self) -> AccessToken:
-        """Return a token that the service should take, or raise `SignInRequired`."""
+        """Return a token that the service should accept, or raise `SignInRequired`."""
         ...
 
 
@@ -107,20 +107,20 @@ class RenewingTokenSource(TokenSource, Protocol):
     """A source that can also renew a token that the service has refused."""
 
     async def renew(self, rejected: AccessToken) -> AccessToken:
-        """Return another token than the refused one, or raise a `KiroError`."""
+        """Return a token that differs from the refused one, or raise a `KiroError`."""
         ...
 
 
 @runtime_checkable
 class AdaptingTokenSource(RenewingTokenSource, Protocol):
-    """A source that can also change what is sent along with a token."""
+    """A source that can also change the type and the profile that go with a token."""
 
     async def add_type(self, rejected: AccessToken) -> AccessToken | None:
         """Return the refused token with a `TokenType`, or None if that does not help."""
         ...
 
     async def change_profile(self, rejected: AccessToken) -> AccessToken | None:
-        """Return the token with another profile than the refused one, or None."""
+        """Return the token with a profile that differs from the refused one, or None."""
         ...
 
 
@@ -134,14 +134,14 @@ class Attempt:
     endpoint_index: int = 0
     invocation: Invocation
     request: ChatRequest | None = None
-    """The prompt; None for a question to the management host."""
+    """The prompt; None for a request to the management host."""
     sends_model_fields: bool = True
     renewal_error: SignInRequired | None = None
-    """Why its token, which was refused before, could not be renewed."""
+    """Why the token, which the service refused before, could not be renewed."""
 
     @property
     def endpoint(self) -> EndpointProfile:
-        """Where it goes."""
+        """The endpoint that this attempt is sent to."""
         return self.endpoints[self.endpoint_index]
 
 
@@ -150,15 +150,15 @@ class KiroClient:
 
     Args:
         tokens: Returns the tokens, and renews them if it can.
-        settings: All settings; the defaults if None.
-        state_folder: Where the day's credits are saved, if there is a budget; None for memory.
-        new_id: Makes UUIDs.
-        now: The time.
-        sleep: Waits; cancelled, it must end at once.
+        settings: All settings; None for the defaults.
+        state_folder: Where to save the credits of a day, if a budget limits them; None to keep
+            them in memory.
+        new_id: Returns a new UUID.
+        now: Returns the time.
+        sleep: Waits for some seconds. It must end at once when it is cancelled.
         random: Returns numbers from 0 up to 1, for the jitter of retries.
-        telemetry: Makes spans and metrics of calls; by default for OpenTelemetry's own providers.
-        http: Connections that are shared with others, and closed by their owner; None for
-            connections of its own.
+        telemetry: Makes the spans and metrics of calls; None for the process's providers.
+        http: Shared connections, which their owner closes; None for connections of its own.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class KiroClient:
         )
         self._listing = anyio.Lock()
         self._listed_ids: frozenset[str] | None = None
-        """The models of the last list that the service sent."""
+        """The ids in the last list of models that the service sent."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -219,15 +219,15 @@ class KiroClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection of its own, for good."""
+        """Close all connections of its own, for good."""
         if self._owns_http:
             await self._http.aclose()
 
     async def ask(self, request: ChatRequest, *, spending: CallSpending | None = None) -> Reply:
-        """Return the whole answer.
+        """Send a request and return the whole answer.
 
         Raises:
-            KiroError: There is no answer, not even a part of one.
+            KiroError: No part of an answer arrived.
         """
         async with self.stream(request, spending=spending) as answer:
             async for _ in answer:
@@ -244,25 +244,25 @@ class KiroClient:
         recorder: Recorder | None = None,
         caller: str = "",
     ) -> AsyncGenerator[AnswerStream]:
-        """Send a request and yield its answer once it has begun, to be read delta by delta.
+        """Send a request and yield its answer once the first delta is there.
 
         Args:
             request: The request.
-            token: A token that the caller has just got from the token source. It spares the call
-                a second look-up, and is not used if the call has to wait for a slot.
-            spending: What the requests of one call have cost; by default this request is alone.
-            recorder: Notes what goes over the wire, if the call is captured.
+            token: A token that the caller has just got from the token source, to save a second
+                look-up. It is not used if the call has to wait for a slot.
+            spending: What the requests of one call have cost; None if this is its only request.
+            recorder: Records what goes over the wire, if the call is captured.
             caller: Who asks. While all slots are taken, callers take turns.
 
         Raises:
-            KiroError: There is no answer, not even a part of one.
+            KiroError: No part of an answer arrived.
         """
         spending = spending or CallSpending()
         if not request.conversation_id:
             request = replace(request, conversation_id=self._new_id())
         request = self._with_time(request)
         if self._slots.is_full:
-            token = None  # It may end while the call waits.
+            token = None  # It may expire while the call waits.
         async with self._slots.taken_by(caller), AsyncExitStack() as call:
             inference = call.enter_context(self._telemetry.inference(request))
             token = token or await self._tokens.access_token()
@@ -298,10 +298,10 @@ class KiroClient:
             yield answer
 
     def draft(self, request: ChatRequest) -> Payload:
-        """Return what would be sent, even if the service would refuse it. Sends nothing.
+        """Return the payload of a request without sending it, even if the service would refuse it.
 
         Raises:
-            InvalidRequest: There is no message.
+            InvalidRequest: The request has no message.
         """
         (endpoint, *_) = endpoints_in_order(
             self._settings.endpoint_names, preferred="", region=DEFAULT_REGION
@@ -315,10 +315,10 @@ class KiroClient:
         return draft_payload(self._with_time(request), envelope, self._payload_options)
 
     async def list_models(self) -> ModelList:
-        """Return the models that the service offers to this account: all pages, or none.
+        """Return all models that the service offers to this account.
 
         Raises:
-            KiroError: A page cannot be had.
+            KiroError: The service did not send one of the pages.
         """
         is_rest = self._settings.endpoint_names[0] != "runtime"
         endpoint = LIST_MODELS_REST if is_rest else LIST_MODELS
@@ -352,7 +352,7 @@ class KiroClient:
         return ModelList(models=tuple(models.values()), default_model=default)
 
     def ask_again(self) -> None:
-        """Send requests again also for accounts that are suspended or were told to wait."""
+        """Forget all holds: send requests also for accounts that are suspended or have to wait."""
         self._holds.clear()
 
     # --- attempts -----------------------------------------------------------------------------
@@ -364,16 +364,16 @@ class KiroClient:
         return RetryPlan(self._policy, endpoint_count=len(attempt.endpoints), random=self._random)
 
     async def _respect_hold(self, attempt: Attempt) -> None:
-        """Wait as long as the account was told to wait.
+        """Wait as long as the service asked this account to wait.
 
         Raises:
-            KiroError: The account is suspended, or was told to wait for longer than a minute.
+            KiroError: The account is suspended, or has to wait for longer than a minute.
         """
         hold = self._holds.on(attempt.token)
         if hold is None:
             return
         if hold.error.code != "account_suspended" and attempt.request is None:
-            return  # The service throttles prompts; it still answers questions.
+            return  # The service throttles only prompts, not requests to the management host.
         if hold.seconds > MAX_RETRY_AFTER_SECONDS:
             raise hold.error
         await self._sleep(hold.seconds + self._random() * self._policy.base_delay_seconds)
@@ -386,7 +386,7 @@ class KiroClient:
         inference: Inference,
         recorder: Recorder | None,
     ) -> AnswerStream:
-        """Send an attempt of a prompt and return its answer, which the exit stack closes.
+        """Send an attempt and return its answer; the exit stack closes the answer.
 
         Raises:
             KiroError: The service refused, did not answer in time or could not be reached.
@@ -440,18 +440,18 @@ class KiroClient:
     async def _settle(
         self, answer: AnswerStream, spending: CallSpending, recorder: Recorder | None
     ) -> None:
-        """End an answer that is whole or is not wanted any more, and count what it cost."""
-        reply = answer.cut()  # Nothing is read after this; a whole answer stays whole.
+        """End an answer, whole or abandoned, and count what it cost."""
+        reply = answer.cut()  # Nothing is read after this. A whole answer stays whole.
         if recorder is not None:
             recorder.replied(reply)
         await answer.aclose()
         await self._budget.add(answer.credits, spending)
 
     async def _next_attempt(self, attempt: Attempt, plan: RetryPlan, error: KiroError) -> Attempt:
-        """Return the attempt that follows a failed one, once it is time for it.
+        """Wait if necessary, and return the attempt that follows a failed one.
 
         Raises:
-            KiroError: There is none: the error itself, or what a recovery met.
+            KiroError: No attempt follows: the error itself, or the error of a recovery.
         """
         self._holds.add(attempt.token, error)
         following: Attempt | None = None
@@ -473,7 +473,7 @@ class KiroClient:
         return replace(following, invocation=invocation)
 
     async def _recover(self, recovery: Recovery, attempt: Attempt) -> Attempt | None:
-        """Return the attempt with a change, None if the change cannot be made.
+        """Return the attempt with a change; None if the change cannot be made.
 
         Raises:
             KiroError: The token cannot be renewed.
@@ -495,7 +495,7 @@ class KiroClient:
             case "token_type":
                 changed = await adapting.add_type(token) if adapting else None
                 if changed is None and attempt.renewal_error:
-                    raise attempt.renewal_error  # It has the next step, the refusal has not.
+                    raise attempt.renewal_error  # It names a next step; the refusal does not.
             case "another_profile":
                 changed = await adapting.change_profile(token) if adapting else None
             case _ if request is None:
@@ -514,9 +514,9 @@ class KiroClient:
         return replace(attempt, token=changed) if changed else None
 
     async def _with_only_profile(self, token: AccessToken) -> AccessToken | None:
-        """Return the token with the only profile of its account, None if that is unclear."""
+        """Return the token with the account's only profile; None if it has none or several."""
         try:
-            # The service lists no profiles for an API key, but names the key's own.
+            # For an API key the service lists no profiles, but it returns the key's own profile.
             if token.token_type == "API_KEY":  # noqa: S105  # names a kind
                 arn = await self._management.find_key_profile(token)
             else:
@@ -526,8 +526,8 @@ class KiroClient:
         return replace(token, profile_arn=arn, region=region_of(arn)) if arn else None
 
     async def _is_listed(self, model: str) -> bool:
-        """Whether the service lists a model. Under load it may refuse one that it offers."""
-        async with self._listing:  # Calls that are refused together ask for one list.
+        """Whether the service lists a model. Under load it may refuse a model that it offers."""
+        async with self._listing:  # Calls that are refused at the same time request one list.
             if self._listed_ids is None:
                 try:
                     await self.list_models()
@@ -538,7 +538,7 @@ class KiroClient:
     # --- payloads -----------------------------------------------------------------------------
 
     async def _write_payload(self, attempt: Attempt, writer: RequestWriter) -> Payload:
-        """Return the payload of an attempt; the writer makes anew only what has changed."""
+        """Return the payload of an attempt. The writer rebuilds only what has changed."""
         assert attempt.request
         request, token = attempt.request, attempt.token
         head, owner = request.history_head, token.owner or token.value

@@ -1,10 +1,10 @@
 """The service's endpoints as data, and the URL and headers of a request to one of them.
 
-The only place that decides which host may receive a bearer, and which headers a request has.
+Only this module decides which host may receive a bearer, and which headers a request has.
 
 Sources: captures of the official command line client (2.15.2, 2026-07), the vendor's list of
 hosts for firewalls, and the vendor's open source clients for the older hosts. Four endpoints
-answer prompts; `management` answers questions about models, usage and profiles::
+answer prompts; the host `management` returns models, usage and profiles::
 
     endpoint       host                            form                      origin
     runtime        runtime.{region}.kiro.dev       REST                      KIRO_CLI
@@ -12,7 +12,8 @@ answer prompts; `management` answers questions about models, usage and profiles:
     amazonq        q.{region}.amazonaws.com        RPC SendMessage           CLI
     codewhisperer  codewhisperer.us-east-1...      RPC Generate...           AI_EDITOR
 
-What an endpoint fixes must agree, or the service answers 403; so each is one value here.
+Host, path, form and origin must fit together, or the service answers 403. So each endpoint is one
+`EndpointProfile`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,7 @@ _RPC_JSON: Final = "application/x-amz-json-1.0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointProfile:
-    """One operation of the service at one host: the parts of its request that must agree."""
+    """One operation of the service at one host: the parts of its request that must match."""
 
     host: HostName
     path: str
@@ -56,13 +57,13 @@ class EndpointProfile:
     method: Literal["POST", "GET"] = "POST"
     """With GET, the operation's members are in the query."""
     target: str = ""
-    """The `X-Amz-Target` of the RPC form; "" for the REST form, which names it in the path."""
+    """The header `X-Amz-Target` of the RPC form; "" for the REST form, which uses the path."""
     origin: str
-    """Which program the body and the query say the request comes from."""
+    """The program that the request names as its origin, in body or query."""
     form: WireForm = "rest"
-    """What the body of a prompt may have here, and where the agent's mode goes."""
+    """Which members the body of a prompt may have, and where the agent mode goes."""
     regions: tuple[str, ...] = ()
-    """The only regions that have it; () for all."""
+    """The regions that have this endpoint; () for all."""
 
 
 ENDPOINTS: Final[Mapping[str, EndpointProfile]] = MappingProxyType(
@@ -98,7 +99,7 @@ ENDPOINTS: Final[Mapping[str, EndpointProfile]] = MappingProxyType(
         ),
     }
 )
-"""The endpoints that answer prompts, by the names that `KIRO_MCP_ENDPOINTS` takes."""
+"""The endpoints that answer prompts, by their names in `KIRO_MCP_ENDPOINTS`."""
 
 _PREFERENCES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -110,7 +111,7 @@ _PREFERENCES: Final[Mapping[str, str]] = MappingProxyType(
         "cli": "amazonq",
     }
 )
-"""The endpoint that a store of another program means by its preference."""
+"""The endpoint for each preference that another program's credential store may state."""
 
 
 def _rpc(operation: str) -> EndpointProfile:
@@ -144,13 +145,13 @@ def endpoints_in_order(
     """Return the endpoints to try, the one that a credential prefers first.
 
     Args:
-        names: Names of endpoints in the user's order; unknown ones are left out.
-        preferred: The preference of the credential's store, in the store's words; an unknown
-            one, or "", changes nothing.
-        region: The region of the service; endpoints that it does not have are left out.
+        names: Names of endpoints in the user's order. Unknown names are skipped.
+        preferred: The preference of the credential's store, in the store's words. An unknown
+            preference, or "", changes nothing.
+        region: The region of the service. Endpoints outside of it are skipped.
 
     Raises:
-        InvalidRequest: None of them is in the region.
+        InvalidRequest: The region has none of these endpoints.
     """
     first = _PREFERENCES.get(preferred.strip().lower(), "")
     order = dict.fromkeys([first, *names])
@@ -158,7 +159,7 @@ def endpoints_in_order(
     in_region = tuple(one for one in found if not one.regions or region in one.regions)
     if not in_region:
         raise InvalidRequest(
-            f"None of the endpoints {', '.join(names)} is in the region {region!r}.",
+            f"The region {region!r} has none of the endpoints {', '.join(names)}.",
             next_step="Add `runtime` to KIRO_MCP_ENDPOINTS.",
         )
     return in_region
@@ -176,16 +177,16 @@ class Destination:
 def destination(
     profile: EndpointProfile, *, region: str, overrides: Mapping[str, str]
 ) -> Destination:
-    """Return where requests to an endpoint go; an override keeps the endpoint's path."""
+    """Return the URL of an endpoint. An override replaces the host and keeps the path."""
     override = overrides.get(profile.host, "")
     base = override or _HOSTS[profile.host].format(region=region)
     return Destination(url=base + profile.path, is_overridden=bool(override))
 
 
 def require_may_receive(target: Destination, token: AccessToken) -> None:
-    """Allow a token for the service's own hosts, and a token of this run for an overridden host.
+    """Allow any token for the service's own hosts, and an explicit token for an overridden host.
 
-    Hosts are compared as a whole: anybody can rent a name under amazonaws.com.
+    Host names are compared as a whole, because anybody can get a name under amazonaws.com.
 
     Raises:
         SignInRequired: The token was found on this machine, and the host is not the service's.
@@ -195,9 +196,9 @@ def require_may_receive(target: Destination, token: AccessToken) -> None:
     if is_service or (target.is_overridden and token.is_explicit):
         return
     raise SignInRequired(
-        f"The credential that was found here is not sent to {parts.hostname!r}, which is not a"
-        " host of the service.",
-        next_step="Give one for that host on purpose, in KIRO_API_KEY or KIRO_ACCESS_TOKEN.",
+        f"kiro-mcp does not send the credential that it found here to {parts.hostname!r}, because"
+        " that is not a host of the service.",
+        next_step="Set a credential for that host in KIRO_API_KEY or KIRO_ACCESS_TOKEN.",
     )
 
 
@@ -215,7 +216,7 @@ class Invocation:
     """Which attempt of which call a request is."""
 
     id: str
-    """The same for all attempts of one call, so that the service can tell repeated ones."""
+    """The same for all attempts of a call, so that the service recognizes repeated requests."""
     attempt: int = 1
     max_attempts: int = 1
 
@@ -231,13 +232,13 @@ def build_request(
 
     Args:
         endpoint: The operation.
-        token: The credential that goes along.
+        token: The token to send.
         settings: All settings.
         invocation: Which attempt of which call it is.
-        query: The members that the query has.
+        query: The members of the query.
 
     Raises:
-        SignInRequired: The token must not be sent to this host.
+        SignInRequired: This host may not receive the token.
     """
     target = destination(endpoint, region=token.region, overrides=settings.endpoint_overrides)
     require_may_receive(target, token)
@@ -245,7 +246,7 @@ def build_request(
         "Authorization": f"Bearer {token.value}",
         "Content-Type": endpoint.content_type,
         "Accept": "*/*",
-        "Accept-Encoding": "identity",  # Compressed frames would be held back to fill a block.
+        "Accept-Encoding": "identity",  # Compression would delay frames to fill its blocks.
         "User-Agent": settings.user_agent or f"kiro-mcp/{__version__}",
         "amz-sdk-invocation-id": invocation.id,
         "amz-sdk-request": f"attempt={invocation.attempt}; max={invocation.max_attempts}",
@@ -256,7 +257,7 @@ def build_request(
     if endpoint.target:
         headers["X-Amz-Target"] = endpoint.target
     if endpoint.host != "management" and endpoint.form == "rest":
-        headers["x-amzn-kiro-agent-mode"] = AGENT_MODE  # Other forms have it in the body, or not.
+        headers["x-amzn-kiro-agent-mode"] = AGENT_MODE  # Other forms send it in the body or never.
     if endpoint.host == "management" and token.profile_arn:
         headers["x-amzn-kiro-profile-arn"] = token.profile_arn
     if added := settings.headers_to_add:

@@ -1,11 +1,11 @@
-"""HTTP: requests in, answers out, errors translated once. The only module that knows httpx.
+"""Sends HTTP requests, and turns all errors of the HTTP library into a `KiroError`.
 
-`httpx` is imported here alone, so that moving to its fork `httpx2` is one changed line.
-A transport is made at the first request, because its TLS context costs 75 to 90 ms.
-It works on httpx's transports and not on its client, which would add to each request what none of
-ours may have: cookies, redirects, logins from `.netrc`.
+Only this module imports `httpx`, so that moving to its fork `httpx2` changes one line.
+It creates a transport at the first request, because the TLS context takes 75 to 90 ms.
+It uses httpx's transports directly: httpx's client would add cookies, redirects and logins from
+`.netrc`, and no request may have those.
 
-A `Recorder` sees the requests and answers of a call that is captured; `kiro_mcp.captures` has one.
+A `Recorder` sees the requests and answers of a captured call; `kiro_mcp.captures` implements one.
 """
 
 import ipaddress
@@ -35,57 +35,57 @@ from kiro_mcp.settings import Settings
 from kiro_mcp.wire.reply import ReplyOptions
 
 MAX_REFUSAL_BYTES = 64 * 1024
-"""How much of a refusal is read. The service's own are under 1 KiB; a proxy's page may be long."""
+"""How much of a refusal is read. The service sends under 1 KiB; a proxy may send a long page."""
 
 KEEP_ALIVE_SECONDS = 30.0
-"""How long an idle connection is kept: shorter than the service keeps it."""
+"""How long an idle connection stays open. The service keeps it open for longer."""
 
 PIECE_BYTES = 256 * 1024
-"""How much of a body is sent at once. Sending megabytes at once would block the event loop while
-they are copied and encrypted."""
+"""How much of a body is sent at once. Copying and encrypting megabytes at once would block the
+event loop."""
 
 MAX_IDLE_CONNECTIONS = 16
 
 MAX_FETCHED_BYTES = 4 * 1024 * 1024
-"""How much of an answer is fetched. The service's whole list of models is about 20 KiB."""
+"""How much of an answer `fetch` reads. The service's list of models has about 20 KiB."""
 
 MAX_ROUTES = 64
-"""How many addresses are remembered with the route to them."""
+"""For how many URLs the route is remembered."""
 
 
 class Recorder(Protocol):
-    """Notes the exchanges of one call, one after the other. Returns at once and never raises.
+    """Records the exchanges of one call, one after the other.
 
-    All methods but `sent` are about the exchange that was sent last.
+    Its methods return at once and never raise. All but `sent` are about the latest request.
     """
 
     def sent(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> None:
-        """Note a request. Its headers hold the bearer, which must not be written."""
+        """Record a request. Its headers hold the bearer, which must not be written down."""
         ...
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        """Note the status and the headers of the answer."""
+        """Record the status and the headers of the answer."""
         ...
 
     def received(self, chunk: bytes) -> None:
-        """Note the next bytes of the answer's body."""
+        """Record the next bytes of the answer's body."""
         ...
 
     def reads_with(self, options: ReplyOptions) -> None:
-        """Note how the answer is going to be read."""
+        """Record how the answer is going to be read."""
         ...
 
     def replied(self, reply: Reply) -> None:
-        """Note the reply that was read from the answer."""
+        """Record the reply that was read from the answer."""
         ...
 
     def failed(self, error: KiroError) -> None:
-        """Note why the exchange failed."""
+        """Record why the exchange failed."""
         ...
 
 
 class Fetcher(Protocol):
-    """Sends a request and returns its whole answer: an `HttpPool`, or a stand-in for one."""
+    """Sends a request and returns its whole answer: an `HttpPool`, or a substitute for one."""
 
     async def fetch(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
@@ -93,19 +93,19 @@ class Fetcher(Protocol):
         """Return status, headers (names in lower case) and body.
 
         Raises:
-            KiroError: There was no answer.
+            KiroError: No answer arrived.
         """
         ...
 
 
 class HttpResponse:
-    """An answer whose body is still on its way."""
+    """An answer whose body is still arriving."""
 
     def __init__(self, response: http.Response, recorder: Recorder | None = None) -> None:
         self._response = response
         self._recorder = recorder
         self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers  # Names are read in any case.
+        self.headers: Mapping[str, str] = response.headers  # Upper and lower case are the same.
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the body as it arrives.
@@ -114,14 +114,14 @@ class HttpResponse:
             AnswerBroken: The connection ended before the body did.
         """
         try:
-            # The fast path if nothing is compressed, which is what requests ask for.
+            # Requests ask for an uncompressed body, which needs no decoder.
             is_plain = "content-encoding" not in self.headers
             pieces = self._response.stream if is_plain else self._response.aiter_bytes()
             async for chunk in cast("AsyncIterable[bytes]", pieces):
                 if self._recorder is not None:
                     self._recorder.received(chunk)
                 yield chunk
-        except Exception as error:  # Also those of the libraries below.
+        except Exception as error:  # Also errors of the libraries below httpx.
             raise AnswerBroken(
                 f"The connection to the service broke off ({type(error).__name__}).",
                 next_step="Call again.",
@@ -138,12 +138,12 @@ class HttpResponse:
                 if missing <= 0:
                     break
         except AnswerBroken:
-            pass  # The status tells what a refusal is; its words only help.
+            pass  # The status says what a refusal means. Its body only adds details.
         return b"".join(parts)
 
 
 class _Pieces:
-    """A large body, piece by piece."""
+    """A large body, sent in pieces."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -154,14 +154,14 @@ class _Pieces:
 
 
 class HttpPool:
-    """Connections that are kept alive across requests, and closed by their one owner.
+    """Connections that stay open across requests. Their one owner closes them.
 
     Args:
-        connect_timeout_seconds: How long making a connection may take.
-        proxy_url: The HTTP or SOCKS proxy to use, "" for the system's. No proxy is used for
-            addresses of this machine.
+        connect_timeout_seconds: How long opening a connection may take.
+        proxy_url: The HTTP or SOCKS proxy to use; "" for the system's. Addresses of this machine
+            are always reached without a proxy.
         system_proxies: Returns the system's proxies by scheme, and under "no" the hosts that are
-            reached without one.
+            reached without a proxy.
     """
 
     def __init__(
@@ -180,14 +180,14 @@ class HttpPool:
 
     @classmethod
     def of(cls, settings: Settings) -> "HttpPool":
-        """Make the pool that settings describe."""
+        """Create a pool from settings."""
         return cls(
             connect_timeout_seconds=settings.connect_timeout_seconds,
             proxy_url=settings.proxy_url.get_secret_value(),
         )
 
     async def aclose(self) -> None:
-        """Close every connection, for good. Requests that are under way fail."""
+        """Close all connections, for good. Open requests fail."""
         self._is_closed = True
         while self._transports:
             _, transport = self._transports.popitem()
@@ -214,15 +214,15 @@ class HttpPool:
         body: bytes,
         recorder: Recorder | None = None,
     ) -> AsyncGenerator[HttpResponse]:
-        """Send a request; yield its answer as soon as its headers are there; close it at the end.
+        """Send a request and yield its answer once its headers have arrived; close it at the end.
 
-        Redirects are not followed: they would carry the bearer elsewhere. Only the time for
-        connecting is limited here; the caller limits the time for the answer by a cancel scope.
+        Redirects are not followed: they could send the bearer to another host. Only the time to
+        connect is limited here. The caller limits the time for the answer with a cancel scope.
 
         Raises:
-            ServiceUnavailable: The host cannot be reached, or hung up without an answer.
+            ServiceUnavailable: The host cannot be reached, or closed the connection.
             CallCancelled: The pool is closed.
-            InvalidRequest: The address, or the proxy's, cannot be used.
+            InvalidRequest: The URL, or the proxy's URL, is not valid.
         """
         if recorder is not None:
             recorder.sent(method, url, headers, body)
@@ -236,7 +236,7 @@ class HttpPool:
                 extensions={"timeout": self._timeouts},
             )
             response = await route.transport.handle_async_request(request)
-        except Exception as error:  # Also those of the libraries below, for SOCKS or TLS.
+        except Exception as error:  # Also errors of the libraries below httpx, for SOCKS or TLS.
             raise _unreachable(error, route) from error
         try:
             if recorder is not None:
@@ -255,8 +255,8 @@ class HttpPool:
                 parsed = http.URL(url)
             except (http.InvalidURL, ValueError) as error:
                 raise InvalidRequest(
-                    f"The address {quoted(url)} cannot be used ({error}).",
-                    next_step="Correct the KIRO_MCP_ENDPOINT_URL that it comes from.",
+                    f"The URL {quoted(url)} is not valid ({error}).",
+                    next_step="Correct KIRO_MCP_ENDPOINT_URL, or the variable for this host.",
                 ) from None
             proxy = self._proxy_for(parsed)
             if proxy not in self._transports:
@@ -282,37 +282,37 @@ class HttpPool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Route:
-    """A parsed address, and the transport and proxy that its requests use."""
+    """A parsed URL, and the transport and proxy for its requests."""
 
     url: http.URL
     transport: http.AsyncHTTPTransport
     proxy: str
-    """Host and port of the proxy, without its login; "" for none."""
+    """Host and port of the proxy, without user name and password; "" for no proxy."""
 
 
 def _is_exempt(url: http.URL, exempted: str) -> bool:
-    """Whether NO_PROXY names a host: the host itself, a domain around it, or its network.
+    """Whether NO_PROXY names a host, one of its parent domains, or its network.
 
-    Read as curl reads it, and as people write it: `example.com`, `.example.com`, `*.example.com`,
-    each with or without a port; `10.0.0.0/8`; `*` for all. Commas or blanks separate them.
+    As with curl, entries are `example.com`, `.example.com` or `*.example.com`, each with or
+    without a port; `10.0.0.0/8`; or `*` for all hosts. Commas or blanks separate them.
     """
     port = url.port or {"https": 443, "http": 80}.get(url.scheme)
     names = re.split(r"[\s,]+", exempted.lower())
-    return any(_is_named(name, url.host, port) for name in names if name)
+    return any(_matches(name, url.host, port) for name in names if name)
 
 
-def _is_named(exempted: str, host: str, port: int | None) -> bool:
-    if exempted == "*":
+def _matches(entry: str, host: str, port: int | None) -> bool:
+    if entry == "*":
         return True
-    if match := re.fullmatch(r"(\[.*\]|[^:]*):(\d+)", exempted):
+    if match := re.fullmatch(r"(\[.*\]|[^:]*):(\d+)", entry):
         if int(match[2]) != port:
             return False
-        exempted = match[1]
-    exempted = exempted.strip("[]")
+        entry = match[1]
+    entry = entry.strip("[]")
     try:
-        return ipaddress.ip_address(host) in ipaddress.ip_network(exempted, strict=False)
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
     except ValueError:
-        name = exempted.removeprefix("*").strip(".")
+        name = entry.removeprefix("*").strip(".")
         return bool(name) and f".{host.rstrip('.')}".endswith(f".{name}")
 
 
@@ -327,9 +327,9 @@ def _open_transport(proxy: str) -> http.AsyncHTTPTransport:
             ),
             proxy=proxy or None,
         )
-    except (ValueError, ImportError, http.InvalidURL):  # Their words show the proxy's password.
+    except (ValueError, ImportError, http.InvalidURL):  # Their texts show the proxy's password.
         raise InvalidRequest(
-            "The proxy that is set for this server is not an HTTP or SOCKS address.",
+            "The proxy of this server is not an HTTP or SOCKS URL.",
             next_step="Correct KIRO_MCP_PROXY_URL, or HTTPS_PROXY and ALL_PROXY.",
         ) from None
 
@@ -337,7 +337,7 @@ def _open_transport(proxy: str) -> http.AsyncHTTPTransport:
 def _unreachable(error: Exception, route: _Route) -> KiroError:
     what = "in time" if isinstance(error, http.TimeoutException) else f"({type(error).__name__})"
     through = f" through the proxy at {route.proxy!r}" if route.proxy else ""
-    # An error about the request itself quotes it, with the token in it.
+    # An error about the request itself quotes the request, with the token in it.
     is_about_request = isinstance(error, http.LocalProtocolError | UnicodeError)
     details = "" if is_about_request else redact(str(error))
     return ServiceUnavailable(

@@ -1,8 +1,8 @@
-"""Questions to the management host: the models, the profiles and the credits of an account.
+"""Asks the management host about an account: its models, profiles and credits.
 
-One request each, sent with the given token; `KiroClient` adds the retries to the list of models.
-Every member of an answer may be missing. Source of truth: the service's published model, and its
-answers as observed.
+Each function sends a request once, with the given token; `KiroClient` adds the retries for the
+list of models. Every member of an answer may be missing. Sources: the service's published model,
+and observed answers.
 """
 
 import json
@@ -35,24 +35,24 @@ from kiro_mcp.wire.json_values import finite_number
 from kiro_mcp.wire.models import models_from_page
 
 ANSWER_SECONDS: Final = 30.0
-"""How long an answer may take; usually it comes within one second."""
+"""How long an answer may take. It usually takes less than one second."""
 
 PROFILE_REGIONS: Final = ("us-east-1", "eu-central-1")
-"""Where the vendor keeps profiles, wherever in the world the login was made."""
+"""Where the vendor keeps profiles, in whatever region the login was made."""
 
 GOVCLOUD_REGIONS: Final = ("us-gov-west-1", "us-gov-east-1")
 """The same for logins that were made in AWS GovCloud."""
 
 MAX_PROFILE_PAGES: Final = 20
-"""Where a list of profiles that never ends is cut."""
+"""How many pages of a list of profiles are read at most."""
 
 _BUILDER_ID_WORDS: Final = "Builder ID is not supported"
 
 _RESOURCES: Final = ("CREDIT", "AGENTIC_REQUEST", "VIBE", "SPEC")
-"""The resources that a plan counts, the most telling first."""
+"""The resources that a plan may count. The first one in an answer is used."""
 
 _MILLISECONDS_FROM: Final = 1e11
-"""A time from here on is in milliseconds: in seconds it would be in the year 5138."""
+"""A larger time is in milliseconds: in seconds it would be in the year 5138."""
 
 Page: TypeAlias = Mapping[str, object]
 
@@ -63,12 +63,12 @@ class ModelList:
 
     models: tuple[ModelInfo, ...]
     default_model: str
-    """The service's own default, or "" if it names none."""
+    """The service's own default; "" if the service does not name one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """A subscription that an organisation's user may bill."""
+    """What requests of a login are billed to."""
 
     arn: str
     name: str
@@ -77,19 +77,19 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageLimits:
-    """How much of a plan is used; None if the service does not say."""
+    """How much of a plan is used. A value is None or "" if the service did not send it."""
 
     used: float | None = None
-    """Credits used in this period, including trial and bonuses."""
+    """Credits used in this period, including those of a trial and of bonuses."""
     limit: float | None = None
     resets_at: datetime | None = None
     """When the next period begins; aware, UTC."""
     plan: str = ""
-    """The plan's name, such as `KIRO PRO`; "" if the service does not say."""
+    """The plan's name, such as `KIRO PRO`."""
     email: str = ""
-    """The account's address, to be masked before it is shown; "" if it was not asked for."""
+    """The account's e-mail address. Mask it before you show it."""
     is_overage_allowed: bool | None = None
-    """Whether calls beyond the limit are made, and billed."""
+    """Whether the service answers, and bills, calls beyond the limit."""
     overage_used: float | None = None
     """Credits beyond the limit."""
     overage_cap: float | None = None
@@ -101,8 +101,8 @@ class Management:
     Args:
         http: Sends the requests.
         settings: All settings.
-        now: The time.
-        new_id: Makes UUIDs.
+        now: Returns the time.
+        new_id: Returns a new UUID.
     """
 
     def __init__(
@@ -119,15 +119,15 @@ class Management:
         self._new_id = new_id
 
     async def find_profile(self, token: AccessToken, *, login_region: str = "") -> str:
-        """Return the ARN of the profile that a login may bill, from every region that may have it.
+        """Return the ARN of the login's profile, after asking every region that may have it.
 
         Args:
             token: The login's token.
-            login_region: Where the login was made; GovCloud has profiles of its own.
+            login_region: Where the login was made. GovCloud has separate profiles.
 
         Raises:
-            InvalidRequest: There is none, or there are several.
-            KiroError: No region could be asked.
+            InvalidRequest: The login has no active profile, or several.
+            KiroError: No region answered.
         """
         found: list[Profile] = []
         faults: list[KiroError] = []
@@ -141,17 +141,17 @@ class Management:
                 faults.append(error)
             except KiroError as error:
                 faults.append(error)
-        # If one region does not answer, a profile in the other may not be the only one. It is used.
+        # If one region did not answer, the login may have another profile there. Accept that.
         if not found and faults:
             raise faults[0]
         return choose_profile(found, regions)
 
     async def find_key_profile(self, token: AccessToken, *, besides: str = "") -> str:
-        """Return the profile of an API key, "" if the service does not say. Never raises.
+        """Return the ARN of an API key's profile; "" if the service does not say. Never raises.
 
         Args:
             token: The key.
-            besides: A region that is not asked.
+            besides: A region to skip.
         """
         for region in self._profile_regions(token.region):
             if region == besides:
@@ -159,14 +159,14 @@ class Management:
             try:
                 answer = await self.ask(GET_PROFILE, replace(token, region=region))
             except KiroError:
-                continue  # Observed: refused for some keys that work without a profile.
+                continue  # Observed for some keys that work without a profile.
             found = read_profiles([answer.get("profile")])
             if found:
                 return found[0].arn
         return ""
 
     async def usage_limits(self, token: AccessToken) -> UsageLimits:
-        """Return what the account has used of its plan, and the account's address.
+        """Return what the account has used of its plan, and the account's e-mail address.
 
         Raises:
             KiroError: The service refused, or could not be reached.
@@ -184,7 +184,7 @@ class Management:
         return len(models_from_page(page)[0])
 
     def origin(self, endpoint: EndpointProfile) -> str:
-        """Return which program a request says it comes from."""
+        """Return the program that a request names as its origin."""
         return self._settings.origin or endpoint.origin
 
     async def ask(
@@ -198,12 +198,12 @@ class Management:
 
         Args:
             endpoint: The operation.
-            token: The credential that goes along.
+            token: The token to send.
             members: The operation's members.
-            invocation: Which attempt of which call it is; by default the only one of its own.
+            invocation: Which attempt of which call it is; None for a call with one attempt.
 
         Raises:
-            SignInRequired: The token must not be sent to this host, or the service refused it.
+            SignInRequired: This host may not receive the token, or the service refused it.
             KiroError: The service refused, did not answer in time or could not be reached.
         """
         members = members or {}
@@ -215,7 +215,7 @@ class Management:
             if token.profile_arn:
                 query["profileArn"] = token.profile_arn
         else:
-            query.pop("nextToken", None)  # The official client has it in the body alone.
+            query.pop("nextToken", None)  # The official client sends it only in the body.
             body = json.dumps(members).encode()
         invocation = invocation or Invocation(id=self._new_id())
         url, headers = build_request(endpoint, token, self._settings, invocation, query)
@@ -244,7 +244,7 @@ class Management:
         return cast("Page", document)
 
     def _profile_regions(self, login_region: str) -> tuple[str, ...]:
-        """Return the regions to ask for profiles; only one if a setting replaces their hosts."""
+        """Return the regions to ask for profiles: one only, if a setting replaces their hosts."""
         regions = GOVCLOUD_REGIONS if is_govcloud(login_region) else PROFILE_REGIONS
         is_overridden = destination(
             LIST_PROFILES, region=regions[0], overrides=self._settings.endpoint_overrides
@@ -268,7 +268,7 @@ class Management:
 
 
 def read_profiles(listed: object) -> list[Profile]:
-    """Read a list of profiles; one without a valid ARN is left out, its region names a host."""
+    """Read a list of profiles. Skip those without a valid ARN: its region becomes a host name."""
     return [
         Profile(
             arn=_text(one.get("arn")),
@@ -288,7 +288,7 @@ def choose_profile(profiles: Iterable[Profile], regions: Sequence[str]) -> str:
         regions: The regions that were asked.
 
     Raises:
-        InvalidRequest: There is none, or there are several: the user decides which one is billed.
+        InvalidRequest: No profile is active, or several are: then the user decides.
     """
     by_arn = {profile.arn: profile for profile in profiles}
     active = [profile for profile in by_arn.values() if profile.is_active]
@@ -296,8 +296,8 @@ def choose_profile(profiles: Iterable[Profile], regions: Sequence[str]) -> str:
         return active[0].arn
     if active:
         raise InvalidRequest(
-            f"You are signed in, and this login has {len(active)} Kiro profiles. Which one is to be"
-            f" billed? {_names(active)}.",
+            f"You are signed in, and this login has {len(active)} Kiro profiles. Which one should"
+            f" be billed? {_names(active)}.",
             next_step="Set KIRO_PROFILE_ARN to its ARN where this server is configured.",
         )
     if by_arn:
@@ -317,10 +317,10 @@ def _names(profiles: Iterable[Profile]) -> str:
 
 
 def read_usage_limits(answer: Page) -> UsageLimits:
-    """Read the answer to `GetUsageLimits`, whichever of its parts are there.
+    """Read the answer to `GetUsageLimits`. Any part of it may be missing.
 
-    Numbers come whole or exact (`…WithPrecision`). A plan's credits are those of the plan, of an
-    active trial and of active bonuses. `daysUntilReset` is often 0 and never read.
+    Numbers are rounded or exact (`…WithPrecision`). The credits of an account are the sum of its
+    plan, an active trial and active bonuses. `daysUntilReset` is not read: it is often 0.
     """
     breakdowns = (
         _objects(answer.get("usageBreakdownList"))

@@ -981,7 +981,7 @@ async def test_a_login_of_this_machine_goes_to_the_vendors_hosts_and_to_no_other
             async with engine_of(tmp_path, **usual, **environ) as engine:
                 for error in await every_request_of(engine):
                     assert isinstance(error, SignInRequired)
-                    assert "not sent to" in error.message
+                    assert "does not send" in error.message
         assert asked == []
         async with engine_of(tmp_path, **usual, KIRO_MCP_PROXY_URL=proxy) as engine:
             await every_request_of(engine)

@@ -206,7 +206,7 @@ async def test_cancelling_closes_the_connection(emulator: RunningEmulator) -> No
 async def test_a_found_token_is_not_sent_to_an_overridden_host(emulator: RunningEmulator) -> None:
     """A credential is bound to where it came from."""
     async with client_of(emulator, replace(KEY, is_explicit=False)) as client:
-        with pytest.raises(SignInRequired, match="not sent"):
+        with pytest.raises(SignInRequired, match="does not send"):
             await client.ask(prompt("hi"))
     assert not emulator.state.requests
 

@@ -88,7 +88,7 @@ def test_an_overridden_host_receives_a_bearer_that_was_given_on_purpose() -> Non
 )
 def test_no_other_host_receives_a_bearer(url: str, is_overridden: bool, token: AccessToken) -> None:
     """A found credential belongs to where it was found."""
-    with pytest.raises(SignInRequired, match="not sent"):
+    with pytest.raises(SignInRequired, match="does not send"):
         require_may_receive(Destination(url=url, is_overridden=is_overridden), token)
 
 

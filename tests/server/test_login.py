@@ -218,7 +218,7 @@ async def test_an_organisations_login_without_a_start_url_says_what_is_missing(
     ("arns", "inactive", "says"),
     [
         ((), (), "has no Kiro profile"),
-        ((EMULATOR_PROFILE_ARN, OTHER_ARN), (), "Which one is to be billed"),
+        ((EMULATOR_PROFILE_ARN, OTHER_ARN), (), "Which one should be billed"),
         ((EMULATOR_PROFILE_ARN,), (EMULATOR_PROFILE_ARN,), "no Kiro profile of this login is"),
     ],
     ids=["none", "two", "one that is not active"],
