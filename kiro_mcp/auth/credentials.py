@@ -1,4 +1,4 @@
-"""Credentials as values: which kinds there are, and what a request needs from each. Pure."""
+"""Credentials as values: their kinds, and what a request needs from each kind. Pure."""
 
 import base64
 import hashlib
@@ -13,22 +13,22 @@ from kiro_mcp.redaction import remember_secret
 from kiro_mcp.regions import region_of
 
 DEFAULT_REGION: Final = "us-east-1"
-"""Where the service's data plane is, unless the profile's ARN or a setting says otherwise."""
+"""The region of the service, unless the profile's ARN or a setting names another one."""
 
 BUILDER_ID_START_URL: Final = "https://view.awsapps.com/start"
-"""Where every AWS Builder ID login starts; organisations have an address of their own."""
+"""The start URL of all AWS Builder ID logins. Each organisation has its own start URL."""
 
 SOCIAL_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:699475941385:profile/EHGA3GRVQMUK"
-"""Observed (2026-03): the profile in the answer to every Google and GitHub login."""
+"""Observed (2026-03): the service returns this profile for all Google and GitHub logins."""
 
 CredentialKind: TypeAlias = Literal[
     "api_key", "access_token", "social", "builder_id", "idc", "external_idp"
 ]
-"""`access_token` is a bare token, of whatever identity."""
+"""`access_token` is a bare token of an unknown kind."""
 
 Origin: TypeAlias = Literal["environment", "own", "file", "database", "caller"]
-"""What holds it: `file` and `database` belong to another program, `own` to us. A `caller` over
-HTTP sends its own with each request."""
+"""Where a credential comes from. A `file` or `database` belongs to another program; `own` is
+kiro-mcp's own store. A `caller` over HTTP sends a key with each request."""
 
 _TOKEN_TYPES: Final[dict[CredentialKind, TokenType]] = {
     "api_key": "API_KEY",
@@ -49,46 +49,46 @@ class ClientRegistration:
         remember_secret(self.client_secret)
 
     def has_expired(self, now: datetime) -> bool:
-        """Whether nothing can be refreshed with it any more."""
+        """Whether the registration has ended, so that its refresh tokens no longer work."""
         return self.expires_at is not None and self.expires_at <= now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """A way to be let in, and where it came from."""
+    """A login or an API key, and where it came from."""
 
     kind: CredentialKind
     access_token: str = field(default="", repr=False)
-    """The bearer, or the API key; "" where only a refresh token is known yet."""
+    """The bearer, or the API key; "" if only a refresh token is known so far."""
     refresh_token: str = field(default="", repr=False)
     held_refresh_token: str = field(default="", repr=False)
-    """The refresh token that its source still holds; "" unless the one above is newer."""
+    """The older refresh token that the source still holds; "" if it holds `refresh_token`."""
     expires_at: datetime | None = None
-    """When the access token ends, aware UTC; None where nothing says."""
+    """When the access token ends, aware UTC; None if unknown."""
     unreadable_end: str = ""
-    """The source's own text for that time if it cannot be read as a date."""
+    """The source's text for that time, if the text is not a date that can be read."""
     profile_arn: str = ""
     region: str = ""
-    """Where the login was made: the region of its refresh, never that of the service."""
+    """Where the login was made. Its refresh uses this region; the service may have another."""
     client: ClientRegistration | None = None
     token_endpoint: str = ""
     issuer_url: str = ""
     scopes: tuple[str, ...] = ()
     start_url: str = ""
     preferred_endpoint: str = ""
-    """The endpoint that its store says to try first, in the store's words; "" for none."""
+    """The endpoint that its store prefers, in the store's words; "" for none."""
     problem: str = ""
-    """Why it cannot be refreshed, as the end of a sentence; "" where it can be tried."""
+    """Why it cannot be refreshed, as the end of a sentence; "" if a refresh may work."""
 
     source: str
-    """Where it was found, for people: the variable's or the file's name."""
+    """Where it was found, for people: the name of the variable or file."""
     origin: Origin = "environment"
     path: str = ""
     """The file or database that holds it."""
     key: str = ""
-    """Its key in there: the row, or the entry of our own store."""
+    """The row in that database, or the entry in our own store."""
     is_explicit: bool = True
-    """Whether the user named it for this run, rather than it being found on the machine."""
+    """Whether the user named it for this run. If not, it was found on the machine."""
 
     def __post_init__(self) -> None:
         remember_secret(self.access_token)
@@ -96,28 +96,28 @@ class Credential:
 
     @property
     def is_borrowed(self) -> bool:
-        """Whether it belongs to another program, which a refresh by us would log out."""
+        """Whether it belongs to another program. A refresh by us could sign that program out."""
         return self.origin in ("file", "database")
 
     @property
     def identity(self) -> str:
-        """What tells it from every other credential, however often it is renewed; no secret."""
+        """Identifies the credential, also after it was renewed. Contains no secret."""
         return "\n".join((self.origin, self.path, self.key))
 
     def is_usable(self, now: datetime) -> bool:
-        """Whether its access token can be sent as it is."""
+        """Whether it has an access token that has not expired."""
         return bool(self.access_token) and (self.expires_at is None or now < self.expires_at)
 
     def can_refresh(self) -> bool:
-        """Whether it has all that a refresh needs."""
+        """Whether it has everything that a refresh needs."""
         return bool(self.refresh_token) and not self.problem and self.kind != "api_key"
 
 
 def known_profile(credential: Credential, chosen_arn: str = "") -> str:
-    """Return the profile to bill as far as nobody need be asked, "" otherwise.
+    """Return the profile to bill if it is known without asking the service; "" otherwise.
 
-    The user's choice wins, then what the login came with, then what all users of a kind share.
-    An API key goes without: the service knows its own, and refuses another's.
+    The user's choice wins, then the login's own profile, then the one that all logins of the kind
+    share. An API key has none here: the service knows the key's profile and refuses any other.
     """
     if credential.kind == "api_key":
         return ""
@@ -129,7 +129,7 @@ def known_profile(credential: Credential, chosen_arn: str = "") -> str:
 
 
 def with_profile(credential: Credential, profile_arn: str) -> Credential:
-    """Return the credential with the profile that it is now known to have."""
+    """Return the credential with a profile."""
     return replace(credential, profile_arn=profile_arn)
 
 
@@ -140,7 +140,7 @@ def as_access_token(
     api_region: str = "",
     token_type: TokenType = "",
 ) -> AccessToken:
-    """Derive what a request carries.
+    """Return the token, the profile and the region that requests use.
 
     The region is the setting's, else the profile's, else the default; never the login's.
 
@@ -148,7 +148,7 @@ def as_access_token(
         credential: The credential.
         profile_arn: The profile to bill.
         api_region: The region of the service that the user chose.
-        token_type: What its calls say that it is, where that is not usual for its kind.
+        token_type: The value of the header `TokenType`; "" for the usual one of the kind.
     """
     return AccessToken(
         value=credential.access_token,
@@ -162,10 +162,10 @@ def as_access_token(
 
 
 def _owner(credential: Credential, profile_arn: str) -> str:
-    """Return a digest of what of a credential stays the same when it is renewed.
+    """Return a digest of the parts of a credential that a renewal does not change.
 
-    A variable holds the same secret throughout. A file's secrets change, so it is known by where
-    it lies, by the registration that signed in and by the profile.
+    A variable keeps its secret. The secrets in a file change, so the digest uses the file's
+    path, the client registration and the profile instead.
     """
     if credential.origin == "environment":
         held = credential.held_refresh_token or credential.refresh_token
@@ -178,7 +178,7 @@ def _owner(credential: Credential, profile_arn: str) -> str:
 
 
 def jwt_expiry(token: str) -> datetime | None:
-    """Return when a JWT ends; None for any other token, or a JWT that does not say (RFC 7519)."""
+    """Return when a JWT expires (RFC 7519); None for other tokens, or if the JWT does not say."""
     parts = token.split(".")
     if len(parts) != 3:
         return None

@@ -1,12 +1,13 @@
-"""Device sign-in, pure: the requests to make and what their answers mean (RFC 8628).
+"""Device sign-in (RFC 8628): builds its requests and reads their answers. Pure.
 
 ::
 
     register ──► client ──► authorize ──► link and code, for a person ──► poll … ──► tokens
 
-Two services speak it: AWS SSO OIDC (Builder ID and organisations; faults are status 400 with an
-`error`) and Kiro's own (Google, GitHub). The latter is undocumented: it was observed (2026-06) to
-count in milliseconds and to answer every poll with status 200 and a `status`.
+Two services offer it. AWS SSO OIDC serves Builder ID and organisations; it reports a fault with
+status 400 and an `error`. Kiro's own service serves Google and GitHub and is undocumented; observed
+(2026-06): its durations are in milliseconds, and it answers each poll with status 200 and a
+`status`.
 """
 
 import re
@@ -45,10 +46,10 @@ SCOPES: Final = tuple(
     f"codewhisperer:{name}" for name in ("completions", "analysis", "conversations")
 )
 SLOW_DOWN_SECONDS: Final = 5.0
-"""By how much RFC 8628, section 3.5, wants the interval to grow, for good."""
+"""How much longer the interval becomes after each `slow_down` (RFC 8628, section 3.5)."""
 
 _USER_CODE: Final = re.compile("[A-Za-z0-9-]{1,40}")
-"""What may be shown as a code: it reaches terminals and models, whatever host named it."""
+"""The form of a code. Other text is not shown, because it would reach terminals and models."""
 
 _DEFAULT_INTERVAL_SECONDS: Final = 5.0
 _DEFAULT_LIFE_SECONDS: Final = 600.0
@@ -56,14 +57,14 @@ _CLIENT_NAME: Final = "kiro-mcp"
 _DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 _PROVIDERS: Final[Mapping[Method, str]] = {"google": "Google", "github": "Github"}
 _SUCCESS_WORDS: Final = ("", "authorized", "success")
-"""Observed: what Kiro's own service says of a login that is confirmed differs."""
+"""Observed: the values of `status` with which Kiro's own service confirms a login."""
 _KIRO_CLIENT_ID: Final = "kiro-cli"
-"""Observed: the only client that Kiro's own service knows; it takes no registrations."""
+"""Observed: the only client that Kiro's own service accepts. It has no registration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginPlan:
-    """A login that is asked for: how, where, and against which hosts."""
+    """How a login will be made: the method, the region, the start URL and the hosts."""
 
     method: Method
     region: str
@@ -72,12 +73,12 @@ class LoginPlan:
 
     @property
     def is_social(self) -> bool:
-        """Whether Kiro's own service does it, and not AWS."""
+        """Whether Kiro's own service makes the login, rather than AWS."""
         return self.method in _PROVIDERS
 
     @property
     def client_key(self) -> str:
-        """What a cached registration is kept under."""
+        """The key of the client registration in our store."""
         return " ".join((self.overrides.get("oidc", ""), self.region, self.start_url)).strip()
 
 
@@ -89,7 +90,7 @@ class DeviceLogin:
     device_code: str = field(repr=False)
     user_code: str
     verification_url: str
-    """The page to open; the code is in it already where the service offers that."""
+    """The page to open. It contains the code if the service offers that."""
     interval_seconds: float
     expires_at: datetime
     client: ClientRegistration | None = None
@@ -100,10 +101,10 @@ class DeviceLogin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepPolling:
-    """Not confirmed yet."""
+    """The login is not confirmed yet."""
 
     is_too_fast: bool = False
-    """Whether the service asked to be polled less often, from now on."""
+    """Whether the service asked for a longer interval from now on."""
 
 
 PollResult: TypeAlias = Credential | KeepPolling | KiroError
@@ -112,16 +113,17 @@ PollResult: TypeAlias = Credential | KeepPolling | KiroError
 def plan_login(
     method: Method, *, start_url: str, region: str, overrides: Mapping[str, str]
 ) -> LoginPlan:
-    """Check what a login needs before anything is sent.
+    """Check the arguments of a login before anything is sent.
 
     Raises:
-        InvalidRequest: An organisation's login has no start URL, or there is one and no use for it.
+        InvalidRequest: An organisation's login needs a start URL; other logins do not take one.
     """
     if method == "idc":
         if not start_url:
             raise InvalidRequest(
                 "A login with IAM Identity Center needs the start URL of your organisation.",
-                next_step="Ask for it and give it as `start_url` (`--start-url`), with `region`.",
+                next_step="Ask your administrator for it. Then pass it as `start_url`"
+                " (`--start-url`), with `region`.",
             )
         return LoginPlan(
             method=method,
@@ -131,15 +133,15 @@ def plan_login(
         )
     if start_url and checked_start_url(start_url) != BUILDER_ID_START_URL:
         raise InvalidRequest(
-            f"A login by {method} has no start URL of its own.",
-            next_step="For your organisation's, use the method `idc`.",
+            f"A login with the method {method} does not take a start URL.",
+            next_step="For a login of your organisation, use the method `idc`.",
         )
     start_url = BUILDER_ID_START_URL if method == "builder_id" else ""
     return LoginPlan(method=method, region=DEFAULT_REGION, start_url=start_url, overrides=overrides)
 
 
 def registration_request(plan: LoginPlan) -> TokenRequest:
-    """Build the request for a client of our own, which the login's tokens will be bound to."""
+    """Build the request that registers a client. The login's tokens are bound to this client."""
     return json_request(
         _url(plan, "/client/register"),
         {
@@ -152,10 +154,10 @@ def registration_request(plan: LoginPlan) -> TokenRequest:
 
 
 def read_registration_answer(plan: LoginPlan, status: int, body: bytes) -> ClientRegistration:
-    """Read the new client.
+    """Read the registered client.
 
     Raises:
-        KiroError: There is none.
+        KiroError: The service registered no client.
     """
     members = read_members(body)
     client = read_registration_file(members) if status == 200 else None
@@ -189,10 +191,10 @@ def read_authorization_answer(
     body: bytes,
     now: datetime,
 ) -> DeviceLogin:
-    """Read link and code.
+    """Read the link and the code for the person.
 
     Raises:
-        KiroError: There are none, or the link leads elsewhere than to a sign-in page.
+        KiroError: The service sent none, or the link does not lead to a sign-in page.
     """
     members = read_members(body)
     device_code, user_code = first_text(members, "deviceCode"), first_text(members, "userCode")
@@ -202,8 +204,7 @@ def read_authorization_answer(
     is_from_aws = plan.method == "idc" and not plan.overrides.get("oidc")
     if not is_sign_in_page(url, plan.start_url, is_organisations=is_from_aws):
         raise ServiceUnavailable(
-            f"The sign-in service gave the address {url[:MAX_QUOTED]!r}, which is not a sign-in"
-            " page.",
+            f"The sign-in service sent the URL {url[:MAX_QUOTED]!r}, which is not a sign-in page.",
             next_step="Do not open it. Check the network, a proxy and KIRO_MCP_ENDPOINT_URL.",
         )
     life = _seconds(members, "expiresIn", _DEFAULT_LIFE_SECONDS)
@@ -219,7 +220,7 @@ def read_authorization_answer(
 
 
 def poll_request(login: DeviceLogin) -> TokenRequest:
-    """Build one poll."""
+    """Build the request that asks whether the login is confirmed."""
     if login.client is None:
         members = {"clientId": _KIRO_CLIENT_ID, "deviceCode": login.device_code}
         return json_request(_url(login.plan, "/oauth/device/poll"), members)
@@ -233,9 +234,9 @@ def poll_request(login: DeviceLogin) -> TokenRequest:
 
 
 def read_poll_answer(login: DeviceLogin, status: int, body: bytes, now: datetime) -> PollResult:
-    """Tell what one poll found: the login, nothing yet, or its end.
+    """Read the answer to a poll: the login, "not yet", or why the login failed.
 
-    Both tokens are what makes a login; the service's own word for it differs.
+    An answer with both tokens is a login. The words for success differ between the services.
     """
     members = read_members(body)
     if first_text(members, "accessToken") and first_text(members, "refreshToken"):
@@ -246,12 +247,12 @@ def read_poll_answer(login: DeviceLogin, status: int, body: bytes, now: datetime
     if word in ("authorization_pending", "pending") or status >= 500 or status == 429:
         return KeepPolling()
     if status == 200 and word in _SUCCESS_WORDS:
-        return KeepPolling()  # Without its tokens yet.
+        return KeepPolling()  # Confirmed, but the tokens are not there yet.
     return _ended(word or f"status {status}", members)
 
 
 def expired(login: DeviceLogin) -> KiroError:
-    """Return the error of a login that nobody confirmed."""
+    """Return the error for a login that nobody confirmed."""
     return SignInRequired(
         f"The sign-in code {login.user_code} was not confirmed in time.",
         next_step="Start again: call `login` with action `start`, or run `kiro-mcp login`.",
@@ -299,7 +300,7 @@ def _url(plan: LoginPlan, path: str) -> str:
 
 
 def _seconds(members: Mapping[str, object], name: str, default: float) -> float:
-    """Read a duration: AWS gives seconds, Kiro's service the same name and milliseconds."""
+    """Read a duration: AWS sends `expiresIn` in seconds, Kiro's service `expiresInMilliseconds`."""
     for spelling, unit in ((name, 1.0), (f"{name.removesuffix('In')}InMilliseconds", 1000.0)):
         value = members.get(spelling)
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:

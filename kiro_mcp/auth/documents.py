@@ -1,11 +1,12 @@
-"""Credentials as JSON or text, read into a `Credential` and written back. Pure.
+"""Reads a `Credential` from JSON or text, and writes it back. Pure.
 
 One reader serves the Kiro IDE's file, the AWS SSO cache, kiro-cli's rows, files of other gateways
-and our own store: keys in camel or snake case, at the top or under `metadata` or `attributes`.
-A renewed login is written into the document it came from: only what is new changes.
+and our own store. Names are in camel or snake case, at the top level or under `metadata` or
+`attributes`. A renewed login is written into the document that it came from; only the tokens and
+their end change.
 
-Dates are ISO 8601 with 0 to 9 digits of a second, with `Z`, an offset or nothing; or seconds or
-milliseconds since the epoch, as a number or as text.
+A date is ISO 8601 with 0 to 9 digits after the second, and with `Z`, an offset or neither; or it
+counts seconds or milliseconds since the epoch, as a number or as text.
 """
 
 import json
@@ -25,30 +26,30 @@ from kiro_mcp.auth.credentials import (
 )
 
 MILLISECONDS_FROM: Final = 100_000_000_000
-"""A greater number counts milliseconds: in seconds it would be the year 5138."""
+"""A larger number counts milliseconds: in seconds it would be in the year 5138."""
 
 
 def parse_time(value: object) -> datetime | None:
-    """Read a date of any known form; None if the value is not a date.
+    """Read a date of any known form; None if the value is empty.
 
     Raises:
-        ValueError: It has no known form.
+        ValueError: The value is not a date.
     """
     if value is None or value == "":
         return None
     try:
         return _parse(value)
     except (OverflowError, OSError) as error:
-        raise ValueError("no date") from error
+        raise ValueError("not a date") from error
 
 
 def _parse(value: object) -> datetime:
     if isinstance(value, bool):
-        raise ValueError("no date")
+        raise ValueError("not a date")
     if isinstance(value, int | float):
         return _from_epoch(float(value))
     if not isinstance(value, str):
-        raise ValueError("no date")
+        raise ValueError("not a date")
     text = value.strip()
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return _from_epoch(float(text))
@@ -61,15 +62,15 @@ def _from_epoch(number: float) -> datetime:
 
 
 def format_time(moment: datetime) -> str:
-    """Write a date as every reader of these stores takes it: UTC, milliseconds, `Z`."""
+    """Write a date in the form that all readers of these stores accept: UTC, milliseconds, `Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 BUILDER_ID_CLIENT_HASH: Final = "e909a0580879b06ece1202964fbe9dda95ea4ce3"
-"""The name of the registration file of Builder ID's start URL: SHA-1 of `{"startUrl":"…"}`."""
+"""Builder ID's `clientIdHash`: the SHA-1 of its start URL as `{"startUrl":"…"}`."""
 
 API_KEY_PREFIX: Final = "ksk_"
-"""What every API key begins with, and no access token."""
+"""All API keys begin with this. No access token does."""
 
 _METHODS: Final[Mapping[str, CredentialKind]] = {
     "social": "social",
@@ -85,18 +86,18 @@ _METHODS: Final[Mapping[str, CredentialKind]] = {
     "apikey": "api_key",
 }
 MAX_QUOTED: Final = 80
-"""How much is shown of a value that cannot be read."""
+"""How many characters of an unreadable value are shown."""
 
 NESTS: Final = ("metadata", "attributes")
-"""The members that may hold a credential's own."""
+"""The objects in a document that may hold the members of its credential."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialSource:
-    """Where a document with a credential is; becomes part of the credential."""
+    """Where a document with a credential comes from. This becomes part of the credential."""
 
     name: str
-    """For people: the variable's or the file's name."""
+    """For people: the name of the variable or file."""
     origin: Origin
     path: str = ""
     key: str = ""
@@ -107,7 +108,7 @@ def parse_object(text: str | bytes) -> dict[str, object]:
     """Read a JSON object.
 
     Raises:
-        ValueError: It is not one.
+        ValueError: The text is not JSON, or not an object.
     """
     try:
         document = json.loads(text)
@@ -119,22 +120,22 @@ def parse_object(text: str | bytes) -> dict[str, object]:
 
 
 def registration_name(document: Mapping[str, object]) -> str:
-    """Return the file name of the registration that a document points at; "" for none.
+    """Return the file name of the registration that a document refers to; "" for none.
 
-    The hash is what a stranger may have written, so nothing but a hash may become a path.
+    Anybody may have written the document, so only a valid hash may become a file name.
     """
     named = text_of(document, "client_id_hash")
     return f"{named}.json" if re.fullmatch(r"[0-9a-f]{40}", named) else ""
 
 
 def text_of(document: Mapping[str, object], name: str) -> str:
-    """Return a text member, in camel or snake case, nested or not; "" where there is none."""
+    """Return a text member, in camel or snake case, nested or not; "" if it is missing."""
     value = member_of(document, name)
     return value.strip() if isinstance(value, str) else ""
 
 
 def member_of(document: Mapping[str, object], name: str) -> object:
-    """Return a member, in camel or snake case, nested or not; None where there is none."""
+    """Return a member, in camel or snake case, nested or not; None if it is missing."""
     nests = [document.get(nest) for nest in NESTS]
     for level in (*nests, document):
         if isinstance(level, dict):
@@ -152,7 +153,7 @@ def camel(name: str) -> str:
 
 
 def read_registration(document: Mapping[str, object]) -> ClientRegistration | None:
-    """Read the client that a document holds; None where it holds no whole one."""
+    """Read the client registration in a document; None if its id or its secret is missing."""
     client_id, secret = text_of(document, "client_id"), text_of(document, "client_secret")
     if not client_id or not secret:
         return None
@@ -173,7 +174,7 @@ def read_registration(document: Mapping[str, object]) -> ClientRegistration | No
 
 
 def read_registration_file(document: Mapping[str, object]) -> ClientRegistration | None:
-    """Read a registration that has a file, or a row, to itself: there `expiresAt` is its own."""
+    """Read a registration from a file or row of its own, in which `expiresAt` means its end."""
     ends = member_of(document, "client_secret_expires_at") or member_of(document, "expires_at")
     return read_registration({**document, "client_secret_expires_at": ends})
 
@@ -183,15 +184,15 @@ def read_credential(
     where: CredentialSource,
     registration: ClientRegistration | None = None,
 ) -> Credential | None:
-    """Read a credential; None where the document holds neither of the two tokens.
+    """Read a credential; None if the document has neither of the two tokens.
 
     Args:
         document: The JSON object.
-        where: Where it is.
-        registration: Its client, where that has a file of its own.
+        where: Where it comes from.
+        registration: Its client registration, if that has a file of its own.
 
     Raises:
-        ValueError: A token or a profile is in it that no request can carry.
+        ValueError: A token or a profile has characters that no HTTP header may contain.
     """
     access = _header_text(document, "access_token") or _header_text(document, "api_key")
     refresh = text_of(document, "refresh_token")
@@ -231,7 +232,7 @@ def _time_or_nothing(value: object) -> datetime | None:
     try:
         return parse_time(value)
     except ValueError:
-        return None  # The service knows when a token or a client ends; it is tried.
+        return None  # Try it: the service knows when a token or a client ends.
 
 
 def _header_text(document: Mapping[str, object], name: str) -> str:
@@ -242,10 +243,11 @@ def _header_text(document: Mapping[str, object], name: str) -> str:
 
 
 def kind_of(document: Mapping[str, object], *, has_client: bool) -> CredentialKind:
-    """Tell what kind of login a document is of.
+    """Return the kind of login in a document.
 
-    What it says of itself wins, then a token endpoint, then a client; else it is social. Builder
-    ID has a client too, so a client alone does not make an organisation's login.
+    The document's own `authMethod` decides; else a token endpoint, else a client registration;
+    else the login is social. Builder ID also has a client registration, so a registration alone
+    does not mean that the login is an organisation's.
     """
     if text_of(document, "api_key") or text_of(document, "access_token").startswith(API_KEY_PREFIX):
         return "api_key"
@@ -290,7 +292,7 @@ _EXTERNAL: Final = ("external-idp", "external_idp")
 
 
 def decode_refresh_token(text: str, *, source: str, region: str = "") -> Credential:
-    """Read a refresh token: bare, or with all that it needs, as other tools write it.
+    """Read a refresh token: bare, or with everything that it needs, as other tools write it.
 
     ::
 
@@ -299,7 +301,7 @@ def decode_refresh_token(text: str, *, source: str, region: str = "") -> Credent
         token|client id|client secret|idc              AWS SSO OIDC
         token|client id|token endpoint|external-idp    an organisation's own sign-in
 
-    Read from the right, so that a bar inside the token does no harm.
+    The text is split from the right, so a bar inside the token does no harm.
     """
     bare = Credential(kind="social", refresh_token=text, region=region, source=source)
     rest, bar, method = text.rpartition("|")
@@ -321,9 +323,9 @@ def decode_refresh_token(text: str, *, source: str, region: str = "") -> Credent
 
 
 def merged(document: Mapping[str, object], renewed: Credential) -> dict[str, object]:
-    """Return the document with the renewed tokens, in the spelling and place that it has them.
+    """Return the document with the renewed tokens, under the names that it uses for them.
 
-    Region, scopes and all that is unknown here stay as they are: they are their owner's.
+    All other members stay as they are, because they belong to another program.
     """
     result = dict(document)
     changes: dict[str, object] = {
@@ -359,7 +361,7 @@ def _usual_spelling(document: Mapping[str, object], name: str) -> str:
 
 
 def _as_before(document: Mapping[str, object], moment: datetime | None) -> object:
-    """Write a date in the form in which the document has it: text, or a number of its unit."""
+    """Write a date in the document's form: text, or a number of seconds or milliseconds."""
     before = member_of(document, "expires_at")
     if moment is None:
         return before
@@ -370,7 +372,7 @@ def _as_before(document: Mapping[str, object], moment: datetime | None) -> objec
 
 
 def own_document(credential: Credential) -> dict[str, object]:
-    """Write a login as our own store keeps it; `credential_files` reads it back."""
+    """Write a login as our own store saves it; `read_credential` reads it."""
     client = credential.client
     members: dict[str, object] = {
         "authMethod": credential.kind,

@@ -1,12 +1,12 @@
-"""Files that hold secrets: replaced as a whole or not at all, and locked across processes.
+"""Private files: replaced atomically, and locked across processes.
 
-A new text goes into a temporary file in the same folder, readable by its owner alone, reaches the
-disk, and only then takes the old one's name. A reader finds the old text or the new one. Blocking:
-read and replace in a thread.
+`replace_text` writes the new text to a temporary file in the same folder, readable only by its
+owner, waits until it is on disk and then renames it. So readers see either the old text or the new
+one. Reading and replacing block: do both in a thread.
 
-A lock is a file that the operating system holds until its holder ends. It cannot go stale: when a
-process is killed, the system lets go of it. The file itself stays; removing it would let two
-processes hold two files of one name.
+A lock is an open file that the operating system locks for one process. If that process is killed,
+the system releases the lock, so a lock never outlives its process. The file itself stays: if it
+were removed, two processes could each lock a file of the same name.
 """
 
 import os
@@ -26,11 +26,11 @@ from kiro_mcp.errors import ServiceUnavailable
 from kiro_mcp.regular_files import read_regular_file
 
 MAX_BYTES: Final = 4 * 1024 * 1024
-"""How much of a file is read. A login is under 10 KiB."""
+"""How much of a file is read. A login has less than 10 KiB."""
 
 _REPLACE_TRIES: Final = 20
 _REPLACE_PAUSE_SECONDS: Final = 0.025
-"""On Windows a file that another program has open cannot be replaced for that moment."""
+"""Windows cannot replace a file while another program has it open, so the rename is retried."""
 
 
 def read_text(path: Path) -> str:
@@ -53,12 +53,10 @@ def replace_text(
     mode: int = 0o600,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Write a file so that it is there whole, with its mode, before this returns.
-
-    Links are followed.
+    """Replace the whole text of a file, on disk when this returns. Links are followed.
 
     Raises:
-        OSError: It cannot be written; the old one is as it was.
+        OSError: It cannot be written. The old file is unchanged.
     """
     target = path.resolve()
     handle, temporary = tempfile.mkstemp(
@@ -90,29 +88,29 @@ def _replace(temporary: str, target: Path, sleep: Callable[[float], None]) -> No
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name outlive a power cut, where the system knows such a thing."""
+    """Write the new name to disk, so that it survives a power cut. Windows cannot do this."""
     if sys.platform == "win32":
         return
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
-        return  # A folder that may be written and not read; the file itself is on disk.
+        return  # A folder may be writable and not readable. The file itself is on disk.
     try:
         os.fsync(handle)
     except OSError:
-        pass  # Some network file systems cannot.
+        pass  # Some network file systems do not support this.
     finally:
         os.close(handle)
 
 
 def warning_about(folder: Path) -> str:
-    """Say why a folder is not safe for secrets; "" if it is safe or does not exist yet."""
+    """Return why a folder is not safe for secrets; "" if it is safe or does not exist yet."""
     try:
         found = folder.stat()
     except OSError:
         return ""
     if sys.platform == "win32":
-        return ""  # Its modes say nothing of that.
+        return ""  # File modes on Windows do not say who may write.
     if found.st_uid not in (os.geteuid(), 0):
         return f"{folder}, which holds logins, belongs to another user"
     if found.st_mode & 0o022:
@@ -122,13 +120,13 @@ def warning_about(folder: Path) -> str:
 
 
 def can_replace(path: Path) -> bool:
-    """Whether a file could be replaced: its folder, not the file, decides that."""
+    """Whether a file could be replaced. This also needs write access to its folder."""
     target = path.resolve()
     return os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)
 
 
 RETRY_SECONDS: Final = 0.02
-"""How long a waiter sleeps between two tries; a refresh takes a few hundred milliseconds."""
+"""How long to wait between two tries to lock. A refresh takes a few hundred milliseconds."""
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -140,8 +138,8 @@ async def locked(
     """Hold the lock of a file while the block runs.
 
     Raises:
-        ServiceUnavailable: Another process has held it for the whole time.
-        OSError: The file cannot be made.
+        ServiceUnavailable: Another process held the lock for the whole time.
+        OSError: The file cannot be created.
     """
     handle = await anyio.to_thread.run_sync(_open, path)
     try:
@@ -151,12 +149,12 @@ async def locked(
         if scope.cancelled_caught:
             raise ServiceUnavailable(
                 f"Another process has been renewing the login for {timeout_seconds:g} seconds.",
-                next_step="Call again; if it stays so, end other kiro-mcp processes.",
+                next_step="Call again. If this happens again, end other kiro-mcp processes.",
                 code="timeout",
             )
         yield
     finally:
-        os.close(handle)  # Lets go of the lock too.
+        os.close(handle)  # This also releases the lock.
 
 
 def _open(path: Path) -> int:

@@ -1,17 +1,17 @@
-"""kiro-cli's login: its database, read and updated, and the program that renews it.
+"""kiro-cli's login: reads and updates its database, and runs kiro-cli to renew the login.
 
-The table `auth_kv` holds JSON under the keys below; `odic` is the vendor's own spelling. `state`
-holds the profile, as bytes. A registration belongs only to the token with the same prefix: a
-stale one of the forerunner, Amazon Q, would make every refresh fail.
+The table `auth_kv` holds JSON under the keys below; the vendor writes `odic`, not `oidc`. `state`
+holds the profile, as bytes. A registration belongs only to the token with the same prefix: with
+an old one of its predecessor, Amazon Q, every refresh would fail.
 
-The database belongs to another program. It is opened read-only, with its write-ahead log, which
-holds the newest data. SQLite makes a file beside the database to read that log; if it cannot, a
-copy is read. An update happens only if the user allows it. It touches one existing row, if that
-still holds the refresh token that was spent, and keeps every member that is unknown here.
-Blocking: call it in a thread.
+The database belongs to another program. It is opened read-only, together with its write-ahead log,
+which holds the newest data. To read the log, SQLite creates a file beside the database; if it
+cannot, a copy is read. An update happens only if the user allows it. It changes one existing row,
+if that row still holds the refresh token that was spent, and keeps all unknown members.
+These functions block: call them in a thread.
 
-kiro-cli can renew its own login, so that its refresh token is not spent behind its back. It is the
-only program that this package starts for a credential, by its full path and without a shell::
+kiro-cli can renew its own login, so that nobody else spends its refresh token. It is the only
+program that this package starts for a credential, by its full path and without a shell::
 
     kiro-cli chat _ get-kas-token [--force-refresh]    prints the token as JSON
     kiro-cli debug refresh-auth-token                  older versions; its output is not read
@@ -65,19 +65,19 @@ Rows = Mapping[str, str | bytes]
 
 
 def registration_key(token_key: str) -> str:
-    """Return the key of the registration that belongs to a token; "" where it has none."""
+    """Return the key of the registration that belongs to a token; "" for none."""
     prefix, family, _ = token_key.split(":")
     return f"{prefix}:odic:device-registration" if family == "odic" else ""
 
 
 def credentials_in(rows: Rows, state: Rows, where: CredentialSource) -> list[Credential]:
-    """Read every credential that the rows hold; a row that cannot be read is as if not there."""
+    """Read all credentials in the rows. Rows that cannot be read are skipped."""
     found = (_credential(key, rows, state, where) for key in TOKEN_KEYS if key in rows)
     return [credential for credential in found if credential]
 
 
 def best(credentials: Sequence[Credential], now: datetime) -> Credential | None:
-    """Choose where there are several: one that is good now, then the one that ends last."""
+    """Return the credential that is usable now, or else the one that ends last; None for none."""
     return max(credentials, key=lambda one: (one.is_usable(now), _end(one)), default=None)
 
 
@@ -91,7 +91,7 @@ def _credential(key: str, rows: Rows, state: Rows, where: CredentialSource) -> C
     client = _object(rows, registration_key(key))
     registration = read_registration_file(client)
     if family == "odic":
-        # A login without a start URL is Builder ID's.
+        # A login without a start URL is a Builder ID login.
         document["start_url"] = text_of(document, "start_url") or BUILDER_ID_START_URL
         document["region"] = (
             text_of(document, "region")
@@ -116,7 +116,10 @@ def _mismatch(found: Credential, registration: ClientRegistration | None) -> str
 
 
 def _other_flow(document: Mapping[str, object], client: Mapping[str, object]) -> str:
-    """A client is registered for one way to sign in; the same one is spelt `Pkce` and `PKCE`."""
+    """Return the problem if token and client registration are for different ways to sign in.
+
+    kiro-cli writes the same way as `Pkce` and as `PKCE`.
+    """
     flows = [text_of(one, "oauth_flow").lower() for one in (document, client)]
     is_other = all(flows) and flows[0] != flows[1]
     return "its client is registered for another way to sign in" if is_other else ""
@@ -136,10 +139,10 @@ def _quoted(rows: Rows, key: str) -> str:
 
 
 BUSY_SECONDS: Final = 2.0
-"""How long another program's write is waited for; kiro-cli's take milliseconds."""
+"""How long to wait while another program writes. kiro-cli writes for a few milliseconds."""
 
 MAX_COPIED_BYTES: Final = 256 * 1024 * 1024
-"""The largest database that is copied to be read; kiro-cli keeps conversations in it, too."""
+"""The largest database that is copied. kiro-cli also stores conversations in it."""
 
 _BUSY_CODES: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -147,11 +150,11 @@ _KEYS: Final = (*TOKEN_KEYS, *(key for key in map(registration_key, TOKEN_KEYS) 
 
 
 def read_rows(path: Path) -> tuple[Rows, Rows]:
-    """Read the rows of sign-in: `auth_kv` and `state`.
+    """Read the rows about sign-in from the tables `auth_kv` and `state`.
 
     Raises:
-        BlockingIOError: Another program writes to it for too long.
-        OSError: It cannot be opened or read.
+        BlockingIOError: Another program keeps the database locked.
+        OSError: The database cannot be opened or read.
     """
     try:
         return _rows_of(path, "mode=ro")
@@ -191,7 +194,7 @@ def _select(database: sqlite3.Connection, statement: str, keys: Sequence[str]) -
 
 
 def can_update(path: Path) -> bool:
-    """Whether a row could be updated: a writer needs the folder too, for its journal."""
+    """Whether a row could be updated. This also needs write access to the folder, for a journal."""
     target = path.resolve()
     if not (os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)):
         return False
@@ -205,13 +208,13 @@ def can_update(path: Path) -> bool:
 
 
 def update_row(path: Path, renewed: Credential, *, spent_refresh_token: str) -> bool:
-    """Put a renewed login into its row, if that still holds the refresh token that was spent.
+    """Write a renewed login to its row, if the row still holds the refresh token that was spent.
 
     Returns:
-        Whether it did; if not, another program was there first.
+        Whether the row was updated; if not, another program has changed it.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The database cannot be written.
     """
     with _opened(path.resolve(), "mode=rw") as database:
         database.execute("BEGIN IMMEDIATE")
@@ -238,8 +241,8 @@ def _document(database: sqlite3.Connection, key: str) -> Mapping[str, object] | 
 
 @contextmanager
 def _opened(path: Path, how: str) -> Generator[sqlite3.Connection]:
-    """Open a database that is there already; translate its errors."""
-    read_regular_file(path, 0)  # SQLite would wait for a writer if this is a pipe.
+    """Open an existing database and turn its errors into `OSError`."""
+    read_regular_file(path, 0)  # If this were a pipe, SQLite would wait for a writer.
     address = f"file:{quote(str(path))}?{how}"
     try:
         with closing(
@@ -253,17 +256,17 @@ def _opened(path: Path, how: str) -> Generator[sqlite3.Connection]:
 
 
 HELPER_SECONDS: Final = 20.0
-"""How long kiro-cli may take; observed are 2 to 15 seconds."""
+"""How long kiro-cli may take. Observed: 2 to 15 seconds."""
 
 MAX_OUTPUT_BYTES: Final = 64 * 1024
-"""How much of its output is read. A token takes about 2 KiB."""
+"""How much of its output is read. A token has about 2 KiB."""
 
 _GIVE_TOKEN: Final = ("chat", "_", "get-kas-token")
 _RENEW: Final = ("debug", "refresh-auth-token")
 
 
 def helper_for(credential: Credential, machine: Machine) -> str:
-    """Return the full path of the program that can renew this login, "" for none. Blocking."""
+    """Return the full path of the program that can renew this login; "" for none. Blocking."""
     if credential.path not in map(str, kiro_cli_databases(machine)):
         return ""
     found = shutil.which("kiro-cli", path=machine.environ.get("PATH", ""))
@@ -276,18 +279,18 @@ async def token_of_kiro_cli(
     """Ask kiro-cli for the token of its login.
 
     Args:
-        program: Its full path.
+        program: The full path of kiro-cli.
         credential: The login as it is known here.
-        machine: Whose environment the program gets.
-        is_refused: Whether the service refused the token that is known, however new it seems.
+        machine: Provides the environment of the program.
+        is_refused: Whether the service refused the login's token, even if it has not expired.
 
     Returns:
-        The login with that token; None where kiro-cli gave none.
+        The login with kiro-cli's token; None if kiro-cli returned none.
     """
     force = ("--force-refresh",) if is_refused else ()
     output = await _output(program, (*_GIVE_TOKEN, *force), machine.environ)
     where = CredentialSource(name=credential.source, origin=credential.origin)
-    for line in (output, *reversed(output.splitlines())):  # Notices may stand before the JSON.
+    for line in (output, *reversed(output.splitlines())):  # Other output may precede the JSON.
         try:
             document = parse_object(line)
             given = read_credential(document, where)
@@ -306,12 +309,12 @@ async def token_of_kiro_cli(
 
 
 async def renew_by_kiro_cli(program: str, machine: Machine) -> None:
-    """Have an older kiro-cli renew its login; its database has to be read again afterwards."""
+    """Have an older kiro-cli renew its login. Read its database again afterwards."""
     await _output(program, _RENEW, machine.environ)
 
 
 async def _output(program: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> str:
-    """Run the program and return what it printed; "" where it failed or took too long."""
+    """Run the program and return its output; "" if it failed or took too long."""
     output = b""
     with anyio.move_on_after(HELPER_SECONDS):
         try:

@@ -1,4 +1,4 @@
-"""Where logins are kept on each system. Pure: home, platform and environment are parameters.
+"""Where each system stores logins. Pure: home, platform and environment are parameters.
 
 ::
 
@@ -21,29 +21,29 @@ _DATABASE: Final = "data.sqlite3"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What is asked of the machine: all that decides where logins are looked for."""
+    """The facts about a machine that decide where logins may be."""
 
     home: Path | None
-    """The user's folder; None where there is none, and then nothing is looked for."""
+    """The user's home folder; None if unknown: then logins of other programs are not found."""
     platform: str
-    """As `sys.platform` has it: `linux`, `darwin`, `win32`."""
+    """A value of `sys.platform`: `linux`, `darwin`, `win32`."""
     environ: Mapping[str, str]
 
     @classmethod
     def of(cls, environ: Mapping[str, str], platform: str) -> "Machine":
-        """Describe the machine as its environment does."""
+        """Read the facts from the environment."""
         named = environ.get("HOME") or environ.get("USERPROFILE") or ""
         return cls(home=Path(named) if named else None, platform=platform, environ=environ)
 
     def expanded(self, path: str) -> Path:
-        """Read a path that a person wrote, with `~` for the user's folder."""
+        """Return a path that a person wrote, with `~` replaced by the home folder."""
         if path == "~" or path.startswith(("~/", "~\\")):
             return (self.home or Path("~")) / path[2:]
         return Path(path)
 
 
 def data_folders(machine: Machine) -> tuple[Path, ...]:
-    """Return where programs keep their data, the usual folder first."""
+    """Return the folders in which programs store their data, the usual one first."""
     if machine.home is None:
         return ()
     if machine.platform == "darwin":
@@ -53,11 +53,11 @@ def data_folders(machine: Machine) -> tuple[Path, ...]:
         roaming = machine.environ.get("APPDATA") or machine.home / "AppData" / "Roaming"
         return (Path(local), Path(roaming))
     usual = machine.home / ".local" / "share"
-    return _distinct(Path(machine.environ.get("XDG_DATA_HOME") or usual), usual)
+    return tuple(dict.fromkeys((Path(machine.environ.get("XDG_DATA_HOME") or usual), usual)))
 
 
 def own_home(machine: Machine, named: str = "") -> Path | None:
-    """Return the folder of our own login; None where the machine has no place for it."""
+    """Return the folder for our own login; None if neither home folder nor setting is known."""
     if named:
         return machine.expanded(named)
     folders = data_folders(machine)
@@ -70,7 +70,7 @@ def ide_file(machine: Machine) -> Path | None:
 
 
 def ide_profile_file(machine: Machine) -> Path | None:
-    """Return where the Kiro IDE keeps the profile of an organisation's login."""
+    """Return where the Kiro IDE stores the profile of an organisation's login."""
     if machine.home is None:
         return None
     if machine.platform == "linux":
@@ -90,9 +90,5 @@ def kiro_cli_databases(machine: Machine) -> tuple[Path, ...]:
 
 
 def amazon_q_databases(machine: Machine) -> tuple[Path, ...]:
-    """Return where the database of kiro-cli's forerunner may be."""
+    """Return where the database of kiro-cli's predecessor may be."""
     return tuple(folder / "amazon-q" / _DATABASE for folder in data_folders(machine))
-
-
-def _distinct(*paths: Path) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(paths))

@@ -6,8 +6,8 @@ Three services, three forms::
     Builder ID, IdC         POST {oidc}/token           JSON  camelCase (AWS SSO OIDC CreateToken)
     an organisation's own   POST its token endpoint     form  snake_case (RFC 6749, section 6)
 
-The region is the login's own: a wrong one is answered exactly like a revoked token.
-`SignInService` sends the requests; everything else here is pure.
+The region is the login's own: in a wrong region, the service answers as for a revoked token.
+`SignInService` sends the requests. Everything else here is pure.
 """
 
 import json
@@ -28,12 +28,12 @@ from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.redaction import redact
 
 DEFAULT_LIFETIME_SECONDS: Final = 3600
-"""How long a token lives where its answer does not say."""
+"""How long a token lives if its answer does not say."""
 
 MAX_WORDS: Final = 300
-"""How much of a refusal's own words is shown."""
+"""How many characters of a refusal's text are shown."""
 _MAX_READ: Final = 16 * MAX_WORDS
-"""How much of them is searched for secrets."""
+"""How many characters of it are searched for secrets."""
 
 _REFUSALS: Final = frozenset(
     {
@@ -61,16 +61,16 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A refresh that gave no token."""
+    """A refresh that returned no token."""
 
     is_final: bool
-    """Whether the same refresh token will never be taken again; else it may be, later."""
+    """Whether this refresh token can never work again. If not, it may work later."""
     why: str
-    """The service's words, without secrets, for people."""
+    """The service's text, without secrets, for people."""
 
 
 def json_request(url: str, members: Mapping[str, object]) -> TokenRequest:
-    """Build a POST of JSON that carries no bearer."""
+    """Build a POST of JSON without a bearer."""
     body = json.dumps(members, separators=(",", ":")).encode()
     return TokenRequest(url=url, headers=_headers("application/json"), body=body)
 
@@ -87,7 +87,7 @@ def refresh_request(credential: Credential, overrides: Mapping[str, str]) -> Tok
     """Build the request that renews a credential.
 
     Raises:
-        SignInRequired: It must not be sent where settings say, or nowhere it could go is known.
+        SignInRequired: The host may not receive it, or its token endpoint cannot be trusted.
     """
     if credential.kind == "external_idp":
         return _external_request(credential)
@@ -112,8 +112,8 @@ def _external_request(credential: Credential) -> TokenRequest:
     endpoint = idp_token_endpoint(credential)
     if not endpoint or credential.client is None:
         raise SignInRequired(
-            f"The login from {credential.source} cannot be renewed here: its token endpoint"
-            f" {credential.token_endpoint or 'none'!r} is not one that is known to be safe.",
+            f"kiro-mcp cannot renew the login from {credential.source}: its token endpoint"
+            f" {credential.token_endpoint or 'none'!r} is not known to be safe.",
             next_step="Sign in again where that login was made (`kiro-cli login`).",
             code="auth_expired",
         )
@@ -134,7 +134,7 @@ def _external_request(credential: Credential) -> TokenRequest:
 def read_answer(
     credential: Credential, status: int, body: bytes, now: datetime
 ) -> Credential | Refused:
-    """Read the answer to a refresh: the renewed credential, or why there is none."""
+    """Read the answer to a refresh: the renewed credential, or why the service refused."""
     members = read_members(body)
     if status == 200 and first_text(members, "accessToken", "access_token"):
         return renewed(credential, members, now)
@@ -142,10 +142,10 @@ def read_answer(
 
 
 def renewed(credential: Credential, members: Mapping[str, object], now: datetime) -> Credential:
-    """Put the tokens of an answer into a credential; what the answer leaves out is kept.
+    """Return the credential with the tokens of an answer. Missing members stay as they were.
 
-    The lifetime that the answer states, counted from now, wins over the end that a JWT states:
-    that end is on the service's clock, and this machine's may be fast or slow.
+    The lifetime in the answer, counted from now, wins over the expiry in a JWT: that expiry uses
+    the service's clock, and the clock of this machine may be fast or slow.
     """
     access_token = first_text(members, "accessToken", "access_token")
     lifetime = _lifetime(members.get("expiresIn", members.get("expires_in")))
@@ -162,17 +162,17 @@ def renewed(credential: Credential, members: Mapping[str, object], now: datetime
 
 
 def refusal(status: int, members: Mapping[str, object]) -> Refused:
-    """Tell what a sign-in service's refusal means, whichever service it is."""
+    """Read a refusal of any of the sign-in services."""
     error = first_text(members, "error").removesuffix("Exception")
     words = first_text(members, "error_description", "message", "Message")
-    said = ": ".join(word for word in (error, words) if word) or f"status {status}"
+    text = ": ".join(part for part in (error, words) if part) or f"status {status}"
     is_final = status in (400, 401, 403) and not (status == 403 and not error)
     is_final = is_final and (status == 401 or error in _REFUSALS or not error)
-    return Refused(is_final=is_final, why=redact(said[:_MAX_READ])[:MAX_WORDS])
+    return Refused(is_final=is_final, why=redact(text[:_MAX_READ])[:MAX_WORDS])
 
 
 def read_members(body: bytes) -> dict[str, object]:
-    """Read the JSON object of an answer; {} where there is none."""
+    """Read the JSON object in an answer; {} if the body is anything else."""
     try:
         return parse_object(body)
     except ValueError:
@@ -180,7 +180,7 @@ def read_members(body: bytes) -> dict[str, object]:
 
 
 def first_text(members: Mapping[str, object], *names: str) -> str:
-    """Return the first text that is not empty under one of the names, or ""."""
+    """Return the first of the members that is a text and not empty; "" for none."""
     values = (members.get(name) for name in names)
     return next((value for value in values if isinstance(value, str) and value), "")
 
@@ -194,7 +194,7 @@ def _lifetime(seconds: object) -> timedelta | None:
 
 
 REQUEST_SECONDS: Final = 30.0
-"""How long a sign-in service may take; it usually answers within one second."""
+"""How long a sign-in service may take. It usually answers within one second."""
 
 
 class SignInService:
@@ -208,10 +208,10 @@ class SignInService:
         self._now = now
 
     async def refresh(self, credential: Credential) -> Credential | Refused:
-        """Spend a refresh token: return the renewed credential, or why there is none.
+        """Spend a refresh token; return the renewed credential, or why the service refused.
 
         Raises:
-            SignInRequired: It must not be sent where settings say.
+            SignInRequired: The host may not receive it, or its token endpoint cannot be trusted.
         """
         request = refresh_request(credential, self._overrides)
         try:
@@ -224,7 +224,7 @@ class SignInService:
         """Send a request and return status and body of the answer.
 
         Raises:
-            KiroError: There was no answer, or not in time.
+            KiroError: No answer arrived in time.
         """
         try:
             with anyio.fail_after(REQUEST_SECONDS):
