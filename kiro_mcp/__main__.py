@@ -53,7 +53,7 @@ def serve_stdio(*, offline: bool = False) -> "NoReturn":
 
 def _load_without_collecting() -> None:
     # Looking for garbage in modules that are being loaded takes a tenth of the time. Whatever runs
-    # for long calls `collect_from_here_on`.
+    # for long calls `skip_loaded_modules_in_gc`.
     gc.disable()
 
 

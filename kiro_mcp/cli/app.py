@@ -3,7 +3,7 @@
 Each command imports what it needs when it runs, so that `--help` and `--version` stay quick.
 
 Exit codes: 0 ok, 1 the output cannot be written (for `replay`: a difference), 2 usage, 3 sign-in,
-4 network, 5 the service refused, 130 interrupted, 141 nobody read the output to its end.
+4 network, 5 the service refused, 130 interrupted, 141 the reader of the output stopped early.
 """
 
 import os
@@ -35,19 +35,19 @@ With no command: an MCP server on standard input and output, which is how MCP cl
 @click.option(
     "--env-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Take settings from this file, too; no .env is read unasked.",
+    help="Read settings from this file, too. A .env file is never read by itself.",
 )
 @click.version_option(__version__, prog_name="kiro-mcp")
 @click.pass_context
 def commands(context: click.Context, env_file: Path | None) -> None:
-    """Group the commands; without one, serve."""
+    """Load the settings file; without a command, serve MCP on stdio."""
     if env_file is not None:
         try:
             left_out = add_env_file(env_file, os.environ)
         except EnvFileError as error:
             raise click.BadParameter(f"{env_file}: {error}", param_hint="--env-file") from error
         if left_out:
-            note(f"{env_file}: not settings of kiro-mcp, left out: {', '.join(left_out)}.")
+            note(f"{env_file}: ignored, not settings of kiro-mcp: {', '.join(left_out)}.")
     if context.invoked_subcommand is None:
         serve_stdio()
 
@@ -58,19 +58,19 @@ def commands(context: click.Context, env_file: Path | None) -> None:
     type=click.Choice(["stdio", "http", "sse"]),
     default="stdio",
     show_default=True,
-    help="http is Streamable HTTP at /mcp; sse is what MCP had before, for old clients.",
+    help="http is Streamable HTTP at /mcp; sse is the older transport, for old clients.",
 )
-@click.option("--host", help="Over HTTP: the address; by default KIRO_MCP_HOST, else 127.0.0.1.")
+@click.option("--host", help="HTTP only: the address; default KIRO_MCP_HOST, else 127.0.0.1.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     metavar="N",
-    help="Over HTTP: by default KIRO_MCP_PORT, else 8000; 0 for any.",
+    help="HTTP only: default KIRO_MCP_PORT, else 8000; 0 takes any free port.",
 )
 @click.option(
-    "--api", is_flag=True, help="Over HTTP: serve OpenAI's and Anthropic's APIs at /v1, too."
+    "--api", is_flag=True, help="HTTP only: serve OpenAI's and Anthropic's APIs at /v1, too."
 )
-@click.option("--no-auth", is_flag=True, help="Over HTTP, on this machine only: ask for no token.")
+@click.option("--no-auth", is_flag=True, help="HTTP on this machine only: require no token.")
 @click.option("--offline", is_flag=True, help="Use the built-in emulator instead of the service.")
 def serve(
     transport: Literal["stdio", "http", "sse"],
@@ -83,8 +83,8 @@ def serve(
     """Serve MCP on standard input and output, or over HTTP."""
     if transport == "stdio":
         if host is not None or port is not None or api or no_auth:
-            needy = "--host, --port, --api and --no-auth"
-            raise click.UsageError(f"{needy} need --transport http or sse.")
+            options = "--host, --port, --api and --no-auth"
+            raise click.UsageError(f"{options} need --transport http or sse.")
         serve_stdio(offline=offline)
     from kiro_mcp.cli.serve_http import serve_http_and_exit  # Imports the HTTP server, too.
 
@@ -96,7 +96,7 @@ _CONVERSATION_ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-
 
 
 class _AskCommand(click.Command):
-    """A command whose `-c` takes the next word only if that is the id of a conversation."""
+    """A command whose `-c` takes the next word only if it is the id of a conversation."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, list(_with_explicit_ids(args)))
@@ -121,7 +121,7 @@ def _with_explicit_ids(args: Sequence[str]) -> Iterator[str]:
 
 @commands.command(cls=_AskCommand)
 @click.argument("words", nargs=-1, metavar="[PROMPT]")
-@click.option("--model", default="", help="Model id; by default KIRO_MCP_MODEL, else auto.")
+@click.option("--model", default="", help="Model id; default KIRO_MCP_MODEL, else auto.")
 @click.option(
     "--effort",
     default="",
@@ -135,24 +135,24 @@ def _with_explicit_ids(args: Sequence[str]) -> Iterator[str]:
     *_CONTINUE,
     "continued",
     metavar="[ID]",
-    help="Go on with the last conversation of this command, or with the one of this id.",
+    help="Continue the last conversation of this command, or the one with this id.",
 )
 @click.option(
     "--schema",
     default="",
     metavar="FILE_OR_JSON",
-    help="JSON Schema: the answer is JSON that keeps it.",
+    help="Answer with JSON that matches this JSON Schema.",
 )
 @click.option(
-    "--max-tokens", type=click.IntRange(min=0), metavar="N", default=0, help="Tokens of the answer."
+    "--max-tokens", type=click.IntRange(min=0), metavar="N", default=0, help="Limit of the answer."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
-@click.option("--dry-run", is_flag=True, help="Send nothing; say what would be sent.")
+@click.option("--dry-run", is_flag=True, help="Send nothing; show what would be sent.")
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def ask(**given: Any) -> None:
-    """Ask Claude: the answer goes to stdout, what it cost to stderr.
+    """Ask Claude: the answer goes to stdout, its cost to stderr.
 
-    What is piped in is added to the prompt; - stands for it alone.
+    Piped input is added to the prompt. The prompt - means the piped input alone.
     """
     # Imports mcp, which takes half a second.
     from kiro_mcp.cli.ask import Question, run_ask
@@ -164,7 +164,7 @@ def ask(**given: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def models(as_json: bool, offline: bool) -> None:
-    """List the models with their windows, credit rates and efforts."""
+    """List the models with their context windows, credit rates and effort levels."""
     from kiro_mcp.cli.models import run_models  # Imports mcp, which takes half a second.
 
     sys.exit(run_models(as_json=as_json, offline=offline))
@@ -180,10 +180,10 @@ def models(as_json: bool, offline: bool) -> None:
 )
 @click.option("--start-url", default="", help="For idc: the start URL of the organisation.")
 @click.option("--region", default="", help="For idc: the region of its directory.")
-@click.option("--no-browser", is_flag=True, help="Print the address only.")
-@click.option("--offline", is_flag=True, help="Sign in to the built-in emulator, keeping nothing.")
+@click.option("--no-browser", is_flag=True, help="Print the URL, but open no browser.")
+@click.option("--offline", is_flag=True, help="Sign in to the built-in emulator; save nothing.")
 def login(method: str, start_url: str, region: str, no_browser: bool, offline: bool) -> None:
-    """Sign in with a code that you confirm in a browser, anywhere."""
+    """Sign in with a code that you confirm in a browser on any device."""
     from kiro_mcp.cli.login import run_login  # Imports mcp, which takes half a second.
 
     sys.exit(
@@ -199,7 +199,7 @@ def login(method: str, start_url: str, region: str, no_browser: bool, offline: b
 
 @commands.command()
 def logout() -> None:
-    """Forget our own login. Other programs' logins stay as they are."""
+    """Delete the login of kiro-mcp. Logins of other programs stay as they are."""
     from kiro_mcp.cli.login import run_logout  # Imports mcp, which takes half a second.
 
     sys.exit(run_logout())
@@ -209,7 +209,7 @@ def logout() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def status(as_json: bool, offline: bool) -> None:
-    """Say who is signed in, from where and why, and the credits left."""
+    """Show who is signed in, with which credential and why, and the credits left."""
     from kiro_mcp.cli.status import run_status  # Imports mcp, which takes half a second.
 
     sys.exit(run_status(as_json=as_json, offline=offline))
@@ -228,12 +228,12 @@ def status(as_json: bool, offline: bool) -> None:
     "--env",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="A variable for the server; without a value, the one that is set here. Repeatable.",
+    help="Variable for the server; without =VALUE, the value it has here. Repeatable.",
 )
-@click.option("--project", is_flag=True, help="For the project in this folder, not for the user.")
+@click.option("--project", is_flag=True, help="Edit the file of the project in this folder.")
 @click.option("--file", default="", metavar="PATH", help="Edit this file instead of the usual one.")
-@click.option("--dry-run", is_flag=True, help="Show the change, and write nothing.")
-@click.option("--uninstall", is_flag=True, help="Take the server out again.")
+@click.option("--dry-run", is_flag=True, help="Show the change, but write nothing.")
+@click.option("--uninstall", is_flag=True, help="Remove the server again.")
 def install(
     client: str,
     name: str,
@@ -243,7 +243,7 @@ def install(
     dry_run: bool,
     uninstall: bool,
 ) -> None:
-    """Put this server into the configuration of an MCP client.
+    """Add this server to the configuration of an MCP client.
 
     CLIENT is claude-desktop, claude-code, vscode, cursor, zed, codex, kiro or windsurf.
     """
@@ -257,7 +257,7 @@ def install(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def doctor(as_json: bool, offline: bool) -> None:
-    """Find what keeps the server from working, and say what to do."""
+    """Find problems that keep the server from working, and say how to solve them."""
     from kiro_mcp.cli.doctor.run import run_doctor  # Imports mcp, which takes half a second.
 
     sys.exit(run_doctor(as_json=as_json, offline=offline))
@@ -266,12 +266,12 @@ def doctor(as_json: bool, offline: bool) -> None:
 @commands.command()
 @click.argument("folder", metavar="DIR")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--diff", "shows_diff", is_flag=True, help="Print what differs, and no answers.")
+@click.option("--diff", "shows_diff", is_flag=True, help="Print the differences only.")
 def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
-    """Read a captured call's answers again, sending nothing.
+    """Parse the answers of a captured call again. Sends nothing.
 
-    DIR is the folder of one call, made where KIRO_MCP_DEBUG_MODE is set. The exit code is 1 if an
-    answer reads differently than it did then.
+    DIR is the folder of one call; the server writes it if KIRO_MCP_DEBUG_MODE is set. The exit
+    code is 1 if the result differs from the recorded one.
     """
     from kiro_mcp.cli.replay import run_replay  # Imports the engine.
 
@@ -285,17 +285,17 @@ def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
     metavar="N",
     default=8787,
     show_default=True,
-    help="Port on 127.0.0.1; 0 for any.",
+    help="Port on 127.0.0.1; 0 takes any free port.",
 )
 @click.option(
     "--script",
     "scripts",
     metavar="FILE",
     multiple=True,
-    help="Answers of your own: a JSON file, or the folder of a captured call. More than once.",
+    help="Your own answers: a JSON file, or the folder of a captured call. Repeatable.",
 )
 def emulate(port: int, scripts: tuple[str, ...]) -> None:
-    """Serve a stand-in for the Kiro service on this machine, for tests."""
+    """Run an emulator of the Kiro service on this machine, for tests."""
     from kiro_mcp.cli.emulate import run_emulate  # Imports the HTTP server.
 
     sys.exit(run_emulate(port, scripts))
@@ -303,9 +303,9 @@ def emulate(port: int, scripts: tuple[str, ...]) -> None:
 
 def run() -> NoReturn:
     """Run the command line and end the process."""
-    # Where the caller has closed one, nothing is printed, and no socket gets its number.
-    sys.stdout = sys.stdout or _nowhere()
-    sys.stderr = sys.stderr or _nowhere()
+    # A stream that the caller has closed is opened on /dev/null, so that no socket gets its number.
+    sys.stdout = sys.stdout or _open_null()
+    sys.stderr = sys.stderr or _open_null()
     for stream in (sys.stdout, sys.stderr):
         # A console in another encoding must not make an answer unprintable.
         stream.reconfigure(encoding="utf-8", errors="replace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # both are TextIOWrappers in a process
@@ -315,11 +315,11 @@ def run() -> NoReturn:
     except OSError as error:
         code = output_failed(error)
     flush_notes()
-    # Taking a program of this size apart takes longer than most commands.
+    # A regular interpreter shutdown takes longer than most commands.
     os._exit(code)
 
 
-def _nowhere() -> TextIO:
+def _open_null() -> TextIO:
     return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
@@ -329,10 +329,10 @@ def _exit_code() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except click.ClickException as error:
-        with suppress(OSError):  # Its words are for standard error.
+        with suppress(OSError):  # Standard error may be closed.
             error.show()
         return error.exit_code
     except OutputError as error:
         return output_failed(error.cause)
-    except click.Abort:  # Ctrl-C before a command had its event loop.
+    except click.Abort:  # Ctrl-C before the command's event loop ran.
         return INTERRUPTED

@@ -1,4 +1,4 @@
-"""`kiro-mcp ask`: one prompt; its answer on stdout while it comes, its cost on stderr.
+"""`kiro-mcp ask`: sends one prompt, streams the answer to stdout and prints its cost to stderr.
 
 ::
 
@@ -6,10 +6,10 @@
     (typed, files, a pipe)          │
                                     └─▶ warnings, cost, how to continue ─▶ stderr
 
-Files are read here, and not by the server: whoever types a path at a shell may open it, and
-`KIRO_MCP_ROOTS` stays a rule for models that call tools. What comes early is a preview; the result
-counts. Printing has its own thread: a slow reader, or a terminal that is held with Ctrl-S, holds
-up neither the answer nor Ctrl-C.
+This command reads the files itself. The server does not, because `KIRO_MCP_ROOTS` restricts models
+that call tools, and not the person who types a path at a shell. Streamed text is a preview; the
+result counts. A separate thread prints, so that a slow reader, or a terminal paused with Ctrl-S,
+delays neither the answer nor Ctrl-C.
 """
 
 import json
@@ -48,20 +48,20 @@ from kiro_mcp.wire.images import MAX_IMAGE_BYTES, image_from_bytes, image_from_u
 
 
 STDIN: Final = "-"
-"""The prompt that stands for standard input."""
+"""The prompt that means: read it from standard input."""
 
 PATIENCE_SECONDS: Final = 3.0
-"""After so long a person is told that standard input is being read, and has not ended."""
+"""After this time a hint says that standard input is still being read."""
 
 FIRST_BYTE_SECONDS: Final = 1.0
-"""How long a prompt waits for the first byte of a pipe.
+"""How long a command with a prompt waits for the first byte of a pipe.
 
-Programs that start this one may leave a pipe open and never write to it. A command on the left
-of a pipe often needs a moment until it says something.
+A parent process may leave a pipe open and never write to it. A command on the left side of a pipe
+often needs a moment before it writes.
 """
 
 LOOK_UP_SECONDS: Final = 0.2
-"""How long reading standard input may take no notice of Ctrl-C."""
+"""How often reading standard input checks for Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,25 +79,25 @@ class Question:
     """A JSON Schema, or the path of a file with one; "" for none."""
     max_tokens: int
     continued: str | None
-    """The conversation to go on with: an id, "" for the last one, None for a new one."""
+    """The conversation to continue: an id, "" for the last one, None for a new one."""
     dry_run: bool
     as_json: bool
     offline: bool
 
 
 def piped_in(question: Question, stdin: TextIO | None) -> str:
-    """Read standard input, where something is piped in or `-` asks for it. Blocks.
+    """Read standard input if something is piped in, or if the prompt is `-`. Blocking.
 
-    A character device has nothing to say unasked: it is a terminal, or `/dev/null`. Beside a
-    prompt, a pipe that stays silent is not waited for; one that has begun is read to its end.
+    A character device, which is a terminal or `/dev/null`, is read only for `-`. If there is a
+    prompt, a pipe that stays silent is ignored; a pipe that has begun is read to its end.
 
     Raises:
-        InvalidRequest: It is no UTF-8 text, or too large.
+        InvalidRequest: It is not UTF-8 text, or it is too large.
     """
-    if stdin is None or not (question.words == (STDIN,) or _is_fed(stdin.fileno())):
+    if stdin is None or not (question.words == (STDIN,) or _is_pipe_or_file(stdin.fileno())):
         return ""
     has_prompt = question.words and question.words != (STDIN,)
-    if has_prompt and not _begins(stdin):
+    if has_prompt and not _has_input_soon(stdin):
         return ""
     is_typed = stdin.isatty()
     words = "Type the prompt; Ctrl-D ends it." if is_typed else "Reading standard input …"
@@ -114,7 +114,7 @@ def piped_in(question: Question, stdin: TextIO | None) -> str:
 def _read_to_end(stream: BufferedReader, limit: int) -> bytes:
     data = bytearray()
     while len(data) < limit:
-        # A signal that comes right before a read blocks would be noticed only after it.
+        # A signal that arrives right before a read blocks would be noticed only after the read.
         while sys.platform != "win32" and not select([stream], [], [], LOOK_UP_SECONDS)[0]:
             pass
         piece = stream.read1(limit - len(data))
@@ -124,19 +124,19 @@ def _read_to_end(stream: BufferedReader, limit: int) -> bytes:
     return bytes(data)
 
 
-def _begins(stdin: TextIO) -> bool:
-    """Wait a moment, and say whether there is something to read, or the end."""
-    # On Windows `select` takes sockets only: there a pipe is read to its end.
+def _has_input_soon(stdin: TextIO) -> bool:
+    """Wait a moment; return whether a byte, or the end of the input, has come."""
+    # On Windows `select` takes sockets only, so a pipe is always read to its end.
     return sys.platform == "win32" or bool(select([stdin], [], [], FIRST_BYTE_SECONDS)[0])
 
 
-def _is_fed(fd: int) -> bool:
+def _is_pipe_or_file(fd: int) -> bool:
     mode = os.fstat(fd).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
 def arguments_of(question: Question, piped: str, conversation_id: str) -> dict[str, Any]:
-    """Return the arguments of the call. Reads files, and blocks.
+    """Return the arguments of the call. Reads the files; blocking.
 
     Raises:
         InvalidRequest: A file cannot be read or used, or there is nothing to ask.
@@ -169,8 +169,8 @@ def _document(path: str) -> str:
 
 
 def _image(given: str) -> str:
-    is_address = given[:5].lower() == "data:" or "://" in given
-    if is_address:
+    is_url = given[:5].lower() == "data:" or "://" in given
+    if is_url:
         part = image_from_url(given, location=f"--image {given[:60]!r}")
     else:
         data = _read(given, "--image", MAX_IMAGE_BYTES)
@@ -180,7 +180,7 @@ def _image(given: str) -> str:
 
 def _read(path: str, option: str, limit: int) -> bytes:
     try:
-        # Not only regular files: a person may name a pipe, as `<(git diff)` does.
+        # Not only regular files: `<(git diff)` names a pipe.
         with open(os.path.expanduser(path), "rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as error:
@@ -204,7 +204,7 @@ def _decoded(data: bytes, what: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidRequest(
-            f"{what} is no UTF-8 text.", next_step="Send text, or a picture with --image."
+            f"{what} is not UTF-8 text.", next_step="Send text, or a picture with --image."
         ) from None
 
 
@@ -215,13 +215,13 @@ def _schema(given: str) -> dict[str, Any]:
     try:
         schema = json.loads(given if is_inline else _read(given, "--schema", MAX_FILE_BYTES))
     except (ValueError, RecursionError):
-        raise _no_schema(given, "it is no JSON") from None
+        raise _bad_schema(given, "it is not JSON") from None
     if not isinstance(schema, dict):
-        raise _no_schema(given, "it is no JSON object")
+        raise _bad_schema(given, "it is not a JSON object")
     return cast("dict[str, Any]", schema)
 
 
-def _no_schema(given: str, why: str) -> InvalidRequest:
+def _bad_schema(given: str, why: str) -> InvalidRequest:
     return InvalidRequest(
         f"--schema cannot be used: {given[:60]!r} ({why}).",
         next_step="Give a JSON Schema, or the path of a file with one.",
@@ -235,10 +235,10 @@ FILE_NAME: Final = "last-conversation"
 
 
 class LastConversation:
-    """The note of it.
+    """The file that names the last conversation of this command line.
 
     Args:
-        path: Where it is; None where conversations end with the command.
+        path: The file; None if conversations end with the command.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -246,40 +246,40 @@ class LastConversation:
 
     @classmethod
     def of(cls, environ: Mapping[str, str], *, offline: bool) -> "LastConversation":
-        """Find it.
+        """Return the file that the settings choose.
 
         Raises:
             InvalidRequest: A setting cannot be used.
         """
         if offline:
-            return cls(None)  # Nothing is kept there, wherever the settings would have it.
+            return cls(None)  # Offline, nothing is saved, whatever the settings say.
         settings = Settings.load(environ)
         home = own_home(Machine.of(environ, sys.platform), settings.home)
-        is_kept = home is not None and settings.store == "disk"
-        return cls(home / FILE_NAME if home and is_kept else None)
+        is_saved = home is not None and settings.store == "disk"
+        return cls(home / FILE_NAME if home and is_saved else None)
 
     @property
-    def is_kept(self) -> bool:
-        """Whether a conversation outlives the command that it was held with."""
+    def can_continue(self) -> bool:
+        """Whether a conversation can be continued after the command has ended."""
         return self._path is not None
 
     def read(self) -> str:
         """Return the conversation's id.
 
         Raises:
-            InvalidRequest: There is none.
+            InvalidRequest: No conversation can be continued.
         """
         if self._path is None:
             raise InvalidRequest(
                 "There is nothing to continue: with --offline or KIRO_MCP_STORE=memory a"
                 " conversation ends with its command.",
-                next_step="Ask without --continue; `kiro-mcp emulate` is an emulator that stays.",
+                next_step="Ask without --continue; `kiro-mcp emulate` runs an emulator that stays.",
             )
         try:
             if conversation_id := read_text(self._path).strip():
                 return conversation_id
         except (OSError, ValueError):
-            pass  # Nobody has asked yet, or the note is no use.
+            pass  # The file does not exist yet, or it cannot be read.
         raise InvalidRequest(
             "This command line has no conversation to continue yet.",
             next_step="Ask without --continue first, or name a conversation: --continue ID.",
@@ -287,14 +287,14 @@ class LastConversation:
         )
 
     def write(self, conversation_id: str) -> None:
-        """Note the conversation. Where that fails, `--continue` alone will not find it."""
+        """Save the conversation's id. If that fails, `--continue` without an id cannot find it."""
         if self._path is not None:
             with suppress(OSError):
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 replace_text(self._path, conversation_id)
 
     def forget(self) -> None:
-        """Continue none, until the next answer."""
+        """Delete the file, so that `--continue` has no conversation until the next answer."""
         if self._path is not None:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
@@ -312,9 +312,9 @@ class LiveText:
         self._is_behind = False
 
     def take(self, offset: int, text: str) -> str:
-        """Return what to print now of a piece that begins at a character of the text.
+        """Return what to print now of a piece that begins at this character of the text.
 
-        After a gap, or where the text begins anew, nothing is printed until it is whole.
+        After a gap, or if the text starts again, nothing is printed until the text is complete.
         """
         self._is_behind = self._is_behind or offset != self._count
         if self._is_behind:
@@ -324,9 +324,9 @@ class LiveText:
         return text
 
     def finish(self, text: str) -> str:
-        """Return what is missing of the whole text, and the newline that ends it.
+        """Return the rest of the complete text, with a newline at its end.
 
-        Where another text was shown before, the whole follows on a line of its own.
+        If a different text has been printed, return the complete text on a new line.
         """
         shown = "".join(self._shown)
         rest = text[len(shown) :] if text.startswith(shown) else f"\n{text}"
@@ -338,25 +338,25 @@ class Output:
 
     def __init__(self, stream: TextIO) -> None:
         self.fault: OSError | None = None
-        """Why it cannot be printed to, once it cannot."""
+        """The error of the write that failed; None while writing works."""
         self._stream = stream
-        self._is_terminal = stream.isatty()  # Also one that can do little (TERM=dumb).
+        self._is_terminal = stream.isatty()  # A terminal with TERM=dumb counts, too.
         self._is_mid_line = False
-        # Its limit is that of an answer.
+        # The size limit of an answer limits this buffer.
         self._put, self._pieces = anyio.create_memory_object_stream[str](math.inf)
 
     def put(self, text: str) -> None:
-        """Print this, in a moment, unless printing has ended."""
+        """Queue text for printing. Does nothing after printing has ended."""
         if text:
             with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
                 self._put.send_nowait(text)
 
     def close(self) -> None:
-        """Say that nothing more comes; `run` ends once all is printed."""
+        """Accept no more text; `run` ends when everything is printed."""
         self._put.close()
 
     async def run(self, call: anyio.CancelScope) -> None:
-        """Print what is put; where nobody reads any more, cancel the call that it comes of."""
+        """Print the queued text. If that fails, set `fault` and cancel the call."""
         with self._put, self._pieces:
             try:
                 async for text in self._pieces:
@@ -366,7 +366,7 @@ class Output:
                 call.cancel()
 
     def end_line(self) -> None:
-        """Have what comes next on the terminal begin a line of its own, as a prompt should."""
+        """On a terminal, end the line that was begun, so that the shell's prompt gets its own."""
         if self._is_terminal and self._is_mid_line and self.fault is None:
             self._print("\n")
 
@@ -391,7 +391,7 @@ def run_ask(question: Question) -> int:
 
 
 class Asking:
-    """One call of `ask_claude`, and what a person sees of it."""
+    """One call of `ask_claude`, and what it prints."""
 
     def __init__(
         self, question: Question, arguments: dict[str, Any], last: LastConversation
@@ -406,19 +406,19 @@ class Asking:
     async def run(self) -> int:
         """Ask, print, and return the exit code."""
         try:
-            result = await self._printed()
+            result = await self._ask_and_print()
         except anyio.get_cancelled_exc_class():
-            # What came is kept, in a conversation that has not been named yet.
+            # The server saves the partial answer in a conversation whose id is not known here.
             if self._has_begun:
                 self._forget_older()
             raise
-        return failed(result) if result.is_error else self._told(result.structured_content)
+        return failed(result) if result.is_error else self._report(result.structured_content)
 
-    async def _printed(self) -> types.CallToolResult:
-        """Ask and print.
+    async def _ask_and_print(self) -> types.CallToolResult:
+        """Ask and print the answer.
 
         Raises:
-            OutputError: It cannot be printed. Nothing goes on then.
+            OutputError: The answer cannot be printed. The call is cancelled.
         """
         output = Output(sys.stdout)
         result: types.CallToolResult | None = None
@@ -426,17 +426,17 @@ class Asking:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(output.run, tasks.cancel_scope)
                 with waiting("thinking") as wait:
-                    result = await self._answered(output, wait)
+                    result = await self._ask(output, wait)
                 output.put(self._live.finish(self._text(result)))
                 output.close()
         finally:
             output.end_line()
         if output.fault:
             raise OutputError(output.fault)
-        assert result  # Nothing else ends the group without one.
+        assert result  # Only a failed write ends the group without a result.
         return result
 
-    async def _answered(self, output: Output, wait: Wait) -> types.CallToolResult:
+    async def _ask(self, output: Output, wait: Wait) -> types.CallToolResult:
         async def take(message: IncomingMessage) -> None:
             piece = _piece_of(message)
             if piece is None:
@@ -444,7 +444,7 @@ class Asking:
             self._has_begun = True
             wait.words = "receiving"
             if self._is_live and (text := self._live.take(piece["offset"], piece["text"])):
-                wait.end()  # Also where a pipe is between: its end may be this terminal.
+                wait.end()  # For a pipe, too: its reader may print to this terminal.
                 output.put(text)
 
         async with connected(offline=self._question.offline, on_message=take) as client:
@@ -455,7 +455,7 @@ class Asking:
             )
 
     def _text(self, result: types.CallToolResult) -> str:
-        """Return what standard output gets."""
+        """Return the text for standard output."""
         if result.is_error:
             return ""
         answer = result.structured_content
@@ -465,14 +465,16 @@ class Asking:
             return harmless_json(answer["data"])
         return answer["text"]
 
-    # --- what standard error gets -------------------------------------------------------------
+    # --- standard error -----------------------------------------------------------------------
 
-    def _told(self, answer: dict[str, Any]) -> int:
-        is_kept = answer["status"] == "completed" and self._last.is_kept
-        if is_kept and any(warning.startswith(NOT_SAVED) for warning in answer.get("warnings", [])):
-            is_kept = False
+    def _report(self, answer: dict[str, Any]) -> int:
+        """Print warnings, cost and how to continue to stderr; return the exit code."""
+        is_saved = answer["status"] == "completed" and self._last.can_continue
+        warnings = answer.get("warnings", [])
+        if is_saved and any(warning.startswith(NOT_SAVED) for warning in warnings):
+            is_saved = False
             self._forget_older()
-        if is_kept:
+        if is_saved:
             self._last.write(answer["conversation_id"])
         if self._question.as_json:
             if answer["truncated"]:
@@ -480,20 +482,20 @@ class Asking:
         else:
             for line in _remarks(answer):
                 tell(line)
-            for line in _facts(answer, is_kept=is_kept):
+            for line in _facts(answer, is_saved=is_saved):
                 tell(line, style="dim")
-        return REFUSED if self._is_refused(answer) else 0
+        return REFUSED if self._is_incomplete(answer) else 0
 
     def _forget_older(self) -> None:
-        """Have the next question, without an id, not go on with an older conversation."""
+        """Prevent the next `--continue` from continuing an older conversation."""
         if not self._arguments["conversation_id"]:
             self._last.forget()
 
-    def _is_refused(self, answer: dict[str, Any]) -> bool:
-        """Whether a program must not go on: what was asked for is not there, or not all of it."""
-        is_untyped = answer["status"] == "completed" and answer.get("data") is None
-        is_untyped = is_untyped and bool(self._question.schema)
-        return bool(answer["truncated"] or answer.get("findings") or is_untyped)
+    def _is_incomplete(self, answer: dict[str, Any]) -> bool:
+        """Whether the answer, or the data that `--schema` asks for, is missing or incomplete."""
+        lacks_data = answer["status"] == "completed" and answer.get("data") is None
+        lacks_data = lacks_data and bool(self._question.schema)
+        return bool(answer["truncated"] or answer.get("findings") or lacks_data)
 
 
 def _piece_of(message: IncomingMessage) -> dict[str, Any] | None:
@@ -510,16 +512,16 @@ def _remarks(answer: dict[str, Any]) -> Iterator[str]:
     for finding in answer.get("findings", []):
         yield f"{finding['rule']}: {finding['place']} {finding['cause']}. {finding['cure']}"
     if asked_for := ", ".join(call["name"] for call in answer["tool_calls"]):
-        yield f"warning: Claude asks for {asked_for}. No tool is run here; --json shows the calls."
+        yield f"warning: Claude calls {asked_for}. No tool is run here; --json shows the calls."
     for citation in answer.get("citations", []):
         names = ("title", "license", "repository", "url")
         yield f"source: {' '.join(citation[name] for name in names if name in citation)}"
 
 
-def _facts(answer: dict[str, Any], *, is_kept: bool) -> Iterator[str]:
+def _facts(answer: dict[str, Any], *, is_saved: bool) -> Iterator[str]:
     if answer["status"] == "completed":
         yield " · ".join(_cost(answer))
-    if is_kept:
+    if is_saved:
         conversation_id = answer["conversation_id"]
         yield f'Continue with: kiro-mcp ask -c "…"   (later: -c {conversation_id} "…")'
 

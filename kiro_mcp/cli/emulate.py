@@ -1,4 +1,4 @@
-"""`kiro-mcp emulate`: the stand-in for the service, until it is interrupted."""
+"""`kiro-mcp emulate`: runs the emulator of the service until it is interrupted."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +22,12 @@ def run_emulate(port: int, scripts: Sequence[str] = ()) -> int:
 
     async def command() -> int:
         async with running(EmulatorState(script_files=files), port=port) as emulator:
-            tell("Emulating the Kiro service. Ctrl-C ends it. To use it, set:")
+            tell("Emulating the Kiro service until Ctrl-C. To use it, set:")
             say(f"KIRO_MCP_ENDPOINT_URL={emulator.url}")
             say(f"KIRO_API_KEY={EMULATOR_API_KEY}")
             if files:
                 names = ", ".join(file.name for file in files)
-                tell(f"Scripts, as in a prompt `/emulate NAME`: {names}")
+                tell(f"Scripts for prompts with `/emulate NAME`: {names}")
             await anyio.sleep_forever()
         return 0
 

@@ -1,13 +1,13 @@
-"""`--env-file`: settings from a file that the user names, beside those of the environment.
+"""`--env-file`: adds settings from a file that the user names to those of the environment.
 
-A `.env` is never looked for: a server is started in any folder, and a stranger's file there must
-not redirect it. The lines are those that the many readers of such files agree on::
+A `.env` file is never searched for: clients start the server in any folder, and a stranger's file
+there must not redirect it. The syntax is what most readers of such files have in common::
 
-    # a comment, or nothing
-    NAME=value                 to its end, or to a `#` after a space
-    export NAME="a # value"    as it stands between the quotes
+    # a comment, or an empty line
+    NAME=value                 up to the end of the line, or to a `#` after a space
+    export NAME="a # value"    exactly the text between the quotes
 
-Nothing is expanded or unescaped: a value is what can be read there.
+Variables and escape sequences in a value are not replaced.
 """
 
 import re
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final
 
 MAX_BYTES: Final = 1024 * 1024
-"""The largest file that is read: whoever names a larger one means another file."""
+"""The largest file that is read. A larger file is not a file of settings."""
 
 _ECOSYSTEMS: Final = ("REFRESH_TOKEN", "PROFILE_ARN", "VPN_PROXY_URL")
-"""Settings that other gateways have under these names, too."""
+"""Settings that other gateways read under the same names."""
 _PROXY: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 _NAME: Final = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)\s*", re.ASCII)
@@ -27,16 +27,16 @@ _COMMENT: Final = re.compile(r"(?:^|\s)#.*")
 
 
 class EnvFileError(ValueError):
-    """A file that cannot be used; its words never show a value."""
+    """The file cannot be used. The message never shows a value."""
 
 
 def add_env_file(path: Path, environ: MutableMapping[str, str]) -> tuple[str, ...]:
-    """Set the variables of a file that this program reads and the environment lacks, or has empty.
+    """Set the variables of a file, if this program reads them and they are unset or empty.
 
-    Others are left out: variables such as BROWSER and LD_PRELOAD make programs run.
+    Other variables are ignored: some, such as BROWSER and LD_PRELOAD, make programs run.
 
     Returns:
-        The names of those that were left out.
+        The names of the ignored variables.
 
     Raises:
         EnvFileError: The file cannot be used.
@@ -53,10 +53,10 @@ def _is_ours(name: str) -> bool:
 
 
 def parse_env_file(text: str) -> dict[str, str]:
-    """Read variables; of two with one name, the later one counts.
+    """Read variables; if a name occurs twice, the later value counts.
 
     Raises:
-        EnvFileError: A line is none of a name and a value; says which.
+        EnvFileError: A line is not NAME=value; the message has its number.
     """
     found: dict[str, str] = {}
     for number, line in enumerate(text.split("\n"), start=1):
@@ -72,7 +72,7 @@ def parse_env_file(text: str) -> dict[str, str]:
 
 
 def _value(given: str) -> str | None:
-    """Read what stands after `=`; None where a quotation is not closed, or words follow it."""
+    """Read the text after `=`; None if a quote is not closed, or if text follows it."""
     if not given.startswith(('"', "'")):
         return _COMMENT.sub("", given).rstrip()
     value, is_closed, rest = given[1:].partition(given[0])
@@ -89,5 +89,5 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise EnvFileError("it is not UTF-8 text") from error
     if len(read) > MAX_BYTES or "\0" in text:
-        raise EnvFileError("it is no file of settings")
+        raise EnvFileError("it is not a file of settings")
     return text

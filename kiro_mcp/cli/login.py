@@ -21,7 +21,7 @@ from kiro_mcp.errors import InternalFault, KiroError
 from kiro_mcp.server.engine import Engine
 
 _HOUR_SECONDS = 3600.0
-"""Longer than any code is valid: the login ends by itself, with the reason."""
+"""Longer than any code is valid, so the login itself ends first and gives the reason."""
 
 
 def run_login(
@@ -36,8 +36,11 @@ def run_login(
                     method, start_url=start_url, region=region or engine.settings.region
                 )
                 await _show(login, opens_browser=opens_browser and not offline)
-                await _confirmed(engine)
-                return await _welcome(engine)
+                with waiting("waiting for you to allow it in the browser"):
+                    state = await engine.sign_in.wait(_HOUR_SECONDS)
+                if state.state != "done":
+                    raise state.error or InternalFault("The login ended without a result.")
+                return await _report(engine)
         except KiroError as error:
             return tell_error(error)
 
@@ -45,7 +48,7 @@ def run_login(
 
 
 def run_logout() -> int:
-    """Forget our own login and return the exit code."""
+    """Delete our own login and return the exit code."""
 
     async def command() -> int:
         async with connected(offline=False) as client:
@@ -60,7 +63,7 @@ def run_logout() -> int:
 
 @asynccontextmanager
 async def _engine(*, offline: bool) -> AsyncGenerator[Engine]:
-    """Make an engine for the service, or for an emulator of it and a store that is thrown away."""
+    """Make an engine for the service, or for an emulator and a temporary store."""
     async with AsyncExitStack() as stack:
         environ: Mapping[str, str] = dict(os.environ)
         if offline:
@@ -80,30 +83,24 @@ async def _show(login: DeviceLogin, *, opens_browser: bool) -> None:
     show(Text("Open  ").append(login.verification_url, style="underline"))
     if login.user_code:
         code = Text(login.user_code, style="bold")
-        show(Panel.fit(code, padding=(1, 4), title="the page must show"))
+        show(Panel.fit(code, padding=(1, 4), title="the page must show this code"))
     if opens_browser and _has_browser(os.environ):
         await anyio.to_thread.run_sync(_open_browser, login.verification_url)
 
 
 def _has_browser(environ: Mapping[str, str]) -> bool:
     """Whether a browser opens in a window, and not as a program in this terminal."""
-    named = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
-    return sys.platform in ("darwin", "win32") or any(environ.get(name) for name in named)
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    return sys.platform in ("darwin", "win32") or any(environ.get(name) for name in names)
 
 
 def _open_browser(url: str) -> None:
-    with suppress(webbrowser.Error):  # There is none; the address has been printed.
+    with suppress(webbrowser.Error):  # No browser is installed; the URL has been printed.
         webbrowser.open(url)
 
 
-async def _confirmed(engine: Engine) -> None:
-    with waiting("waiting for you to allow it in the browser"):
-        state = await engine.sign_in.wait(_HOUR_SECONDS)
-    if state.state != "done":
-        raise state.error or InternalFault("The login ended without a result.")
-
-
-async def _welcome(engine: Engine) -> int:
+async def _report(engine: Engine) -> int:
+    """Print who is signed in; return the exit code."""
     found = await sign_in_status(engine.tokens)
     if not found.is_signed_in and found.problem:
         return tell_error(found.problem)
@@ -113,5 +110,5 @@ async def _welcome(engine: Engine) -> int:
         tell(f"warning: {found.problem}")
     used = found.credential
     if used and used.origin != "own":
-        tell(f"warning: {used.source} is set and is used instead.")
+        tell(f"warning: {used.source} is set and is used instead of this login.")
     return 0

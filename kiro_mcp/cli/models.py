@@ -1,4 +1,4 @@
-"""`kiro-mcp models`: the models as a table."""
+"""`kiro-mcp models`: prints the models as a table."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def run_models(*, as_json: bool, offline: bool) -> int:
 
 def _show(listed: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("model", no_wrap=True)  # Its id is what people copy.
+    table.add_column("model", no_wrap=True)  # People copy the id.
     for name in ("window", "output", "rate"):
         table.add_column(name, justify="right", overflow="fold")
     for name in ("efforts", "input", "long prompts"):
@@ -55,7 +55,7 @@ def _rate(multiplier: float | None) -> str:
 
 
 def _higher_rate(higher: dict[str, Any] | None) -> str:
-    """Write what long prompts cost: `0.3 above 100K`."""
+    """Write the rate of long prompts: `0.3 above 100K`."""
     if higher is None:
         return ""
     return f"{_rate(higher['rate_multiplier'])} above {_tokens(higher['above_tokens'])}"

@@ -1,8 +1,8 @@
-"""What every command prints through, and its exit codes.
+"""Output of all commands, made safe for terminals, and their exit codes.
 
-A model, a service, a captured call and a caller's header can all hold escape sequences, which move
-the cursor, write to the clipboard or change what is shown, and Unicode's direction marks, which
-show words in another order. Everything that a command prints goes through `harmless` first.
+Text from a model, a service, a captured call or a caller's header can contain escape sequences,
+which move the cursor, write to the clipboard or change what is shown, and Unicode's direction
+marks, which show words in another order. Everything that a command prints passes `harmless` first.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any, Final
 from kiro_mcp.redaction import redact
 
 MAX_LOGGED_CHARACTERS: Final = 2000
-"""How much of one log message is written; a stranger's header alone can have 60 KB."""
+"""The limit of one log message; a header of a stranger alone can have 60 KB."""
 MAX_TRACEBACK_CHARACTERS: Final = 20_000
 
 _CONTROLS: Final = (*(code for code in range(0x20) if chr(code) not in "\t\n"), *range(0x7F, 0xA0))
@@ -29,32 +29,32 @@ _ESCAPED: Final = {code: f"\\u{code:04x}" for code in (*_CONTROLS, *_DIRECTIONS)
 
 
 def harmless(text: str) -> str:
-    """Make control characters and marks of direction visible: ESC is ␛."""
+    """Replace control characters and direction marks by visible ones: ESC becomes ␛."""
     return text.translate(_SHOWN)
 
 
 def harmless_json(value: Any) -> str:
-    """Write JSON for people and programs: what could steer a terminal is escaped, not lost."""
+    """Write JSON; characters that could control a terminal are escaped, so nothing is lost."""
     return json.dumps(value, indent=2, ensure_ascii=False).translate(_ESCAPED)
 
 
 class LogFormatter(logging.Formatter):
-    """Writes a log message without secrets, on one harmless line; a traceback goes below it."""
+    """Writes a log message without secrets, on one safe line; a traceback goes below it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record."""
         return redact(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # logging's own name
-        """Write its line."""
-        message = redact(record.message)  # Before it is cut, while a secret in it is whole.
+        """Write the line of the message."""
+        message = redact(record.message)  # Before the cut, which could leave half of a secret.
         if (rest := len(message) - MAX_LOGGED_CHARACTERS) > 0:
             message = f"{message[:MAX_LOGGED_CHARACTERS]} … ({rest} more characters)"
         record.message = harmless(message).replace("\n", "␊")
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # logging's own name
-        """Write its traceback."""
+        """Write the traceback."""
         return harmless(super().formatException(ei)[-MAX_TRACEBACK_CHARACTERS:])
 
 
@@ -63,14 +63,14 @@ class LogFormatter(logging.Formatter):
 
 FAILED_OUTPUT: Final = 1
 DIFFERENT: Final = 1
-"""`replay`: an answer reads differently than it was recorded."""
+"""`replay`: the result differs from the recorded one."""
 USAGE: Final = 2
 SIGN_IN: Final = 3
 NETWORK: Final = 4
 REFUSED: Final = 5
 INTERRUPTED: Final = 130
 CLOSED_OUTPUT: Final = 141
-"""Nobody read the output to its end: what the shell says of a program that SIGPIPE ended."""
+"""The reader of the output stopped early: a shell's exit code for a program ended by SIGPIPE."""
 TERMINATED: Final = 143
 
 CODES: Final = {
@@ -81,11 +81,11 @@ CODES: Final = {
     "network_error": NETWORK,
     "timeout": NETWORK,
 }
-"""By the code of an error; every other one is `REFUSED`."""
+"""The exit code for each error code; all others give `REFUSED`."""
 
 
 class OutputError(Exception):
-    """Standard output cannot be written; its cause is an `OSError`."""
+    """Standard output cannot be written; `cause` is the system's error."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(str(cause))
@@ -93,23 +93,23 @@ class OutputError(Exception):
 
 
 def note(line: str) -> None:
-    """Print a line to standard error. Where nobody takes it, nothing else suffers for it."""
+    """Print a line to standard error. If that fails, the line is dropped."""
     with suppress(OSError):
         print(harmless(line), file=sys.stderr, flush=True)
 
 
 def flush_notes() -> None:
-    """Send what is left of standard error, to whom takes it."""
+    """Flush standard error. If that fails, the rest is dropped."""
     with suppress(OSError):
         sys.stderr.flush()
 
 
 def output_failed(error: OSError) -> int:
-    """Say why standard output is not whole, and return the exit code for that.
+    """Print why standard output is incomplete, and return the exit code for that.
 
-    Says nothing where its reader has seen enough, as `head` has.
+    Prints nothing if the reader closed the pipe, as `head` does.
     """
-    # What is still buffered must not fail once more when the interpreter ends.
+    # Buffered text must not fail again when the interpreter ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
         return CLOSED_OUTPUT

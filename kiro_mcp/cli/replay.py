@@ -1,4 +1,4 @@
-"""`kiro-mcp replay`: read the replies of a capture again and compare them with the record."""
+"""`kiro-mcp replay`: parses the replies of a capture again and compares them with the record."""
 
 import difflib
 from pathlib import Path
@@ -21,7 +21,7 @@ def run_replay(folder: str, *, as_json: bool, shows_diff: bool) -> int:
         return tell_error(error)
     exchanges = [exchange for exchange in capture.exchanges if exchange.is_answer]
     if not exchanges:
-        tell(f"{capture.name}: none of its requests was answered, so there is nothing to read")
+        tell(f"{capture.name}: no request was answered, so there is nothing to replay")
         return USAGE
     verdicts: list[str] = []
     documents: list[dict[str, Any]] = []
@@ -33,17 +33,17 @@ def run_replay(folder: str, *, as_json: bool, shows_diff: bool) -> int:
         if exchange.recorded is None:
             verdict = "nothing to compare with: no reply was recorded"
         elif not exchange.facts.is_whole:
-            verdict = "nothing to compare with: its response is not whole"
+            verdict = "nothing to compare with: the response is incomplete"
         else:
             before, now = exchange.recorded.splitlines(), text.splitlines()
             diff = difflib.unified_diff(before, now, "recorded", "replayed", lineterm="")
             difference = list(diff)
-            verdict = "reads as it was recorded"
+            verdict = "same as recorded"
         if difference:
             is_different = True
-            verdict = "reads differently than it was recorded"
+            verdict = "different from what was recorded"
             if HIDDEN.encode() in exchange.raw:
-                verdict += " (secrets were masked in it, which can be the reason)"
+                verdict += " (masked secrets can be the reason)"
         verdicts.append(f"request {exchange.facts.number}: {verdict}")
         is_reply = isinstance(outcome, Reply)
         documents.append(

@@ -1,4 +1,4 @@
-"""`kiro-mcp` and `kiro-mcp serve`: the server as a process, and a prompt end to it."""
+"""`kiro-mcp` and `kiro-mcp serve`: runs the server as a process that ends at once when asked to."""
 
 import gc
 import logging
@@ -22,15 +22,16 @@ _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 _NOT_OFFLINE: Final = (
-    "KIRO_MCP_ENDPOINT_URL",  # And that of each host.
+    "KIRO_MCP_ENDPOINT_URL",  # Also KIRO_MCP_ENDPOINT_URL_RUNTIME and so on.
     "KIRO_MCP_PROXY_URL",
     "KIRO_MCP_HOME",
-    "KIRO_MCP_STORE",  # And how long things are kept.
+    "KIRO_MCP_STORE",  # Also the settings of its lifetimes.
 )
+"""The prefixes of the settings that `--offline` ignores."""
 
 
 def serve_stdio_and_exit(handover: Handover | None = None, *, offline: bool = False) -> NoReturn:
-    """Serve on stdio and end the process without waiting for a thread that reads its input."""
+    """Serve on stdio and end the process, without waiting for the thread that reads stdin."""
 
     async def serve() -> int:
         async with service_environ(offline=offline) as environ:
@@ -40,22 +41,23 @@ def serve_stdio_and_exit(handover: Handover | None = None, *, offline: bool = Fa
 
 
 def server_for(environ: Mapping[str, str]) -> KiroServer:
-    """Build a server with the settings of an environment, which its first tool call reads."""
+    """Build a server with the settings of an environment; its first tool call reads them."""
 
     def engine() -> "Engine":
-        from kiro_mcp.server.engine import Engine  # HTTP, SQLite, sign-in: no start needs them.
+        # Imports HTTP, SQLite and sign-in, which the start does not need.
+        from kiro_mcp.server.engine import Engine
 
-        made = Engine.from_environ(environ)
-        collect_from_here_on()  # It loads half of all modules.
-        return made
+        created = Engine.from_environ(environ)
+        skip_loaded_modules_in_gc()  # The import has loaded half of all modules.
+        return created
 
     return build_server(engine)
 
 
-def collect_from_here_on() -> None:
-    """Look for garbage from now on, but not in the modules loaded so far, which all stay.
+def skip_loaded_modules_in_gc() -> None:
+    """Collect garbage, but never search what has been loaded so far: modules, which all stay.
 
-    To search through those takes 100 ms, in which no call goes on.
+    Searching them takes 100 ms, during which all calls wait.
     """
     gc.freeze()
     gc.enable()
@@ -64,28 +66,28 @@ def collect_from_here_on() -> None:
 def run_and_exit(serve: Callable[[], Awaitable[int]]) -> NoReturn:
     """Serve, then end the process."""
     log_to(logging.StreamHandler(), os.environ, _FORMAT)
-    collect_from_here_on()
+    skip_loaded_modules_in_gc()
     try:
         code = anyio.run(serve)
-    except KeyboardInterrupt:  # Where event loops have no signal handlers, which is Windows.
+    except KeyboardInterrupt:  # On Windows, where event loops have no signal handlers.
         code = INTERRUPTED
     exit_at_once(code)
 
 
 def exit_at_once(code: int) -> NoReturn:
-    """End the process: no thread that still waits, and no task, may hold it up."""
-    flush_telemetry()  # Exit handlers, which would do so, are not run.
+    """End the process without waiting for threads and tasks."""
+    flush_telemetry()  # Usually an exit handler does this, but exit handlers do not run here.
     flush_notes()
     os._exit(code)
 
 
 @asynccontextmanager
 async def service_environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]:
-    """Yield the variables that say which service to use: the process's, or an emulator's."""
+    """Yield the environment variables for the service, or for an emulator if offline."""
     if not offline:
         yield dict(os.environ)
         return
-    # Imported here to keep the start of a server light, which does without it.
+    # Imported here, because a server that is not offline starts faster without it.
     from kiro_mcp.emulator import EMULATOR_API_KEY, running
 
     async with running() as emulator:
@@ -93,9 +95,9 @@ async def service_environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]
 
 
 def offline_environ(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
-    """Return the variables that count offline: the user's settings, with an emulator's address.
+    """Return the user's settings with the emulator's URL.
 
-    Left out is what signs in, leads to another host, or says where things are kept.
+    All settings apply except credentials, endpoints, the proxy and storage locations.
     """
     own = {
         name: value
@@ -106,14 +108,17 @@ def offline_environ(environ: Mapping[str, str], emulator_url: str) -> dict[str, 
 
 
 def log_to(handler: logging.Handler, environ: Mapping[str, str], layout: str = "") -> None:
-    """Log to this at the level that is set; a wrong one is told by the first call, not here."""
+    """Log to this handler at the level of the settings.
+
+    A wrong level counts as WARNING here; the first call reports it.
+    """
     handler.setFormatter(LogFormatter(layout or None))
     given = environ.get("KIRO_MCP_LOG_LEVEL", "").strip().upper()
     level = given if given in _LEVELS else "WARNING"
-    handler.setLevel(level)  # Captures have the package log more than that.
+    handler.setLevel(level)  # For captures, the package itself logs at DEBUG.
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level)
     if level != "DEBUG":
-        for chatty in ("httpx", "httpx2"):
-            logging.getLogger(chatty).setLevel("WARNING")
+        for library in ("httpx", "httpx2"):
+            logging.getLogger(library).setLevel("WARNING")

@@ -1,4 +1,4 @@
-"""`kiro-mcp serve --transport http|sse`: the server on a port, and what its owner is told."""
+"""`kiro-mcp serve --transport http|sse`: runs the server on a port and prints how to reach it."""
 
 import os
 import sys
@@ -42,7 +42,16 @@ def serve_http_and_exit(
     no_auth: bool,
     offline: bool,
 ) -> NoReturn:
-    """Serve until a signal comes and end the process; None takes the setting's value."""
+    """Serve until a signal comes, then end the process.
+
+    Args:
+        transport: Streamable HTTP or SSE.
+        host: The address to listen on; None for the setting.
+        port: The port; None for the setting.
+        api: Whether to serve the OpenAI and Anthropic APIs, too.
+        no_auth: Whether to require no token.
+        offline: Whether to use the emulator instead of the service.
+    """
     try:
         settings = _settings(host, port, api=api)
         secret = settings.http_token.get_secret_value()
@@ -60,10 +69,11 @@ def serve_http_and_exit(
 
 
 def _settings(host: str | None, port: int | None, *, api: bool) -> Settings:
-    given = {"KIRO_MCP_HOST": host, "KIRO_MCP_PORT": None if port is None else str(port)}
-    given["KIRO_MCP_API"] = "true" if api else None
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return Settings.load({**os.environ, **chosen})
+    """Load the settings; options of the command line win over the environment."""
+    options = {"KIRO_MCP_HOST": host, "KIRO_MCP_PORT": None if port is None else str(port)}
+    options["KIRO_MCP_API"] = "true" if api else None
+    given = {name: value for name, value in options.items() if value is not None}
+    return Settings.load({**os.environ, **given})
 
 
 def _token_file(settings: Settings) -> Path | None:
@@ -77,8 +87,8 @@ async def _serve(
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
-        place = f"{in_url(settings.host)}:{settings.port}"
-        note(f"Cannot listen on {place}: {error.strerror}. Choose another with --host or --port.")
+        address = f"{in_url(settings.host)}:{settings.port}"
+        note(f"Cannot listen on {address}: {error.strerror}. Choose another with --host or --port.")
         return NETWORK
     port = listener.getsockname()[1]
     options = WebOptions(
@@ -101,7 +111,7 @@ async def _serve(
 def _mounted(settings: Settings) -> dict[str, ASGIApp]:
     if not settings.api:
         return {}
-    from kiro_mcp.api.app import API_PATH, build_api  # Few servers need it.
+    from kiro_mcp.api.app import API_PATH, build_api  # Few servers need this import.
 
     return {API_PATH: build_api(settings.max_body_bytes)}
 
@@ -111,12 +121,12 @@ def _announcement(options: WebOptions, settings: Settings, port: int) -> Iterato
     if options.transport == "sse":
         yield "warning: MCP has deprecated the SSE transport; use --transport http if you can."
     if not options.token.secret:
-        yield "warning: no token: each user and program of this machine can use your subscription."
+        yield "warning: no token: every user and program on this machine can use your subscription."
     if not is_loopback(settings.host):
         names = ", ".join(("localhost", *settings.allowed_host_names))
-        yield f"Requests are answered that call this server {names} (KIRO_MCP_ALLOWED_HOSTS)."
+        yield f"Requests must name this server {names} (KIRO_MCP_ALLOWED_HOSTS)."
     if options.token.secret:
-        yield f"Clients must send the token that is in {options.token.where}."
+        yield f"Clients must send the token in {options.token.where}."
     url = f"http://{in_url(settings.host)}:{port}"
     if settings.api:
         yield f"Serving OpenAI's API at {url}/v1 and Anthropic's at {url}."

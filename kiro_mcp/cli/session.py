@@ -1,4 +1,4 @@
-"""What every command shares: a real MCP client on our server in this process, and exit codes."""
+"""Shared by the commands: an MCP client of our server in this process, signals and exit codes."""
 
 import asyncio
 import os
@@ -15,27 +15,27 @@ from mcp.client import Client
 from mcp.client.session import MessageHandlerFnT
 
 from kiro_mcp.cli.output import CODES, INTERRUPTED, REFUSED, TERMINATED
-from kiro_mcp.cli.serve import collect_from_here_on, log_to, server_for, service_environ
-from kiro_mcp.cli.terminal import TellingHandler, tell
+from kiro_mcp.cli.serve import log_to, server_for, service_environ, skip_loaded_modules_in_gc
+from kiro_mcp.cli.terminal import StderrHandler, tell
 from kiro_mcp.client.telemetry import flush_telemetry
 from kiro_mcp.server.results import ERROR_META_KEY
 
 ENDING_SECONDS: Final = 0.5
-"""How long the end of an interrupted command may take."""
+"""How long an interrupted command may take to end."""
 
 _SIGNALS: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 def run_command(command: Callable[[], Awaitable[int]]) -> int:
-    """Run a command to its exit code; Ctrl-C ends it at once, and without a traceback."""
-    log_to(TellingHandler(), os.environ)
-    collect_from_here_on()
+    """Run a command and return its exit code; Ctrl-C ends it at once, without a traceback."""
+    log_to(StderrHandler(), os.environ)
+    skip_loaded_modules_in_gc()
     try:
         code = anyio.run(_until_signalled, command)
-    except KeyboardInterrupt:  # Where event loops have no signal handlers, which is Windows.
+    except KeyboardInterrupt:  # On Windows, where event loops have no signal handlers.
         code = INTERRUPTED
     finally:
-        flush_telemetry()  # The process ends without exit handlers, which would do so.
+        flush_telemetry()  # Usually an exit handler does this, but exit handlers do not run here.
     if code == INTERRUPTED:
         tell("Interrupted.")
     return code
@@ -48,8 +48,8 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
         nonlocal code
         code = signalled
         scope.cancel()
-        # What is cancelled closes its connections on its way out. A thread that looks up a host,
-        # or prints to nobody who reads, cannot be, and the loop would wait for it.
+        # Cancelled tasks close their connections first. A thread that looks up a host, or that
+        # prints to a reader who does not read, cannot be cancelled, and the loop would wait for it.
         last_resort = Timer(ENDING_SECONDS, os._exit, [signalled])
         last_resort.daemon = True
         last_resort.start()
@@ -61,7 +61,7 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
 
 @contextmanager
 def _signals_to(end: Callable[[int], None]) -> Generator[None]:
-    """Call `end` with the exit code that a signal stands for."""
+    """Call `end` with the exit code of a signal that comes while the block runs."""
     if sys.platform == "win32":
         yield  # Event loops have no signal handlers there.
         return
@@ -79,11 +79,11 @@ def _signals_to(end: Callable[[int], None]) -> Generator[None]:
 async def connected(
     *, offline: bool, on_message: MessageHandlerFnT | None = None
 ) -> AsyncGenerator[Client]:
-    """Connect a client to our server, and that to the service or to an emulator of it.
+    """Connect a client to our server, which uses the service or an emulator.
 
     Args:
-        offline: Whether to start an emulator and use that.
-        on_message: Called with what the server says besides its answers.
+        offline: Whether to start an emulator and use it.
+        on_message: Called with the server's notifications.
     """
     async with AsyncExitStack() as stack:
         environ = await stack.enter_async_context(service_environ(offline=offline))
@@ -92,7 +92,7 @@ async def connected(
 
 
 def failed(result: types.CallToolResult) -> int:
-    """Print an error result to stderr and return the exit code that its code has."""
+    """Print an error result to stderr and return the exit code for its error code."""
     tell(text_of(result))
     facts = cast("dict[str, Any]", (result.meta or {}).get(ERROR_META_KEY, {}))
     return CODES.get(facts.get("code", ""), REFUSED)

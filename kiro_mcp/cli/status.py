@@ -1,4 +1,4 @@
-"""`kiro-mcp status`: who is signed in, from where and why, and what is left of the plan."""
+"""`kiro-mcp status`: shows who is signed in, with which credential and why, and the credits."""
 
 import math
 import sys
@@ -12,8 +12,8 @@ from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import is_terminal, say, show, tell, waiting
 
 _BAR_COLUMNS: Final = 30
-_SCARCE: Final = 0.9
-"""How much of the plan is used before its bar warns."""
+_WARNING_SHARE: Final = 0.9
+"""From this share of used credits on, the bar is red."""
 
 
 def run_status(*, as_json: bool, offline: bool) -> int:
@@ -48,8 +48,8 @@ def _rows(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("state", "method", "account", "source", "expires_at", "region", "profile_arn"):
         if status.get(name):
             yield name.replace("_", " "), str(status[name])
-    for index, place in enumerate(status.get("looked_at", [])):
-        yield "" if index else "looked at", place
+    for index, source in enumerate(status.get("looked_at", [])):
+        yield "" if index else "looked at", source
     if credits := status.get("credits"):
         yield "plan", credits.get("plan", "")
         yield "credits used", f"{_amount(credits.get('used'))} of {_amount(credits.get('limit'))}"
@@ -62,7 +62,7 @@ def _bar(credits: dict[str, Any]) -> Text:
     used, limit = credits.get("used", 0.0), credits.get("limit", 0.0)
     share = min(1.0, used / limit) if limit else 0.0
     full = math.ceil(share * _BAR_COLUMNS)
-    bar = Text(" " * 14).append("█" * full, style="red" if share >= _SCARCE else "green")
+    bar = Text(" " * 14).append("█" * full, style="red" if share >= _WARNING_SHARE else "green")
     return bar.append("░" * (_BAR_COLUMNS - full)).append(f" {share:.0%}")
 
 

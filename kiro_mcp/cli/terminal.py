@@ -1,7 +1,7 @@
-"""What a person at a terminal gets beyond plain text: colour, a spinner, a line that is dim.
+"""Output on a terminal: colours, a spinner and dim lines; plain text on a pipe or a file.
 
-A pipe or a file gets plain text alone, whatever the environment says about colours. `NO_COLOR`
-is rich's to respect. Standard error is for people, standard output for what was asked for.
+Plain text stays plain, whatever the environment says about colours; rich respects `NO_COLOR`.
+Results go to standard output, all messages for people to standard error.
 """
 
 import logging
@@ -24,23 +24,23 @@ from kiro_mcp.cli.output import CODES, REFUSED, OutputError, harmless, note
 from kiro_mcp.errors import KiroError
 
 PIPE_WIDTH: Final = 1000
-"""A pipe has no width to fit into: nothing may be cut off or wrapped there."""
+"""A pipe has no width: text must be neither cut nor wrapped there."""
 
 _REFRESHES_PER_SECOND: Final = 12.5
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person sees the stream on a terminal that can do more than print."""
+    """Whether the stream is a terminal that can do more than print lines."""
     return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def console_on(stream: TextIO) -> Console:
-    """Make a console that writes plain text unless a terminal shows it."""
-    is_shown = is_terminal(stream)
+    """Make a console that writes plain text unless the stream is a terminal."""
+    has_terminal = is_terminal(stream)
     return Console(
         file=stream,
-        force_terminal=is_shown,
-        width=None if is_shown else PIPE_WIDTH,
+        force_terminal=has_terminal,
+        width=None if has_terminal else PIPE_WIDTH,
         highlight=False,
         markup=False,
         emoji=False,
@@ -49,12 +49,12 @@ def console_on(stream: TextIO) -> Console:
 
 
 def say(text: str) -> None:
-    """Print to standard output, now, nothing that could steer a terminal.
+    """Print to standard output at once, without characters that could control a terminal.
 
-    Also where a pipe is between: its end may be a terminal. What must be exact is JSON.
+    They are replaced for a pipe, too: its reader may print to a terminal. JSON output is exact.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: Standard output cannot be written.
     """
     try:
         print(harmless(text), flush=True)
@@ -63,10 +63,10 @@ def say(text: str) -> None:
 
 
 def show(renderable: RenderableType) -> None:
-    """Print to standard output: with colours on a terminal, and else plain, aligned lines.
+    """Print to standard output: with colours on a terminal, otherwise as plain, aligned lines.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: Standard output cannot be written.
     """
     if is_terminal(sys.stdout):
         console_on(sys.stdout).print(Harmless(renderable))
@@ -77,7 +77,7 @@ def show(renderable: RenderableType) -> None:
 
 
 class Harmless:
-    """Anything that rich can show, with only rich's own escape sequences in it."""
+    """Anything that rich can show, without escape sequences other than rich's own."""
 
     def __init__(self, inner: RenderableType) -> None:
         self._inner = inner
@@ -89,7 +89,7 @@ class Harmless:
 
 
 def errors() -> Console:
-    """The one console of standard error: what it prints goes above a spinner, not into it."""
+    """Return the only console of standard error: it prints above a spinner, not into it."""
     return _errors_on(sys.stderr)
 
 
@@ -99,32 +99,32 @@ def _errors_on(stream: TextIO) -> Console:
 
 
 def tell(line: str, *, style: str = "") -> None:
-    """Print one line to standard error, if anybody takes it."""
-    words = harmless(" ".join(line.splitlines()))
+    """Print one line to standard error. If that fails, the line is dropped."""
+    text = harmless(" ".join(line.splitlines()))
     if not is_terminal(sys.stderr):
-        note(words)  # Rich would end the process where nobody reads any more.
+        note(text)  # Rich would end the process if the reader has closed the pipe.
         return
     with suppress(OSError):
-        errors().print(Text(words, style=style))
+        errors().print(Text(text, style=style))
 
 
 def tell_error(error: KiroError) -> int:
-    """Tell what went wrong on standard error, and return the exit code of its kind."""
+    """Print an error to standard error and return its exit code."""
     tell(f"{error.code}: {error}")
     return CODES.get(error.code, REFUSED)
 
 
-class TellingHandler(logging.Handler):
-    """Has what is logged told like all else, as `warning: …`."""
+class StderrHandler(logging.Handler):
+    """Prints log messages as the commands print their own: `warning: …`."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell each line of it."""
+        """Print each line of a message."""
         for line in self.format(record).splitlines():
             tell(f"{record.levelname.lower()}: {line}")
 
 
 class Wait:
-    """What is being waited for, and since when. Rich renders it anew for every frame."""
+    """What the spinner says and for how long it has been shown. Rich renders it for every frame."""
 
     def __init__(self, words: str, now: Callable[[], float]) -> None:
         self.words = words
@@ -136,22 +136,22 @@ class Wait:
         return Text(f"{self.words} … {self._now() - self._began_at:.0f} s")
 
     def end_with(self, end: Callable[[], None]) -> None:
-        """Say what takes the spinner off the screen."""
+        """Set the function that removes the spinner from the screen."""
         self._end = end
 
     def end(self) -> None:
-        """Take the spinner off the screen, if it is there."""
+        """Remove the spinner from the screen, if it is shown."""
         self._end()
 
 
 @contextmanager
 def waiting(words: str, *, now: Callable[[], float] = time.monotonic) -> Generator[Wait]:
-    """Show a spinner with these words on standard error, on a terminal; nothing elsewhere."""
+    """Show a spinner with these words on standard error, if that is a terminal."""
     wait = Wait(words, now)
     if not is_terminal(sys.stderr):
         yield wait
         return
-    # Redirecting would send the answer itself to standard error.
+    # With redirection, rich would send the answer itself to standard error.
     with Live(
         Spinner("dots", text=wait),  # pyright: ignore[reportArgumentType]  # any renderable will do
         console=errors(),

@@ -39,10 +39,10 @@ _STALL = struct.Struct("d")
 
 async def serve_watched(longest: mmap.mmap) -> int:
     """Serve MCP on stdio, and note the longest stall where the parent can read it."""
-    from kiro_mcp.cli.serve import collect_from_here_on, server_for
+    from kiro_mcp.cli.serve import server_for, skip_loaded_modules_in_gc
     from kiro_mcp.server.stdio import serve_stdio
 
-    collect_from_here_on()
+    skip_loaded_modules_in_gc()
     code = 1
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch, longest)

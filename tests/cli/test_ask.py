@@ -215,7 +215,7 @@ async def test_a_small_prompt_costs_few_tokens(emulator: RunningEmulator) -> Non
 async def test_tools_that_claude_asks_for_are_told(emulator: RunningEmulator) -> None:
     """A conversation of another client may have tools."""
     done = await ask(emulator, "/emulate tool_use")
-    assert b"warning: Claude asks for get_weather. No tool is run here" in done.stderr
+    assert b"warning: Claude calls get_weather. No tool is run here" in done.stderr
 
 
 # --- what is asked ----------------------------------------------------------------------------

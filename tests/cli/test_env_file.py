@@ -53,8 +53,8 @@ def test_a_line_that_is_none_is_named_without_what_it_says(line: str) -> None:
     ("content", "says"),
     [
         (b"A=\xff", "UTF-8"),
-        (b"A=\0", "no file of settings"),
-        (b"#" * (MAX_BYTES + 1), "no file of settings"),
+        (b"A=\0", "not a file of settings"),
+        (b"#" * (MAX_BYTES + 1), "not a file of settings"),
         (None, "cannot be read"),
     ],
     ids=["no-text", "binary", "large", "folder"],
@@ -108,7 +108,7 @@ async def test_a_command_takes_its_settings_from_the_file(
     done = await run("--env-file", str(path), "ask", "Say hello")
     assert done.returncode == 0, done.stderr.decode()
     assert b"Say hello" in done.stdout
-    assert f"{path}: not settings of kiro-mcp, left out: A." in done.stderr.decode()
+    assert f"{path}: ignored, not settings of kiro-mcp: A." in done.stderr.decode()
 
 
 async def test_the_server_that_no_command_means_takes_them_too(

@@ -187,7 +187,7 @@ async def test_installing_adds_lines_and_uninstalling_brings_the_file_back(
     [backup] = backups(path)
     assert backup.read_bytes() == before.encode()
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600  # It may hold an API key.
-    assert f"Before: {backup}, which only you can read." in said(done)
+    assert f"Backup: {backup}, which only you can read." in said(done)
     gone = await install(tmp_path, client, "--uninstall")
     assert gone.returncode == 0, said(gone)
     assert path.read_bytes() == owned.encode()
@@ -239,7 +239,7 @@ async def test_a_variable_is_taken_from_here_and_its_value_is_not_shown(tmp_path
 async def test_a_key_that_a_desktop_program_does_not_see_is_told(tmp_path: Path) -> None:
     """It works in the shell, and the client would say that nobody is signed in."""
     done = await install(tmp_path, "windsurf", KIRO_API_KEY=KEY)
-    assert "does not hand it on: add `--env KIRO_API_KEY`" in said(done)
+    assert "does not pass it on: add `--env KIRO_API_KEY`" in said(done)
     shell = await install(tmp_path, "claude-code", KIRO_API_KEY=KEY)
     assert "--env" not in said(shell)
 
@@ -249,7 +249,7 @@ async def test_what_leads_to_a_login_here_alone_is_named(tmp_path: Path) -> None
     await sign_in_before(tmp_path / "own", "")
     own = str(tmp_path / "own")
     done = await install(tmp_path, "cursor", KIRO_MCP_HOME=own)
-    assert "does not hand it on: add `--env KIRO_MCP_HOME`." in said(done)
+    assert "does not pass it on: add `--env KIRO_MCP_HOME`." in said(done)
     assert "kiro-mcp login" not in said(done)
     environ = {"HOME": str(tmp_path), "KIRO_MCP_HOME": own}
     entries, _ = entries_on(Machine(home=tmp_path, platform=sys.platform, environ=environ))
@@ -325,9 +325,9 @@ async def test_another_server_of_the_same_name_is_not_taken_out(tmp_path: Path) 
     [
         (("nope",), "'claude-desktop'"),
         (("windsurf", "--project"), "no configuration of its own for a project"),
-        (("cursor", "--project", "--file", "x"), "exclude each other"),
-        (("cursor", "--name", "my kiro"), "'my kiro' is no name"),
-        (("cursor", "--env", "A B=1"), "'A B' is no variable's name"),
+        (("cursor", "--project", "--file", "x"), "cannot be used together"),
+        (("cursor", "--name", "my kiro"), "'my kiro' cannot be the name"),
+        (("cursor", "--env", "A B=1"), "'A B' is not the name of a variable"),
         (("cursor", "--env", "NOT_SET_ANYWHERE"), "it is not set here"),
         (("cursor", "--env", "A=1\n2"), "unprintable"),
         (("cursor", "--env", "KIRO_MCP_PORT=x"), "KIRO_MCP_PORT"),

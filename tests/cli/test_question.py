@@ -77,8 +77,8 @@ def test_a_schema_may_be_typed() -> None:
         (["-f", "/dev/zero"], "--file '/dev/zero' is larger than 4194304 bytes."),
         (["-i", __file__], "is no PNG, JPEG, GIF or WebP image"),
         (["-i", "https://a.example/b.png"], "Download it"),
-        (["x", "--schema", "{no"], "--schema cannot be used: '{no' (it is no JSON)."),
-        (["x", "--schema", "/dev/null"], "(it is no JSON)."),
+        (["x", "--schema", "{no"], "--schema cannot be used: '{no' (it is not JSON)."),
+        (["x", "--schema", "/dev/null"], "(it is not JSON)."),
         (["x", "--schema", "no such"], "--schema cannot be read: 'no such'"),
         ([], "There is nothing to ask."),
     ],
@@ -93,7 +93,7 @@ def test_what_cannot_be_used_is_named(typed: list[str], says: str) -> None:
 def test_a_schema_that_is_no_object_is_named(tmp_path: Path) -> None:
     """JSON Schema has booleans too; an answer to `true` would need no schema."""
     (tmp_path / "schema.json").write_text("true")
-    with pytest.raises(InvalidRequest, match="it is no JSON object"):
+    with pytest.raises(InvalidRequest, match="it is not a JSON object"):
         arguments("x", "--schema", str(tmp_path / "schema.json"))
 
 
@@ -106,7 +106,7 @@ def test_a_file_as_standard_input_is_piped_in(name: str, tmp_path: Path) -> None
         if name == "text":
             assert piped_in(question("x"), stdin) == "Grüße"
         else:
-            with pytest.raises(InvalidRequest, match="Standard input is no UTF-8 text"):
+            with pytest.raises(InvalidRequest, match="Standard input is not UTF-8 text"):
                 piped_in(question("x"), stdin)
 
 

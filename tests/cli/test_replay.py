@@ -52,7 +52,7 @@ async def test_the_whole_way_from_a_call_to_its_replay(
     done = await run("replay", str(capture))
     assert done.returncode == 0, done.stderr.decode()
     assert asked.stdout.strip() in done.stdout
-    assert b"request 1: reads as it was recorded" in done.stderr
+    assert b"request 1: same as recorded" in done.stderr
 
 
 SCRIPTS = [
@@ -112,8 +112,8 @@ async def test_each_request_of_a_call_is_replayed(
     capture = await captured(emulator, tmp_path, "/emulate throttle 1", **retrying)
     assert replay(capture) == 0
     assert capsys.readouterr().err.splitlines() == [
-        "request 1: reads as it was recorded",
-        "request 2: reads as it was recorded",
+        "request 1: same as recorded",
+        "request 2: same as recorded",
     ]
 
 
@@ -128,7 +128,7 @@ async def test_a_difference_is_shown_and_is_the_exit_code(
     shown = capsys.readouterr()
     assert "-This is a tinned answer of the emulator. You said: Say hello" in shown.out
     assert "+This is a canned answer of the emulator. You said: Say hello" in shown.out
-    assert "request 1: reads differently than it was recorded\n" in shown.err
+    assert "request 1: different from what was recorded\n" in shown.err
 
 
 async def test_json_has_the_reply_and_the_difference(
@@ -219,7 +219,7 @@ async def test_an_answer_that_is_not_whole_is_not_compared(
     raw = capture / folder.RAW
     raw.write_bytes(raw.read_bytes()[:200])
     assert replay(capture) == 0
-    assert "not whole" in capsys.readouterr().err
+    assert "incomplete" in capsys.readouterr().err
 
 
 # --- what cannot be replayed --------------------------------------------------------------
@@ -250,7 +250,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "unanswered": (
         lambda path: (path / folder.MANIFEST).write_text('{"exchanges": [{}]}'),
-        "none of its requests was answered",
+        "no request was answered",
     ),
     "too large": (lambda path: _sparse(path / folder.RAW), "is larger than"),
     "a folder in the way": (lambda path: (path / folder.RAW).mkdir(), "cannot be read"),

@@ -91,7 +91,7 @@ async def test_a_token_is_made_and_its_place_is_told_but_not_the_token(
         for _ in range(2):
             async with serve("--transport", "http", **home) as served:
                 said = served.said
-                [place] = re.findall(r"token that is in (.*)\.", said)
+                [place] = re.findall(r"token in (.*)\.", said)
                 token = Path(place).read_text("ascii").strip()
                 tokens.add(token)
                 assert Path(place) == tmp_path / folder / "http-token"
