@@ -186,7 +186,7 @@ class Writer:
         message: dict[str, Any] = {
             "role": "assistant",
             "content": "".join(self._text) or None,
-            "refusal": _refusal(reply),
+            "refusal": refusal_text(reply) if reply.stop_reason == "refusal" else None,
         }
         if self._reasoning:
             message["reasoning_content"] = "".join(self._reasoning)
@@ -225,11 +225,9 @@ def finish_of(reply: Reply) -> str:
     return "length" if reply.truncated else _FINISH[reply.stop_reason]
 
 
-def _refusal(reply: Reply) -> str | None:
-    if reply.stop_reason != "refusal":
-        return None
-    details = reply.refusal
-    return (details and details.explanation) or "The service refused to answer."
+def refusal_text(reply: Reply) -> str:
+    """Return why the service refused to answer."""
+    return (reply.refusal and reply.refusal.explanation) or "The service refused to answer."
 
 
 def usage_of(usage: Usage) -> JsonObject:

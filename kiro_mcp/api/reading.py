@@ -7,8 +7,6 @@ from kiro_mcp.chat import JsonObject, JsonValue
 from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.wire.json_values import json_text
 
-Body = JsonObject
-
 Refused: TypeAlias = Sequence[tuple[str, Sequence[JsonValue], str]]
 """Members that would mislead if they were ignored: the name of each, the values that ask for
 nothing, and what to do instead."""
@@ -20,7 +18,7 @@ def wrong(name: str, value: JsonValue, wanted: str) -> InvalidRequest:
     return InvalidRequest(f"{name} is {quoted(shown)}.", next_step=f"Send {wanted}.")
 
 
-def text_of(body: Body, name: str) -> str:
+def text_of(body: JsonObject, name: str) -> str:
     """Return a text; "" if it is missing or null."""
     value = body.get(name)
     if value is None or isinstance(value, str):
@@ -28,7 +26,7 @@ def text_of(body: Body, name: str) -> str:
     raise wrong(name, value, "a text")
 
 
-def list_of(body: Body, name: str) -> list[JsonValue]:
+def list_of(body: JsonObject, name: str) -> list[JsonValue]:
     """Return a list; [] if it is missing or null."""
     value = body.get(name)
     if value is None or isinstance(value, list):
@@ -36,7 +34,7 @@ def list_of(body: Body, name: str) -> list[JsonValue]:
     raise wrong(name, value, "a list")
 
 
-def object_of(body: Body, name: str) -> JsonObject:
+def object_of(body: JsonObject, name: str) -> JsonObject:
     """Return an object; {} if it is missing or null."""
     value = body.get(name)
     if value is None or isinstance(value, dict):
@@ -44,7 +42,7 @@ def object_of(body: Body, name: str) -> JsonObject:
     raise wrong(name, value, "an object")
 
 
-def count_of(body: Body, *names: str) -> int:
+def count_of(body: JsonObject, *names: str) -> int:
     """Return the first number that is there; 0 if there is none."""
     for name in names:
         value = body.get(name)
@@ -56,7 +54,7 @@ def count_of(body: Body, *names: str) -> int:
     return 0
 
 
-def flag_of(body: Body, name: str, *, default: bool = False) -> bool:
+def flag_of(body: JsonObject, name: str, *, default: bool = False) -> bool:
     """Return a flag."""
     value = body.get(name)
     if value is None:
@@ -66,7 +64,7 @@ def flag_of(body: Body, name: str, *, default: bool = False) -> bool:
     raise wrong(name, value, "true or false")
 
 
-def stops_of(body: Body, name: str) -> tuple[str, ...]:
+def stops_of(body: JsonObject, name: str) -> tuple[str, ...]:
     """Return the stop sequences: a text or a list of texts."""
     value = body.get(name)
     if value is None:
@@ -77,7 +75,7 @@ def stops_of(body: Body, name: str) -> tuple[str, ...]:
     return tuple(item for item in items if isinstance(item, str))
 
 
-def refuse(body: Body, refused: Refused) -> None:
+def refuse(body: JsonObject, refused: Refused) -> None:
     """Refuse what cannot be done and would mislead if it were ignored.
 
     Raises:

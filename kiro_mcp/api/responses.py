@@ -21,6 +21,7 @@ from kiro_mcp.api.chat_completions import (
     read_effort,
     read_format,
     read_tool_choice,
+    refusal_text,
     thinking_block,
 )
 from kiro_mcp.api.exchange import Event, Question, arguments_text
@@ -318,9 +319,7 @@ class Writer:
         )
 
     def _write_refusal(self, reply: Reply) -> bytes:
-        details = reply.refusal
-        words = (details and details.explanation) or "The service refused to answer."
-        item = self._message([{"type": "refusal", "refusal": words}])
+        item = self._message([{"type": "refusal", "refusal": refusal_text(reply)}])
         return self._event("response.output_item.added", self._at(item)) + self._done(item)
 
     def _done(self, item: JsonObject) -> bytes:
