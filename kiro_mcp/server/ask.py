@@ -126,7 +126,7 @@ async def _ask(
             lambda: build_dry_run_result(plan, describe_payload(engine.client.draft(plan.request))),
             is_large=is_large(plan.request),
         )
-    await engine.tokens.access_token()  # Signed out, the call fails here, and not in a job.
+    token = await engine.tokens.access_token()  # Signed out, the call fails here, not in a job.
     # A repeated call may have been faster, such as one that waited for the same login.
     if result := await _join_running(engine, question, given, call):
         return result
@@ -139,6 +139,7 @@ async def _ask(
         caller=call.id[0],
         question=question,
         began_at=call.began_at,
+        token=token,
         recorder=capture,
     )
     engine.jobs.start(job, finish_with_answer(capture, partial(_make_result, engine, plan)))
@@ -507,8 +508,9 @@ async def _get_answer(engine: Engine, request: ChatRequest, job: Job) -> Answer:
 
 
 async def _send(engine: Engine, request: ChatRequest, job: Job, spending: CallSpending) -> Answer:
+    token, job.token = job.token, None
     async with engine.client.stream(
-        request, spending=spending, recorder=job.recorder, caller=job.caller
+        request, token=token, spending=spending, recorder=job.recorder, caller=job.caller
     ) as stream:
         try:
             async for delta in stream:

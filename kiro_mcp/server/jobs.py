@@ -36,7 +36,7 @@ import anyio.to_thread
 import mcp_types as types
 from anyio.abc import TaskGroup
 
-from kiro_mcp.chat import Reply
+from kiro_mcp.chat import AccessToken, Reply
 from kiro_mcp.client.http import Recorder
 from kiro_mcp.client.off_loop import SMALL, off_loop
 from kiro_mcp.server.arguments import AskArguments
@@ -92,6 +92,8 @@ class Job:
     """What `question_id` returned for the call; "" for a job that no other call joins."""
     began_at: float = 0.0
     """When its call began, on the event loop's clock."""
+    token: AccessToken | None = None
+    """The token that its call has looked up, for its first request."""
     recorder: Recorder | None = None
     """What notes its requests, where calls are captured."""
 

@@ -274,7 +274,7 @@ async def test_an_answer_that_stays_wrong_is_returned_with_what_it_breaks(
     ("second", "environ", "says"),
     [
         pytest.param((HttpAnswer(status=500),), {}, "500", id="refused"),
-        pytest.param((Send(frames.ending("END_TURN")),), {}, "nothing", id="empty"),
+        pytest.param((Send(frames.ending("END_TURN")),), {}, "empty answer", id="empty"),
         pytest.param((Send(frames.text("12")), Cut()), {}, "broke off", id="broken-off"),
         pytest.param(
             (Send(frames.text("12") + frames.ending("MAX_TOKENS")),), {}, "limit", id="too-long"
