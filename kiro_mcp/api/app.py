@@ -248,7 +248,7 @@ class _Output:
     ) -> None:
         self.has_begun = False
         """Whether the client has got the status."""
-        self._has_beginning = False
+        self._beginning = writer.begin() if is_streamed else b""
         self._send = send
         self._headers = headers
         self._writer = writer
@@ -259,8 +259,8 @@ class _Output:
     async def emit(self, event: Event) -> None:
         """Take an event of the answer."""
         if self._is_streamed:
-            data = self._beginning() + self._writer.write(event)
-            if data:
+            data = self._writer.write(event)
+            if data or not self.has_begun:
                 await self._write(data)
         else:
             self._writer.write(event)
@@ -268,7 +268,7 @@ class _Output:
     async def end(self, reply: Reply) -> None:
         """Complete the response."""
         if self._is_streamed:
-            await self._write(self._beginning() + self._writer.end(reply), is_last=True)
+            await self._write(self._writer.end(reply), is_last=True)
         else:
             whole = JSONResponse(self._writer.whole(reply), headers=self._headers)
             self.has_begun = True
@@ -290,14 +290,7 @@ class _Output:
             elif self._turn.locked():
                 await anyio.sleep(seconds)  # The client is slow to read, so it is not waiting.
             else:
-                await self._write(self._beginning() + self._writer.keep_alive)
-
-    def _beginning(self) -> bytes:
-        """Return how a stream begins, once."""
-        if self._has_beginning:
-            return b""
-        self._has_beginning = True
-        return self._writer.begin()
+                await self._write(self._writer.keep_alive)
 
     async def _write(self, data: bytes, *, is_last: bool = False) -> None:
         async with self._turn:
@@ -307,6 +300,7 @@ class _Output:
                 head |= {"cache-control": "no-cache", "x-accel-buffering": "no"}
                 raw = [(name.encode(), value.encode()) for name, value in head.items()]
                 await self._send({"type": "http.response.start", "status": 200, "headers": raw})
+                data = self._beginning + data
             await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
             self._written_at = anyio.current_time()
 
