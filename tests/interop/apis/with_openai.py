@@ -159,11 +159,6 @@ def _():
     same([call.name, json.loads(call.arguments)], ["get_weather", ARGUMENTS])
     result = {"type": "function_call_output", "call_id": call.call_id, "output": RESULT}
     turns = [{"role": "user", "content": CALL}, *final.output, result]
-    # The helper adds what it parsed to the items, and the SDK's own loop leaves that out, too.
-    turns = [
-        turn.model_dump(exclude={"parsed_arguments"}) if isinstance(turn, BaseModel) else turn
-        for turn in turns
-    ]
     answer = client.responses.create(model=MODEL, input=turns, tools=FLAT_TOOLS)
     has(answer.output_text, RESULT)
 
