@@ -1,8 +1,8 @@
-"""Returns the token of the credential in use, and keeps it fresh: the entry to this layer.
+"""Returns the token of the credential in use, and renews it in time: the entry to this layer.
 
-Nothing is read or sent before the first call. Each call looks at the times of the files that
-decided which credential is used, so a login made elsewhere is picked up by the next call. However
-many calls wait for one refresh, one is made, and cancelling a call does not cancel it.
+Nothing is read or sent before the first call. Each call checks whether the files that decided on
+the credential have changed, so the next call uses a login that was made elsewhere. All calls that
+need a refresh share one, and cancelling a call does not cancel the refresh.
 """
 
 import logging
@@ -49,17 +49,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Flight:
-    """A refresh that is under way. Everybody who needs it waits for the same one."""
+    """A refresh in progress, shared by all calls that need it."""
 
     done: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
-    """Shielded: a spent token's successor must not be lost with the call that asked for it."""
+    """Shielded from the call's cancellation: else the token that replaces a spent one is lost."""
     renewed: Credential | None = None
     error: KiroError | None = None
 
 
 class TokenProvider:
-    """Hands out access tokens for the credential that is in use."""
+    """Returns access tokens for the credential in use."""
 
     def __init__(
         self,
@@ -98,48 +98,48 @@ class TokenProvider:
         self._tried: dict[str, datetime] = {}
         self._types: dict[str, TokenType] = {}  # By identity; only the unusual ones.
         self._renewed_at: dict[str, datetime] = {}  # By the digest of the access token.
-        self._profiles: dict[str, str] = {}  # By the access token's digest; the latest alone.
+        self._profiles: dict[str, str] = {}  # By the access token's digest; only the latest.
         self._profile_lock = anyio.Lock()
         self._profile_asked_again_for = ""  # The digest of the access token.
-        self._key_region = ""  # Where an API key was found to belong; "" where it was not asked.
+        self._key_region = ""  # The region of an API key, from the service; "" if not yet asked.
 
     def run_in(self, tasks: TaskGroup) -> None:
-        """Run refreshes in a task group that outlives the calls; without one, calls run them."""
+        """Run refreshes in this task group. Without one, each runs in the call that starts it."""
         self._tasks = tasks
 
     async def settle(self) -> None:
-        """Wait for the refreshes under way, so that no renewed token is lost."""
+        """Wait for all refreshes in progress, so that no renewed token is lost."""
         for flight in list(self._flights.values()):
             await flight.done.wait()
         await self._refresher.save_unsaved()
 
     def abandon(self) -> None:
-        """End the refreshes that are still under way."""
+        """Cancel all refreshes in progress."""
         for flight in self._flights.values():
             flight.scope.cancel()
 
     async def resolution(self, *, is_forced: bool = False) -> Resolution:
-        """Return which credential is in use and why; look again if a file has changed."""
+        """Return which credential is in use, and why. Search again if a file has changed."""
         before = None if is_forced else self._resolution
-        # A file that could not be read may be readable by now, without a change of the file.
+        # An unreadable file may have become readable without a change of its content.
         if before is None or before.credential is None:
             self._resolution = await anyio.to_thread.run_sync(self._sources.look)
-        elif before.watched:  # If only the environment decides, nothing can change.
+        elif before.watched:  # Without files, only the environment decides, and it cannot change.
             self._resolution = await anyio.to_thread.run_sync(self._sources.look_again, before)
         assert self._resolution
         return self._resolution
 
     async def access_token(self) -> AccessToken:
-        """Return a token that the service should take.
+        """Return a token that the service should accept.
 
         Raises:
-            SignInRequired: There is no credential, or only a person can renew it.
-            InvalidRequest: There is one, and it lacks something.
+            SignInRequired: No credential was found, or only a person can renew it.
+            InvalidRequest: The login has no profile, or several.
             ServiceUnavailable: It has expired and cannot be renewed now.
         """
         credential = (await self.resolution()).require()
         if credential.is_borrowed and self._need(credential) == "mandatory":
-            # Time alone may have made another found login the better one.
+            # Since the last search, another login on this machine may have become the better one.
             credential = (await self.resolution(is_forced=True)).require()
         if not self._flights:
             await self._refresher.save_unsaved()
@@ -151,9 +151,9 @@ class TokenProvider:
         try:
             return await self.token_for(credential)
         except SignInRequired as error:
-            if error.status is None:  # Nobody has refused it: it must not be sent there.
+            if error.status is None:  # Not refused by the service: the host may not receive it.
                 raise
-        # The service refused the token when it was asked for the profile.
+        # The service refused the token in the request for the profile.
         try:
             return await self.renew(as_access_token(credential))
         except SignInRequired:
@@ -164,10 +164,10 @@ class TokenProvider:
             raise
 
     async def renew(self, rejected: AccessToken) -> AccessToken:
-        """Return another token than the one that the service has just refused.
+        """Return a token that differs from the one that the service has just refused.
 
         Raises:
-            KiroError: There is none to be had.
+            KiroError: The credential has no other token.
         """
         credential = (await self.resolution(is_forced=True)).require()
         if await self._is_key_of_another_region(credential, rejected):
@@ -179,9 +179,9 @@ class TokenProvider:
         return await self.token_for(credential)
 
     async def add_type(self, rejected: AccessToken) -> AccessToken | None:
-        """Return a refused token of Identity Center with a `TokenType` that says so.
+        """Return a refused token of IAM Identity Center with its `TokenType`.
 
-        Observed: some tokens need the type, and others are refused with it.
+        Observed: the service refuses some tokens without the type, and others with it.
 
         Returns:
             None if the token is of another kind, or if this was tried before.
@@ -196,11 +196,11 @@ class TokenProvider:
         return None
 
     async def change_profile(self, rejected: AccessToken) -> AccessToken | None:
-        """Return the token with another profile than the one that was refused.
+        """Return the token with a profile that differs from the refused one.
 
         Returns:
-            None if the user or the kind of login decides on the profile, or if the login has no
-            other profile, or several.
+            None if the profile is the user's choice or fixed for the kind of login, or if the
+            login has no other profile, or several.
         """
         credential = (await self.resolution()).require()
         key = digest(credential.access_token)
@@ -209,9 +209,9 @@ class TokenProvider:
         is_same = credential.access_token == rejected.value
         if is_chosen or not (is_looked_up and is_same):
             return None
-        async with self._profile_lock:  # Calls that are refused together ask once.
+        async with self._profile_lock:  # Calls that are refused at the same time ask once.
             if self._profile_asked_again_for != key:
-                self._profile_asked_again_for = key  # Once: it may just not be allowed to call.
+                self._profile_asked_again_for = key  # Ask once: the account may have no access.
                 await self._look_for_other_profile(credential)
         is_other = self._profiles.get(key, rejected.profile_arn) != rejected.profile_arn
         return await self.token_for(credential) if is_other else None
@@ -226,11 +226,11 @@ class TokenProvider:
         await self._save_profile(credential, arn)
 
     async def token_for(self, credential: Credential) -> AccessToken:
-        """Return the token of a credential, with its profile; ask for the profile if necessary.
+        """Return the token of a credential with its profile. Ask the service for it if necessary.
 
         Raises:
             InvalidRequest: The login has no profile, or several.
-            KiroError: The profile could not be asked for.
+            KiroError: The service did not return the profile.
         """
         chosen = checked_profile_arn(self._settings.profile_arn)
         region = self._settings.api_region or region_of(chosen)
@@ -248,14 +248,14 @@ class TokenProvider:
     async def _is_key_of_another_region(
         self, credential: Credential, rejected: AccessToken
     ) -> bool:
-        """Whether an API key belongs to another region than the one that refused it.
+        """Whether an API key belongs to a region other than the one that refused it.
 
         Asks the service, unless the user has set the region.
         """
-        is_said = self._settings.api_region or self._settings.profile_arn
-        if credential.kind != "api_key" or is_said or credential.access_token != rejected.value:
+        is_set = self._settings.api_region or self._settings.profile_arn
+        if credential.kind != "api_key" or is_set or credential.access_token != rejected.value:
             return False
-        async with self._profile_lock:  # Calls that are refused together ask once.
+        async with self._profile_lock:  # Calls that are refused at the same time ask once.
             if not self._key_region:
                 arn = await self.management.find_key_profile(rejected, besides=rejected.region)
                 self._key_region = region_of(arn)
@@ -275,7 +275,7 @@ class TokenProvider:
         return not may_try_again(self._renewed_at.get(digest(access_token)), self._now())
 
     async def _renew_early(self, credential: Credential) -> Credential:
-        """Renew a token that is still good, if possible without waiting for it."""
+        """Renew a token that is still valid, if possible without waiting for the new one."""
         if not may_try_again(self._tried.get(credential.identity), self._now()):
             return credential
         self._tried[credential.identity] = self._now()
@@ -290,17 +290,22 @@ class TokenProvider:
         except KiroError as error:
             if not credential.is_usable(self._now()):
                 raise
-            logger.warning("still using a token that ends soon: %s", error)
+            logger.warning("using a token that ends soon, because renewing it failed: %s", error)
             return credential
 
     async def _renew_by_force(self, credential: Credential) -> Credential:
         if not credential.can_refresh() and not credential.is_borrowed:
-            raise _not_taken(credential)
+            raise _not_accepted(credential)
         if self._was_just_renewed(credential.access_token):
-            raise _contested(credential)
+            raise SignInRequired(
+                f"The service refused the login from {credential.source} again right after it was"
+                " renewed. Another program may be renewing the same login.",
+                next_step="End that program, or call `login` to give kiro-mcp its own login.",
+                code="auth_expired",
+            )
         renewed = await self._renew(credential, rejected=credential.access_token)
         if renewed.access_token == credential.access_token:
-            raise _not_taken(credential)
+            raise _not_accepted(credential)
         return renewed
 
     async def _renew(self, credential: Credential, rejected: str = "") -> Credential:
@@ -312,7 +317,7 @@ class TokenProvider:
         return flight.renewed
 
     async def _begin_flight(self, credential: Credential, rejected: str = "") -> _Flight:
-        """Return the refresh under way; begin one if there is none."""
+        """Return the refresh in progress; start one if none is."""
         flight = self._flights.get(credential.identity)
         if flight is None:
             flight = self._flights[credential.identity] = _Flight()
@@ -334,10 +339,10 @@ class TokenProvider:
                 flight.renewed = renewed
         except KiroError as error:
             flight.error = error
-        except OSError as error:  # Before anything was spent: the lock lies in the same folder.
+        except OSError as error:  # No token was spent: the lock is in the same folder.
             flight.error = ServiceUnavailable(
-                f"The login cannot be renewed, for its folder cannot be written to ({error}).",
-                next_step="Make the folder writable, or name another one in KIRO_MCP_HOME.",
+                f"The login cannot be renewed, because its folder is not writable ({error}).",
+                next_step="Make the folder writable, or set KIRO_MCP_HOME to another one.",
             )
         except Exception:
             logger.exception("a refresh failed")
@@ -369,7 +374,7 @@ class TokenProvider:
         except ServiceUnavailable as error:
             raise ServiceUnavailable(
                 f"The profile to bill could not be looked up: {error.message}",
-                next_step=f"{error.next_step} Or set KIRO_PROFILE_ARN, which spares the question.",
+                next_step=f"{error.next_step} Or set KIRO_PROFILE_ARN: then no look-up is needed.",
                 code=error.code,
                 status=error.status,
                 request_id=error.request_id,
@@ -377,7 +382,7 @@ class TokenProvider:
             ) from error
 
     async def _save_profile(self, credential: Credential, arn: str) -> None:
-        """Save the profile of our own login, so that the next process need not ask."""
+        """Save the profile of our own login, so that the next process need not look it up."""
         if credential.origin != "own" or self.store is None:
             return
         known = with_profile(credential, arn)
@@ -387,18 +392,9 @@ class TokenProvider:
             logger.warning("%s", error)
 
 
-def _not_taken(credential: Credential) -> KiroError:
+def _not_accepted(credential: Credential) -> KiroError:
     return SignInRequired(
-        f"The service did not take the credential from {credential.source}.",
+        f"The service did not accept the credential from {credential.source}.",
         next_step=how_to_renew(credential),
-        code="auth_expired",
-    )
-
-
-def _contested(credential: Credential) -> KiroError:
-    return SignInRequired(
-        f"The service refused the login from {credential.source} again right after it was renewed."
-        " Another program may be renewing the same login.",
-        next_step="End that program, or call `login` for a login of its own here.",
         code="auth_expired",
     )

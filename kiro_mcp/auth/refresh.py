@@ -1,4 +1,4 @@
-"""When a token is refreshed, and one refresh that is safe among processes.
+"""When a token is refreshed, and how: one refresh that is safe across processes.
 
 ::
 
@@ -6,15 +6,16 @@
                                  │ try, do not wait │ wait for it   │
                        threshold + jitter       60 s          expires_at
 
-A refresh is locked across processes, read again, sent once, and saved before it is used::
+A refresh takes a lock across processes, reads the login again, sends one request, and saves the
+new tokens before they are used::
 
-    lock ─► read again ─► somebody was faster? ─► use theirs
+    lock ─► read again ─► another process renewed it? ─► use that one
                 │ no
                 ▼
     borrowed: kiro-cli renews its own ─► may we write there? no ─► refuse, spend nothing
                 │ yes
                 ▼
-    send ─► refused? ─► read again ─► rotated? ─► use it, or send that one, once
+    send ─► refused? ─► read again ─► changed? ─► use it, or send its refresh token, once
                 │ renewed
                 ▼
     write (shielded from cancellation) ─► return
@@ -55,25 +56,25 @@ from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
 logger = logging.getLogger(__name__)
 
 MANDATORY_SECONDS: Final = 60.0
-"""How long before its end a token is no longer sent: a request must arrive, and clocks differ."""
+"""How long before its end a token is no longer sent. Requests take time, and clocks differ."""
 
 COOL_DOWN_SECONDS: Final = 30.0
-"""How long after an attempt the next one waits, unless there is nothing else to send.
+"""How long after an attempt to renew the next one waits, unless there is no token to send.
 
-A token that was renewed within this time is sent even if it seems to have ended: then the clock of
-this machine or the stated lifetime is wrong, and another refresh would give the same again."""
+A token that was renewed within this time is sent even if it seems to have expired. Then the clock
+of this machine or the stated lifetime is wrong, and another refresh would not change that."""
 
 MAX_JITTER_SECONDS: Final = 10.0
-"""Spreads the attempts of servers that share a login."""
+"""Spreads the refreshes of servers that share a login."""
 
 LOCK_SECONDS: Final = 90.0
-"""How long to wait for another process's refresh: the longest time of its two requests."""
+"""How long to wait for another process's refresh: more than its two requests can take."""
 
 _SAVING_SECONDS: Final = 1.0
-"""The same if only a write is tried again."""
+"""How long to wait for the lock if only a write is repeated."""
 
-_MAX_MOVES: Final = 3
-"""How often another credential may come into use while the lock is waited for."""
+_MAX_SWITCHES: Final = 3
+"""How often the credential in use may change while a refresh waits for the lock."""
 
 Need: TypeAlias = Literal["none", "advisory", "mandatory"]
 
@@ -81,7 +82,7 @@ Need: TypeAlias = Literal["none", "advisory", "mandatory"]
 def refresh_need(
     credential: Credential, now: datetime, *, threshold_seconds: float, jitter_seconds: float = 0.0
 ) -> Need:
-    """Return whether a credential must be refreshed, and whether that can wait."""
+    """Return whether a credential needs a refresh, and whether requests must wait for it."""
     if not credential.access_token:
         return "mandatory"
     if credential.expires_at is None:
@@ -96,7 +97,7 @@ def refresh_need(
 def may_try_again(last_attempt: datetime | None, now: datetime) -> bool:
     """Whether enough time has passed since the last attempt.
 
-    Also true if the clock was set back meanwhile, because it then tells nothing.
+    Also true if the clock was set back since then.
     """
     if last_attempt is None:
         return True
@@ -130,21 +131,21 @@ class Refresher:
         self._saving = anyio.Lock()
 
     def can_refresh(self, credential: Credential) -> bool:
-        """Whether a refresh ahead of time can succeed."""
+        """Whether this process may renew the credential before it expires."""
         return credential.can_refresh() and (self._may_write_back or not credential.is_borrowed)
 
     async def refresh(self, credential: Credential, *, rejected: str = "") -> Credential:
-        """Return the credential after a refresh, made here or by a faster process.
+        """Return the credential after a refresh by this process or by another one.
 
         Args:
             credential: The credential as it is known now.
-            rejected: An access token that the service has refused, although it has not ended.
+            rejected: An access token that the service refused although it has not expired.
 
         Raises:
             SignInRequired: Only a person can renew this login.
             ServiceUnavailable: It could not be renewed now.
         """
-        for _ in range(_MAX_MOVES):
+        for _ in range(_MAX_SWITCHES):
             if credential.origin == "environment" and not credential.can_refresh():
                 raise _not_renewable(credential)
             async with self._locked(credential):
@@ -155,27 +156,27 @@ class Refresher:
                     return await self._renew(current, rejected)
             credential = current
         raise ServiceUnavailable(
-            "The login in use keeps changing.", next_step="Wait for a moment and call again."
+            "The login in use changes again and again.", next_step="Call again in a moment."
         )
 
     async def save_unsaved(self) -> None:
-        """Try again to save the logins that could not be saved when they were renewed."""
+        """Try again to save the renewed logins that could not be saved at first."""
         if not self._unsaved or self._saving.locked():
             return
         async with self._saving:
             for identity, renewed in list(self._unsaved.items()):
                 try:
                     async with self._locked(renewed, timeout_seconds=_SAVING_SECONDS):
-                        if self._unsaved.get(identity) is renewed:  # No refresh took its place.
+                        if self._unsaved.get(identity) is renewed:  # Not renewed again meanwhile.
                             await self._save(renewed)
                 except (KiroError, OSError) as error:
-                    logger.warning("the renewed login is still only in memory (%s)", error)
+                    logger.warning("the renewed login is still in memory only: %s", error)
 
     async def _read_again(self) -> Credential:
         """Read the credential in use from its source again.
 
         Raises:
-            KiroError: There is none, or the one that was named cannot be used.
+            KiroError: No credential was found, or the one that the user named cannot be used.
         """
         return (await anyio.to_thread.run_sync(self._sources.look)).require()
 
@@ -184,8 +185,8 @@ class Refresher:
     ) -> AbstractAsyncContextManager[None]:
         if self._store is None:
             raise ServiceUnavailable(
-                "There is no folder to keep a renewed login in.",
-                next_step="Name one in KIRO_MCP_HOME.",
+                "No folder is known in which a renewed login can be saved.",
+                next_step="Set KIRO_MCP_HOME to a folder.",
             )
         name = f"refresh-{digest(credential.identity)[:16]}.lock"
         path = self._store.folder / name
@@ -205,9 +206,10 @@ class Refresher:
                 raise _only_its_owner(credential)
             if not await anyio.to_thread.run_sync(can_write_back, credential):
                 raise SignInRequired(
-                    f"The login from {credential.source} has expired and cannot be written there:"
-                    " renewing it here would log its owner out.",
-                    next_step="Make file and folder writable, or call `login` for one of its own.",
+                    f"The login from {credential.source} has expired. kiro-mcp cannot write the"
+                    " renewed login there, so renewing it would sign its owner out.",
+                    next_step="Make the file and its folder writable, or call `login` to give"
+                    " kiro-mcp its own login.",
                     code="auth_expired",
                 )
         if not credential.can_refresh():
@@ -215,7 +217,7 @@ class Refresher:
         return await self._spend(credential)
 
     async def _have_owner_renew(self, credential: Credential, rejected: str) -> Credential | None:
-        """Have kiro-cli renew its own login; None if it is not kiro-cli's, or if that failed."""
+        """Have kiro-cli renew its login; None if the login is not kiro-cli's, or if that failed."""
         program = await anyio.to_thread.run_sync(helper_for, credential, self._machine)
         if not program or not may_try_again(self._helped_at, self._now()):
             return None
@@ -235,7 +237,7 @@ class Refresher:
         return given
 
     async def _spend(self, credential: Credential) -> Credential:
-        """Renew a login with its refresh token and save the result."""
+        """Renew a login with its refresh token, and save the result."""
         outcome = await self._send(credential)
         if isinstance(outcome, Refused) and outcome.is_final:
             current = await self._read_again()
@@ -254,7 +256,7 @@ class Refresher:
         return renewed if is_ours else await self._read_again()
 
     async def _send(self, credential: Credential) -> Credential | Refused:
-        """Spend a refresh token, unless it was refused before."""
+        """Send a refresh token, unless the service refused it before."""
         key = digest(credential.refresh_token)
         if refused := self._refused.get(key):
             return refused
@@ -264,17 +266,18 @@ class Refresher:
         return outcome
 
     async def _save(self, renewed: Credential) -> bool:
-        """Save a renewed login; if that fails, keep it in memory, because the old one is spent.
+        """Save a renewed login. If that fails, keep it in memory: the old token is spent.
 
         Returns:
-            Whether it is in use; if not, its owner renewed it first and ours is discarded.
+            Whether the renewed login is in use. If not, its owner renewed it first, and ours is
+            discarded.
         """
         try:
             is_ours = await self._write(renewed, spent=renewed.held_refresh_token)
         except (KiroError, OSError) as error:
-            logger.warning("the renewed login is kept in memory, because: %s", error)
+            logger.warning("the renewed login stays in memory only: %s", error)
             self._unsaved[renewed.identity] = renewed
-            self._sources.remember(renewed, "its newest tokens could not be written down yet")
+            self._sources.remember(renewed, "its newest tokens could not be saved yet")
             return True
         self._unsaved.pop(renewed.identity, None)
         self._sources.forget(renewed)
@@ -301,17 +304,18 @@ def how_to_renew(credential: Credential) -> str:
     if credential.origin == "environment":
         return f"Renew {credential.source} where this server is configured, or call `login`."
     if credential.origin == "caller":
-        return f"Send a key that is good in {credential.source}, where your client is configured."
+        return f"Set a valid key in {credential.source} where your client is configured."
     if credential.origin == "own":
         return "Call the tool `login` with action `start`, or run `kiro-mcp login`."
-    owner = "run `kiro-cli login`" if credential.origin == "database" else "sign in there again"
-    return f"In the program that it belongs to, {owner}; or call `login` for one of its own."
+    if credential.origin == "database":
+        return "Run `kiro-cli login`, or call `login` to give kiro-mcp its own login."
+    return "Sign in again in its program, or call `login` to give kiro-mcp its own login."
 
 
 def _not_renewable(credential: Credential) -> KiroError:
     why = f": {credential.problem}" if credential.problem else ""
     return SignInRequired(
-        f"The credential from {credential.source} is no longer good and cannot be renewed{why}.",
+        f"The credential from {credential.source} has expired and cannot be renewed{why}.",
         next_step=how_to_renew(credential),
         code="auth_expired",
     )
@@ -319,9 +323,9 @@ def _not_renewable(credential: Credential) -> KiroError:
 
 def _only_its_owner(credential: Credential) -> KiroError:
     return SignInRequired(
-        f"The login from {credential.source} has expired. It belongs to another program, which"
-        " would be logged out if it were renewed here.",
-        next_step=f"{how_to_renew(credential)} KIRO_MCP_WRITE_BACK=all lets it be renewed here.",
+        f"The login from {credential.source} has expired. It belongs to another program, and"
+        " renewing it here would sign that program out.",
+        next_step=f"{how_to_renew(credential)} With KIRO_MCP_WRITE_BACK=all, kiro-mcp renews it.",
         code="auth_expired",
     )
 
@@ -335,9 +339,9 @@ def _refused(credential: Credential, outcome: Refused) -> KiroError:
         )
     hint = ""
     if credential.kind == "idc" and credential.origin == "environment":
-        # AWS gives the same answer in a wrong region. Other logins name their region themselves.
+        # AWS answers the same in a wrong region. Logins from other sources state their region.
         region = credential.region or DEFAULT_REGION
-        hint = f" It was asked for in {region}: if it was made elsewhere, set KIRO_REGION."
+        hint = f" The refresh was sent to {region}. If you signed in elsewhere, set KIRO_REGION."
     return SignInRequired(
         f"The login from {credential.source} has ended ({outcome.why}).",
         next_step=f"{how_to_renew(credential)}{hint}",
@@ -346,7 +350,7 @@ def _refused(credential: Credential, outcome: Refused) -> KiroError:
 
 
 def can_write_back(credential: Credential) -> bool:
-    """Whether the owner's copy can be replaced; if not, a refresh would log the owner out."""
+    """Whether the owner's copy can be replaced. If not, a refresh would sign the owner out."""
     path = Path(credential.path)
     if credential.origin == "database":
         return can_update(path)
@@ -354,10 +358,10 @@ def can_write_back(credential: Credential) -> bool:
 
 
 def write_back(renewed: Credential, *, spent_refresh_token: str) -> bool:
-    """Put a renewed login back, if the owner's copy still holds the token that was spent.
+    """Write a renewed login to its source, if that still holds the refresh token that was spent.
 
     Returns:
-        Whether it does; if not, its owner renewed it first and ours must be discarded.
+        Whether it was written. If not, its owner renewed it first, and ours must be discarded.
 
     Raises:
         OSError: It cannot be written.

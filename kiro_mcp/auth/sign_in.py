@@ -1,13 +1,13 @@
-"""Signing in: a device login from its start to its end, and who is signed in.
+"""Signing in: runs a device login, and returns who is signed in.
 
 ::
 
-    idle ──start──► pending ──confirmed──► done      the login is on disk before it says so
+    idle ──start──► pending ──confirmed──► done      only after the login is on disk
                       └─────refused, expired──► failed
 
-Starting returns as soon as there is a link to show. Polling runs in a task group that outlives the
-call, so a client that gives up on a call does not give up the login.
-`sign_in_status` tells who is signed in, from which source, and what is left of the plan.
+`start` returns as soon as a link can be shown. Polling runs in a task group that outlives the call,
+so the login goes on if a client cancels the call.
+`sign_in_status` returns who is signed in, from which source, and what the plan has left.
 """
 
 import logging
@@ -54,12 +54,12 @@ from kiro_mcp.redaction import mask, mask_address
 logger = logging.getLogger(__name__)
 
 SPARE_LIFETIME: Final = timedelta(days=1)
-"""How long a kept registration must still live to start a login with it."""
+"""How much longer a saved client registration must be valid to start a login with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInState:
-    """How the latest login of this process stands."""
+    """The state of the latest login of this process."""
 
     state: Literal["idle", "pending", "done", "failed"]
     login: DeviceLogin | None = None
@@ -67,7 +67,7 @@ class SignInState:
 
 
 class SignIn:
-    """The one login that may be under way."""
+    """Runs at most one device login at a time."""
 
     def __init__(
         self,
@@ -91,14 +91,14 @@ class SignIn:
         self.state = SignInState(state="idle")
 
     def run_in(self, tasks: TaskGroup) -> None:
-        """Poll in a group that outlives the calls."""
+        """Poll in this task group, which must outlive the calls."""
         self._tasks = tasks
 
     async def start(self, method: Method, *, start_url: str = "", region: str = "") -> DeviceLogin:
-        """Return a login for a person to confirm: the one under way, if it is the same.
+        """Return a login for a person to confirm: the pending one, if it has the same arguments.
 
         Raises:
-            KiroError: It cannot be started.
+            KiroError: The login cannot be started.
         """
         plan = plan_login(method, start_url=start_url, region=region, overrides=self._overrides)
         async with self._starting:
@@ -116,29 +116,30 @@ class SignIn:
             return login
 
     def cancel(self) -> None:
-        """Forget the login under way, if there is one."""
+        """Cancel the pending login, if any."""
         self._polling.cancel()
         if self.state.state == "pending":
             self.state = SignInState(state="idle")
         self._settled.set()
 
     async def stop(self) -> None:
-        """Forget the login under way; return when none can reach the disk any more."""
+        """Cancel the pending login, and wait until no login is being saved."""
         self.cancel()
         for saved in list(self._saving):
             await saved.wait()
 
     async def wait(self, seconds: float) -> SignInState:
-        """Wait until the login under way has ended, but no longer than this."""
+        """Wait until the pending login has ended, at most this long, and return the state."""
         with anyio.move_on_after(seconds):
             await self._settled.wait()
         return self.state
 
     async def _begin(self, plan: LoginPlan) -> DeviceLogin:
-        """Get a link and a code, for a client that is registered or was registered before."""
+        """Get a link and a code, with a saved client registration or a new one."""
         if self._store is None:
             raise InvalidRequest(
-                "There is no folder to keep a login in.", next_step="Name one in KIRO_MCP_HOME."
+                "No folder is known in which a login can be saved.",
+                next_step="Set KIRO_MCP_HOME to a folder.",
             )
         if plan.is_social:
             return await self._authorize(plan, None)
@@ -146,7 +147,7 @@ class SignIn:
         with suppress(OSError, ValueError):
             saved = await anyio.to_thread.run_sync(self._store.client, plan.client_key)
         if saved is not None and not saved.has_expired(self._now() + SPARE_LIFETIME):
-            with suppress(InvalidRequest):  # The service may have forgotten it: register again.
+            with suppress(InvalidRequest):  # The service may no longer know it: register again.
                 return await self._authorize(plan, saved)
         status, body = await self._service.send(registration_request(plan))
         client = read_registration_answer(plan, status, body)
@@ -173,12 +174,12 @@ class SignIn:
                     next_step="Its log (stderr) has the details; please report them.",
                 )
                 ended = SignInState(state="failed", login=login, error=fault)
-            if self.state.login is login:  # Another one may have begun while it was saved.
+            if self.state.login is login:  # Another login may have started during the save.
                 self.state = ended
         settled.set()
 
     async def _poll(self, login: DeviceLogin) -> None:
-        """Poll as often as the service allows until the login is confirmed, then save it."""
+        """Poll as often as the service allows until the login is confirmed; then save it."""
         assert self._store
         interval_seconds = login.interval_seconds
         while self._now() < login.expires_at:
@@ -186,7 +187,7 @@ class SignIn:
             try:
                 status, body = await self._service.send(poll_request(login))
             except ServiceUnavailable:
-                continue  # RFC 8628, section 3.5: a service that fails is asked again.
+                continue  # RFC 8628, section 3.5: poll again after a failure.
             found = read_poll_answer(login, status, body, self._now())
             if isinstance(found, KiroError):
                 raise found
@@ -194,7 +195,7 @@ class SignIn:
                 saved = anyio.Event()
                 self._saving.add(saved)
                 try:
-                    with anyio.CancelScope(shield=True):  # The service gives it out once.
+                    with anyio.CancelScope(shield=True):  # The service sends the tokens only once.
                         await self._store.save_login(found)
                 finally:
                     self._saving.discard(saved)
@@ -210,32 +211,32 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInStatus:
-    """What `login` and `kiro-mcp status` say; nothing in it is secret."""
+    """What `login` and `kiro-mcp status` show of a login. Its texts contain no secret."""
 
     is_signed_in: bool
     credential: Credential | None = None
     account: str = ""
-    """Enough to tell two accounts apart."""
+    """The masked e-mail address or token: enough to distinguish two accounts."""
     profile_arn: str = ""
     region: str = ""
     credits: UsageLimits = field(default_factory=UsageLimits)
     findings: tuple[Finding, ...] = ()
     problem: KiroError | None = None
-    """Why nobody is signed in, why no call can be made, or why the credits are not known."""
+    """Why nobody is signed in, why calls cannot be made, or why the credits are unknown."""
     is_usable: bool = True
-    """Whether calls can be made with it as things stand; if not, `problem` says what is missing."""
+    """Whether calls can be made with it. If not, `problem` says what is missing."""
     is_misconfigured: bool = False
-    """Whether what is wrong is a source that the user named: no new login would be used."""
+    """Whether a source that the user named is at fault. Then a new login would not be used."""
 
 
 async def sign_in_status(tokens: TokenProvider) -> SignInStatus:
-    """Say who is signed in. An expired login is renewed first; the service is asked for credits."""
+    """Return who is signed in. Renews an expired login first, and asks the service for credits."""
     resolution = await tokens.resolution()
     try:
         token = await tokens.access_token()
     except KiroError as error:
         credential = (await tokens.resolution()).credential
-        # Without a profile, for instance, somebody is signed in all the same.
+        # A person can be signed in although calls fail, for example without a profile.
         is_in = credential is not None and not isinstance(error, SignInRequired)
         return SignInStatus(
             is_signed_in=is_in,
@@ -253,14 +254,14 @@ async def sign_in_status(tokens: TokenProvider) -> SignInStatus:
         try:
             credits = await tokens.management.usage_limits(token)
         except SignInRequired as error:
-            if error.status is None:  # The token must not be sent there.
+            if error.status is None:  # Not refused by the service: the host may not receive it.
                 raise
             credits = await tokens.management.usage_limits(await tokens.renew(token))
     except KiroError as error:
         problem = error
     arn = token.profile_arn
     if credential and credential.kind == "api_key" and problem is None:
-        token = await tokens.access_token()  # Its region may have been found since.
+        token = await tokens.access_token()  # The renewal may have found the key's region.
         arn = await tokens.management.find_key_profile(token)
     return SignInStatus(
         is_signed_in=not isinstance(problem, SignInRequired) or problem.code != "auth_expired",

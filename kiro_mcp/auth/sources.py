@@ -1,14 +1,15 @@
-"""The sources that may hold a credential, in order, and what each of them held.
+"""Searches the sources of credentials in order, and returns what each of them holds.
 
 ::
 
-    KIRO_API_KEY, KIRO_ACCESS_TOKEN, KIRO_REFRESH_TOKEN     given for this run
+    KIRO_API_KEY, KIRO_ACCESS_TOKEN, KIRO_REFRESH_TOKEN     set for this run
     KIRO_CREDS_FILE, KIRO_CLI_DB_FILE                       named for this run
-    our own login
-    the Kiro IDE's, kiro-cli's, Amazon Q's                  found on the machine
+    kiro-mcp's own login
+    logins of the Kiro IDE, kiro-cli and Amazon Q           found on the machine
 
-What a user names is used or is an error: falling through to another account would bill that one.
-Blocking: the reading is done in a worker thread.
+If a source that the user names has no usable credential, that is an error: the next source may
+belong to another account, which would then be billed.
+The search blocks: run it in a worker thread.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -45,14 +46,14 @@ from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
 
 Stamp: TypeAlias = tuple[int, int, int] | None
-"""What changes when a file does: time, size, inode; None where there is no file."""
+"""Time, size and inode of a file, to notice that it has changed; None if it does not exist."""
 
 _NOT_THERE: Final = "not there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one source held."""
+    """What the search found at one source."""
 
     source: str
     is_used: bool
@@ -64,20 +65,20 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """Which credential is used, and why that one."""
+    """Which credential is used, and why."""
 
     credential: Credential | None
     findings: tuple[Finding, ...]
     watched: tuple[tuple[Path, Stamp], ...]
-    """The files that would change the outcome, as they were."""
+    """The files that decided, each with its stamp at the time of the search."""
     problem: KiroError | None = None
-    """Why what the user named cannot be used."""
+    """Why the source that the user named cannot be used."""
 
     def require(self) -> Credential:
         """Return the credential.
 
         Raises:
-            KiroError: There is none, or the one that was named cannot be used.
+            KiroError: No credential was found, or the source that the user named cannot be used.
         """
         if self.problem:
             raise self.problem
@@ -92,7 +93,7 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """One source, looked at."""
+    """The result of looking at one source."""
 
     source: str
     credential: Credential | None = None
@@ -112,14 +113,14 @@ class Sources:
         now: Callable[[], datetime],
         key_header: str = "",
     ) -> None:
-        """Prepare to look; nothing is read yet.
+        """Store the parameters of the search. Nothing is read yet.
 
         Args:
             settings: All settings.
-            machine: Where its user's files are.
-            store: Our own logins; None if they have no folder.
-            now: The time.
-            key_header: The header in which the API key came; "" for the environment's key.
+            machine: Where the user's files are.
+            store: Our own logins; None if no folder for them is known.
+            now: Returns the time.
+            key_header: The HTTP header with the API key; "" if the key is in the environment.
         """
         self._key_header = key_header
         self._settings = settings
@@ -129,16 +130,16 @@ class Sources:
         self._newer: dict[str, tuple[Credential, str]] = {}
 
     def remember(self, newer: Credential, note: str) -> None:
-        """Use newer tokens, in this process, for as long as their source holds the old ones.
+        """Use newer tokens in this process for as long as their source holds the old ones.
 
         Args:
-            newer: The credential with its newer tokens.
-            note: Why its source does not hold them, for people.
+            newer: The credential with the newer tokens.
+            note: Why the source does not hold them, for people.
         """
         self._newer[newer.identity] = (newer, note)
 
     def forget(self, renewed: Credential) -> None:
-        """Use again what the source of a credential holds."""
+        """Use the tokens in the credential's source again."""
         self._newer.pop(renewed.identity, None)
 
     def look(self) -> Resolution:
@@ -148,13 +149,13 @@ class Sources:
         ).resolve()
 
     def look_again(self, before: Resolution) -> Resolution:
-        """Look again if a file that decided the outcome has changed since."""
+        """Look again if a file that decided has changed."""
         has_changed = any(_stamp(path) != stamp for path, stamp in before.watched)
         return self.look() if has_changed else before
 
 
 class _Search:
-    """One look at the sources. It stamps each file before reading it."""
+    """One search through the sources. It stamps each file before it reads the file."""
 
     def __init__(
         self,
@@ -174,7 +175,7 @@ class _Search:
         self._watched: dict[Path, Stamp] = {}
 
     def resolve(self) -> Resolution:
-        """Return the first credential that was given or named, else the best one that was found."""
+        """Return the first credential that the user set or named, else the best one found."""
         looks: list[_Look] = []
         winner: _Look | None = None
         for look in self._named():
@@ -232,7 +233,7 @@ class _Search:
         if refresh_token := settings.refresh_token.get_secret_value():
             yield self._given_refresh_token(refresh_token, access_token)
         if access_token:
-            # A key goes with a header of its own, without which it is refused.
+            # The service accepts an API key only with the key's own `TokenType` header.
             kind = "api_key" if access_token.startswith(API_KEY_PREFIX) else "access_token"
             credential = Credential(
                 kind=kind, access_token=access_token, source="KIRO_ACCESS_TOKEN"
@@ -264,7 +265,7 @@ class _Search:
         if newer is None or newer.held_refresh_token != held.refresh_token:
             return None, ""
         if not held.refresh_token and held.is_usable(self._now):
-            return None, ""  # Nothing tells whether it changed, and it is good as it is.
+            return None, ""  # No refresh token shows whether it changed, and it is usable.
         return newer, f"; {note}"
 
     def _newest(self, held: Credential) -> tuple[Credential, str]:
@@ -300,7 +301,7 @@ class _Search:
         path = self._store.path if self._store else None
         return SignInRequired(
             f"The file of logins {path} cannot be used: {redact(_reason(error))}.",
-            next_step="Make it readable; or move it away and call `login`.",
+            next_step="Make it readable, or move it away and call `login`.",
         )
 
     # --- other programs' stores ----------------------------------------------------------------
@@ -329,7 +330,7 @@ class _Search:
             return _Look(source=source, why="holds no token")
         is_ides = path == ide_file(self._machine)
         if is_ides and credential.kind == "idc" and not credential.profile_arn:
-            # Of another file's login it would be a stranger's, which the service refuses.
+            # For a login in another file, it could be the profile of another account.
             credential = replace(credential, profile_arn=self._ide_profile())
         return self._judged(source, credential)
 
@@ -343,7 +344,7 @@ class _Search:
             try:
                 return read_registration_file(parse_object(read_text(folder / name)))
             except (OSError, ValueError):
-                continue  # The access token is good all the same; only a refresh is not.
+                continue  # Without a registration, only a refresh fails.
         return None
 
     def _ide_profile(self) -> str:
@@ -371,7 +372,8 @@ class _Search:
             why = "another program is writing to it"
             busy = ServiceUnavailable(
                 f"The login in {path} cannot be read now: {why}.",
-                next_step="Call again in a moment; if it stays so, end the program that holds it.",
+                next_step="Call again in a moment. If this happens again, end the program that has"
+                " it open.",
             )
             return _Look(source=source, why=why, problem=busy)
         except OSError as error:
@@ -387,11 +389,11 @@ class _Search:
         why = "its login is good" if is_good else "its login has expired"
         if credential.unreadable_end:
             end = credential.unreadable_end
-            why = f"its end {end!r} is not a date that can be read, so its token is tried"
+            why = f"its end {end!r} is not a date that kiro-mcp can read, so its token is tried"
         return _Look(source=source, credential=credential, why=f"{why}{note}")
 
     def _watch(self, path: Path) -> None:
-        # Stamped before it is read: a change during the reading is then seen as one.
+        # Stamp before reading: then a change during the reading is noticed.
         self._watched.setdefault(path, _stamp(path))
 
 
@@ -408,7 +410,7 @@ def _with_tokens_of(newer: Credential, credential: Credential) -> Credential:
 
 
 def _preferred(found: list[_Look], now: datetime) -> _Look | None:
-    """Choose among found logins: one that is good now; else one that can be renewed; else any."""
+    """Return the first login that is usable now; else one that can be renewed; else any."""
     held = [(look, look.credential) for look in found if look.credential]
     tests: tuple[Callable[[Credential], bool], ...] = (
         partial(Credential.is_usable, now=now),
@@ -441,7 +443,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return _NOT_THERE
     if isinstance(error, PermissionError):
-        return "it may not be read"
+        return "kiro-mcp may not read it"
     why = error.strerror if isinstance(error, OSError) and error.strerror else error
     return f"it cannot be read ({why})"
 
@@ -455,16 +457,16 @@ def _stamp(path: Path) -> Stamp:
 
 
 def checked_profile_arn(profile_arn: str) -> str:
-    """Return the profile that the user chose, "" for none.
+    """Return the profile that the user chose; "" for none.
 
-    The service answers a foreign one with "Improperly formed request"; this says it better.
+    For a wrong ARN the service only says "Improperly formed request".
 
     Raises:
-        InvalidRequest: It is no profile's ARN.
+        InvalidRequest: The text is not the ARN of a profile.
     """
     if not profile_arn or region_of(profile_arn):
         return profile_arn
     raise InvalidRequest(
-        f"KIRO_PROFILE_ARN is {profile_arn!r}, which is not a profile's ARN.",
-        next_step="It looks like this: arn:aws:codewhisperer:REGION:ACCOUNT:profile/ID.",
+        f"KIRO_PROFILE_ARN is {profile_arn!r}, which is not the ARN of a profile.",
+        next_step="Use the form arn:aws:codewhisperer:REGION:ACCOUNT:profile/ID.",
     )

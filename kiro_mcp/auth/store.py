@@ -1,14 +1,15 @@
-"""Our own store: the logins that were made here, in one private file.
+"""Our own store: the logins that were made with kiro-mcp, in one private file.
 
 ::
 
     credentials.json   {"version": 1,
                         "logins":     {hosts: login},      "" for the vendor's own hosts
-                        "successors": {digest: login},     what became of a token given from outside
+                        "successors": {digest: login},     renewed logins of other sources, by the
+                                                           digest of the spent refresh token
                         "clients":    {hosts region start: registration}}
 
-A login made against other hosts (a proxy, the emulator) has an entry of its own, so that no
-default login ever goes there. Every change reads, changes and replaces the file under a lock.
+A login at other hosts (a proxy, the emulator) has its own entry, so that the default login is
+never sent there. Each change reads and replaces the whole file under a lock.
 """
 
 import hashlib
@@ -46,7 +47,7 @@ Contents: TypeAlias = dict[str, object]
 
 
 def hosts_key(overrides: Mapping[str, str]) -> str:
-    """Name the hosts that a login is made against: "" for the vendor's own."""
+    """Return the key for the hosts at which a login is made; "" for the vendor's own."""
     set_ones = {name: url for name, url in sorted(overrides.items()) if url}
     if len(set(set_ones.values())) == 1 and len(set_ones) == len(overrides):
         return next(iter(set_ones.values()))
@@ -54,12 +55,12 @@ def hosts_key(overrides: Mapping[str, str]) -> str:
 
 
 def digest(secret: str) -> str:
-    """Name a secret without telling it."""
+    """Return a name for a secret that does not reveal it."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 class OwnStore:
-    """The file, for the hosts that settings name."""
+    """The file, as seen by one set of hosts."""
 
     def __init__(self, folder: Path, hosts: str = "", *, sleep: Sleep = anyio.sleep) -> None:
         self.folder = folder
@@ -70,11 +71,13 @@ class OwnStore:
     # --- reading: blocking, for a worker thread --------------------------------------------
 
     def login(self) -> Credential | None:
-        """Read the login for these hosts, else the default one, which is not sent to others.
+        """Return the login for these hosts, else the default one; None for neither.
+
+        The default login is never sent to other hosts.
 
         Raises:
-            ValueError: The file is there and holds no JSON object, or a token that is none.
-            OSError: It is there and cannot be read.
+            ValueError: The file is not a JSON object, or holds an invalid token.
+            OSError: The file exists and cannot be read.
         """
         logins = _section(self._read(), "logins")
         for key in dict.fromkeys((self.hosts, "")):
@@ -83,7 +86,10 @@ class OwnStore:
         return None
 
     def successor(self, key: str) -> Credential | None:
-        """Read what a refresh token given from outside has become; the key is its digest.
+        """Return the login that a refresh token from another source was renewed to.
+
+        Args:
+            key: The digest of the spent refresh token.
 
         Raises:
             ValueError, OSError: As `login`.
@@ -92,7 +98,7 @@ class OwnStore:
         return self._credential(found, key, is_explicit=True)
 
     def client(self, key: str) -> ClientRegistration | None:
-        """Read a registration.
+        """Return a client registration; None if the file has none under this key.
 
         Raises:
             ValueError, OSError: As `login`.
@@ -122,18 +128,18 @@ class OwnStore:
     # --- writing ---------------------------------------------------------------------------
 
     async def save_login(self, credential: Credential) -> None:
-        """Keep a new login for these hosts.
+        """Save a new login for these hosts.
 
         Raises:
-            InvalidRequest: The file cannot be written, or holds something else.
+            InvalidRequest: The file cannot be written, or is damaged.
         """
         await self._change("logins", self.hosts, own_document(credential))
 
     async def renew_login(self, renewed: Credential, *, spent_refresh_token: str) -> bool:
-        """Put a renewed login in its predecessor's place, if that is still there.
+        """Replace a login by its renewed one, if the file still holds the old one.
 
         Returns:
-            Whether it was; if not, somebody has signed in anew, or out, in the meantime.
+            Whether it was replaced. If not, somebody has signed in again, or out.
 
         Raises:
             InvalidRequest: As `save_login`.
@@ -146,7 +152,11 @@ class OwnStore:
         )
 
     async def save_successor(self, key: str, renewed: Credential) -> None:
-        """Keep what a refresh token given from outside has become; the key is its digest.
+        """Save the login that a refresh token from another source was renewed to.
+
+        Args:
+            key: The digest of the spent refresh token.
+            renewed: The renewed login.
 
         Raises:
             InvalidRequest: As `save_login`.
@@ -154,7 +164,7 @@ class OwnStore:
         await self._change("successors", key, own_document(renewed))
 
     async def save_client(self, key: str, client: ClientRegistration) -> None:
-        """Keep a registration for the next login.
+        """Save a client registration for the next login.
 
         Raises:
             InvalidRequest: As `save_login`.
@@ -169,7 +179,7 @@ class OwnStore:
         await self._change("clients", key, document)
 
     async def remove_login(self, key: str) -> bool:
-        """Forget one login; say whether there was one.
+        """Remove a login; return whether the file had it.
 
         Raises:
             InvalidRequest: As `save_login`.
@@ -212,7 +222,7 @@ class OwnStore:
         kept = entries if section == "logins" else dict([*entries.items()][-_MAX_KEPT:])
         text = json.dumps({"version": _VERSION, **contents, section: kept}, indent=1)
         for stale in self.folder.glob(f".{FILE_NAME}.*.tmp"):
-            stale.unlink(missing_ok=True)  # Of a process that was killed; the lock is ours now.
+            stale.unlink(missing_ok=True)  # Left by a killed process: we hold the lock.
         replace_text(self.path, text)
         return True
 
@@ -223,8 +233,8 @@ class OwnStore:
                 next_step="Move it away and sign in again.",
             )
         return InvalidRequest(
-            f"The login could not be kept in {str(self.path)!r} ({error}).",
-            next_step="Make its folder writable, or name another one in KIRO_MCP_HOME.",
+            f"The login could not be saved in {str(self.path)!r} ({error}).",
+            next_step="Make its folder writable, or set KIRO_MCP_HOME to another one.",
         )
 
 
@@ -238,7 +248,7 @@ _KNOWN: Final = frozenset(
 
 
 def _unknown(entry: Contents) -> Contents:
-    """What a later version of this program has written, and only that one understands."""
+    """Return the members that only a later version of this program knows."""
     return {name: value for name, value in entry.items() if name not in _KNOWN}
 
 

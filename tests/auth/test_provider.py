@@ -503,7 +503,7 @@ async def test_a_refused_token_that_names_no_region_tells_where_it_was_asked_for
         with pytest.raises(SignInRequired) as caught:
             await engine.tokens.access_token()
     region = environ.get("KIRO_REGION", "us-east-1")
-    assert f"in {region}" in caught.value.next_step
+    assert f"sent to {region}" in caught.value.next_step
     assert "set KIRO_REGION" in caught.value.next_step
 
 
@@ -618,7 +618,7 @@ async def test_a_login_that_is_renewed_while_the_disk_is_full_is_not_lost(
         assert first.value != second.value
         assert len(set(spent(emulator))) == refreshes(emulator) == 2
         found = await engine.tokens.resolution()
-        assert "could not be written down yet" in "".join(map(str, found.findings))
+        assert "could not be saved yet" in "".join(map(str, found.findings))
         assert await engine.tokens.access_token() == second
     async with engine_of(tmp_path, emulator, clock, **environ) as engine:
         assert await engine.tokens.access_token() == second
