@@ -25,17 +25,17 @@ from kiro_mcp.auth.credentials import (
 from kiro_mcp.auth.documents import read_registration_file
 from kiro_mcp.auth.hosts import (
     MAX_QUOTED,
-    checked_start_url,
     is_sign_in_page,
+    read_start_url,
     sign_in_address,
 )
 from kiro_mcp.auth.oidc import (
     TokenRequest,
+    add_tokens,
     first_text,
     json_request,
     read_members,
     refusal,
-    renewed,
 )
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.redaction import remember_secret
@@ -128,10 +128,10 @@ def plan_login(
         return LoginPlan(
             method=method,
             region=region or DEFAULT_REGION,
-            start_url=checked_start_url(start_url),
+            start_url=read_start_url(start_url),
             overrides=overrides,
         )
-    if start_url and checked_start_url(start_url) != BUILDER_ID_START_URL:
+    if start_url and read_start_url(start_url) != BUILDER_ID_START_URL:
         raise InvalidRequest(
             f"A login with the method {method} does not take a start URL.",
             next_step="For a login of your organisation, use the method `idc`.",
@@ -240,7 +240,7 @@ def read_poll_answer(login: DeviceLogin, status: int, body: bytes, now: datetime
     """
     members = read_members(body)
     if first_text(members, "accessToken") and first_text(members, "refreshToken"):
-        return renewed(_blank(login), members, now)
+        return add_tokens(_empty_credential(login), members, now)
     word = first_text(members, "error", "status").removesuffix("Exception")
     if word == "slow_down":
         return KeepPolling(is_too_fast=True)
@@ -248,10 +248,10 @@ def read_poll_answer(login: DeviceLogin, status: int, body: bytes, now: datetime
         return KeepPolling()
     if status == 200 and word in _SUCCESS_WORDS:
         return KeepPolling()  # Confirmed, but the tokens are not there yet.
-    return _ended(word or f"status {status}", members)
+    return _poll_failure(word or f"status {status}", members)
 
 
-def expired(login: DeviceLogin) -> KiroError:
+def expiry_error(login: DeviceLogin) -> KiroError:
     """Return the error for a login that nobody confirmed."""
     return SignInRequired(
         f"The sign-in code {login.user_code} was not confirmed in time.",
@@ -259,7 +259,7 @@ def expired(login: DeviceLogin) -> KiroError:
     )
 
 
-def _blank(login: DeviceLogin) -> Credential:
+def _empty_credential(login: DeviceLogin) -> Credential:
     return Credential(
         kind="social" if login.plan.method in ("google", "github") else login.plan.method,
         region=login.plan.region,
@@ -270,7 +270,7 @@ def _blank(login: DeviceLogin) -> Credential:
     )
 
 
-def _ended(word: str, members: Mapping[str, object]) -> KiroError:
+def _poll_failure(word: str, members: Mapping[str, object]) -> KiroError:
     if word in ("expired_token", "ExpiredToken"):
         what = "The sign-in code was not confirmed in time"
     elif word in ("access_denied", "AccessDenied"):

@@ -322,7 +322,7 @@ def decode_refresh_token(text: str, *, source: str, region: str = "") -> Credent
     return replace(bare, kind=kind, refresh_token=token, client=client)
 
 
-def merged(document: Mapping[str, object], renewed: Credential) -> dict[str, object]:
+def merge_tokens(document: Mapping[str, object], renewed: Credential) -> dict[str, object]:
     """Return the document with the renewed tokens, under the names that it uses for them.
 
     All other members stay as they are, because they belong to another program.

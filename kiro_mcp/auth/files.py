@@ -132,7 +132,7 @@ Sleep = Callable[[float], Awaitable[object]]
 
 
 @asynccontextmanager
-async def locked(
+async def hold_lock(
     path: Path, *, timeout_seconds: float, sleep: Sleep = anyio.sleep
 ) -> AsyncGenerator[None]:
     """Hold the lock of a file while the block runs.

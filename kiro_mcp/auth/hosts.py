@@ -112,7 +112,7 @@ def _is_device_page(host: str) -> bool:
     return is_region(region) and host == f"device.sso.{region}.amazonaws.com"
 
 
-def checked_start_url(start_url: str) -> str:
+def read_start_url(start_url: str) -> str:
     """Return an organisation's start URL in the service's form: without fragment and final slash.
 
     Raises:
@@ -134,7 +134,7 @@ def idp_token_endpoint(credential: Credential) -> str:
     The endpoint comes from a file that others can write. So it must be on the host of a known
     provider, or on the issuer's own host.
     """
-    endpoint = credential.token_endpoint or _derived_endpoint(credential.issuer_url)
+    endpoint = credential.token_endpoint or _derive_endpoint(credential.issuer_url)
     parts, issuer = _parts(endpoint), _parts(credential.issuer_url)
     if parts is None:
         return ""
@@ -143,7 +143,7 @@ def idp_token_endpoint(credential: Credential) -> str:
     return endpoint if is_issuers or _is_provider(host) else ""
 
 
-def _derived_endpoint(issuer_url: str) -> str:
+def _derive_endpoint(issuer_url: str) -> str:
     parts = _parts(issuer_url)
     if parts is None:
         return ""

@@ -37,7 +37,7 @@ import anyio
 from kiro_mcp.auth.credentials import BUILDER_ID_START_URL, ClientRegistration, Credential
 from kiro_mcp.auth.documents import (
     CredentialSource,
-    merged,
+    merge_tokens,
     parse_object,
     read_credential,
     read_registration_file,
@@ -174,7 +174,7 @@ def read_rows(path: Path) -> tuple[Rows, Rows]:
 
 
 def _rows_of(path: Path, how: str) -> tuple[Rows, Rows]:
-    with _opened(path, how) as database:
+    with _open(path, how) as database:
         return (
             _select(database, "SELECT key, value FROM auth_kv WHERE key IN ({})", _KEYS),
             _select(database, "SELECT key, value FROM state WHERE key IN ({})", STATE_KEYS),
@@ -199,7 +199,7 @@ def can_update(path: Path) -> bool:
     if not (os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)):
         return False
     try:
-        with _opened(target, "mode=rw") as database:
+        with _open(target, "mode=rw") as database:
             database.execute("BEGIN IMMEDIATE")
             database.rollback()
     except OSError:
@@ -216,13 +216,13 @@ def update_row(path: Path, renewed: Credential, *, spent_refresh_token: str) -> 
     Raises:
         OSError: The database cannot be written.
     """
-    with _opened(path.resolve(), "mode=rw") as database:
+    with _open(path.resolve(), "mode=rw") as database:
         database.execute("BEGIN IMMEDIATE")
         document = _document(database, renewed.key)
         if document is None or text_of(document, "refresh_token") != spent_refresh_token:
             database.rollback()
             return False
-        text = json.dumps(merged(document, renewed), separators=(",", ":"))
+        text = json.dumps(merge_tokens(document, renewed), separators=(",", ":"))
         done = database.execute("UPDATE auth_kv SET value = ? WHERE key = ?", (text, renewed.key))
         database.commit()
         return done.rowcount == 1
@@ -240,7 +240,7 @@ def _document(database: sqlite3.Connection, key: str) -> Mapping[str, object] | 
 
 
 @contextmanager
-def _opened(path: Path, how: str) -> Generator[sqlite3.Connection]:
+def _open(path: Path, how: str) -> Generator[sqlite3.Connection]:
     """Open an existing database and turn its errors into `OSError`."""
     read_regular_file(path, 0)  # If this were a pipe, SQLite would wait for a writer.
     address = f"file:{quote(str(path))}?{how}"

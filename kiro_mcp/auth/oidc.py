@@ -137,11 +137,11 @@ def read_answer(
     """Read the answer to a refresh: the renewed credential, or why the service refused."""
     members = read_members(body)
     if status == 200 and first_text(members, "accessToken", "access_token"):
-        return renewed(credential, members, now)
+        return add_tokens(credential, members, now)
     return refusal(status, members)
 
 
-def renewed(credential: Credential, members: Mapping[str, object], now: datetime) -> Credential:
+def add_tokens(credential: Credential, members: Mapping[str, object], now: datetime) -> Credential:
     """Return the credential with the tokens of an answer. Missing members stay as they were.
 
     The lifetime in the answer, counted from now, wins over the expiry in a JWT: that expiry uses

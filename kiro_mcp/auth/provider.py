@@ -29,7 +29,7 @@ from kiro_mcp.auth.refresh import (
     may_try_again,
     refresh_need,
 )
-from kiro_mcp.auth.sources import Resolution, Sources, checked_profile_arn
+from kiro_mcp.auth.sources import Resolution, Sources, require_profile_arn
 from kiro_mcp.auth.store import OwnStore, digest, hosts_key
 from kiro_mcp.chat import AccessToken, TokenType
 from kiro_mcp.client.http import Fetcher
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Flight:
+class _Refresh:
     """A refresh in progress, shared by all calls that need it."""
 
     done: anyio.Event = field(default_factory=anyio.Event)
@@ -94,7 +94,7 @@ class TokenProvider:
         self._jitter_seconds = jitter()
         self._tasks: TaskGroup | None = None
         self._resolution: Resolution | None = None
-        self._flights: dict[str, _Flight] = {}
+        self._refreshes: dict[str, _Refresh] = {}
         self._tried: dict[str, datetime] = {}
         self._types: dict[str, TokenType] = {}  # By identity; only the unusual ones.
         self._renewed_at: dict[str, datetime] = {}  # By the digest of the access token.
@@ -109,14 +109,14 @@ class TokenProvider:
 
     async def settle(self) -> None:
         """Wait for all refreshes in progress, so that no renewed token is lost."""
-        for flight in list(self._flights.values()):
-            await flight.done.wait()
+        for refresh in list(self._refreshes.values()):
+            await refresh.done.wait()
         await self._refresher.save_unsaved()
 
     def abandon(self) -> None:
         """Cancel all refreshes in progress."""
-        for flight in self._flights.values():
-            flight.scope.cancel()
+        for refresh in self._refreshes.values():
+            refresh.scope.cancel()
 
     async def resolution(self, *, is_forced: bool = False) -> Resolution:
         """Return which credential is in use, and why. Search again if a file has changed."""
@@ -141,7 +141,7 @@ class TokenProvider:
         if credential.is_borrowed and self._need(credential) == "mandatory":
             # Since the last search, another login on this machine may have become the better one.
             credential = (await self.resolution(is_forced=True)).require()
-        if not self._flights:
+        if not self._refreshes:
             await self._refresher.save_unsaved()
         need = self._need(credential)
         if need == "advisory" and self._refresher.can_refresh(credential):
@@ -232,7 +232,7 @@ class TokenProvider:
             InvalidRequest: The login has no profile, or several.
             KiroError: The service did not return the profile.
         """
-        chosen = checked_profile_arn(self._settings.profile_arn)
+        chosen = require_profile_arn(self._settings.profile_arn)
         region = self._settings.api_region or region_of(chosen)
         if credential.kind == "api_key":
             return as_access_token(credential, api_region=region or self._key_region)
@@ -281,7 +281,7 @@ class TokenProvider:
         self._tried[credential.identity] = self._now()
         if self._tasks is None:
             return await self._renew_if_possible(credential)
-        await self._begin_flight(credential)
+        await self._start_refresh(credential)
         return credential
 
     async def _renew_if_possible(self, credential: Credential) -> Credential:
@@ -309,52 +309,52 @@ class TokenProvider:
         return renewed
 
     async def _renew(self, credential: Credential, rejected: str = "") -> Credential:
-        flight = await self._begin_flight(credential, rejected)
-        await flight.done.wait()
-        if flight.renewed is None:
-            assert flight.error
-            raise flight.error
-        return flight.renewed
+        refresh = await self._start_refresh(credential, rejected)
+        await refresh.done.wait()
+        if refresh.renewed is None:
+            assert refresh.error
+            raise refresh.error
+        return refresh.renewed
 
-    async def _begin_flight(self, credential: Credential, rejected: str = "") -> _Flight:
+    async def _start_refresh(self, credential: Credential, rejected: str = "") -> _Refresh:
         """Return the refresh in progress; start one if none is."""
-        flight = self._flights.get(credential.identity)
-        if flight is None:
-            flight = self._flights[credential.identity] = _Flight()
+        refresh = self._refreshes.get(credential.identity)
+        if refresh is None:
+            refresh = self._refreshes[credential.identity] = _Refresh()
             if self._tasks is not None:
-                self._tasks.start_soon(self._fly, flight, credential, rejected)
+                self._tasks.start_soon(self._run_refresh, refresh, credential, rejected)
             else:
-                await self._fly(flight, credential, rejected)
-        return flight
+                await self._run_refresh(refresh, credential, rejected)
+        return refresh
 
-    async def _fly(self, flight: _Flight, credential: Credential, rejected: str) -> None:
+    async def _run_refresh(self, refresh: _Refresh, credential: Credential, rejected: str) -> None:
         try:
-            with flight.scope:
+            with refresh.scope:
                 renewed = await self._refresher.refresh(credential, rejected=rejected)
                 self._renewed_at = {digest(renewed.access_token): self._now()}
                 before, after = digest(credential.access_token), digest(renewed.access_token)
                 if arn := self._profiles.get(before):
                     self._profiles = {before: arn, after: arn}
                 await self.resolution(is_forced=True)
-                flight.renewed = renewed
+                refresh.renewed = renewed
         except KiroError as error:
-            flight.error = error
+            refresh.error = error
         except OSError as error:  # No token was spent: the lock is in the same folder.
-            flight.error = ServiceUnavailable(
+            refresh.error = ServiceUnavailable(
                 f"The login cannot be renewed, because its folder is not writable ({error}).",
                 next_step="Make the folder writable, or set KIRO_MCP_HOME to another one.",
             )
         except Exception:
             logger.exception("a refresh failed")
-            flight.error = InternalFault(
+            refresh.error = InternalFault(
                 "Renewing the login met a defect of kiro-mcp.",
                 next_step="Its log (stderr) has the details; please report them.",
             )
         finally:
-            if flight.renewed is None and flight.error is None:
-                flight.error = CallCancelled("The server is ending.")
-            del self._flights[credential.identity]
-            flight.done.set()
+            if refresh.renewed is None and refresh.error is None:
+                refresh.error = CallCancelled("The server is ending.")
+            del self._refreshes[credential.identity]
+            refresh.done.set()
 
     async def _find_profile(self, credential: Credential) -> str:
         key = digest(credential.access_token)

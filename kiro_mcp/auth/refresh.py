@@ -38,8 +38,8 @@ import anyio
 import anyio.to_thread
 
 from kiro_mcp.auth.credentials import DEFAULT_REGION, Credential
-from kiro_mcp.auth.documents import merged, parse_object, text_of
-from kiro_mcp.auth.files import Sleep, can_replace, locked, read_text, replace_text
+from kiro_mcp.auth.documents import merge_tokens, parse_object, text_of
+from kiro_mcp.auth.files import Sleep, can_replace, hold_lock, read_text, replace_text
 from kiro_mcp.auth.kiro_cli import (
     can_update,
     helper_for,
@@ -148,7 +148,7 @@ class Refresher:
         for _ in range(_MAX_SWITCHES):
             if credential.origin == "environment" and not credential.can_refresh():
                 raise _not_renewable(credential)
-            async with self._locked(credential):
+            async with self._hold_lock(credential):
                 current = await self._read_again()
                 if self._is_newer(current, credential, rejected):
                     return current
@@ -166,7 +166,7 @@ class Refresher:
         async with self._saving:
             for identity, renewed in list(self._unsaved.items()):
                 try:
-                    async with self._locked(renewed, timeout_seconds=_SAVING_SECONDS):
+                    async with self._hold_lock(renewed, timeout_seconds=_SAVING_SECONDS):
                         if self._unsaved.get(identity) is renewed:  # Not renewed again meanwhile.
                             await self._save(renewed)
                 except (KiroError, OSError) as error:
@@ -180,7 +180,7 @@ class Refresher:
         """
         return (await anyio.to_thread.run_sync(self._sources.look)).require()
 
-    def _locked(
+    def _hold_lock(
         self, credential: Credential, timeout_seconds: float = LOCK_SECONDS
     ) -> AbstractAsyncContextManager[None]:
         if self._store is None:
@@ -190,7 +190,7 @@ class Refresher:
             )
         name = f"refresh-{digest(credential.identity)[:16]}.lock"
         path = self._store.folder / name
-        return locked(path, timeout_seconds=timeout_seconds, sleep=self._sleep)
+        return hold_lock(path, timeout_seconds=timeout_seconds, sleep=self._sleep)
 
     def _is_newer(self, current: Credential, before: Credential, rejected: str) -> bool:
         if current.access_token in (before.access_token, rejected):
@@ -203,7 +203,7 @@ class Refresher:
             if current is not None:
                 return current
             if not self._may_write_back:
-                raise _only_its_owner(credential)
+                raise _owner_must_renew(credential)
             if not await anyio.to_thread.run_sync(can_write_back, credential):
                 raise SignInRequired(
                     f"The login from {credential.source} has expired. kiro-mcp cannot write the"
@@ -247,7 +247,7 @@ class Refresher:
                 credential = current
                 outcome = await self._send(credential)
         if isinstance(outcome, Refused):
-            raise _refused(credential, outcome)
+            raise _refusal_error(credential, outcome)
         held = credential.held_refresh_token or credential.refresh_token
         renewed = replace(outcome, held_refresh_token=held)
         is_ours = False
@@ -321,7 +321,7 @@ def _not_renewable(credential: Credential) -> KiroError:
     )
 
 
-def _only_its_owner(credential: Credential) -> KiroError:
+def _owner_must_renew(credential: Credential) -> KiroError:
     return SignInRequired(
         f"The login from {credential.source} has expired. It belongs to another program, and"
         " renewing it here would sign that program out.",
@@ -330,7 +330,7 @@ def _only_its_owner(credential: Credential) -> KiroError:
     )
 
 
-def _refused(credential: Credential, outcome: Refused) -> KiroError:
+def _refusal_error(credential: Credential, outcome: Refused) -> KiroError:
     if not outcome.is_final:
         return ServiceUnavailable(
             f"The login from {credential.source} could not be renewed now ({outcome.why}).",
@@ -375,5 +375,5 @@ def write_back(renewed: Credential, *, spent_refresh_token: str) -> bool:
         raise OSError(f"{error}") from error
     if text_of(document, "refresh_token") != spent_refresh_token:
         return False
-    replace_text(path, json.dumps(merged(document, renewed), indent=2))
+    replace_text(path, json.dumps(merge_tokens(document, renewed), indent=2))
     return True

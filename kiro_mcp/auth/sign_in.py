@@ -28,7 +28,7 @@ from kiro_mcp.auth.device_flow import (
     LoginPlan,
     Method,
     authorization_request,
-    expired,
+    expiry_error,
     plan_login,
     poll_request,
     read_authorization_answer,
@@ -203,7 +203,7 @@ class SignIn:
                 return
             if found.is_too_fast:
                 interval_seconds += SLOW_DOWN_SECONDS
-        raise expired(login)
+        raise expiry_error(login)
 
 
 # --- who is signed in ---------------------------------------------------------------------

@@ -178,15 +178,15 @@ class _Search:
         """Return the first credential that the user set or named, else the best one found."""
         looks: list[_Look] = []
         winner: _Look | None = None
-        for look in self._named():
+        for look in self._look_at_named():
             looks.append(look)
             if look.credential or look.problem:
                 winner = look
                 break
         else:
-            looks.extend(found := list(self._found()))
+            looks.extend(found := list(self._look_at_found()))
             busy = next((look for look in found if look.problem), None)
-            winner = _preferred(found, self._now) or busy
+            winner = _choose(found, self._now) or busy
         findings: list[Finding] = []
         for look in looks:
             is_used = look is winner and look.credential is not None
@@ -205,20 +205,20 @@ class _Search:
 
     # --- what the user named, and our own login ---------------------------------------------
 
-    def _named(self) -> Iterator[_Look]:
-        yield from self._environment()
+    def _look_at_named(self) -> Iterator[_Look]:
+        yield from self._look_at_environment()
         settings = self._settings
         for variable, path, read in (
-            ("KIRO_CREDS_FILE", settings.creds_file, self._file),
-            ("KIRO_CLI_DB_FILE", settings.cli_db_file, self._database),
+            ("KIRO_CREDS_FILE", settings.creds_file, self._look_at_file),
+            ("KIRO_CLI_DB_FILE", settings.cli_db_file, self._look_at_database),
         ):
             if path:
                 full = self._machine.expanded(path)
-                yield _required(read(full, f"{variable} ({full})", is_explicit=True))
+                yield _require_credential(read(full, f"{variable} ({full})", is_explicit=True))
         if self._store:
-            yield self._own(self._store)
+            yield self._look_at_own(self._store)
 
-    def _environment(self) -> Iterator[_Look]:
+    def _look_at_environment(self) -> Iterator[_Look]:
         settings = self._settings
         if api_key := settings.api_key.get_secret_value():
             credential = Credential(
@@ -231,7 +231,7 @@ class _Search:
             yield _Look(source=credential.source, credential=credential, why=why)
         access_token = settings.access_token.get_secret_value()
         if refresh_token := settings.refresh_token.get_secret_value():
-            yield self._given_refresh_token(refresh_token, access_token)
+            yield self._look_at_refresh_token(refresh_token, access_token)
         if access_token:
             # The service accepts an API key only with the key's own `TokenType` header.
             kind = "api_key" if access_token.startswith(API_KEY_PREFIX) else "access_token"
@@ -240,7 +240,7 @@ class _Search:
             )
             yield _Look(source=credential.source, credential=credential, why="set for this run")
 
-    def _given_refresh_token(self, text: str, access_token: str) -> _Look:
+    def _look_at_refresh_token(self, text: str, access_token: str) -> _Look:
         source = "KIRO_REFRESH_TOKEN"
         given = decode_refresh_token(text, source=source, region=self._settings.region)
         given = replace(
@@ -249,7 +249,7 @@ class _Search:
             expires_at=jwt_expiry(access_token),
             key=digest(given.refresh_token),
         )
-        newer, note = self._remembered(given)
+        newer, note = self._recall(given)
         try:
             newer = newer or self._successor(given.key)
         except (OSError, ValueError) as error:
@@ -260,7 +260,7 @@ class _Search:
         why = f"set for this run, renewed since{note}"
         return _Look(source=source, credential=credential, why=why)
 
-    def _remembered(self, held: Credential) -> tuple[Credential | None, str]:
+    def _recall(self, held: Credential) -> tuple[Credential | None, str]:
         newer, note = self._newer.get(held.identity, (None, ""))
         if newer is None or newer.held_refresh_token != held.refresh_token:
             return None, ""
@@ -270,7 +270,7 @@ class _Search:
 
     def _newest(self, held: Credential) -> tuple[Credential, str]:
         """Return the newest tokens of a login, and why its source does not hold them."""
-        newer, note = self._remembered(held)
+        newer, note = self._recall(held)
         if newer is None and held.is_borrowed:
             try:
                 newer = self._successor(digest(held.refresh_token))
@@ -284,12 +284,12 @@ class _Search:
         self._watch(self._store.path)
         return self._store.successor(key)
 
-    def _own(self, store: OwnStore) -> _Look:
+    def _look_at_own(self, store: OwnStore) -> _Look:
         self._watch(store.path)
         try:
             credential = store.login()
         except (OSError, ValueError) as error:
-            why = _reason(error)
+            why = _why_unreadable(error)
             return _Look(source=OWN_SOURCE, problem=self._unusable_store(error), why=why)
         if credential is None:
             return _Look(source=OWN_SOURCE, why="nobody has signed in here")
@@ -300,22 +300,22 @@ class _Search:
     def _unusable_store(self, error: Exception) -> KiroError:
         path = self._store.path if self._store else None
         return SignInRequired(
-            f"The file of logins {path} cannot be used: {redact(_reason(error))}.",
+            f"The file of logins {path} cannot be used: {redact(_why_unreadable(error))}.",
             next_step="Make it readable, or move it away and call `login`.",
         )
 
     # --- other programs' stores ----------------------------------------------------------------
 
-    def _found(self) -> Iterator[_Look]:
+    def _look_at_found(self) -> Iterator[_Look]:
         machine = self._machine
         if path := ide_file(machine):
-            yield self._file(path, f"the Kiro IDE ({path})", is_explicit=False)
+            yield self._look_at_file(path, f"the Kiro IDE ({path})", is_explicit=False)
         for path in kiro_cli_databases(machine):
-            yield self._database(path, f"kiro-cli ({path})", is_explicit=False)
+            yield self._look_at_database(path, f"kiro-cli ({path})", is_explicit=False)
         for path in amazon_q_databases(machine):
-            yield self._database(path, f"Amazon Q ({path})", is_explicit=False)
+            yield self._look_at_database(path, f"Amazon Q ({path})", is_explicit=False)
 
-    def _file(self, path: Path, source: str, *, is_explicit: bool) -> _Look:
+    def _look_at_file(self, path: Path, source: str, *, is_explicit: bool) -> _Look:
         self._watch(path)
         where = CredentialSource(
             name=source, origin="file", path=str(path), is_explicit=is_explicit
@@ -325,14 +325,14 @@ class _Search:
             registration = self._registration(path, registration_name(document))
             credential = read_credential(document, where, registration)
         except (OSError, ValueError) as error:
-            return _Look(source=source, why=_reason(error))
+            return _Look(source=source, why=_why_unreadable(error))
         if credential is None:
             return _Look(source=source, why="holds no token")
         is_ides = path == ide_file(self._machine)
         if is_ides and credential.kind == "idc" and not credential.profile_arn:
             # For a login in another file, it could be the profile of another account.
             credential = replace(credential, profile_arn=self._ide_profile())
-        return self._judged(source, credential)
+        return self._describe(source, credential)
 
     def _registration(self, path: Path, name: str) -> ClientRegistration | None:
         if not name:
@@ -358,7 +358,7 @@ class _Search:
             return ""
         return arn if region_of(arn) else ""
 
-    def _database(self, path: Path, source: str, *, is_explicit: bool) -> _Look:
+    def _look_at_database(self, path: Path, source: str, *, is_explicit: bool) -> _Look:
         self._watch(path)
         self._watch(path.with_name(f"{path.name}-wal"))
         if self._watched[path] is None:
@@ -377,13 +377,13 @@ class _Search:
             )
             return _Look(source=source, why=why, problem=busy)
         except OSError as error:
-            return _Look(source=source, why=_reason(error))
+            return _Look(source=source, why=_why_unreadable(error))
         credential = best(credentials_in(rows, state, where), self._now)
         if credential is None:
             return _Look(source=source, why="signed out there")
-        return self._judged(source, credential)
+        return self._describe(source, credential)
 
-    def _judged(self, source: str, credential: Credential) -> _Look:
+    def _describe(self, source: str, credential: Credential) -> _Look:
         credential, note = self._newest(credential)
         is_good = credential.is_usable(self._now)
         why = "its login is good" if is_good else "its login has expired"
@@ -409,7 +409,7 @@ def _with_tokens_of(newer: Credential, credential: Credential) -> Credential:
     )
 
 
-def _preferred(found: list[_Look], now: datetime) -> _Look | None:
+def _choose(found: list[_Look], now: datetime) -> _Look | None:
     """Return the first login that is usable now; else one that can be renewed; else any."""
     held = [(look, look.credential) for look in found if look.credential]
     tests: tuple[Callable[[Credential], bool], ...] = (
@@ -424,22 +424,17 @@ def _preferred(found: list[_Look], now: datetime) -> _Look | None:
     return None
 
 
-def _required(look: _Look) -> _Look:
-    return (
-        look
-        if look.credential or look.problem
-        else replace(look, problem=_unusable(look.source, look.why))
-    )
-
-
-def _unusable(source: str, why: str) -> KiroError:
-    return SignInRequired(
-        f"The credential that {source} names cannot be used: {redact(why)}.",
+def _require_credential(look: _Look) -> _Look:
+    if look.credential or look.problem:
+        return look
+    problem = SignInRequired(
+        f"The credential that {look.source} names cannot be used: {redact(look.why)}.",
         next_step="Correct it, or remove the setting and call `login`.",
     )
+    return replace(look, problem=problem)
 
 
-def _reason(error: Exception) -> str:
+def _why_unreadable(error: Exception) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return _NOT_THERE
     if isinstance(error, PermissionError):
@@ -456,7 +451,7 @@ def _stamp(path: Path) -> Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def checked_profile_arn(profile_arn: str) -> str:
+def require_profile_arn(profile_arn: str) -> str:
     """Return the profile that the user chose; "" for none.
 
     For a wrong ARN the service only says "Improperly formed request".

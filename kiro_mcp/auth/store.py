@@ -32,7 +32,7 @@ from kiro_mcp.auth.documents import (
     read_registration_file,
     text_of,
 )
-from kiro_mcp.auth.files import Sleep, locked, read_text, replace_text
+from kiro_mcp.auth.files import Sleep, hold_lock, read_text, replace_text
 from kiro_mcp.errors import InvalidRequest, KiroError
 
 FILE_NAME: Final = "credentials.json"
@@ -199,7 +199,7 @@ class OwnStore:
         change = partial(self._rewrite, section, key, document, only_if)
         try:
             lock = self.folder / f"{FILE_NAME}.lock"
-            async with locked(lock, timeout_seconds=_LOCK_SECONDS, sleep=self._sleep):
+            async with hold_lock(lock, timeout_seconds=_LOCK_SECONDS, sleep=self._sleep):
                 return await anyio.to_thread.run_sync(change)
         except (OSError, ValueError) as error:
             raise self._unwritable(error) from error

@@ -18,7 +18,7 @@ from typing import Final
 
 import anyio
 
-from kiro_mcp.auth.files import locked
+from kiro_mcp.auth.files import hold_lock
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.clients.documents import servers, with_server, without_server
@@ -80,7 +80,7 @@ async def _install_lock(machine: Machine) -> AsyncGenerator[None]:
     async with AsyncExitStack() as stack:
         try:
             if home is not None:
-                lock = locked(home / "install.lock", timeout_seconds=_LOCK_SECONDS)
+                lock = hold_lock(home / "install.lock", timeout_seconds=_LOCK_SECONDS)
                 await stack.enter_async_context(lock)
         except ServiceUnavailable:
             raise InvalidRequest(

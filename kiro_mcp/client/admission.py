@@ -192,14 +192,16 @@ class Budget:
             AccountBlocked: A budget is used up (`budget_exceeded`).
         """
         if self._per_call and call.credits >= self._per_call:
-            raise _exceeded("call", call.credits, self._per_call, "KIRO_MCP_MAX_CREDITS_PER_CALL")
+            raise _over_budget(
+                "call", call.credits, self._per_call, "KIRO_MCP_MAX_CREDITS_PER_CALL"
+            )
         if not self._per_day:
             return
         today = self._today()
         if self._file:  # Other servers may have added to it.
             await self._sync(today, partial(_read, self._file, today))
         if self._credits >= self._per_day:
-            raise _exceeded("day", self._credits, self._per_day, "KIRO_MCP_MAX_CREDITS_PER_DAY")
+            raise _over_budget("day", self._credits, self._per_day, "KIRO_MCP_MAX_CREDITS_PER_DAY")
 
     async def add(self, credits_used: float, call: CallSpending) -> None:
         """Count what an answer cost, even while its call is being cancelled."""
@@ -232,7 +234,7 @@ class Budget:
             )
 
 
-def _exceeded(what: str, used: float, limit: float, setting: str) -> AccountBlocked:
+def _over_budget(what: str, used: float, limit: float, setting: str) -> AccountBlocked:
     advice = "Call again tomorrow (UTC)" if what == "day" else "Ask for less"
     return AccountBlocked(
         f"This {what} has used {used:.4g} of the {limit:g} credits that your settings allow it.",
@@ -245,7 +247,7 @@ def _read(file: Path, day: str) -> float:
     """Return a day's sum; 0 if the file does not exist."""
     if not file.exists():
         return 0.0
-    with closing(_opened(file)) as db:
+    with closing(_open(file)) as db:
         return _sum(db, day)
 
 
@@ -253,7 +255,7 @@ def _add(file: Path, day: str, credits_used: float) -> float:
     """Add to a day's sum and return the new sum. Safe while other servers do the same."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file.touch(mode=0o600)  # If SQLite created it, other users could read it.
-    with closing(_opened(file)) as db:
+    with closing(_open(file)) as db:
         db.execute("CREATE TABLE IF NOT EXISTS days (day TEXT PRIMARY KEY, credits REAL NOT NULL)")
         db.execute(
             "INSERT INTO days VALUES (?, ?)"
@@ -263,7 +265,7 @@ def _add(file: Path, day: str, credits_used: float) -> float:
         return _sum(db, day)
 
 
-def _opened(file: Path) -> sqlite3.Connection:
+def _open(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)
 
 

@@ -14,7 +14,7 @@ from kiro_mcp.auth.documents import (
     CredentialSource,
     decode_refresh_token,
     format_time,
-    merged,
+    merge_tokens,
     own_document,
     parse_object,
     parse_time,
@@ -217,17 +217,17 @@ RENEWED = Credential(
 def test_only_what_is_new_changes_and_in_its_own_spelling() -> None:
     """Observed: owners lose fields to tools that write only what they know."""
     before = {"access_token": "a", "refresh_token": "r", "region": "eu-west-1", "x": [1]}
-    assert merged(before, RENEWED) == {
+    assert merge_tokens(before, RENEWED) == {
         "access_token": "new-access",
         "refresh_token": "new-refresh",
         "expires_at": "2030-01-01T00:00:00.000Z",
         "region": "eu-west-1",
         "x": [1],
     }
-    camel = merged({"accessToken": "a", "expiresAt": 5}, RENEWED)
+    camel = merge_tokens({"accessToken": "a", "expiresAt": 5}, RENEWED)
     assert camel["expiresAt"] == int(datetime(2030, 1, 1, tzinfo=UTC).timestamp())
     inner = {"access_token": "a", "expires_at": 5_000_000_000_000}
-    nested = merged({"metadata": inner, "refreshToken": "r"}, RENEWED)
+    nested = merge_tokens({"metadata": inner, "refreshToken": "r"}, RENEWED)
     ends = int(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1000)
     assert nested["metadata"] == {"access_token": "new-access", "expires_at": ends}
     assert nested["refreshToken"] == "new-refresh"
@@ -274,10 +274,10 @@ def test_our_own_entry_is_read_back_as_it_was(before: Credential) -> None:
 def test_a_renewed_social_login_takes_its_profile_along_and_no_other_does() -> None:
     """Observed: the social refresh alone names the profile; elsewhere it is the owner's choice."""
     before = {"accessToken": "a", "profileArn": "arn:old"}
-    assert merged(before, RENEWED)["profileArn"] == "arn:old"
+    assert merge_tokens(before, RENEWED)["profileArn"] == "arn:old"
     social = replace(RENEWED, kind="social")
-    assert merged(before, social)["profileArn"] == "arn:new"
-    assert merged(before, replace(social, profile_arn=""))["profileArn"] == "arn:old"
+    assert merge_tokens(before, social)["profileArn"] == "arn:new"
+    assert merge_tokens(before, replace(social, profile_arn=""))["profileArn"] == "arn:old"
 
 
 @pytest.mark.parametrize(
@@ -294,5 +294,5 @@ def test_a_renewed_social_login_takes_its_profile_along_and_no_other_does() -> N
 def test_a_date_is_written_back_in_its_owners_unit(before: object, after: object) -> None:
     """A date in another unit would be the year 1970, or never."""
     for name in ("expiresAt", "expires_at"):
-        assert merged({name: before}, RENEWED)[name] == after
-        assert merged({name: before}, replace(RENEWED, expires_at=None))[name] == before
+        assert merge_tokens({name: before}, RENEWED)[name] == after
+        assert merge_tokens({name: before}, replace(RENEWED, expires_at=None))[name] == before

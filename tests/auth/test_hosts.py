@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from kiro_mcp.auth.credentials import ClientRegistration, Credential
 from kiro_mcp.auth.device_flow import plan_login, read_authorization_answer
 from kiro_mcp.auth.hosts import (
-    checked_start_url,
     idp_token_endpoint,
     is_sign_in_page,
+    read_start_url,
     require_may_send,
     sign_in_address,
 )
@@ -175,10 +175,10 @@ def test_only_aws_itself_may_name_another_portal_of_an_organisation() -> None:
 
 def test_a_start_url_is_trimmed_and_must_be_https() -> None:
     """Observed: portals show it with `/#` at its end."""
-    assert checked_start_url(f" {IDC_START_URL}/# ") == IDC_START_URL
+    assert read_start_url(f" {IDC_START_URL}/# ") == IDC_START_URL
     for wrong in ("acme", "http://acme.awsapps.com/start", "https://10.0.0.1/", "https://intranet"):
         with pytest.raises(InvalidRequest, match="https"):
-            checked_start_url(wrong)
+            read_start_url(wrong)
 
 
 ENTRA = "https://login.microsoftonline.com/tenant"

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio import fail_after
 
-from kiro_mcp.auth.files import locked
+from kiro_mcp.auth.files import hold_lock
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.errors import ServiceUnavailable
 from tests.benchmarks.refresh import measure
@@ -78,9 +78,9 @@ async def test_a_lock_is_let_go_of_by_the_death_of_its_holder(tmp_path: Path) ->
     """No lock is ever stale."""
     path = tmp_path / "folder" / "a.lock"
     program = (
-        "import sys, anyio; from pathlib import Path; from kiro_mcp.auth.files import locked\n"
+        "import sys, anyio; from pathlib import Path; from kiro_mcp.auth.files import hold_lock\n"
         "async def main():\n"
-        "    async with locked(Path(sys.argv[1]), timeout_seconds=5):\n"
+        "    async with hold_lock(Path(sys.argv[1]), timeout_seconds=5):\n"
         "        print('held', flush=True); await anyio.sleep_forever()\n"
         "anyio.run(main)"
     )
@@ -89,8 +89,8 @@ async def test_a_lock_is_let_go_of_by_the_death_of_its_holder(tmp_path: Path) ->
             assert holder.stdout
             assert (await holder.stdout.receive()).startswith(b"held")
             with pytest.raises(ServiceUnavailable, match="Another process"):
-                async with locked(path, timeout_seconds=0.1):
+                async with hold_lock(path, timeout_seconds=0.1):
                     raise AssertionError("two processes hold one lock")
             holder.kill()
-            async with locked(path, timeout_seconds=10):
+            async with hold_lock(path, timeout_seconds=10):
                 pass

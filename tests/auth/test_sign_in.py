@@ -9,7 +9,7 @@ from anyio import fail_after
 from anyio.lowlevel import checkpoint
 
 from kiro_mcp.auth.device_flow import Method
-from kiro_mcp.auth.files import RETRY_SECONDS, locked
+from kiro_mcp.auth.files import RETRY_SECONDS, hold_lock
 from kiro_mcp.emulator import Cut, HttpAnswer, RunningEmulator, Send
 from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError, SignInRequired
 from tests.auth.test_provider import engine_of, own_folder
@@ -112,7 +112,7 @@ async def test_a_login_that_is_being_saved_says_nothing_of_the_one_that_replaced
     async with engine_of(tmp_path, emulator, clock) as engine:
         assert engine.tokens.store
         lock = own_folder(tmp_path) / "credentials.json.lock"
-        async with locked(lock, timeout_seconds=1):
+        async with hold_lock(lock, timeout_seconds=1):
             await engine.sign_in.start("google")
             while RETRY_SECONDS not in clock.slept:  # It is confirmed, and waits for the lock.
                 await checkpoint()

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from mcp.client import Client
 from mcp.client.context import ClientRequestContext
 
-from kiro_mcp.auth.files import RETRY_SECONDS, locked
+from kiro_mcp.auth.files import RETRY_SECONDS, hold_lock
 from kiro_mcp.emulator import (
     EMULATOR_ACCESS_TOKEN,
     EMULATOR_API_KEY,
@@ -267,7 +267,7 @@ async def test_a_login_that_is_being_saved_does_not_outlive_a_logout(
     async with connected(tmp_path, emulator, sleep=sleep) as client:
         async with (
             anyio.create_task_group() as tasks,
-            locked(folder / "credentials.json.lock", timeout_seconds=1),
+            hold_lock(folder / "credentials.json.lock", timeout_seconds=1),
         ):
             await call(client, action="start", method="google")
             while RETRY_SECONDS not in slept:  # It is confirmed, and waits for the lock.

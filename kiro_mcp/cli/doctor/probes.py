@@ -27,7 +27,7 @@ from mcp.client.stdio import stdio_client
 from kiro_mcp.auth.credentials import DEFAULT_REGION, Credential, as_access_token, known_profile
 from kiro_mcp.auth.hosts import sign_in_address
 from kiro_mcp.auth.machine import Machine
-from kiro_mcp.auth.sources import checked_profile_arn
+from kiro_mcp.auth.sources import require_profile_arn
 from kiro_mcp.chat import AccessToken
 from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.clients.documents import servers
@@ -75,7 +75,7 @@ def token_as_it_is(settings: Settings, credential: Credential | None) -> AccessT
     Raises:
         InvalidRequest: KIRO_PROFILE_ARN is no profile's ARN.
     """
-    chosen = checked_profile_arn(settings.profile_arn)
+    chosen = require_profile_arn(settings.profile_arn)
     nobody = Credential(kind="access_token", source="")
     arn = known_profile(credential or nobody, chosen)
     region = settings.api_region or region_of(chosen)  # A key goes without the profile itself.
