@@ -30,7 +30,7 @@ from kiro_mcp.cli.clients.known import (
     inherited,
     is_ours,
     launch_of,
-    not_handed_on,
+    missing_credential_variable,
     variables_of,
 )
 from kiro_mcp.cli.clients.launch import PROGRAM, Launch, lasting_launch
@@ -244,7 +244,7 @@ def _next_steps(
     given = {**inherited(client, machine), **variables}
     if finds_credential(given, machine.platform):
         return
-    if name := not_handed_on(machine, given):
+    if name := missing_credential_variable(machine, given):
         yield f"{name} is set here, but {client.title} does not pass it on: add `--env {name}`."
     else:
         yield "Nobody is signed in yet: run `kiro-mcp login`, or add `--env KIRO_API_KEY=ksk_…`."

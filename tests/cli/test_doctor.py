@@ -334,7 +334,9 @@ def test_an_entry_of_a_client_is_judged_by_its_start(
 
 def test_an_entry_without_what_leads_to_the_login_is_to_get_just_that() -> None:
     """Signing in once more would not help it."""
-    check = judge_client(replace(ENTRY, has_credential=False, not_handed_on="KIRO_MCP_HOME"), GOOD)
+    check = judge_client(
+        replace(ENTRY, has_credential=False, missing_variable="KIRO_MCP_HOME"), GOOD
+    )
     assert "`kiro-mcp install zed --name kiro --env KIRO_MCP_HOME`" in check.cure
     assert "login" not in check.cure
 

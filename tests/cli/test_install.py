@@ -253,7 +253,7 @@ async def test_what_leads_to_a_login_here_alone_is_named(tmp_path: Path) -> None
     assert "kiro-mcp login" not in said(done)
     environ = {"HOME": str(tmp_path), "KIRO_MCP_HOME": own}
     entries, _ = entries_on(Machine(home=tmp_path, platform=sys.platform, environ=environ))
-    assert [entry.not_handed_on for entry in entries] == ["KIRO_MCP_HOME"]
+    assert [entry.missing_variable for entry in entries] == ["KIRO_MCP_HOME"]
     done = await install(tmp_path, "cursor", "--env", "KIRO_MCP_HOME", KIRO_MCP_HOME=own)
     assert "--env" not in said(done)
 
@@ -361,7 +361,7 @@ def test_a_file_that_another_program_has_changed_since_is_left_alone(tmp_path: P
     path = written(tmp_path / ".claude.json", "{}")
     before = files.read(path)
     path.write_text('{"numStartups": 2}')
-    with pytest.raises(InvalidRequest, match="changed by another program"):
+    with pytest.raises(InvalidRequest, match="has just changed"):
         files.write(before, "{1}", Clock().now)
     assert path.read_text() == '{"numStartups": 2}'
     assert backups(path) == []
@@ -383,7 +383,7 @@ def test_a_file_that_its_owner_has_closed_is_not_replaced(tmp_path: Path) -> Non
     """A new file in its place would undo that."""
     path = written(tmp_path / "f", "0")
     path.chmod(0o444)
-    with pytest.raises(InvalidRequest, match="may not be written to"):
+    with pytest.raises(InvalidRequest, match="write-protected"):
         files.write(files.read(path), "1", Clock().now)
     assert path.read_text() == "0"
     assert backups(path) == []

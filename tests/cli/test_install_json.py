@@ -48,9 +48,9 @@ def test_what_editors_take_is_read(text: str, value: object) -> None:
         ('{"a": 1,,}', 1, 9, "double quotes"),
         ("[1 2]", 1, 4, "a comma"),
         ("{} {}", 1, 4, "the end"),
-        ('{"a": "x\ny"}', 1, 7, "no end in its line"),
+        ('{"a": "x\ny"}', 1, 7, "does not end on its line"),
         (r'{"a": "\q"}', 1, 7, "escape"),
-        ("{} /* open", 1, 4, "has no end"),
+        ("{} /* open", 1, 4, "does not end"),
         ('{"a": NaN}', 1, 7, "'NaN'"),
         ('{"a": [NaN]}', 1, 8, "'NaN'"),
         ("[" * (MAX_DEPTH + 1), 1, MAX_DEPTH + 1, "nested deeper"),
@@ -68,7 +68,7 @@ def test_a_client_that_takes_plain_json_alone_is_told_about_a_comment() -> None:
     """Claude Desktop: a file with one comment in it is not read at all."""
     assert read_strict("\n") == {}
     assert read_strict('{"a": 1}') == {"a": 1}
-    with pytest.raises(Unparsable, match="no comments") as caught:
+    with pytest.raises(Unparsable, match="neither comments") as caught:
         read_strict('{\n  // mine\n  "a": 1}')
     assert (caught.value.line, caught.value.column) == (2, 3)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiro_mcp.cli.clients.text import CannotEdit, Unparsable, looked_up, read_toml
+from kiro_mcp.cli.clients.text import CannotEdit, Unparsable, read_toml, value_at
 from kiro_mcp.cli.clients.toml_edit import remove, set_value
 
 ENTRY = {"command": "C:\\uv\\uvx.exe", "args": ["kiro-mcp"], "env": {"KIRO_API_KEY": "ksk_\x7f"}}
@@ -78,7 +78,7 @@ def test_a_value_of_an_entry_is_set_however_the_entry_is_written(
     """TOML has five ways to write the same table."""
     place = (*PLACE, *path)
     after = set_value(before, place, value)
-    assert looked_up(read_toml(after), place) == value
+    assert value_at(read_toml(after), place) == value
     assert set_value(after, place, value) == after
     kept: Any = read_toml(before)["mcp_servers"]
     found: Any = read_toml(after)["mcp_servers"]
@@ -115,7 +115,7 @@ def test_a_table_of_one_line_keeps_what_else_it_holds() -> None:
 
 
 def test_a_value_in_the_place_of_the_tables_is_not_touched() -> None:
-    with pytest.raises(CannotEdit, match="has no place in it"):
+    with pytest.raises(CannotEdit, match="cannot be set"):
         set_value("mcp_servers = 1\n", PLACE, ENTRY)
 
 

@@ -1,5 +1,5 @@
-"""The MCP clients that `kiro-mcp install` knows: where they keep servers, how that is edited.
+"""The MCP clients that `kiro-mcp install` knows, and how it edits their configuration.
 
-Read top to bottom an installation is: `launch` (which command lasts) → `known` (which file, which
-entry) → `documents` (JSON or TOML) → `files` (the only one that writes).
+An installation runs through: `launch` (which command to start) → `known` (which file, which entry)
+→ `documents` (the edit, in JSON or TOML) → `files` (the only module that writes).
 """

@@ -1,7 +1,7 @@
-"""A client's configuration as a text: what servers it has, and one put in or taken out. Pure.
+"""A client's configuration as text: lists its servers, adds one, removes one. Pure.
 
-No text leaves here that was not read again and compared: it holds what the old one held, plus or
-minus our entry, or it is not returned.
+Each edited text is parsed again and compared before it is returned: it must contain everything
+that the old text contained, plus or minus our entry.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,17 +11,17 @@ from typing import Any, Final
 
 from kiro_mcp.cli.clients import jsonc
 from kiro_mcp.cli.clients.known import Client, Entry, Format
-from kiro_mcp.cli.clients.text import CannotEdit, Path, as_object, is_object, looked_up, read_toml
+from kiro_mcp.cli.clients.text import CannotEdit, Path, as_object, is_object, read_toml, value_at
 
-_MARK: Final = "\ufeff"
-"""The byte order mark, which Windows' editors put before a text."""
+_BYTE_ORDER_MARK: Final = "\ufeff"
+"""Editors on Windows put it at the start of a file."""
 
 Document = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Editor:
-    """How documents of one format are read and changed."""
+    """The functions that read and edit one format."""
 
     read: Callable[[str], Document]
     set_value: Callable[[str, Path, object], str]
@@ -32,7 +32,7 @@ _JSONC: Final = _Editor(read=jsonc.read, set_value=jsonc.set_value, remove=jsonc
 
 
 def _set_toml(text: str, path: Path, value: object) -> str:
-    from kiro_mcp.cli.clients.toml_edit import set_value  # Imports tomlkit, for edits alone.
+    from kiro_mcp.cli.clients.toml_edit import set_value  # Imports tomlkit; only edits need it.
 
     return set_value(text, path, value)
 
@@ -55,9 +55,9 @@ def servers(text: str, client: Client) -> dict[str, object]:
 
     Raises:
         Unparsable: The text breaks the rules of its format.
-        CannotEdit: The text, or what should hold the servers, is no object.
+        CannotEdit: The document, or its member for the servers, is not an object.
     """
-    document = _EDITORS[client.format].read(text.removeprefix(_MARK))
+    document = _EDITORS[client.format].read(text.removeprefix(_BYTE_ORDER_MARK))
     found = document.get(client.key, {})
     if not is_object(found):
         raise CannotEdit(f"{client.key!r} is not an object")
@@ -67,14 +67,15 @@ def servers(text: str, client: Client) -> dict[str, object]:
 def with_server(text: str, client: Client, name: str, entry: Entry) -> str:
     """Return the configuration with a server.
 
-    Of an entry that is there already only what the new one says is changed: what else the user
-    has set in it, and variables of other names, stay.
+    In an existing entry, only the members of the new entry change. Other members and other
+    variables of the user stay.
 
     Raises:
-        Unparsable, CannotEdit: As `servers`; or there is no safe place for the entry.
+        Unparsable, CannotEdit: As `servers`; or the entry cannot be added safely.
     """
     editor = _EDITORS[client.format]
-    changed = text.removeprefix(_MARK)  # Some clients cannot read a file that begins with it.
+    # Some clients cannot read a file that begins with a byte order mark.
+    changed = text.removeprefix(_BYTE_ORDER_MARK)
     wanted = editor.read(changed)
     for path, value in _values(wanted, (client.key, name), entry):
         changed = editor.set_value(changed, path, value)
@@ -84,7 +85,7 @@ def with_server(text: str, client: Client, name: str, entry: Entry) -> str:
 
 
 def without_server(text: str, client: Client, name: str) -> str:
-    """Return the configuration without a server; where it has none of the name, as it is.
+    """Return the configuration without a server; unchanged if it has no server of this name.
 
     Raises:
         Unparsable, CannotEdit: As `with_server`.
@@ -92,7 +93,7 @@ def without_server(text: str, client: Client, name: str) -> str:
     if name not in servers(text, client):
         return text
     editor = _EDITORS[client.format]
-    body = text.removeprefix(_MARK)
+    body = text.removeprefix(_BYTE_ORDER_MARK)
     wanted = editor.read(body)
     del as_object(wanted[client.key])[name]
     changed = editor.remove(body, (client.key, name))
@@ -100,16 +101,16 @@ def without_server(text: str, client: Client, name: str) -> str:
     return changed
 
 
-def _values(document: Document, place: Path, entry: Entry) -> list[tuple[Path, object]]:
-    """Name what has to be set: the entry, or only its parts where there is one already."""
-    if not is_object(looked_up(document, place)):
-        return [(place, dict(entry))]
+def _values(document: Document, path: Path, entry: Entry) -> list[tuple[Path, object]]:
+    """Return the values to set, with their paths: the entry, or the members of an existing one."""
+    if not is_object(value_at(document, path)):
+        return [(path, dict(entry))]
     values: list[tuple[Path, object]] = []
     for key, value in entry.items():
-        if is_object(value) and is_object(looked_up(document, (*place, key))):
-            values.extend(((*place, key, name), one) for name, one in value.items())
+        if is_object(value) and is_object(value_at(document, (*path, key))):
+            values.extend(((*path, key, name), one) for name, one in value.items())
         else:
-            values.append(((*place, key), value))
+            values.append(((*path, key), value))
     return values
 
 
@@ -126,4 +127,4 @@ def _require_same(document: Document, wanted: Document, *, may_lack: str = "") -
         if not document.pop(may_lack, {}):
             wanted.pop(may_lack, None)
     if document != wanted:
-        raise CannotEdit("its form leaves no safe place for the change")
+        raise CannotEdit("its layout does not allow a safe change")

@@ -1,7 +1,7 @@
-"""Clients' configuration files, read and replaced: the only module here that touches the disk.
+"""Reads and replaces clients' configuration files: the only module here that touches the disk.
 
-A file is replaced as a whole or not at all, keeps its mode, and stays behind the link that leads
-to it; what it held before is kept beside it.
+A file is replaced completely or not at all. It keeps its mode, a symbolic link to it stays a link,
+and a backup of the old content stays beside it.
 """
 
 import os
@@ -23,7 +23,7 @@ from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.regular_files import read_regular_file
 
 MAX_BYTES: Final = 64 * 1024 * 1024
-"""How much of a file is read. Claude Code keeps its history in the same file, some megabytes."""
+"""The largest file that is read. Claude Code's file also contains its history: megabytes."""
 
 NEW_FILE_MODE: Final = 0o600
 """A new file may come to hold an API key."""
@@ -35,15 +35,15 @@ class ConfigFile:
 
     path: Path
     data: bytes | None
-    """None where there is no file."""
+    """None if the file does not exist."""
     text: str
 
 
 def user_file(client: Client, machine: Machine) -> Path:
-    """Return where a client keeps its user's configuration on this machine.
+    """Return the path of the user's configuration of a client on this machine.
 
     Raises:
-        InvalidRequest: The machine does not say where its user's folder is.
+        InvalidRequest: HOME is not set.
     """
     if machine.home is None:
         raise InvalidRequest(
@@ -56,7 +56,7 @@ def user_file(client: Client, machine: Machine) -> Path:
 
 
 def is_installed(client: Client, machine: Machine) -> bool:
-    """Whether the client has left a trace on this machine."""
+    """Whether a folder of the client shows that it was used on this machine."""
     if machine.home is None:
         return False
     is_used = client.folder(machine.home, machine).is_dir()
@@ -71,10 +71,10 @@ def _packaged_folder(client: Client, machine: Machine) -> Path | None:
 
 
 def read(path: Path) -> ConfigFile:
-    """Read a file; one that is not there counts as empty.
+    """Read a file; a file that does not exist counts as empty.
 
     Raises:
-        InvalidRequest: It cannot be read, or is no text in UTF-8.
+        InvalidRequest: The file cannot be read, is too large, or is not UTF-8 text.
     """
     try:
         data = read_regular_file(path, MAX_BYTES + 1)
@@ -86,26 +86,31 @@ def read(path: Path) -> ConfigFile:
             next_step="Make it a readable file, or name another one with --file.",
         ) from error
     if len(data) > MAX_BYTES:
-        raise InvalidRequest(f"{path} is larger than {MAX_BYTES} bytes; it is not touched.")
+        raise InvalidRequest(f"{path} is larger than {MAX_BYTES} bytes; it was not changed.")
     try:
         return ConfigFile(path=path, data=data, text=data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InvalidRequest(
-            f"{path} is not UTF-8 (at byte {error.start}); it is not touched.",
+            f"{path} is not UTF-8 (at byte {error.start}); it was not changed.",
             next_step="Save it as UTF-8 in an editor.",
         ) from error
 
 
 def write(before: ConfigFile, text: str, now: datetime) -> Path | None:
-    """Replace a file that is still as it was read; return its backup, None where it is new.
+    """Replace a file and return its backup; None if the file is new.
+
+    Args:
+        before: The file as it was read. It must not have changed since.
+        text: The new content.
+        now: The time, for the name of the backup.
 
     Raises:
-        InvalidRequest: It cannot be written, or somebody else has changed it since.
+        InvalidRequest: The file cannot be written, or another program has changed it.
     """
     path = before.path
     if read(path).data != before.data:
         raise InvalidRequest(
-            f"{path} was changed by another program just now; it is not touched.",
+            f"Another program has just changed {path}; nothing was written.",
             next_step="Run this again.",
         )
     try:
@@ -115,24 +120,24 @@ def write(before: ConfigFile, text: str, now: datetime) -> Path | None:
             replace_text(target, text, mode=NEW_FILE_MODE)
             return None
         if not can_replace(target):
-            raise PermissionError(0, "it, or its folder, may not be written to")
+            raise PermissionError(0, "the file or its folder is write-protected")
         mode = stat.S_IMODE(target.stat().st_mode)
         backup = _backup(path, before.data, now)
         replace_text(target, text, mode=mode)
     except OSError as error:
         raise InvalidRequest(
             f"{path} cannot be written ({error.strerror}).",
-            next_step="Make it writable, or put in what --dry-run shows yourself.",
+            next_step="Make it writable, or make the change that --dry-run shows by hand.",
         ) from error
     return backup
 
 
 def _backup(path: Path, data: bytes, now: datetime) -> Path:
-    """Keep what a file held, beside it, for its owner alone: it may hold an API key."""
+    """Save the old content beside the file, readable by its owner only: it may hold an API key."""
     stamp = f"{now:%Y%m%d-%H%M%S}"
     for number in range(1, sys.maxsize):
-        more = f"-{number}" if number > 1 else ""
-        backup = path.with_name(f"{path.name}.{stamp}{more}.bak")
+        suffix = f"-{number}" if number > 1 else ""
+        backup = path.with_name(f"{path.name}.{stamp}{suffix}.bak")
         try:
             handle = os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE)
         except FileExistsError:
@@ -140,7 +145,7 @@ def _backup(path: Path, data: bytes, now: datetime) -> Path:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         return backup
-    raise AssertionError("there is always another number")
+    raise AssertionError("some number is always free")
 
 
 def running() -> Running:
@@ -157,10 +162,10 @@ def running() -> Running:
 
 
 def source() -> str | None:
-    """Return where this copy came from: `Running.source`."""
+    """Return the source that this copy was installed from: `Running.source`."""
     try:
         found = source_of(distribution("kiro-mcp").read_text("direct_url.json") or "")
-    except PackageNotFoundError:  # It runs from a checkout that nobody has installed.
+    except PackageNotFoundError:  # It runs from a checkout that is not installed.
         checkout = Path(__file__).parents[3]
         found = str(checkout) if (checkout / "pyproject.toml").is_file() else None
     is_path = bool(found) and "://" not in (found or "")

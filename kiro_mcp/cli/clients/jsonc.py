@@ -1,16 +1,16 @@
-"""JSON as editors' settings have it: read with positions, and edited in place. Pure.
+"""JSON with comments, as in editors' settings: parsed with positions and edited in place. Pure.
 
-Read are RFC 8259, `//` and `/* */` comments, and a comma after the last member or element, as
-VS Code and Zed do. An edit changes one value and no other character: it inserts or cuts a whole
-member with its comma, or replaces one value::
+The parser accepts RFC 8259, `//` and `/* */` comments, and a comma after the last member or
+element, as VS Code and Zed do. An edit inserts or removes a whole member with its comma, or
+replaces one value, and changes no other character::
 
     "servers": {                       "servers": {
       "other": {…} // mine      ⇄        "other": {…}, // mine
     }                                    "kiro": {…}
                                        }
 
-What `set_value` inserted, `remove` cuts out again, to the character; only comments inside of what
-is replaced or cut are lost.
+`remove` undoes an insertion of `set_value` exactly. Only comments inside a replaced or removed
+value are lost.
 """
 
 import json
@@ -40,13 +40,13 @@ _WORD: Final = re.compile(r"[\w.+-]+|.", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value and where it stands."""
+    """A value and its position."""
 
     start: int
     end: int
     value: object
     members: tuple["Member", ...] | None = None
-    """The members of an object on the way, in their order; None for every other value."""
+    """The members of an object on the path, in order; None for every other value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,40 +55,40 @@ class Member:
 
     key: str
     start: int
-    """Where its key begins."""
+    """The offset of its key."""
     node: Node
     comma: int | None
-    """Where the comma after it stands; None where there is none."""
+    """The offset of the comma after it; None if it has no comma."""
 
     @property
     def end(self) -> int:
-        """Where its value ends."""
+        """The end of its value."""
         return self.node.end
 
 
 def parse(text: str, path: Path = ()) -> Node | None:
-    """Read a document; None where it holds nothing but blanks and comments.
+    """Parse a document; None if it contains only blanks and comments.
 
     Args:
         text: The document.
-        path: The way to what is of interest: objects off it may come without their members.
+        path: The path of the edit. Objects that are not on it may have no members in the result.
 
     Raises:
-        Unparsable: It is no such JSON.
+        Unparsable: The text is not JSON with comments.
     """
-    return _Reader(text).document(path)
+    return _Parser(text).document(path)
 
 
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
 
 
-_PLAIN: Final = json.JSONDecoder(parse_constant=_no_constant)
-"""Reads what has no comments in it, thirty times as fast: Claude Code's file has megabytes."""
+_PLAIN: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+"""Parses values without comments, thirty times as fast: Claude Code's file has megabytes."""
 
 
-class _Reader:
-    """Reads a text from left to right."""
+class _Parser:
+    """Parses a text from left to right."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -105,7 +105,7 @@ class _Reader:
         return node
 
     def _value(self, depth: int, path: Path | None) -> Node:
-        """Read a value; the path leads on from it, None where it is off the way."""
+        """Parse a value; `path` is the rest of the path of the edit, None if it is not on it."""
         if depth > MAX_DEPTH:
             raise self._fault(f"it is nested deeper than {MAX_DEPTH} levels")
         start = self._at
@@ -129,7 +129,7 @@ class _Reader:
         try:
             value, self._at = _PLAIN.raw_decode(self._text, start)
         except (ValueError, RecursionError):
-            return None  # It has comments, or a fault that is told better by us.
+            return None  # It has comments, or an error that our own parser describes better.
         return Node(start, self._at, value)
 
     def _object(self, start: int, depth: int, path: Path | None) -> Node:
@@ -157,7 +157,7 @@ class _Reader:
         return Node(start, self._at, values)
 
     def _ends(self, bracket: str, comma: int | None) -> bool:
-        """Take the closing bracket; without a comma before, nothing else may come."""
+        """Take the closing bracket, if it comes; another value needs a comma before it."""
         self._skip()
         if self._takes(bracket):
             return True
@@ -173,13 +173,13 @@ class _Reader:
     def _string(self) -> str:
         start = self._at
         if self._text.startswith('"', start) and not _STRING.match(self._text, start):
-            raise self._fault("the text in quotes that begins here has no end in its line")
-        token = self._matched(_STRING, "a text in double quotes")
+            raise self._fault("the string that begins here does not end on its line")
+        token = self._matched(_STRING, "a string in double quotes")
         try:
             return json.loads(token)
         except ValueError as error:
             self._at = start
-            raise self._fault("the text in quotes has a wrong escape in it") from error
+            raise self._fault("the string has an invalid escape sequence") from error
 
     def _matched(self, pattern: re.Pattern[str], what: str) -> str:
         found = pattern.match(self._text, self._at)
@@ -189,21 +189,21 @@ class _Reader:
         return found[0]
 
     def _takes(self, mark: str) -> bool:
-        is_there = self._text.startswith(mark, self._at)
-        self._at += is_there
-        return is_there
+        is_next = self._text.startswith(mark, self._at)
+        self._at += is_next
+        return is_next
 
     def _skip(self) -> None:
         found = _TRIVIA.match(self._text, self._at)
-        assert found  # It matches nothing, too.
+        assert found  # It also matches the empty string.
         self._at = found.end()
 
     def _expected(self, what: str) -> Unparsable:
         if self._text.startswith("/*", self._at):
-            return self._fault("the comment that begins here has no end")
+            return self._fault("the comment that begins here does not end")
         found = _WORD.match(self._text, self._at)
         seen = repr(found[0][:20]) if found else "the end of the file"
-        return self._fault(f"{what} should stand where {seen} does")
+        return self._fault(f"expected {what}, but found {seen}")
 
     def _fault(self, message: str) -> Unparsable:
         line, column = position(self._text, self._at)
@@ -220,28 +220,28 @@ _DEFAULT_INDENT: Final = "  "
 
 
 def read(text: str) -> dict[str, object]:
-    """Read a document that is an object; one of blanks and comments alone counts as empty.
+    """Read a document that is an object; a document of blanks and comments counts as empty.
 
     Raises:
-        Unparsable: It is no JSON with comments.
-        CannotEdit: It is something else than an object.
+        Unparsable: The text is not JSON with comments.
+        CannotEdit: The document is not an object.
     """
     root = parse(text)
     return {} if root is None else _object(root, ())
 
 
 def read_strict(text: str) -> dict[str, object]:
-    """Read a document for a client that takes plain JSON alone: RFC 8259, without comments.
+    """Read a document for a client that accepts only RFC 8259, without comments.
 
     Raises:
-        Unparsable, CannotEdit: As `read`; or it has comments, or a comma too many.
+        Unparsable, CannotEdit: As `read`; or it has comments or a comma at an end.
     """
     document = read(text)
     try:
         json.loads(text if text.strip(_BLANKS) else "{}")
     except json.JSONDecodeError as error:
         raise Unparsable(
-            f"this client takes no comments, and no comma at an end ({error.msg})",
+            f"this client accepts neither comments nor a comma at an end ({error.msg})",
             line=error.lineno,
             column=error.colno,
         ) from error
@@ -249,16 +249,16 @@ def read_strict(text: str) -> dict[str, object]:
 
 
 def set_value(text: str, path: Path, value: object) -> str:
-    """Return the document with a value put at a path; objects on the way are made.
+    """Return the document with a value set at a path; missing objects are created.
 
     Raises:
-        Unparsable: It is no JSON with comments.
-        CannotEdit: Something on the way is no object.
+        Unparsable: The text is not JSON with comments.
+        CannotEdit: A value on the path is not an object.
     """
     node = parse(text, path)
     style = _Style.of(text, node)
     if node is None:
-        return _begun(text, style, nested(path, value))
+        return _first_value(text, style, nested(path, value))
     for depth, key in enumerate(path):
         member = _member(node, path[:depth], key)
         if member is None:
@@ -271,18 +271,18 @@ def set_value(text: str, path: Path, value: object) -> str:
 
 
 def remove(text: str, path: Path) -> str:
-    """Return the document without the member at a path; where there is none, as it is.
+    """Return the document without the member at a path; unchanged if it does not exist.
 
-    The object that held it goes too if it is left empty, unless that is the whole document.
+    If its object is empty then, that is removed too, unless it is the whole document.
 
     Raises:
-        Unparsable: It is no JSON with comments.
-        CannotEdit: Something on the way is no object.
+        Unparsable: The text is not JSON with comments.
+        CannotEdit: A value on the path is not an object.
     """
-    while found := _found(text, path):  # A key may stand there twice.
+    while found := _find(text, path):  # A key may occur twice.
         holder, member = found
         text = _cut(text, holder, member)
-    if len(path) > 1 and (found := _found(text, path[:-1])):
+    if len(path) > 1 and (found := _find(text, path[:-1])):
         holder, member = found
         inside = text[member.node.start + 1 : member.node.end - 1]
         if member.node.members == () and not inside.strip(_BLANKS):
@@ -290,7 +290,8 @@ def remove(text: str, path: Path) -> str:
     return text
 
 
-def _found(text: str, path: Path) -> tuple[Node, Member] | None:
+def _find(text: str, path: Path) -> tuple[Node, Member] | None:
+    """Return the member at a path, and the object that it is in."""
     node = parse(text, path)
     found: tuple[Node, Member] | None = None
     for depth, key in enumerate(path):
@@ -304,25 +305,25 @@ def _found(text: str, path: Path) -> tuple[Node, Member] | None:
 def _member(node: Node, path: Path, key: str) -> Member | None:
     _object(node, path)
     same = [member for member in node.members or () if member.key == key]
-    return same[-1] if same else None  # Of several, readers take the last.
+    return same[-1] if same else None  # If a key occurs twice, parsers use the last value.
 
 
 def _object(node: Node, path: Path) -> dict[str, object]:
     if not is_object(node.value):
-        raise CannotEdit(f"{'.'.join(path) or 'what it holds'} is not an object in braces")
+        raise CannotEdit(f"{'.'.join(path) or 'the document'} is not an object in braces")
     return node.value
 
 
-# --- putting in ----------------------------------------------------------------------------------
+# --- inserting -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """How a document is written."""
+    """The layout of a document."""
 
     newline: str
     unit: str
-    """The blanks that each level is indented by."""
+    """The indentation of one level."""
 
     @classmethod
     def of(cls, text: str, root: Node | None) -> "_Style":
@@ -332,7 +333,7 @@ class _Style:
         return cls(newline_of(text), (unit if is_own_line else "") or _DEFAULT_INDENT)
 
     def written(self, value: object, indent: str) -> str:
-        """Write a value over several lines, after `indent` blanks."""
+        """Write a value on several lines, all but the first after `indent`."""
         lines = json.dumps(value, ensure_ascii=False, indent=self.unit)
         return lines.replace("\n", self.newline + indent)
 
@@ -340,8 +341,8 @@ class _Style:
         return f"{self.newline}{indent}{_quoted(key)}: {self.written(value, indent)}"
 
 
-def _begun(text: str, style: _Style, document: object) -> str:
-    """Write the first value into a text of blanks and comments."""
+def _first_value(text: str, style: _Style, document: object) -> str:
+    """Append a value to a text that contains only blanks and comments."""
     gap = "" if not text or text.endswith("\n") else style.newline
     return f"{text}{gap}{style.written(document, '')}{style.newline}"
 
@@ -350,32 +351,32 @@ def _inserted(text: str, style: _Style, node: Node, key: str, value: object) -> 
     if not node.members:
         return _inserted_first(text, style, node, key, value)
     first, last = node.members[0], node.members[-1]
-    # A comma after the last member is a style: the new one gets one, too.
+    # If the last member has a comma after it, the new one gets one, too.
     if last.comma is None:
         after, comma_before, comma_after = last.end, ",", ""
     else:
         after, comma_before, comma_after = last.comma + 1, "", ","
     if "\n" in text[node.start : first.start]:
         comments = _SAME_LINE_COMMENTS.match(text, after)
-        assert comments  # It matches nothing, too.
-        there = comments.end()
+        assert comments  # It also matches the empty string.
+        offset = comments.end()
         new = style.on_own_line(key, value, _indent_at(text, last.start))
     else:
-        there = after
+        offset = after
         new = f" {_on_one_line(key, value)}"
-    return spliced(text, (after, after, comma_before), (there, there, new + comma_after))
+    return spliced(text, (after, after, comma_before), (offset, offset, new + comma_after))
 
 
 def _inserted_first(text: str, style: _Style, node: Node, key: str, value: object) -> str:
     inside = text[node.start + 1 : node.end - 1]
-    there = node.start + 1 + len(inside.rstrip(_BLANKS))
+    offset = node.start + 1 + len(inside.rstrip(_BLANKS))
     if node.start > 0 and "\n" not in text.strip(_BLANKS):
-        return spliced(text, (there, there, _on_one_line(key, value)))
+        return spliced(text, (offset, offset, _on_one_line(key, value)))
     indent = _indent_at(text, node.start)
     new = style.on_own_line(key, value, indent + style.unit)
-    if "\n" not in text[there : node.end]:
+    if "\n" not in text[offset : node.end]:
         new += style.newline + indent
-    return spliced(text, (there, there, new))
+    return spliced(text, (offset, offset, new))
 
 
 def _quoted(key: str) -> str:
@@ -387,18 +388,18 @@ def _on_one_line(key: str, value: object) -> str:
 
 
 def _indent_at(text: str, offset: int) -> str:
-    """Return the blanks at the beginning of the line that an offset is in."""
+    """Return the indentation of the line that contains an offset."""
     line = text[text.rfind("\n", 0, offset) + 1 : offset]
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
-# --- cutting out ---------------------------------------------------------------------------------
+# --- removing ------------------------------------------------------------------------------------
 
 
 def _cut(text: str, node: Node, member: Member) -> str:
     members = node.members or ()
-    place = members.index(member)
-    before = members[place - 1] if place else None
+    index = members.index(member)
+    before = members[index - 1] if index else None
     end = member.end
     cuts = [(member.start, member.end, "")]
     if member.comma is not None:
@@ -409,20 +410,20 @@ def _cut(text: str, node: Node, member: Member) -> str:
     after = before.end if before else node.start + 1
     cuts.append((*_blanks_to_cut(text, after, member.start, end, is_first=before is None), ""))
     text = spliced(text, *cuts)
-    return _closed(text, node.start) if len(members) == 1 else text
+    return _close_braces(text, node.start) if len(members) == 1 else text
 
 
 def _blanks_to_cut(
     text: str, after: int, start: int, end: int, *, is_first: bool
 ) -> tuple[int, int]:
-    """Choose the blanks that go with a member.
+    """Choose the blanks to remove with a member; return their start and end.
 
     Args:
         text: The document.
-        after: Where what comes before the member ends.
-        start: Where the member begins.
-        end: Where it ends, with its comma.
-        is_first: Whether it is the first of its object.
+        after: The end of the member before it, or of the opening brace.
+        start: The start of the member.
+        end: The end of the member, with its comma.
+        is_first: Whether it is the first member of its object.
     """
     blanks = len(text[:start].rstrip(_BLANKS))
     line_break = text.rfind("\n", blanks, start)
@@ -430,7 +431,7 @@ def _blanks_to_cut(
         return (end, _skipped(text, end, " \t")) if is_first else (blanks, start)
     comments = _SAME_LINE_COMMENTS.match(text, end)
     has_comment = comments is not None and comments.end() > end
-    # What follows must not come to stand in the comment of the line before.
+    # The text that follows must not become part of a comment on the line before.
     before = [found for found in _COMMENT.finditer(text, after, blanks) if found.end() == blanks]
     follows_comment = bool(before) and before[-1][0].startswith("//")
     ends_line = text[_skipped(text, end, " \t\r") :].startswith("\n")
@@ -439,8 +440,8 @@ def _blanks_to_cut(
     return line_break - (text[line_break - 1] == "\r"), start
 
 
-def _closed(text: str, start: int) -> str:
-    """Close up braces that have only blanks between them."""
+def _close_braces(text: str, start: int) -> str:
+    """Remove the blanks between braces, if nothing else is between them."""
     end = _skipped(text, start + 1, _BLANKS)
     return spliced(text, (start + 1, end, "")) if text.startswith("}", end) else text
 

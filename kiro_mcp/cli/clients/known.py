@@ -1,4 +1,4 @@
-r"""The known MCP clients: their files, their entries, and what a server gets from them.
+r"""The known MCP clients: their files, their entries, and the variables that they pass on.
 
 ::
 
@@ -34,8 +34,8 @@ from kiro_mcp.settings import Settings
 
 Format = Literal["json", "jsonc", "toml"]
 Inherits = Literal["desktop", "basics", "shell"]
-"""`desktop`: started without a shell, so with a short `PATH`. `basics`: started in a shell, of
-which `PATH`, `HOME` and the like are passed on. `shell`: all of the shell's are."""
+"""Which variables a client passes on to its servers. `desktop`: it starts without a shell, so with
+a short `PATH`. `basics`: it passes on `PATH`, `HOME` and the like. `shell`: it passes on all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,29 +45,29 @@ class Client:
     id: str
     title: str
     key: str
-    """The member of its configuration that holds the servers."""
+    """The member of its configuration that contains the servers."""
     file: Callable[[Path, Machine], Path]
     """The user's configuration file, from the user's folder and the machine."""
     folder: Callable[[Path, Machine], Path]
-    """The folder that is there once the client was used."""
+    """The folder that exists once the client was used."""
     project_file: str = ""
-    """Its file in a project's folder; "" where it has none."""
+    """Its file in a project's folder; "" if it has none."""
     format: Format = "json"
-    """`jsonc` takes comments and a comma after the last member; not all clients do."""
+    """`jsonc` allows comments and a comma after the last member."""
     has_type: bool = False
-    """Whether a server's entry says `"type": "stdio"`."""
+    """Whether a server's entry contains `"type": "stdio"`."""
     packaged: str = ""
-    """On Windows: where in `%LOCALAPPDATA%` a package's own folder takes the usual one's place."""
+    """On Windows: the folder in `%LOCALAPPDATA%` that a packaged client uses instead."""
     new_entry: Mapping[str, object] = field(default_factory=dict[str, object])
-    """What a new entry says besides the command and the variables."""
+    """The members of a new entry besides the command and the variables."""
     inherits: Inherits = "desktop"
-    """Which variables its servers get besides those of their entry."""
+    """The variables that its servers get besides those of their entry."""
     next_step: str
-    """What a person does so that it starts the server."""
+    """What the user has to do to start the server."""
 
 
 def _config_home(home: Path, machine: Machine) -> Path:
-    """The folder that programs made with Electron keep their settings in."""
+    """The settings folder of programs that are made with Electron."""
     if machine.platform == "darwin":
         return home / "Library" / "Application Support"
     if machine.platform == "win32":
@@ -196,16 +196,17 @@ _USUAL_SHORT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 def inherited(client: Client, machine: Machine) -> dict[str, str]:
     """Return the variables that a client's servers get besides those of their entry.
 
-    On Windows a desktop hands on all that the user has set; of those, none is this server's.
+    Desktop programs on Windows pass on all variables; this server's are assumed to be unset there.
     """
     environ = machine.environ
     if client.inherits == "shell":
         return dict(environ)
     if machine.platform == "win32":
         return {name: value for name, value in environ.items() if not name.startswith("KIRO")}
-    kept = {name: environ[name] for name in _BASICS if name in environ}
+    basics = {name: environ[name] for name in _BASICS if name in environ}
     short = _SHORT_PATHS.get(machine.platform, _USUAL_SHORT_PATH)
-    return {**kept, "PATH": short if client.inherits == "desktop" else environ.get("PATH", short)}
+    path = short if client.inherits == "desktop" else environ.get("PATH", short)
+    return {**basics, "PATH": path}
 
 
 # --- entries ------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ def entry_of(launch: Launch, variables: Mapping[str, str], *, has_type: bool) ->
     Args:
         launch: The command.
         variables: The environment variables that the client sets for it; {} leaves them out.
-        has_type: Whether the client wants to be told the transport.
+        has_type: Whether the client's entries name the transport.
     """
     entry: dict[str, object] = {"type": "stdio"} if has_type else {}
     entry.update(command=launch.command, args=list(launch.args))
@@ -230,9 +231,9 @@ def entry_of(launch: Launch, variables: Mapping[str, str], *, has_type: bool) ->
 
 
 def launch_of(entry: object) -> Launch | None:
-    """Read the command of an entry; None where it starts none.
+    """Read the command of an entry; None if it has no command.
 
-    Zed used to have `{"command": {"path": …, "args": […]}}`, which is read, too.
+    Older Zed entries are read, too: `{"command": {"path": …, "args": […]}}`.
     """
     members = as_object(entry)
     if isinstance(members.get("command"), dict):
@@ -252,13 +253,13 @@ def variables_of(entry: object) -> dict[str, str]:
 
 
 def is_ours(entry: object) -> bool:
-    """Whether an entry starts this server, in whatever way."""
+    """Whether an entry starts this server."""
     launch = launch_of(entry)
     return launch is not None and any(name in str(launch) for name in _NAMES)
 
 
 def is_switched_off(entry: object) -> bool:
-    """Whether the client has been told not to start it."""
+    """Whether the entry is disabled in the client."""
     members = as_object(entry)
     return members.get("disabled") is True or members.get("enabled") is False
 
@@ -271,24 +272,26 @@ def _texts(value: object) -> Iterator[str]:
 # --- credentials --------------------------------------------------------------------------
 
 
-LEADING_TO_ONE: Final = (
+CREDENTIAL_VARIABLES: Final = (
     *("KIRO_API_KEY", "KIRO_ACCESS_TOKEN", "KIRO_REFRESH_TOKEN", "REFRESH_TOKEN"),
     *("KIRO_CREDS_FILE", "KIRO_CLI_DB_FILE", "KIRO_MCP_HOME", "XDG_DATA_HOME"),
 )
-"""The variables that hold a credential, or say where one is."""
+"""The variables that contain a credential or the path of one."""
 
 
-def not_handed_on(machine: Machine, given: Mapping[str, str]) -> str:
-    """Return the variable that is set here and would have a server find a credential.
+def missing_credential_variable(machine: Machine, given: Mapping[str, str]) -> str:
+    """Return the variable that is set here and with which a server would find a credential.
+
+    Blocking.
 
     Args:
         machine: This machine, with the variables that are set here.
-        given: The variables that the server has from its client; with them it finds none.
+        given: The variables that the server gets from its client; with them it finds none.
 
     Returns:
-        The variable's name; "" where there is none such. Blocking.
+        The variable's name; "" if no variable would help.
     """
-    for name in LEADING_TO_ONE:
+    for name in CREDENTIAL_VARIABLES:
         value = machine.environ.get(name, "")
         is_new = value not in ("", given.get(name))
         if is_new and finds_credential({**given, name: value}, machine.platform):
@@ -297,11 +300,11 @@ def not_handed_on(machine: Machine, given: Mapping[str, str]) -> str:
 
 
 def finds_credential(environ: Mapping[str, str], platform: str) -> bool:
-    """Look for a credential, without trying whether it is good. Blocking."""
+    """Whether a server with these variables finds a credential, valid or not. Blocking."""
     try:
         settings = Settings.load(environ)
     except InvalidRequest:
-        return False  # Said elsewhere, in words.
+        return False  # The check of the settings reports this.
     machine = Machine.of(environ, platform)
     home = own_home(machine, settings.home)
     store = OwnStore(home) if home else None

@@ -1,14 +1,14 @@
-"""Which command starts this server, and goes on doing so. Pure.
+"""Finds the command that a client can start this server with, now and later. Pure.
 
-Programs with windows are started with a short `PATH`, so the command has to be an absolute path;
-and it must outlive this process, which one in the cache of `uvx` or `pipx run` need not::
+Desktop programs start with a short `PATH`, so the command has to be an absolute path. It must also
+still exist after this process, and a path in the cache of `uvx` or `pipx run` may not::
 
     installed                /home/me/.local/bin/kiro-mcp
     from a cache             /home/me/.local/bin/uvx --from /home/me/src/kiro-mcp kiro-mcp
     … and the package index  /home/me/.local/bin/uvx kiro-mcp
 
-A client is never pointed at a package's name that this copy did not come from: whoever registered
-that name would be run with the user's key.
+The name of a package is written only if this copy was installed by that name: otherwise, whoever
+registered the name could run a program with the user's key.
 """
 
 import json
@@ -40,30 +40,31 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """How this very process was started, and what its machine has."""
+    """How this process was started, and the programs of this machine."""
 
     argv0: str
     """`sys.argv[0]`, made absolute."""
     executable: str
-    """`sys.executable`: the Python that runs it."""
+    """`sys.executable`: the Python of this process."""
     platform: str
     environ: Mapping[str, str]
     exists: Callable[[str], bool]
-    """Whether a file is there."""
+    """Whether a file exists."""
     find: Callable[[str], Iterable[str]]
-    """Every program of a name on `PATH`, the first one first."""
+    """Returns all programs of a name on `PATH`, in its order."""
     source: str | None = None
-    """Where this copy came from, as `uvx --from` takes it: a folder, a wheel, an address.
+    """What this copy was installed from, for `uvx --from`: a folder, a wheel or a URL.
 
-    "" for the package index; None where nobody knows, or it is not there any more.
+    "" for the package index; None if it is unknown or does not exist any more.
     """
 
 
 def lasting_launch(running: Running) -> Launch | None:
-    """Return the command to write into a client's configuration; None where there is none.
+    """Return the command to write into a client's configuration; None if none was found.
 
-    What runs now comes first, if it lasts; else `uvx` with the source that it came from. Where
-    that is the package index, a `kiro-mcp` that is installed comes before it.
+    The first choice is the running program, if it is not in a cache; the second is `uvx` with the
+    source of this copy. If the source is the package index, an installed `kiro-mcp` on `PATH` comes
+    before `uvx`.
     """
     for script in _own_scripts(running):
         if is_lasting(script) and running.exists(script):
@@ -84,14 +85,15 @@ def lasting_launch(running: Running) -> Launch | None:
 
 
 def source_of(direct_url: str) -> str | None:
-    """Read where an installed package came from.
+    """Read the source that a package was installed from.
 
     Args:
-        direct_url: The file that installers write for what is not from an index; "" for none.
+        direct_url: The file that installers write for a package that is not from an index; "" if
+            it does not exist.
             https://packaging.python.org/en/latest/specifications/direct-url-data-structure/
 
     Returns:
-        What `uvx --from` takes: "" for the index, None where the file cannot be read.
+        The argument of `uvx --from`: "" for the index, None if the file cannot be read.
     """
     if not direct_url:
         return ""
@@ -110,7 +112,7 @@ def source_of(direct_url: str) -> str | None:
 
 
 def is_lasting(path: str) -> bool:
-    """Whether a path is outside of the caches whose contents come and go."""
+    """Whether a path is outside of the caches of uv and pipx, which may be emptied."""
     parts = re.split(r"[\\/]+", path)
     if any(_UV_CACHE.fullmatch(part) for part in parts):
         return False
@@ -120,7 +122,7 @@ def is_lasting(path: str) -> bool:
 def _own_scripts(running: Running) -> Iterator[str]:
     paths = ntpath if running.platform == "win32" else posixpath
     suffix = ".exe" if running.platform == "win32" else ""
-    # On Windows the script that pip and uv write cuts `.exe` off.
+    # On Windows, the script that pip and uv write removes `.exe` from `sys.argv[0]`.
     argv0 = running.argv0.removesuffix(suffix) + suffix
     if paths.basename(argv0) == PROGRAM + suffix:
         yield argv0
@@ -129,7 +131,7 @@ def _own_scripts(running: Running) -> Iterator[str]:
 
 
 def _uvx_beside(running: Running) -> Iterator[str]:
-    """`uvx` says in `UV` where it lies, even where `PATH` does not lead there."""
+    """Yield the `uvx` beside the program that `UV` names: `uvx` sets it for what it starts."""
     uv = running.environ.get("UV", "")
     if uv:
         paths = ntpath if running.platform == "win32" else posixpath

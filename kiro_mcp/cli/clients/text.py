@@ -1,4 +1,4 @@
-"""What the editors of JSON and of TOML share. Pure."""
+"""Shared by the editors of JSON and of TOML. Pure."""
 
 import re
 import tomllib
@@ -21,7 +21,7 @@ class Unparsable(ValueError):
 
 
 class CannotEdit(ValueError):
-    """A document is in order, and yet its form leaves no safe place for the change."""
+    """A document is valid, but its layout does not allow a safe change."""
 
 
 _TOML_POSITION: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
@@ -44,20 +44,20 @@ def read_toml(text: str) -> dict[str, object]:
 
 
 def position(text: str, offset: int) -> tuple[int, int]:
-    """Return line and column of an offset, both from 1."""
+    """Return the line and the column of an offset, both from 1."""
     line_start = text.rfind("\n", 0, offset) + 1
     return text.count("\n", 0, offset) + 1, offset - line_start + 1
 
 
 def newline_of(text: str) -> str:
-    """Return how the lines of a text end."""
+    """Return the line ending of a text."""
     return "\r\n" if "\r\n" in text else "\n"
 
 
 def spliced(text: str, *edits: tuple[int, int, str]) -> str:
-    """Replace parts of a text, each given as its start, its end and what comes there.
+    """Replace parts of a text. An edit is a start, an end and the replacement.
 
-    Of several at the same place, the first given stands first.
+    Edits at the same position are applied in the given order.
     """
     parts: list[str] = []
     at = 0
@@ -68,24 +68,24 @@ def spliced(text: str, *edits: tuple[int, int, str]) -> str:
 
 
 def nested(path: Path, value: object) -> object:
-    """Wrap a value into one object for each key."""
+    """Wrap a value in objects, one for each key of the path."""
     for key in reversed(path):
         value = {key: value}
     return value
 
 
 def is_object(value: object) -> TypeGuard[dict[str, object]]:
-    """Whether a value read from JSON or TOML is an object, whose keys are texts."""
+    """Whether a value that was read from JSON or TOML is an object."""
     return isinstance(value, dict)
 
 
 def as_object(value: object) -> dict[str, object]:
-    """Return a value if it is an object, and an empty one if it is something else."""
+    """Return a value if it is an object, otherwise an empty object."""
     return value if is_object(value) else {}
 
 
-def looked_up(document: object, path: Iterable[str]) -> object:
-    """Return the value at a path, None where there is none."""
+def value_at(document: object, path: Iterable[str]) -> object:
+    """Return the value at a path; None if the path does not exist."""
     for key in path:
         document = as_object(document).get(key)
     return document

@@ -1,11 +1,11 @@
 """Changes one value in a TOML document and keeps its comments and its layout. Pure.
 
-* A new table is written behind the document, so that nothing before it can change.
-* A value of a table that is there is changed in tomlkit's tree of the document.
-* So is a removal. tomlkit counts comments in front of the next table to the one before, so they
-  are put back: a comment above a table is about that table.
+* A new table is appended to the document, so that nothing before it can change.
+* A value in an existing table is changed in tomlkit's tree of the document.
+* A removal is made in the tree, too. tomlkit assigns the comments above a table to the table
+  before it and would remove them, so they are put back.
 
-Whoever edits reads the result again and compares it (`documents`).
+`documents` parses the result again and compares it.
 """
 
 import difflib
@@ -22,29 +22,29 @@ from kiro_mcp.cli.clients.text import (
     Path,
     as_object,
     is_object,
-    looked_up,
     nested,
     newline_of,
     read_toml,
+    value_at,
 )
 
 
 def set_value(text: str, path: Path, value: object) -> str:
-    """Return the document with a value put at a path; tables on the way are made.
+    """Return the document with a value set at a path; missing tables are created.
 
     Raises:
-        Unparsable: It is not TOML.
-        CannotEdit: Its form has no safe place for the value.
+        Unparsable: The text is not TOML.
+        CannotEdit: The layout does not allow a safe change.
     """
     document = read_toml(text)
-    if looked_up(document, path) == value:
+    if value_at(document, path) == value:
         return text
-    if looked_up(document, path[:2]) is None:
-        longer = _with_table(text, path, value)
+    if value_at(document, path[:2]) is None:
+        longer = _append_table(text, path, value)
         try:
             tomllib.loads(longer)
         except tomllib.TOMLDecodeError:
-            pass  # Its parent is closed, such as an inline table.
+            pass  # The parent cannot be extended: it is an inline table, for example.
         else:
             return longer
     try:
@@ -57,18 +57,18 @@ def set_value(text: str, path: Path, value: object) -> str:
         holder[path[-1]] = _item(value)
         changed = tomlkit.dumps(tree)
     except (TOMLKitError, TypeError, AttributeError, KeyError, ValueError) as error:
-        raise CannotEdit(f"{'.'.join(path)} has no place in it ({error})") from error
+        raise CannotEdit(f"{'.'.join(path)} cannot be set ({error})") from error
     return re.sub("\r?\n", newline_of(text), changed)
 
 
 def remove(text: str, path: Path) -> str:
-    """Return the document without what is at a path; unchanged if there is nothing.
+    """Return the document without the value at a path; unchanged if the path does not exist.
 
     Raises:
-        Unparsable: It is not TOML.
-        CannotEdit: It cannot be told apart from other values.
+        Unparsable: The text is not TOML.
+        CannotEdit: The layout does not allow a safe change.
     """
-    if looked_up(read_toml(text), path) is None:
+    if value_at(read_toml(text), path) is None:
         return text
     try:
         tree = tomlkit.parse(text)
@@ -78,12 +78,12 @@ def remove(text: str, path: Path) -> str:
         del holder[path[-1]]
         shorter = tomlkit.dumps(tree)
     except (TOMLKitError, TypeError, AttributeError, KeyError, ValueError) as error:
-        raise CannotEdit(f"{'.'.join(path)} cannot be taken out ({error})") from error
-    return _with_comments(text, shorter)
+        raise CannotEdit(f"{'.'.join(path)} cannot be removed ({error})") from error
+    return _restore_comments(text, shorter)
 
 
-def _with_table(text: str, path: Path, value: object) -> str:
-    """Write a new table at the end, after a blank line; at its top are the keys below path[:2]."""
+def _append_table(text: str, path: Path, value: object) -> str:
+    """Append the table path[:2], after a blank line, with the keys below it."""
     table = as_object(nested(path[2:], value))
     lines = [f"[{tomlkit.key(path[:2]).as_string()}]"]
     lines += [
@@ -107,8 +107,8 @@ def _item(value: object) -> Item:
     return table
 
 
-def _with_comments(text: str, shorter: str) -> str:
-    """Put back the comments that stood behind a removed table, and keep its lines apart."""
+def _restore_comments(text: str, shorter: str) -> str:
+    """Put back the comments between a removed table and the next one, and blank lines."""
     before, after = text.splitlines(keepends=True), shorter.splitlines(keepends=True)
     kept: list[str] = []
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)

@@ -357,7 +357,7 @@ class Configured:
     """Whether its command has parts that only the client can fill in."""
     has_credential: bool = True
     """Whether it will find a credential."""
-    not_handed_on: str = ""
+    missing_variable: str = ""
     """The variable that is set here and with which it would; "" for none such."""
     brings_credential: bool = False
     """Whether its own variables hold one."""
@@ -405,16 +405,16 @@ def judge_client(entry: Configured, started: Started | None) -> Check:
         cure = f"Correct it in {entry.file}."
         return warning(name, f"{check.found}, but: {' '.join(entry.faults)}", cure)
     if not entry.has_credential:
-        cure = _sign_in_cure(entry.not_handed_on, install)
+        cure = _sign_in_cure(entry.missing_variable, install)
         return warning(name, f"{check.found}, but it finds no credential there", cure)
     if not entry.is_absolute:
         return warning(name, f"{check.found}, but {command} is no absolute path", again)
     return check
 
 
-def _sign_in_cure(not_handed_on: str, install: str) -> str:
-    if not_handed_on:
-        return f"{not_handed_on} is set here alone: run `{install} --env {not_handed_on}`."
+def _sign_in_cure(missing_variable: str, install: str) -> str:
+    if missing_variable:
+        return f"{missing_variable} is set here alone: run `{install} --env {missing_variable}`."
     return f"Run `kiro-mcp login`; or set KIRO_API_KEY and run `{install} --env KIRO_API_KEY`."
 
 

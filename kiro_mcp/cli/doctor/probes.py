@@ -39,7 +39,7 @@ from kiro_mcp.cli.clients.known import (
     is_ours,
     is_switched_off,
     launch_of,
-    not_handed_on,
+    missing_credential_variable,
     variables_of,
 )
 from kiro_mcp.cli.clients.launch import Launch
@@ -334,7 +334,7 @@ def _configured(
         is_switched_off=is_switched_off(entry),
         has_placeholders=_PLACEHOLDER in str(launch),
         has_credential=has_credential,
-        not_handed_on="" if has_credential else not_handed_on(machine, environ),
+        missing_variable="" if has_credential else missing_credential_variable(machine, environ),
         brings_credential=brings,
         faults=tuple(_faults(variables)),
     )
