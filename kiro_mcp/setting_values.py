@@ -1,4 +1,4 @@
-"""The kinds of values that settings take, and what is said of one that cannot be used."""
+"""The types of settings: how each value is read, and the error if it is not valid."""
 
 import ipaddress
 import json
@@ -12,16 +12,16 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from kiro_mcp.regions import is_region
 
 ENDPOINT_NAMES = ("runtime", "q", "amazonq", "codewhisperer")
-"""The endpoints that answer prompts. What each is, `kiro_mcp.client.endpoints` says."""
+"""The endpoints that answer prompts. `kiro_mcp.client.endpoints` describes them."""
 
 _URL_TEXT = re.compile(r"[!-\[\]-~]+")
-"""Printable ASCII without blanks and backslashes, which readers of addresses disagree about."""
+"""Printable ASCII without blanks and backslashes, which programs parse differently."""
 
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _OUR_HEADERS = ("authorization", "connection", "content-length", "host", "transfer-encoding")
-"""What another value would break, or send to another account."""
+"""Headers that users may not set: another value would break a request, or change the account."""
 
 _PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
 
@@ -51,9 +51,9 @@ def _checked_endpoint(url: str) -> str:
     if not host or not is_allowed:
         raise wrong
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("must be an address without user name, query or fragment")
+        raise ValueError("must be a URL without user name, query and fragment")
     if not _is_host(host) or not _has_good_port(parts):
-        raise ValueError("must be an address with a host name and a port from 1 to 65535")
+        raise ValueError("must be a URL with a host name and a port from 1 to 65535")
     return url.rstrip("/")
 
 
@@ -76,9 +76,9 @@ def _has_good_port(parts: SplitResult) -> bool:
 def _checked_path(path: str) -> str:
     path = _unquoted(path)
     if "\0" in path:
-        raise ValueError("must be a path, and no path has a NUL in it")
+        raise ValueError("must be a path without a NUL character")
     if path.startswith("~") and path[1:2] not in ("", "/", "\\"):
-        raise ValueError("must be a path; the folder of another user (`~name`) is not looked up")
+        raise ValueError("must be a path; `~name` (the folder of another user) is not supported")
     return path
 
 
@@ -106,10 +106,10 @@ def _read_aliases(given: object) -> object:
 
 
 def _read_roots(given: object) -> object:
-    """Read folders as people write them: with `~`, in quotes, as `file://` addresses."""
+    """Read folders in the forms that people write: with `~`, in quotes, as `file://` URLs."""
     if not isinstance(given, str):
         return given
-    # Where the separator is a colon, it is also the one in `file://`.
+    # If the separator is a colon, do not split at the colon of `file://`.
     parts = re.split(rf"(?<!\bfile){os.pathsep}|{os.pathsep}(?!//)", _unquoted(given))
     return tuple(_read_root(part) for part in parts if part.strip())
 
@@ -120,7 +120,7 @@ def _read_root(given: str) -> str:
         path = unquote(urlsplit(path).path)
         path = path[1:] if re.match(r"/[A-Za-z]:", path) else path  # `/C:/Users` on Windows.
     if "\0" in path:
-        raise ValueError("must be folders, and no folder's name has a NUL in it")
+        raise ValueError("must be folders without a NUL character")
     return os.path.expanduser(path)
 
 
@@ -137,7 +137,7 @@ Aliases = Annotated[dict[str, str], BeforeValidator(_read_aliases)]
 def _checked_names(names: str) -> str:
     given = [name.strip().lower() for name in names.split(",") if name.strip()]
     if not given or not set(given) <= set(ENDPOINT_NAMES):
-        raise ValueError(f"must be names out of {', '.join(ENDPOINT_NAMES)}, with commas between")
+        raise ValueError(f"must be one or more of {', '.join(ENDPOINT_NAMES)}, with commas between")
     return ",".join(dict.fromkeys(given))
 
 
@@ -158,7 +158,7 @@ def _checked_headers(headers: SecretStr) -> SecretStr:
 
 def _checked_for_header(text: str) -> str:
     if not _HEADER_VALUE.fullmatch(text):
-        raise ValueError("must be printable ASCII text, for it goes into a header")
+        raise ValueError("must be printable ASCII text, because it is sent in a header")
     return text
 
 
@@ -173,14 +173,14 @@ _PLACEHOLDER = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
-"""What clients put in the place of a value that they should fill in, and what examples print."""
+"""Placeholders that clients did not fill in, and values that people copied from examples."""
 
 
 _MAX_PLACEHOLDER = 200
 
 
 def _read_credential(given: object) -> object:
-    """Take off what people copy along with a credential: quotes, and the word `Bearer`."""
+    """Remove what people copy with a credential: quotes, and the word `Bearer`."""
     if not isinstance(given, str):
         return given
     text = given.strip()
@@ -193,7 +193,7 @@ def _checked_credential(credential: SecretStr) -> SecretStr:
     text = credential.get_secret_value()
     if len(text) <= _MAX_PLACEHOLDER and _PLACEHOLDER.fullmatch(text):
         raise ValueError(
-            "must be the credential itself, and it is a placeholder: the program that starts this"
+            "must be the credential itself, but it is a placeholder: the program that starts this"
             " server did not fill it in, or it was copied from an example"
         )
     return credential
@@ -208,7 +208,7 @@ def read_bearer(text: str) -> SecretStr:
     """Return the credential in a text, such as the value of a header.
 
     Raises:
-        ValueError: It holds none; says what it must be.
+        ValueError: The text is not a valid credential. The error says what it must be.
     """
     return _checked_bearer(SecretStr(str(_read_credential(text))))
 
@@ -224,7 +224,7 @@ def _checked_proxy(proxy: SecretStr) -> SecretStr:
     except ValueError:
         has_host = False
     if not has_host or not url.startswith(_PROXY_SCHEMES):
-        raise ValueError("must be host:port, or an http, https, socks5 or socks5h address")
+        raise ValueError("must be host:port, or an http, https, socks5 or socks5h URL")
     return SecretStr(url)
 
 

@@ -1,7 +1,7 @@
-"""Every setting, once: its environment variables, its default and its meaning.
+"""All settings: their environment variables, defaults and meanings.
 
-Settings come from a mapping of environment variables, which is a parameter; no `.env` file is
-read unasked, because a server is started in any folder and a stranger's file there must not
+`Settings.load` reads them from a mapping of environment variables. A `.env` file is read only if
+the user asks for it: a server may be started in any folder, and a stranger's file there must not
 redirect it. An empty variable counts as unset.
 """
 
@@ -41,7 +41,7 @@ from kiro_mcp.wire.models import read_effort
 PREFIX = "KIRO_MCP_"
 
 _MOST = 1_000_000_000
-"""The largest number of seconds (30 years), bytes or anything else that a setting takes."""
+"""The largest number that a setting may have, whatever it counts. As seconds it is 30 years."""
 
 _MOST_RETRIES = 100
 
@@ -55,7 +55,7 @@ def _setting(
     least: float | None = None,
     most: float | None = None,
 ) -> Any:
-    """Declare a setting: its default, its variable, the variable's aliases, its meaning."""
+    """Declare a setting: its default, its variable, other names of the variable, its meaning."""
     alias = AliasChoices(name, *other_names) if other_names else name
     if most is None and (above, least) != (None, None):
         most = _MOST
@@ -69,7 +69,7 @@ class Settings(BaseModel):
         frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False
     )
 
-    # The credential names are the ecosystem's; everything else starts with KIRO_MCP_.
+    # Credentials have the names that other Kiro programs use; all others start with KIRO_MCP_.
     api_key: Bearer = _setting(
         SecretStr(""), "KIRO_API_KEY", says="API key made at app.kiro.dev (ksk_…)"
     )
@@ -95,7 +95,7 @@ class Settings(BaseModel):
         says="The profile to bill; by default the login's own",
     )
     region: Region = _setting(
-        "", "KIRO_REGION", says="Region of the sign-in, where a login does not name it"
+        "", "KIRO_REGION", says="Region of the sign-in, if the login does not name it"
     )
     api_region: Region = _setting(
         "",
@@ -105,36 +105,36 @@ class Settings(BaseModel):
     home: PathText = _setting(
         "",
         "KIRO_MCP_HOME",
-        says="Where login, conversations and token are kept; by default the system's data folder",
+        says="Folder for login, conversations and token; by default in the system's data folder",
     )
     write_back: Annotated[Literal["own", "all"], AnyCaseLower] = _setting(
         "own",
         "KIRO_MCP_WRITE_BACK",
-        says="Whose logins are renewed: own, or other programs' too (all)",
+        says="Which logins are renewed: own, or also those of other programs (all)",
     )
     token_refresh_threshold_seconds: float = _setting(
         300.0,
         "KIRO_MCP_TOKEN_REFRESH_THRESHOLD",
-        says="Seconds before its end from which a token is renewed",
+        says="How many seconds before its end a token is renewed",
         above=0,
     )
     model: str = _setting(
         "",
         "KIRO_MCP_MODEL",
-        says="The model where a call names none; by default the service's own, usually auto",
+        says="The model if a call names none; by default the service's default, usually auto",
     )
     model_aliases: Aliases = _setting(
-        {}, "KIRO_MCP_MODEL_ALIASES", says="Your own names of models: name=id, separated by commas"
+        {}, "KIRO_MCP_MODEL_ALIASES", says="Your own names for models: name=id, separated by commas"
     )
     thinking: Annotated[Effort, AfterValidator(read_effort)] = _setting(
         "",
         "KIRO_MCP_THINKING",
-        says="Effort where a call names none: off low medium high xhigh max",
+        says="Effort if a call names none: off low medium high xhigh max",
     )
     thinking_budget: int = _setting(
         4000,
         "KIRO_MCP_THINKING_BUDGET",
-        says="Tokens for thinking, for models without efforts",
+        says="Tokens for thinking, for models without effort levels",
         above=0,
     )
     thinking_handling: Annotated[
@@ -142,32 +142,34 @@ class Settings(BaseModel):
     ] = _setting(
         "separate",
         "KIRO_MCP_THINKING_HANDLING",
-        says="What becomes of thinking: separate remove inline strip_tags",
+        says="What to do with thinking: separate remove inline strip_tags",
     )
     text_tool_calls: bool = _setting(
-        False, "KIRO_MCP_TEXT_TOOL_CALLS", says="Whether tool calls written as text are read"
+        False,
+        "KIRO_MCP_TEXT_TOOL_CALLS",
+        says="Whether to read tool calls that the model writes as text",
     )
     tool_description_max_bytes: int = _setting(
         10000,
         "KIRO_MCP_TOOL_DESCRIPTION_MAX",
-        says="Bytes of a tool's description; a longer one goes to the system prompt",
+        says="Largest tool description in bytes; a longer one moves to the system prompt",
         above=0,
     )
     max_payload_bytes: int = _setting(
         0,
         "KIRO_MCP_MAX_PAYLOAD_BYTES",
-        says="Bytes over which the oldest turns are left out; 0 is off",
+        says="Largest request in bytes; above it the oldest turns are left out; 0 for no limit",
         least=0,
     )
     truncation_recovery: bool = _setting(
         True,
         "KIRO_MCP_TRUNCATION_RECOVERY",
-        says="Whether the model is told of an answer of its own that was cut off",
+        says="Whether to tell the model that its last answer was cut off",
     )
     tell_time: bool = _setting(
         False,
         "KIRO_MCP_TELL_TIME",
-        says="Whether the model is told the time; the service then caches no prompt",
+        says="Whether to tell the model the time; the service then caches no prompt",
     )
     origin: str = _setting(
         "", "KIRO_MCP_ORIGIN", says="The origin sent with requests; by default the endpoint's own"
@@ -178,7 +180,7 @@ class Settings(BaseModel):
     extra_headers: Headers = _setting(
         SecretStr(""),
         "KIRO_MCP_EXTRA_HEADERS",
-        says="Headers to send besides or instead of ours, as a JSON object",
+        says="Headers to add or to replace, as a JSON object",
     )
     proxy_url: Proxy = _setting(
         SecretStr(""),
@@ -189,30 +191,30 @@ class Settings(BaseModel):
     endpoints: EndpointNames = _setting(
         "runtime",
         "KIRO_MCP_ENDPOINTS",
-        says="Endpoints to ask, the next where one is overloaded: runtime q amazonq codewhisperer",
+        says="Endpoints, the next if one is overloaded: runtime q amazonq codewhisperer",
     )
     endpoint_url: Endpoint = _setting(
-        "", "KIRO_MCP_ENDPOINT_URL", says="Takes the place of every host of the service"
+        "", "KIRO_MCP_ENDPOINT_URL", says="Replaces all hosts of the service"
     )
     endpoint_url_runtime: Endpoint = _setting(
-        "", "KIRO_MCP_ENDPOINT_URL_RUNTIME", says="Takes the place of the runtime host alone"
+        "", "KIRO_MCP_ENDPOINT_URL_RUNTIME", says="Replaces only the runtime host"
     )
     endpoint_url_management: Endpoint = _setting(
-        "", "KIRO_MCP_ENDPOINT_URL_MANAGEMENT", says="Takes the place of the management host alone"
+        "", "KIRO_MCP_ENDPOINT_URL_MANAGEMENT", says="Replaces only the management host"
     )
     endpoint_url_q: Endpoint = _setting(
-        "", "KIRO_MCP_ENDPOINT_URL_Q", says="Takes the place of the host of q and amazonq alone"
+        "", "KIRO_MCP_ENDPOINT_URL_Q", says="Replaces only the host of q and amazonq"
     )
     endpoint_url_codewhisperer: Endpoint = _setting(
         "",
         "KIRO_MCP_ENDPOINT_URL_CODEWHISPERER",
-        says="Takes the place of the codewhisperer host alone",
+        says="Replaces only the codewhisperer host",
     )
     endpoint_url_oidc: Endpoint = _setting(
-        "", "KIRO_MCP_ENDPOINT_URL_OIDC", says="Takes the place of the AWS sign-in host alone"
+        "", "KIRO_MCP_ENDPOINT_URL_OIDC", says="Replaces only the AWS sign-in host"
     )
     endpoint_url_auth: Endpoint = _setting(
-        "", "KIRO_MCP_ENDPOINT_URL_AUTH", says="Takes the place of Kiro's sign-in host alone"
+        "", "KIRO_MCP_ENDPOINT_URL_AUTH", says="Replaces only Kiro's sign-in host"
     )
     connect_timeout_seconds: float = _setting(
         30.0, "KIRO_MCP_CONNECT_TIMEOUT", says="Seconds to wait for a connection", above=0
@@ -220,79 +222,85 @@ class Settings(BaseModel):
     first_token_timeout_seconds: float = _setting(
         120.0,
         "KIRO_MCP_FIRST_TOKEN_TIMEOUT",
-        says="Seconds to wait for an answer to begin, and half as many more if it thinks",
+        says="Seconds to wait until an answer begins; 50 % more if the model thinks",
         above=0,
     )
     first_token_max_retries: int = _setting(
         1,
         "KIRO_MCP_FIRST_TOKEN_MAX_RETRIES",
-        says="How often to ask again when no answer began in time",
+        says="How often to try again if no answer began in time",
         least=0,
         most=_MOST_RETRIES,
     )
     stream_read_timeout_seconds: float = _setting(
-        300.0, "KIRO_MCP_STREAM_READ_TIMEOUT", says="Seconds of silence that end an answer", above=0
+        300.0,
+        "KIRO_MCP_STREAM_READ_TIMEOUT",
+        says="Seconds without data after which an answer ends",
+        above=0,
     )
     max_frame_payload_bytes: int = _setting(
         MAX_PAYLOAD_BYTES,
         "KIRO_MCP_MAX_FRAME_PAYLOAD_BYTES",
-        says="Bytes of one frame's payload that are taken",
+        says="Largest payload of one frame, in bytes",
         above=0,
     )
     max_frame_headers_bytes: int = _setting(
         MAX_HEADERS_BYTES,
         "KIRO_MCP_MAX_FRAME_HEADERS_BYTES",
-        says="Bytes of one frame's headers that are taken",
+        says="Largest headers of one frame, in bytes",
         above=0,
     )
     store: Annotated[Literal["disk", "memory"], AnyCaseLower] = _setting(
-        "disk", "KIRO_MCP_STORE", says="Where conversations and answers are kept: disk memory"
+        "disk", "KIRO_MCP_STORE", says="Where conversations and answers are stored: disk memory"
     )
     store_ttl_hours: float = _setting(
-        168.0, "KIRO_MCP_STORE_TTL_HOURS", says="Hours for which an unused one is kept", above=0
+        168.0,
+        "KIRO_MCP_STORE_TTL_HOURS",
+        says="Hours after which an unused one is deleted",
+        above=0,
     )
     wait_seconds: float = _setting(
         50.0,
         "KIRO_MCP_WAIT_SECONDS",
-        says="Seconds until a call returns what has come so far, unless it gives `wait_seconds`;"
+        says="Seconds until a call returns what has arrived, unless it sets `wait_seconds`;"
         " 0 waits to the end",
         least=0,
     )
     roots: Roots = _setting(
-        (), "KIRO_MCP_ROOTS", says="Folders that calls may read files and images from, as in PATH"
+        (), "KIRO_MCP_ROOTS", says="Folders from which calls may read files and images, as in PATH"
     )
     max_retries: int = _setting(
         3,
         "KIRO_MCP_MAX_RETRIES",
-        says="How often to try again what failed before an answer began",
+        says="How often to try again after a failure before the answer began",
         least=0,
         most=_MOST_RETRIES,
     )
     base_retry_delay_seconds: float = _setting(
         1.0,
         "KIRO_MCP_BASE_RETRY_DELAY",
-        says="Seconds, doubled each time, to wait before that; five times as long when overloaded",
+        says="Seconds before the first retry, then doubled; five times as long after an overload",
         above=0,
     )
     max_concurrency: int = _setting(
-        4, "KIRO_MCP_MAX_CONCURRENCY", says="How many answers may be on their way at once", least=1
+        4, "KIRO_MCP_MAX_CONCURRENCY", says="How many answers may run at once", least=1
     )
     max_credits_per_call: float = _setting(
         0.0,
         "KIRO_MCP_MAX_CREDITS_PER_CALL",
-        says="Credits after which a call sends nothing more; 0 is no limit",
+        says="Credits after which a call sends no further request; 0 for no limit",
         least=0,
     )
     max_credits_per_day: float = _setting(
         0.0,
         "KIRO_MCP_MAX_CREDITS_PER_DAY",
-        says="Credits after which nothing is sent until the next day (UTC); 0 is no limit",
+        says="Credits after which nothing is sent until the next day (UTC); 0 for no limit",
         least=0,
     )
     model_cache_ttl_seconds: float = _setting(
         3600.0,
         "KIRO_MCP_MODEL_CACHE_TTL",
-        says="Seconds for which a list of models is kept",
+        says="Seconds for which the list of models is cached",
         above=0,
     )
     host: str = _setting("127.0.0.1", "KIRO_MCP_HOST", says="Over HTTP: the address to listen on")
@@ -300,7 +308,7 @@ class Settings(BaseModel):
     http_token: Secret = _setting(
         SecretStr(""),
         "KIRO_MCP_HTTP_TOKEN",
-        says="Over HTTP: the token that clients send; by default one is made and kept in a file",
+        says="Over HTTP: the token that clients must send; by default a new one is saved in a file",
     )
     http_login: bool = _setting(
         False,
@@ -310,24 +318,23 @@ class Settings(BaseModel):
     api: bool = _setting(
         False,
         "KIRO_MCP_API",
-        says="Over HTTP: whether OpenAI's and Anthropic's APIs are served at /v1, too",
+        says="Over HTTP: whether to serve OpenAI's and Anthropic's APIs at /v1",
     )
     max_body_bytes: int = _setting(
         32 * 1024 * 1024,
         "KIRO_MCP_MAX_BODY_BYTES",
-        says="Over HTTP: the largest request that is read",
+        says="Over HTTP: the largest request body, in bytes",
         above=0,
     )
     allowed_hosts: str = _setting(
         "",
         "KIRO_MCP_ALLOWED_HOSTS",
-        says="Over HTTP: names that clients may call the server by, besides localhost; commas"
-        " between",
+        says="Over HTTP: host names of the server besides localhost, separated by commas",
     )
     depth: int = _setting(
         0,
         "KIRO_MCP_DEPTH",
-        says="How deep this server is nested in calls of ask_claude; from 3 on it asks no more",
+        says="How deep this server is nested in calls of ask_claude; from 3 on it refuses them",
         least=0,
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], AnyCaseUpper] = _setting(
@@ -336,7 +343,7 @@ class Settings(BaseModel):
     debug_mode: Annotated[Literal["off", "errors", "all"], AnyCaseLower] = _setting(
         "off",
         "KIRO_MCP_DEBUG_MODE",
-        says="Which calls are written down: off, errors (failed, cut off, with warnings), all",
+        says="Which calls are recorded: off, errors (failed, cut off, with warnings), all",
     )
     debug_dir: PathText = _setting(
         "", "KIRO_MCP_DEBUG_DIR", says="Folder of the captures; by default `debug` in KIRO_MCP_HOME"
@@ -344,13 +351,13 @@ class Settings(BaseModel):
 
     @property
     def allowed_host_names(self) -> tuple[str, ...]:
-        """The names by which clients may call the server, besides this machine's."""
+        """The host names by which clients may address the server, besides this machine's."""
         names = (name.strip() for name in self.allowed_hosts.split(","))
         return tuple(name for name in names if name)
 
     @property
     def endpoint_overrides(self) -> dict[str, str]:
-        """The addresses that take the place of the service's hosts, by host."""
+        """The URLs that replace the service's hosts, by host; "" for no replacement."""
         own = {
             "runtime": self.endpoint_url_runtime,
             "management": self.endpoint_url_management,
@@ -367,16 +374,16 @@ class Settings(BaseModel):
 
     @property
     def endpoint_names(self) -> tuple[str, ...]:
-        """The endpoints to ask, in this order."""
+        """The endpoints to use, in this order."""
         return tuple(self.endpoints.split(","))
 
     @property
     def headers_to_add(self) -> dict[str, str]:
-        """The headers to send besides or instead of ours."""
+        """The headers to add to ours or to replace ours with."""
         return cast("dict[str, str]", json.loads(self.extra_headers.get_secret_value() or "{}"))
 
     def for_key(self, key: SecretStr) -> "Settings":
-        """Return these settings for another account: its key, and nothing of this machine's."""
+        """Return these settings with another account's key, without this machine's credentials."""
         nothing = SecretStr("")
         return self.model_copy(
             update={
@@ -397,7 +404,7 @@ class Settings(BaseModel):
         """Read the settings from environment variables.
 
         Raises:
-            InvalidRequest: A variable's value cannot be used; names it and what it must be.
+            InvalidRequest: A variable has an invalid value. The error says what it must be.
         """
         given = {name: value.strip() for name, value in environ.items() if value.strip()}
         try:
@@ -418,7 +425,7 @@ class Settings(BaseModel):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every secret in the settings, also those that are parts of a value."""
+        """All secrets in the settings, including those that are parts of a value."""
         proxy = urlsplit(self.proxy_url.get_secret_value())
         login = proxy.netloc.rpartition("@")[0]
         basic = base64.b64encode(unquote(login).encode()).decode()
@@ -431,7 +438,7 @@ class Settings(BaseModel):
 
 
 def variables() -> tuple[str, ...]:
-    """Every environment variable that a setting reads, in the order of declaration."""
+    """Return all environment variables that settings read, in the order of declaration."""
     return tuple(name for field in Settings.model_fields.values() for name in _names(field))
 
 
@@ -443,7 +450,7 @@ def _names(field: FieldInfo) -> list[str]:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """One sentence for each `KIRO_MCP_*` variable that no setting reads, with a likely name."""
+    """Return a sentence for each unknown `KIRO_MCP_*` variable, with a similar name if any."""
     known = variables()
     return tuple(
         _did_you_mean(name, known)
@@ -459,7 +466,7 @@ def _did_you_mean(name: str, known: tuple[str, ...]) -> str:
 
 
 def _but_is(name: str, value: str) -> str:
-    """Quote the value, unless it is a secret or an address, which may hold one."""
+    """Return the end of an error that quotes the value; "" if the value may hold a secret."""
     fields = Settings.model_fields.values()
     is_secret = any(field.annotation is SecretStr and name in _names(field) for field in fields)
     if is_secret or "//" in value or redact(value) != value:
