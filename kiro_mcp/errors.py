@@ -1,6 +1,6 @@
-"""The errors of the package, all of them, and the closed list of codes a caller can meet.
+"""All errors of the package, and the closed list of their codes.
 
-Errors are named by what the person or program that meets one should do::
+Each class says what the person or program that gets the error should do::
 
     KiroError                  anything this package raises on purpose
     ├── SignInRequired         sign in            auth_required auth_expired
@@ -17,8 +17,8 @@ Errors are named by what the person or program that meets one should do::
     │                          asked for it
     └── InternalFault          report it          internal_error
 
-Every error carries facts, never prose to be parsed: its `code`, what to do next, how long
-to wait, and the service's own request id. None carries a token or the body of a request.
+An error has attributes, so nobody needs to parse its text: the `code`, the next step, how long to
+wait, and the service's request id. No error contains a token or the body of a request.
 """
 
 from typing import ClassVar, Final, Literal
@@ -26,7 +26,7 @@ from typing import ClassVar, Final, Literal
 from kiro_mcp.redaction import redact_values
 
 MAX_QUOTED_CHARACTERS: Final = 80
-"""How much of a value a message repeats. An image in the place of a path can be megabytes."""
+"""How much of a value a message quotes. A caller may pass megabytes where a path belongs."""
 
 ErrorCode = Literal[
     "auth_required",
@@ -49,7 +49,7 @@ ErrorCode = Literal[
     "cancelled",
     "internal_error",
 ]
-"""Every code that a failed call can carry. The list is closed: a new one is a breaking change."""
+"""All codes of failed calls. The list is closed: a new code is a breaking change."""
 
 
 def quoted(value: str) -> str:
@@ -60,9 +60,9 @@ def quoted(value: str) -> str:
 
 
 class KiroError(Exception):
-    """Anything this package raises on purpose.
+    """An error that this package raises on purpose.
 
-    Its text is `what happened. What to do next.`, ready to be shown to a person or a model.
+    Its text is `What happened. What to do next.`, to show to a person or a model.
     """
 
     default_code: ClassVar[ErrorCode] = "internal_error"
@@ -78,51 +78,51 @@ class KiroError(Exception):
         request_id: str | None = None,
         retry_after_seconds: float | None = None,
     ) -> None:
-        # Whatever a service, a library or a caller put into it, no secret leaves with an error.
+        # A text from a service, a library or a caller may contain a secret.
         message, next_step = redact_values(message), redact_values(next_step)
         super().__init__(f"{message} {next_step}".strip())
         self.message = message
-        """What happened, as one sentence that names the value at fault."""
+        """What happened, as one sentence that names the wrong value."""
         self.next_step = next_step
-        """What the person should do now, as one or two sentences; "" where nothing helps."""
+        """What the person should do now, as one or two sentences; "" if nothing helps."""
         self.code: ErrorCode = code or self.default_code
         """One of `ErrorCode`."""
         self.reason = redact_values(reason)
-        """The service's own reason, such as `INVALID_MODEL_ID`; "" where it gave none."""
+        """The service's own reason, such as `INVALID_MODEL_ID`; "" for none."""
         self.status = status
-        """The HTTP status of the answer, or None where there was none."""
+        """The HTTP status of the answer; None if no answer arrived."""
         self.request_id = request_id and redact_values(request_id)
-        """The service's id of the request, for a report to its support."""
+        """The service's id of the request, for its support."""
         self.retry_after_seconds = retry_after_seconds
-        """How long the service asked to be left alone, or None where it did not say."""
+        """How long the service asked to wait; None if it did not ask."""
 
 
 class SignInRequired(KiroError):
-    """There is no credential, or the service no longer takes the one there is."""
+    """No credential was found, or the service does not accept it."""
 
     default_code = "auth_required"
 
 
 class AccountBlocked(KiroError):
-    """The account may not do this now. Calling again does not help and can do harm."""
+    """The account may not make this call now. Calling again does not help and can do harm."""
 
     default_code = "forbidden"
 
 
 class InvalidRequest(KiroError):
-    """The call itself is at fault: the same call fails again."""
+    """The call itself is wrong: the same call would fail again."""
 
     default_code = "invalid_request"
 
 
 class ServiceUnavailable(KiroError):
-    """The service, or the way to it, is not up to the call now; later it may be."""
+    """The service, or the network, cannot serve the call now. Later it may work."""
 
     default_code = "upstream_error"
 
 
 class AnswerBroken(KiroError):
-    """The answer began, or should have begun, and did not come to its end."""
+    """The answer is empty, or ended before it was complete."""
 
     default_code = "stream_broken"
 
@@ -130,19 +130,19 @@ class AnswerBroken(KiroError):
 class FrameError(AnswerBroken):
     """The bytes of an answer are not a valid `application/vnd.amazon.eventstream`.
 
-    The only error that decoding raises, whatever the bytes.
+    Decoding raises no other error, whatever the bytes are.
     """
 
     def __init__(self, message: str, *, offset: int, frame_count: int) -> None:
         super().__init__(
             f"The answer's bytes are not a valid event stream: {message}"
             f" (at byte {offset}, after {frame_count} good frames).",
-            next_step="Call again; if it happens every time, a proxy may be changing the bytes.",
+            next_step="Call again. If this happens every time, a proxy may change the bytes.",
         )
         self.offset = offset
-        """Where the frame at fault begins, in bytes from the start of the stream."""
+        """Where the invalid frame begins, in bytes from the start of the stream."""
         self.frame_count = frame_count
-        """How many frames before it were good; each of them has been delivered."""
+        """How many valid frames came before it. All of them were delivered."""
 
 
 class CallCancelled(KiroError):

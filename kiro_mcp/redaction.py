@@ -1,18 +1,18 @@
-"""The one redactor: no secret leaves through a log, an error or a capture. No I/O.
+"""Hides secrets in logs, errors and captures. No I/O.
 
-Three nets, because a secret is known by itself, by its shape, or by the name beside it::
+It finds a secret in three ways: by its value, by its shape, or by the name before it::
 
-    what `remember_secret` was given   as it is, and as URLs and JSON write it
-    aoa… aor… ksk_… eyJ….….…          by shape, wherever they stand
-    "refreshToken": "…"  device_code=…  Authorization: Bearer …    by name, whatever they hold
+    values given to `remember_secret`  also in the spelling of URLs and JSON
+    aoa… aor… ksk_… eyJ….….…          by shape, anywhere in a text
+    "refreshToken": "…"  device_code=…  Authorization: Bearer …    by name, with any value
 
-The first net matters because services and libraries quote what they were sent: AWS, for example,
-answers a malformed Authorization header with the header itself. So each value that holds a secret
-(settings, credentials, tokens) remembers it here when it is made. The list belongs to the process:
-an error can be raised anywhere, and each one must know every secret in use.
+The first way is needed because services and libraries quote what they receive. AWS, for example,
+answers a malformed Authorization header with the header itself. So each object that holds a secret
+(settings, credentials, tokens) calls `remember_secret` when it is created. The list is global,
+because an error can be raised anywhere, and its text may contain any secret in use.
 
-Observed: access and refresh tokens begin with `aoa` and `aor` and hold one colon; API keys begin
-with `ksk_`; the tokens of an organisation's own sign-in are JWTs (RFC 7519).
+Observed: access and refresh tokens begin with `aoa` and `aor` and contain one colon; API keys
+begin with `ksk_`; the tokens of an organisation's own sign-in are JWTs (RFC 7519).
 """
 
 import json
@@ -24,9 +24,9 @@ from urllib.parse import quote, quote_plus
 HIDDEN: Final = "[redacted]"
 
 WINDOW_CHARACTERS: Final = 32 * 1024
-"""How much of a text is searched at once. A search holds up every other thread of the process."""
+"""How much of a text is searched at once. During a search no other thread can run."""
 OVERLAP_CHARACTERS: Final = 4 * 1024
-"""How much of a text is searched again with what follows: a secret may begin there."""
+"""How much of a window is searched again with the next one: a secret may begin there."""
 
 Span: TypeAlias = tuple[int, int]
 
@@ -52,8 +52,8 @@ _SHAPES: Final = (
     re.compile(r"\bksk_[A-Za-z0-9_-]+"),  # API keys
 )
 _JWT: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{4,}+(?P<rest>(?:\.[A-Za-z0-9_-]*+){2,4})?")
-"""A JWT, signed or encrypted, if it has its `rest`. What only begins like one matches, too, so that
-the search goes on behind it: a text of many beginnings is read once and not once for each."""
+"""A match with a `rest` is a JWT, signed or encrypted. A match without it is text that only begins
+like a JWT: the search skips it, so that many such beginnings do not make it quadratic."""
 _NAME: Final = re.compile(_NAMES, re.IGNORECASE)
 _QUOTED: Final = re.compile(
     rf"""(?:{_NAMES})\\*["']?\s*[:=]\s*(\\{{0,15}})(["'])(?P<secret>(?:(?!\1\2).)*)""",
@@ -64,33 +64,39 @@ _BARE: Final = re.compile(
 )
 _SCHEME: Final = re.compile(
     r"""
-    \b(?:Bearer | Basic(?=\s+\S*(?-i:[0-9=]|[a-z][A-Z])))    # or it is "a basic understanding"
+    \b(?:Bearer | Basic(?=\s+\S*(?-i:[0-9=]|[a-z][A-Z])))    # not "a basic understanding"
     \s+(?P<secret>[A-Za-z0-9+/_=.:~-]{6,})
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 _MASKED_FROM: Final = 16
-"""Shorter secrets are not shown at all: four characters of one would be most of it."""
+"""The shortest secret whose last four characters are shown. They would be too much of a shorter
+one."""
 
 MIN_SECRET_CHARACTERS: Final = 6
-"""Shorter ones are not remembered: hiding them would hide parts of ordinary words."""
+"""The shortest secret that is remembered. A shorter one could be part of an ordinary word."""
 MAX_REMEMBERED: Final = 256
-"""How many secrets are remembered, of those that stay and of those that change, each."""
+"""How many lasting secrets are remembered, and how many passing ones."""
 _HEAD_CHARACTERS: Final = 16
-"""So much of a long secret is enough to know it by: what quotes one may have cut it off."""
+"""How many characters identify a long secret, because a quotation of it may be cut off."""
 
 _HINTS: Final = ("token", "secret", "code", "key", "password")
-"""Every name holds one of these. Looking for them first is ten times as quick."""
+"""Each of the names contains one of these. To look for these first is ten times faster."""
 
 
 _lasting: Final[dict[str, tuple[str, ...]]] = {}
 _passing: Final[dict[str, tuple[str, ...]]] = {}
-"""The secrets in use, each with its spellings. Those of settings last as long as the process;
-tokens come and go, and the one that was used longest ago is forgotten first."""
+"""The secrets in use, each with its spellings. The secrets of settings last as long as the
+process. Tokens change, so the one that was used longest ago is forgotten first."""
 
 
 def remember_secret(secret: str, *, is_lasting: bool = False) -> None:
-    """Hide a secret from now on, wherever it is quoted."""
+    """Hide a secret from now on, also where a service or a library quotes it.
+
+    Args:
+        secret: The secret.
+        is_lasting: Whether it is in use as long as the process runs.
+    """
     known = _lasting if is_lasting else _passing
     spellings = known.pop(secret, None)
     if spellings is None:
@@ -105,25 +111,25 @@ def remember_secret(secret: str, *, is_lasting: bool = False) -> None:
 
 
 def forget_secrets() -> None:
-    """Hide no remembered secret any more."""
+    """Forget all remembered secrets."""
     _lasting.clear()
     _passing.clear()
 
 
 def redact(text: str) -> str:
-    """Return the text with every secret in it replaced by a mark."""
-    return _hidden(text, secret_spans(text))
+    """Return the text with each secret replaced by `[redacted]`."""
+    return _replace_spans(text, secret_spans(text))
 
 
 def redact_values(text: str) -> str:
-    """Return the text without the secrets that are known by themselves or by their shape.
+    """Return the text without the secrets that are known by value or by shape.
 
-    For sentences of our own, which may name a setting and go on: "api_key: it must be …".
+    For our own sentences, which may name a setting without a secret: "api_key: it must be …".
     """
-    return _hidden(text, spans_in_windows(text, _value_spans))
+    return _replace_spans(text, spans_in_windows(text, _value_spans))
 
 
-def _hidden(text: str, spans: list[Span]) -> str:
+def _replace_spans(text: str, spans: list[Span]) -> str:
     pieces: list[str] = []
     end = 0
     for start, stop in spans:
@@ -133,7 +139,7 @@ def _hidden(text: str, spans: list[Span]) -> str:
 
 
 def secret_spans(text: str) -> list[Span]:
-    """Return where secrets are, as starts and ends in order, without overlaps."""
+    """Return the starts and ends of all secrets, in order and without overlaps."""
     return spans_in_windows(text, _spans)
 
 
@@ -148,11 +154,11 @@ def spans_in_windows(text: str, find: Callable[[str], list[Span]]) -> list[Span]
     start, size = 0, WINDOW_CHARACTERS
     while start < len(text):
         found = find(text[start : start + size])
-        if start and found and found[0][0] == 0:  # The end of a word only looks like its beginning.
+        if start and found and found[0][0] == 0:  # Probably the end of a word that began before.
             del found[0]
         if start + size >= len(text):
-            return _merged([*spans, *((start + first, start + last) for first, last in found)])
-        # What reaches the end of the window may go on behind it, and is searched again with it.
+            return _merge([*spans, *((start + first, start + last) for first, last in found)])
+        # A secret at the end of the window may continue, so it is searched again with more text.
         is_open = bool(found) and found[-1][1] == size
         known = found[:-1] if is_open else found
         step = (found[-1][0] if is_open else size) - OVERLAP_CHARACTERS
@@ -161,11 +167,11 @@ def spans_in_windows(text: str, find: Callable[[str], list[Span]]) -> list[Span]
             continue
         spans += [(start + first, start + last) for first, last in known]
         start, size = start + step, WINDOW_CHARACTERS
-    return _merged(spans)
+    return _merge(spans)
 
 
 def beginning_of_secret(text: str) -> int | None:
-    """Return where a remembered secret may begin at the end of a text, to go on behind it."""
+    """Return where, at the end of a text, a remembered secret may begin; None for nowhere."""
     found = [
         start
         for literal in _literals()
@@ -207,7 +213,7 @@ def _value_spans(text: str) -> list[Span]:
     spans += [match.span() for shape in _SHAPES for match in shape.finditer(text)]
     spans += [match.span() for match in _JWT.finditer(text) if match["rest"] is not None]
     spans += [match.span("secret") for match in _SCHEME.finditer(text)]
-    return _merged(spans)
+    return _merge(spans)
 
 
 def _spans(text: str) -> list[Span]:
@@ -216,11 +222,11 @@ def _spans(text: str) -> list[Span]:
     if any(hint in lowered for hint in _HINTS):
         spans += [match.span("secret") for match in _QUOTED.finditer(text)]
         spans += [match.span("secret") for match in _BARE.finditer(text) if not _is_hidden(match)]
-    return _merged(spans)
+    return _merge(spans)
 
 
 def redact_json(value: Any) -> Any:
-    """Return a JSON value with every secret in it replaced: texts by shape, members by name."""
+    """Return a JSON value with each secret replaced: texts as in `redact`, members by name."""
     match value:
         case str():
             return redact(value)
@@ -228,12 +234,12 @@ def redact_json(value: Any) -> Any:
             return [redact_json(item) for item in cast("list[Any]", value)]
         case dict():
             members = cast("dict[str, Any]", value)
-            return {redact(name): _redacted(name, inner) for name, inner in members.items()}
+            return {redact(name): _redact_member(name, inner) for name, inner in members.items()}
         case _:
             return value
 
 
-def _redacted(name: str, value: Any) -> Any:
+def _redact_member(name: str, value: Any) -> Any:
     is_plain = isinstance(value, str | int | float) and not isinstance(value, bool)
     if is_plain and value != "" and _NAME.fullmatch(name):
         return HIDDEN
@@ -244,7 +250,7 @@ def _is_hidden(match: re.Match[str]) -> bool:
     return match["secret"].startswith(HIDDEN[:-1])
 
 
-def _merged(spans: list[Span]) -> list[Span]:
+def _merge(spans: list[Span]) -> list[Span]:
     merged: list[Span] = []
     for start, stop in sorted(spans):
         if merged and start <= merged[-1][1]:
@@ -255,12 +261,12 @@ def _merged(spans: list[Span]) -> list[Span]:
 
 
 def mask(secret: str) -> str:
-    """Show enough of a secret to tell two apart: its kind and its last four characters."""
+    """Return the kind and the last four characters of a secret: enough to recognize it."""
     kind = secret[:4] if secret.startswith("ksk_") else ""
     return f"{kind}…{secret[-4:]}" if len(secret) >= _MASKED_FROM else "…"
 
 
 def mask_address(address: str) -> str:
-    """Show enough of an e-mail address to tell two apart: its first letter and its domain."""
+    """Return the first letter and the domain of an e-mail address: enough to recognize it."""
     name, at, domain = address.partition("@")
     return f"{name[:1]}…@{domain}" if at and name else "…"

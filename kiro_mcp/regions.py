@@ -1,7 +1,7 @@
-"""AWS regions, and the ARNs of profiles that name one. Pure.
+"""AWS regions, and the ARNs of profiles, which contain one. Pure.
 
-A region becomes part of a host name that a bearer is sent to, so nothing else may pass for one.
-The form is that of botocore's list of partitions: regions that AWS adds later fit it, too.
+A region becomes part of a host name that receives a bearer, so no other text may be accepted.
+The pattern is that of botocore's partitions. It also matches regions that AWS will add.
 """
 
 import re
@@ -15,16 +15,16 @@ _ARN: Final = re.compile(rf"arn:[a-z-]+:codewhisperer:(?P<region>{_FORM}):[0-9]+
 
 
 def is_region(text: str) -> bool:
-    """Whether a text may become part of a host name as a region."""
+    """Whether a text has the form of a region, so that it may become part of a host name."""
     return _REGION.fullmatch(text) is not None
 
 
 def is_govcloud(region: str) -> bool:
-    """Whether a region is one of AWS GovCloud, which has logins and profiles of its own."""
+    """Whether a region belongs to AWS GovCloud, which has separate logins and profiles."""
     return is_region(region) and region.startswith("us-gov-")
 
 
 def region_of(profile_arn: str) -> str:
-    """Return the region in a profile's ARN, or "" where the text is not such an ARN."""
+    """Return the region in a profile's ARN; "" if the text is not the ARN of a profile."""
     match = _ARN.fullmatch(profile_arn)
     return match["region"] if match else ""

@@ -36,7 +36,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _checked_endpoint(url: str) -> str:
+def _check_endpoint(url: str) -> str:
     if not url:
         return url
     wrong = ValueError("must be an https:// address, or http:// on this machine (127.0.0.1)")
@@ -73,8 +73,8 @@ def _has_good_port(parts: SplitResult) -> bool:
         return False
 
 
-def _checked_path(path: str) -> str:
-    path = _unquoted(path)
+def _check_path(path: str) -> str:
+    path = _unquote(path)
     if "\0" in path:
         raise ValueError("must be a path without a NUL character")
     if path.startswith("~") and path[1:2] not in ("", "/", "\\"):
@@ -90,7 +90,7 @@ def _upper(given: object) -> object:
     return given.strip().upper() if isinstance(given, str) else given
 
 
-def _checked_region(region: str) -> str:
+def _check_region(region: str) -> str:
     if region and not is_region(region):
         raise ValueError("must be an AWS region such as us-east-1")
     return region
@@ -110,12 +110,12 @@ def _read_roots(given: object) -> object:
     if not isinstance(given, str):
         return given
     # If the separator is a colon, do not split at the colon of `file://`.
-    parts = re.split(rf"(?<!\bfile){os.pathsep}|{os.pathsep}(?!//)", _unquoted(given))
+    parts = re.split(rf"(?<!\bfile){os.pathsep}|{os.pathsep}(?!//)", _unquote(given))
     return tuple(_read_root(part) for part in parts if part.strip())
 
 
 def _read_root(given: str) -> str:
-    path = _unquoted(given)
+    path = _unquote(given)
     if path.lower().startswith("file:"):
         path = unquote(urlsplit(path).path)
         path = path[1:] if re.match(r"/[A-Za-z]:", path) else path  # `/C:/Users` on Windows.
@@ -124,7 +124,7 @@ def _read_root(given: str) -> str:
     return os.path.expanduser(path)
 
 
-def _unquoted(text: str) -> str:
+def _unquote(text: str) -> str:
     text = text.strip()
     is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
     return text[1:-1].strip() if is_quoted and text[0] not in text[1:-1] else text
@@ -134,14 +134,14 @@ Roots = Annotated[tuple[str, ...], BeforeValidator(_read_roots)]
 Aliases = Annotated[dict[str, str], BeforeValidator(_read_aliases)]
 
 
-def _checked_names(names: str) -> str:
+def _check_names(names: str) -> str:
     given = [name.strip().lower() for name in names.split(",") if name.strip()]
     if not given or not set(given) <= set(ENDPOINT_NAMES):
         raise ValueError(f"must be one or more of {', '.join(ENDPOINT_NAMES)}, with commas between")
     return ",".join(dict.fromkeys(given))
 
 
-def _checked_headers(headers: SecretStr) -> SecretStr:
+def _check_headers(headers: SecretStr) -> SecretStr:
     try:
         given = json.loads(headers.get_secret_value() or "{}")
     except (ValueError, RecursionError):
@@ -156,7 +156,7 @@ def _checked_headers(headers: SecretStr) -> SecretStr:
     return headers
 
 
-def _checked_for_header(text: str) -> str:
+def _check_for_header(text: str) -> str:
     if not _HEADER_VALUE.fullmatch(text):
         raise ValueError("must be printable ASCII text, because it is sent in a header")
     return text
@@ -189,7 +189,7 @@ def _read_credential(given: object) -> object:
     return re.sub(r"(?i)^bearer\s+", "", text)
 
 
-def _checked_credential(credential: SecretStr) -> SecretStr:
+def _check_credential(credential: SecretStr) -> SecretStr:
     text = credential.get_secret_value()
     if len(text) <= _MAX_PLACEHOLDER and _PLACEHOLDER.fullmatch(text):
         raise ValueError(
@@ -199,8 +199,8 @@ def _checked_credential(credential: SecretStr) -> SecretStr:
     return credential
 
 
-def _checked_bearer(bearer: SecretStr) -> SecretStr:
-    _checked_for_header(_checked_credential(bearer).get_secret_value())
+def _check_bearer(bearer: SecretStr) -> SecretStr:
+    _check_for_header(_check_credential(bearer).get_secret_value())
     return bearer
 
 
@@ -210,10 +210,10 @@ def read_bearer(text: str) -> SecretStr:
     Raises:
         ValueError: The text is not a valid credential. The error says what it must be.
     """
-    return _checked_bearer(SecretStr(str(_read_credential(text))))
+    return _check_bearer(SecretStr(str(_read_credential(text))))
 
 
-def _checked_proxy(proxy: SecretStr) -> SecretStr:
+def _check_proxy(proxy: SecretStr) -> SecretStr:
     url = proxy.get_secret_value()
     if not url:
         return proxy
@@ -228,17 +228,15 @@ def _checked_proxy(proxy: SecretStr) -> SecretStr:
     return SecretStr(url)
 
 
-PathText = Annotated[str, AfterValidator(_checked_path)]
+PathText = Annotated[str, AfterValidator(_check_path)]
 AnyCaseLower = BeforeValidator(_lower)
 AnyCaseUpper = BeforeValidator(_upper)
-Endpoint = Annotated[str, AfterValidator(_checked_endpoint)]
+Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-Region = Annotated[str, AfterValidator(_checked_region)]
-EndpointNames = Annotated[str, AfterValidator(_checked_names)]
-HeaderText = Annotated[str, AfterValidator(_checked_for_header)]
-Bearer = Annotated[SecretStr, BeforeValidator(_read_credential), AfterValidator(_checked_bearer)]
-Secret = Annotated[
-    SecretStr, BeforeValidator(_read_credential), AfterValidator(_checked_credential)
-]
-Headers = Annotated[SecretStr, AfterValidator(_checked_headers)]
-Proxy = Annotated[SecretStr, AfterValidator(_checked_proxy)]
+Region = Annotated[str, AfterValidator(_check_region)]
+EndpointNames = Annotated[str, AfterValidator(_check_names)]
+HeaderText = Annotated[str, AfterValidator(_check_for_header)]
+Bearer = Annotated[SecretStr, BeforeValidator(_read_credential), AfterValidator(_check_bearer)]
+Secret = Annotated[SecretStr, BeforeValidator(_read_credential), AfterValidator(_check_credential)]
+Headers = Annotated[SecretStr, AfterValidator(_check_headers)]
+Proxy = Annotated[SecretStr, AfterValidator(_check_proxy)]

@@ -414,7 +414,7 @@ class Settings(BaseModel):
         except PydanticError as error:
             fault = error.errors(include_url=False, include_context=False)[0]
             name = str(fault["loc"][0])
-            wanted = f"{_in_plain_words(fault['msg'])}{_but_is(name, given[name])}"
+            wanted = f"{_in_plain_words(fault['msg'])}{_quote_value(name, given[name])}"
             raise InvalidRequest(
                 f"The setting {name} cannot be used: {wanted}.",
                 next_step="Correct it where this server is configured and start it again.",
@@ -465,7 +465,7 @@ def _did_you_mean(name: str, known: tuple[str, ...]) -> str:
     return f"No setting is named {name}.{hint}"
 
 
-def _but_is(name: str, value: str) -> str:
+def _quote_value(name: str, value: str) -> str:
     """Return the end of an error that quotes the value; "" if the value may hold a secret."""
     fields = Settings.model_fields.values()
     is_secret = any(field.annotation is SecretStr and name in _names(field) for field in fields)
