@@ -1,18 +1,18 @@
-"""A web application on a port, inside the event loop of its caller: for the server, the emulator.
+"""Serves a web application on a port, in the caller's event loop: the server or the emulator.
 
-uvicorn's HTTP/1.1 protocol is used without uvicorn's server, which would take over signals and wait
-for streams that never end. uvicorn also limits neither the time that a request's header takes nor
-the number of open connections, so anybody who can reach the port could hold all of them without
-knowing the token. Here a connection is always in one state, and every state but `serving` ends by
-itself:
+It uses uvicorn's HTTP/1.1 protocol without uvicorn's server, which would take over signals and wait
+for streams that never end. uvicorn also limits neither the time for a request's header nor the
+number of open connections, so anybody who can reach the port could occupy all connections without
+the token. Here a connection is always in one of three states, and each but `serving` has a time
+limit:
 
     reading     no request, or a part of one, or a refused request whose body still arrives
     serving     a request is being answered; only a request that passed the gate stays here
     idle        the last request was answered, and the client may send another one
 
-When the server is full, the newest connection takes the room of the one that has been `reading`
-for longest, and then of the one that has been `idle` for longest. A connection that is `serving`
-is never closed for another one; if all are, the newest gets 503.
+If the server is full, a new connection replaces the one that has been `reading` for the longest
+time, or else the one that has been `idle` for the longest time. A connection that is `serving` is
+never closed for another one; if all are, the new connection gets 503.
 """
 
 import asyncio
@@ -35,18 +35,18 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 MAX_CONNECTIONS: Final = 900
-"""How many connections may be open where the system sets no lower limit."""
+"""How many connections may be open, unless the system has a lower limit."""
 
 MIN_CONNECTIONS: Final = 8
 
 MAX_ACCEPTED_AT_ONCE: Final = 64
-"""How many connections asyncio takes before one of them can be counted, and closed."""
+"""How many connections asyncio accepts before one of them can be counted and closed."""
 
 OWN_DESCRIPTORS: Final = 48
-"""How many files and connections the process needs itself: its log, its store, the service."""
+"""The file descriptors that the process needs itself: for its log, its store and the service."""
 
 PENDING_CONNECTIONS: Final = 2048
-"""How many connections the system holds until they are accepted."""
+"""How many connections may wait in the system until they are accepted."""
 
 CLOSING_SECONDS: Final = 0.2
 """How long connections may take to close before they are aborted."""
@@ -60,23 +60,23 @@ _State = Literal["reading", "serving", "idle", "closed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """How many connections there may be, and how long each may do nothing."""
+    """The number of connections, and how long each may be inactive."""
 
     connections: int = MAX_CONNECTIONS
     accepted_at_once: int = MAX_ACCEPTED_AT_ONCE
     header_seconds: float = 10.0
-    """From the start of a connection, or the first byte of a later request, to the end of the
-    request's header. A refused request has as long to send the rest of its body."""
+    """The time from the start of a connection, or from the first byte of a later request, to the
+    end of the request's header. Also the time for the rest of a refused request's body."""
     body_silence_seconds: float = 60.0
-    """How long no byte of a request's body may arrive."""
+    """The longest pause between two bytes of a request's body."""
     keep_alive_seconds: int = 650
-    """How long a connection stays open between requests. Longer than clients and load balancers
-    keep theirs (Google's: 600 s), so that a request never meets a connection that is being closed.
+    """How long a connection stays open between requests. This is longer than clients and load
+    balancers keep it open (Google's: 600 s), so that no request arrives while it is being closed.
     """
 
     @classmethod
     def of_this_process(cls) -> "HttpLimits":
-        """Return the limits that leave this process the file descriptors it needs itself."""
+        """Return limits that leave this process the file descriptors that it needs itself."""
         if sys.platform == "win32":
             return cls()
         import resource  # Not on Windows.
@@ -92,13 +92,13 @@ class HttpLimits:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take a port; 0 for any free one.
+    """Bind a port; 0 takes any free one.
 
     Raises:
-        OSError: The port is taken, or the address is not this machine's.
+        OSError: The port is taken, or the address does not belong to this machine.
     """
-    # getaddrinfo names the protocol, without which asyncio leaves Nagle's algorithm on: then
-    # each answer that is written in pieces would wait 40 ms for an acknowledgement.
+    # getaddrinfo is told the protocol: otherwise asyncio does not turn off Nagle's algorithm, and
+    # each answer that is written in pieces waits 40 ms for an acknowledgement.
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
@@ -120,15 +120,13 @@ async def serve(
     limits: HttpLimits | None = None,
     logger: logging.Logger | None = None,
 ) -> AsyncGenerator[None]:
-    """Serve an ASGI application while the block runs. At its end, whatever still runs is cancelled.
+    """Serve an ASGI application while the block runs; at its end, cancel the running requests.
 
     Args:
         app: The application.
-        listener: A port that was taken with `listen`.
-        limits: How many connections there may be, and for how long; None for the limits that
-            suit this process.
-        logger: Where faults of the application and of its clients are logged; None for
-            uvicorn's logger.
+        listener: A socket of `listen`.
+        limits: The limits of connections; None for those that suit this process.
+        logger: The logger for errors of the application and its clients; None for uvicorn's.
     """
     limits = limits or HttpLimits.of_this_process()
     config = Config(
@@ -149,7 +147,7 @@ async def serve(
     server = await asyncio.get_running_loop().create_server(
         lambda: _Connection(room, config, state, logger),
         sock=listener,
-        backlog=limits.accepted_at_once,  # So many are also accepted at once.
+        backlog=limits.accepted_at_once,  # asyncio also accepts at most this many at once.
     )
     listener.listen(PENDING_CONNECTIONS)
     try:
@@ -161,7 +159,7 @@ async def serve(
 
 
 async def _end(state: ServerState) -> None:
-    """Cancel the requests that are running, and close the connections when all is sent."""
+    """Cancel the running requests, and close the connections when everything is sent."""
     for task in tuple(state.tasks):
         task.cancel()
     if state.tasks:
@@ -176,7 +174,7 @@ async def _end(state: ServerState) -> None:
 
 
 class _Room:
-    """The open connections of one server, in the order in which they would be closed."""
+    """The open connections of one server, in the order in which they are closed if it is full."""
 
     def __init__(self, limits: HttpLimits) -> None:
         self.limits = limits
@@ -197,7 +195,7 @@ class _Room:
         return False
 
     def move(self, connection: "_Connection", before: _State, after: _State) -> None:
-        """Note that a connection has changed its state."""
+        """Move a connection from one state to another."""
         if before != "closed":
             self._by_state[before].pop(connection, None)
         if after != "closed":
@@ -205,7 +203,7 @@ class _Room:
 
 
 class _Connection(H11Protocol):
-    """uvicorn's HTTP/1.1 connection, with a limit on the time that each state may last."""
+    """uvicorn's HTTP/1.1 connection, with a time limit for each state."""
 
     def __init__(
         self, room: _Room, config: Config, state: ServerState, logger: logging.Logger | None
@@ -218,7 +216,7 @@ class _Connection(H11Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Find room for the connection, or refuse it."""
+        """Accept the connection, or refuse it if the server is full."""
         if not self._room.make_room():
             transport.write(_FULL)
             transport.close()
@@ -227,8 +225,8 @@ class _Connection(H11Protocol):
         self._enter("reading")
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, and see how far the request has come."""
-        if self._state == "closed":  # It was refused; what is on its way still arrives.
+        """Read bytes, and update the state."""
+        if self._state == "closed":  # It was refused; bytes that were under way still arrive.
             return
         if self._state == "idle":
             self._enter("reading")
@@ -238,14 +236,14 @@ class _Connection(H11Protocol):
         self._update()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, which may have arrived already."""
+        """Continue with the next request, which may have arrived already."""
         super().on_response_complete()
         self._update()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave the room to others."""
+        """Make room for other connections."""
         self._enter("closed")
-        if self.transport:  # It was not refused.
+        if self.transport:  # A refused connection has none.
             super().connection_lost(exc)
 
     def drop(self) -> None:
@@ -254,14 +252,14 @@ class _Connection(H11Protocol):
         self.transport.abort()
 
     def _update(self) -> None:
-        """Enter the state that the connection is in by now."""
+        """Determine the state of the connection and enter it."""
         if self._state == "closed":
             return
         has_bytes = self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]
-        if self.transport.is_closing():  # The rest of its answer may still be on its way.
+        if self.transport.is_closing():  # The rest of the answer may still be being sent.
             self._enter("reading")
         elif self.cycle and not self.cycle.response_complete:
-            self._enter("serving")  # Also with each part of a body: its time runs from the last.
+            self._enter("serving")  # Also for each part of a body: that restarts the timer.
         elif self.cycle and not has_bytes:
             self._enter("idle")
         elif self._state != "reading":
@@ -281,9 +279,9 @@ class _Connection(H11Protocol):
 
     def _time_out(self) -> None:
         if self._state == "serving" and self.flow.read_paused:
-            self._enter("serving")  # We are not reading, so the client is not to blame.
+            self._enter("serving")  # We have paused reading, so the client is not to blame.
         elif self.transport.is_closing():
-            self.transport.abort()  # Its client does not read the answer.
+            self.transport.abort()  # The client does not read the answer.
         else:
             if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
                 self.transport.write(_TIMED_OUT)

@@ -1,7 +1,7 @@
-"""Captures: calls written to files for a bug report, and read again later.
+"""Captures: records of calls in files, for bug reports and for replays.
 
-A capture is the folder of one call. What happens to the call is noted in memory; when the call
-ends, one thread redacts the notes and writes the files::
+A capture is the folder of one call. The events of the call are recorded in memory; when the call
+ends, one thread redacts them and writes the files::
 
     server, client ─▶ recording ─▶ redacting ─▶ a folder ─▶ folder ─┬─▶ replaying: `kiro-mcp replay`
                        (memory)     (a thread)                      └─▶ the emulator's scripts
@@ -10,4 +10,4 @@ ends, one thread redacts the notes and writes the files::
 from typing import Literal
 
 Outcome = Literal["running", "completed", "truncated", "failed", "cancelled"]
-"""How a captured call ended. `running` is also what a killed process leaves behind."""
+"""How a captured call ended. `running` also means that the process was killed."""

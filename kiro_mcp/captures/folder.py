@@ -1,7 +1,7 @@
-"""The folder of a capture: its files and limits, its manifest, and how it is read again.
+"""The folder of a capture: its files, limits and manifest, and how it is read again.
 
-The names are those that users of kiro-gateway know; its folders can be read, too. The files of a
-call's second request end in `-2`, and so on::
+The file names are those of kiro-gateway, whose folders can be read, too. The names of the files of
+a call's second request end in `-2`, and so on::
 
     request_body.json               the arguments of the MCP client
     kiro_request_body.json          the request to the service
@@ -40,17 +40,17 @@ FRAMES_HEADING: Final = "# Frames: offset, kind, payload"
 """The first lines of our files. Files of the same names from other programs begin otherwise."""
 
 FORMAT = 1
-"""The version of the manifest; raised by changes that older programs would misread."""
+"""The version of the manifest. A change that older programs would misread increases it."""
 MAX_CAPTURES: Final = 50
 """How many folders are kept; the oldest are removed first."""
 MAX_EXCHANGES: Final = 20
 """How many requests of one call are written."""
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
-"""The largest file; it is cut there. A long answer with its frames has about 2 MiB."""
+"""The largest file; a longer one is cut. A long answer with its frames has about 2 MiB."""
 MAX_CALL_BYTES: Final = 24 * 1024 * 1024
 """The limit for all files of one call together."""
 MAX_READ_BYTES: Final = 64 * 1024 * 1024
-"""The largest file that is read: another program may have written it."""
+"""The largest file that is read. Another program may have written it, without our limits."""
 
 _NUMBERED: Final = re.compile(r"(?P<stem>[a-z_]+)(?:-\d{1,3})?(?P<suffix>\.[a-z]+)")
 _FOLDER: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}")
@@ -99,7 +99,7 @@ class ExchangeFacts(BaseModel):
     url: str = ""
     request_headers: dict[str, str] = {}
     is_prompt: bool = True
-    """Whether it asked for an answer, and not for something needed before that."""
+    """Whether it is a prompt, and not a request that prepares one."""
     sent_after_seconds: float = 0.0
     status: int | None = None
     """The HTTP status; None if there was no response."""
@@ -111,17 +111,17 @@ class ExchangeFacts(BaseModel):
     is_whole: bool = True
     """Whether the file holds all of the received bytes."""
     reading: ReadingFacts | None = None
-    """None if nothing was read as an answer."""
+    """None if the response was not read as an answer."""
     fault: ErrorFacts | None = None
-    """What ended the answer from outside, such as a broken connection."""
+    """The external reason that ended the answer, such as a broken connection."""
     error: ErrorFacts | None = None
     """Why the exchange failed."""
     tool_use_ids: list[str] = []
-    """The ids of the reply's tool uses; some of them are our own."""
+    """The ids of the reply's tool uses; kiro-mcp may have created some of them."""
 
 
 class Manifest(BaseModel):
-    """What a capture says about itself: the file `capture.json`."""
+    """The description of a capture: the file `capture.json`."""
 
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
     kiro_mcp: str = ""
@@ -134,9 +134,9 @@ class Manifest(BaseModel):
     outcome: Outcome = "running"
     exchanges: Annotated[list[ExchangeFacts], Field(max_length=MAX_EXCHANGES)] = []
     unkept_exchanges: _Count = 0
-    """How many more there were, past the limit."""
+    """The number of exchanges past the limit, which are not in the capture."""
     cut_files: list[str] = []
-    """The files that reached a limit and end there."""
+    """The files that were cut at a limit."""
 
 
 # --- reading ------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ class Exchange:
     raw: bytes
     """The body of the response."""
     recorded: str | None
-    """The reply that was read from it then; None if another program made the capture."""
+    """The reply that was read when it was captured; None if another program made the capture."""
 
     @property
     def is_answer(self) -> bool:
@@ -164,7 +164,7 @@ class Capture:
 
     name: str
     exchanges: tuple[Exchange, ...]
-    """In the order in which they were sent."""
+    """In the order of the requests."""
 
 
 def numbered(name: str, number: int) -> str:
@@ -174,18 +174,18 @@ def numbered(name: str, number: int) -> str:
 
 
 def is_capture_file(name: str) -> bool:
-    """Whether a file has a name that the files of captures have."""
+    """Whether a name is the name of a capture's file."""
     match = _NUMBERED.fullmatch(name)
     return match is not None and f"{match['stem']}{match['suffix']}" in _FILES
 
 
 def is_capture_folder(name: str) -> bool:
-    """Whether a folder has a name that our captures have."""
+    """Whether a name is the name of a folder of our captures."""
     return _FOLDER.fullmatch(name) is not None
 
 
 def read_capture(folder: Path) -> Capture:
-    """Read a capture of ours or of kiro-gateway.
+    """Read a capture of kiro-mcp or of kiro-gateway.
 
     Raises:
         InvalidRequest: The folder is not a capture, or it cannot be read.
@@ -204,7 +204,8 @@ def read_capture(folder: Path) -> Capture:
             raise _unusable(
                 folder,
                 f"is not a capture: it has neither {MANIFEST} nor {RAW}",
-                f"Give the folder of one call; {latest or 'KIRO_MCP_DEBUG_MODE=all makes them'}.",
+                "Give the folder of one call;"
+                f" {latest or 'KIRO_MCP_DEBUG_MODE=all writes such folders'}.",
             )
         exchanges = tuple(_read_exchange(folder, one) for one in facts)
     except OSError as error:
@@ -226,7 +227,7 @@ def _read_exchange(folder: Path, facts: ExchangeFacts) -> Exchange:
         _read(path) if (path := folder / numbered(name, facts.number)).exists() else None
         for name in (RAW, FRAMES, REPLY)
     )
-    # kiro-gateway keeps the bytes themselves in the file that holds our text of the frames.
+    # kiro-gateway writes the bytes to the file in which we write the frames as text.
     if raw is None and frames is not None and not frames.startswith(FRAMES_HEADING.encode()):
         raw = frames
     recorded = (reply or b"").decode(errors="replace")

@@ -1,9 +1,9 @@
-"""Records calls: notes what happens in the event loop, writes the files in a thread.
+"""Records calls: collects events in the event loop and writes the files in a thread.
 
-A call's arguments are written when it begins, so a killed process leaves at least those. All else
-is kept in memory, within limits, until the call ends; then one thread redacts it and writes it.
-Nothing here waits for the disk, and nothing that goes wrong there reaches the call: the capture
-ends, and the log says so once.
+The arguments of a call are written when it begins, so that a killed process leaves at least those.
+Everything else stays in memory, within limits, until the call ends; then one thread redacts and
+writes it. The call never waits for the disk. If writing fails, the capture ends, one log message
+says so, and the call goes on.
 """
 
 import atexit
@@ -55,16 +55,16 @@ from kiro_mcp.wire.reply import ReplyOptions
 logger = logging.getLogger(__name__)
 
 Mode = Literal["errors", "all"]
-"""Which captures are kept: those of calls that failed or had warnings, or all."""
+"""Which captures are kept: only those of calls that failed or had warnings, or all."""
 
 MAX_OPEN_CAPTURES: Final = 100
-"""How many calls may run or wait for the disk at once; any further call is not captured."""
+"""How many calls may run or wait for the disk at once; further calls are not captured."""
 EXIT_SECONDS: Final = 5.0
-"""How long the end of the process waits for what is still to be written."""
+"""How long the end of the process waits for files that are still to be written."""
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 _log_sink: ContextVar[Callable[[str], None] | None] = ContextVar("captured_log", default=None)
-"""Takes the log lines of the call that runs. Tasks and threads inherit it from their starter."""
+"""Receives the log lines of the current call. Tasks and threads inherit it."""
 
 
 class _LogHandler(logging.Handler):
@@ -114,16 +114,16 @@ class Captures:
         package.setLevel(logging.DEBUG)
 
     def begin(self, arguments: Mapping[str, Any]) -> "CallCapture | None":
-        """Begin to capture a call; None if too many calls are under way."""
+        """Begin to capture a call; return None if too many calls are being captured."""
         if not self._room.acquire(blocking=False):
-            logger.warning("%s is too slow: a call is not captured", self._root)
+            logger.warning("writing to %s is too slow: a call is not captured", self._root)
             return None
         began_at = self.now().astimezone(UTC)
         path = self._root / f"{began_at:%Y%m%dT%H%M%S.%fZ}-{self._new_id()[:8]}"
         return CallCapture(self, path, arguments, done=self._room.release)
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Do a job in the thread, after all jobs before it. It must not raise."""
+        """Run a job in the thread, after all earlier jobs. It must not raise."""
         if self._thread is None:
             # A daemon thread never keeps a process from ending.
             self._thread = threading.Thread(target=self._work, name="captures", daemon=True)
@@ -132,7 +132,7 @@ class Captures:
         self._jobs.put(job)
 
     def close(self, timeout_seconds: float = EXIT_SECONDS) -> None:
-        """Wait until everything is written, but no longer than this. Blocking."""
+        """Wait until everything is written, but not longer than the timeout. Blocking."""
         if self._thread is not None:
             atexit.unregister(self.close)
             self._jobs.put(None)
@@ -150,7 +150,7 @@ class Captures:
 
 @dataclass(slots=True)
 class _Exchange:
-    """The notes about one request and its response."""
+    """The recorded data of one request and its response."""
 
     facts: ExchangeFacts
     options: ReplyOptions | None = None
@@ -160,7 +160,7 @@ class _Exchange:
 
 
 class CallCapture:
-    """Captures one call; a `Recorder`, too. Its methods return at once and never raise."""
+    """Captures one call. Implements `Recorder`. Its methods return at once and never raise."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class CallCapture:
         done: Callable[[], None],
     ) -> None:
         self.outlives_call = False
-        """Whether the end of the answer ends the capture, and not the end of the call."""
+        """Whether the capture ends with the answer instead of with the call."""
         self._captures = captures
         self._path = path
         self._done = done
@@ -189,10 +189,10 @@ class CallCapture:
         self._file_room = captures.max_call_bytes
         self._submit(lambda: self._write_beginning(arguments))
 
-    # --- what happens to the call ---------------------------------------------------------
+    # --- events of the call, in the event loop --------------------------------------------
 
     def sent(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> None:
-        """Note a request."""
+        """Record a request."""
         logger.debug("%s %s, %d bytes", method, url, len(body))
         if self._is_over:
             return
@@ -212,21 +212,21 @@ class CallCapture:
         self._submit(lambda: self._write_body(facts, body))
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        """Note the status and the headers of the response."""
+        """Record the status and the headers of the response."""
         logger.debug("answered with status %d", status)
-        if (current := self._noted()) is not None:
+        if (current := self._current_exchange()) is not None:
             current.facts.status = status
             current.facts.response_headers = dict(headers)
             current.facts.answered_after_seconds = self._seconds()
 
     def reads_with(self, options: ReplyOptions) -> None:
-        """Note how the response is going to be read."""
-        if (current := self._noted()) is not None:
+        """Record the options with which the response will be read."""
+        if (current := self._current_exchange()) is not None:
             current.options = options
 
     def received(self, chunk: bytes) -> None:
-        """Note the next bytes of the response's body; past a limit, only how many they are."""
-        if (current := self._noted()) is None:
+        """Record the next bytes of the response's body; past a limit, only their number."""
+        if (current := self._current_exchange()) is None:
             return
         facts = current.facts
         facts.received_bytes += len(chunk)
@@ -239,20 +239,20 @@ class CallCapture:
         facts.is_whole = facts.is_whole and len(kept) == len(chunk)
 
     def replied(self, reply: Reply) -> None:
-        """Note the reply that was read from the response."""
+        """Record the reply that was read from the response."""
         logger.debug("the answer ended: %s, %d parts", reply.stop_reason, len(reply.parts))
-        if (current := self._noted()) is not None:
+        if (current := self._current_exchange()) is not None:
             current.reply = reply
 
     def failed(self, error: KiroError) -> None:
-        """Note why the exchange failed."""
+        """Record why the exchange failed."""
         logger.debug("the attempt failed: %s: %s", error.code, error)
-        if (current := self._noted()) is not None:
+        if (current := self._current_exchange()) is not None:
             current.error = error
 
     @contextmanager
     def log(self) -> Generator[None]:
-        """Add what is logged in the block, and in what it starts, to the capture."""
+        """Add the log lines of the block, and of the tasks that it starts, to the capture."""
         token = _log_sink.set(self._log)
         try:
             yield
@@ -262,12 +262,12 @@ class CallCapture:
     def finish(
         self, outcome: Outcome, error: Mapping[str, Any] | None = None, *, is_odd: bool = False
     ) -> None:
-        """End the capture. What comes later is not noted.
+        """End the capture. Later events are not recorded.
 
         Args:
             outcome: How the call ended.
-            error: What is known about a call that failed or is incomplete.
-            is_odd: Whether the call is worth keeping although it succeeded.
+            error: Details of a call that failed or is incomplete.
+            is_odd: Whether to keep the capture although the call succeeded.
         """
         if self._captures.mode == "all" or is_odd or outcome != "completed":
             logger.info("the call is captured in %s", self._path)
@@ -279,7 +279,7 @@ class CallCapture:
         self._is_over = True
         self._captures.submit(self._done)
 
-    def _noted(self) -> _Exchange | None:
+    def _current_exchange(self) -> _Exchange | None:
         return None if self._is_over else self._current
 
     def _log(self, line: str) -> None:
@@ -300,7 +300,7 @@ class CallCapture:
                 self._has_failed = True
                 logger.warning("a call cannot be captured in %s: %s", self._path, error)
             except Exception:
-                # A defect of ours must not end the thread, which other calls need.
+                # A bug of ours must not end the thread, because other calls need it.
                 self._has_failed = True
                 logger.exception("a call cannot be captured in %s", self._path)
 
@@ -376,7 +376,7 @@ class CallCapture:
             text = error_text(exchange.error)
         if reply is not None:
             facts.tool_use_ids = [use.id for use in reply.tool_uses]
-            # A fault of the bytes is found again when they are read again.
+            # A replay finds an error in the frames itself, so it is not recorded.
             if isinstance(reply.fault, KiroError) and not isinstance(reply.fault, FrameError):
                 facts.fault = _error_facts(reply.fault)
             text = reply_text(reply)
@@ -386,15 +386,15 @@ class CallCapture:
         data = _json(manifest.model_dump(mode="json"))
         if len(data) > MAX_FILE_BYTES:
             for exchange in manifest.exchanges:
-                exchange.reading = None  # The schemas of its tools are what can be large.
+                exchange.reading = None  # It contains the tools' schemas, which can be large.
             data = _json(manifest.model_dump(mode="json"))
-        # Written beside and renamed, so that a reader always finds it whole.
+        # Written to a temporary file and renamed, so that readers never see a part of it.
         temporary = self._path / f"{folder.MANIFEST}.tmp"
         _create(temporary, data)
         temporary.replace(self._path / folder.MANIFEST)
 
     def _write(self, name: str, data: bytes, *, is_cut: bool = False) -> bool:
-        """Write a file unless it is empty; return whether it is whole."""
+        """Write a file unless it is empty; return whether all of it was written."""
         kept = data[: min(self._captures.max_file_bytes, self._file_room)]
         self._file_room -= len(kept)
         if kept:
@@ -418,7 +418,7 @@ def _remove(capture: Path) -> None:
                 file.unlink()
         capture.rmdir()
     except OSError:
-        pass  # It has a file of somebody else's, or another process is removing it.
+        pass  # It contains a file that is not ours, or another process is removing it.
 
 
 def _error_facts(error: KiroError) -> ErrorFacts:
@@ -434,4 +434,4 @@ def _text(text: str) -> bytes:
 
 
 def _encoded(text: str) -> bytes:
-    return text.encode(errors="backslashreplace")  # Some arguments hold half surrogate pairs.
+    return text.encode(errors="backslashreplace")  # Arguments may contain lone surrogates.

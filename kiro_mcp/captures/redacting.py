@@ -1,14 +1,15 @@
-"""Takes secrets and identities out of what a capture holds. Pure.
+"""Removes secrets and identities from the data of a capture. Pure.
 
-* Headers: only known ones are shown; of a response's, all but cookies and the like.
+* Headers: of a request, only the values of known headers are shown; of a response, all but cookies
+  and the like.
 * JSON: secrets are replaced, names in e-mail addresses and account numbers become stars, and
   long base64, such as a picture, becomes its length.
 * The bytes of a response: a model's text comes in pieces of a few letters, so a secret in it is
-  spread over many frames, and each frame has a checksum. So the pieces are joined into the text
-  that they are, its secrets are found once, and the frames that hold parts of one are made anew.
-  All other frames stay as they came. What is not a frame, such as the body of a refusal, keeps
-  its length: its secrets become stars. Identities stay in the words of an answer, because those
-  are the user's own to look at.
+  spread over many frames, and each frame has a checksum. So the pieces are joined, the secrets are
+  found in the whole text, and the frames with parts of one are encoded again. All other frames
+  stay as they were received. In bytes that are not a frame, such as the body of a refusal, secrets
+  become stars, so that the length stays the same. Identities in the text of an answer stay,
+  because the user has to decide about those.
 """
 
 import json
@@ -30,9 +31,9 @@ from kiro_mcp.wire.eventstream import Frame, FrameDecoder, encode_frame
 MIN_BASE64_CHARACTERS: Final = 1024
 """Shorter base64 is kept."""
 MAX_UNFRAMED_BYTES: Final = 1024 * 1024
-"""How much is kept of what is not a frame. The engine itself reads less of it."""
+"""The limit of bytes that are not frames. The engine itself reads fewer."""
 TAIL_CHARACTERS: Final = 256
-"""How much is hidden at the end of a text that was cut: a secret may begin there."""
+"""How many characters are hidden at the end of a cut text: a secret may begin there."""
 
 _SHOWN_REQUEST_HEADERS: Final = frozenset(
     (
@@ -49,8 +50,8 @@ _SHOWN_REQUEST_HEADERS: Final = frozenset(
         "x-amzn-kiro-profile-arn",
     )
 )
-"""Our own headers. Any other is the user's (KIRO_MCP_EXTRA_HEADERS), who may have put a proxy's
-password there, or it is the bearer."""
+"""Our own headers. Other headers are the bearer token, or come from KIRO_MCP_EXTRA_HEADERS and may
+contain a proxy's password."""
 
 _SECRET_HEADER_WORDS: Final = ("auth", "cookie", "key", "password", "secret", "token")
 
@@ -68,17 +69,17 @@ _PIECES: Final = {
     "reasoningContentEvent": "text",
     "toolUseEvent": "input",
 }
-"""The events that carry pieces of a longer text, and the member that does."""
+"""The events that carry pieces of a longer text, and the member with the piece."""
 
 _CUT_JWT: Final = "AAAA.A.A"
-"""With this after it, a JWT that was cut is recognized."""
+"""Completes a JWT that was cut, so that it is recognized."""
 
 Source: TypeAlias = tuple[str, str]
 """A text of a response: the event that carries it, and the id of a tool use or ""."""
 
 
 def shown_request_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a request, the values of all but the known ones hidden."""
+    """Return the headers of a request; the values of unknown headers are hidden."""
     return {
         name: redact(value) if name.lower() in _SHOWN_REQUEST_HEADERS else HIDDEN
         for name, value in headers.items()
@@ -96,17 +97,17 @@ def shown_response_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def redacted_text(text: str) -> str:
-    """Return a text without secrets, its identities starred."""
+    """Return a text without secrets; identities become stars."""
     return _without_identities(redact(text))
 
 
 def redacted_json(value: Any) -> Any:
-    """Return a JSON value without secrets and long base64, its identities starred."""
+    """Return a JSON value without secrets and long base64; identities become stars."""
     return redact_json(abridged(value))
 
 
 def abridged(value: Any) -> Any:
-    """Return a JSON value with identities starred and long base64 replaced by its length."""
+    """Return a JSON value with stars for identities and the length for long base64."""
     match value:
         case str():
             is_long = len(value) >= MIN_BASE64_CHARACTERS
@@ -129,14 +130,14 @@ def abridged(value: Any) -> Any:
 
 @dataclass(slots=True)
 class _Framed:
-    """A frame of a response, and what it says."""
+    """A frame of a response with its parsed payload."""
 
     raw: bytes
     frame: Frame
     members: dict[str, Any] | None
-    """Its payload without the piece of a text; None if the payload is not a JSON object."""
+    """The payload without the piece of text; None if the payload is not a JSON object."""
     source: Source | None
-    """The text that it has a piece of."""
+    """The text that its piece belongs to; None if it has no piece."""
     piece: str
     clean_piece: str
 
@@ -163,7 +164,7 @@ def redacted_stream(
         if one.members is None:
             payload = _starred(payload)
         else:
-            # Most frames have the same members but for their piece, so those are searched once.
+            # Apart from the piece, most frames have the same members, which are searched once.
             members = one.members
             clean = members if members == known_clean else redacted_json(members)
             if clean == members:
@@ -175,7 +176,7 @@ def redacted_stream(
                 payload = text.encode(errors="backslashreplace")
         is_same = payload == one.frame.payload and headers == one.frame.headers
         written.append(one.raw if is_same else encode_frame(headers, payload))
-    if not (is_cut and framed):  # Otherwise the rest is only the beginning of a frame.
+    if not (is_cut and framed):  # If it is cut, the rest is only the beginning of a frame.
         written.append(_starred(rest)[:MAX_UNFRAMED_BYTES])
     return b"".join(written)
 
@@ -208,7 +209,7 @@ def _read(raw: bytes, frame: Frame) -> _Framed:
 
 
 def _redact_pieces(framed: Sequence[_Framed], *, is_cut: bool) -> None:
-    """Find the secrets of each text and take them out of its pieces; mark where each begins."""
+    """Remove the secrets of each text from its pieces, and mark where each one began."""
     texts: dict[Source, list[_Framed]] = {}
     for one in framed:
         if one.source is not None:
@@ -239,7 +240,7 @@ def _redact_pieces(framed: Sequence[_Framed], *, is_cut: bool) -> None:
 
 
 def _starred(data: bytes) -> bytes:
-    """Return bytes of the same length, a star for each letter of a secret or an identity."""
+    """Return bytes of the same length, with stars for secrets and identities."""
     text = data.decode("latin-1")
     return _without_identities(_with_stars(text, secret_spans(text))).encode("latin-1")
 

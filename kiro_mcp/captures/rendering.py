@@ -1,7 +1,7 @@
-"""A capture's frames and replies as text for people. Pure.
+"""Writes a capture's frames and replies as text for people. Pure.
 
-The texts are made to be compared: equal replies have equal texts. Estimates are left out, because
-they change with what is redacted.
+The texts can be compared: equal replies have equal texts. Estimates are omitted, because redaction
+changes them.
 """
 
 import json
@@ -15,11 +15,11 @@ from kiro_mcp.errors import KiroError
 from kiro_mcp.wire.eventstream import Frame, FrameDecoder
 
 _SHOWN_REST_BYTES: Final = 256
-"""How much is shown of bytes that are neither frames nor text."""
+"""How many bytes are shown if they are neither frames nor text."""
 
 
 def reply_text(reply: Reply) -> str:
-    """Write a reply down: the facts about it, then its parts in order."""
+    """Write a reply: its properties, then its parts in order."""
     usage, fault = reply.usage, reply.fault
     if isinstance(fault, Fault):
         fault = " ".join(filter(None, (fault.name, fault.reason, fault.message)))
@@ -63,12 +63,12 @@ def reply_text(reply: Reply) -> str:
 
 
 def error_text(error: KiroError) -> str:
-    """Write down an exchange that failed without a reply."""
+    """Write the error of an exchange that failed without a reply."""
     return f"{REPLY_HEADING}\nerror: {error.code}: {error}\n"
 
 
 def frames_text(data: bytes, decoder: FrameDecoder | None = None) -> Iterator[str]:
-    """Yield the lines for the bytes of a response: one per frame, then what is not a frame."""
+    """Yield the lines for the bytes of a response: one per frame, then the other bytes."""
     yield FRAMES_HEADING
     decoder = decoder or FrameDecoder()
     frames, rest = split_frames(data, decoder)

@@ -1,7 +1,7 @@
 """Reads the response of a captured exchange again: bytes in, a reply or an error out. Pure.
 
-It is read as it was read when it came, without the network. So a change of the decoder or of the
-engine shows as a different reply to an old capture.
+It is read with the recorded options, without the network. If a change of the decoder or of the
+engine changes the result, the replay of an old capture shows that.
 """
 
 from typing import cast
@@ -22,7 +22,7 @@ def replay(exchange: Exchange) -> Reply | KiroError:
     """Read the response of an exchange again. Never raises.
 
     Args:
-        exchange: One with a response: its `is_answer` is true.
+        exchange: An exchange with a response: its `is_answer` is true.
     """
     facts = exchange.facts
     if facts.status != 200:
@@ -34,7 +34,7 @@ def replay(exchange: Exchange) -> Reply | KiroError:
         for tool in reading.tools
     ]
     options = cast("ReplyOptions", {**dict(reading), "tools": tools})
-    # The ids that the bytes do not have were made when the answer came: use them again.
+    # Ids that are not in the bytes were created when the answer was first read: use them again.
     made_ids = (one for one in facts.tool_use_ids if one.encode() not in exchange.raw)
     builder = ReplyBuilder(**options, new_tool_use_id=lambda: next(made_ids, "tooluse_replayed"))
     for start in range(0, len(exchange.raw), CHUNK_BYTES):
