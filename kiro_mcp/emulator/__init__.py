@@ -1,14 +1,14 @@
-"""A stand-in for the Kiro service on loopback: for `--offline`, for tests, for users' CI.
+"""An emulator of the Kiro service on loopback: for `--offline`, for tests and for users' CI.
 
-It speaks real HTTP and answers with real frames, refuses what the service refuses, and says in
-its answers that they are canned. A prompt that starts with `/emulate NAME` picks another answer;
-a test can enqueue its own::
+It speaks real HTTP, answers with real frames, refuses what the service refuses, and says in its
+answers that they are canned. A prompt with a line `/emulate NAME` picks another answer; a test can
+enqueue its own::
 
     async with running() as emulator:
         emulator.state.enqueue((Send(frames.text("One word.") + frames.ending()),))
 
-Scripts can be files, too (`kiro_mcp.emulator.script_files`), and other people's tests have a
-fixture (`kiro_mcp.emulator.pytest_plugin`).
+Scripts can also be files (`kiro_mcp.emulator.script_files`). `kiro_mcp.emulator.pytest_plugin` has
+a fixture for the tests of other projects.
 """
 
 from kiro_mcp.emulator import frames, refusals

@@ -1,7 +1,7 @@
-"""Who may call the emulator: bearers in, identities out; logins and refresh tokens that rotate.
+"""The accounts of the emulator: API keys, tokens, device logins and refresh tokens that rotate.
 
-Nothing here expires by the clock: `expire_access_tokens` does it when a test says so. Source of
-truth: AWS SSO OIDC, the Kiro desktop sign-in service, and what was observed of both::
+Tokens do not expire by the clock: a test calls `expire_access_tokens`. Source of truth: AWS SSO
+OIDC, the Kiro desktop sign-in service, and the observed behaviour of both::
 
     device login ──► access token + refresh token ──refresh──► both new, both old ones void
 """
@@ -16,7 +16,7 @@ PollError: TypeAlias = Literal[
 ]
 
 MAX_ENTRIES: Final = 1_000
-"""How many clients, logins and tokens are known at once; the oldest are forgotten."""
+"""How many clients, logins and tokens are stored; the oldest are removed first."""
 
 _Value = TypeVar("_Value")
 
@@ -27,7 +27,7 @@ def _invented(prefix: str, name: str) -> str:
 
 
 EMULATOR_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EMULATOR"
-"""The profile of every identity but Builder ID's."""
+"""The profile of all identities except those of Builder ID."""
 
 BUILDER_ID_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:638616132270:profile/AAAACCCCXXXX"
 """The profile that all Builder ID users share, as clients send it."""
@@ -36,13 +36,13 @@ SOCIAL_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:699475941385:profil
 """The profile that Google and GitHub users share, as clients send it."""
 
 BUILDER_ID_START_URL: Final = "https://view.awsapps.com/start"
-"""A login that starts here is Builder ID's; one that starts elsewhere is Identity Center's."""
+"""The start URL of Builder ID logins; logins with another one belong to Identity Center."""
 
 EMULATOR_API_KEY: Final = f"ksk_emulated{'0' * 32}"
-"""Taken with the header `TokenType: API_KEY`; its calls may leave the profile out."""
+"""Accepted with the header `TokenType: API_KEY`; its calls may omit the profile."""
 
 EMULATOR_ACCESS_TOKEN: Final = _invented("aoa", "IdentityCenter")
-"""Taken without `TokenType`; its calls must name `EMULATOR_PROFILE_ARN`."""
+"""Accepted without `TokenType`; its calls must name `EMULATOR_PROFILE_ARN`."""
 
 EMULATOR_REFRESH_TOKEN: Final = _invented("aor", "IdentityCenter")
 """Renews `EMULATOR_ACCESS_TOKEN` at `/token`, for the client below."""
@@ -54,7 +54,7 @@ EMULATOR_SOCIAL_ACCESS_TOKEN: Final = _invented("aoa", "Social")
 """As `EMULATOR_ACCESS_TOKEN`, from a Google or GitHub login."""
 
 EMULATOR_SOCIAL_REFRESH_TOKEN: Final = _invented("aor", "Social")
-"""Renews it at `/refreshToken`."""
+"""Renews `EMULATOR_SOCIAL_ACCESS_TOKEN` at `/refreshToken`."""
 
 EMULATOR_BUILDER_ID_ACCESS_TOKEN: Final = _invented("aoa", "BuilderId")
 """As `EMULATOR_ACCESS_TOKEN`, but its calls must name `BUILDER_ID_PROFILE_ARN`."""
@@ -62,30 +62,30 @@ EMULATOR_BUILDER_ID_ACCESS_TOKEN: Final = _invented("aoa", "BuilderId")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom a bearer stands for."""
+    """The kind of account that a bearer token belongs to."""
 
     kind: IdentityKind
 
     @property
     def token_type(self) -> str:
-        """What its calls must carry in the header `TokenType`."""
+        """The header `TokenType` that its calls must have."""
         return "API_KEY" if self.kind == "api_key" else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """What a login or a refresh gives."""
+    """The result of a login or a refresh."""
 
     identity: Identity
     access_token: str
     refresh_token: str
     client_id: str
-    """The client the refresh token is bound to; "" at the desktop service, which has none."""
+    """The client that the refresh token is bound to; "" at the desktop service."""
 
 
 @dataclass(slots=True, kw_only=True)
 class DeviceLogin:
-    """A device login that someone is asked to confirm."""
+    """A device login that the user has to confirm."""
 
     device_code: str
     user_code: str
@@ -97,28 +97,28 @@ class DeviceLogin:
 
 @dataclass(slots=True, kw_only=True)
 class Accounts:
-    """The tokens of one emulator, and how its logins go."""
+    """The tokens of one emulator, and the behaviour of its logins."""
 
     pending_polls: int = 2
-    """How many polls of a device login find it still unconfirmed."""
+    """How many polls of a device login are answered with `authorization_pending`."""
     slow_downs: int = 0
-    """How many polls before those are told to slow down."""
+    """How many polls before those are answered with `slow_down`."""
     device_outcome: DeviceOutcome = "granted"
     """How a device login ends."""
     poll_interval_seconds: int = 1
     device_login_seconds: int = 600
     access_token_seconds: int = 3600
-    """The lifetimes that answers state."""
+    """The lifetime in the answers; nothing expires by the clock."""
     profile_arns: tuple[str, ...] = (EMULATOR_PROFILE_ARN,)
-    """The profiles of an Identity Center user; the first is also everyone else's."""
+    """The profiles of an Identity Center user; the first is also the one of other users."""
     inactive_profile_arns: tuple[str, ...] = ()
-    """Those of them that are listed as inactive and refused when they are named."""
+    """The profiles that are listed as inactive and refused in calls."""
     identity_center_token_type: Literal["", "SSO_OIDC"] = ""
-    """What calls of an Identity Center user must carry in the header `TokenType`."""
+    """The header `TokenType` that calls of an Identity Center user must have."""
     refuses_shared_profile: bool = False
-    """Whether Builder ID's shared profile is good for usage alone, as it was observed for some."""
+    """Whether Builder ID's shared profile works for usage only, as was observed for some users."""
     bad_token_status: Literal[400, 403] = 403
-    """How management calls refuse a token that is not good: both were observed."""
+    """The status with which management calls refuse an invalid token: both were observed."""
 
     _access: dict[str, Identity] = field(default_factory=dict[str, Identity], init=False)
     _refresh: dict[str, Tokens] = field(default_factory=dict[str, Tokens], init=False)
@@ -130,7 +130,7 @@ class Accounts:
         self._clients[EMULATOR_CLIENT_ID] = EMULATOR_CLIENT_SECRET
         self._access[EMULATOR_API_KEY] = Identity("api_key")
         self._access[EMULATOR_BUILDER_ID_ACCESS_TOKEN] = Identity("builder_id")
-        self._keep(
+        self._store(
             Tokens(
                 identity=Identity("idc"),
                 access_token=EMULATOR_ACCESS_TOKEN,
@@ -138,7 +138,7 @@ class Accounts:
                 client_id=EMULATOR_CLIENT_ID,
             )
         )
-        self._keep(
+        self._store(
             Tokens(
                 identity=Identity("social"),
                 access_token=EMULATOR_SOCIAL_ACCESS_TOKEN,
@@ -148,7 +148,7 @@ class Accounts:
         )
 
     def identify(self, bearer: str, token_type: str) -> Identity | None:
-        """Return whom a bearer stands for; None if it is unknown or has the wrong type."""
+        """Return the identity of a bearer token; None if it is unknown or has the wrong type."""
         identity = self._access.get(bearer)
         if identity is None:
             return None
@@ -165,30 +165,30 @@ class Accounts:
         return self.profile_arns if identity.kind == "idc" else self.profile_arns[:1]
 
     def expire_access_tokens(self) -> None:
-        """Void every access token; API keys and refresh tokens stay good."""
+        """Invalidate all access tokens; API keys and refresh tokens stay valid."""
         keys = {token: who for token, who in self._access.items() if who.kind == "api_key"}
         self._access = keys
 
     def add_api_key(self, key: str) -> None:
-        """Take another API key, too."""
+        """Accept another API key."""
         self._access[key] = Identity("api_key")
 
     def revoke(self, bearer: str) -> None:
-        """Void one API key or access token."""
+        """Invalidate one API key or access token."""
         self._access.pop(bearer, None)
 
     def register_client(self) -> tuple[str, str]:
-        """A new client's id and secret."""
+        """Return the id and the secret of a new client."""
         client_id = f"emulated-client-{self._next_serial():04d}"
-        _remember(self._clients, client_id, f"{client_id}-secret")
+        _store_limited(self._clients, client_id, f"{client_id}-secret")
         return client_id, self._clients[client_id]
 
     def is_client(self, client_id: str, client_secret: str) -> bool:
-        """Whether this pair was registered."""
+        """Whether a client with this id and secret is registered."""
         return client_id in self._clients and self._clients[client_id] == client_secret
 
     def start_device_login(self, kind: IdentityKind, client_id: str) -> DeviceLogin:
-        """A new device login, to be polled for."""
+        """Start a device login."""
         serial = self._next_serial()
         login = DeviceLogin(
             device_code=f"emulated-device-code-{serial:04d}",
@@ -198,11 +198,11 @@ class Accounts:
             slow_downs=self.slow_downs,
             pending_polls=self.pending_polls,
         )
-        _remember(self._logins, login.device_code, login)
+        _store_limited(self._logins, login.device_code, login)
         return login
 
     def poll(self, device_code: str, client_id: str) -> Tokens | PollError:
-        """Poll a device login. Its tokens are given once."""
+        """Poll a device login. Its tokens are returned only once."""
         login = self._logins.get(device_code)
         if login is None or login.client_id != client_id:
             return "invalid_grant"
@@ -218,18 +218,18 @@ class Accounts:
         return self._issue(login.identity, client_id)
 
     def refresh(self, refresh_token: str, client_id: str) -> Tokens | None:
-        """Return new tokens for old; None if the refresh token is stale or another client's."""
+        """Return new tokens; None if the refresh token is invalid or belongs to another client."""
         old = self._refresh.get(refresh_token)
         if old is None or old.client_id != client_id:
             return None
-        self._void(old)
+        self._invalidate(old)
         return self._issue(old.identity, client_id)
 
     def log_out(self, refresh_token: str) -> None:
-        """Void a refresh token and its access token. A stale one is ignored."""
+        """Invalidate a refresh token and its access token. An invalid one is ignored."""
         old = self._refresh.get(refresh_token)
         if old is not None:
-            self._void(old)
+            self._invalidate(old)
 
     def _issue(self, identity: Identity, client_id: str) -> Tokens:
         name = f"{self._next_serial():06d}"
@@ -239,14 +239,14 @@ class Accounts:
             refresh_token=_invented("aor", name),
             client_id=client_id,
         )
-        self._keep(tokens)
+        self._store(tokens)
         return tokens
 
-    def _keep(self, tokens: Tokens) -> None:
-        _remember(self._access, tokens.access_token, tokens.identity)
-        _remember(self._refresh, tokens.refresh_token, tokens)
+    def _store(self, tokens: Tokens) -> None:
+        _store_limited(self._access, tokens.access_token, tokens.identity)
+        _store_limited(self._refresh, tokens.refresh_token, tokens)
 
-    def _void(self, tokens: Tokens) -> None:
+    def _invalidate(self, tokens: Tokens) -> None:
         del self._refresh[tokens.refresh_token]
         self._access.pop(tokens.access_token, None)
 
@@ -255,7 +255,7 @@ class Accounts:
         return self._serial
 
 
-def _remember(table: dict[str, _Value], key: str, value: _Value) -> None:
+def _store_limited(table: dict[str, _Value], key: str, value: _Value) -> None:
     table[key] = value
     if len(table) > MAX_ENTRIES:
         del table[next(iter(table))]

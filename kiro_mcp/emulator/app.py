@@ -1,8 +1,8 @@
-"""The emulator as one ASGI application, for all the hosts of the service at once, and on a port.
+"""The emulator as one ASGI application for all hosts of the service, and the server that runs it.
 
-A client whose endpoints are overridden keeps their paths and headers, so those tell the hosts
-apart. Each request becomes a `SeenRequest`, is recorded, goes to its operation, and the script
-that comes back is played::
+A client with overridden endpoints keeps their paths and headers, so these identify the operation.
+Each request becomes a `SeenRequest`, which is recorded and passed to its operation. The operation
+returns a script, which is played::
 
     HTTP request ──► SeenRequest ──► operation ──► script ──► HTTP answer
 """
@@ -42,15 +42,15 @@ EVENT_STREAM: Final = "application/vnd.amazon.eventstream"
 
 _SILENT: Final = logging.getLogger("kiro_mcp.emulator.http")
 _SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False  # A script may cut a connection. That is no fault to log.
+_SILENT.propagate = False  # A script may cut a connection on purpose, which needs no log.
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
-"""The largest body that is looked at."""
+"""The largest body that is parsed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Something the service does, under whatever address."""
+    """An operation of the service, independent of its address."""
 
     name: str
     handle: Callable[[EmulatorState, SeenRequest], Script]
@@ -97,7 +97,7 @@ TARGETS: Final[Mapping[str, Operation]] = {
 
 
 def build_app(state: EmulatorState | None = None) -> Starlette:
-    """Build an emulator around the state that will show what it saw."""
+    """Build an emulator that uses, and records requests in, the given state."""
     state = EmulatorState() if state is None else state
     routes = [
         Route(path, partial(_answer, state, operation), methods=[method])
@@ -117,7 +117,7 @@ async def _answer(state: EmulatorState, operation: Operation, request: Request) 
     """Read a request, record it, and return its script, ready to be played."""
     raw = bytearray()
     try:
-        # The rest of a body that is too large is dropped as it comes: a client that still sends
+        # The rest of a body that is too large is read and dropped: a client that is still sending
         # would not read the refusal.
         async for chunk in request.stream():
             if len(raw) <= MAX_BODY_BYTES:
@@ -149,7 +149,7 @@ async def _answer(state: EmulatorState, operation: Operation, request: Request) 
     if refusal:
         script: Script = (refusal,)
     elif operation.name == GENERATE:
-        script = operation.handle(state, seen)  # It looks for enqueued scripts itself.
+        script = operation.handle(state, seen)  # It takes enqueued scripts itself.
     else:
         script = state.take_queued(operation.name) or operation.handle(state, seen)
     return _ScriptPlayer(state, seen, script)
@@ -160,7 +160,7 @@ def _refuse_constant(name: str) -> object:
 
 
 class _ScriptPlayer:
-    """Plays one script to the caller of one request, who may leave at any time. An ASGI app."""
+    """An ASGI app that plays the script of one request, until its client disconnects."""
 
     def __init__(self, state: EmulatorState, request: SeenRequest, script: Script) -> None:
         self._state = state
@@ -172,7 +172,7 @@ class _ScriptPlayer:
         self._has_client_left = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
-        """Play the script to its end, or until the client leaves."""
+        """Play the script to its end, or until the client disconnects."""
         self._state.stream_opened()
         try:
             async with anyio.create_task_group() as tasks:
@@ -184,7 +184,7 @@ class _ScriptPlayer:
             self._state.stream_closed(by_client=self._has_client_left)
 
     async def _watch(self, receive: Receive, play: anyio.CancelScope) -> None:
-        await receive()  # The request was read to its end: all that can come is a disconnect.
+        await receive()  # The request has been read, so only a disconnect can come.
         if not self._is_over:
             self._has_client_left = True
             play.cancel()
@@ -218,7 +218,7 @@ class _ScriptPlayer:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _begin(self, send: AsgiSend) -> None:
-        """Send the head of a stream, and the frame with which an RPC answer begins."""
+        """Send the HTTP head of a stream, and the first frame of an RPC answer."""
         if self._has_begun:
             return
         self._has_begun = True
@@ -234,7 +234,7 @@ class _ScriptPlayer:
         for start in range(0, len(data), size):
             chunk = data[start : start + size]
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await checkpoint()  # Let a client in the same event loop read this far.
+            await checkpoint()  # Let a client in the same event loop read the chunk.
 
 
 # --- on a port
@@ -242,7 +242,7 @@ class _ScriptPlayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningEmulator:
-    """An emulator that serves."""
+    """An emulator on a port."""
 
     url: str
     """Such as `http://127.0.0.1:43210`, without a slash at the end."""

@@ -1,11 +1,11 @@
-"""The body of a request for an answer: read without trust, and checked for its shape.
+"""The body of a prompt: reads a body of any shape, and checks its shape.
 
-`Call` is a body with the terms that hold for it. Its properties read a body of any shape: what is
-missing or has another type reads as empty. `misshapen` compares a body with a table of all the
-structures of a request: a structure maps its members to kinds; `!` marks a required one. A kind is
-the name of another structure, `[kind]` for an array of it, or one of the plain kinds below. A union
-has exactly one member. Everything else that the service demands is in `kiro_mcp.emulator.rules`.
-Source of truth: the service's published request model.
+`Call` is a body with the conditions that it is checked under. Its properties read a missing member,
+or one of another type, as empty. `misshapen` compares a body with a table of all structures of a
+request: a structure maps its members to kinds; `!` marks a required one. A kind is the name of
+another structure, `[kind]` for an array, or one of the plain kinds below. A union has exactly one
+member. All other requirements of the service are in `kiro_mcp.emulator.rules`. Source of truth:
+the service's published request model.
 """
 
 import re
@@ -23,11 +23,11 @@ ASSISTANT_MESSAGE: Final = "assistantResponseMessage"
 
 
 Finding: TypeAlias = tuple[str, str]
-"""Where a body is at fault, and how."""
+"""The location of an error in a body, and its description."""
 
 
 class WireForm(StrEnum):
-    """How a prompt is addressed, which decides what its body may carry."""
+    """The form of the HTTP request of a prompt, which decides what its body may contain."""
 
     REST = "REST"
     RPC_GENERATE = "GenerateAssistantResponse"
@@ -38,22 +38,22 @@ class WireForm(StrEnum):
 
 
 def members(value: object) -> Mapping[str, object]:
-    """The members of a JSON object; none of anything else."""
+    """Return the members of a JSON object; none for other values."""
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
 def items(value: object) -> Sequence[object]:
-    """The items of a JSON array; none of anything else."""
+    """Return the items of a JSON array; none for other values."""
     return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def text(value: object) -> str:
-    """A JSON string; "" for anything else."""
+    """Return a JSON string; "" for other values."""
     return value if isinstance(value, str) else ""
 
 
 def walk(value: object, where: str) -> Iterator[tuple[str, object]]:
-    """Every value inside `value`, itself first, with where it is, at any depth."""
+    """Yield `value` and all values inside it, at any depth, each with its path."""
     waiting = [(where, value)]
     while waiting:
         where, current = waiting.pop()
@@ -78,7 +78,7 @@ class Turn:
 
     @property
     def context(self) -> Mapping[str, object]:
-        """What a user message carries besides its text."""
+        """The tools, tool results and other context of a user message."""
         return members(self.message.get("userInputMessageContext"))
 
     @property
@@ -105,7 +105,7 @@ class Conversation:
 
     @property
     def state(self) -> Mapping[str, object]:
-        """All of it."""
+        """The JSON object of the conversation."""
         return members(members(self.body).get("conversationState"))
 
     @property
@@ -123,7 +123,7 @@ class Conversation:
 
     @property
     def turns(self) -> Sequence[Turn]:
-        """Every message, in order."""
+        """All messages, in order."""
         return [*self.history, self.current]
 
     @property
@@ -144,7 +144,7 @@ def _read_turn(value: object, where: str) -> Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request for an answer, as its rules see it."""
+    """A prompt, as the rules see it."""
 
     body: object
     form: WireForm
@@ -158,12 +158,12 @@ class Call:
 
     @property
     def members(self) -> Mapping[str, object]:
-        """What it carries beside them."""
+        """The members of the body."""
         return members(self.body)
 
     @property
     def model(self) -> Model | None:
-        """The catalogue's entry of the model it names; of the default one if it names none."""
+        """The catalogue's entry for its model, or for `auto` if it names none."""
         named = text(self.conversation.current.message.get("modelId")) or "auto"
         return next((model for model in self.catalogue if model["modelId"] == named), None)
 
@@ -258,7 +258,7 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNOR
 
 
 def is_uuid(value: object) -> bool:
-    """Whether it is the text of a UUID."""
+    """Whether it is a UUID as text."""
     return isinstance(value, str) and _UUID.fullmatch(value) is not None
 
 
@@ -283,7 +283,7 @@ _KINDS: Final[Mapping[str, Callable[[object], bool]]] = {
 
 
 def misshapen(body: object, form: WireForm) -> Iterator[Finding]:
-    """Yield each member that the form of a call does not have, or has in another shape."""
+    """Yield each member that is unknown in this form of a call, or has the wrong shape."""
     return _in_structure(body, REQUESTS[form], "$")
 
 

@@ -1,7 +1,7 @@
-"""The models that the emulator lists, each as one JSON object of the service's catalogue.
+"""The models that the emulator lists, each as a JSON object of the service's catalogue.
 
-Source of truth: the service's published model list (2026); numbers and ids are a snapshot of it,
-and the shape is that of `tests/vectors/list-available-models.json`.
+Source of truth: a snapshot of the service's published model list (2026). The shape is the one in
+`tests/vectors/list-available-models.json`.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _WITHOUT_XHIGH: Final = ("low", "medium", "high", "max")
 _MAY_NOT_THINK: Final = ("adaptive", "disabled")
 
 MIN_OUTPUT_TOKENS: Final = 1_024
-"""The least that `max_tokens` may ask for, where a model takes it."""
+"""The minimum of `max_tokens`, for models that accept it."""
 
 
 def _object(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:

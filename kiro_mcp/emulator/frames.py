@@ -1,7 +1,7 @@
-"""The frames of an answer: events of the service as values in, bytes of its event stream out.
+"""Encodes the events of an answer as frames of the service's event stream.
 
-Every frame carries three text headers in a fixed order and compact JSON with sorted keys.
-Source of truth: the service's published event model, and its streams as observed.
+Every frame has three text headers in a fixed order and compact JSON with sorted keys. Source of
+truth: the service's published event model and observed streams.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ DELTA_CHARACTERS: Final = 24
 
 
 def compact_json(value: object) -> str:
-    """JSON as the service writes it: no spaces, sorted keys, text beyond ASCII as it is."""
+    """Write JSON as the service does: no spaces, sorted keys, non-ASCII text not escaped."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def event(
     event_type: str, payload: Mapping[str, object], *, content_type: str = "application/json"
 ) -> bytes:
-    """One event frame."""
+    """Return one event frame."""
     headers = {
         ":event-type": event_type,
         ":content-type": content_type,
@@ -34,7 +34,7 @@ def event(
 
 
 def exception(message: str, reason: str, *, exception_type: str = "error") -> bytes:
-    """One frame that ends an answer with a modelled error, after HTTP has said 200."""
+    """Return a frame that ends an answer with an error, after the HTTP status 200."""
     headers = {
         ":exception-type": exception_type,
         ":content-type": "application/json",
@@ -44,21 +44,21 @@ def exception(message: str, reason: str, *, exception_type: str = "error") -> by
 
 
 def initial_response() -> bytes:
-    """The frame that opens the stream of an RPC call; the service leaves its id empty."""
+    """Return the first frame of an RPC answer; the service leaves its id empty."""
     return event(
         "initial-response", {"conversationId": ""}, content_type="application/x-amz-json-1.0"
     )
 
 
 def pieces(text: str, size: int = DELTA_CHARACTERS) -> Iterator[str]:
-    """The text in pieces of `size` characters; the last one may be shorter."""
+    """Split a text into pieces of `size` characters; the last one may be shorter."""
     return (text[start : start + size] for start in range(0, len(text), size))
 
 
 def text(
     content: str, *, model_id: str = "auto", delta_characters: int = DELTA_CHARACTERS
 ) -> bytes:
-    """Visible text, as several deltas."""
+    """Return visible text as several deltas."""
     return b"".join(
         event("assistantResponseEvent", {"content": piece, "modelId": model_id})
         for piece in pieces(content, delta_characters)
@@ -66,24 +66,24 @@ def text(
 
 
 def reasoning(content: str) -> bytes:
-    """Native reasoning: text deltas, then the signature that makes it replayable."""
+    """Return native reasoning: text deltas, then the signature that clients send back with it."""
     deltas = (event("reasoningContentEvent", {"text": piece}) for piece in pieces(content))
     return b"".join(deltas) + event("reasoningContentEvent", {"signature": sign(content)})
 
 
 def sign(reasoning_text: str) -> str:
-    """The emulator's signature of a reasoning text: what it gives, and what it takes back."""
+    """Return the signature of a reasoning text, which the emulator sends and later accepts."""
     return b64encode(hashlib.sha256(b"emulator:" + reasoning_text.encode()).digest()).decode()
 
 
 def tool_use(tool_use_id: str, name: str, arguments: str) -> bytes:
-    """One whole tool use: its start, its JSON arguments in fragments, its stop."""
+    """Return a complete tool use: its start, its JSON arguments in fragments, its stop."""
     stop = {"name": name, "stop": True, "toolUseId": tool_use_id}
     return unfinished_tool_use(tool_use_id, name, arguments) + event("toolUseEvent", stop)
 
 
 def unfinished_tool_use(tool_use_id: str, name: str, arguments: str) -> bytes:
-    """The same without its stop."""
+    """Return a tool use without its stop."""
     call = {"name": name, "toolUseId": tool_use_id}
     fragments = (event("toolUseEvent", {**call, "input": piece}) for piece in pieces(arguments))
     return event("toolUseEvent", call) + b"".join(fragments)
@@ -95,7 +95,7 @@ def ending(
     refusal: Mapping[str, str] | None = None,
     context_percent: float = 1.5,
 ) -> bytes:
-    """What closes an answer: the stop reason where there is one, context use, credits."""
+    """Return the last frames of an answer: a stop reason, if given, context use and credits."""
     metadata: dict[str, object] = {"stopReason": stop_reason} if stop_reason else {}
     if refusal is not None:
         metadata["stopDetails"] = {"refusal": dict(refusal)}
@@ -108,5 +108,5 @@ def ending(
 
 
 def with_bad_checksum(frame: bytes) -> bytes:
-    """The frame with the last byte of its checksum changed."""
+    """Return the frame with a wrong last byte in its checksum."""
     return frame[:-1] + bytes([frame[-1] ^ 0xFF])

@@ -1,6 +1,6 @@
-"""The settings of one emulator and what it has seen: the object that tests and users hold.
+"""The settings of one emulator and its records: the object that tests and users work with.
 
-Settings may be changed at any time; the next request is served by them.
+Settings may be changed at any time; they apply from the next request on.
 """
 
 import time
@@ -17,7 +17,7 @@ from kiro_mcp.emulator.script_files import ScriptFile
 from kiro_mcp.emulator.scripts import BUILT_IN, Prompt, Script, unknown
 
 GENERATE: Final = "GenerateAssistantResponse"
-"""The operation that answers prompts, under each of its addresses."""
+"""The operation that answers prompts, in all its forms."""
 
 MAX_RECORDED_REQUESTS: Final = 512
 """Only the latest requests are kept: an emulator may run for days."""
@@ -26,10 +26,10 @@ MAX_RECORDED_BODY_BYTES: Final = 1024 * 1024
 """A larger body is recorded as None, so that the records stay small."""
 
 MAX_REMEMBERED_PROMPTS: Final = 512
-"""How many different prompts are counted, before the counts start anew."""
+"""How many different prompts are counted before the counts are reset."""
 
 MAX_INPUT_BYTES: Final = 4_047_768
-"""The largest body, without its images, that the service was observed to take (2026-04)."""
+"""The largest body, without its images, that the service was observed to accept (2026-04)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +37,14 @@ class SeenRequest:
     """One request, as the emulator received it."""
 
     operation: str
-    """Such as `GenerateAssistantResponse`, whatever its address and form."""
+    """Such as `GenerateAssistantResponse`, independent of its address and form."""
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str] = field(repr=False)
     """Names in lower case. Not in the repr: they hold the bearer."""
     body: object = field(repr=False)
-    """The parsed JSON; None where there was none or it was larger than is recorded."""
+    """The parsed JSON; None if there was none, or if it was too large to record."""
     size_bytes: int
     """The size of the body."""
     is_rpc: bool
@@ -53,14 +53,14 @@ class SeenRequest:
 
 @dataclass(slots=True, kw_only=True)
 class EmulatorState:
-    """One emulator, from outside."""
+    """The settings and the records of one emulator."""
 
     scripts: dict[str, Script] = field(default_factory=dict[str, Script])
-    """Your own scripts by name; one that is named like a built-in one takes its place."""
+    """Your own scripts by name; a script with the name of a built-in one replaces it."""
     script_files: list[ScriptFile] = field(default_factory=list[ScriptFile])
-    """Scripts out of files. They answer what is theirs before any other script does."""
+    """Scripts from files. They are tried before any other script."""
     chunk_bytes: int = 128
-    """The most bytes of a stream written at once; small, so that clients meet cut frames."""
+    """How many bytes of a stream are written at once; so few that frames are split."""
     accounts: Accounts = field(default_factory=Accounts)
     """Tokens, identities and logins."""
     catalogue: tuple[Model, ...] = CATALOGUE
@@ -69,7 +69,7 @@ class EmulatorState:
     """The model that the list names as the default, if it is in the catalogue."""
     max_input_bytes: int = MAX_INPUT_BYTES
     retry_after_seconds: int = 1
-    """What `throttle` and `busy` ask for."""
+    """The wait that `throttle` and `busy` ask for."""
     now: Callable[[], float] = time.time
     """The time, in seconds since the epoch."""
 
@@ -78,11 +78,11 @@ class EmulatorState:
     )
     """The latest requests, oldest first."""
     prompts: int = field(default=0, init=False)
-    """How many prompts have come."""
+    """The number of prompts received."""
     open_streams: int = field(default=0, init=False)
-    """Answers that are being played now."""
+    """The number of answers that are being played now."""
     disconnects: int = field(default=0, init=False)
-    """Clients that left before their answer was complete."""
+    """The number of clients that disconnected before their answer was complete."""
 
     _queues: dict[str, deque[Script]] = field(default_factory=dict[str, deque[Script]], init=False)
     _times: Counter[int] = field(default_factory=Counter[int], init=False)
@@ -90,14 +90,15 @@ class EmulatorState:
     _changed: anyio.Event = field(default_factory=anyio.Event, init=False)
 
     def enqueue(self, *scripts: Script, operation: str = GENERATE) -> None:
-        """Play these, one a call, to the next calls of an operation; () is the usual answer.
+        """Play these scripts to the next calls of an operation; () is the usual answer.
 
-        A prompt must break no rule first. Other operations are played without a check.
+        A prompt that breaks a rule gets its refusal and takes no script. Calls of other operations
+        are not checked.
         """
         self._queues.setdefault(operation, deque()).extend(scripts)
 
     def requests_to(self, operation: str) -> list[SeenRequest]:
-        """The recorded requests of one operation, oldest first."""
+        """Return the recorded requests of one operation, oldest first."""
         return [request for request in self.requests if request.operation == operation]
 
     async def until(self, condition: Callable[["EmulatorState"], bool]) -> None:
@@ -106,24 +107,24 @@ class EmulatorState:
             await self._changed.wait()
 
     def record(self, request: SeenRequest) -> None:
-        """Note a request."""
+        """Record a request."""
         self.requests.append(request)
         self.prompts += request.operation == GENERATE
         self._announce()
 
     def stream_opened(self) -> None:
-        """Note that an answer begins."""
+        """Record that an answer begins."""
         self.open_streams += 1
         self._announce()
 
     def stream_closed(self, *, by_client: bool) -> None:
-        """Note that an answer is over, and whether its client left before the end."""
+        """Record that an answer has ended, and whether its client disconnected before that."""
         self.open_streams -= 1
         self.disconnects += by_client
         self._announce()
 
     def client_left_early(self) -> None:
-        """Note that a client left before its request was whole."""
+        """Record that a client disconnected before its request was complete."""
         self.disconnects += 1
         self._announce()
 
@@ -133,7 +134,7 @@ class EmulatorState:
         return queue.popleft() if queue else ()
 
     def script_for(self, body: object) -> Script:
-        """Return the answer to the body of a call that breaks no rule."""
+        """Return the answer to the body of a valid call."""
         queued = self.take_queued(GENERATE)
         return queued or self._usual_script(body)
 
