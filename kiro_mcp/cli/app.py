@@ -164,7 +164,7 @@ def ask(**given: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def models(as_json: bool, offline: bool) -> None:
-    """List the models with their context windows, credit rates and effort levels."""
+    """List the models with their windows, credit rates and efforts."""
     from kiro_mcp.cli.models import run_models  # Imports mcp, which takes half a second.
 
     sys.exit(run_models(as_json=as_json, offline=offline))
@@ -209,7 +209,7 @@ def logout() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def status(as_json: bool, offline: bool) -> None:
-    """Show who is signed in, with which credential and why, and the credits left."""
+    """Show who is signed in, why, and how many credits are left."""
     from kiro_mcp.cli.status import run_status  # Imports mcp, which takes half a second.
 
     sys.exit(run_status(as_json=as_json, offline=offline))
@@ -257,7 +257,7 @@ def install(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def doctor(as_json: bool, offline: bool) -> None:
-    """Find problems that keep the server from working, and say how to solve them."""
+    """Find what keeps the server from working, and what to do."""
     from kiro_mcp.cli.doctor.run import run_doctor  # Imports mcp, which takes half a second.
 
     sys.exit(run_doctor(as_json=as_json, offline=offline))
