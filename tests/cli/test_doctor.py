@@ -102,19 +102,19 @@ CREDENTIALS: dict[str, tuple[Credential, str, str]] = {
     "good": (
         credential(access_token="x", expires_at=NOW + timedelta(minutes=54)),
         "ok",
-        "good for 54 min",
+        "valid for 54 min",
     ),
-    "no end": (credential(access_token="x"), "ok", "nothing says"),
+    "no end": (credential(access_token="x"), "ok", "its expiry is unknown"),
     "ended": (
         credential(access_token="x", refresh_token="y", expires_at=NOW - timedelta(hours=3)),
         "ok",
-        "ended 3 h ago; the next call renews it",
+        "expired 3 h ago; the next call renews it",
     ),
     "never used": (credential(refresh_token="y"), "ok", "unused"),
     "another's": (
         credential(access_token="x", origin="database", expires_at=NOW - timedelta(days=2)),
         "warning",
-        "ended 2 days ago; its owner",
+        "expired 2 days ago; the program it is from",
     ),
     "lost": (credential(access_token="x", expires_at=NOW), "failed", "cannot be renewed"),
 }
@@ -154,7 +154,7 @@ def test_nobody_signed_in_is_a_failure_unless_a_client_brings_its_own() -> None:
     [
         (UsageLimits(), "ok", "does not say"),
         (UsageLimits(used=1, limit=50, plan="PRO"), "ok", "PRO: 1 of 50 used"),
-        (UsageLimits(used=1, limit=50, resets_at=NOW + timedelta(days=9)), "ok", "anew in 9 days"),
+        (UsageLimits(used=1, limit=50, resets_at=NOW + timedelta(days=9)), "ok", "reset in 9 days"),
         (UsageLimits(used=50, limit=50), "warning", "50 of 50"),
         (UsageLimits(used=51, limit=50, is_overage_allowed=True), "warning", "more is billed"),
     ],
@@ -214,7 +214,7 @@ def test_an_address_in_the_services_place_is_warned_of_unless_it_was_asked_for()
 
 def test_hosts_that_nobody_has_confirmed_are_said_to_be_so() -> None:
     check = judge_endpoint(Settings.load({}), "us-gov-west-1", offline=False)
-    assert (check.outcome, "nobody has confirmed" in check.found) == ("warning", True)
+    assert (check.outcome, "not confirmed" in check.found) == ("warning", True)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ STORE = StoreSeen(folder="/s", is_there=True, is_writable=True, size_bytes=1_500
     [
         (STORE, "ok", "1.5 MB"),
         (replace(STORE, is_there=False), "ok", "first use"),
-        (replace(STORE, is_there=False, is_writable=False), "failed", "may not be written"),
+        (replace(STORE, is_there=False, is_writable=False), "failed", "is not writable"),
         (replace(STORE, database_error="broken"), "failed", "broken"),
         (replace(STORE, database_error="broken", is_in_use=True), "ok", "1.5 MB"),
         (replace(STORE, open_to_others=("credentials.json (644)",)), "warning", "(644)"),
@@ -313,11 +313,16 @@ GOOD = Started(seconds=0.8, tools=("a", "b", "c"))
         (ENTRY, GOOD, "ok", "0.8 s, with 3 tools"),
         (ENTRY, Started(error="no answer"), "failed", "no answer"),
         (ENTRY, replace(GOOD, seconds=SLOW_START_SECONDS + 1), "warning", "11.0 s"),
-        (replace(ENTRY, is_there=False), None, "failed", "/opt/kiro-mcp is not there"),
-        (replace(ENTRY, is_there=False, is_absolute=False), None, "failed", "not on the PATH"),
-        (replace(ENTRY, is_absolute=False), GOOD, "warning", "no absolute path"),
+        (replace(ENTRY, is_there=False), None, "failed", "/opt/kiro-mcp does not exist"),
+        (
+            replace(ENTRY, is_there=False, is_absolute=False),
+            None,
+            "failed",
+            "not on the client's PATH",
+        ),
+        (replace(ENTRY, is_absolute=False), GOOD, "warning", "not an absolute path"),
         (replace(ENTRY, is_switched_off=True), None, "warning", "switched off"),
-        (replace(ENTRY, has_placeholders=True, is_there=False), None, "skipped", "filled in"),
+        (replace(ENTRY, has_placeholders=True, is_there=False), None, "skipped", "only the client"),
         (replace(ENTRY, has_credential=False), GOOD, "warning", "no credential"),
         (replace(ENTRY, faults=("No setting is named X.",)), GOOD, "warning", "named X"),
     ],
@@ -533,8 +538,8 @@ async def test_a_start_is_measured_to_the_list_of_tools() -> None:
     ("program", "says"),
     [
         ("import sys; sys.exit('there is no such thing')", "it said: there is no such thing"),
-        ("print('Welcome!')", "something else than MCP"),
-        (r"import sys; sys.stdout.buffer.write(b'\xff\n')", "something else than MCP"),
+        ("print('Welcome!')", "something other than MCP"),
+        (r"import sys; sys.stdout.buffer.write(b'\xff\n')", "something other than MCP"),
         ("import sys; sys.stdin.read()", "no answer within 0.5 s"),
     ],
 )
@@ -730,7 +735,7 @@ async def test_wrong_settings_are_told_and_the_rest_is_looked_at(tmp_path: Path)
     assert "failed   settings: The setting KIRO_MCP_PORT cannot be used" in said
     assert "Did you mean KIRO_MCP_MODEL?" in said
     assert "ok       this installation: answers in" in said
-    assert "failed   Cursor: kiro: its command /not/there/kiro-mcp is not there" in said
+    assert "failed   Cursor: kiro: its command /not/there/kiro-mcp does not exist" in said
     assert "kiro-mcp install cursor --name kiro" in said
     assert "ksk_secret" not in said
 

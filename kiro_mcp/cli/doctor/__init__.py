@@ -1,5 +1,5 @@
-"""`kiro-mcp doctor`: what could keep this server from working, looked at without touching it.
+"""`kiro-mcp doctor`: finds problems that keep this server from working, and changes nothing.
 
-`probes` looks and asks, `checks` judges what was seen, `run` puts them together and prints.
-Nothing is written, renewed or signed in, and no secret is shown.
+`probes` examines the machine and the network, `checks` judges the results, `run` combines both and
+prints. The doctor writes no file, renews no token, signs nobody in and shows no secret.
 """

@@ -1,4 +1,4 @@
-"""Judges what the probes saw: ok, warning or failed, each with its cure; and shows it. Pure."""
+"""Judges the results of the probes: ok, warning or failed, with a cure; formats them. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,13 +28,13 @@ from kiro_mcp.settings import Settings
 Outcome = Literal["ok", "warning", "failed", "skipped"]
 
 MAX_SKEW_SECONDS: Final = 60.0
-"""How wrong the clock may be. Tokens are renewed a minute before they end, by this clock."""
+"""The tolerated error of the clock. By this clock, tokens are renewed a minute before they end."""
 
 SLOW_START_SECONDS: Final = 10.0
-"""Some clients wait no longer for a server to answer."""
+"""Some clients do not wait longer for a server to answer."""
 
 _PROXY_STATUSES: Final = (407, 502, 503, 504)
-"""What a proxy answers by itself where it cannot, or will not, pass a request on."""
+"""The statuses with which a proxy answers itself if it cannot, or will not, forward a request."""
 
 _SHARED_PROFILES: Final[Mapping[str, CredentialKind]] = {
     BUILDER_ID_PROFILE_ARN: "builder_id",
@@ -54,32 +54,32 @@ _KINDS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     outcome: Outcome
     found: str
     cure: str = ""
-    """What to do; "" where nothing is to be done."""
+    """What the user should do; "" if nothing."""
     details: tuple[str, ...] = ()
     exit_code: int = 0
-    """What the process ends with if nothing is worse; 0 unless it failed."""
+    """The exit code of the process, unless another check has a higher one; 0 unless it failed."""
 
 
 def ok(name: str, found: str, *, details: Iterable[str] = ()) -> Check:
-    """Make the check of what is in order."""
+    """Make a check of something that works."""
     return Check(name=name, outcome="ok", found=found, details=tuple(details))
 
 
 def warning(name: str, found: str, cure: str) -> Check:
-    """Make the check of what works, or may work, and should be looked at."""
+    """Make a check of something that may not work as the user expects."""
     return Check(name=name, outcome="warning", found=found, cure=cure)
 
 
 def failed(
     name: str, found: str, cure: str, *, exit_code: int = REFUSED, details: Iterable[str] = ()
 ) -> Check:
-    """Make the check of what keeps the server from working."""
+    """Make a check of something that keeps the server from working."""
     return Check(
         name=name,
         outcome="failed",
@@ -91,14 +91,14 @@ def failed(
 
 
 def skipped(name: str, found: str, cure: str = "") -> Check:
-    """Make the check of what could not, or need not, be looked at."""
+    """Make a check that could not be done, or was not needed."""
     return Check(name=name, outcome="skipped", found=found, cure=cure)
 
 
 def fault(name: str, error: KiroError, *, details: Iterable[str] = ()) -> Check:
-    """Make the check of what an error says."""
+    """Make a failed check from an error."""
     exit_code = CODES.get(error.code, REFUSED)
-    if exit_code == USAGE:  # The doctor itself was used rightly.
+    if exit_code == USAGE:  # USAGE would mean a wrong use of the doctor itself.
         exit_code = REFUSED
     return failed(name, error.message, error.next_step, exit_code=exit_code, details=details)
 
@@ -114,10 +114,10 @@ def exit_code_of(checks: Iterable[Check]) -> int:
 def judge_credential(
     resolution: Resolution, now: datetime, *, elsewhere: Sequence[str] = ()
 ) -> tuple[Check, Check]:
-    """Judge which credential is used, and how long it lasts.
+    """Judge which credential is used, and how long it is valid.
 
     Args:
-        resolution: What was found.
+        resolution: The credentials that were found.
         now: The time, aware UTC.
         elsewhere: The clients that have a credential of their own in their configuration.
     """
@@ -125,14 +125,15 @@ def judge_credential(
         f"{finding.source}, {'used, ' if finding.is_used else ''}{finding.why}"
         for finding in resolution.findings
     ]
-    nothing = skipped("token", "there is none to look at")
+    nothing = skipped("token", "no token to check")
     if resolution.problem:
         return fault("sign-in", resolution.problem, details=details), nothing
     if resolution.credential is None:
         cure = "Run `kiro-mcp login`, or set KIRO_API_KEY."
         if elsewhere:
             found = (
-                f"nobody is signed in here; with a credential of its own: {', '.join(elsewhere)}"
+                f"nobody is signed in here; clients with their own credential:"
+                f" {', '.join(elsewhere)}"
             )
             return warning("sign-in", found, cure), nothing
         found = "nobody is signed in"
@@ -148,13 +149,17 @@ def _judge_token(credential: Credential, now: datetime) -> Check:
     if credential.is_usable(now):
         ends = credential.expires_at
         if credential.unreadable_end:
-            found = f"its end {credential.unreadable_end!r} is not a date that can be read"
-            cure = f"It is tried all the same. Correct the date in {credential.path}."
+            found = f"its expiry date {credential.unreadable_end!r} cannot be read"
+            cure = f"The token is used anyway. Correct the date in {credential.path}."
             return warning("token", found, cure)
-        return ok("token", f"good for {_span(ends - now)}" if ends else "nothing says when it ends")
-    ended = f"ended {_span(now - credential.expires_at)} ago" if credential.expires_at else "unused"
+        return ok("token", f"valid for {_span(ends - now)}" if ends else "its expiry is unknown")
+    ended = (
+        f"expired {_span(now - credential.expires_at)} ago" if credential.expires_at else "unused"
+    )
     if credential.is_borrowed:
-        return warning("token", f"{ended}; its owner renews it", how_to_renew(credential))
+        return warning(
+            "token", f"{ended}; the program it is from renews it", how_to_renew(credential)
+        )
     if credential.can_refresh():
         return ok("token", f"{ended}; the next call renews it")
     return failed(
@@ -163,22 +168,22 @@ def _judge_token(credential: Credential, now: datetime) -> Check:
 
 
 def judge_profile(credential: Credential, profile_arn: str) -> Check:
-    """Judge whether the profile that calls name is one for this kind of token."""
+    """Judge whether the profile in the calls fits this kind of token."""
     name = "profile"
     if credential.kind == "api_key":
-        return ok(name, "an API key has one of its own, and calls name none")
+        return ok(name, "an API key has its own profile, so calls name none")
     found = _token_and_profile(credential, profile_arn)
     owner = _SHARED_PROFILES.get(profile_arn, credential.kind)
     if owner == credential.kind or credential.kind == "access_token":
         return ok(name, found)
     cure = "Unset KIRO_PROFILE_ARN, or sign in with the kind of login that the profile is for."
     return warning(
-        name, f"{found}: the service refuses that pair, or calls the token invalid", cure
+        name, f"{found}: the service refuses this combination or calls the token invalid", cure
     )
 
 
 def judge_models(answer: int | KiroError, credential: Credential, profile_arn: str) -> Check:
-    """Judge whether the service lists models for a token: some tokens are good for usage alone."""
+    """Judge whether the service lists models for a token: some tokens can only query usage."""
     name = "models"
     if not isinstance(answer, KiroError):
         return ok(name, "the service lists models for this login")
@@ -188,8 +193,8 @@ def judge_models(answer: int | KiroError, credential: Credential, profile_arn: s
     check = replace(check, found=f"{answer.message} {_token_and_profile(credential, profile_arn)}")
     if credential.kind == "builder_id" and profile_arn == BUILDER_ID_PROFILE_ARN:
         cure = (
-            "This was seen with logins of AWS Builder ID: usage works, and models and prompts are"
-            " refused. Make an API key at https://app.kiro.dev and set KIRO_API_KEY."
+            "This was seen with AWS Builder ID logins: usage works, but models and prompts are"
+            " refused. Create an API key at https://app.kiro.dev and set KIRO_API_KEY."
         )
         return replace(check, cure=cure)
     return check
@@ -198,15 +203,15 @@ def judge_models(answer: int | KiroError, credential: Credential, profile_arn: s
 def _token_and_profile(credential: Credential, profile_arn: str) -> str:
     owner = _SHARED_PROFILES.get(profile_arn)
     whose = f"the profile that {_SHARERS[owner]} share" if owner else f"the profile {profile_arn}"
-    return f"The token is that of {_KINDS[credential.kind]}, with {whose}"
+    return f"The token belongs to {_KINDS[credential.kind]}, with {whose}"
 
 
 def judge_credits(credits: UsageLimits, now: datetime) -> Check:
-    """Judge what is left of the plan."""
+    """Judge how many credits of the plan are left."""
     if credits.used is None or credits.limit is None:
         return ok("credits", "the service does not say how many are left")
     plan = f"{credits.plan}: " if credits.plan else ""
-    resets = f", anew in {_span(credits.resets_at - now)}" if credits.resets_at else ""
+    resets = f", reset in {_span(credits.resets_at - now)}" if credits.resets_at else ""
     found = f"{plan}{credits.used:g} of {credits.limit:g} used{resets}"
     if credits.used >= credits.limit:
         if credits.is_overage_allowed:
@@ -220,29 +225,29 @@ def judge_credits(credits: UsageLimits, now: datetime) -> Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """What came of asking a host for anything at all."""
+    """The result of a request to a host."""
 
     host: str
     used_for: str
     status: int | None = None
-    """The HTTP status; None where no answer came."""
+    """The HTTP status; None if no answer came."""
     seconds: float = 0.0
     skew_seconds: float | None = None
-    """By how much its clock is ahead of this machine's; None where it does not tell its time."""
+    """By how much its clock is ahead of this machine's; None if it sent no date."""
     error: KiroError | None = None
 
 
 def judge_hosts(reached: Iterable[Reached], *, is_proxied: bool) -> list[Check]:
     """Judge whether each host can be reached."""
-    way = " through the proxy" if is_proxied else ""
-    return [_judge_host(one, way) for one in reached]
+    route = " through the proxy" if is_proxied else ""
+    return [_judge_host(one, route) for one in reached]
 
 
-def _judge_host(one: Reached, way: str) -> Check:
+def _judge_host(one: Reached, route: str) -> Check:
     name = f"host for {one.used_for}"
     if one.error:
         return fault(name, one.error)
-    found = f"{one.host} answers{way} in {one.seconds:.2f} s (HTTP {one.status})"
+    found = f"{one.host} answers{route} in {one.seconds:.2f} s (HTTP {one.status})"
     if one.status in _PROXY_STATUSES:
         return warning(
             name, found, "That may be a proxy's answer: check KIRO_MCP_PROXY_URL and HTTPS_PROXY."
@@ -251,10 +256,10 @@ def _judge_host(one: Reached, way: str) -> Check:
 
 
 def judge_clock(reached: Iterable[Reached]) -> Check:
-    """Judge this machine's clock by the time that the hosts tell."""
+    """Judge this machine's clock by the dates of the hosts' answers."""
     skews = [one.skew_seconds for one in reached if one.skew_seconds is not None]
     if not skews:
-        return skipped("clock", "no host told its time")
+        return skipped("clock", "no host sent the time")
     skew = min(skews, key=abs)
     if abs(skew) <= MAX_SKEW_SECONDS:
         return ok("clock", f"right to {abs(skew):.0f} s")
@@ -262,15 +267,15 @@ def judge_clock(reached: Iterable[Reached]) -> Check:
     return warning(
         "clock",
         f"{_span(timedelta(seconds=abs(skew)))} {side}",
-        "Let the system set its clock: tokens would be renewed too late, or all the time.",
+        "Let the system set its clock: otherwise tokens are renewed too late, or all the time.",
     )
 
 
 def judge_endpoint(settings: Settings, region: str, *, offline: bool) -> Check:
-    """Say where prompts go; an address that takes the service's place is worth a look."""
+    """Report where prompts go; warn about a URL that replaces the service."""
     where = f"{', '.join(settings.endpoint_names)} in {region}"
     if offline:
-        return ok("endpoint", f"{where}, played by the built-in emulator")
+        return ok("endpoint", f"{where}, emulated on this machine")
     hosts = sorted({url for url in settings.endpoint_overrides.values() if url})
     if hosts:
         return warning(
@@ -281,8 +286,9 @@ def judge_endpoint(settings: Settings, region: str, *, offline: bool) -> Check:
     if is_govcloud(region):
         return warning(
             "endpoint",
-            f"{where}, which is AWS GovCloud: nobody has confirmed yet that its hosts answer",
-            "If they do not, check the hosts below, or use a profile elsewhere (KIRO_PROFILE_ARN).",
+            f"{where}, which is AWS GovCloud: it is not confirmed that its hosts answer",
+            "If calls fail, check the hosts below, or use a profile in another region"
+            " (KIRO_PROFILE_ARN).",
         )
     return ok("endpoint", where)
 
@@ -292,44 +298,44 @@ def judge_endpoint(settings: Settings, region: str, *, offline: bool) -> Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSeen:
-    """The folder that logins, conversations and answers are kept in."""
+    """The state of the folder for logins, conversations and answers."""
 
     folder: str
     is_there: bool
     is_writable: bool
-    """Whether it, or what it would be made in, may be written to."""
+    """Whether it is writable, or the folder in which it would be created."""
     open_to_others: tuple[str, ...] = ()
-    """What in it others may read, with its mode."""
+    """The files that other users may read, with their modes."""
     size_bytes: int = 0
     database_error: str = ""
-    """Why the database of conversations cannot be read; "" where it can, or is not there."""
+    """Why the database of conversations cannot be read; "" if it can, or does not exist."""
     is_newer: bool = False
-    """Whether that is because a newer version made it."""
+    """Whether the reason is that a newer version created it."""
     is_in_use: bool = False
     """Whether a server has the database open."""
 
 
 def judge_store(seen: StoreSeen) -> Check:
-    """Judge the folder of what is kept."""
+    """Judge the folder for logins, conversations and answers."""
     name = "store"
     if not seen.is_writable:
         cure = "Make it writable, or name another folder in KIRO_MCP_HOME."
-        return failed(name, f"{seen.folder} may not be written to", cure)
+        return failed(name, f"{seen.folder} is not writable", cure)
     if not seen.is_there:
-        return ok(name, f"{seen.folder} is made at the first use")
+        return ok(name, f"{seen.folder} will be created at the first use")
     if seen.database_error and not seen.is_in_use:
         remedy = "Update kiro-mcp" if seen.is_newer else "Move the database away"
         cure = f"{remedy}, or set KIRO_MCP_STORE=memory."
         return failed(name, f"{seen.folder}: {seen.database_error}", cure)
     if seen.open_to_others:
-        found = f"{seen.folder}: open to other users: {', '.join(seen.open_to_others)}"
+        found = f"{seen.folder}: other users can read: {', '.join(seen.open_to_others)}"
         return warning(name, found, f"Run `chmod -R go= {quote(seen.folder)}`.")
     return ok(name, f"{seen.folder}, {seen.size_bytes / 1_000_000:.1f} MB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """What came of starting a server and asking for its tools."""
+    """The result of starting a server and listing its tools."""
 
     seconds: float = 0.0
     """From the start of the process to the list of tools."""
@@ -348,19 +354,19 @@ class Configured:
     file: str
     launch: Launch
     environ: Mapping[str, str]
-    """The variables that the client starts it with."""
+    """The variables that the server gets from the client."""
     is_absolute: bool
     is_there: bool
-    """Whether the client will find the command."""
+    """Whether the client can find the command."""
     is_switched_off: bool = False
     has_placeholders: bool = False
     """Whether its command has parts that only the client can fill in."""
     has_credential: bool = True
-    """Whether it will find a credential."""
+    """Whether the server will find a credential."""
     missing_variable: str = ""
-    """The variable that is set here and with which it would; "" for none such."""
+    """The variable that is set here and with which it would find one; "" if no variable would."""
     brings_credential: bool = False
-    """Whether its own variables hold one."""
+    """Whether the entry's own variables contain a credential."""
     faults: tuple[str, ...] = ()
     """What is wrong with its variables."""
 
@@ -386,7 +392,7 @@ def judge_start(started: Started, name: str, cure: str) -> Check:
 
 
 def judge_client(entry: Configured, started: Started | None) -> Check:
-    """Judge an entry of a client, and the start of what it names, None where it was not started."""
+    """Judge an entry of a client, and the start of its command; None if it was not started."""
     name = f"{entry.title}: {entry.name}"
     install = f"kiro-mcp install {entry.client} --name {entry.name}"
     again = f"Run `{install}`, which corrects it."
@@ -394,9 +400,9 @@ def judge_client(entry: Configured, started: Started | None) -> Check:
     if entry.is_switched_off:
         return warning(name, f"it is switched off in {entry.file}", "Switch it on in the client.")
     if entry.has_placeholders:
-        return skipped(name, f"its command is filled in by the client ({entry.file})")
+        return skipped(name, f"only the client can complete its command ({entry.file})")
     if not entry.is_there:
-        why = "is not there" if entry.is_absolute else "is not on the PATH that the client has"
+        why = "does not exist" if entry.is_absolute else "is not on the client's PATH"
         return failed(name, f"its command {command} {why} ({entry.file})", again)
     check = judge_start(started or Started(error="it was not started"), name, again)
     if check.outcome != "ok":
@@ -408,18 +414,18 @@ def judge_client(entry: Configured, started: Started | None) -> Check:
         cure = _sign_in_cure(entry.missing_variable, install)
         return warning(name, f"{check.found}, but it finds no credential there", cure)
     if not entry.is_absolute:
-        return warning(name, f"{check.found}, but {command} is no absolute path", again)
+        return warning(name, f"{check.found}, but {command} is not an absolute path", again)
     return check
 
 
 def _sign_in_cure(missing_variable: str, install: str) -> str:
     if missing_variable:
-        return f"{missing_variable} is set here alone: run `{install} --env {missing_variable}`."
+        return f"{missing_variable} is set here only: run `{install} --env {missing_variable}`."
     return f"Run `kiro-mcp login`; or set KIRO_API_KEY and run `{install} --env KIRO_API_KEY`."
 
 
 def summary(checks: Sequence[Check]) -> str:
-    """Say how it went, in one line."""
+    """Return the number of failures and warnings as one line."""
     counts = {
         kind: sum(check.outcome == kind for check in checks) for kind in ("failed", "warning")
     }
@@ -447,7 +453,7 @@ _STYLES: Final = {"ok": "green", "warning": "yellow", "failed": "bold red", "ski
 
 
 def redacted(check: Check) -> Check:
-    """Return a check that may be shown: whatever it says, nothing secret."""
+    """Return a check without secrets."""
     return replace(
         check,
         found=redact(check.found),
@@ -457,7 +463,7 @@ def redacted(check: Check) -> Check:
 
 
 def as_json(checks: Sequence[Check]) -> str:
-    """Return the checks for programs."""
+    """Return the checks as JSON."""
     report = {
         "exit_code": exit_code_of(checks),
         "checks": [

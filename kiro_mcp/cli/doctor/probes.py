@@ -1,9 +1,9 @@
-"""Looks and asks: each probe returns what it saw, within its time, and changes nothing.
+"""Examines the machine and the network: each probe has a time limit and changes nothing.
 
-No probe sends a credential where a call would not: hosts get a request without one, and only a
-token that is valid already is used. A token is not renewed, because that would write it down.
-Of the clients, only the user's own files are read: a file in a project's folder may be a
-stranger's, and its commands would be run.
+No probe sends a credential where a call would not: the requests to hosts have none, and only a
+token that is still valid is used. A token is not renewed, because the new one would be stored.
+Only the configuration files of the user are read: a file in a project's folder may be from a
+stranger, and the doctor runs the commands that it finds.
 """
 
 import os
@@ -60,7 +60,7 @@ START_SECONDS: Final = 30.0
 """How long a server may take to start; `uvx` may have to fetch it first."""
 
 MAX_STDERR_BYTES: Final = 64 * 1024
-"""How much of what a server says on stderr is read, from its end."""
+"""How much of a server's stderr is read, from its end."""
 
 Clock = Callable[[], float]
 Answer = TypeVar("Answer")
@@ -70,23 +70,23 @@ Answer = TypeVar("Answer")
 
 
 def token_as_it_is(settings: Settings, credential: Credential | None) -> AccessToken:
-    """Derive what a request would carry, asking nobody; without a credential, its region alone.
+    """Return the access token of a request, without a call; without a credential, only its region.
 
     Raises:
-        InvalidRequest: KIRO_PROFILE_ARN is no profile's ARN.
+        InvalidRequest: KIRO_PROFILE_ARN is not the ARN of a profile.
     """
     chosen = require_profile_arn(settings.profile_arn)
     nobody = Credential(kind="access_token", source="")
     arn = known_profile(credential or nobody, chosen)
-    region = settings.api_region or region_of(chosen)  # A key goes without the profile itself.
+    region = settings.api_region or region_of(chosen)  # Calls with an API key name no profile.
     return as_access_token(credential or nobody, profile_arn=arn, api_region=region)
 
 
 def hosts_in_use(settings: Settings, credential: Credential | None, region: str) -> dict[str, str]:
-    """Return the addresses that calls go to, each with what for.
+    """Return the URLs of the hosts that calls go to, each with its purpose.
 
     Raises:
-        InvalidRequest: The service, or sign-in, has none in its region.
+        InvalidRequest: The service or the sign-in has no host in the region.
     """
     overrides = settings.endpoint_overrides
     profiles = [(ENDPOINTS[name], "prompts") for name in settings.endpoint_names]
@@ -118,7 +118,7 @@ async def reach(
     clock: Clock,
     within_seconds: float = NETWORK_SECONDS,
 ) -> Reached:
-    """Ask a host for its front page, without any credential: each answer says that it is there."""
+    """Request a host's front page without a credential: any answer shows that it is reachable."""
     host = urlsplit(url).netloc
     began = clock()
     try:
@@ -141,7 +141,7 @@ def _skew(date: str, now: datetime) -> float | None:
     try:
         return (parsedate_to_datetime(date) - now).total_seconds()
     except (TypeError, ValueError):
-        return None  # None sent, or not a date with its zone.
+        return None  # The host sent no date, or one without a time zone.
 
 
 def _too_slow(host: str, seconds: float) -> KiroError:
@@ -153,10 +153,10 @@ def _too_slow(host: str, seconds: float) -> KiroError:
 
 
 async def token_with_profile(engine: Engine, credential: Credential) -> AccessToken:
-    """Return the token as it is, with the profile that a call would name.
+    """Return the current token with the profile that a call would name.
 
     Raises:
-        KiroError: The profile is not known, or could not be asked for.
+        KiroError: The profile is unknown, or the service did not answer.
     """
     token = token_as_it_is(engine.settings, credential)
     if token.profile_arn or credential.kind == "api_key":
@@ -166,11 +166,11 @@ async def token_with_profile(engine: Engine, credential: Credential) -> AccessTo
     return as_access_token(credential, profile_arn=arn, api_region=engine.settings.api_region)
 
 
-async def answered(asked: Awaitable[Answer]) -> Answer | KiroError:
-    """Return what the service answers within its time, or why there is no answer."""
+async def answer_or_error(call: Awaitable[Answer]) -> Answer | KiroError:
+    """Return the result of a call to the service, or the error that it ended with."""
     try:
         with anyio.fail_after(NETWORK_SECONDS):
-            return await asked
+            return await call
     except KiroError as error:
         return error
     except TimeoutError:
@@ -181,7 +181,7 @@ async def answered(asked: Awaitable[Answer]) -> Answer | KiroError:
 
 
 def look_at_store(folder: Path) -> StoreSeen:
-    """Look at the folder that logins and conversations are kept in. Blocking."""
+    """Examine the folder for logins and conversations. Blocking."""
     nearest = next(one for one in (folder, *folder.parents) if one.exists())
     files = sorted(one for one in folder.iterdir() if one.is_file()) if folder.is_dir() else []
     database = folder / STORE_NAME
@@ -200,7 +200,7 @@ def look_at_store(folder: Path) -> StoreSeen:
 
 def _open_to_others(paths: list[Path]) -> Iterator[str]:
     if sys.platform == "win32":
-        return  # Its modes say nothing of that.
+        return  # File modes do not tell that on Windows.
     for path in paths:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
@@ -208,8 +208,8 @@ def _open_to_others(paths: list[Path]) -> Iterator[str]:
 
 
 def _database_error(path: Path) -> tuple[str, bool]:
-    """Say why the database cannot be used, and whether only a newer version can."""
-    # Opened as immutable: even a reader would make a write-ahead log and its index otherwise.
+    """Return why the database cannot be used, and whether a newer version created it."""
+    # Opened as immutable, because even a reader would create a write-ahead log otherwise.
     address = f"file:{quote(str(path))}?mode=ro&immutable=1"
     try:
         with closing(sqlite3.connect(address, uri=True)) as database:
@@ -232,7 +232,7 @@ async def start(
     clock: Clock,
     within_seconds: float = START_SECONDS,
 ) -> Started:
-    """Start a server as a client does, ask for its tools, and end it."""
+    """Start a server as a client does, list its tools, and end it."""
     parameters = StdioServerParameters(
         command=launch.command,
         args=list(launch.args),
@@ -253,16 +253,16 @@ async def start(
                     stdio_client(parameters, errlog=stderr) as streams,
                     ClientSession(*streams, message_handler=listen) as session,
                 ):
-                    started = await _greeted(session, began, clock)
+                    started = await _list_tools(session, began, clock)
         except (OSError, ValueError, ExceptionGroup) as error:
             return Started(error=f"it cannot be started ({error})")
         if not started.error:
             return started
-        noise = "; its standard output has something else than MCP in it" if noises else ""
-        return Started(error=f"{started.error}{noise}{_last_words(stderr.fileno())}")
+        noise = "; its standard output contains something other than MCP" if noises else ""
+        return Started(error=f"{started.error}{noise}{_last_line(stderr.fileno())}")
 
 
-async def _greeted(session: ClientSession, began: float, clock: Clock) -> Started:
+async def _list_tools(session: ClientSession, began: float, clock: Clock) -> Started:
     try:
         await session.initialize()
         listed = await session.list_tools()
@@ -271,26 +271,26 @@ async def _greeted(session: ClientSession, began: float, clock: Clock) -> Starte
     return Started(seconds=clock() - began, tools=tuple(tool.name for tool in listed.tools))
 
 
-def _last_words(stderr: int) -> str:
-    """Quote the last thing that a server said before it failed."""
+def _last_line(stderr: int) -> str:
+    """Quote the last line that a server wrote to stderr."""
     size = os.lseek(stderr, 0, os.SEEK_END)
     os.lseek(stderr, max(0, size - MAX_STDERR_BYTES), os.SEEK_SET)
     lines = os.read(stderr, MAX_STDERR_BYTES).decode("utf-8", errors="replace").split("\n")
-    said = [line.strip() for line in lines if line.strip()]
-    return f"; it said: {said[-1]}" if said else ""
+    written = [line.strip() for line in lines if line.strip()]
+    return f"; it said: {written[-1]}" if written else ""
 
 
 # --- the entries of clients ---------------------------------------------------------------
 
 
 _PLACEHOLDER = "${"
-"""What begins a part that only the client can fill in, such as `${input:kiro-key}`."""
+"""The start of a placeholder that only the client can fill in, such as `${input:kiro-key}`."""
 
 _CREDENTIALS = ("KIRO_API_KEY", "KIRO_ACCESS_TOKEN", "KIRO_REFRESH_TOKEN")
 
 
 def entries_on(machine: Machine) -> tuple[list[Configured], list[Check]]:
-    """Find the entries of every known client, and the files that cannot be read. Blocking."""
+    """Return the entries of all known clients, and a check for each unreadable file. Blocking."""
     entries: list[Configured] = []
     faults: list[Check] = []
     if machine.home is None:
@@ -300,8 +300,8 @@ def entries_on(machine: Machine) -> tuple[list[Configured], list[Check]]:
         try:
             found = servers(files.read(path).text, client)
         except Unparsable as error:
-            place = f"{path}, line {error.line}, column {error.column}: {error}"
-            faults.append(warning(client.title, place, "Correct that place."))
+            found = f"{path}, line {error.line}, column {error.column}: {error}"
+            faults.append(warning(client.title, found, "Correct that line."))
         except (InvalidRequest, CannotEdit) as error:
             faults.append(warning(client.title, f"{path}: {error}", "Correct the file."))
         else:
@@ -349,7 +349,7 @@ def _faults(variables: dict[str, str]) -> Iterator[str]:
 
 
 def missing_roots(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each folder in KIRO_MCP_ROOTS that is not there. Blocking."""
+    """Yield a sentence for each folder in KIRO_MCP_ROOTS that does not exist. Blocking."""
     for root in settings.roots:
         if not os.path.isdir(root):
             yield f"KIRO_MCP_ROOTS names {quoted(root)}, which is not a folder on this machine."

@@ -1,4 +1,4 @@
-"""`kiro-mcp doctor`: every probe at once, each within its time, judged and printed."""
+"""`kiro-mcp doctor`: runs all probes at the same time, judges the results and prints them."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ from kiro_mcp.cli.clients.launch import PROGRAM, Launch
 from kiro_mcp.cli.doctor import checks
 from kiro_mcp.cli.doctor.checks import Check, Configured, Reached, Started
 from kiro_mcp.cli.doctor.probes import (
-    answered,
+    answer_or_error,
     entries_on,
     hosts_in_use,
     look_at_store,
@@ -50,12 +50,12 @@ Section = Callable[[], Awaitable[list[Check]]]
 
 
 def run_doctor(*, as_json: bool, offline: bool) -> int:
-    """Look at everything, print it, and return the exit code."""
+    """Run all checks, print them, and return the exit code."""
 
     async def command() -> int:
-        # What a server that is tried sends instead of MCP is told in the checks.
+        # The checks report what a server sends instead of MCP, so the SDK need not log it.
         logging.getLogger("mcp").setLevel(logging.CRITICAL)
-        with waiting("looking"):
+        with waiting("checking"):
             async with _environ(offline=offline) as environ:
                 found = await examine(environ, offline=offline)
         _show([checks.redacted(check) for check in found], as_json=as_json)
@@ -77,7 +77,7 @@ def _show(found: Sequence[Check], *, as_json: bool) -> None:
 
 @asynccontextmanager
 async def _environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]:
-    """Yield this process's variables, or those of somebody who uses an emulator here."""
+    """Yield this process's variables; offline, with an emulator instead of the service."""
     if not offline:
         yield dict(os.environ)
         return
@@ -88,7 +88,7 @@ async def _environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]:
 
 
 async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
-    """Look at everything that this server needs, as a process with these variables sees it."""
+    """Check everything that this server needs, for a process with these variables."""
     machine = Machine.of(environ, sys.platform)
     entries, faults = await anyio.to_thread.run_sync(entries_on, machine)
     found = [_versions(), *_settings_checks(environ)]
@@ -99,7 +99,7 @@ async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
     try:
         settings = Settings.load(environ)
     except InvalidRequest:
-        nothing = checks.skipped("account, network, store", "the settings come first")
+        nothing = checks.skipped("account, network, store", "correct the settings first")
         return [*found, nothing, *await starts()]
     elsewhere = sorted({entry.title for entry in entries if entry.brings_credential})
     async with Engine(settings, environ=environ) as engine:
@@ -119,16 +119,16 @@ async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
 
 
 async def _all_of(sections: Sequence[Section]) -> list[Check]:
-    """Run the sections at once and return their checks in order."""
+    """Run the sections at the same time and return their checks in order."""
     outcomes: dict[int, list[Check]] = {}
 
-    async def run(place: int, section: Section) -> None:
-        outcomes[place] = await section()
+    async def run(index: int, section: Section) -> None:
+        outcomes[index] = await section()
 
     async with anyio.create_task_group() as tasks:
-        for place, section in enumerate(sections):
-            tasks.start_soon(run, place, section)
-    return [check for place in sorted(outcomes) for check in outcomes[place]]
+        for index, section in enumerate(sections):
+            tasks.start_soon(run, index, section)
+    return [check for index in sorted(outcomes) for check in outcomes[index]]
 
 
 def _now() -> datetime:
@@ -153,25 +153,25 @@ def _settings_checks(environ: Mapping[str, str]) -> list[Check]:
         return [*unknown, checks.fault("settings", error)]
     cure = "Make the folder, or correct KIRO_MCP_ROOTS."
     missing = [checks.warning("settings", one, cure) for one in missing_roots(settings)]
-    return [*unknown, *missing] or [checks.ok("settings", "all can be used")]
+    return [*unknown, *missing] or [checks.ok("settings", "all are valid")]
 
 
 async def _account(engine: Engine, resolution: Resolution, elsewhere: Sequence[str]) -> list[Check]:
     found = [*checks.judge_credential(resolution, _now(), elsewhere=elsewhere)]
     credential = resolution.credential
     if credential is None or not credential.is_usable(_now()):
-        return [*found, checks.skipped("credits", "not asked without a token that is good now")]
-    token = await answered(token_with_profile(engine, credential))
+        return [*found, checks.skipped("credits", "not checked without a valid token")]
+    token = await answer_or_error(token_with_profile(engine, credential))
     if isinstance(token, KiroError):
         return [*found, checks.fault("profile", token)]
     found.append(checks.judge_profile(credential, token.profile_arn))
     management = engine.tokens.management
-    credits = await answered(management.usage_limits(token))
+    credits = await answer_or_error(management.usage_limits(token))
     if isinstance(credits, KiroError):
         found.append(checks.fault("credits", credits))
     else:
         found.append(checks.judge_credits(credits, _now()))
-    models = await answered(management.count_models(token))
+    models = await answer_or_error(management.count_models(token))
     return [*found, checks.judge_models(models, credential, token.profile_arn)]
 
 
@@ -204,21 +204,21 @@ async def _network(
 async def _store(settings: Settings, machine: Machine) -> list[Check]:
     folder = own_home(machine, settings.home)
     if folder is None:
-        found = "this machine has no folder for it (HOME is not set)"
+        found = "it has no folder, because HOME is not set"
         return [checks.warning("store", found, "Name one in KIRO_MCP_HOME.")]
     try:
         return [checks.judge_store(await anyio.to_thread.run_sync(look_at_store, folder))]
     except OSError as error:
         cure = "Make it readable, or name another one in KIRO_MCP_HOME."
-        return [checks.failed("store", f"{folder} cannot be looked at ({error.strerror})", cure)]
+        return [checks.failed("store", f"{folder} cannot be read ({error.strerror})", cure)]
 
 
 async def _starts(
     environ: Mapping[str, str], entries: Sequence[Configured], *, offline: bool
 ) -> list[Check]:
-    """Start this installation, and then what each client would start.
+    """Start this installation, and then the commands of the clients.
 
-    One after the other, so that the seconds are those of one start alone; the same one once.
+    One after the other, so that they do not slow each other down. Equal commands start once.
     """
     own = Launch(command=sys.executable, args=("-m", "kiro_mcp"))
     found = [
@@ -237,11 +237,11 @@ async def _starts(
                 same[0] if same else await start(entry.launch, entry.environ, clock=time.monotonic)
             )
             known.append((entry, started))
-        # The emulator is not the clients' service, so what they would find says nothing.
+        # Offline, the clients' credentials are not checked: they are for the service.
         judged = replace(entry, has_credential=True) if offline else entry
         found.append(checks.judge_client(judged, started))
     if not entries:
-        none = f"none of the {len(CLIENTS)} known ones starts this server"
+        none = f"none of the {len(CLIENTS)} known clients starts this server"
         found.append(checks.skipped("clients", none, "`kiro-mcp install CLIENT` adds it to one."))
     return found
 
@@ -253,5 +253,5 @@ def _starts_alike(one: Configured, other: Configured) -> bool:
 def _how_to_reinstall() -> str:
     source = files.source()
     if source is None:
-        return "Install it anew from where it came: `uv tool install --reinstall PATH`."
-    return f"Install it anew: `uv tool install --reinstall {quote(source or PROGRAM)}`."
+        return "Reinstall it from its source: `uv tool install --reinstall PATH`."
+    return f"Reinstall it: `uv tool install --reinstall {quote(source or PROGRAM)}`."
