@@ -1,16 +1,17 @@
-"""What the service does, under whatever address: one function an operation.
+"""The operations of the service, independent of their addresses: one function each.
 
 An operation takes a request and returns the script of its answer. Four groups:
 
-    answers       `generate`: a prompt in, its script or the refusal of it out
+    answers       `generate`: returns the script of a prompt, or a refusal
     management    models, usage limits, profiles; each has a REST and an RPC address
-    AWS SSO OIDC  device logins and refresh; faults have status 400 and an `error` (401 if the
+    AWS SSO OIDC  device logins and refresh; errors have status 400 and an `error` (401 if the
                   client is unknown)
     Kiro desktop  device logins, refresh and logout; every poll of a device login is answered with
-                  status 200 and a `status`, in milliseconds; a stale refresh token with 401
+                  status 200 and a `status`, times are in milliseconds; an invalid refresh token
+                  is answered with 401
 
-Source of truth: the service's published operations and the published model of AWS SSO OIDC, and the
-answers of both services as observed for each kind of identity.
+Source of truth: the service's published operations, the published model of AWS SSO OIDC, and the
+observed answers of both services for each kind of identity.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ _CONTENT_TYPES: Final = {
 }
 
 _MAX_DETAIL_CHARACTERS: Final = 300
-"""The longest `x-emulator-fault`; a header is no place for more."""
+"""The longest `x-emulator-fault`; headers should be short."""
 
 USED_CREDITS: Final = 12.5
 CREDIT_LIMIT: Final = 1000
@@ -83,7 +84,7 @@ _KIRO_DEVICE_PAGE: Final = "https://app.kiro.dev/account/device"
 
 
 def caller_of(state: EmulatorState, request: SeenRequest) -> Identity | Refusal:
-    """Return the identity that the bearer of a request stands for, or the refusal of it."""
+    """Return the identity of the bearer token of a request, or a refusal."""
     authorization = request.headers.get("authorization", "")
     if not authorization:
         return NO_BEARER
@@ -96,7 +97,7 @@ def caller_of(state: EmulatorState, request: SeenRequest) -> Identity | Refusal:
 def profile_fault(
     state: EmulatorState, caller: Identity, profile_arn: str, *, is_usage: bool = False
 ) -> Refusal | None:
-    """Refuse a profile that is named, unless it is one of the caller's own and active."""
+    """Return a refusal unless the profile is empty, or active and one of the caller's."""
     accounts = state.accounts
     shared = {BUILDER_ID_PROFILE_ARN: "builder_id", SOCIAL_PROFILE_ARN: "social"}
     if {shared.get(profile_arn), caller.kind} == {"builder_id", "social"}:
@@ -113,7 +114,7 @@ def profile_fault(
 
 
 def generate(state: EmulatorState, request: SeenRequest, form: WireForm) -> Script:
-    """The answer to a prompt, or the refusal of it."""
+    """Return the script of the answer to a prompt, or of its refusal."""
     refusal = _refuse_call(state, request, form)
     return (refusal,) if refusal else state.script_for(request.body)
 
@@ -142,7 +143,7 @@ def _refuse_call(state: EmulatorState, request: SeenRequest, form: WireForm) -> 
 
 
 def _explained(refusal: Refusal, detail: str) -> Refusal:
-    """The refusal with the reason for it in a header: the service's own text says too little."""
+    """Add the reason of a refusal as a header, because the service's own message is vague."""
     printable = detail[:_MAX_DETAIL_CHARACTERS].encode("ascii", "backslashreplace").decode()
     return refusal.with_headers({"x-emulator-fault": "".join(printable.splitlines())})
 
@@ -151,7 +152,7 @@ def _explained(refusal: Refusal, detail: str) -> Refusal:
 
 
 def list_models(state: EmulatorState, request: SeenRequest) -> Script:
-    """The catalogue, half of it in each of two pages."""
+    """Return the catalogue in two pages."""
     refusal = _refuse_management(state, request)
     page = _page_of(request, state.catalogue, (len(state.catalogue) + 1) // 2)
     if refusal or page is None:
@@ -165,7 +166,7 @@ def list_models(state: EmulatorState, request: SeenRequest) -> Script:
 
 
 def usage_limits(state: EmulatorState, request: SeenRequest) -> Script:
-    """The credits of an invented plan."""
+    """Return the credits of an invented plan."""
     refusal = _refuse_management(state, request)
     if refusal:
         return (refusal,)
@@ -193,7 +194,7 @@ def usage_limits(state: EmulatorState, request: SeenRequest) -> Script:
 
 
 def list_profiles(state: EmulatorState, request: SeenRequest) -> Script:
-    """The profiles of an Identity Center user, one a page; no one else's are listed."""
+    """Return the profiles of an Identity Center user, one per page; other users get none."""
     caller = _manager_of(state, request)
     if isinstance(caller, Refusal):
         return (caller,)
@@ -210,7 +211,7 @@ def list_profiles(state: EmulatorState, request: SeenRequest) -> Script:
 
 
 def get_profile(state: EmulatorState, request: SeenRequest) -> Script:
-    """The caller's profile; the way to it for an API key."""
+    """Return the caller's profile. With an API key, this is the only way to get it."""
     caller = _manager_of(state, request)
     if isinstance(caller, Refusal):
         return (caller,)
@@ -226,7 +227,7 @@ def _profile(state: EmulatorState, arn: str) -> dict[str, str]:
 
 
 def _manager_of(state: EmulatorState, request: SeenRequest) -> Identity | Refusal:
-    """Return who makes a management call."""
+    """Return the identity of the caller of a management operation, or a refusal."""
     caller = caller_of(state, request)
     if caller == BAD_BEARER and state.accounts.bad_token_status == 400:
         return INVALID_TOKEN
@@ -248,14 +249,14 @@ def _refuse_management(state: EmulatorState, request: SeenRequest) -> Refusal | 
 
 
 def _parameter(request: SeenRequest, name: str) -> str:
-    """A parameter in the query, where the REST form has it, or in the body."""
+    """Return a parameter from the query (REST form) or from the body."""
     return request.query.get(name, "") or text(members(request.body).get(name))
 
 
 def _page_of(
     request: SeenRequest, listed: Sequence[_Item], size: int
 ) -> tuple[Sequence[_Item], Mapping[str, str]] | None:
-    """One page and the token of the next, if there is one; None for a token never given."""
+    """Return a page and the token of the next one, if any; None for an unknown token."""
     starts = {
         "": 0,
         **{f"emulated-page-{start}": start for start in range(size, len(listed), size)},
@@ -272,7 +273,7 @@ def _page_of(
 
 
 def register_client(state: EmulatorState, request: SeenRequest) -> Script:
-    """AWS: a new client, which its refresh tokens will be bound to."""
+    """AWS: register a new client. Its refresh tokens are bound to it."""
     body = members(request.body)
     if not text(body.get("clientName")) or body.get("clientType") != "public":
         return _oidc_error("invalid_request")
@@ -291,7 +292,7 @@ def register_client(state: EmulatorState, request: SeenRequest) -> Script:
 
 
 def start_device_login(state: EmulatorState, request: SeenRequest) -> Script:
-    """AWS: a code for the user to confirm; the start URL tells Builder ID from the others."""
+    """AWS: return a code for the user to confirm; the start URL identifies Builder ID."""
     if not _is_known_client(state, request):
         return _oidc_error("invalid_client")
     body = members(request.body)
@@ -314,7 +315,7 @@ def start_device_login(state: EmulatorState, request: SeenRequest) -> Script:
 
 
 def create_token(state: EmulatorState, request: SeenRequest) -> Script:
-    """AWS: tokens for a confirmed device login, or for a refresh token of the same client."""
+    """AWS: return tokens for a confirmed device login or a refresh token of the same client."""
     body = members(request.body)
     grant_type, client_id = text(body.get("grantType")), text(body.get("clientId"))
     if grant_type not in (DEVICE_GRANT, "refresh_token"):
@@ -345,7 +346,7 @@ def _oidc_error(error: str) -> Script:
 
 
 def refresh_desktop_token(state: EmulatorState, request: SeenRequest) -> Script:
-    """Desktop: new tokens for a refresh token, which is all that the body holds."""
+    """Desktop: return new tokens for a refresh token, which must be the only member."""
     body = members(request.body)
     if set(body) != {"refreshToken"}:
         return json_answer({"message": "Invalid refresh token provided"}, status=400)
@@ -356,7 +357,7 @@ def refresh_desktop_token(state: EmulatorState, request: SeenRequest) -> Script:
 
 
 def start_desktop_login(state: EmulatorState, request: SeenRequest) -> Script:
-    """Desktop: a code for the user to confirm with Google or GitHub."""
+    """Desktop: return a code for the user to confirm with Google or GitHub."""
     body = members(request.body)
     provider = text(body.get("loginProvider"))
     if provider not in ("Google", "Github") or not text(body.get("clientId")):
@@ -378,7 +379,7 @@ def start_desktop_login(state: EmulatorState, request: SeenRequest) -> Script:
 
 
 def poll_desktop_login(state: EmulatorState, request: SeenRequest) -> Script:
-    """Desktop: how a device login stands; its tokens, once it is confirmed."""
+    """Desktop: return the status of a device login, with its tokens once it is confirmed."""
     found = state.accounts.poll(text(members(request.body).get("deviceCode")), "")
     if not isinstance(found, Tokens):
         status = "invalid_token" if found in ("invalid_grant", "access_denied") else found
@@ -393,7 +394,7 @@ def poll_desktop_login(state: EmulatorState, request: SeenRequest) -> Script:
 
 
 def log_out(state: EmulatorState, request: SeenRequest) -> Script:
-    """Desktop: the end of a refresh token and of its access token; the answer is empty."""
+    """Desktop: invalidate a refresh token and its access token; the answer is empty."""
     state.accounts.log_out(text(members(request.body).get("refreshToken")))
     return (HttpAnswer(),)
 

@@ -1,10 +1,10 @@
-"""A pytest fixture for the tests of your own agent: a Kiro service that says what a test wants.
+"""A pytest fixture for the tests of your own agent: a Kiro service with the answers of your test.
 
 In your `conftest.py`::
 
     pytest_plugins = ["kiro_mcp.emulator.pytest_plugin"]
 
-and in a test, be it a plain function or an async one::
+and in a test, which may also be async::
 
     def test_my_agent_looks_at_the_weather(kiro_emulator):
         kiro_emulator.enqueue([{"tool_use": {"name": "weather", "arguments": {"city": "Paris"}}}])
@@ -15,14 +15,13 @@ and in a test, be it a plain function or an async one::
         assert done.returncode == 0
         assert kiro_emulator.prompts[0] == "Paris?"
 
-`kiro_emulator.env` sends a `kiro-mcp` that your agent starts, or one that it talks to, to the
-emulator and nowhere else: no account, no network. What a prompt is answered with: first what was
-enqueued, one answer a prompt; then the scripts that were loaded; then a canned text that repeats
-the prompt. Steps and files are those of `kiro_mcp.emulator.script_files`, where all are listed.
+With `kiro_emulator.env`, a `kiro-mcp` process uses only the emulator: no account, no network. A
+prompt is answered with the next enqueued answer; otherwise by the loaded scripts; otherwise with a
+canned text that repeats the prompt. `kiro_mcp.emulator.script_files` lists all steps and the
+format of files.
 
-Each test has an emulator of its own, in a thread with an event loop of its own. The plugin is
-not registered as an entry point: it would be imported at each start of pytest wherever this
-package is installed.
+Each test has its own emulator, in a thread with its own event loop. The plugin is not registered
+as an entry point, because then pytest would import it wherever this package is installed.
 """
 
 from collections.abc import Generator, Mapping
@@ -41,23 +40,23 @@ from kiro_mcp.emulator.state import GENERATE, SeenRequest
 
 
 class KiroEmulator:
-    """A running emulator, as a test holds it. Its methods can be called from any thread.
+    """A running emulator for a test. Its methods can be called from any thread.
 
     Args:
         emulator: The emulator.
-        portal: The way into its event loop.
-        home: A folder that is the test's own.
+        portal: Runs calls in its event loop.
+        home: A folder for this test only.
     """
 
     def __init__(self, emulator: RunningEmulator, portal: BlockingPortal, home: Path) -> None:
         self.url: str = emulator.url
-        """Where it serves, such as `http://127.0.0.1:43210`."""
+        """Its URL, such as `http://127.0.0.1:43210`."""
         self.env: Mapping[str, str] = {
             "KIRO_MCP_ENDPOINT_URL": emulator.url,
             "KIRO_API_KEY": EMULATOR_API_KEY,
             "KIRO_MCP_HOME": str(home),
         }
-        """Environment variables for a process that is to use it."""
+        """The environment variables with which a process uses it."""
         self._state = emulator.state
         self._portal = portal
 
@@ -65,7 +64,7 @@ class KiroEmulator:
         """Answer the next prompts with these, one each: a text, a list of steps, or a script.
 
         Raises:
-            InvalidRequest: A step cannot be played; names its member at fault.
+            InvalidRequest: A step cannot be played; the message names the wrong member.
         """
         for answer in answers:
             self._portal.call(self._state.enqueue, self._script(answer))
@@ -74,18 +73,18 @@ class KiroEmulator:
         """Load a script: a JSON file, or the folder of a captured call.
 
         Raises:
-            InvalidRequest: It cannot be read or played; names the line or member at fault.
+            InvalidRequest: It cannot be read or played; the message names the line or member.
         """
         self._portal.call(self._state.script_files.append, read_script(Path(path)))
 
     @property
     def requests(self) -> list[SeenRequest]:
-        """The prompts as they came, whole requests, oldest first."""
+        """The complete requests of all prompts, oldest first."""
         return self._portal.call(self._state.requests_to, GENERATE)
 
     @property
     def prompts(self) -> list[str]:
-        """The last user text of each; a system prompt stands in front of a first one."""
+        """The last user text of each prompt; in a first one, the system prompt comes before it."""
         return [Conversation(one.body).current.content.strip() for one in self.requests]
 
     def _script(self, answer: str | list[dict[str, Any]] | Script) -> Script:
@@ -97,7 +96,7 @@ class KiroEmulator:
 
 @pytest.fixture
 def kiro_emulator(tmp_path: Path) -> Generator[KiroEmulator]:
-    """Serve a stand-in for the Kiro service while a test runs."""
+    """Run an emulator of the Kiro service while a test runs."""
     with (
         start_blocking_portal("asyncio") as portal,
         portal.wrap_async_context_manager(running()) as emulator,

@@ -1,7 +1,7 @@
-"""How the service says no, in an HTTP answer: the refusals that the emulator gives, as data.
+"""The error responses of the service, as data.
 
-The REST form names the error in the header `x-amzn-errortype`, the RPC form also in the body,
-as `__type`. Source of truth: the service's published error model, and the texts observed with it.
+The REST form names the error in the header `x-amzn-errortype`, the RPC form also in the body, as
+`__type`. Source of truth: the service's published error model and observed messages.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ def _no_headers() -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """One error answer of the service."""
+    """One error response of the service."""
 
     status: int
     error_type: str
@@ -31,15 +31,15 @@ class Refusal:
     """The wait that the body asks for."""
 
     def saying(self, message: str) -> "Refusal":
-        """The same refusal with another message."""
+        """Return the refusal with another message."""
         return replace(self, message=message)
 
     def with_headers(self, headers: Mapping[str, str]) -> "Refusal":
-        """The same refusal with these headers too."""
+        """Return the refusal with additional headers."""
         return replace(self, headers={**self.headers, **headers})
 
     def to_response(self, *, is_rpc: bool) -> JSONResponse:
-        """The HTTP answer, in the form of the call it refuses."""
+        """Return the HTTP response, in the form of the refused call."""
         body: dict[str, Any] = {"message": self.message, "reason": self.reason}
         if self.retry_after_milliseconds is not None:
             body["retryAfterMilliseconds"] = self.retry_after_milliseconds
@@ -52,7 +52,7 @@ class Refusal:
 MALFORMED: Final = Refusal(
     status=400, error_type="ValidationException", message="Improperly formed request."
 )
-"""The answer to every fault of structure; it never says which."""
+"""The answer to every structural error; it never says which."""
 
 BODY_INVALID: Final = Refusal(
     status=400,
@@ -110,7 +110,7 @@ BAD_BEARER: Final = Refusal(
 INVALID_TOKEN: Final = Refusal(
     status=400, error_type="AccessDeniedException", message="Invalid token"
 )
-"""How management calls were observed to refuse an expired token, too."""
+"""Another observed answer of management calls to an expired token."""
 
 NOT_AUTHORIZED: Final = Refusal(
     status=403,

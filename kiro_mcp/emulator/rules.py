@@ -1,10 +1,11 @@
-"""What the service demands of a call: one rule a function, and what it answers to a breach.
+"""The rules that a call has to follow: one function each, and the service's answer to a violation.
 
-It is written from the service's behaviour alone and shares nothing with any builder of requests,
-so that the two check each other: `refusals(body)` is empty exactly for the bodies that the
-emulator answers. A rule yields each place where a call breaks it, and how. `RULES` lists the rules
-in the order in which the service meets them. Source of truth: the service's published limits and
-schemas, and its behaviour as observed; where observations differ, the stricter one.
+The rules are written from the service's behaviour alone and share no code with the builder of
+requests, so that the two check each other: `refusals(body)` is empty exactly for the bodies that
+the emulator answers. A rule yields each location where a call breaks it, with a description.
+`RULES` lists the rules in the order in which the service checks them. Source of truth: the
+service's published limits and schemas, and its observed behaviour; where observations differ, the
+stricter one.
 """
 
 import re
@@ -506,7 +507,7 @@ RULES: Final[tuple[tuple[Rule, Refusal], ...]] = (
     (model_fields_fit, BODY_INVALID.saying("")),
     (signatures_are_genuine, INVALID_SIGNATURE),
 )
-"""Every rule, with the answer to a breach of it. An empty message stands for the fault itself."""
+"""All rules, each with the answer to a violation. An empty message is replaced by the details."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -517,9 +518,9 @@ class Fault:
     """The name of the rule it breaks."""
     where: str
     detail: str
-    """What is wrong there; the service itself is seldom so clear."""
+    """What is wrong there; the service itself seldom says it."""
     refusal: Refusal
-    """What the service answers."""
+    """The answer of the service."""
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.where} {self.detail}"
@@ -532,7 +533,7 @@ def refusals(
     catalogue: Sequence[Model] = CATALOGUE,
     requires_profile_arn: bool = True,
 ) -> list[Fault]:
-    """Return every fault of a parsed body; the service answers with the first."""
+    """Return all faults of a parsed body; the service answers with the first."""
     call = Call(
         body=body, form=form, catalogue=catalogue, requires_profile_arn=requires_profile_arn
     )

@@ -1,4 +1,4 @@
-"""Scripts that are written in files: answers for your own agent's tests.
+"""Scripts in files: answers for your own agent's tests.
 
 A file is a JSON object with a list of answers, tried in order::
 
@@ -14,11 +14,11 @@ A file is a JSON object with a list of answers, tried in order::
       ]
     }
 
-    name      what `/emulate NAME` in a prompt picks; by default the file's name
-    answers   when    plays for prompts that contain this, in the user's text or in what tools
-                      returned; "", the default, is in all of them
-              times   plays so often at most; by default without end
-              steps   what is played, each one of the following
+    name      the name for `/emulate NAME` in a prompt; by default the file's name
+    answers   when    answers prompts that contain this, in the user's text or in tool results;
+                      "", the default, matches all prompts
+              times   how often the answer may be played; by default without limit
+              steps   the steps to play, each one of the following
 
     {"text": "…"}  {"reasoning": "…"}     said by the model, in small deltas
     {"tool_use": {"name": "…", "arguments": {…}}}    `arguments` as text go out as they are;
@@ -104,13 +104,13 @@ class CannedAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptFile:
-    """A script out of a file, and how far it has been played."""
+    """A script from a file, and how often its answers have been played."""
 
     name: str
     answers: Sequence[CannedAnswer]
 
     def script_for(self, prompt: Prompt) -> Script:
-        """Return what is played to a prompt; () if the script does not answer it."""
+        """Return the answer to a prompt; () if this script does not answer it."""
         if prompt.is_command and prompt.name != self.name:
             return ()
         said = f"{prompt.said}\n{prompt.returned}"

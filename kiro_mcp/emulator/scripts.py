@@ -1,11 +1,11 @@
-"""The answers of the emulator: a prompt in, a script out.
+"""The answers of the emulator: makes the script for a prompt.
 
 A script is a tuple of steps, as data, that the emulator plays to one caller. The HTTP head (status
-200, an event stream) goes out with the first `Send`; `Send(b"")` sends the head alone. After the
-last step the answer ends as it should.
+200, an event stream) is sent with the first `Send`; `Send(b"")` sends only the head. After the
+last step the answer ends normally.
 
-A line `/emulate NAME` in the last user text picks the script NAME, and one argument may follow. It
-need not be the first line, since clients put system text in front of the prompt.
+A line `/emulate NAME` in the last user text picks the script NAME; one argument may follow. It can
+be any line, because clients put system text before the prompt.
 
     text reasoning thinking split_tags      an answer, alone or with thinking in one of its forms
     tool_use parallel_tools                 calls of the declared tools; a JSON object after
@@ -37,10 +37,10 @@ from kiro_mcp.emulator.catalogue import Model
 from kiro_mcp.emulator.refusals import Refusal
 
 MAX_STALL_SECONDS: Final = 600.0
-"""A stalled answer is cut after this long, so that a forgotten client cannot hold it for ever."""
+"""A stalled answer is cut after this time, so that a forgotten client does not hold it."""
 
 MAX_SLOW_SECONDS: Final = 600.0
-"""The longest that `slow` takes."""
+"""The longest time that `slow` takes."""
 
 MAX_LONG_CHARACTERS: Final = 1_000_000
 """The longest text of `long`; its frames take about seven times as many bytes."""
@@ -55,7 +55,7 @@ _EXAMPLES: Final[Mapping[str, object]] = {
 
 
 ECHO_CHARACTERS: Final = 200
-"""How much of the end of a prompt the canned answer repeats: enough to tell calls apart."""
+"""How much of the end of a prompt the canned answer repeats: enough to distinguish calls."""
 
 _COMMAND: Final = re.compile(
     r"^/emulate[ \t]+(?P<name>\w[\w.-]*)[ \t]*(?P<argument>.*)$", re.MULTILINE
@@ -63,7 +63,7 @@ _COMMAND: Final = re.compile(
 
 
 BYTES_PER_TOKEN: Final = 4
-"""Clients without a tokenizer count so, too."""
+"""The usual estimate of clients without a tokenizer."""
 
 TOKENS_PER_IMAGE: Final = 1_600
 
@@ -90,14 +90,14 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Silence, until the emulator has been asked so many prompts, this one included."""
+    """Silence until the emulator has received this many prompts, including this one."""
 
     prompts: int
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The connection is closed, with the answer unfinished. Nothing after it is played."""
+    """Closes the connection in the middle of the answer. Later steps are not played."""
 
 
 def _no_headers() -> Mapping[str, str]:
@@ -106,7 +106,7 @@ def _no_headers() -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswer:
-    """A whole HTTP answer instead of a stream; only before the first `Send`. It ends the script."""
+    """An HTTP response instead of a stream; only before the first `Send`. It ends the script."""
 
     status: int = 200
     body: bytes = b""
@@ -115,7 +115,7 @@ class HttpAnswer:
 
 
 Step: TypeAlias = Send | Pause | Until | Cut | HttpAnswer | Refusal
-"""A `Refusal` stands where an `HttpAnswer` may stand: it is the service's own way to say no."""
+"""A `Refusal` is an error response of the service; it can replace an `HttpAnswer`."""
 
 Script: TypeAlias = tuple[Step, ...]
 
@@ -123,7 +123,7 @@ Script: TypeAlias = tuple[Step, ...]
 def json_answer(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Script:
-    """The script of a whole answer in JSON."""
+    """Return the script of a JSON response."""
     return (HttpAnswer(status=status, body=json.dumps(value).encode(), headers=headers or {}),)
 
 
@@ -132,31 +132,31 @@ def json_answer(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """The call to be answered, as a script sees it."""
+    """The call to answer, as a script sees it."""
 
     name: str = "text"
-    """The script asked for."""
+    """The name of the script to play."""
     is_command: bool = False
-    """Whether the prompt itself names it."""
+    """Whether the prompt itself names the script."""
     argument: str = ""
     """The rest of the line after its name."""
     said: str = ""
     """The last user text."""
     model_id: str = "auto"
-    """The model that it is for, and that answers."""
+    """The model of the call."""
     tools: Sequence[Mapping[str, object]] = ()
     """The tool specs declared with the call."""
     returned: str = ""
-    """The text of the tool results that the call brings."""
+    """The text of the tool results in the call."""
     serial: int = 1
     """Counts the calls of one emulator."""
     times: int = 1
-    """How often this text has come, this time included."""
+    """How often this text has come, including this time."""
     retry_after_seconds: int = 1
     tokens: int = 0
-    """About how many tokens the whole request is."""
+    """The approximate size of the whole request in tokens."""
     window_tokens: int = DEFAULT_WINDOW_TOKENS
-    """How many the model reads at most."""
+    """The size of the model's context window in tokens."""
 
     @classmethod
     def read(
@@ -192,7 +192,7 @@ class Prompt:
         )
 
     def number(self, default: float, limit: float) -> float:
-        """The argument as a number from 0 to `limit`; `default` if it is not one."""
+        """Return the argument as a number from 0 to `limit`; `default` if it is not a number."""
         try:
             return max(0.0, min(float(self.argument), limit))
         except ValueError:
@@ -250,7 +250,7 @@ ScriptMaker: TypeAlias = Callable[[Prompt], Script]
 
 
 def unknown(prompt: Prompt, known: Sequence[str]) -> Script:
-    """The answer to a prompt that names a script which does not exist."""
+    """Return the answer to a prompt that names an unknown script."""
     answer = f"The emulator has no script {prompt.name!r}. It has: {', '.join(known)}."
     return (Send(_say(prompt, answer) + _end(prompt, answer)),)
 
@@ -308,7 +308,7 @@ def _tool_calls(prompt: Prompt, count: int) -> Iterator[tuple[str, str, str]]:
 
 
 def example_of(schema: object, depth: int = 8) -> object:
-    """A value that plain JSON Schema takes: the first of an enum, every required member."""
+    """Return a value that matches a simple JSON Schema, with its required members only."""
     spec = members(schema)
     choices = items(spec.get("enum"))
     if choices:
