@@ -297,13 +297,13 @@ def _in_value(value: object, kind: str, where: str) -> Iterator[Finding]:
             yield where, f"a {kind} has exactly one member"
         yield from _in_structure(value, _UNIONS[kind], where)
     elif not _KINDS[kind](value):
-        yield where, f"is no {kind}"
+        yield where, f"is not of the kind {kind}"
 
 
 def _in_array(value: object, kind: str, where: str) -> Iterator[Finding]:
     array = items(value)
     if not isinstance(value, list):
-        yield where, "is no array"
+        yield where, "is not an array"
     for index, item in enumerate(array):
         yield from _in_value(item, kind, f"{where}[{index}]")
 
@@ -311,7 +311,7 @@ def _in_array(value: object, kind: str, where: str) -> Iterator[Finding]:
 def _in_structure(value: object, structure: Mapping[str, str], where: str) -> Iterator[Finding]:
     present = members(value)
     if not isinstance(value, dict):
-        yield where, "is no object"
+        yield where, "is not an object"
         return
     kinds = {name.rstrip("!"): kind for name, kind in structure.items()}
     for name in structure:

@@ -148,21 +148,21 @@ def trigger_is_known(call: Call) -> Iterator[Finding]:
     """`chatTriggerType` has one of its three values."""
     trigger = text(call.conversation.state.get("chatTriggerType"))
     if trigger not in _TRIGGER_TYPES:
-        yield "$.conversationState.chatTriggerType", f"{trigger!r} is none of its values"
+        yield "$.conversationState.chatTriggerType", f"{trigger!r} is not one of its values"
 
 
 def task_type_is_known(call: Call) -> Iterator[Finding]:
     """`agentTaskType`, if it is given, has one of its values."""
     task = call.conversation.state.get("agentTaskType", "vibe")
     if text(task) not in _TASK_TYPES:
-        yield "$.conversationState.agentTaskType", f"{task!r} is none of its values"
+        yield "$.conversationState.agentTaskType", f"{task!r} is not one of its values"
 
 
 def conversation_id_is_uuid(call: Call) -> Iterator[Finding]:
     """The conversation's id, if it is given, is a UUID."""
     state = call.conversation.state
     if "conversationId" in state and not is_uuid(state["conversationId"]):
-        yield "$.conversationState.conversationId", "is no UUID"
+        yield "$.conversationState.conversationId", "is not a UUID"
 
 
 def origin_is_one(call: Call) -> Iterator[Finding]:
@@ -178,7 +178,7 @@ def origin_is_known(call: Call) -> Iterator[Finding]:
     current = call.conversation.current
     origin = text(current.message.get("origin", "UNKNOWN"))
     if origin not in ORIGINS:
-        yield current.where, f"origin {origin!r} is none of its values"
+        yield current.where, f"origin {origin!r} is not one of its values"
 
 
 def origin_is_taken(call: Call) -> Iterator[Finding]:
@@ -186,7 +186,7 @@ def origin_is_taken(call: Call) -> Iterator[Finding]:
     current = call.conversation.current
     origin = text(current.message.get("origin")) or "SERVICE_INTERNAL"
     if origin not in ORIGINS_TAKEN[call.form]:
-        yield current.where, f"origin {origin!r} is not taken here"
+        yield current.where, f"origin {origin!r} is not accepted here"
 
 
 def history_is_whole(call: Call) -> Iterator[Finding]:
@@ -229,7 +229,7 @@ def signatures_are_genuine(call: Call) -> Iterator[Finding]:
     for turn in call.conversation.history:
         plain = members(members(turn.message.get("reasoningContent")).get("reasoningText"))
         if "signature" in plain and plain["signature"] != sign(text(plain.get("text"))):
-            yield turn.where, "the signature is not of this text"
+            yield turn.where, "the signature does not belong to this text"
 
 
 def model_is_offered(call: Call) -> Iterator[Finding]:
@@ -253,7 +253,7 @@ def tool_names_fit(call: Call) -> Iterator[Finding]:
     names = [text(spec.get("name")) for spec in call.conversation.tool_specs]
     for name in names:
         if _TOOL_NAME.fullmatch(name) is None:
-            yield "$.conversationState.currentMessage", f"{name!r} is no name of a tool"
+            yield "$.conversationState.currentMessage", f"{name!r} is not a valid name of a tool"
     for name in _repeated(names):
         yield "$.conversationState.currentMessage", f"declares the tool {name!r} twice"
 
@@ -274,14 +274,14 @@ def tool_schemas_fit(call: Call) -> Iterator[Finding]:
         where = f"the schema of {text(spec.get('name'))!r}"
         schema = members(members(spec.get("inputSchema")).get("json"))
         if schema.get("type") != "object":
-            yield where, "its root is no object"
+            yield where, "its root is not an object"
         for name in _ROOT_COMBINATORS:
             if name in schema:
                 yield where, f"has {name} at its root"
         if not isinstance(schema.get("properties", {}), dict):
-            yield where, "its properties are no object"
+            yield where, "its properties are not an object"
         if not isinstance(schema.get("required", []), list):
-            yield where, "its required members are no array"
+            yield where, "its required members are not an array"
 
 
 def property_names_fit(call: Call) -> Iterator[Finding]:
@@ -290,7 +290,7 @@ def property_names_fit(call: Call) -> Iterator[Finding]:
         for name in _property_names(members(spec.get("inputSchema")).get("json")):
             if _PROPERTY_NAME.fullmatch(name) is None:
                 where = f"the schema of {text(spec.get('name'))!r}"
-                yield where, f"{name!r} is not a name of a property"
+                yield where, f"{name!r} is not a valid name of a property"
 
 
 def _property_names(schema: object) -> Iterator[str]:
@@ -318,7 +318,7 @@ def tool_schemas_are_valid(call: Call) -> Iterator[Finding]:
 
 @cache
 def _meta_schema() -> Any:
-    import jsonschema_rs  # Here, because few emulators are asked for tools.
+    import jsonschema_rs  # Few emulators need this import.
 
     meta = {"$ref": "https://json-schema.org/draft/2020-12/schema"}
     return jsonschema_rs.Draft202012Validator(meta, validate_formats=True)
@@ -337,10 +337,10 @@ def tool_uses_fit(call: Call) -> Iterator[Finding]:
     for turn in call.conversation.turns:
         for use in turn.tool_uses:
             if not isinstance(use.get("input"), dict):
-                yield turn.where, "the input of a tool use is no object"
+                yield turn.where, "the input of a tool use is not an object"
         for tool_use_id in [*_ids(turn.tool_uses), *_ids(turn.tool_results)]:
             if _TOOL_USE_ID.fullmatch(tool_use_id) is None:
-                yield turn.where, f"{tool_use_id!r} is no id of a tool use"
+                yield turn.where, f"{tool_use_id!r} is not a valid id of a tool use"
 
 
 def tool_uses_are_declared(call: Call) -> Iterator[Finding]:
@@ -419,7 +419,7 @@ def documents_fit(call: Call) -> Iterator[Finding]:
             if text(document.get("format")) not in _DOCUMENT_FORMATS:
                 yield turn.where, f"has a document of format {document.get('format')!r}"
             if _DOCUMENT_NAME.fullmatch(text(document.get("name"))) is None:
-                yield turn.where, f"{document.get('name')!r} is no name of a document"
+                yield turn.where, f"{document.get('name')!r} is not a valid name of a document"
 
 
 def model_fields_fit(call: Call) -> Iterator[Finding]:

@@ -161,7 +161,7 @@ def read_steps(steps: object, *, serial: int) -> Script:
 
 def _check_name(name: str) -> str:
     if name not in BUILT_IN:
-        raise ValueError(f"there is no script {name!r}; there are {', '.join(BUILT_IN)}")
+        raise ValueError(f"unknown script {name!r}; known are {', '.join(BUILT_IN)}")
     return name
 
 
@@ -169,7 +169,7 @@ def _decode(given: object) -> bytes:
     try:
         return b64decode(given if isinstance(given, str) else "?", validate=True)
     except ValueError:
-        raise ValueError("must be a text of base64") from None
+        raise ValueError("must be a base64 string") from None
 
 
 _HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
@@ -355,9 +355,9 @@ def _read_json(path: Path) -> Any:
         return json.loads(data.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise _unusable(path, f"{where}: it is no JSON here ({error.msg})") from None
+        raise _unusable(path, f"{where}: it is not JSON ({error.msg})") from None
     except (UnicodeDecodeError, RecursionError) as error:
-        raise _unusable(path, f"it is no JSON ({error})") from None
+        raise _unusable(path, f"it is not JSON ({error})") from None
 
 
 def _describe(error: ValidationError) -> str:
