@@ -197,9 +197,9 @@ async def test_nothing_but_json_rpc_reaches_stdout() -> None:
         "import os, sys, atexit; sys.argv = ['kiro-mcp'];"
         "atexit.register(print, 'at exit');"
         "from kiro_mcp.server import tools, login;"
-        "answer = login.status;"
-        "login.status = lambda engine: (print('never flushed'), print('flushed', flush=True),"
-        " os.system('echo from a child'), os.write(1, b'raw'), answer(engine))[-1];"
+        "act = login._act;"
+        "login._act = lambda *given: (print('never flushed'), print('flushed', flush=True),"
+        " os.system('echo from a child'), os.write(1, b'raw'), act(*given))[-1];"
         "from kiro_mcp.__main__ import main; main()"
     )
     with fail_after(START_SECONDS):
