@@ -52,7 +52,7 @@ class ToolUse:
     arguments: JsonObject
     """The parsed arguments; {} where `state` is not `complete`."""
     state: ToolUseState = "complete"
-    """`truncated`: the arguments were cut off. `invalid`: they are no JSON object."""
+    """`truncated`: the arguments were cut off. `invalid`: they are not a JSON object."""
     raw: str = ""
     """The arguments as received, only where `state` is not `complete`."""
     text: str = field(default="", compare=False, repr=False)
@@ -150,11 +150,11 @@ class ModelFields:
     default_effort: Effort = ""
     """What the service takes if a request names no effort; "" if the schema does not say."""
     thinking_types: tuple[str, ...] = ()
-    """The values that `thinking.type` takes; () where there is no such member."""
+    """The values that `thinking.type` takes; () if the schema has no such member."""
     thinking_displays: tuple[str, ...] = ()
     """The values that `thinking.display` takes."""
     max_tokens: tuple[int, int | None] | None = None
-    """The least and the most that `max_tokens` takes; None where there is no such member."""
+    """The least and the most that `max_tokens` takes; None if the schema has no such member."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

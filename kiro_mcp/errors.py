@@ -12,7 +12,7 @@ Each class says what the person or program that gets the error should do::
     │                                             network_error timeout
     ├── AnswerBroken           the answer ended   stream_broken empty_response
     │   │                      before its end
-    │   └── FrameError         its bytes are no event stream
+    │   └── FrameError         its bytes are not an event stream
     ├── CallCancelled          nothing; you       cancelled
     │                          asked for it
     └── InternalFault          report it          internal_error

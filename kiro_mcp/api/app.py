@@ -223,7 +223,7 @@ class _Endpoint:
                         "The request met a defect of kiro-mcp.",
                         next_step="Its log (stderr) has the details; please report them.",
                     )
-            if call.cancel_called:
+            if call.cancelled_caught:
                 error = ServiceUnavailable("The server is ending.", next_step="Call again later.")
             if error is not None and output.has_begun:
                 is_anthropic = _is_anthropic(request)

@@ -87,7 +87,7 @@ async def ask(question: Question, engine: Engine, emit: Emit, *, caller: str = "
         caller: Who asks. While all slots are taken, callers take turns.
 
     Raises:
-        KiroError: There is no answer, nor a part of one.
+        KiroError: The service gave neither an answer nor a part of one.
     """
     request = await read_request(question, engine)
     if request.output_schema is not None:

@@ -98,7 +98,7 @@ async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> R
     """Send what is asked and return the whole answer; if needed, have the person sign in first.
 
     Raises:
-        KiroError: There is no answer, nor a part of one.
+        KiroError: The service gave neither an answer nor a part of one.
     """
     with capture_call(engine.captures, arguments) as capture:
         given = read_arguments(AskArguments, "ask_claude", arguments)
@@ -471,7 +471,7 @@ async def _get_answer(engine: Engine, request: ChatRequest, job: Job) -> Answer:
     """Ask, and ask once more if the answer breaks its schema.
 
     Raises:
-        KiroError: There is no answer, nor a part of one.
+        KiroError: The service gave neither an answer nor a part of one.
     """
     spending = CallSpending()
     answer = await _send(engine, request, job, spending)

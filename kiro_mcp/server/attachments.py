@@ -60,7 +60,7 @@ class Attachments:
         """Return an image from a data URL, base64, a path, or an image block of any API.
 
         Raises:
-            InvalidRequest: It is neither, may not be read, or is no image that the service takes.
+            InvalidRequest: It is neither, may not be read, or the service does not take it.
         """
         read = None
         if isinstance(given, dict):

@@ -19,7 +19,7 @@ that is made once and kept in a file that only its owner can read.
 
 *Memory.* A body is read whole before it is understood, and its content is held as long as its call
 runs. So each request takes its share of one budget before its body is read, and gives it back at
-its end. A request for which there is no room waits: its client cannot send more meanwhile.
+its end. If the budget is used up, a request waits: its client cannot send more meanwhile.
 """
 
 import ctypes

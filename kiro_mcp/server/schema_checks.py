@@ -48,7 +48,7 @@ async def schema_errors(
         name: What each is called in the sentences.
 
     Raises:
-        UnusableSchemaError: It is no valid JSON Schema, or refers to what it does not hold.
+        UnusableSchemaError: It is not a valid JSON Schema, or refers to something outside.
         UncheckedError: That could not be found out in time.
     """
     check = SchemaCheck(schema)

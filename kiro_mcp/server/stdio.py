@@ -154,7 +154,7 @@ def _stderr() -> int:
 
 async def _end_on_signal(end: Callable[[int], None]) -> None:
     if sys.platform == "win32":
-        return  # There are no signal handlers in event loops there; the default one ends us.
+        return  # Event loops have no signal handlers there. The default one ends the process.
     with anyio.open_signal_receiver(*_EXIT_CODES) as signals:
         async for number in signals:
             end(_EXIT_CODES[number])

@@ -718,12 +718,12 @@ class NewerStoreError(Exception):
 
 
 def open_database(path: Path | None) -> sqlite3.Connection:
-    """Open the store, and make it where there is none; None is one in memory.
+    """Open the store and create it if it is missing; None opens a store in memory.
 
     Raises:
         NewerStoreError: It is left as it is.
         OSError: It cannot be made, or something else has its name.
-        sqlite3.Error: It is no store, or it is busy.
+        sqlite3.Error: The file is not a store, or another program is using it.
     """
     if path is not None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -756,7 +756,7 @@ def is_busy(error: Exception) -> bool:
 
 
 def identity(path: Path | None) -> tuple[int, int] | None:
-    """Return what tells a file from another of its name; None where there is none."""
+    """Return what identifies a file, whatever its name; None if it is missing."""
     try:
         found = path.stat() if path else None
     except OSError:

@@ -5,7 +5,7 @@ gathers the events. A frame names its event in `:event-type` and carries it as a
 error has its name in `:exception-type` or `:error-code` instead. The wire's own words (`toolUseId`)
 stay in this module. An unknown event and an unreadable one are events, too: neither ends an answer.
 
-A body that is no event stream at all, such as a proxy's page, becomes an error (`ForeignBody`).
+A body that is not an event stream at all, such as a proxy's page, becomes an error (`ForeignBody`).
 The limits of what is kept of one answer are at the top.
 
 Source of truth: the service's published event model, and its streams as observed in 2025 and 2026
@@ -92,7 +92,7 @@ class ToolUseFragment:
     id: str
     name: str
     input: str
-    """The next piece of the JSON of the arguments, cut anywhere; "" where there is none."""
+    """The next piece of the JSON of the arguments, cut anywhere; "" if the event carries none."""
     is_last: bool = False
     is_snapshot: bool = False
     """Whether `input` is not a piece but all of the arguments so far."""
@@ -247,7 +247,7 @@ def _is_event(headers: Headers) -> bool:
 
 
 def _read_message(frame: Frame) -> Event:
-    """Read a frame that is no event: an error, or a kind of message that nobody knows."""
+    """Read a frame that is not an event: an error, or a kind of message that nobody knows."""
     headers = frame.headers
     kind = headers.get(":message-type", "exception")
     if kind == "exception":
@@ -494,7 +494,7 @@ _TITLE: Final = re.compile(r"<(title|Message)\b[^>]*>([^<]*)<", re.IGNORECASE)
 
 
 def is_foreign(beginning: bytes) -> bool | None:
-    """Whether a body that begins like this is no event stream; None if more must be seen."""
+    """Whether a body that begins like this is not an event stream; None if more must be seen."""
     text = beginning[:_JUDGED_BYTES].removeprefix(_BYTE_ORDER_MARK).lstrip()
     if text.startswith(_DOCUMENT + _EVENT_LINE):
         return True

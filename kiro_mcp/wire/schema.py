@@ -192,7 +192,7 @@ def object_root(schema: JsonObject) -> JsonObject:
     """Return a schema that is for an object at its root.
 
     Args:
-        schema: A schema without references; booleans and nulls are no schemas in it.
+        schema: A schema without references; a boolean or null in it is not a schema.
     """
     if not _is_object(schema):
         value: JsonObject = {VALUE_PROPERTY: schema}

@@ -43,7 +43,7 @@ class TypedAnswer:
     """What an answer is worth, measured by a schema."""
 
     data: JsonValue
-    """The value, whether or not it is valid; null where there is none."""
+    """The value, whether or not it is valid; null if the answer holds no value."""
     violations: tuple[str, ...]
     """Where it breaks the schema, each as a JSON path and what is wrong there; () if valid."""
 
