@@ -19,7 +19,6 @@ from kiro_mcp.chat import (
     ChatRequest,
     JsonObject,
     JsonValue,
-    Message,
     Reply,
     TextDelta,
     TextPart,
@@ -30,16 +29,14 @@ from kiro_mcp.chat import (
 )
 from kiro_mcp.client.client import CallSpending
 from kiro_mcp.client.off_loop import SMALL, off_loop
-from kiro_mcp.errors import InvalidRequest, KiroError, quoted
+from kiro_mcp.client.schema_checks import Answer, ask_by_schema, read_schema
+from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.schema_checks import UncheckedError, schema_errors
 from kiro_mcp.wire.json_values import is_larger, json_text
 from kiro_mcp.wire.messages import read_messages
 from kiro_mcp.wire.models import ModelChoice
 from kiro_mcp.wire.request import history_head
-from kiro_mcp.wire.schema_check import UnusableSchemaError
 from kiro_mcp.wire.tools import read_tool_specs
-from kiro_mcp.wire.typed_answers import best_answer, json_candidates, open_schema, repair_prompt
 
 Event: TypeAlias = TextDelta | ThinkingDelta | ThinkingPart | ToolUseDelta
 """What comes of an answer, in its order. A `ThinkingPart` follows the deltas of its text: it is the
@@ -127,6 +124,9 @@ async def read_request(question: Question, engine: Engine) -> ChatRequest:
         InvalidRequest: It asks for something that cannot be had.
     """
     given = [list(question.messages), list(question.tools), question.system]
+    schema = None
+    if question.schema:
+        schema = await read_schema(question.schema, "The schema of the answer")
 
     def read() -> ChatRequest:
         messages = _with_system_in_place(question.messages)
@@ -153,20 +153,10 @@ async def read_request(question: Question, engine: Engine) -> ChatRequest:
             tool_choice="" if choice == "none" else choice,
             effort=question.effort,
             max_tokens=question.max_tokens,
-            output_schema=open_schema(question.schema) if question.schema else None,
+            output_schema=schema,
         )
 
     request = await off_loop(read, is_large=is_larger(given, SMALL))
-    if request.output_schema is not None:
-        try:
-            await schema_errors(request.output_schema, [], name="$")
-        except UnusableSchemaError as error:
-            raise InvalidRequest(
-                f"The schema of the answer cannot be used: {error}.",
-                next_step="Give a valid JSON Schema that refers to nothing outside of itself.",
-            ) from error
-        except UncheckedError:
-            pass  # The check of the answer will tell.
     choice = await _model(question.model, engine)
     request = choice.applied_to(request)
     return request if request.effort else replace(request, effort=engine.settings.thinking)
@@ -316,55 +306,23 @@ def _cut(reply: Reply, characters: int) -> Reply:
 
 
 async def _typed_reply(request: ChatRequest, engine: Engine, caller: str) -> Reply:
-    """Ask for JSON, once more if it breaks the schema; the text of the reply is JSON alone."""
+    """Ask for JSON; the text of the reply is JSON alone, if there is JSON in it."""
     spending = CallSpending()
-    reply, violations = await _checked(request, await _whole(request, engine, spending, caller))
-    if violations:
-        said = Message(role="assistant", parts=(TextPart(text=reply.text),))
-        wrong = Message(role="user", parts=(TextPart(text=repair_prompt(violations)),))
-        again = replace(request, messages=(*request.messages, said, wrong))
-        try:
-            second = await _whole(again, engine, spending, caller)
-        except KiroError as error:
-            return replace(reply, warnings=(*reply.warnings, str(error)))
-        usage = replace(
-            second.usage,
-            input_tokens=reply.usage.input_tokens + second.usage.input_tokens,
-            output_tokens=reply.usage.output_tokens + second.usage.output_tokens,
-        )
-        if not second.truncated:
-            reply, violations = await _checked(request, second)
-        reply = replace(reply, usage=usage)
-    if violations:
-        reply = replace(reply, warnings=(*reply.warnings, f"Breaks the schema: {violations[0]}"))
-    return reply
 
+    async def send(request: ChatRequest) -> Answer:
+        async with engine.client.stream(request, spending=spending, caller=caller) as stream:
+            async for _ in stream:
+                pass
+            return Answer(reply=stream.reply)
 
-async def _whole(
-    request: ChatRequest, engine: Engine, spending: CallSpending, caller: str
-) -> Reply:
-    async with engine.client.stream(request, spending=spending, caller=caller) as stream:
-        async for _ in stream:
-            pass
-        return stream.reply
-
-
-async def _checked(request: ChatRequest, reply: Reply) -> tuple[Reply, Sequence[str]]:
-    """Return the reply with nothing but its JSON as text, and where that breaks the schema."""
-    schema = request.output_schema
-    if schema is None or reply.tool_uses or reply.truncated or reply.stop_reason == "refusal":
-        return reply, ()
-    text = reply.text
-    values = await off_loop(lambda: json_candidates(text), is_large=is_larger(text, SMALL))
-    try:
-        typed = best_answer(values, await schema_errors(schema, values, name="$"))
-    except (UnusableSchemaError, UncheckedError) as error:
-        return replace(reply, warnings=(*reply.warnings, f"Not checked: {error}.")), ()
-    if not values:
-        return reply, typed.violations
-    others = tuple(part for part in reply.parts if not isinstance(part, TextPart))
+    answer = await ask_by_schema(request, send)
+    reply, typed = answer.reply, answer.typed
+    if typed is None or (typed.violations and typed.data is None):
+        return reply
+    text = reply.text.strip()
     try:  # The model's own text is handed over if it is JSON alone, byte for byte.
         json.loads(text)
     except ValueError:
         text = json_text(typed.data)
-    return replace(reply, parts=(*others, TextPart(text=text.strip()))), typed.violations
+    others = tuple(part for part in reply.parts if not isinstance(part, TextPart))
+    return replace(reply, parts=(*others, TextPart(text=text)))

@@ -25,17 +25,21 @@ from pydantic import ValidationError
 
 from kiro_mcp.chat import (
     ChatRequest,
-    JsonObject,
     Message,
     Part,
     Reply,
     TextDelta,
     TextPart,
     ThinkingDelta,
-    Usage,
 )
 from kiro_mcp.client.client import CallSpending
 from kiro_mcp.client.off_loop import SMALL, is_large, off_loop
+from kiro_mcp.client.schema_checks import (
+    Answer,
+    ask_by_schema,
+    read_schema,
+    with_schema_errors,
+)
 from kiro_mcp.errors import (
     CallCancelled,
     InternalFault,
@@ -52,7 +56,6 @@ from kiro_mcp.server.captures import capture_call, finish_with_answer
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.jobs import Job, ProgressReporter, question_id
 from kiro_mcp.server.results import (
-    Answer,
     Plan,
     build_dry_run_result,
     build_result,
@@ -60,15 +63,12 @@ from kiro_mcp.server.results import (
     failure,
     with_warning,
 )
-from kiro_mcp.server.schema_checks import UncheckedError, schema_errors, with_schema_errors
 from kiro_mcp.server.store import Conversation, Position, Turn
 from kiro_mcp.wire.json_values import is_larger
 from kiro_mcp.wire.messages import read_messages, read_tool_results
 from kiro_mcp.wire.models import ModelChoice, is_known_effort
 from kiro_mcp.wire.request import describe_payload, history_head
-from kiro_mcp.wire.schema_check import UnusableSchemaError
 from kiro_mcp.wire.tools import read_tool_specs
-from kiro_mcp.wire.typed_answers import best_answer, json_candidates, open_schema, repair_prompt
 
 if TYPE_CHECKING:
     from kiro_mcp.captures.recording import CallCapture
@@ -336,6 +336,9 @@ async def plan_request(engine: Engine, given: AskArguments, *, owner: str) -> Pl
         conversation_id=before.id if is_continued else engine.new_id(),
         turn=before.last_turn + 1,
     )
+    schema = None
+    if given.output_schema:
+        schema = await read_schema(given.output_schema, "output_schema")
     messages = (*before.messages, *added)
     # Also for a stored conversation that began with a caller's history: its cache goes on.
     has_history = len(before.turns[0].messages) > 1 if before.turns else bool(given.messages)
@@ -353,7 +356,7 @@ async def plan_request(engine: Engine, given: AskArguments, *, owner: str) -> Pl
         tool_choice=tool_choice if tool_choice != "none" else "",
         effort=effort,
         max_tokens=given.max_tokens,
-        output_schema=await _usable_schema(given.output_schema),
+        output_schema=schema,
     )
     return Plan(
         request=choice.applied_to(request),
@@ -411,30 +414,14 @@ async def _choose_model(engine: Engine, given: AskArguments, last_model: str) ->
     return replace(choice, model_requested=given.model, warnings=warnings)
 
 
-async def _usable_schema(given: JsonObject) -> JsonObject | None:
-    """Refuse a schema that no answer can be checked by before the answer is paid for."""
-    if not given:
-        return None
-    schema = open_schema(given)
-    try:
-        await schema_errors(schema, [], name="$")
-    except UnusableSchemaError as error:
-        raise InvalidRequest(
-            f"output_schema cannot be used: {error}.",
-            next_step="Give a valid JSON Schema that refers to nothing outside of itself.",
-        ) from error
-    except UncheckedError:
-        pass  # The machine may only be busy now. The check of the answer will tell.
-    return schema
-
-
 # --- the job: plan -> answer -> result, saved ----------------------------------------------
 
 
 async def _make_result(engine: Engine, plan: Plan, job: Job) -> types.CallToolResult:
     """Send the request, save the answer, and return the result. Never raises a `KiroError`."""
     try:
-        answer = await _get_answer(engine, plan.request, job)
+        send = partial(_send, engine, job, CallSpending())
+        answer = await ask_by_schema(plan.request, send)
     except KiroError as error:
         more: tuple[str, ...] = ()
         if error.code == "model_unavailable":
@@ -467,48 +454,9 @@ async def _make_result(engine: Engine, plan: Plan, job: Job) -> types.CallToolRe
     return await _save(engine, plan, answer, job, is_whole=not reply.truncated)
 
 
-async def _get_answer(engine: Engine, request: ChatRequest, job: Job) -> Answer:
-    """Ask, and ask once more if the answer breaks its schema.
-
-    Raises:
-        KiroError: The service gave neither an answer nor a part of one.
-    """
-    spending = CallSpending()
-    answer = await _send(engine, request, job, spending)
-    schema = request.output_schema
-    if schema is None or not _is_checkable(answer.reply):
-        return answer
-    violations = await _check_schema(answer, schema)
-    if not violations:
-        return answer
-
-    breaks = "The answer breaks output_schema, {} data is null: {}".format
-    job.pieces = []
-    told = Message(role="assistant", parts=(TextPart(text=answer.reply.text),))
-    repair = Message(role="user", parts=(TextPart(text=repair_prompt(violations)),))
-    try:
-        second = await _send(
-            engine, replace(request, messages=(*request.messages, told, repair)), job, spending
-        )
-    except KiroError as error:
-        failed = str(error)
-    else:
-        usage = _add_usage(answer.reply.usage, second.reply.usage)
-        if not second.reply.truncated:
-            second.reply = replace(second.reply, usage=usage)
-            if _is_checkable(second.reply) and (left := await _check_schema(second, schema)):
-                second.warnings.append(breaks("also after one repair turn, so", " ".join(left)))
-            return second
-        answer.reply = replace(answer.reply, usage=usage)
-        failed = second.reply.truncation_reason
-    # The first answer has been paid for.
-    answer.warnings.append(f"The repair turn failed: {failed}")
-    answer.warnings.append(breaks("so", " ".join(violations)))
-    return answer
-
-
-async def _send(engine: Engine, request: ChatRequest, job: Job, spending: CallSpending) -> Answer:
+async def _send(engine: Engine, job: Job, spending: CallSpending, request: ChatRequest) -> Answer:
     token, job.token = job.token, None
+    job.pieces = []
     async with engine.client.stream(
         request, token=token, spending=spending, recorder=job.recorder, caller=job.caller
     ) as stream:
@@ -523,40 +471,6 @@ async def _send(engine: Engine, request: ChatRequest, job: Job, spending: CallSp
         payload = stream.payload
     reply, warnings = await with_schema_errors(stream.reply, request)
     return Answer(reply=reply, warnings=[*payload.warnings, *warnings], repairs=payload.repairs)
-
-
-def _is_checkable(reply: Reply) -> bool:
-    """Whether an answer is all that a schema is about: a part of it may be valid by chance."""
-    return not (reply.truncated or reply.stop_reason == "refusal" or reply.tool_uses)
-
-
-async def _check_schema(answer: Answer, schema: JsonObject) -> tuple[str, ...]:
-    """Put the value in an answer's text into its data; return where it breaks the schema."""
-    text = answer.reply.text
-    values = await off_loop(lambda: json_candidates(text), is_large=is_larger(text, SMALL))
-    try:
-        best = best_answer(values, await schema_errors(schema, values, name="$"))
-    except (UnusableSchemaError, UncheckedError) as error:
-        answer.warnings.append(
-            f"The answer was not checked by output_schema: {error}. data is null."
-        )
-        return ()
-    if not best.violations:
-        answer.data = best.data
-    return best.violations
-
-
-def _add_usage(first: Usage, second: Usage) -> Usage:
-    charged = [usage.credits for usage in (first, second) if usage.credits is not None]
-    return replace(
-        second,
-        input_tokens=first.input_tokens + second.input_tokens,
-        output_tokens=first.output_tokens + second.output_tokens,
-        cache_read_tokens=first.cache_read_tokens + second.cache_read_tokens,
-        cache_write_tokens=first.cache_write_tokens + second.cache_write_tokens,
-        is_estimated=first.is_estimated or second.is_estimated,
-        credits=sum(charged) if charged else None,
-    )
 
 
 async def _after_refusal(engine: Engine, model: str, reply: Reply) -> str:

@@ -18,12 +18,13 @@ something. `content` is the text, and one line of JSON with what a model must kn
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import mcp_types as types
 
 from kiro_mcp.chat import ChatRequest, JsonObject, JsonValue, Message, Refusal, Repair, Reply
+from kiro_mcp.client.schema_checks import Answer
 from kiro_mcp.errors import InternalFault, KiroError
 from kiro_mcp.server.store import Position
 from kiro_mcp.wire.json_values import json_text
@@ -84,19 +85,6 @@ class Plan:
         """The model's name as the caller wrote it; "" if that is the name that is sent."""
         requested = self.choice.model_requested
         return "" if requested == self.request.model else requested
-
-
-@dataclass(slots=True, kw_only=True)
-class Answer:
-    """What came of a request."""
-
-    reply: Reply
-    data: JsonValue = None
-    """The value that is valid by `output_schema`, if there is one."""
-    warnings: list[str] = field(default_factory=list[str])
-    repairs: Sequence[Repair] = ()
-    next_step: str = ""
-    """What to do next, if the answer alone does not say it."""
 
 
 # --- any tool -----------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 The service has no member for a schema: the model is told it in the system prompt, the values in
 its text are found here and checked, and what is wrong is told to it in one further turn. Pure
-pieces; the checks and the loop around them are the caller's.
+pieces; `kiro_mcp.client.schema_checks` asks and checks.
 """
 
 import json
@@ -66,19 +66,23 @@ def repair_prompt(violations: Sequence[str]) -> str:
     )
 
 
-def open_schema(given: JsonObject) -> JsonObject:
-    """Return the schema that a caller gave, also out of OpenAI's wrapper around one.
+def open_schema(given: JsonObject, name: str = "output_schema") -> JsonObject:
+    """Return the schema that a caller gave, taken out of OpenAI's wrapper if there is one.
+
+    Args:
+        given: The schema, or OpenAI's object around one.
+        name: What the caller calls it.
 
     Raises:
         InvalidRequest: It has no keyword that checks anything.
     """
     schema = given
     while _CHECKING.isdisjoint(schema) or schema.get("type") == "json_schema":
-        inner = [schema[name] for name in _WRAPPERS if isinstance(schema.get(name), dict)]
+        inner = [schema[key] for key in _WRAPPERS if isinstance(schema.get(key), dict)]
         if not inner or not isinstance(inner[0], dict):
             names = ", ".join(given)
             raise InvalidRequest(
-                f"output_schema has no keyword of JSON Schema that checks anything: {names!r:.80}.",
+                f"{name} has no keyword of JSON Schema that checks anything: {names!r:.80}.",
                 next_step='Give a JSON Schema, such as {"type": "object", "properties": {…}}.',
             )
         schema = inner[0]

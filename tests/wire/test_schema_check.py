@@ -139,7 +139,7 @@ def test_nested_quantifiers_take_linear_time() -> None:
 
 def test_the_process_of_a_check_speaks_json() -> None:
     """Schemas and values come from strangers, and JSON is all that they can be."""
-    command = [sys.executable, "-m", "kiro_mcp.server.schema_process"]
+    command = [sys.executable, "-m", "kiro_mcp.client.schema_process"]
     asked: dict[str, Any] = {"schema": {"type": "string"}, "values": ["ä", 1], "name": "$"}
     done = run(command, input=json.dumps(asked), capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {"errors": [[], ['$: 1 is not of type "string"']]}
