@@ -20,7 +20,6 @@ import uuid
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Final, Literal, cast
 
 from kiro_mcp.chat import (
@@ -41,9 +40,7 @@ from kiro_mcp.chat import (
     ToolSpec,
     ToolUse,
 )
-from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.wire import history
-from kiro_mcp.wire.history import Step, Turns
+from kiro_mcp.wire.history import repair_history, trim_oldest
 from kiro_mcp.wire.images import (
     IMAGE_FORMATS,
     MAX_IMAGE_BYTES,
@@ -268,7 +265,13 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
         thinking_budget=options.thinking_budget,
     )
     conversation_id, repairs = _conversation_id(request.conversation_id)
-    turns, turn_repairs = _repair_turns(request, model, options)
+    turns, turn_repairs = repair_history(
+        request.messages,
+        model,
+        system=system,
+        allows_tools=request.allows_tools,
+        tells_of_truncation=options.tells_of_truncation,
+    )
     used = [part.name for turn in turns for part in turn.parts if isinstance(part, ToolUse)]
     specs = [clean_spec(spec) for spec in request.tools] if request.allows_tools else []
     tools = sendable_tools(specs, used, description_max_bytes=options.description_max_bytes)
@@ -279,7 +282,7 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
     return Prepared(
         model=model,
         conversation_id=conversation_id,
-        turns=tuple(turns),
+        turns=turns,
         system=compose_system(request, tools, tags="" if has_own_tags else asked.tags),
         tools=tools.specs,
         fields=asked.fields,
@@ -301,60 +304,7 @@ def _conversation_id(given: str) -> tuple[str, Sequence[Repair]]:
     return derived, (Repair(rule="conversation_id", detail=detail),)
 
 
-def _repair_turns(
-    request: ChatRequest, model: ModelInfo, options: PayloadOptions
-) -> tuple[Turns, Sequence[Repair]]:
-    """Make turns that the service takes; the order of the steps matters."""
-    turns, repairs = history.clean_turns(request.messages)
-    _require_something(turns, request.system)
-    is_one_text = (
-        len(turns) == 1
-        and turns[0].role == "user"
-        and all(isinstance(part, TextPart) for part in turns[0].parts)
-    )
-    if is_one_text:  # Most calls. No step would change anything.
-        return turns, repairs
-    pairing: Sequence[Step] = (
-        history.fill_missing_ids,
-        history.make_ids_legal,
-        history.make_ids_unique,
-        history.orphans_to_text,
-        history.answer_the_unanswered,
-        history.order_results,
-    )
-    sees_images = not model.input_types or "IMAGE" in model.input_types
-    steps: Sequence[Step] = (
-        history.drop_unsigned_thinking,
-        partial(history.drop_foreign_thinking, model_id=model.id),
-        history.split_by_role,
-        history.merge_turns,
-        history.start_with_user,
-        history.end_with_user,
-        history.keep_one_reasoning,
-        *(pairing if request.allows_tools else (history.tool_uses_to_text,)),
-        *((history.tell_of_truncation,) if options.tells_of_truncation else ()),
-        history.hoist_images,
-        partial(history.forget_old_images, limit=MAX_IMAGES if sees_images else 0),
-        history.tell_images_apart,
-    )
-    turns, more = history.run_steps(turns, steps)
-    _require_something(turns, request.system)  # All there was may have been old images.
-    return turns, [*repairs, *more]
-
-
-def _require_something(turns: Turns, system: str) -> None:
-    says_something = system.strip() or any(
-        part.text.strip() if isinstance(part, TextPart) else not isinstance(part, ThinkingPart)
-        for turn in turns
-        for part in turn.parts
-    )
-    if not turns or not says_something:
-        raise InvalidRequest(
-            "There is nothing to answer: no message says anything.", next_step="Give a prompt."
-        )
-
-
-def _with_sent_names(turns: Turns, tools: SentTools) -> Turns:
+def _with_sent_names(turns: Sequence[Message], tools: SentTools) -> tuple[Message, ...]:
     """Name tools and their properties in the history as they are declared."""
     sent = {
         tool: {name: other for other, name in names.items()}
@@ -365,13 +315,15 @@ def _with_sent_names(turns: Turns, tools: SentTools) -> Turns:
         arguments = rename_members(use.arguments, sent.get(use.name, {}))
         return replace(use, name=tools.names[use.name], arguments=cast("JsonObject", arguments))
 
-    return [
+    return tuple(
         turn.with_parts(rename(part) if isinstance(part, ToolUse) else part for part in turn.parts)
         for turn in turns
-    ]
+    )
 
 
-def _find_faults(turns: Turns, tools: Sequence[ToolSpec], model: ModelInfo) -> Iterator[Finding]:
+def _find_faults(
+    turns: Sequence[Message], tools: Sequence[ToolSpec], model: ModelInfo
+) -> Iterator[Finding]:
     """Find what the service would refuse and no repair could change.
 
     That is about images, and about descriptions if the user has raised their limit;
@@ -579,10 +531,8 @@ def write_payload(prepared: Prepared, envelope: Envelope) -> Payload:
     if limit and len(encoded) > limit and len(prepared.turns) > 1:
         turns = _write_turns(replace(prepared, system=""), envelope.origin)[:-1]
         sizes = [len(encode_payload(turn)) + 1 for turn in turns]
-        kept, repairs = history.trim_oldest(
-            prepared.turns, sizes, excess_bytes=len(encoded) - limit
-        )
-        prepared = replace(prepared, turns=tuple(kept))
+        kept, repairs = trim_oldest(prepared.turns, sizes, excess_bytes=len(encoded) - limit)
+        prepared = replace(prepared, turns=kept)
         body = _write_body(prepared, envelope)
         encoded = encode_payload(body)
     findings, warnings = prepared.findings, list(prepared.warnings)
