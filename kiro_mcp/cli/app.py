@@ -19,7 +19,14 @@ import click
 from kiro_mcp.__main__ import serve_stdio
 from kiro_mcp._version import __version__
 from kiro_mcp.cli.env_file import EnvFileError, add_env_file
-from kiro_mcp.cli.output import INTERRUPTED, OutputError, flush_notes, note, output_failed
+from kiro_mcp.cli.output import (
+    INTERRUPTED,
+    OutputError,
+    end_process,
+    flush_notes,
+    note,
+    output_failed,
+)
 
 _HELP = """Claude for any MCP client, through your own Kiro subscription.
 
@@ -315,8 +322,7 @@ def run() -> NoReturn:
     except OSError as error:
         code = output_failed(error)
     flush_notes()
-    # A regular interpreter shutdown takes longer than most commands.
-    os._exit(code)
+    end_process(code)
 
 
 def _open_null() -> TextIO:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import anyio
 
-from kiro_mcp.cli.output import INTERRUPTED, LogFormatter, flush_notes
+from kiro_mcp.cli.output import INTERRUPTED, LogFormatter, end_process, flush_notes
 from kiro_mcp.client.telemetry import flush_telemetry
 from kiro_mcp.server.app import KiroServer, build_server
 from kiro_mcp.server.faststart import Handover
@@ -78,7 +78,7 @@ def exit_at_once(code: int) -> NoReturn:
     """End the process without waiting for threads and tasks."""
     flush_telemetry()  # Usually an exit handler does this, but exit handlers do not run here.
     flush_notes()
-    os._exit(code)
+    end_process(code)
 
 
 @asynccontextmanager

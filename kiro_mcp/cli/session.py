@@ -14,7 +14,7 @@ import mcp_types as types
 from mcp.client import Client
 from mcp.client.session import MessageHandlerFnT
 
-from kiro_mcp.cli.output import CODES, INTERRUPTED, REFUSED, TERMINATED
+from kiro_mcp.cli.output import CODES, INTERRUPTED, REFUSED, TERMINATED, end_process
 from kiro_mcp.cli.serve import log_to, server_for, service_environ, skip_loaded_modules_in_gc
 from kiro_mcp.cli.terminal import StderrHandler, tell
 from kiro_mcp.client.telemetry import flush_telemetry
@@ -50,7 +50,7 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
         scope.cancel()
         # Cancelled tasks close their connections first. A thread that looks up a host, or that
         # prints to a reader who does not read, cannot be cancelled, and the loop would wait for it.
-        last_resort = Timer(ENDING_SECONDS, os._exit, [signalled])
+        last_resort = Timer(ENDING_SECONDS, end_process, [signalled])
         last_resort.daemon = True
         last_resort.start()
 
