@@ -245,11 +245,6 @@ class Repair:
     """What it did, and where, as one sentence."""
 
 
-def counted(rule: str, count: int, what: str) -> list[Repair]:
-    """Say that a step changed `count` things; [] if it changed none."""
-    return [Repair(rule=rule, detail=f"{count} {what}.")] if count else []
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """Something in a request that the service refuses."""

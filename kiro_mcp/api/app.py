@@ -32,7 +32,6 @@ from kiro_mcp.client.off_loop import off_loop
 from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError, ServiceUnavailable, quoted
 from kiro_mcp.wire.json_values import mend_escaped_surrogates
 from kiro_mcp.wire.models import resolve_model
-from kiro_mcp.wire.request import describe_payload
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ def build_api(max_body_bytes: int, keep_alive_seconds: float = KEEP_ALIVE_SECOND
                 payload = await off_loop(lambda: engine.client.draft(asked), is_large=True)
         except KiroError as error:
             return _refusal(request, error)
-        return JSONResponse({"input_tokens": describe_payload(payload).estimated_tokens})
+        return JSONResponse({"input_tokens": payload.estimated_tokens})
 
     def endpoint(shape: ModuleType) -> ASGIApp:
         return _Endpoint(shape, max_body_bytes, keep_alive_seconds)

@@ -127,6 +127,7 @@ async def read_request(question: Question, engine: Engine) -> ChatRequest:
     schema = None
     if question.schema:
         schema = await read_schema(question.schema, "The schema of the answer")
+    model = await _model(question.model, engine)
 
     def read() -> ChatRequest:
         messages = _with_system_in_place(question.messages)
@@ -146,20 +147,20 @@ async def read_request(question: Question, engine: Engine) -> ChatRequest:
             system = f"{system}\n\n{_ONE_CALL}".strip()
         return ChatRequest(
             messages=chat.messages,
+            model=model.model.id,
+            model_info=model.model,
             history_head=history_head(chat.messages, chat.system),
             system=system,
             tools=tools,
-            allows_tools=choice != "none",
+            allows_tools=model.allows_tools and choice != "none",
             tool_choice="" if choice == "none" else choice,
-            effort=question.effort,
+            effort=question.effort or model.effort or engine.settings.thinking,
             max_tokens=question.max_tokens,
             output_schema=schema,
+            writes_in_chunks=model.writes_in_chunks,
         )
 
-    request = await off_loop(read, is_large=is_larger(given, SMALL))
-    choice = await _model(question.model, engine)
-    request = choice.applied_to(request)
-    return request if request.effort else replace(request, effort=engine.settings.thinking)
+    return await off_loop(read, is_large=is_larger(given, SMALL))
 
 
 def arguments_text(tool_use: ToolUse) -> str:

@@ -67,7 +67,7 @@ from kiro_mcp.server.store import Conversation, Position, Turn
 from kiro_mcp.wire.json_values import is_larger
 from kiro_mcp.wire.messages import read_messages, read_tool_results
 from kiro_mcp.wire.models import ModelChoice, is_known_effort
-from kiro_mcp.wire.request import describe_payload, history_head
+from kiro_mcp.wire.request import history_head
 from kiro_mcp.wire.tools import read_tool_specs
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ async def _ask(
     plan = await plan_request(engine, given, owner=call.owner)
     if given.dry_run:
         return await off_loop(
-            lambda: build_dry_run_result(plan, describe_payload(engine.client.draft(plan.request))),
+            lambda: build_dry_run_result(plan, engine.client.draft(plan.request)),
             is_large=is_large(plan.request),
         )
     token = await engine.tokens.access_token()  # Signed out, the call fails here, not in a job.
@@ -348,18 +348,21 @@ async def plan_request(engine: Engine, given: AskArguments, *, owner: str) -> Pl
     )
     request = ChatRequest(
         messages=messages,
+        model=choice.model.id,
+        model_info=choice.model,
         conversation_id=position.conversation_id,
         history_head=head,
         system=system,
         tools=tools,
-        allows_tools=tool_choice != "none",
+        allows_tools=choice.allows_tools and tool_choice != "none",
         tool_choice=tool_choice if tool_choice != "none" else "",
         effort=effort,
         max_tokens=given.max_tokens,
         output_schema=schema,
+        writes_in_chunks=choice.writes_in_chunks,
     )
     return Plan(
-        request=choice.applied_to(request),
+        request=request,
         choice=choice,
         position=position,
         forked_from=before.id if position.conversation_id != before.id else "",

@@ -29,7 +29,7 @@ from kiro_mcp.errors import InternalFault, KiroError
 from kiro_mcp.server.store import Position
 from kiro_mcp.wire.json_values import json_text
 from kiro_mcp.wire.models import ModelChoice
-from kiro_mcp.wire.request import DryRun
+from kiro_mcp.wire.request import Payload, without_content
 
 ERROR_META_KEY: Final = "kiro-mcp/error"
 """Where an error result carries its code for programs."""
@@ -225,12 +225,14 @@ def build_running_result(
     return success(text, structured, extras=_extras(structured))
 
 
-def build_dry_run_result(plan: Plan, run: DryRun) -> types.CallToolResult:
-    """Build the result of a dry run."""
-    verdict = "The service would refuse it" if run.findings else "Nothing speaks against it"
+def build_dry_run_result(plan: Plan, payload: Payload) -> types.CallToolResult:
+    """Build the result of a dry payload."""
+    verdict = (
+        "The service would refuse it" if payload.findings else "No reason to refuse it is known"
+    )
     text = (
-        f"Nothing was sent. The request to {run.model} is {run.size_bytes} bytes, about"
-        f" {run.estimated_tokens} tokens. {verdict}."
+        f"Nothing was sent. The request to {payload.model.id} is {payload.size_bytes} bytes, about"
+        f" {payload.estimated_tokens} tokens. {verdict}."
     )
     findings = [
         {
@@ -239,20 +241,20 @@ def build_dry_run_result(plan: Plan, run: DryRun) -> types.CallToolResult:
             "cause": finding.cause,
             "cure": finding.cure,
         }
-        for finding in run.findings
+        for finding in payload.findings
     ]
     structured = _result(
         status="dry_run",
         text=text,
-        model=run.model,
+        model=payload.model.id,
         position=plan.position,
         model_requested=plan.model_requested,
-        payload_bytes=run.size_bytes,
-        usage={"input_tokens": run.estimated_tokens, "output_tokens": 0, "estimated": True},
-        warnings=[*plan.warnings, *run.warnings],
-        repairs=_repairs([*plan.repairs, *run.repairs]),
+        payload_bytes=payload.size_bytes,
+        usage={"input_tokens": payload.estimated_tokens, "output_tokens": 0, "estimated": True},
+        warnings=[*plan.warnings, *payload.warnings],
+        repairs=_repairs([*plan.repairs, *payload.repairs]),
         findings=findings,
-        payload=run.payload,
+        payload=without_content(payload.body),
     )
     return success(text, structured, extras=_extras(structured, "conversation_id"))
 

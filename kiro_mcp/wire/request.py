@@ -56,7 +56,6 @@ from kiro_mcp.wire.schema import rename_members
 from kiro_mcp.wire.tools import (
     DESCRIPTION_MAX_BYTES,
     SentTools,
-    callers_names,
     clean_spec,
     sendable_tools,
 )
@@ -101,11 +100,11 @@ class PayloadOptions:
     """What the user can set, for all requests alike."""
 
     description_max_bytes: int = DESCRIPTION_MAX_BYTES
-    """Where the description of a tool is cut; the whole then goes to the system prompt."""
+    """Where a tool's description is cut; the whole text then goes to the system prompt."""
     thinking_budget: int = THINKING_BUDGET
     """Tokens for thinking at medium effort, for models that are asked by tags."""
     max_payload_bytes: int = 0
-    """Over which the oldest turns are left out; 0 never leaves any out."""
+    """The size over which the oldest turns are left out; 0 for no limit."""
     tells_of_truncation: bool = True
     """Whether the model is told that an earlier answer of its own was cut off."""
 
@@ -123,14 +122,14 @@ class Envelope:
     form: WireForm = "rest"
     agent_mode: str = "vibe"
     sends_model_fields: bool = True
-    """Whether effort and max_tokens go along, where the form has room for them."""
+    """Whether effort and max_tokens are sent, if the form takes them."""
     conversation_id: str = ""
-    """Replaces the request's own id, where that depends on whose token is used; "" keeps it."""
+    """Replaces the request's own id if that depends on the credential; "" keeps it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A request as it can be sent, in this package's words. It depends on no endpoint."""
+    """A repaired request, the same for every endpoint."""
 
     model: ModelInfo
     conversation_id: str
@@ -154,7 +153,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payload:
-    """A request as it goes to an endpoint, and what was made of it on the way."""
+    """A request as it goes to one endpoint, and what was changed in it."""
 
     body: JsonObject
     encoded: bytes = field(repr=False)
@@ -177,19 +176,6 @@ class Payload:
         return len(self.encoded)
 
 
-def make_payload(
-    request: ChatRequest, envelope: Envelope, options: PayloadOptions = DEFAULT_OPTIONS
-) -> Payload:
-    """Build a payload that is ready to be sent.
-
-    Raises:
-        InvalidRequest: No message says anything, or the service would refuse the request.
-    """
-    payload = draft_payload(request, envelope, options)
-    require_acceptable(payload)
-    return payload
-
-
 def draft_payload(
     request: ChatRequest, envelope: Envelope, options: PayloadOptions = DEFAULT_OPTIONS
 ) -> Payload:
@@ -199,16 +185,6 @@ def draft_payload(
         InvalidRequest: No message says anything.
     """
     return write_payload(prepare(request, options), envelope)
-
-
-def require_acceptable(payload: Payload) -> None:
-    """Refuse a payload that the service would refuse.
-
-    Raises:
-        InvalidRequest: It has a finding; the error is about the first.
-    """
-    if payload.findings:
-        raise payload.findings[0].as_error()
 
 
 class RequestWriter:
@@ -236,7 +212,8 @@ class RequestWriter:
         if written is None or written[0] is not prepared or written[1] != envelope:
             self._written = written = prepared, envelope, write_payload(prepared, envelope)
         payload = written[2]
-        require_acceptable(payload)
+        if payload.findings:
+            raise payload.findings[0].as_error()
         return payload
 
 
@@ -264,7 +241,12 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
         max_tokens=request.max_tokens,
         thinking_budget=options.thinking_budget,
     )
-    conversation_id, repairs = _conversation_id(request.conversation_id)
+    repairs: list[Repair] = []
+    conversation_id = request.conversation_id
+    if conversation_id and not LEGAL_CONVERSATION_ID.fullmatch(conversation_id):
+        conversation_id = str(uuid.uuid5(uuid.NAMESPACE_OID, clean_text(conversation_id)))
+        detail = "The conversation's id is not a UUID; one was derived from it."
+        repairs.append(Repair(rule="conversation_id", detail=detail))
     turns, turn_repairs = repair_history(
         request.messages,
         model,
@@ -286,22 +268,13 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
         system=compose_system(request, tools, tags="" if has_own_tags else asked.tags),
         tools=tools.specs,
         fields=asked.fields,
-        tool_names=callers_names(tools.names),
+        tool_names={sent: name for name, sent in tools.names.items()},
         property_names=tools.property_names,
         max_payload_bytes=options.max_payload_bytes,
         repairs=(*repairs, *turn_repairs, *tools.repairs),
         warnings=(*model_warnings, *asked.warnings),
         findings=tuple(_find_faults(turns, tools.specs, model)),
     )
-
-
-def _conversation_id(given: str) -> tuple[str, Sequence[Repair]]:
-    """Return a UUID, always the same one for the same id; "" stays."""
-    if not given or LEGAL_CONVERSATION_ID.fullmatch(given):
-        return given, ()
-    derived = str(uuid.uuid5(uuid.NAMESPACE_OID, clean_text(given)))
-    detail = "The conversation's id is not a UUID; one was derived from it."
-    return derived, (Repair(rule="conversation_id", detail=detail),)
 
 
 def _with_sent_names(turns: Sequence[Message], tools: SentTools) -> tuple[Message, ...]:
@@ -702,16 +675,11 @@ def encode_payload(payload: JsonObject) -> bytes:
 def history_head(messages: Iterable[Message], system: str) -> str:
     """Return a digest of the head of a history, which `cache_id` makes an id of.
 
-    The service caches a GPT model's prompt by `conversationId`; Claude's is cached by content,
-    whatever the id. A caller that sends a whole history with each call has no id of ours, so the id
-    comes from the history itself:
-
-    * from its head, which is the system prompt and all that the user says before the first answer.
-      Only that stays the same while a history grows: the first call has nothing else.
-    * from nothing behind it. Histories that differ after the same head share an id, which costs
-      nothing: their common beginning can be cached, and the service keeps nothing else by the id.
-    * from neither tools, model nor effort: they may change from call to call.
-    * from whose credential it is sent with, so that no two people ever share an id.
+    The service caches a GPT model's prompt by `conversationId`; Claude's is cached by content. A
+    caller that sends a whole history with each call has no id of ours, so the id comes from what
+    stays the same while the history grows: the system prompt and all that the user says before the
+    first answer. Histories with the same head share an id, which costs nothing. Tools, model and
+    effort may change from call to call and are not part of it.
     """
     digest = hashlib.sha256()
 
@@ -738,26 +706,11 @@ def history_head(messages: Iterable[Message], system: str) -> str:
 
 
 def cache_id(head: str, owner: str) -> str:
-    """Return the UUID that a history with this head has for this owner."""
+    """Return the UUID of a history for one credential: no two people ever share an id."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{len(owner)} {owner} {head}"))
 
 
 # --- the dry run --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DryRun:
-    """What would have been sent."""
-
-    model: str
-    size_bytes: int
-    estimated_tokens: int
-    repairs: tuple[Repair, ...]
-    warnings: tuple[str, ...]
-    findings: tuple[Finding, ...]
-    """Why the service would refuse it; () if no reason is known."""
-    payload: JsonObject
-
 
 _SHOWN: Final = frozenset(
     """
@@ -769,19 +722,6 @@ _SHOWN: Final = frozenset(
 
 _ALL_CONTENT: Final = frozenset({"input", "json"})
 """Members that hold a caller's own JSON, in which any name may mean anything."""
-
-
-def describe_payload(payload: Payload) -> DryRun:
-    """Describe a payload; the lengths of its texts and images stand in their place."""
-    return DryRun(
-        model=payload.model.id,
-        size_bytes=payload.size_bytes,
-        estimated_tokens=payload.estimated_tokens,
-        repairs=payload.repairs,
-        warnings=payload.warnings,
-        findings=payload.findings,
-        payload=without_content(payload.body),
-    )
 
 
 def without_content(body: JsonObject) -> JsonObject:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from kiro_mcp.chat import Finding, JsonObject, JsonValue, Repair, ToolSpec, counted
+from kiro_mcp.chat import Finding, JsonObject, JsonValue, Repair, ToolSpec
 from kiro_mcp.errors import quoted
 from kiro_mcp.wire.content import CUSTOM_INPUT, first_text
 from kiro_mcp.wire.json_values import clean_text, json_text, parse_object, plain_json
@@ -157,10 +157,13 @@ def sendable_tools(
         if name not in declared
     ]
     names = sent_names([spec.name for spec in (*given, *stubs)])
-    repairs = [
-        *counted("repeated_tool", len(specs) - len(given), "tool(s) declared again: left out"),
-        *counted("stub_tool", len(stubs), "tool(s) that only the history uses: declared"),
-    ]
+    repairs: list[Repair] = []
+    if repeated := len(specs) - len(given):
+        detail = f"{repeated} tool(s) declared again: left out."
+        repairs.append(Repair(rule="repeated_tool", detail=detail))
+    if stubs:
+        detail = f"{len(stubs)} tool(s) that only the history uses: declared."
+        repairs.append(Repair(rule="stub_tool", detail=detail))
     sent: list[ToolSpec] = []
     property_names: dict[str, Mapping[str, str]] = {}
     long_descriptions: list[tuple[str, str]] = []
@@ -262,11 +265,6 @@ def sent_names(names: Iterable[str]) -> dict[str, str]:
         mapped[name] = name if name in taken else _free_name(name, taken)
         taken.add(mapped[name])
     return mapped
-
-
-def callers_names(sent: Mapping[str, str]) -> dict[str, str]:
-    """Turn the map around: the caller's name of each sent name."""
-    return {sent_name: name for name, sent_name in sent.items()}
 
 
 def _free_name(name: str, taken: Collection[str]) -> str:

@@ -20,7 +20,6 @@ from kiro_mcp.wire.request import (
     RequestWriter,
     draft_payload,
     encode_payload,
-    make_payload,
 )
 from kiro_mcp.wire.tools import read_tool_specs
 
@@ -122,7 +121,7 @@ def measure_one_line() -> None:
 
     def write_many() -> None:
         for _ in range(SMALL_PAYLOADS):
-            make_payload(request, ENDPOINT)
+            draft_payload(request, ENDPOINT)
 
     def attempt_many() -> None:
         for _ in range(SMALL_PAYLOADS // 2):

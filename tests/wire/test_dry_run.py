@@ -15,10 +15,7 @@ from kiro_mcp.chat import (
 )
 from kiro_mcp.wire.request import (
     Envelope,
-    PayloadOptions,
-    describe_payload,
     draft_payload,
-    encode_payload,
     without_content,
 )
 
@@ -49,20 +46,10 @@ CHAT = ChatRequest(
 )
 
 
-def test_size_model_and_what_was_done_are_said() -> None:
-    payload = draft_payload(CHAT, ENVELOPE)
-    described = describe_payload(payload)
-    assert described.model == "claude-opus-4.6"
-    assert described.size_bytes == payload.size_bytes == len(encode_payload(payload.body))
-    assert 1_600 < described.estimated_tokens < 3_000
-    assert (described.repairs, described.findings) == (payload.repairs, ())
-    assert len(described.warnings) == 1
-
-
 def test_content_is_not_shown() -> None:
     """A dry run may end up in a bug report."""
     payload = draft_payload(CHAT, ENVELOPE)
-    hidden: Any = describe_payload(payload).payload
+    hidden: Any = without_content(payload.body)
     text = json.dumps(hidden)
     assert "s3cret" not in text.lower()
     assert PICTURE.data not in text
@@ -108,10 +95,3 @@ def test_structure_is_shown_and_the_callers_own_data_is_not_taken_for_it() -> No
         },
         "content": ["<0 characters>", 1, None],
     }
-
-
-def test_why_it_would_be_refused_is_said_instead_of_raised() -> None:
-    """That is what a dry run is for."""
-    payload = draft_payload(CHAT, ENVELOPE, PayloadOptions(max_payload_bytes=500))
-    (finding,) = describe_payload(payload).findings
-    assert (finding.rule, finding.code) == ("payload_size", "context_too_long")

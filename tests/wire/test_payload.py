@@ -22,7 +22,6 @@ from kiro_mcp.wire.request import (
     WireForm,
     draft_payload,
     encode_payload,
-    make_payload,
 )
 from kiro_mcp.wire.tools import read_tool_specs
 
@@ -75,7 +74,7 @@ def asked(*given: Any, tools: list[Any] | None = None, model: str = "auto") -> C
 def sent(request: ChatRequest, options: PayloadOptions | None = None, **envelope: Any) -> Payload:
     members: dict[str, Any] = {"origin": "O", "profile_arn": "", **envelope}
     to = Envelope(**members)
-    return make_payload(request, to, options or PayloadOptions())
+    return RequestWriter(options or PayloadOptions()).write(request, to)
 
 
 def state_of(request: ChatRequest, options: PayloadOptions | None = None) -> dict[str, Any]:
@@ -99,7 +98,9 @@ def user_turn(text: str, **members: Any) -> dict[str, object]:
 
 def test_one_prompt_has_no_history_and_no_nulls() -> None:
     """The service's published schema."""
-    payload = make_payload(request(("user", "hi")), Envelope(origin="O", profile_arn=ARN)).body
+    payload = (
+        RequestWriter().write(request(("user", "hi")), Envelope(origin="O", profile_arn=ARN)).body
+    )
     assert payload == {
         "profileArn": ARN,
         "conversationState": {
@@ -113,7 +114,7 @@ def test_one_prompt_has_no_history_and_no_nulls() -> None:
 def test_without_a_profile_or_an_id_the_members_are_left_out() -> None:
     """Observed: API keys must omit the profile; absent members are never null."""
     bare = replace(request(("user", "hi")), conversation_id="")
-    payload = make_payload(bare, Envelope(origin="O", profile_arn="")).body
+    payload = RequestWriter().write(bare, Envelope(origin="O", profile_arn="")).body
     assert payload == {
         "conversationState": {"chatTriggerType": "MANUAL", "currentMessage": user_turn("hi")}
     }
@@ -142,7 +143,7 @@ def test_an_empty_turn_is_sent_as_a_space() -> None:
 def test_there_must_be_something_to_answer(said: tuple[tuple[Role, str], ...]) -> None:
     """An answer to nothing would be paid for."""
     with pytest.raises(InvalidRequest, match="nothing to answer"):
-        make_payload(request(*said), Envelope(origin="O", profile_arn=""))
+        RequestWriter().write(request(*said), Envelope(origin="O", profile_arn=""))
 
 
 def test_the_agents_mode_is_in_the_body_only_where_it_is_not_a_header() -> None:
@@ -178,7 +179,9 @@ def test_inference_settings_are_never_sent() -> None:
 def test_equal_requests_give_equal_bytes() -> None:
     """The service's prompt cache holds only for identical prefixes."""
     made = [
-        make_payload(request(("user", "grüß 🙂")), Envelope(origin="O", profile_arn=ARN)).encoded
+        RequestWriter()
+        .write(request(("user", "grüß 🙂")), Envelope(origin="O", profile_arn=ARN))
+        .encoded
         for _ in range(2)
     ]
     assert made[0] == made[1]
@@ -405,7 +408,7 @@ def test_images_that_cannot_be_sent_are_refused_by_name(
     turn = Message(role="user", parts=parts)
     asked = ChatRequest(messages=(turn,), conversation_id=CONVERSATION, model=model)
     with pytest.raises(InvalidRequest, match=rf"\({rule}\)") as caught:
-        make_payload(asked, Envelope(origin="O", profile_arn=""))
+        RequestWriter().write(asked, Envelope(origin="O", profile_arn=""))
     assert caught.value.next_step
     findings = draft_payload(asked, Envelope(origin="O", profile_arn="")).findings
     assert [finding.rule for finding in findings] == [rule]
@@ -427,10 +430,10 @@ def test_an_attempt_writes_only_what_it_changes() -> None:
     here, there = (Envelope(origin=origin, profile_arn="") for origin in ("A", "B"))
     payload = writer.write(prompt, here)
     assert writer.write(prompt, replace(here)) is payload
-    assert writer.write(prompt, there).encoded == make_payload(prompt, there).encoded
+    assert writer.write(prompt, there).encoded == RequestWriter().write(prompt, there).encoded
     assert writer.write(prompt, here).encoded == payload.encoded
     other = request(("user", "ho"))
-    assert writer.write(other, here).encoded == make_payload(other, here).encoded
+    assert writer.write(other, here).encoded == RequestWriter().write(other, here).encoded
     renamed = writer.write(other, replace(here, conversation_id="c"))
     assert state_of(other)["conversationId"] == CONVERSATION
     assert cast("Any", renamed.body)["conversationState"]["conversationId"] == "c"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kiro_mcp.wire.tools import LEGAL_NAME, callers_names, sent_names
+from kiro_mcp.wire.tools import LEGAL_NAME, sent_names
 
 
 @pytest.mark.parametrize("name", ["a", "read_log", "mcp__server__tool", "X-1", "n" * 64])
@@ -46,7 +46,7 @@ def test_no_two_names_are_sent_as_one() -> None:
     assert len(set(sent.values())) == len(sent) == 6
     assert sent["my_tool"] == "my_tool"
     assert all(LEGAL_NAME.fullmatch(name) for name in sent.values())
-    back = callers_names(sent)
+    back = {other: name for name, other in sent.items()}
     assert {back[sent_name] for sent_name in sent.values()} == set(names)
 
 
