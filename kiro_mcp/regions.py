@@ -7,11 +7,16 @@ The pattern is that of botocore's partitions. It also matches regions that AWS w
 import re
 from typing import Final
 
+DEFAULT_REGION: Final = "us-east-1"
+"""The region of the service, unless the profile's ARN or a setting names another one."""
+
 _AREAS: Final = "us|eu|ap|sa|ca|me|af|il|mx|cn"
 _SIDES: Final = "north|south|east|west|central|northeast|northwest|southeast|southwest"
-_FORM: Final = rf"(?:{_AREAS})(?:-gov)?-(?:{_SIDES})-[0-9]{{1,2}}"
-_REGION: Final = re.compile(_FORM)
-_ARN: Final = re.compile(rf"arn:[a-z-]+:codewhisperer:(?P<region>{_FORM}):[0-9]+:profile/[!-~]+")
+REGION_FORM: Final = rf"(?:{_AREAS})(?:-gov)?-(?:{_SIDES})-[0-9]{{1,2}}"
+_REGION: Final = re.compile(REGION_FORM)
+_ARN: Final = re.compile(
+    rf"arn:[a-z-]+:codewhisperer:(?P<region>{REGION_FORM}):[0-9]+:profile/[!-~]+"
+)
 
 
 def is_region(text: str) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from kiro_mcp.regions import is_region
+from kiro_mcp.regions import is_region, region_of
 
 ENDPOINT_NAMES = ("runtime", "q", "amazonq", "codewhisperer")
 """The endpoints that answer prompts. `kiro_mcp.client.endpoints` describes them."""
@@ -94,6 +94,13 @@ def _check_region(region: str) -> str:
     if region and not is_region(region):
         raise ValueError("must be an AWS region such as us-east-1")
     return region
+
+
+def _check_arn(arn: str) -> str:
+    if arn and not region_of(arn):  # The service would only say "Improperly formed request".
+        form = "arn:aws:codewhisperer:REGION:ACCOUNT:profile/ID"
+        raise ValueError(f"must be the ARN of a profile, in the form {form}")
+    return arn
 
 
 def _read_aliases(given: object) -> object:
@@ -233,6 +240,7 @@ AnyCaseLower = BeforeValidator(_lower)
 AnyCaseUpper = BeforeValidator(_upper)
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+ProfileArn = Annotated[str, AfterValidator(_check_arn)]
 Region = Annotated[str, AfterValidator(_check_region)]
 EndpointNames = Annotated[str, AfterValidator(_check_names)]
 HeaderText = Annotated[str, AfterValidator(_check_for_header)]

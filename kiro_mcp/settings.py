@@ -30,6 +30,7 @@ from kiro_mcp.setting_values import (
     HeaderText,
     PathText,
     Port,
+    ProfileArn,
     Proxy,
     Region,
     Roots,
@@ -88,7 +89,7 @@ class Settings(BaseModel):
     cli_db_file: PathText = _setting(
         "", "KIRO_CLI_DB_FILE", says="A database with a login: kiro-cli's or Amazon Q's"
     )
-    profile_arn: str = _setting(
+    profile_arn: ProfileArn = _setting(
         "",
         "KIRO_PROFILE_ARN",
         "PROFILE_ARN",

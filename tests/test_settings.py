@@ -30,8 +30,8 @@ def test_the_ecosystems_name_of_a_setting_works_too() -> None:
 
 def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
     """The more specific name is the more deliberate one."""
-    settings = Settings.load({"PROFILE_ARN": "theirs", "KIRO_PROFILE_ARN": "ours"})
-    assert settings.profile_arn == "ours"
+    settings = Settings.load({"REFRESH_TOKEN": "aorTheirs", "KIRO_REFRESH_TOKEN": "aorOurs"})
+    assert settings.refresh_token.get_secret_value() == "aorOurs"
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,7 @@ def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
         ("KIRO_MCP_ENDPOINT_URL_MANAGEMENT", "https://example.com/?a=b", "query"),
         ("KIRO_MCP_MODEL_ALIASES", "fast", "name=id"),
         ("KIRO_API_REGION", "us-east-1/../evil.example", "AWS region"),
+        ("KIRO_PROFILE_ARN", "arn:x", "the ARN of a profile"),
         ("KIRO_MCP_ENDPOINTS", "runtime,elsewhere", "runtime, q, amazonq, codewhisperer"),
         ("KIRO_MCP_ENDPOINTS", ",", "runtime, q, amazonq, codewhisperer"),
         ("KIRO_API_KEY", "ksk_grüße", "printable"),

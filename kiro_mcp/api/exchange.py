@@ -27,7 +27,7 @@ from kiro_mcp.chat import (
     ToolUse,
     ToolUseDelta,
 )
-from kiro_mcp.client.client import CallSpending
+from kiro_mcp.client.admission import CallSpending
 from kiro_mcp.client.off_loop import SMALL, off_loop
 from kiro_mcp.client.schema_checks import Answer, ask_by_schema, read_schema
 from kiro_mcp.errors import InvalidRequest, quoted

@@ -3,17 +3,14 @@
 import base64
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypeAlias, cast
 
 from kiro_mcp.chat import AccessToken, TokenType
 from kiro_mcp.client.endpoints import BUILDER_ID_PROFILE_ARN
 from kiro_mcp.redaction import remember_secret
-from kiro_mcp.regions import region_of
-
-DEFAULT_REGION: Final = "us-east-1"
-"""The region of the service, unless the profile's ARN or a setting names another one."""
+from kiro_mcp.regions import DEFAULT_REGION, region_of
 
 BUILDER_ID_START_URL: Final = "https://view.awsapps.com/start"
 """The start URL of all AWS Builder ID logins. Each organisation has its own start URL."""
@@ -104,9 +101,10 @@ class Credential:
         """Identifies the credential, also after it was renewed. Contains no secret."""
         return "\n".join((self.origin, self.path, self.key))
 
-    def is_usable(self, now: datetime) -> bool:
-        """Whether it has an access token that has not expired."""
-        return bool(self.access_token) and (self.expires_at is None or now < self.expires_at)
+    def is_usable(self, now: datetime, *, for_seconds: float = 0.0) -> bool:
+        """Whether it has an access token that will not expire within this time."""
+        until = now + timedelta(seconds=for_seconds)
+        return bool(self.access_token) and (self.expires_at is None or until < self.expires_at)
 
     def can_refresh(self) -> bool:
         """Whether it has everything that a refresh needs."""
@@ -126,11 +124,6 @@ def known_profile(credential: Credential, chosen_arn: str = "") -> str:
     else:
         shared = SOCIAL_PROFILE_ARN if credential.kind == "social" else ""
     return chosen_arn or credential.profile_arn or shared
-
-
-def with_profile(credential: Credential, profile_arn: str) -> Credential:
-    """Return the credential with a profile."""
-    return replace(credential, profile_arn=profile_arn)
 
 
 def as_access_token(

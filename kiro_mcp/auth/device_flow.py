@@ -18,17 +18,11 @@ from typing import Final, Literal, TypeAlias
 
 from kiro_mcp.auth.credentials import (
     BUILDER_ID_START_URL,
-    DEFAULT_REGION,
     ClientRegistration,
     Credential,
 )
 from kiro_mcp.auth.documents import read_registration_file
-from kiro_mcp.auth.hosts import (
-    MAX_QUOTED,
-    is_sign_in_page,
-    read_start_url,
-    sign_in_address,
-)
+from kiro_mcp.auth.hosts import is_sign_in_page, read_start_url
 from kiro_mcp.auth.oidc import (
     TokenRequest,
     add_tokens,
@@ -37,8 +31,16 @@ from kiro_mcp.auth.oidc import (
     read_members,
     refusal,
 )
-from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
+from kiro_mcp.client.endpoints import service_url
+from kiro_mcp.errors import (
+    InvalidRequest,
+    KiroError,
+    ServiceUnavailable,
+    SignInRequired,
+    quoted,
+)
 from kiro_mcp.redaction import remember_secret
+from kiro_mcp.regions import DEFAULT_REGION
 
 Method: TypeAlias = Literal["builder_id", "idc", "google", "github"]
 
@@ -204,7 +206,7 @@ def read_authorization_answer(
     is_from_aws = plan.method == "idc" and not plan.overrides.get("oidc")
     if not is_sign_in_page(url, plan.start_url, is_organisations=is_from_aws):
         raise ServiceUnavailable(
-            f"The sign-in service sent the URL {url[:MAX_QUOTED]!r}, which is not a sign-in page.",
+            f"The sign-in service sent the URL {quoted(url)}, which is not a sign-in page.",
             next_step="Do not open it. Check the network, a proxy and KIRO_MCP_ENDPOINT_URL.",
         )
     life = _seconds(members, "expiresIn", _DEFAULT_LIFE_SECONDS)
@@ -296,7 +298,7 @@ def _start_failure(plan: LoginPlan, status: int, members: Mapping[str, object]) 
 
 def _url(plan: LoginPlan, path: str) -> str:
     host = "auth" if plan.is_social else "oidc"
-    return sign_in_address(host, path, region=plan.region, overrides=plan.overrides).url
+    return service_url(host, path, region=plan.region, overrides=plan.overrides)
 
 
 def _seconds(members: Mapping[str, object], name: str, default: float) -> float:

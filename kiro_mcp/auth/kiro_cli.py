@@ -207,7 +207,7 @@ def can_update(path: Path) -> bool:
     return True
 
 
-def update_row(path: Path, renewed: Credential, *, spent_refresh_token: str) -> bool:
+def update_row(path: Path, renewed: Credential) -> bool:
     """Write a renewed login to its row, if the row still holds the refresh token that was spent.
 
     Returns:
@@ -219,7 +219,7 @@ def update_row(path: Path, renewed: Credential, *, spent_refresh_token: str) -> 
     with _open(path.resolve(), "mode=rw") as database:
         database.execute("BEGIN IMMEDIATE")
         document = _document(database, renewed.key)
-        if document is None or text_of(document, "refresh_token") != spent_refresh_token:
+        if document is None or text_of(document, "refresh_token") != renewed.held_refresh_token:
             database.rollback()
             return False
         text = json.dumps(merge_tokens(document, renewed), separators=(",", ":"))

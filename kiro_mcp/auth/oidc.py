@@ -20,12 +20,14 @@ from urllib.parse import urlencode
 import anyio
 
 from kiro_mcp._version import __version__
-from kiro_mcp.auth.credentials import DEFAULT_REGION, Credential, jwt_expiry
+from kiro_mcp.auth.credentials import Credential, jwt_expiry
 from kiro_mcp.auth.documents import parse_object
-from kiro_mcp.auth.hosts import idp_token_endpoint, require_may_send, sign_in_address
+from kiro_mcp.auth.hosts import idp_token_endpoint
+from kiro_mcp.client.endpoints import require_may_send, service_url
 from kiro_mcp.client.http import Fetcher
 from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.redaction import redact
+from kiro_mcp.regions import DEFAULT_REGION
 
 DEFAULT_LIFETIME_SECONDS: Final = 3600
 """How long a token lives if its answer does not say."""
@@ -93,12 +95,12 @@ def refresh_request(credential: Credential, overrides: Mapping[str, str]) -> Tok
         return _external_request(credential)
     region = credential.region or DEFAULT_REGION
     host, path = ("auth", "/refreshToken") if credential.kind == "social" else ("oidc", "/token")
-    address = sign_in_address(host, path, region=region, overrides=overrides)
-    require_may_send(address, credential)
+    url = service_url(host, path, region=region, overrides=overrides)
+    require_may_send(url, f"the login from {credential.source}", is_explicit=credential.is_explicit)
     if credential.kind == "social" or credential.client is None:
-        return json_request(address.url, {"refreshToken": credential.refresh_token})
+        return json_request(url, {"refreshToken": credential.refresh_token})
     return json_request(
-        address.url,
+        url,
         {
             "clientId": credential.client.client_id,
             "clientSecret": credential.client.client_secret,

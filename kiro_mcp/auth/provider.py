@@ -10,30 +10,30 @@ import random
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from kiro_mcp.auth.credentials import Credential, as_access_token, known_profile, with_profile
+from kiro_mcp.auth.credentials import Credential, as_access_token, known_profile
 from kiro_mcp.auth.files import Sleep
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.oidc import SignInService
 from kiro_mcp.auth.refresh import (
+    MANDATORY_SECONDS,
     MAX_JITTER_SECONDS,
-    Need,
     Refresher,
-    how_to_renew,
-    may_try_again,
-    refresh_need,
+    has_cooled_down,
+    must_sign_in,
 )
-from kiro_mcp.auth.sources import Resolution, Sources, require_profile_arn
-from kiro_mcp.auth.store import OwnStore, digest, hosts_key
+from kiro_mcp.auth.sources import Resolution, Sources
+from kiro_mcp.auth.store import OwnStore, hosts_key
 from kiro_mcp.chat import AccessToken, TokenType
 from kiro_mcp.client.http import Fetcher
 from kiro_mcp.client.management import Management
+from kiro_mcp.client.retry import TokenRecovery
 from kiro_mcp.errors import (
     CallCancelled,
     InternalFault,
@@ -54,8 +54,9 @@ class _Refresh:
     done: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
     """Shielded from the call's cancellation: else the token that replaces a spent one is lost."""
-    renewed: Credential | None = None
-    error: KiroError | None = None
+    outcome: Credential | KiroError = field(
+        default_factory=lambda: CallCancelled("The server is ending.")
+    )
 
 
 class TokenProvider:
@@ -91,16 +92,19 @@ class TokenProvider:
             sleep=sleep,
         )
         self._now = now
-        self._jitter_seconds = jitter()
+        self._early_seconds = settings.token_refresh_threshold_seconds + jitter()
         self._tasks: TaskGroup | None = None
         self._resolution: Resolution | None = None
+        # In memory only. By identity:
         self._refreshes: dict[str, _Refresh] = {}
-        self._tried: dict[str, datetime] = {}
-        self._types: dict[str, TokenType] = {}  # By identity; only the unusual ones.
-        self._renewed_at: dict[str, datetime] = {}  # By the digest of the access token.
-        self._profiles: dict[str, str] = {}  # By the access token's digest; only the latest.
-        self._profile_lock = anyio.Lock()
-        self._profile_asked_again_for = ""  # The digest of the access token.
+        self._tried_at: dict[str, datetime] = {}
+        self._types: dict[str, TokenType] = {}  # Only the unusual ones.
+        # By access token, only the latest:
+        self._renewed_at: dict[str, datetime] = {}
+        self._renewal_errors: dict[str, KiroError] = {}
+        self._profiles: dict[str, str] = {}
+        self._profile_asked_again_for = ""
+        self._profile_lock = anyio.Lock()  # Calls that need the same answer ask once.
         self._key_region = ""  # The region of an API key, from the service; "" if not yet asked.
 
     def run_in(self, tasks: TaskGroup) -> None:
@@ -138,30 +142,67 @@ class TokenProvider:
             ServiceUnavailable: It has expired and cannot be renewed now.
         """
         credential = (await self.resolution()).require()
-        if credential.is_borrowed and self._need(credential) == "mandatory":
+        if credential.is_borrowed and self._ends_within(MANDATORY_SECONDS, credential):
             # Since the last search, another login on this machine may have become the better one.
             credential = (await self.resolution(is_forced=True)).require()
         if not self._refreshes:
             await self._refresher.save_unsaved()
-        need = self._need(credential)
-        if need == "advisory" and self._refresher.can_refresh(credential):
-            credential = await self._renew_early(credential)
-        elif need == "mandatory":
+        if self._ends_within(MANDATORY_SECONDS, credential):
             credential = await self._renew_if_possible(credential)
+        elif self._ends_within(self._early_seconds, credential):
+            last = self._tried_at.get(credential.identity)
+            if self._refresher.can_refresh(credential) and has_cooled_down(last, self._now()):
+                self._tried_at[credential.identity] = self._now()
+                if self._tasks is None:
+                    credential = await self._renew_if_possible(credential)
+                else:
+                    await self._start_refresh(credential)  # Meanwhile, its old token is sent.
         try:
             return await self.token_for(credential)
         except SignInRequired as error:
             if error.status is None:  # Not refused by the service: the host may not receive it.
                 raise
         # The service refused the token in the request for the profile.
-        try:
-            return await self.renew(as_access_token(credential))
-        except SignInRequired:
-            current = (await self.resolution()).require()
-            token_type = self._types.get(current.identity, "")
-            if typed := await self.add_type(as_access_token(current, token_type=token_type)):
+        token_type = self._types.get(credential.identity, "")
+        token = await self.recover(
+            as_access_token(credential, token_type=token_type), "fresh_token"
+        )
+        assert token
+        return token
+
+    async def recover(self, rejected: AccessToken, recovery: TokenRecovery) -> AccessToken | None:
+        """Return the token to send instead of one that the service has just refused.
+
+        Args:
+            rejected: The refused token.
+            recovery: `fresh_token`: a renewed one. `token_type`: the same with its `TokenType`.
+                `another_profile`: the same with another profile.
+
+        Returns:
+            None if this change cannot be made, or was made before.
+
+        Raises:
+            KiroError: The credential has no other token.
+        """
+        match recovery:
+            case "fresh_token":
+                try:
+                    return await self.renew(rejected)
+                except SignInRequired as error:
+                    current = (await self.resolution()).require()
+                    typed = await self._add_type(replace(rejected, value=current.access_token))
+                    if typed is None:
+                        raise
+                    self._renewal_errors = {typed.value: error}
+                    return typed
+            case "token_type":
+                typed = await self._add_type(rejected)
+                if typed is None and rejected.value in self._renewal_errors:
+                    # It names a next step; the service's refusal does not.
+                    raise self._renewal_errors[rejected.value]
                 return typed
-            raise
+            case "another_profile":
+                return await self._change_profile(rejected)
 
     async def renew(self, rejected: AccessToken) -> AccessToken:
         """Return a token that differs from the one that the service has just refused.
@@ -170,21 +211,63 @@ class TokenProvider:
             KiroError: The credential has no other token.
         """
         credential = (await self.resolution(is_forced=True)).require()
-        if await self._is_key_of_another_region(credential, rejected):
+        if credential.access_token != rejected.value:
+            if self._ends_within(MANDATORY_SECONDS, credential):
+                credential = await self._renew(credential, rejected=rejected.value)
             return await self.token_for(credential)
-        if credential.access_token == rejected.value:
-            credential = await self._renew_by_force(credential)
-        elif self._need(credential) == "mandatory":
+        if credential.kind == "api_key" and not (
+            self._settings.api_region or self._settings.profile_arn
+        ):
+            async with self._profile_lock:  # The key may belong to another region.
+                if not self._key_region:
+                    found = self.management.find_key_profile(rejected, besides=rejected.region)
+                    self._key_region = region_of(await found)
+            if self._key_region not in ("", rejected.region):
+                return await self.token_for(credential)
+        if credential.can_refresh() or credential.is_borrowed:
+            if not has_cooled_down(self._renewed_at.get(rejected.value), self._now()):
+                raise SignInRequired(
+                    f"The service refused the login from {credential.source} again right after it"
+                    " was renewed. Another program may be renewing the same login.",
+                    next_step="End that program, or call `login` to give kiro-mcp its own login.",
+                    code="auth_expired",
+                )
             credential = await self._renew(credential, rejected=rejected.value)
-        return await self.token_for(credential)
+            if credential.access_token != rejected.value:
+                return await self.token_for(credential)
+        raise must_sign_in(
+            credential, f"The service did not accept the credential from {credential.source}."
+        )
 
-    async def add_type(self, rejected: AccessToken) -> AccessToken | None:
-        """Return a refused token of IAM Identity Center with its `TokenType`.
+    async def token_for(self, credential: Credential) -> AccessToken:
+        """Return the token of a credential with its profile. Ask the service for it if necessary.
+
+        Raises:
+            InvalidRequest: The login has no profile, or several.
+            KiroError: The service did not return the profile.
+        """
+        chosen = self._settings.profile_arn
+        region = self._settings.api_region or region_of(chosen)
+        if credential.kind == "api_key":
+            return as_access_token(credential, api_region=region or self._key_region)
+        key = credential.access_token
+        arn = known_profile(credential, chosen or self._profiles.get(key, ""))
+        if not arn:
+            async with self._profile_lock:
+                arn = self._profiles.get(key) or await self._ask_for_profile(credential)
+        return as_access_token(
+            credential,
+            profile_arn=arn,
+            api_region=region,
+            token_type=self._types.get(credential.identity, ""),
+        )
+
+    # --- changes to a refused token -----------------------------------------------------------
+
+    async def _add_type(self, rejected: AccessToken) -> AccessToken | None:
+        """Return a token of IAM Identity Center with its `TokenType`; None if that was refused.
 
         Observed: the service refuses some tokens without the type, and others with it.
-
-        Returns:
-            None if the token is of another kind, or if this was tried before.
         """
         credential = (await self.resolution()).require()
         is_same = credential.access_token == rejected.value
@@ -195,94 +278,54 @@ class TokenProvider:
         self._types.pop(credential.identity, None)
         return None
 
-    async def change_profile(self, rejected: AccessToken) -> AccessToken | None:
-        """Return the token with a profile that differs from the refused one.
-
-        Returns:
-            None if the profile is the user's choice or fixed for the kind of login, or if the
-            login has no other profile, or several.
-        """
+    async def _change_profile(self, rejected: AccessToken) -> AccessToken | None:
+        """Return the token with another profile, if it was looked up and the login has one."""
         credential = (await self.resolution()).require()
-        key = digest(credential.access_token)
-        is_looked_up = credential.kind not in ("api_key", "builder_id", "social")
-        is_chosen = bool(self._settings.profile_arn)
-        is_same = credential.access_token == rejected.value
-        if is_chosen or not (is_looked_up and is_same):
+        key = credential.access_token
+        is_fixed = credential.kind in ("api_key", "builder_id", "social")
+        if is_fixed or self._settings.profile_arn or key != rejected.value:
             return None
-        async with self._profile_lock:  # Calls that are refused at the same time ask once.
+        async with self._profile_lock:
             if self._profile_asked_again_for != key:
                 self._profile_asked_again_for = key  # Ask once: the account may have no access.
-                await self._look_for_other_profile(credential)
+                try:
+                    await self._ask_for_profile(credential)
+                except KiroError as error:
+                    logger.warning("no other profile was found: %s", error)
         is_other = self._profiles.get(key, rejected.profile_arn) != rejected.profile_arn
         return await self.token_for(credential) if is_other else None
 
-    async def _look_for_other_profile(self, credential: Credential) -> None:
+    async def _ask_for_profile(self, credential: Credential) -> str:
+        """Ask the service for the login's profile. Save it with our own login."""
+        region = self._settings.api_region or credential.region
+        token = as_access_token(credential, token_type=self._types.get(credential.identity, ""))
         try:
-            arn = await self._ask_for_profile(credential)
-        except KiroError as error:
-            logger.warning("no other profile was found: %s", error)
-            return
-        self._profiles = {digest(credential.access_token): arn}
-        await self._save_profile(credential, arn)
+            arn = await self.management.find_profile(token, login_region=region)
+        except ServiceUnavailable as error:
+            raise ServiceUnavailable(
+                f"The profile to bill could not be looked up: {error.message}",
+                next_step=f"{error.next_step} Or set KIRO_PROFILE_ARN: then no look-up is needed.",
+                code=error.code,
+                status=error.status,
+                request_id=error.request_id,
+                retry_after_seconds=error.retry_after_seconds,
+            ) from error
+        self._profiles = {credential.access_token: arn}
+        if credential.origin == "own" and self.store:
+            known = replace(credential, profile_arn=arn)
+            try:
+                await self.store.renew_login(known, spent_refresh_token=known.refresh_token)
+            except KiroError as error:
+                logger.warning("%s", error)
+        return arn
 
-    async def token_for(self, credential: Credential) -> AccessToken:
-        """Return the token of a credential with its profile. Ask the service for it if necessary.
+    # --- renewal ------------------------------------------------------------------------------
 
-        Raises:
-            InvalidRequest: The login has no profile, or several.
-            KiroError: The service did not return the profile.
-        """
-        chosen = require_profile_arn(self._settings.profile_arn)
-        region = self._settings.api_region or region_of(chosen)
-        if credential.kind == "api_key":
-            return as_access_token(credential, api_region=region or self._key_region)
-        chosen = chosen or self._profiles.get(digest(credential.access_token), "")
-        arn = known_profile(credential, chosen) or await self._find_profile(credential)
-        return as_access_token(
-            credential,
-            profile_arn=arn,
-            api_region=region,
-            token_type=self._types.get(credential.identity, ""),
-        )
-
-    async def _is_key_of_another_region(
-        self, credential: Credential, rejected: AccessToken
-    ) -> bool:
-        """Whether an API key belongs to a region other than the one that refused it.
-
-        Asks the service, unless the user has set the region.
-        """
-        is_set = self._settings.api_region or self._settings.profile_arn
-        if credential.kind != "api_key" or is_set or credential.access_token != rejected.value:
+    def _ends_within(self, seconds: float, credential: Credential) -> bool:
+        """Whether a token is missing or ends so soon; not if it was renewed a moment ago."""
+        if credential.is_usable(self._now(), for_seconds=seconds):
             return False
-        async with self._profile_lock:  # Calls that are refused at the same time ask once.
-            if not self._key_region:
-                arn = await self.management.find_key_profile(rejected, besides=rejected.region)
-                self._key_region = region_of(arn)
-        return self._key_region not in ("", rejected.region)
-
-    def _need(self, credential: Credential) -> Need:
-        if self._was_just_renewed(credential.access_token):
-            return "none"
-        return refresh_need(
-            credential,
-            self._now(),
-            threshold_seconds=self._settings.token_refresh_threshold_seconds,
-            jitter_seconds=self._jitter_seconds,
-        )
-
-    def _was_just_renewed(self, access_token: str) -> bool:
-        return not may_try_again(self._renewed_at.get(digest(access_token)), self._now())
-
-    async def _renew_early(self, credential: Credential) -> Credential:
-        """Renew a token that is still valid, if possible without waiting for the new one."""
-        if not may_try_again(self._tried.get(credential.identity), self._now()):
-            return credential
-        self._tried[credential.identity] = self._now()
-        if self._tasks is None:
-            return await self._renew_if_possible(credential)
-        await self._start_refresh(credential)
-        return credential
+        return has_cooled_down(self._renewed_at.get(credential.access_token), self._now())
 
     async def _renew_if_possible(self, credential: Credential) -> Credential:
         try:
@@ -293,28 +336,12 @@ class TokenProvider:
             logger.warning("using a token that ends soon, because renewing it failed: %s", error)
             return credential
 
-    async def _renew_by_force(self, credential: Credential) -> Credential:
-        if not credential.can_refresh() and not credential.is_borrowed:
-            raise _not_accepted(credential)
-        if self._was_just_renewed(credential.access_token):
-            raise SignInRequired(
-                f"The service refused the login from {credential.source} again right after it was"
-                " renewed. Another program may be renewing the same login.",
-                next_step="End that program, or call `login` to give kiro-mcp its own login.",
-                code="auth_expired",
-            )
-        renewed = await self._renew(credential, rejected=credential.access_token)
-        if renewed.access_token == credential.access_token:
-            raise _not_accepted(credential)
-        return renewed
-
     async def _renew(self, credential: Credential, rejected: str = "") -> Credential:
         refresh = await self._start_refresh(credential, rejected)
         await refresh.done.wait()
-        if refresh.renewed is None:
-            assert refresh.error
-            raise refresh.error
-        return refresh.renewed
+        if isinstance(refresh.outcome, KiroError):
+            raise refresh.outcome
+        return refresh.outcome
 
     async def _start_refresh(self, credential: Credential, rejected: str = "") -> _Refresh:
         """Return the refresh in progress; start one if none is."""
@@ -331,70 +358,25 @@ class TokenProvider:
         try:
             with refresh.scope:
                 renewed = await self._refresher.refresh(credential, rejected=rejected)
-                self._renewed_at = {digest(renewed.access_token): self._now()}
-                before, after = digest(credential.access_token), digest(renewed.access_token)
+                self._renewed_at = {renewed.access_token: self._now()}
+                before, after = credential.access_token, renewed.access_token
                 if arn := self._profiles.get(before):
                     self._profiles = {before: arn, after: arn}
                 await self.resolution(is_forced=True)
-                refresh.renewed = renewed
+                refresh.outcome = renewed
         except KiroError as error:
-            refresh.error = error
+            refresh.outcome = error
         except OSError as error:  # No token was spent: the lock is in the same folder.
-            refresh.error = ServiceUnavailable(
+            refresh.outcome = ServiceUnavailable(
                 f"The login cannot be renewed, because its folder is not writable ({error}).",
                 next_step="Make the folder writable, or set KIRO_MCP_HOME to another one.",
             )
         except Exception:
             logger.exception("a refresh failed")
-            refresh.error = InternalFault(
+            refresh.outcome = InternalFault(
                 "Renewing the login met a defect of kiro-mcp.",
                 next_step="Its log (stderr) has the details; please report them.",
             )
         finally:
-            if refresh.renewed is None and refresh.error is None:
-                refresh.error = CallCancelled("The server is ending.")
             del self._refreshes[credential.identity]
             refresh.done.set()
-
-    async def _find_profile(self, credential: Credential) -> str:
-        key = digest(credential.access_token)
-        async with self._profile_lock:
-            if (known := self._profiles.get(key)) is not None:
-                return known
-            arn = await self._ask_for_profile(credential)
-            self._profiles = {key: arn}
-            await self._save_profile(credential, arn)
-            return arn
-
-    async def _ask_for_profile(self, credential: Credential) -> str:
-        region = self._settings.api_region or credential.region
-        token = as_access_token(credential, token_type=self._types.get(credential.identity, ""))
-        try:
-            return await self.management.find_profile(token, login_region=region)
-        except ServiceUnavailable as error:
-            raise ServiceUnavailable(
-                f"The profile to bill could not be looked up: {error.message}",
-                next_step=f"{error.next_step} Or set KIRO_PROFILE_ARN: then no look-up is needed.",
-                code=error.code,
-                status=error.status,
-                request_id=error.request_id,
-                retry_after_seconds=error.retry_after_seconds,
-            ) from error
-
-    async def _save_profile(self, credential: Credential, arn: str) -> None:
-        """Save the profile of our own login, so that the next process need not look it up."""
-        if credential.origin != "own" or self.store is None:
-            return
-        known = with_profile(credential, arn)
-        try:
-            await self.store.renew_login(known, spent_refresh_token=known.refresh_token)
-        except KiroError as error:
-            logger.warning("%s", error)
-
-
-def _not_accepted(credential: Credential) -> KiroError:
-    return SignInRequired(
-        f"The service did not accept the credential from {credential.source}.",
-        next_step=how_to_renew(credential),
-        code="auth_expired",
-    )

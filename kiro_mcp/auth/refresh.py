@@ -30,14 +30,13 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import anyio
 import anyio.to_thread
 
-from kiro_mcp.auth.credentials import DEFAULT_REGION, Credential
+from kiro_mcp.auth.credentials import Credential
 from kiro_mcp.auth.documents import merge_tokens, parse_object, text_of
 from kiro_mcp.auth.files import Sleep, can_replace, hold_lock, read_text, replace_text
 from kiro_mcp.auth.kiro_cli import (
@@ -52,6 +51,7 @@ from kiro_mcp.auth.oidc import Refused, SignInService
 from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore, digest
 from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
+from kiro_mcp.regions import DEFAULT_REGION
 
 logger = logging.getLogger(__name__)
 
@@ -76,29 +76,9 @@ _SAVING_SECONDS: Final = 1.0
 _MAX_SWITCHES: Final = 3
 """How often the credential in use may change while a refresh waits for the lock."""
 
-Need: TypeAlias = Literal["none", "advisory", "mandatory"]
 
-
-def refresh_need(
-    credential: Credential, now: datetime, *, threshold_seconds: float, jitter_seconds: float = 0.0
-) -> Need:
-    """Return whether a credential needs a refresh, and whether requests must wait for it."""
-    if not credential.access_token:
-        return "mandatory"
-    if credential.expires_at is None:
-        return "none"
-    left = credential.expires_at - now
-    if left <= timedelta(seconds=MANDATORY_SECONDS):
-        return "mandatory"
-    is_soon = left <= timedelta(seconds=threshold_seconds + jitter_seconds)
-    return "advisory" if is_soon else "none"
-
-
-def may_try_again(last_attempt: datetime | None, now: datetime) -> bool:
-    """Whether enough time has passed since the last attempt.
-
-    Also true if the clock was set back since then.
-    """
+def has_cooled_down(last_attempt: datetime | None, now: datetime) -> bool:
+    """Whether enough time has passed since an attempt; also if the clock was set back since."""
     if last_attempt is None:
         return True
     return not timedelta(0) <= now - last_attempt < timedelta(seconds=COOL_DOWN_SECONDS)
@@ -126,7 +106,7 @@ class Refresher:
         self._now = now
         self._sleep = sleep
         self._helped_at: datetime | None = None
-        self._refused: dict[str, Refused] = {}  # By the digest of the refresh token.
+        self._refused: dict[str, Refused] = {}  # By refresh token.
         self._unsaved: dict[str, Credential] = {}  # By identity.
         self._saving = anyio.Lock()
 
@@ -146,14 +126,20 @@ class Refresher:
             ServiceUnavailable: It could not be renewed now.
         """
         for _ in range(_MAX_SWITCHES):
-            if credential.origin == "environment" and not credential.can_refresh():
-                raise _not_renewable(credential)
+            if credential.origin == "environment":
+                _require_renewable(credential)
             async with self._hold_lock(credential):
                 current = await self._read_again()
                 if self._is_newer(current, credential, rejected):
                     return current
                 if current.identity == credential.identity:
-                    return await self._renew(current, rejected)
+                    if current.is_borrowed and current.kind != "api_key":
+                        renewed = await self._have_owner_renew(current, rejected)
+                        if renewed is not None:
+                            return renewed
+                        await self._require_may_write_back(current)
+                    _require_renewable(current)
+                    return await self._spend(current)
             credential = current
         raise ServiceUnavailable(
             "The login in use changes again and again.", next_step="Call again in a moment."
@@ -173,11 +159,6 @@ class Refresher:
                     logger.warning("the renewed login is still in memory only: %s", error)
 
     async def _read_again(self) -> Credential:
-        """Read the credential in use from its source again.
-
-        Raises:
-            KiroError: No credential was found, or the one that the user named cannot be used.
-        """
         return (await anyio.to_thread.run_sync(self._sources.look)).require()
 
     def _hold_lock(
@@ -188,38 +169,18 @@ class Refresher:
                 "No folder is known in which a renewed login can be saved.",
                 next_step="Set KIRO_MCP_HOME to a folder.",
             )
-        name = f"refresh-{digest(credential.identity)[:16]}.lock"
-        path = self._store.folder / name
+        path = self._store.folder / f"refresh-{digest(credential.identity)[:16]}.lock"
         return hold_lock(path, timeout_seconds=timeout_seconds, sleep=self._sleep)
 
     def _is_newer(self, current: Credential, before: Credential, rejected: str) -> bool:
-        if current.access_token in (before.access_token, rejected):
-            return False
-        return refresh_need(current, self._now(), threshold_seconds=0) != "mandatory"
-
-    async def _renew(self, credential: Credential, rejected: str) -> Credential:
-        if credential.is_borrowed and credential.kind != "api_key":
-            current = await self._have_owner_renew(credential, rejected)
-            if current is not None:
-                return current
-            if not self._may_write_back:
-                raise _owner_must_renew(credential)
-            if not await anyio.to_thread.run_sync(can_write_back, credential):
-                raise SignInRequired(
-                    f"The login from {credential.source} has expired. kiro-mcp cannot write the"
-                    " renewed login there, so renewing it would sign its owner out.",
-                    next_step="Make the file and its folder writable, or call `login` to give"
-                    " kiro-mcp its own login.",
-                    code="auth_expired",
-                )
-        if not credential.can_refresh():
-            raise _not_renewable(credential)
-        return await self._spend(credential)
+        """Whether another program has renewed a credential, so that its token can be sent."""
+        is_other = current.access_token not in (before.access_token, rejected)
+        return is_other and current.is_usable(self._now(), for_seconds=MANDATORY_SECONDS)
 
     async def _have_owner_renew(self, credential: Credential, rejected: str) -> Credential | None:
         """Have kiro-cli renew its login; None if the login is not kiro-cli's, or if that failed."""
         program = await anyio.to_thread.run_sync(helper_for, credential, self._machine)
-        if not program or not may_try_again(self._helped_at, self._now()):
+        if not program or not has_cooled_down(self._helped_at, self._now()):
             return None
         self._helped_at = self._now()
         is_refused = credential.access_token == rejected
@@ -231,10 +192,32 @@ class Refresher:
             return current
         if given is None or given.access_token == rejected:
             return None
-        if refresh_need(given, self._now(), threshold_seconds=0) == "mandatory":
+        if not given.is_usable(self._now(), for_seconds=MANDATORY_SECONDS):
             return None
         self._sources.remember(given, "its token comes from kiro-cli itself")
         return given
+
+    async def _require_may_write_back(self, credential: Credential) -> None:
+        """Require that the owner of a login can get the renewed one: else it is signed out.
+
+        Raises:
+            SignInRequired: The user does not allow it, or the owner's copy cannot be replaced.
+        """
+        if not self._may_write_back:
+            raise must_sign_in(
+                credential,
+                f"The login from {credential.source} has expired. It belongs to another program,"
+                " and renewing it here would sign that program out.",
+                hint="With KIRO_MCP_WRITE_BACK=all, kiro-mcp renews it.",
+            )
+        if not await anyio.to_thread.run_sync(can_write_back, credential):
+            raise SignInRequired(
+                f"The login from {credential.source} has expired. kiro-mcp cannot write the"
+                " renewed login there, so renewing it would sign its owner out.",
+                next_step="Make the file and its folder writable, or call `login` to give"
+                " kiro-mcp its own login.",
+                code="auth_expired",
+            )
 
     async def _spend(self, credential: Credential) -> Credential:
         """Renew a login with its refresh token, and save the result."""
@@ -247,7 +230,24 @@ class Refresher:
                 credential = current
                 outcome = await self._send(credential)
         if isinstance(outcome, Refused):
-            raise _refusal_error(credential, outcome)
+            if not outcome.is_final:
+                raise ServiceUnavailable(
+                    f"The login from {credential.source} could not be renewed now ({outcome.why}).",
+                    next_step="Call again in a moment.",
+                    code="network_error",
+                )
+            hint = ""
+            if credential.kind == "idc" and credential.origin == "environment":
+                # AWS answers the same in a wrong region. Logins from other sources state theirs.
+                hint = (
+                    f"The refresh was sent to {credential.region or DEFAULT_REGION}. If you signed"
+                    " in elsewhere, set KIRO_REGION."
+                )
+            raise must_sign_in(
+                credential,
+                f"The login from {credential.source} has ended ({outcome.why}).",
+                hint=hint,
+            )
         held = credential.held_refresh_token or credential.refresh_token
         renewed = replace(outcome, held_refresh_token=held)
         is_ours = False
@@ -257,12 +257,11 @@ class Refresher:
 
     async def _send(self, credential: Credential) -> Credential | Refused:
         """Send a refresh token, unless the service refused it before."""
-        key = digest(credential.refresh_token)
-        if refused := self._refused.get(key):
+        if refused := self._refused.get(credential.refresh_token):
             return refused
         outcome = await self._service.refresh(credential)
         if isinstance(outcome, Refused) and outcome.is_final:
-            self._refused[key] = outcome
+            self._refused[credential.refresh_token] = outcome
         return outcome
 
     async def _save(self, renewed: Credential) -> bool:
@@ -272,8 +271,20 @@ class Refresher:
             Whether the renewed login is in use. If not, its owner renewed it first, and ours is
             discarded.
         """
+        assert self._store
+        spent = renewed.held_refresh_token
+        is_ours = True
         try:
-            is_ours = await self._write(renewed, spent=renewed.held_refresh_token)
+            if renewed.origin == "own":
+                is_ours = await self._store.renew_login(renewed, spent_refresh_token=spent)
+            elif renewed.origin == "environment":
+                await self._store.save_successor(renewed.key, renewed)
+            else:
+                try:
+                    is_ours = await anyio.to_thread.run_sync(write_back, renewed)
+                except OSError as error:
+                    logger.warning("%s could not be written (%s)", renewed.source, error)
+                    await self._store.save_successor(digest(spent), renewed)
         except (KiroError, OSError) as error:
             logger.warning("the renewed login stays in memory only: %s", error)
             self._unsaved[renewed.identity] = renewed
@@ -283,81 +294,45 @@ class Refresher:
         self._sources.forget(renewed)
         return is_ours
 
-    async def _write(self, renewed: Credential, *, spent: str) -> bool:
-        assert self._store
-        if renewed.origin == "own":
-            return await self._store.renew_login(renewed, spent_refresh_token=spent)
-        if renewed.origin == "environment":
-            await self._store.save_successor(renewed.key, renewed)
-            return True
-        write = partial(write_back, renewed, spent_refresh_token=spent)
-        try:
-            return await anyio.to_thread.run_sync(write)
-        except OSError as error:
-            logger.warning("%s could not be written (%s)", renewed.source, error)
-            await self._store.save_successor(digest(spent), renewed)
-            return True
+
+def must_sign_in(credential: Credential, message: str, *, hint: str = "") -> SignInRequired:
+    """Return the error for a credential that only a person can renew."""
+    return SignInRequired(
+        message, next_step=f"{how_to_renew(credential)} {hint}".strip(), code="auth_expired"
+    )
 
 
 def how_to_renew(credential: Credential) -> str:
     """Return what a person must do to renew a login that only a person can renew."""
-    if credential.origin == "environment":
-        return f"Renew {credential.source} where this server is configured, or call `login`."
-    if credential.origin == "caller":
-        return f"Set a valid key in {credential.source} where your client is configured."
-    if credential.origin == "own":
-        return "Call the tool `login` with action `start`, or run `kiro-mcp login`."
-    if credential.origin == "database":
-        return "Run `kiro-cli login`, or call `login` to give kiro-mcp its own login."
-    return "Sign in again in its program, or call `login` to give kiro-mcp its own login."
+    match credential.origin:
+        case "environment":
+            return f"Renew {credential.source} where this server is configured, or call `login`."
+        case "caller":
+            return f"Set a valid key in {credential.source} where your client is configured."
+        case "own":
+            return "Call the tool `login` with action `start`, or run `kiro-mcp login`."
+        case "database":
+            return "Run `kiro-cli login`, or call `login` to give kiro-mcp its own login."
+        case "file":
+            return "Sign in again in its program, or call `login` to give kiro-mcp its own login."
 
 
-def _not_renewable(credential: Credential) -> KiroError:
-    why = f": {credential.problem}" if credential.problem else ""
-    return SignInRequired(
-        f"The credential from {credential.source} has expired and cannot be renewed{why}.",
-        next_step=how_to_renew(credential),
-        code="auth_expired",
-    )
-
-
-def _owner_must_renew(credential: Credential) -> KiroError:
-    return SignInRequired(
-        f"The login from {credential.source} has expired. It belongs to another program, and"
-        " renewing it here would sign that program out.",
-        next_step=f"{how_to_renew(credential)} With KIRO_MCP_WRITE_BACK=all, kiro-mcp renews it.",
-        code="auth_expired",
-    )
-
-
-def _refusal_error(credential: Credential, outcome: Refused) -> KiroError:
-    if not outcome.is_final:
-        return ServiceUnavailable(
-            f"The login from {credential.source} could not be renewed now ({outcome.why}).",
-            next_step="Call again in a moment.",
-            code="network_error",
+def _require_renewable(credential: Credential) -> None:
+    if not credential.can_refresh():
+        why = f": {credential.problem}" if credential.problem else ""
+        raise must_sign_in(
+            credential,
+            f"The credential from {credential.source} has expired and cannot be renewed{why}.",
         )
-    hint = ""
-    if credential.kind == "idc" and credential.origin == "environment":
-        # AWS answers the same in a wrong region. Logins from other sources state their region.
-        region = credential.region or DEFAULT_REGION
-        hint = f" The refresh was sent to {region}. If you signed in elsewhere, set KIRO_REGION."
-    return SignInRequired(
-        f"The login from {credential.source} has ended ({outcome.why}).",
-        next_step=f"{how_to_renew(credential)}{hint}",
-        code="auth_expired",
-    )
 
 
 def can_write_back(credential: Credential) -> bool:
     """Whether the owner's copy can be replaced. If not, a refresh would sign the owner out."""
     path = Path(credential.path)
-    if credential.origin == "database":
-        return can_update(path)
-    return can_replace(path)
+    return can_update(path) if credential.origin == "database" else can_replace(path)
 
 
-def write_back(renewed: Credential, *, spent_refresh_token: str) -> bool:
+def write_back(renewed: Credential) -> bool:
     """Write a renewed login to its source, if that still holds the refresh token that was spent.
 
     Returns:
@@ -368,12 +343,12 @@ def write_back(renewed: Credential, *, spent_refresh_token: str) -> bool:
     """
     path = Path(renewed.path)
     if renewed.origin == "database":
-        return update_row(path, renewed, spent_refresh_token=spent_refresh_token)
+        return update_row(path, renewed)
     try:
         document = parse_object(read_text(path))
     except ValueError as error:
         raise OSError(f"{error}") from error
-    if text_of(document, "refresh_token") != spent_refresh_token:
+    if text_of(document, "refresh_token") != renewed.held_refresh_token:
         return False
     replace_text(path, json.dumps(merge_tokens(document, renewed), indent=2))
     return True

@@ -40,7 +40,7 @@ from kiro_mcp.auth.machine import (
     kiro_cli_databases,
 )
 from kiro_mcp.auth.store import OWN_SOURCE, OwnStore, digest
-from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
+from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.redaction import redact
 from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
@@ -449,19 +449,3 @@ def _stamp(path: Path) -> Stamp:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def require_profile_arn(profile_arn: str) -> str:
-    """Return the profile that the user chose; "" for none.
-
-    For a wrong ARN the service only says "Improperly formed request".
-
-    Raises:
-        InvalidRequest: The text is not the ARN of a profile.
-    """
-    if not profile_arn or region_of(profile_arn):
-        return profile_arn
-    raise InvalidRequest(
-        f"KIRO_PROFILE_ARN is {profile_arn!r}, which is not the ARN of a profile.",
-        next_step="Use the form arn:aws:codewhisperer:REGION:ACCOUNT:profile/ID.",
-    )

@@ -12,7 +12,6 @@ an SQLite database, which survives a restart and which all servers of an account
     days     day ("2026-11-21"), credits
 """
 
-import hashlib
 import logging
 import sqlite3
 from collections import OrderedDict, deque
@@ -20,7 +19,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -97,18 +95,10 @@ class FairSlots:
             self._waiting[caller] = turns  # At the end of the queue: the other callers are next.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
-    """Why a credential may not be used now, and for how many seconds from now."""
-
-    error: KiroError
-    seconds: float
-
-
 class Holds:
     """The refusals that apply to all calls of a credential, for as long as they apply.
 
-    They are in memory, by credential: a renewed credential and a new process start without holds.
+    They are in memory, by token: a renewed credential and a new process start without holds.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -125,14 +115,16 @@ class Holds:
             return
         if len(self._held) >= MAX_HOLDS:
             del self._held[next(iter(self._held))]
-        self._held[_key(token)] = (error, self._now() + timedelta(seconds=seconds))
+        self._held[token.value] = (error, self._now() + timedelta(seconds=seconds))
 
-    def on(self, token: AccessToken) -> Hold | None:
-        """Return the hold on a credential, None if there is none now."""
-        error, until = self._held.get(_key(token), (None, self._now()))
+    def on(self, token: AccessToken) -> tuple[KiroError, float] | None:
+        """Return why a credential may not be used, and for how many seconds; None if it may."""
+        if token.value not in self._held:
+            return None
+        error, until = self._held[token.value]
         seconds = (until - self._now()).total_seconds()
-        if error is None or seconds <= 0:
-            self._held.pop(_key(token), None)
+        if seconds <= 0:
+            del self._held[token.value]
             return None
         if error.code == "rate_limited":
             error = ServiceUnavailable(
@@ -144,15 +136,11 @@ class Holds:
                 request_id=error.request_id,
                 retry_after_seconds=seconds,
             )
-        return Hold(error=error, seconds=seconds)
+        return error, seconds
 
     def clear(self) -> None:
         """Forget all holds: the next call asks the service again."""
         self._held.clear()
-
-
-def _key(token: AccessToken) -> str:
-    return hashlib.sha256(token.value.encode()).hexdigest()
 
 
 @dataclass(slots=True)
@@ -180,9 +168,9 @@ class Budget:
     ) -> None:
         self._per_call = per_call
         self._per_day = per_day
-        self._file = folder / FILE_NAME if folder and per_day else None
+        self._file = folder / FILE_NAME if folder else None
         self._now = now
-        self._day = ""
+        self._day: str = ""
         self._credits = 0.0
 
     async def require_left(self, call: CallSpending) -> None:
@@ -191,84 +179,64 @@ class Budget:
         Raises:
             AccountBlocked: A budget is used up (`budget_exceeded`).
         """
-        if self._per_call and call.credits >= self._per_call:
-            raise _over_budget(
-                "call", call.credits, self._per_call, "KIRO_MCP_MAX_CREDITS_PER_CALL"
+        what, used, limit = "call", call.credits, self._per_call
+        advice, setting = "Ask for less", "KIRO_MCP_MAX_CREDITS_PER_CALL"
+        if self._per_day and not (limit and used >= limit):
+            await self._count(0.0)  # Other servers may have added to it.
+            what, used, limit = "day", self._credits, self._per_day
+            advice, setting = "Call again tomorrow (UTC)", "KIRO_MCP_MAX_CREDITS_PER_DAY"
+        if limit and used >= limit:
+            raise AccountBlocked(
+                f"This {what} has used {used:.4g} of the {limit:g} credits that your settings"
+                " allow it.",
+                next_step=f"{advice}, or raise {setting}.",
+                code="budget_exceeded",
             )
-        if not self._per_day:
-            return
-        today = self._today()
-        if self._file:  # Other servers may have added to it.
-            await self._sync(today, partial(_read, self._file, today))
-        if self._credits >= self._per_day:
-            raise _over_budget("day", self._credits, self._per_day, "KIRO_MCP_MAX_CREDITS_PER_DAY")
 
     async def add(self, credits_used: float, call: CallSpending) -> None:
         """Count what an answer cost, even while its call is being cancelled."""
         call.credits += credits_used
-        if not self._per_day or not credits_used:
-            return
-        today = self._today()
-        self._credits += credits_used
-        if self._file:
+        if self._per_day and credits_used:
             with anyio.CancelScope(shield=True):
-                await self._sync(today, partial(_add, self._file, today, credits_used))
+                await self._count(credits_used)
 
-    def _today(self) -> str:
-        """Return the day; when a new day has begun, start its sum at 0."""
-        today = self._now().date().isoformat()
-        if today != self._day:
-            self._day = today
+    async def _count(self, credits_used: float) -> None:
+        """Add to the day's sum, here and in the file, and take over what others added there."""
+        day = self._now().date().isoformat()
+        if day != self._day:
+            self._day = day
             self._credits = 0.0
-        return today
-
-    async def _sync(self, day: str, read_sum: Callable[[], float]) -> None:
-        """Use the file's sum, unless ours is larger because the file could not be written."""
+        self._credits += credits_used
+        if self._file is None:
+            return
         try:
-            saved = await anyio.to_thread.run_sync(read_sum)
-            if day == self._day:  # A new day may have begun meanwhile.
-                self._credits = max(self._credits, saved)
+            saved = await anyio.to_thread.run_sync(_add, self._file, day, credits_used)
         except (OSError, sqlite3.Error) as error:
             logger.warning(
                 "the day's credits cannot be shared with other servers of this account: %s", error
             )
-
-
-def _over_budget(what: str, used: float, limit: float, setting: str) -> AccountBlocked:
-    advice = "Call again tomorrow (UTC)" if what == "day" else "Ask for less"
-    return AccountBlocked(
-        f"This {what} has used {used:.4g} of the {limit:g} credits that your settings allow it.",
-        next_step=f"{advice}, or raise {setting}.",
-        code="budget_exceeded",
-    )
-
-
-def _read(file: Path, day: str) -> float:
-    """Return a day's sum; 0 if the file does not exist."""
-    if not file.exists():
-        return 0.0
-    with closing(_open(file)) as db:
-        return _sum(db, day)
+        else:
+            if day == self._day:  # A new day may have begun meanwhile.
+                # Our sum is larger if the file could not be written.
+                self._credits = max(self._credits, saved)
 
 
 def _add(file: Path, day: str, credits_used: float) -> float:
     """Add to a day's sum and return the new sum. Safe while other servers do the same."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file.touch(mode=0o600)  # If SQLite created it, other users could read it.
-    with closing(_open(file)) as db:
-        db.execute("CREATE TABLE IF NOT EXISTS days (day TEXT PRIMARY KEY, credits REAL NOT NULL)")
-        db.execute(
-            "INSERT INTO days VALUES (?, ?)"
-            " ON CONFLICT (day) DO UPDATE SET credits = credits + excluded.credits",
-            (day, credits_used),
-        )
-        return _sum(db, day)
-
-
-def _open(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)
-
-
-def _sum(db: sqlite3.Connection, day: str) -> float:
-    (credits,) = db.execute("SELECT total(credits) FROM days WHERE day = ?", (day,)).fetchone()
-    return credits
+    if credits_used:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.touch(mode=0o600)  # If SQLite created it, other users could read it.
+    elif not file.exists():
+        return 0.0
+    with closing(sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)) as db:
+        if credits_used:
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS days (day TEXT PRIMARY KEY, credits REAL NOT NULL)"
+            )
+            db.execute(
+                "INSERT INTO days VALUES (?, ?)"
+                " ON CONFLICT (day) DO UPDATE SET credits = credits + excluded.credits",
+                (day, credits_used),
+            )
+        (credits,) = db.execute("SELECT total(credits) FROM days WHERE day = ?", (day,)).fetchone()
+        return credits

@@ -65,12 +65,7 @@ class AnswerStream:
     @property
     def so_far(self) -> Reply:
         """The part of the answer that has arrived; all of it once iteration has ended."""
-        return self._reply or self._builder.snapshot()
-
-    @property
-    def credits(self) -> float:
-        """What the service has charged for the answer so far."""
-        return self._builder.credits
+        return self._builder.snapshot()
 
     def __aiter__(self) -> AsyncIterator[Delta]:
         return self

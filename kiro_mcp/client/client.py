@@ -41,12 +41,11 @@ from kiro_mcp.client.endpoints import (
     LIST_MODELS,
     LIST_MODELS_REST,
     EndpointProfile,
-    Invocation,
     build_request,
     endpoints_in_order,
 )
 from kiro_mcp.client.http import HttpPool, Recorder
-from kiro_mcp.client.management import Management, ModelList
+from kiro_mcp.client.management import Management
 from kiro_mcp.client.off_loop import is_large, off_loop
 from kiro_mcp.client.retry import (
     MAX_RETRY_AFTER_SECONDS,
@@ -56,11 +55,12 @@ from kiro_mcp.client.retry import (
     Recovery,
     RetryPlan,
     RetryPolicy,
+    TokenRecovery,
     Wait,
 )
 from kiro_mcp.client.telemetry import Inference, Telemetry
-from kiro_mcp.errors import KiroError, SignInRequired
-from kiro_mcp.regions import region_of
+from kiro_mcp.errors import KiroError
+from kiro_mcp.regions import DEFAULT_REGION, region_of
 from kiro_mcp.settings import Settings
 from kiro_mcp.wire.models import default_model, models_from_page
 from kiro_mcp.wire.reply import ReplyBuilder, ReplyOptions
@@ -73,18 +73,6 @@ from kiro_mcp.wire.request import (
     draft_payload,
 )
 
-__all__ = [
-    "AnswerStream",
-    "CallSpending",
-    "KiroClient",
-    "ModelList",
-    "RenewingTokenSource",
-    "TokenSource",
-]
-
-DEFAULT_REGION: Final = "us-east-1"
-"""The region of drafts, which need no account. Every endpoint exists in it."""
-
 THINKING_TIMEOUT_FACTOR: Final = 1.5
 """How many times longer to wait for the first delta if the model thinks first."""
 
@@ -92,6 +80,15 @@ MAX_MODEL_PAGES: Final = 50
 """How many pages of a list of models are read at most. The service sends one or two."""
 
 Sleep: TypeAlias = Callable[[float], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelList:
+    """The models that the service offers to an account."""
+
+    models: tuple[ModelInfo, ...]
+    default_model: str
+    """The service's own default; "" if the service does not name one."""
 
 
 class TokenSource(Protocol):
@@ -103,53 +100,38 @@ class TokenSource(Protocol):
 
 
 @runtime_checkable
-class RenewingTokenSource(TokenSource, Protocol):
-    """A source that can also renew a token that the service has refused."""
+class RecoveringTokenSource(TokenSource, Protocol):
+    """A source that can also replace a token that the service has refused."""
 
-    async def renew(self, rejected: AccessToken) -> AccessToken:
-        """Return a token that differs from the refused one, or raise a `KiroError`."""
+    async def recover(self, rejected: AccessToken, recovery: TokenRecovery) -> AccessToken | None:
+        """Return the token to send instead of the refused one; None if there is none.
+
+        Raises:
+            KiroError: Why there is none, with the next step.
+        """
         ...
 
 
-@runtime_checkable
-class AdaptingTokenSource(RenewingTokenSource, Protocol):
-    """A source that can also change the type and the profile that go with a token."""
-
-    async def add_type(self, rejected: AccessToken) -> AccessToken | None:
-        """Return the refused token with a `TokenType`, or None if that does not help."""
-        ...
-
-    async def change_profile(self, rejected: AccessToken) -> AccessToken | None:
-        """Return the token with a profile that differs from the refused one, or None."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Attempt:
-    """Everything that can differ from one attempt of a call to the next."""
+    """The current attempt of a call: everything that can differ from one to the next."""
 
     token: AccessToken
     endpoints: tuple[EndpointProfile, ...]
     """The endpoints of the call; `endpoint_index` is the one of this attempt."""
     endpoint_index: int = 0
-    invocation: Invocation
-    request: ChatRequest | None = None
+    request: ChatRequest | None
     """The prompt; None for a request to the management host."""
     sends_model_fields: bool = True
-    renewal_error: SignInRequired | None = None
-    """Why the token, which the service refused before, could not be renewed."""
-
-    @property
-    def endpoint(self) -> EndpointProfile:
-        """The endpoint that this attempt is sent to."""
-        return self.endpoints[self.endpoint_index]
+    call_id: str
+    plan: RetryPlan
 
 
 class KiroClient:
     """Sends requests with the tokens of a `TokenSource`. An async context manager.
 
     Args:
-        tokens: Returns the tokens, and renews them if it can.
+        tokens: Returns the tokens, and replaces refused ones if it can.
         settings: All settings; None for the defaults.
         state_folder: Where to save the credits of a day, if a budget limits them; None to keep
             them in memory.
@@ -266,17 +248,12 @@ class KiroClient:
         async with self._slots.taken_by(caller), AsyncExitStack() as call:
             inference = call.enter_context(self._telemetry.inference(request))
             token = token or await self._tokens.access_token()
-            names = self._settings.endpoint_names
-            attempt = Attempt(
-                token=token,
-                endpoints=endpoints_in_order(
-                    names, preferred=token.preferred_endpoint, region=token.region
-                ),
-                invocation=self._first_invocation(),
-                request=request,
+            endpoints = endpoints_in_order(
+                self._settings.endpoint_names,
+                preferred=token.preferred_endpoint,
+                region=token.region,
             )
-            await self._respect_hold(attempt)
-            plan = self._new_plan(attempt)
+            attempt = await self._begin(token, endpoints, request)
             writer = RequestWriter(self._payload_options)
             while True:
                 await self._budget.require_left(spending)
@@ -293,8 +270,8 @@ class KiroClient:
                         break
                 if recorder is not None:
                     recorder.failed(failure)
-                attempt = await self._next_attempt(attempt, plan, failure)
-            inference.begins(answer)
+                await self._prepare_next(attempt, failure)
+            inference.begins(lambda: answer.so_far)
             yield answer
 
     def draft(self, request: ChatRequest) -> Payload:
@@ -307,7 +284,7 @@ class KiroClient:
             self._settings.endpoint_names, preferred="", region=DEFAULT_REGION
         )
         envelope = Envelope(
-            origin=self._management.origin(endpoint),
+            origin=self._settings.origin or endpoint.origin,
             profile_arn="",
             form=endpoint.form,
             agent_mode=AGENT_MODE,
@@ -326,22 +303,20 @@ class KiroClient:
         models: dict[str, ModelInfo] = {}
         default = next_token = ""
         for _ in range(MAX_MODEL_PAGES):
-            attempt = Attempt(
-                token=token, endpoints=(endpoint,), invocation=self._first_invocation()
-            )
-            await self._respect_hold(attempt)
-            plan = self._new_plan(attempt)
-            members = {"origin": self._management.origin(endpoint)}
-            if next_token:
-                members["nextToken"] = next_token
+            attempt = await self._begin(token, (endpoint,))
             while True:
                 try:
                     page = await self._management.ask(
-                        endpoint, attempt.token, members, attempt.invocation
+                        endpoint,
+                        attempt.token,
+                        {"nextToken": next_token} if next_token else None,
+                        call_id=attempt.call_id,
+                        attempt=attempt.plan.attempt,
+                        max_attempts=attempt.plan.max_attempts,
                     )
                     break
                 except KiroError as error:
-                    attempt = await self._next_attempt(attempt, plan, error)
+                    await self._prepare_next(attempt, error)
             token = attempt.token
             found, next_token = models_from_page(page)
             models.update((model.id, model) for model in found)
@@ -357,26 +332,29 @@ class KiroClient:
 
     # --- attempts -----------------------------------------------------------------------------
 
-    def _first_invocation(self) -> Invocation:
-        return Invocation(id=self._new_id(), max_attempts=self._policy.max_retries + 1)
-
-    def _new_plan(self, attempt: Attempt) -> RetryPlan:
-        return RetryPlan(self._policy, endpoint_count=len(attempt.endpoints), random=self._random)
-
-    async def _respect_hold(self, attempt: Attempt) -> None:
-        """Wait as long as the service asked this account to wait.
+    async def _begin(
+        self,
+        token: AccessToken,
+        endpoints: tuple[EndpointProfile, ...],
+        request: ChatRequest | None = None,
+    ) -> Attempt:
+        """Return the first attempt, after the time that the service asked this account to wait.
 
         Raises:
             KiroError: The account is suspended, or has to wait for longer than a minute.
         """
-        hold = self._holds.on(attempt.token)
-        if hold is None:
-            return
-        if hold.error.code != "account_suspended" and attempt.request is None:
-            return  # The service throttles only prompts, not requests to the management host.
-        if hold.seconds > MAX_RETRY_AFTER_SECONDS:
-            raise hold.error
-        await self._sleep(hold.seconds + self._random() * self._policy.base_delay_seconds)
+        hold = self._holds.on(token)
+        if hold is not None:
+            error, seconds = hold
+            # The service throttles only prompts, not requests to the management host.
+            if error.code == "account_suspended" or request is not None:
+                if seconds > MAX_RETRY_AFTER_SECONDS:
+                    raise error
+                await self._sleep(seconds + self._random() * self._policy.base_delay_seconds)
+        plan = RetryPlan(self._policy, endpoint_count=len(endpoints), random=self._random)
+        return Attempt(
+            token=token, endpoints=endpoints, request=request, call_id=self._new_id(), plan=plan
+        )
 
     async def _open(
         self,
@@ -397,7 +375,12 @@ class KiroClient:
             seconds *= THINKING_TIMEOUT_FACTOR
         deadline = anyio.current_time() + seconds
         url, headers = build_request(
-            attempt.endpoint, attempt.token, self._settings, attempt.invocation
+            attempt.endpoints[attempt.endpoint_index],
+            attempt.token,
+            self._settings,
+            call_id=attempt.call_id,
+            attempt=attempt.plan.attempt,
+            max_attempts=attempt.plan.max_attempts,
         )
         inference.sends_to(url)
         try:
@@ -416,8 +399,14 @@ class KiroClient:
                     )
         except TimeoutError:
             raise no_answer_in_time() from None
+        texts = (
+            part.text
+            for message in attempt.request.messages
+            for part in message.parts
+            if not isinstance(part, ToolUse | ImagePart)
+        )
         options = ReplyOptions(
-            prompt_characters=_prompt_characters(attempt.request),
+            prompt_characters=len(attempt.request.system) + sum(map(len, texts)),
             context_window_tokens=payload.model.context_window or 0,
             thinking=self._settings.thinking_handling,
             tools=attempt.request.tools,
@@ -445,73 +434,63 @@ class KiroClient:
         if recorder is not None:
             recorder.replied(reply)
         await answer.aclose()
-        await self._budget.add(answer.credits, spending)
+        await self._budget.add(reply.usage.credits or 0.0, spending)
 
-    async def _next_attempt(self, attempt: Attempt, plan: RetryPlan, error: KiroError) -> Attempt:
-        """Wait if necessary, and return the attempt that follows a failed one.
+    async def _prepare_next(self, attempt: Attempt, error: KiroError) -> None:
+        """Change a failed attempt into the one that follows it, and wait if necessary.
 
         Raises:
             KiroError: No attempt follows: the error itself, or the error of a recovery.
         """
         self._holds.add(attempt.token, error)
-        following: Attempt | None = None
-        match plan.after(error):
+        match attempt.plan.after(error):
             case Wait(seconds):
                 await self._sleep(seconds)
-                following = replace(attempt, endpoint_index=0)
+                attempt.endpoint_index = 0
             case MoveOn():
-                following = replace(attempt, endpoint_index=attempt.endpoint_index + 1)
+                attempt.endpoint_index += 1
             case Recover(recovery):
-                following = await self._recover(recovery, attempt)
+                if not await self._recover(attempt, recovery):
+                    raise error
             case GiveUp():
-                pass
-        if following is None:
-            raise error
-        invocation = replace(
-            attempt.invocation, attempt=plan.attempt, max_attempts=plan.max_attempts
-        )
-        return replace(following, invocation=invocation)
+                raise error
 
-    async def _recover(self, recovery: Recovery, attempt: Attempt) -> Attempt | None:
-        """Return the attempt with a change; None if the change cannot be made.
+    async def _recover(self, attempt: Attempt, recovery: Recovery) -> bool:
+        """Change the attempt so that the cause of its refusal is removed, if that is possible.
 
         Raises:
-            KiroError: The token cannot be renewed.
+            KiroError: The token cannot be replaced.
         """
-        tokens, token, request = self._tokens, attempt.token, attempt.request
-        adapting = tokens if isinstance(tokens, AdaptingTokenSource) else None
-        changed: AccessToken | None = None
+        token, request = attempt.token, attempt.request
         match recovery:
-            case "fresh_token":
-                if not isinstance(tokens, RenewingTokenSource):
-                    return None
-                try:
-                    changed = await tokens.renew(token)
-                except SignInRequired as error:
-                    changed = await adapting.add_type(token) if adapting else None
-                    if changed is None:
-                        raise
-                    return replace(attempt, token=changed, renewal_error=error)
-            case "token_type":
-                changed = await adapting.add_type(token) if adapting else None
-                if changed is None and attempt.renewal_error:
-                    raise attempt.renewal_error  # It names a next step; the refusal does not.
-            case "another_profile":
-                changed = await adapting.change_profile(token) if adapting else None
+            case "fresh_token" | "token_type" | "another_profile":
+                if not isinstance(self._tokens, RecoveringTokenSource):
+                    return False
+                changed = await self._tokens.recover(token, recovery)
+                attempt.token = changed or token
+                return changed is not None
             case _ if request is None:
-                return None
+                return False
             case "known_profile":
                 changed = await self._with_only_profile(token)
+                attempt.token = changed or token
+                return changed is not None
             case "listed_model":
-                return attempt if await self._is_listed(request.model) else None
+                return await self._is_listed(request.model)
             case "without_model_fields":
-                return replace(attempt, sends_model_fields=False)
+                attempt.sends_model_fields = False
             case "new_conversation":
-                request = replace(request, conversation_id=self._new_id(), history_head="")
-                return replace(attempt, request=request)
+                attempt.request = replace(request, conversation_id=self._new_id(), history_head="")
             case "without_reasoning":
-                return replace(attempt, request=_without_reasoning(request))
-        return replace(attempt, token=changed) if changed else None
+                messages = tuple(
+                    replace(
+                        one,
+                        parts=tuple(it for it in one.parts if not isinstance(it, ThinkingPart)),
+                    )
+                    for one in request.messages
+                )
+                attempt.request = replace(request, messages=messages)
+        return True
 
     async def _with_only_profile(self, token: AccessToken) -> AccessToken | None:
         """Return the token with the account's only profile; None if it has none or several."""
@@ -535,18 +514,17 @@ class KiroClient:
                     return False
         return model in (self._listed_ids or ())
 
-    # --- payloads -----------------------------------------------------------------------------
-
     async def _write_payload(self, attempt: Attempt, writer: RequestWriter) -> Payload:
         """Return the payload of an attempt. The writer rebuilds only what has changed."""
         assert attempt.request
         request, token = attempt.request, attempt.token
+        endpoint = attempt.endpoints[attempt.endpoint_index]
         head, owner = request.history_head, token.owner or token.value
         envelope = Envelope(
-            origin=self._management.origin(attempt.endpoint),
+            origin=self._settings.origin or endpoint.origin,
             profile_arn=token.profile_arn,
             conversation_id=cache_id(head, owner) if head else "",
-            form=attempt.endpoint.form,
+            form=endpoint.form,
             agent_mode=AGENT_MODE,
             sends_model_fields=attempt.sends_model_fields,
         )
@@ -557,21 +535,3 @@ class KiroClient:
             return request
         time = f"The current time is {self._now().isoformat(timespec='seconds')}."
         return replace(request, system=f"{time}\n\n{request.system}".strip())
-
-
-def _without_reasoning(request: ChatRequest) -> ChatRequest:
-    messages = tuple(
-        replace(one, parts=tuple(part for part in one.parts if not isinstance(part, ThinkingPart)))
-        for one in request.messages
-    )
-    return replace(request, messages=messages)
-
-
-def _prompt_characters(request: ChatRequest) -> int:
-    texts = (
-        part.text
-        for message in request.messages
-        for part in message.parts
-        if not isinstance(part, ToolUse | ImagePart)
-    )
-    return len(request.system) + sum(map(len, texts))

@@ -1,10 +1,11 @@
-"""The service's endpoints as data, and the URL and headers of a request to one of them.
+"""The vendor's hosts, the service's endpoints as data, and the URL and headers of a request.
 
-Only this module decides which host may receive a bearer, and which headers a request has.
+Only this module decides which host may receive a secret, and which headers a request has.
 
 Sources: captures of the official command line client (2.15.2, 2026-07), the vendor's list of
 hosts for firewalls, and the vendor's open source clients for the older hosts. Four endpoints
-answer prompts; the host `management` returns models, usage and profiles::
+answer prompts; the host `management` returns models, usage and profiles; `oidc` (AWS) and `auth`
+(Kiro) make and renew logins::
 
     endpoint       host                            form                      origin
     runtime        runtime.{region}.kiro.dev       REST                      KIRO_CLI
@@ -16,6 +17,7 @@ Host, path, form and origin must fit together, or the service answers 403. So ea
 `EndpointProfile`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -24,27 +26,29 @@ from urllib.parse import urlencode, urlsplit
 
 from kiro_mcp._version import __version__
 from kiro_mcp.chat import AccessToken
-from kiro_mcp.errors import InvalidRequest, SignInRequired
-from kiro_mcp.regions import is_region
+from kiro_mcp.errors import InvalidRequest, SignInRequired, quoted
+from kiro_mcp.regions import REGION_FORM, is_region
 from kiro_mcp.settings import Settings
 from kiro_mcp.wire.request import WireForm
 
-HostName = Literal["runtime", "management", "q", "codewhisperer"]
+HostName = Literal["runtime", "management", "q", "codewhisperer", "oidc", "auth"]
 
 _HOSTS: dict[HostName, str] = {
     "runtime": "https://runtime.{region}.kiro.dev",
     "management": "https://management.{region}.kiro.dev",
     "q": "https://q.{region}.amazonaws.com",
     "codewhisperer": "https://codewhisperer.{region}.amazonaws.com",
+    "oidc": "https://oidc.{region}.amazonaws.com",
+    "auth": "https://prod.{region}.auth.desktop.kiro.dev",
 }
+_OWN_HOST: Final = re.compile(
+    "|".join(re.escape(url).replace(r"\{region\}", REGION_FORM) for url in _HOSTS.values())
+)
 
 AGENT_MODE: Final = "vibe"
 
 BUILDER_ID_PROFILE_ARN: Final = "arn:aws:codewhisperer:us-east-1:638616132270:profile/AAAACCCCXXXX"
 """Observed (2026-05): the profile that clients send for every Builder ID user."""
-
-_JSON: Final = "application/json"
-_RPC_JSON: Final = "application/x-amz-json-1.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,46 +56,33 @@ class EndpointProfile:
     """One operation of the service at one host: the parts of its request that must match."""
 
     host: HostName
-    path: str
-    content_type: str
+    path: str = "/"
     method: Literal["POST", "GET"] = "POST"
     """With GET, the operation's members are in the query."""
     target: str = ""
     """The header `X-Amz-Target` of the RPC form; "" for the REST form, which uses the path."""
     origin: str
-    """The program that the request names as its origin, in body or query."""
+    """The program that the request names as its origin, in body or query; "" for none."""
     form: WireForm = "rest"
     """Which members the body of a prompt may have, and where the agent mode goes."""
     regions: tuple[str, ...] = ()
     """The regions that have this endpoint; () for all."""
 
 
+_GENERATE: Final = "/generateAssistantResponse"
+
 ENDPOINTS: Final[Mapping[str, EndpointProfile]] = MappingProxyType(
     {
-        "runtime": EndpointProfile(
-            host="runtime",
-            path="/generateAssistantResponse",
-            content_type=_JSON,
-            origin="KIRO_CLI",
-        ),
-        "q": EndpointProfile(
-            host="q",
-            path="/generateAssistantResponse",
-            content_type=_JSON,
-            origin="AI_EDITOR",
-        ),
+        "runtime": EndpointProfile(host="runtime", path=_GENERATE, origin="KIRO_CLI"),
+        "q": EndpointProfile(host="q", path=_GENERATE, origin="AI_EDITOR"),
         "amazonq": EndpointProfile(
             host="q",
-            path="/",
-            content_type=_RPC_JSON,
             target="AmazonQDeveloperStreamingService.SendMessage",
             origin="CLI",
             form="send_message",
         ),
         "codewhisperer": EndpointProfile(
             host="codewhisperer",
-            path="/",
-            content_type=_RPC_JSON,
             target="AmazonCodeWhispererStreamingService.GenerateAssistantResponse",
             origin="AI_EDITOR",
             form="rpc",
@@ -101,40 +92,28 @@ ENDPOINTS: Final[Mapping[str, EndpointProfile]] = MappingProxyType(
 )
 """The endpoints that answer prompts, by their names in `KIRO_MCP_ENDPOINTS`."""
 
-_PREFERENCES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "runtime": "runtime",
-        "codewhisperer": "codewhisperer",
-        "ide": "codewhisperer",
-        "amazonq": "amazonq",
-        "q": "amazonq",
-        "cli": "amazonq",
-    }
-)
+_PREFERENCES: Final = {
+    "runtime": "runtime",
+    "codewhisperer": "codewhisperer",
+    "ide": "codewhisperer",
+    "amazonq": "amazonq",
+    "q": "amazonq",
+    "cli": "amazonq",
+}
 """The endpoint for each preference that another program's credential store may state."""
 
 
-def _rpc(operation: str) -> EndpointProfile:
-    return EndpointProfile(
-        host="management",
-        path="/",
-        content_type=_RPC_JSON,
-        target=f"AmazonCodeWhispererService.{operation}",
-        origin="KIRO_CLI",
-        form="rpc",
-    )
+def _rpc(operation: str, origin: str = "KIRO_CLI") -> EndpointProfile:
+    target = f"AmazonCodeWhispererService.{operation}"
+    return EndpointProfile(host="management", target=target, origin=origin, form="rpc")
 
 
 LIST_MODELS: Final = _rpc("ListAvailableModels")
 USAGE_LIMITS: Final = _rpc("GetUsageLimits")
-LIST_PROFILES: Final = _rpc("ListAvailableProfiles")
-GET_PROFILE: Final = _rpc("GetProfile")
+LIST_PROFILES: Final = _rpc("ListAvailableProfiles", origin="")
+GET_PROFILE: Final = _rpc("GetProfile", origin="")
 LIST_MODELS_REST: Final = EndpointProfile(
-    host="management",
-    path="/List-Available-Models",
-    content_type=_JSON,
-    method="GET",
-    origin="AI_EDITOR",
+    host="management", path="/List-Available-Models", method="GET", origin="AI_EDITOR"
 )
 """The REST form, for users of the older endpoints."""
 
@@ -165,67 +144,51 @@ def endpoints_in_order(
     return in_region
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Destination:
-    """The address of an endpoint, with settings and region applied."""
+def service_url(host: HostName, path: str, *, region: str, overrides: Mapping[str, str]) -> str:
+    """Return the URL of a path at a host. An override replaces the host and keeps the path.
 
-    url: str
-    is_overridden: bool
-    """Whether a setting replaces the service's own host."""
-
-
-def destination(
-    profile: EndpointProfile, *, region: str, overrides: Mapping[str, str]
-) -> Destination:
-    """Return the URL of an endpoint. An override replaces the host and keeps the path."""
-    override = overrides.get(profile.host, "")
-    base = override or _HOSTS[profile.host].format(region=region)
-    return Destination(url=base + profile.path, is_overridden=bool(override))
+    Raises:
+        InvalidRequest: The region, which becomes part of a host name, is not an AWS region.
+    """
+    if not is_region(region):
+        raise InvalidRequest(
+            f"{quoted(region)} is not an AWS region.", next_step="Use one such as us-east-1."
+        )
+    return (overrides.get(host) or _HOSTS[host].format(region=region)) + path
 
 
-def require_may_receive(target: Destination, token: AccessToken) -> None:
-    """Allow any token for the service's own hosts, and an explicit token for an overridden host.
+def require_may_send(url: str, what: str, *, is_explicit: bool) -> None:
+    """Allow any secret for the vendor's own hosts, and an explicit one for any other host.
 
     Host names are compared as a whole, because anybody can get a name under amazonaws.com.
 
+    Args:
+        url: A URL of `service_url`.
+        what: The secret, for the error.
+        is_explicit: Whether the user named the secret for this run.
+
     Raises:
-        SignInRequired: The token was found on this machine, and the host is not the service's.
+        SignInRequired: The secret was found on this machine, and the host is not the vendor's.
     """
-    parts = urlsplit(target.url)
-    is_service = _is_service(f"{parts.scheme}://{parts.netloc}".lower())
-    if is_service or (target.is_overridden and token.is_explicit):
+    parts = urlsplit(url)
+    if is_explicit or _OWN_HOST.fullmatch(f"{parts.scheme}://{parts.netloc}".lower()):
         return
     raise SignInRequired(
-        f"kiro-mcp does not send the credential that it found here to {parts.hostname!r}, because"
-        " that is not a host of the service.",
-        next_step="Set a credential for that host in KIRO_API_KEY or KIRO_ACCESS_TOKEN.",
+        f"kiro-mcp does not send {what} to {parts.hostname!r}, because a setting put that host in"
+        " the place of the vendor's.",
+        next_step="Sign in at that host (`kiro-mcp login`), set a credential for it in KIRO_API_KEY"
+        " or KIRO_ACCESS_TOKEN, or remove the setting.",
     )
-
-
-def _is_service(address: str) -> bool:
-    for form in _HOSTS.values():
-        before, _, after = form.partition("{region}")
-        region = address.removeprefix(before).removesuffix(after)
-        if is_region(region) and address == form.format(region=region):
-            return True
-    return False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation:
-    """Which attempt of which call a request is."""
-
-    id: str
-    """The same for all attempts of a call, so that the service recognizes repeated requests."""
-    attempt: int = 1
-    max_attempts: int = 1
 
 
 def build_request(
     endpoint: EndpointProfile,
     token: AccessToken,
     settings: Settings,
-    invocation: Invocation,
+    *,
+    call_id: str,
+    attempt: int = 1,
+    max_attempts: int = 1,
     query: Mapping[str, str] | None = None,
 ) -> tuple[str, dict[str, str]]:
     """Return the URL and the headers of a request.
@@ -234,22 +197,27 @@ def build_request(
         endpoint: The operation.
         token: The token to send.
         settings: All settings.
-        invocation: Which attempt of which call it is.
+        call_id: The same for all attempts of a call, so that the service recognizes repetitions.
+        attempt: The number of this attempt, from 1 on.
+        max_attempts: How many attempts the call may make.
         query: The members of the query.
 
     Raises:
         SignInRequired: This host may not receive the token.
+        InvalidRequest: The token's region is not a region.
     """
-    target = destination(endpoint, region=token.region, overrides=settings.endpoint_overrides)
-    require_may_receive(target, token)
+    url = service_url(
+        endpoint.host, endpoint.path, region=token.region, overrides=settings.endpoint_overrides
+    )
+    require_may_send(url, "the credential that it found here", is_explicit=token.is_explicit)
     headers = {
         "Authorization": f"Bearer {token.value}",
-        "Content-Type": endpoint.content_type,
+        "Content-Type": "application/x-amz-json-1.0" if endpoint.target else "application/json",
         "Accept": "*/*",
         "Accept-Encoding": "identity",  # Compression would delay frames to fill its blocks.
         "User-Agent": settings.user_agent or f"kiro-mcp/{__version__}",
-        "amz-sdk-invocation-id": invocation.id,
-        "amz-sdk-request": f"attempt={invocation.attempt}; max={invocation.max_attempts}",
+        "amz-sdk-invocation-id": call_id,
+        "amz-sdk-request": f"attempt={attempt}; max={max_attempts}",
         "x-amzn-codewhisperer-optout": "true",
     }
     if token.token_type:
@@ -263,4 +231,4 @@ def build_request(
     if added := settings.headers_to_add:
         replaced = {name.lower() for name in added}
         headers = {name: it for name, it in headers.items() if name.lower() not in replaced} | added
-    return (f"{target.url}?{urlencode(query)}" if query else target.url), headers
+    return (f"{url}?{urlencode(query)}" if query else url), headers

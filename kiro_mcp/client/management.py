@@ -7,14 +7,14 @@ and observed answers.
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, TypeAlias, cast
+from typing import Final
 
 import anyio
 
-from kiro_mcp.chat import AccessToken, ModelInfo
+from kiro_mcp.chat import AccessToken, JsonObject
 from kiro_mcp.client.classify import classify, fault_from_response
 from kiro_mcp.client.endpoints import (
     BUILDER_ID_PROFILE_ARN,
@@ -23,15 +23,20 @@ from kiro_mcp.client.endpoints import (
     LIST_PROFILES,
     USAGE_LIMITS,
     EndpointProfile,
-    Invocation,
     build_request,
-    destination,
 )
 from kiro_mcp.client.http import Fetcher
 from kiro_mcp.errors import AccountBlocked, InvalidRequest, KiroError, ServiceUnavailable
 from kiro_mcp.regions import is_govcloud, region_of
 from kiro_mcp.settings import Settings
-from kiro_mcp.wire.json_values import finite_number
+from kiro_mcp.wire.json_values import (
+    UnreadableError,
+    number_member,
+    object_member,
+    object_members,
+    parse_object,
+    word_member,
+)
 from kiro_mcp.wire.models import models_from_page
 
 ANSWER_SECONDS: Final = 30.0
@@ -46,33 +51,13 @@ GOVCLOUD_REGIONS: Final = ("us-gov-west-1", "us-gov-east-1")
 MAX_PROFILE_PAGES: Final = 20
 """How many pages of a list of profiles are read at most."""
 
+MILLISECONDS_FROM: Final = 100_000_000_000
+"""A larger time is in milliseconds: in seconds it would be in the year 5138."""
+
 _BUILDER_ID_WORDS: Final = "Builder ID is not supported"
 
 _RESOURCES: Final = ("CREDIT", "AGENTIC_REQUEST", "VIBE", "SPEC")
 """The resources that a plan may count. The first one in an answer is used."""
-
-_MILLISECONDS_FROM: Final = 1e11
-"""A larger time is in milliseconds: in seconds it would be in the year 5138."""
-
-Page: TypeAlias = Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelList:
-    """The models that the service offers to an account."""
-
-    models: tuple[ModelInfo, ...]
-    default_model: str
-    """The service's own default; "" if the service does not name one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """What requests of a login are billed to."""
-
-    arn: str
-    name: str
-    is_active: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +81,7 @@ class UsageLimits:
 
 
 class Management:
-    """Asks the management host about an account.
-
-    Args:
-        http: Sends the requests.
-        settings: All settings.
-        now: Returns the time.
-        new_id: Returns a new UUID.
-    """
+    """Asks the management host about an account."""
 
     def __init__(
         self,
@@ -126,15 +104,15 @@ class Management:
             login_region: Where the login was made. GovCloud has separate profiles.
 
         Raises:
-            InvalidRequest: The login has no active profile, or several.
+            InvalidRequest: The login has no active profile, or several: then the user decides.
             KiroError: No region answered.
         """
-        found: list[Profile] = []
+        found: dict[str, JsonObject] = {}
         faults: list[KiroError] = []
         regions = self._profile_regions(login_region)
         for region in regions:
             try:
-                found.extend(await self._profiles(replace(token, region=region)))
+                found |= await self._profiles(replace(token, region=region))
             except AccountBlocked as error:
                 if _BUILDER_ID_WORDS in error.message:
                     return BUILDER_ID_PROFILE_ARN
@@ -144,7 +122,32 @@ class Management:
         # If one region did not answer, the login may have another profile there. Accept that.
         if not found and faults:
             raise faults[0]
-        return choose_profile(found, regions)
+        active = [
+            arn
+            for arn, profile in found.items()
+            if word_member(profile, "status").upper() in ("", "ACTIVE")
+        ]
+        if len(active) == 1:
+            return active[0]
+        names = "; ".join(
+            f"{word_member(found[arn], 'profileName') or 'unnamed'}: {arn}"
+            for arn in active or found
+        )
+        if active:
+            raise InvalidRequest(
+                f"You are signed in, and this login has {len(active)} Kiro profiles. Which one"
+                f" should be billed? {names}.",
+                next_step="Set KIRO_PROFILE_ARN to its ARN where this server is configured.",
+            )
+        if found:
+            raise InvalidRequest(
+                f"You are signed in, but no Kiro profile of this login is active: {names}.",
+                next_step="Ask your administrator to activate the profile or your subscription.",
+            )
+        raise InvalidRequest(
+            f"You are signed in, but this login has no Kiro profile in {' or '.join(regions)}.",
+            next_step="Ask your administrator for a Kiro subscription, or set KIRO_PROFILE_ARN.",
+        )
 
     async def find_key_profile(self, token: AccessToken, *, besides: str = "") -> str:
         """Return the ARN of an API key's profile; "" if the service does not say. Never raises.
@@ -160,9 +163,9 @@ class Management:
                 answer = await self.ask(GET_PROFILE, replace(token, region=region))
             except KiroError:
                 continue  # Observed for some keys that work without a profile.
-            found = read_profiles([answer.get("profile")])
-            if found:
-                return found[0].arn
+            arn = word_member(object_member(answer, "profile"), "arn")
+            if region_of(arn):
+                return arn
         return ""
 
     async def usage_limits(self, token: AccessToken) -> UsageLimits:
@@ -171,8 +174,7 @@ class Management:
         Raises:
             KiroError: The service refused, or could not be reached.
         """
-        members = {"origin": self.origin(USAGE_LIMITS), "isEmailRequired": True}
-        return read_usage_limits(await self.ask(USAGE_LIMITS, token, members))
+        return read_usage_limits(await self.ask(USAGE_LIMITS, token, {"isEmailRequired": True}))
 
     async def count_models(self, token: AccessToken) -> int:
         """Return how many models are on the first page of the service's list.
@@ -180,33 +182,35 @@ class Management:
         Raises:
             KiroError: The service refused, or could not be reached.
         """
-        page = await self.ask(LIST_MODELS, token, {"origin": self.origin(LIST_MODELS)})
-        return len(models_from_page(page)[0])
-
-    def origin(self, endpoint: EndpointProfile) -> str:
-        """Return the program that a request names as its origin."""
-        return self._settings.origin or endpoint.origin
+        return len(models_from_page(await self.ask(LIST_MODELS, token))[0])
 
     async def ask(
         self,
         endpoint: EndpointProfile,
         token: AccessToken,
         members: Mapping[str, str | bool] | None = None,
-        invocation: Invocation | None = None,
-    ) -> Page:
+        *,
+        call_id: str = "",
+        attempt: int = 1,
+        max_attempts: int = 1,
+    ) -> JsonObject:
         """Send one request and return the JSON object of its answer.
 
         Args:
             endpoint: The operation.
             token: The token to send.
-            members: The operation's members.
-            invocation: Which attempt of which call it is; None for a call with one attempt.
+            members: The operation's members, besides its origin.
+            call_id: The id of the call; "" for a call with one attempt.
+            attempt: The number of this attempt.
+            max_attempts: How many attempts the call may make.
 
         Raises:
             SignInRequired: This host may not receive the token, or the service refused it.
             KiroError: The service refused, did not answer in time or could not be reached.
         """
-        members = members or {}
+        members = dict(members or {})
+        if endpoint.origin:
+            members = {"origin": self._settings.origin or endpoint.origin, **members}
         query = {
             name: str(it).lower() if isinstance(it, bool) else it for name, it in members.items()
         }
@@ -217,8 +221,15 @@ class Management:
         else:
             query.pop("nextToken", None)  # The official client sends it only in the body.
             body = json.dumps(members).encode()
-        invocation = invocation or Invocation(id=self._new_id())
-        url, headers = build_request(endpoint, token, self._settings, invocation, query)
+        url, headers = build_request(
+            endpoint,
+            token,
+            self._settings,
+            call_id=call_id or self._new_id(),
+            attempt=attempt,
+            max_attempts=max_attempts,
+            query=query,
+        )
         seconds = min(ANSWER_SECONDS, self._settings.first_token_timeout_seconds)
         try:
             with anyio.fail_after(seconds):
@@ -234,158 +245,97 @@ class Management:
         if status != 200:
             raise classify(fault_from_response(status, answer_headers, answer, now=self._now()))
         try:
-            document = json.loads(answer)
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
+            return parse_object(answer or b"null")
+        except UnreadableError:
             raise ServiceUnavailable(
                 "The service's answer is not a JSON object.", next_step="Call again in a moment."
-            )
-        return cast("Page", document)
+            ) from None
 
     def _profile_regions(self, login_region: str) -> tuple[str, ...]:
         """Return the regions to ask for profiles: one only, if a setting replaces their hosts."""
         regions = GOVCLOUD_REGIONS if is_govcloud(login_region) else PROFILE_REGIONS
-        is_overridden = destination(
-            LIST_PROFILES, region=regions[0], overrides=self._settings.endpoint_overrides
-        ).is_overridden
-        return regions[:1] if is_overridden else regions
+        return regions[:1] if self._settings.endpoint_overrides["management"] else regions
 
-    async def _profiles(self, token: AccessToken) -> list[Profile]:
-        found: list[Profile] = []
+    async def _profiles(self, token: AccessToken) -> dict[str, JsonObject]:
+        """Return a region's profiles by ARN. Others' regions would become part of a host name."""
+        found: dict[str, JsonObject] = {}
         next_token = ""
         for _ in range(MAX_PROFILE_PAGES):
             members = {"nextToken": next_token} if next_token else {}
             page = await self.ask(LIST_PROFILES, token, members)
-            found.extend(read_profiles(page.get("profiles")))
-            next_token = _text(page.get("nextToken"))
+            for profile in object_members(page, "profiles"):
+                arn = word_member(profile, "arn")
+                if region_of(arn):
+                    found[arn] = profile
+            next_token = word_member(page, "nextToken")
             if not next_token:
                 break
         return found
 
 
-# --- reading answers ----------------------------------------------------------------------
-
-
-def read_profiles(listed: object) -> list[Profile]:
-    """Read a list of profiles. Skip those without a valid ARN: its region becomes a host name."""
-    return [
-        Profile(
-            arn=_text(one.get("arn")),
-            name=_text(one.get("profileName")),
-            is_active=_text(one.get("status")).upper() in ("", "ACTIVE"),
-        )
-        for one in _objects(listed)
-        if region_of(_text(one.get("arn")))
-    ]
-
-
-def choose_profile(profiles: Iterable[Profile], regions: Sequence[str]) -> str:
-    """Return the ARN of the only active profile.
-
-    Args:
-        profiles: The profiles of the login.
-        regions: The regions that were asked.
-
-    Raises:
-        InvalidRequest: No profile is active, or several are: then the user decides.
-    """
-    by_arn = {profile.arn: profile for profile in profiles}
-    active = [profile for profile in by_arn.values() if profile.is_active]
-    if len(active) == 1:
-        return active[0].arn
-    if active:
-        raise InvalidRequest(
-            f"You are signed in, and this login has {len(active)} Kiro profiles. Which one should"
-            f" be billed? {_names(active)}.",
-            next_step="Set KIRO_PROFILE_ARN to its ARN where this server is configured.",
-        )
-    if by_arn:
-        raise InvalidRequest(
-            "You are signed in, but no Kiro profile of this login is active:"
-            f" {_names(by_arn.values())}.",
-            next_step="Ask your administrator to activate the profile or your subscription.",
-        )
-    raise InvalidRequest(
-        f"You are signed in, but this login has no Kiro profile in {' or '.join(regions)}.",
-        next_step="Ask your administrator for a Kiro subscription, or set KIRO_PROFILE_ARN.",
-    )
-
-
-def _names(profiles: Iterable[Profile]) -> str:
-    return "; ".join(f"{one.name or 'unnamed'}: {one.arn}" for one in profiles)
-
-
-def read_usage_limits(answer: Page) -> UsageLimits:
+def read_usage_limits(answer: JsonObject) -> UsageLimits:
     """Read the answer to `GetUsageLimits`. Any part of it may be missing.
 
-    Numbers are rounded or exact (`…WithPrecision`). The credits of an account are the sum of its
-    plan, an active trial and active bonuses. `daysUntilReset` is not read: it is often 0.
+    The credits of an account are the sum of its plan, an active trial and active bonuses.
+    `daysUntilReset` is not read: it is often 0.
     """
+    single = object_member(answer, "usageBreakdown")
     breakdowns = (
-        _objects(answer.get("usageBreakdownList"))
-        or _objects([answer.get("usageBreakdown")])
-        or _objects(answer.get("limits"))
+        object_members(answer, "usageBreakdownList")
+        or ([single] if single else object_members(answer, "limits"))
         or [{}]
     )
-    by_resource = {_text(one.get("resourceType") or one.get("type")): one for one in breakdowns}
+    by_resource = {
+        word_member(one, "resourceType") or word_member(one, "type"): one for one in breakdowns
+    }
     known = (by_resource[name] for name in _RESOURCES if name in by_resource)
-    chosen = next(known, breakdowns[0])
-    trial = _object(chosen.get("freeTrialInfo"))
-    trials = [trial] if trial.get("freeTrialStatus") == "ACTIVE" else []
-    bonuses = [one for one in _objects(chosen.get("bonuses")) if one.get("status") == "ACTIVE"]
-    pots = (chosen, *trials, *bonuses)
-    subscription = _object(answer.get("subscriptionInfo"))
-    overage = _object(answer.get("overageConfiguration"))
-    status = overage.get("overageStatus")
+    plan = next(known, breakdowns[0])
+    trial = object_member(plan, "freeTrialInfo")
+    pots = [
+        plan,
+        *([trial] if trial.get("freeTrialStatus") == "ACTIVE" else []),
+        *(one for one in object_members(plan, "bonuses") if one.get("status") == "ACTIVE"),
+    ]
+    subscription = object_member(answer, "subscriptionInfo")
+    overage = object_member(answer, "overageConfiguration")
+    overage_status = overage.get("overageStatus")
+    cap = _amount(plan, "overageCap")
     return UsageLimits(
         used=_sum(pots, "currentUsage"),
         limit=_sum(pots, "usageLimit", "totalUsageLimit"),
-        resets_at=_time(chosen.get("nextDateReset")) or _time(answer.get("nextDateReset")),
-        plan=_text(subscription.get("subscriptionTitle")) or _text(subscription.get("type")),
-        email=_text(_object(answer.get("userInfo")).get("email")),
-        is_overage_allowed=status == "ENABLED" if isinstance(status, str) else None,
-        overage_used=_amount(chosen, "currentOverages"),
-        overage_cap=_first(_amount(chosen, "overageCap"), _amount(overage, "overageLimit")),
+        resets_at=_time(plan, "nextDateReset") or _time(answer, "nextDateReset"),
+        plan=word_member(subscription, "subscriptionTitle") or word_member(subscription, "type"),
+        email=word_member(object_member(answer, "userInfo"), "email"),
+        is_overage_allowed=overage_status == "ENABLED" if isinstance(overage_status, str) else None,
+        overage_used=_amount(plan, "currentOverages"),
+        overage_cap=_amount(overage, "overageLimit") if cap is None else cap,
     )
 
 
-def _sum(pots: Iterable[Page], *names: str) -> float | None:
-    amounts = [_first(*(_amount(pot, name) for name in names)) for pot in pots]
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known) if known else None
-
-
-def _amount(members: Page, name: str) -> float | None:
-    return _first(
-        finite_number(members.get(f"{name}WithPrecision")), finite_number(members.get(name))
-    )
-
-
-def _first(*numbers: float | None) -> float | None:
+def _amount(members: JsonObject, *names: str) -> float | None:
+    """Return the first of the numbers, exact (`…WithPrecision`) rather than rounded."""
+    spellings = (spelling for name in names for spelling in (f"{name}WithPrecision", name))
+    numbers = (number_member(members, spelling) for spelling in spellings)
     return next((number for number in numbers if number is not None), None)
 
 
-def _time(value: object) -> datetime | None:
-    seconds = finite_number(value)
-    if not seconds or seconds < 0:
-        return None
+def _sum(pots: Sequence[JsonObject], *names: str) -> float | None:
+    amounts = [amount for pot in pots if (amount := _amount(pot, *names)) is not None]
+    return sum(amounts) if amounts else None
+
+
+def _time(members: JsonObject, name: str) -> datetime | None:
+    number = number_member(members, name)
     try:
-        return datetime.fromtimestamp(
-            seconds / 1000 if seconds > _MILLISECONDS_FROM else seconds, UTC
-        )
+        return time_since_epoch(number) if number and number > 0 else None
     except (ValueError, OverflowError, OSError):
         return None
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+def time_since_epoch(number: float) -> datetime:
+    """Return the time of a number of seconds or milliseconds since 1970.
 
-
-def _object(value: object) -> Page:
-    return cast("Page", value) if isinstance(value, dict) else {}
-
-
-def _objects(value: object) -> Sequence[Page]:
-    items = cast("list[object]", value) if isinstance(value, list) else []
-    return [cast("Page", item) for item in items if isinstance(item, dict)]
+    Raises:
+        ValueError, OverflowError, OSError: It is too large for a date.
+    """
+    return datetime.fromtimestamp(number / 1000 if number > MILLISECONDS_FROM else number, UTC)

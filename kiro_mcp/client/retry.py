@@ -34,16 +34,19 @@ MAX_RETRY_AFTER_SECONDS: Final = 60.0
 _BUSY_FACTOR: Final = 5.0
 """How many times longer to wait after an overload than after a fault."""
 
-Recovery = Literal[
-    "fresh_token",
-    "token_type",
-    "another_profile",
-    "without_reasoning",
-    "new_conversation",
-    "known_profile",
-    "without_model_fields",
-    "listed_model",
-]
+TokenRecovery: TypeAlias = Literal["fresh_token", "token_type", "another_profile"]
+"""A change that only the source of the token can make."""
+
+Recovery: TypeAlias = (
+    TokenRecovery
+    | Literal[
+        "without_reasoning",
+        "new_conversation",
+        "known_profile",
+        "without_model_fields",
+        "listed_model",
+    ]
+)
 """A change to the next attempt that removes the cause of a refusal."""
 
 _RECOVERY_OF_REASON: Final[dict[str, Recovery]] = {

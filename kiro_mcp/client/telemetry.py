@@ -14,13 +14,14 @@ error or a token.
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from threading import Thread
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from opentelemetry.trace import (
+    Span,
     SpanKind,
     StatusCode,
     TracerProvider,
@@ -29,7 +30,7 @@ from opentelemetry.trace import (
 )
 
 from kiro_mcp._version import __version__
-from kiro_mcp.chat import ChatRequest, Fault, Reply, Usage
+from kiro_mcp.chat import ChatRequest, Fault, Reply
 from kiro_mcp.client.classify import classify
 from kiro_mcp.errors import ErrorCode, KiroError
 
@@ -49,37 +50,46 @@ FLUSH_SECONDS: Final = 0.25
 
 _SCOPE: Final = "kiro_mcp"
 
-Value = str | bool | int | float | list[str]
-Attributes = dict[str, Value]
-
-
-class Answer(Protocol):
-    """An answer while it arrives."""
-
-    @property
-    def so_far(self) -> Reply:
-        """The part of the answer that has arrived."""
-        ...
+Attributes = dict[str, str | bool | int | float | list[str]]
 
 
 class Inference:
     """One call to the model while it runs: collects what its span and its metrics will say."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, request: ChatRequest, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._sent_at = 0.0
-        self.answer: Answer | None = None
-        self.attributes: Attributes = {}
+        self.read_reply: Callable[[], Reply | None] = lambda: None
+        self.common: Attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "kiro",
+            "gen_ai.request.model": request.model,
+        }
+        """The attributes of the span and of all metrics. Each has few values."""
+        self.of_span: Attributes = {
+            "gen_ai.request.stream": True,
+            "gen_ai.conversation.id": request.conversation_id,
+        }
+        if request.max_tokens:
+            self.of_span["gen_ai.request.max_tokens"] = request.max_tokens
+        if request.output_schema is not None:
+            self.of_span["gen_ai.output.type"] = "json"
 
     def sends_to(self, url: str) -> None:
         """Record the URL of an attempt. The last attempt of the call counts."""
         self._sent_at = self._clock()
-        self.attributes |= server_attributes(url)
+        parts = urlsplit(url)
+        self.common["server.address"] = parts.hostname or ""
+        self.common["server.port"] = parts.port or (443 if parts.scheme == "https" else 80)
 
-    def begins(self, answer: Answer) -> None:
-        """Record the answer when its first delta arrives."""
-        self.answer = answer
-        self.attributes["gen_ai.response.time_to_first_chunk"] = self._clock() - self._sent_at
+    def begins(self, read_reply: Callable[[], Reply]) -> None:
+        """Record that the first delta has arrived.
+
+        Args:
+            read_reply: Returns the part of the answer that has arrived.
+        """
+        self.read_reply = read_reply
+        self.of_span["gen_ai.response.time_to_first_chunk"] = self._clock() - self._sent_at
 
 
 class Telemetry:
@@ -126,14 +136,14 @@ class Telemetry:
     def inference(self, request: ChatRequest) -> Generator[Inference]:
         """Open the span of one call, from its first attempt to the end of its answer."""
         started = self._clock()
+        call = Inference(request, self._clock)
         with self._tracer.start_as_current_span(
             f"chat {request.model}",
             kind=SpanKind.CLIENT,
-            attributes=request_attributes(request),
+            attributes={**call.common, **call.of_span},
             record_exception=False,  # The text of an error may quote the prompt.
             set_status_on_exception=False,
         ) as span:
-            call = Inference(self._clock)
             error: BaseException | None = None
             try:
                 yield call
@@ -141,107 +151,48 @@ class Telemetry:
                 error = caught
                 raise
             finally:
-                reply = call.answer.so_far if call.answer else None
-                code = error_type(error, reply)
-                if span.is_recording():
-                    span.set_attributes(
-                        {**call.attributes, **reply_attributes(reply), **_error(code)}
-                    )
-                    if code:
-                        span.set_status(StatusCode.ERROR)
-                self._record(request, call, reply, code, self._clock() - started)
+                self._record(span, call, error, self._clock() - started)
 
     def _record(
-        self,
-        request: ChatRequest,
-        call: Inference,
-        reply: Reply | None,
-        code: ErrorCode | None,
-        seconds: float,
+        self, span: Span, call: Inference, error: BaseException | None, seconds: float
     ) -> None:
-        common = metric_attributes(request, call.attributes, reply)
-        self._duration.record(seconds, {**common, **_error(code)})
+        """Record a call that has ended: its span, its duration, its tokens and its credits."""
+        reply = call.read_reply()
+        if reply and reply.model_id:
+            call.common["gen_ai.response.model"] = reply.model_id
+        code = _error_code(error or (reply.fault if reply else None))
+        ending: Attributes = {"error.type": code} if code else {}
+        self._duration.record(seconds, {**call.common, **ending})
+        if code:
+            span.set_status(StatusCode.ERROR)
+        span.set_attributes({**call.common, **call.of_span, **ending})
         if reply is None:
             return
-        for kind, count in exact_tokens(reply.usage).items():
-            self._tokens.record(count, {**common, "gen_ai.token.type": kind})
-        if reply.usage.credits:
-            self._credits.add(reply.usage.credits, common)
+        usage = reply.usage
+        span.set_attributes(
+            {
+                "gen_ai.response.finish_reasons": [reply.stop_reason],
+                "gen_ai.usage.input_tokens": usage.input_tokens,
+                "gen_ai.usage.output_tokens": usage.output_tokens,
+                "kiro_mcp.usage.estimated": usage.is_estimated,
+            }
+        )
+        if usage.cache_read_tokens:
+            span.set_attribute("gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens)
+        if usage.cache_write_tokens:
+            name = "gen_ai.usage.cache_creation.input_tokens"
+            span.set_attribute(name, usage.cache_write_tokens)
+        if usage.credits is not None:
+            span.set_attribute("kiro_mcp.credits", usage.credits)
+        if usage.credits:
+            self._credits.add(usage.credits, call.common)
+        if not usage.is_estimated:  # The convention forbids to count estimates.
+            for kind, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
+                self._tokens.record(count, {**call.common, "gen_ai.token.type": kind})
 
 
-# --- attributes ---------------------------------------------------------------------------
-
-_OPERATION: Final[Mapping[str, str]] = {
-    "gen_ai.operation.name": "chat",
-    "gen_ai.provider.name": "kiro",
-}
-
-
-def request_attributes(request: ChatRequest) -> Attributes:
-    """Return the attributes of a span that are known before anything is sent."""
-    attributes: Attributes = {
-        **_OPERATION,
-        "gen_ai.request.model": request.model,
-        "gen_ai.request.stream": True,
-        "gen_ai.conversation.id": request.conversation_id,
-    }
-    if request.max_tokens:
-        attributes["gen_ai.request.max_tokens"] = request.max_tokens
-    if request.output_schema is not None:
-        attributes["gen_ai.output.type"] = "json"
-    return attributes
-
-
-def server_attributes(url: str) -> Attributes:
-    """Return the attributes for the host and port of a URL."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return {"server.address": parts.hostname or "", "server.port": port}
-
-
-def reply_attributes(reply: Reply | None) -> Attributes:
-    """Return the attributes of an answer, whole or partial, without its content."""
-    if reply is None:
-        return {}
-    usage = reply.usage
-    attributes: Attributes = {
-        "gen_ai.response.finish_reasons": [reply.stop_reason],
-        "gen_ai.usage.input_tokens": usage.input_tokens,
-        "gen_ai.usage.output_tokens": usage.output_tokens,
-        "kiro_mcp.usage.estimated": usage.is_estimated,
-    }
-    if reply.model_id:
-        attributes["gen_ai.response.model"] = reply.model_id
-    if usage.cache_read_tokens:
-        attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cache_read_tokens
-    if usage.cache_write_tokens:
-        attributes["gen_ai.usage.cache_creation.input_tokens"] = usage.cache_write_tokens
-    if usage.credits is not None:
-        attributes["kiro_mcp.credits"] = usage.credits
-    return attributes
-
-
-def metric_attributes(
-    request: ChatRequest, server: Mapping[str, Value], reply: Reply | None
-) -> Attributes:
-    """Return the attributes of a call's metrics. Each has few values, unlike those of a span."""
-    common: Attributes = {**_OPERATION, "gen_ai.request.model": request.model}
-    common |= {name: server[name] for name in ("server.address", "server.port") if name in server}
-    if reply and reply.model_id:
-        common["gen_ai.response.model"] = reply.model_id
-    return common
-
-
-def exact_tokens(usage: Usage) -> dict[str, int]:
-    """Return the tokens to count, by type; {} for estimates, which the convention forbids."""
-    if usage.is_estimated:
-        return {}
-    return {"input": usage.input_tokens, "output": usage.output_tokens}
-
-
-def error_type(error: BaseException | None, reply: Reply | None) -> ErrorCode | None:
-    """Return the code of the error that ended a call or cut its answer off; None for none."""
-    ending = error or (reply.fault if reply else None)
+def _error_code(ending: BaseException | Fault | None) -> ErrorCode | None:
+    """Return the code of what ended a call or cut its answer off; None for nothing."""
     match ending:
         case None:
             return None
@@ -255,30 +206,17 @@ def error_type(error: BaseException | None, reply: Reply | None) -> ErrorCode | 
             return "cancelled"
 
 
-def _error(code: ErrorCode | None) -> Attributes:
-    return {"error.type": code} if code else {}
-
-
-# --- flushing before the process ends -----------------------------------------------------
-
-
-@runtime_checkable
-class _Flushable(Protocol):
-    """A provider of the SDK. The API's own providers buffer nothing."""
-
-    def force_flush(self) -> bool: ...
-
-
 def flush_telemetry(seconds: float = FLUSH_SECONDS) -> None:
     """Have the process's OpenTelemetry SDK send what it has buffered; wait at most so long."""
     # Imported here to keep start-up light.
     from opentelemetry.metrics import get_meter_provider
 
     deadline = time.monotonic() + seconds
+    # Only the SDK's providers buffer; the API's own have no such method.
     flushes = [
-        Thread(target=provider.force_flush, daemon=True)
+        Thread(target=flush, daemon=True)
         for provider in (get_tracer_provider(), get_meter_provider())
-        if isinstance(provider, _Flushable)
+        if (flush := getattr(provider, "force_flush", None))
     ]
     for flush in flushes:
         flush.start()

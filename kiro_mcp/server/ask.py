@@ -32,7 +32,7 @@ from kiro_mcp.chat import (
     TextPart,
     ThinkingDelta,
 )
-from kiro_mcp.client.client import CallSpending
+from kiro_mcp.client.admission import CallSpending
 from kiro_mcp.client.off_loop import SMALL, is_large, off_loop
 from kiro_mcp.client.schema_checks import (
     Answer,

@@ -1,7 +1,6 @@
-"""Where sign-in requests may go, and which pages a person may be sent to."""
+"""Which pages a person may be sent to, and which token endpoints are trusted."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -14,50 +13,9 @@ from kiro_mcp.auth.hosts import (
     idp_token_endpoint,
     is_sign_in_page,
     read_start_url,
-    require_may_send,
-    sign_in_address,
 )
-from kiro_mcp.errors import InvalidRequest, ServiceUnavailable, SignInRequired
-from tests.support.logins import IDC_START_URL, idc_credential
-
-
-def test_each_service_has_its_host_in_the_logins_own_region() -> None:
-    """The published endpoints of AWS SSO OIDC; observed for Kiro's own."""
-    oidc = sign_in_address("oidc", "/token", region="eu-west-2", overrides={})
-    auth = sign_in_address("auth", "/refreshToken", region="us-east-1", overrides={})
-    assert oidc.url == "https://oidc.eu-west-2.amazonaws.com/token"
-    assert auth.url == "https://prod.us-east-1.auth.desktop.kiro.dev/refreshToken"
-
-
-@pytest.mark.parametrize(
-    "region",
-    [
-        "us-east-1/../x",
-        "evil.example#",
-        "",
-        "us-east-1.evil",
-        "US",
-        "us-east-\u0661",
-        "us-east-1\n",
-        "zz-evil-1",
-        "us-evil-1",
-    ],
-)
-def test_what_is_not_a_region_never_becomes_part_of_a_host(region: str) -> None:
-    """The region is read from files that others write."""
-    with pytest.raises(InvalidRequest, match="region"):
-        sign_in_address("oidc", "/token", region=region, overrides={})
-
-
-def test_a_found_refresh_token_never_goes_to_an_overridden_host() -> None:
-    """A setting in a project's folder must not send a login elsewhere."""
-    overrides = {"oidc": "https://evil.example"}
-    address = sign_in_address("oidc", "/token", region="us-east-1", overrides=overrides)
-    found = replace(idc_credential(), is_explicit=False)
-    with pytest.raises(SignInRequired, match=r"evil\.example"):
-        require_may_send(address, found)
-    require_may_send(address, replace(found, is_explicit=True))
-
+from kiro_mcp.errors import InvalidRequest, ServiceUnavailable
+from tests.support.logins import IDC_START_URL
 
 PAGES = (
     "https://device.sso.us-east-1.amazonaws.com/?user_code=A",

@@ -13,13 +13,7 @@ from anyio import fail_after
 from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.chat import AccessToken
 from kiro_mcp.client.endpoints import BUILDER_ID_PROFILE_ARN
-from kiro_mcp.client.management import (
-    MAX_PROFILE_PAGES,
-    Management,
-    Profile,
-    choose_profile,
-    read_profiles,
-)
+from kiro_mcp.client.management import MAX_PROFILE_PAGES, Management
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.settings import Settings
 
@@ -233,32 +227,27 @@ async def test_a_question_carries_what_the_official_client_sends() -> None:
     ]
 
 
-def test_the_only_active_profile_is_chosen_and_else_it_is_said_what_is_missing() -> None:
-    """The user decides which one is billed."""
-    one = Profile(arn=HERE, name="Team")
-    off = Profile(arn=f"{HERE}3", name="Old", is_active=False)
-    assert choose_profile([one, one, off], ["us-east-1"]) == HERE
-    with pytest.raises(InvalidRequest, match=r"signed in.*no Kiro profile in us-east-1"):
-        choose_profile([], ["us-east-1"])
-    with pytest.raises(InvalidRequest, match="Team"):
-        choose_profile([one, Profile(arn=f"{HERE}2", name="")], ["us-east-1"])
-    with pytest.raises(InvalidRequest, match=r"signed in.*active: Old"):
-        choose_profile([off], ["us-east-1"])
-
-
 @pytest.mark.parametrize(
-    ("status", "is_active"),
-    [("ACTIVE", True), ("active", True), (None, True), ("INACTIVE", False), ("PENDING", False)],
+    ("profiles", "words"),
+    [
+        ([], r"signed in.*no Kiro profile in us-east-1 or eu-central-1"),
+        ([{"arn": HERE, "profileName": "Team"}, {"arn": THERE}], r"2 Kiro profiles.*Team: "),
+        ([{"arn": HERE, "profileName": "Old", "status": "PENDING"}], r"signed in.*active: Old: "),
+    ],
 )
-def test_a_profile_that_says_it_is_not_active_does_not_count(
-    status: str | None, is_active: bool
+async def test_a_login_without_exactly_one_active_profile_is_told_what_it_has(
+    profiles: list[dict[str, str]], words: str
 ) -> None:
-    [found] = read_profiles([{"arn": HERE, "status": status}])
-    assert found.is_active is is_active
+    """The user decides which one is billed."""
+    regions = Regions([(200, {"profiles": profiles})], [page()])
+    with pytest.raises(InvalidRequest, match=words):
+        await management(regions).find_profile(TOKEN)
 
 
-def test_profiles_that_are_malformed_are_left_out() -> None:
+@pytest.mark.parametrize("status", ["ACTIVE", "active", None])
+async def test_profiles_that_are_malformed_or_not_active_are_left_out(status: str | None) -> None:
     """An ARN's region becomes part of a host name."""
-    listed = [{"arn": HERE, "profileName": "T"}, {"arn": "x"}, 1, {}]
-    assert read_profiles(listed) == [Profile(arn=HERE, name="T")]
-    assert read_profiles(None) == []
+    off = {"arn": f"{HERE}2", "status": "INACTIVE"}
+    listed = [{"arn": HERE, "status": status}, off, {"arn": "x"}, 1, {}]
+    regions = Regions([(200, {"profiles": listed})], [(200, {"profiles": None})])
+    assert await management(regions).find_profile(TOKEN) == HERE

@@ -268,14 +268,6 @@ async def test_a_refused_profile_is_not_replaced_by_a_guess(
     assert len(emulator.state.requests_to("GenerateAssistantResponse")) == 2
 
 
-async def test_a_malformed_profile_is_refused_before_sending(tmp_path: Path) -> None:
-    """The service's own answer to it names no cause."""
-    environ = {"KIRO_ACCESS_TOKEN": "aoa", "KIRO_PROFILE_ARN": "arn:x"}
-    async with engine_of(tmp_path, **environ) as engine:
-        with pytest.raises(InvalidRequest, match="'arn:x'"):
-            await engine.tokens.access_token()
-
-
 async def test_a_file_may_say_which_endpoint_its_login_is_for(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:

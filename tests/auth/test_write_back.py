@@ -22,6 +22,7 @@ def renewed(path: Path, origin: str) -> Credential:
         idc_credential(),
         access_token="new-access",
         refresh_token="new-refresh",
+        held_refresh_token="spent",
         expires_at=datetime(2030, 1, 1, tzinfo=UTC),
         region="changed",
         scopes=("changed",),
@@ -34,7 +35,7 @@ def renewed(path: Path, origin: str) -> Credential:
 def test_a_row_that_was_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
     """Its owner was there first, and its token is the newer one."""
     path = kiro_cli_database(tmp_path / "a.sqlite3", odic_rows(refresh_token="theirs"))
-    assert not write_back(renewed(path, "database"), spent_refresh_token="spent")
+    assert not write_back(renewed(path, "database"))
     assert row_of(path, KEY)["refresh_token"] == "theirs"
 
 
@@ -42,7 +43,7 @@ def test_a_row_that_was_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
 def test_a_row_that_is_gone_is_not_made_anew(rows: dict[str, object], tmp_path: Path) -> None:
     """Who has signed out there stays so."""
     path = kiro_cli_database(tmp_path / "a.sqlite3", rows)
-    assert not write_back(renewed(path, "database"), spent_refresh_token="spent")
+    assert not write_back(renewed(path, "database"))
     with closing(sqlite3.connect(path)) as database:
         found = dict(database.execute("SELECT key, value FROM auth_kv").fetchall())
     assert found == rows
@@ -52,7 +53,7 @@ def test_only_tokens_and_their_end_change_in_a_row(tmp_path: Path) -> None:
     """Observed: a region or scopes that are overwritten end the owner's login."""
     before = odic_rows(refresh_token="spent", unknown={"a": [1]})
     path = kiro_cli_database(tmp_path / "a.sqlite3", before)
-    assert write_back(renewed(path, "database"), spent_refresh_token="spent")
+    assert write_back(renewed(path, "database"))
     row = row_of(path, KEY)
     assert row.pop("access_token") == "new-access"
     assert row.pop("refresh_token") == "new-refresh"
@@ -66,11 +67,11 @@ def test_only_tokens_and_their_end_change_in_a_row(tmp_path: Path) -> None:
 def test_a_file_that_was_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
     """As in a database."""
     path = write_json(tmp_path / "a.json", {"refreshToken": "theirs"})
-    assert not write_back(renewed(path, "file"), spent_refresh_token="spent")
+    assert not write_back(renewed(path, "file"))
     assert json.loads(path.read_text("utf-8")) == {"refreshToken": "theirs"}
     path.write_text("{", "utf-8")
     with pytest.raises(OSError):  # noqa: PT011  # its words are the parser's
-        write_back(renewed(path, "file"), spent_refresh_token="spent")
+        write_back(renewed(path, "file"))
 
 
 def test_a_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_a_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
     link = tmp_path / "link.json"
     link.symlink_to(target)
     assert can_write_back(renewed(link, "file"))
-    assert write_back(renewed(link, "file"), spent_refresh_token="spent")
+    assert write_back(renewed(link, "file"))
     assert link.is_symlink()
     assert json.loads(target.read_text("utf-8"))["refreshToken"] == "new-refresh"
 

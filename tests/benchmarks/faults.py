@@ -22,6 +22,7 @@ import anyio
 
 from kiro_mcp.chat import AccessToken, ChatRequest, Message, Reply, TextPart
 from kiro_mcp.client.client import KiroClient
+from kiro_mcp.client.retry import TokenRecovery
 from kiro_mcp.emulator import (
     EMULATOR_ACCESS_TOKEN,
     EMULATOR_API_KEY,
@@ -141,9 +142,9 @@ class PerCallTokens:
         """Return this task's token."""
         return self._tokens[asyncio.current_task()]
 
-    async def renew(self, rejected: AccessToken) -> AccessToken:
+    async def recover(self, rejected: AccessToken, recovery: TokenRecovery) -> AccessToken:
         """Return a good one for a stale one."""
-        assert rejected is STALE
+        assert (rejected, recovery) == (STALE, "fresh_token")
         return KEY
 
 

@@ -11,6 +11,7 @@ from anyio import fail_after
 
 from kiro_mcp.chat import AccessToken, ChatRequest, Message, TextPart
 from kiro_mcp.client.client import KiroClient, TokenSource
+from kiro_mcp.client.retry import TokenRecovery
 from kiro_mcp.client.telemetry import Telemetry
 from kiro_mcp.emulator import (
     EMULATOR_ACCESS_TOKEN,
@@ -54,7 +55,9 @@ class RenewableToken:
     async def access_token(self) -> AccessToken:
         return self.token
 
-    async def renew(self, rejected: AccessToken) -> AccessToken:
+    async def recover(self, rejected: AccessToken, recovery: TokenRecovery) -> AccessToken | None:
+        if recovery != "fresh_token":
+            return None
         self.rejected.append(rejected)
         return self.renewed
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from kiro_mcp.client.admission import FILE_NAME, Budget
-from kiro_mcp.client.client import CallSpending
+from kiro_mcp.client.admission import FILE_NAME, Budget, CallSpending
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.errors import AccountBlocked
 from tests.client.driving import ANSWER, NOTHING, NOW, driven, prompt

@@ -1,95 +1,89 @@
-"""Where requests go, and who is let have a bearer."""
+"""Where requests go, and which hosts may receive a secret."""
 
 import pytest
 
 from kiro_mcp.chat import AccessToken
 from kiro_mcp.client.endpoints import (
     ENDPOINTS,
-    LIST_MODELS,
-    Destination,
-    destination,
+    HostName,
+    build_request,
     endpoints_in_order,
-    require_may_receive,
+    require_may_send,
+    service_url,
 )
 from kiro_mcp.errors import InvalidRequest, SignInRequired
 from kiro_mcp.setting_values import ENDPOINT_NAMES
+from kiro_mcp.settings import Settings
 
-FOUND = AccessToken(value="found", is_explicit=False)
-GIVEN = AccessToken(value="given", is_explicit=True)
-
-
-def test_each_operation_has_its_own_host_in_the_region() -> None:
-    """The vendor's list of hosts."""
-    answers = destination(ENDPOINTS["runtime"], region="eu-central-1", overrides={})
-    lists = destination(LIST_MODELS, region="us-east-1", overrides={"management": ""})
-    assert answers.url == "https://runtime.eu-central-1.kiro.dev/generateAssistantResponse"
-    assert lists.url == "https://management.us-east-1.kiro.dev/"
-    assert not answers.is_overridden
+TOKEN = AccessToken(value="found", region="us-east-1")
 
 
-@pytest.mark.parametrize("region", ["us-gov-west-1", "us-gov-east-1"])
-def test_govcloud_has_hosts_of_its_own(region: str) -> None:
-    for profile, host in (
-        (ENDPOINTS["runtime"], f"runtime.{region}.kiro.dev"),
-        (LIST_MODELS, f"management.{region}.kiro.dev"),
-        (ENDPOINTS["q"], f"q.{region}.amazonaws.com"),
-    ):
-        target = destination(profile, region=region, overrides={})
-        assert target.url == f"https://{host}{profile.path}"
-        require_may_receive(target, FOUND)
-
-
-def test_an_override_keeps_the_path() -> None:
-    """The path tells the operation."""
-    overridden = destination(
-        ENDPOINTS["runtime"], region="us-east-1", overrides={"runtime": "http://[::1]:9"}
+@pytest.mark.parametrize("region", ["eu-central-1", "us-gov-west-1", "us-gov-east-1"])
+def test_each_host_has_its_own_name_in_each_region(region: str) -> None:
+    """The vendor's list of hosts, the published endpoints of AWS SSO OIDC, and observation."""
+    hosts: tuple[tuple[HostName, str], ...] = (
+        ("runtime", f"runtime.{region}.kiro.dev"),
+        ("management", f"management.{region}.kiro.dev"),
+        ("q", f"q.{region}.amazonaws.com"),
+        ("oidc", f"oidc.{region}.amazonaws.com"),
+        ("auth", f"prod.{region}.auth.desktop.kiro.dev"),
     )
-    assert overridden.url == "http://[::1]:9/generateAssistantResponse"
-    assert overridden.is_overridden
+    for host, name in hosts:
+        url = service_url(host, "/a", region=region, overrides={"management": ""})
+        assert url == f"https://{name}/a"
+        require_may_send(url, "a secret", is_explicit=False)
 
 
-@pytest.mark.parametrize("token", [FOUND, GIVEN])
+def test_an_override_replaces_the_host_and_keeps_the_path() -> None:
+    """The path names the operation."""
+    overrides = {"runtime": "http://[::1]:9"}
+    url = service_url("runtime", "/a", region="us-east-1", overrides=overrides)
+    assert url == "http://[::1]:9/a"
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        "us-east-1/../x",
+        "evil.example#",
+        "",
+        "us-east-1.evil",
+        "US",
+        "us-east-\u0661",
+        "us-east-1\n",
+        "zz-evil-1",
+        "us-evil-1",
+    ],
+)
+def test_text_that_is_not_a_region_never_becomes_part_of_a_host(region: str) -> None:
+    """The region is read from files that others write."""
+    with pytest.raises(InvalidRequest, match="region"):
+        service_url("oidc", "/token", region=region, overrides={})
+
+
 @pytest.mark.parametrize(
     "url",
     [
-        "https://runtime.us-east-1.kiro.dev/x",
-        "https://management.eu-central-1.kiro.dev/",
-        "https://q.us-east-1.amazonaws.com/",
-        "https://codewhisperer.us-east-1.amazonaws.com/",
+        "http://127.0.0.1:1/",
+        "https://kiro.dev.evil.example/",
+        "https://evilkiro.dev/",
+        "http://runtime.us-east-1.kiro.dev/",
+        "https://x.execute-api.us-east-1.amazonaws.com/",
+        "https://q.s3.amazonaws.com/",
+        "https://q.evil-1.amazonaws.com/",
+        "https://q.us-east-\u0661.amazonaws.com/",
+        "https://q.us-east-1.kiro.dev/",
+        "https://evil.kiro.dev/",
+        "https://runtime.us-east-1.kiro.dev:8443/",
+        "https://runtime.us-east-1.kiro.dev@evil.example/",
+        "https://runtime.us-east-1.kiro.dev\\.evil.example/",
     ],
 )
-def test_the_services_own_hosts_receive_any_bearer(url: str, token: AccessToken) -> None:
-    require_may_receive(Destination(url=url, is_overridden=False), token)
-
-
-def test_an_overridden_host_receives_a_bearer_that_was_given_on_purpose() -> None:
-    """Whoever sets both means it."""
-    require_may_receive(Destination(url="http://127.0.0.1:1/", is_overridden=True), GIVEN)
-
-
-@pytest.mark.parametrize(
-    ("url", "is_overridden", "token"),
-    [
-        ("http://127.0.0.1:1/", True, FOUND),
-        ("https://kiro.dev.evil.example/", True, FOUND),
-        ("https://evilkiro.dev/", True, FOUND),
-        ("http://runtime.us-east-1.kiro.dev/", True, FOUND),
-        ("https://x.execute-api.us-east-1.amazonaws.com/", True, FOUND),
-        ("https://q.s3.amazonaws.com/", True, FOUND),
-        ("https://q.evil-1.amazonaws.com/", True, FOUND),
-        ("https://q.us-east-\u0661.amazonaws.com/", True, FOUND),
-        ("https://q.us-east-1.kiro.dev/", True, FOUND),
-        ("https://evil.kiro.dev/", True, FOUND),
-        ("https://runtime.us-east-1.kiro.dev:8443/", True, FOUND),
-        ("https://runtime.us-east-1.kiro.dev@evil.example/", True, FOUND),
-        ("https://runtime.us-east-1.kiro.dev\\.evil.example/", True, FOUND),
-        ("https://evil.example/", False, GIVEN),
-    ],
-)
-def test_no_other_host_receives_a_bearer(url: str, is_overridden: bool, token: AccessToken) -> None:
-    """A found credential belongs to where it was found."""
-    with pytest.raises(SignInRequired, match="does not send"):
-        require_may_receive(Destination(url=url, is_overridden=is_overridden), token)
+def test_another_host_receives_only_a_secret_that_the_user_named(url: str) -> None:
+    """A found credential belongs to where it was found; whoever sets both means it."""
+    with pytest.raises(SignInRequired, match="does not send a secret"):
+        require_may_send(url, "a secret", is_explicit=False)
+    require_may_send(url, "a secret", is_explicit=True)
 
 
 def test_the_setting_names_every_endpoint() -> None:
@@ -135,9 +129,9 @@ def test_an_endpoint_fixes_what_must_agree(
 ) -> None:
     """Observed: a mismatch is answered with 403."""
     endpoint = ENDPOINTS[name]
-    assert destination(endpoint, region="us-east-1", overrides={}).url == url
-    found = (endpoint.target, endpoint.origin, endpoint.content_type)
-    assert found == (target, origin, content_type)
+    sent_to, headers = build_request(endpoint, TOKEN, Settings.load({}), call_id="id")
+    assert (sent_to, endpoint.origin) == (url, origin)
+    assert (headers.get("X-Amz-Target", ""), headers["Content-Type"]) == (target, content_type)
 
 
 ALL = ("runtime", "q", "amazonq", "codewhisperer")

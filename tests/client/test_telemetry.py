@@ -1,7 +1,7 @@
 """What OpenTelemetry is told of calls to the model, and what it is not."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from opentelemetry.semconv.attributes import server_attributes as of_servers
 from opentelemetry.trace import SpanKind, StatusCode
 
 from kiro_mcp.chat import Fault, Reply, TextPart, Usage
-from kiro_mcp.client.telemetry import Telemetry, error_type, server_attributes
+from kiro_mcp.client.telemetry import Telemetry
 from kiro_mcp.emulator import EMULATOR_API_KEY, Pause, RunningEmulator, Send, frames
 from kiro_mcp.errors import KiroError
 from kiro_mcp.server.app import build_server
@@ -61,13 +61,6 @@ async def connected(emulator: RunningEmulator, kept: Kept) -> AsyncGenerator[Cli
             yield client
 
 
-class Answered:
-    """An answer that has come."""
-
-    def __init__(self, reply: Reply) -> None:
-        self.so_far = reply
-
-
 async def test_a_call_to_the_model_is_one_span_of_the_convention(
     emulator: RunningEmulator,
 ) -> None:
@@ -106,7 +99,7 @@ def test_every_name_is_the_conventions_or_marked_as_ours() -> None:
     request = replace(prompt(), max_tokens=1, output_schema={})
     with kept.telemetry.inference(request) as call:
         call.sends_to("https://a.example")
-        call.begins(Answered(replace(EXACT, fault=KiroError("?"))))
+        call.begins(lambda: replace(EXACT, fault=KiroError("?")))
     (span,) = kept.spans
     names = {*(span.attributes or {}), *kept.metrics}
     assert {name for name in names if not name.startswith("kiro_mcp.")} <= CONVENTION
@@ -206,7 +199,7 @@ def test_metrics_have_the_conventions_units_and_buckets() -> None:
     telemetry = Telemetry(kept.tracers, kept.meters, clock=lambda: next(times))
     with telemetry.inference(prompt()) as call:
         call.sends_to("https://a.example")
-        call.begins(Answered(EXACT))
+        call.begins(lambda: EXACT)
     assert {name: metric.unit for name, metric in kept.metrics.items()} == {
         "gen_ai.client.operation.duration": "s",
         "gen_ai.client.token.usage": "{token}",
@@ -234,7 +227,7 @@ def test_estimated_tokens_are_not_counted() -> None:
     kept = Kept()
     estimated = replace(EXACT, usage=replace(EXACT.usage, is_estimated=True))
     with kept.telemetry.inference(prompt()) as call:
-        call.begins(Answered(estimated))
+        call.begins(lambda: estimated)
     assert "gen_ai.client.token.usage" not in kept.metrics
     assert (kept.spans[0].attributes or {})["kiro_mcp.usage.estimated"] is True
 
@@ -259,7 +252,11 @@ def test_the_last_address_that_was_tried_is_told() -> None:
 )
 def test_an_address_is_told_with_its_port(url: str, address: str, port: int) -> None:
     """The convention: the port is required where there is an address."""
-    assert server_attributes(url) == {"server.address": address, "server.port": port}
+    kept = Kept()
+    with kept.telemetry.inference(prompt()) as call:
+        call.sends_to(url)
+    said = kept.spans[0].attributes or {}
+    assert (said["server.address"], said["server.port"]) == (address, port)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +276,13 @@ def test_every_end_of_a_call_has_a_code_of_the_closed_list(
     error: BaseException | None, reply: Reply | None, code: str | None
 ) -> None:
     """The same code that the caller meets."""
-    assert error_type(error, reply) == code
+    kept = Kept()
+    with suppress(BaseException), kept.telemetry.inference(prompt()) as call:
+        if reply:
+            call.begins(lambda: reply)
+        if error:
+            raise error
+    assert (kept.spans[0].attributes or {}).get("error.type") == code
 
 
 async def test_a_traceparent_in_a_requests_meta_is_the_ancestor(emulator: RunningEmulator) -> None:

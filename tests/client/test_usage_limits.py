@@ -96,7 +96,7 @@ def test_the_reset_is_a_time_and_never_the_days_until_it(
 
 def test_plan_overage_and_address_are_read() -> None:
     """The service's published model."""
-    answer = {
+    answer: dict[str, Any] = {
         "subscriptionInfo": {"subscriptionTitle": "KIRO PRO", "type": "KIRO_PRO"},
         "overageConfiguration": {"overageStatus": "ENABLED", "overageLimit": 100},
         "userInfo": {"email": "a@b.example"},

@@ -24,10 +24,8 @@ import anyio
 from mcp import ClientSession, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from kiro_mcp.auth.credentials import DEFAULT_REGION, Credential, as_access_token, known_profile
-from kiro_mcp.auth.hosts import sign_in_address
+from kiro_mcp.auth.credentials import Credential, as_access_token, known_profile
 from kiro_mcp.auth.machine import Machine
-from kiro_mcp.auth.sources import require_profile_arn
 from kiro_mcp.chat import AccessToken
 from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.clients.documents import servers
@@ -45,10 +43,10 @@ from kiro_mcp.cli.clients.known import (
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
 from kiro_mcp.cli.doctor.checks import Check, Configured, Reached, Started, StoreSeen, warning
-from kiro_mcp.client.endpoints import ENDPOINTS, LIST_MODELS, destination
+from kiro_mcp.client.endpoints import ENDPOINTS, LIST_MODELS, service_url
 from kiro_mcp.client.http import HttpPool
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, quoted
-from kiro_mcp.regions import region_of
+from kiro_mcp.regions import DEFAULT_REGION, region_of
 from kiro_mcp.server.engine import STORE_NAME, Engine
 from kiro_mcp.server.store import SCHEMA_VERSION, NewerStoreError
 from kiro_mcp.settings import Settings, unknown_variables
@@ -70,12 +68,8 @@ Answer = TypeVar("Answer")
 
 
 def token_as_it_is(settings: Settings, credential: Credential | None) -> AccessToken:
-    """Return the access token of a request, without a call; without a credential, only its region.
-
-    Raises:
-        InvalidRequest: KIRO_PROFILE_ARN is not the ARN of a profile.
-    """
-    chosen = require_profile_arn(settings.profile_arn)
+    """Return the token of a request, without a call; without a credential, only its region."""
+    chosen = settings.profile_arn
     nobody = Credential(kind="access_token", source="")
     arn = known_profile(credential or nobody, chosen)
     region = settings.api_region or region_of(chosen)  # Calls with an API key name no profile.
@@ -88,21 +82,20 @@ def hosts_in_use(settings: Settings, credential: Credential | None, region: str)
     Raises:
         InvalidRequest: The service or the sign-in has no host in the region.
     """
-    overrides = settings.endpoint_overrides
     profiles = [(ENDPOINTS[name], "prompts") for name in settings.endpoint_names]
     used = [
-        (destination(profile, region=region, overrides=overrides).url, use)
-        for profile, use in (*profiles, (LIST_MODELS, "the account"))
+        (service_url(one.host, "/", region=region, overrides=settings.endpoint_overrides), use)
+        for one, use in (*profiles, (LIST_MODELS, "the account"))
     ]
     is_social = credential is not None and credential.kind == "social"
-    sign_in = sign_in_address(
+    sign_in = service_url(
         "auth" if is_social else "oidc",
         "/",
         region=(credential.region if credential else "") or settings.region or DEFAULT_REGION,
         overrides=settings.sign_in_overrides,
     )
     hosts: dict[str, list[str]] = {}
-    for url, use in (*used, (sign_in.url, "sign-in")):
+    for url, use in (*used, (sign_in, "sign-in")):
         uses = hosts.setdefault("{0.scheme}://{0.netloc}/".format(urlsplit(url)), [])
         if use not in uses:
             uses.append(use)
