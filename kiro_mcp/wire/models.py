@@ -1,12 +1,12 @@
-"""The models: which there are, what a caller may write for them, and which fields they take.
+"""The models: their list, the names that callers use for them, and the fields that they take.
 
-* The snapshot (a published dump of the live list, and probes, 2026) serves when nobody is signed
+* The snapshot (a published dump of the live list, and probes, 2026) is used when nobody is signed
   in. The live list is always preferred: it depends on plan, region and time. A listed price is the
   vendor's list price, for orientation; Kiro bills credits by the rate multiplier.
 * Callers bring names from other programs: with dashes for dots, with dates, with a window in
   brackets, with the prefixes of gateways, and with endings that ask for something (`-thinking`,
-  `-agentic`, `-chat`, an effort). An unknown name is sent as it is, with a warning: new models must
-  not need a new release. No name is ever mapped to another model in silence.
+  `-agentic`, `-chat`, an effort). An unknown name is sent as it is, with a warning, so that a new
+  model needs no new release. No name is replaced by another model in silence.
 * The service checks `additionalModelRequestFields` strictly against the schema in its list of
   models, and refuses the whole of it for models without a schema. `read_model_fields` looks for
   an effort wherever the schema nests it, for the ways to think, and for the range of `max_tokens`.
@@ -77,18 +77,33 @@ def nearest_effort(wanted: Effort, offered: Sequence[Effort]) -> Effort | None:
 
 
 def read_model_fields(schema: object) -> ModelFields | None:
-    """Read a model's schema; None where it offers nothing that this package can ask for."""
+    """Read a model's schema; None if it offers nothing that this package can ask for."""
     plain = plain_json(schema)
-    root = inline_references(plain) if isinstance(plain, dict) else {}
-    path, efforts, default = next(_find_efforts(root), ((), (), ""))
-    thinking = list(_named(root, "thinking"))
-    length = next(_named(root, "max_tokens"), None)
+    properties = list(_properties(inline_references(plain) if isinstance(plain, dict) else {}))
+
+    def choices(*wanted: str) -> tuple[str, ...]:
+        found = (
+            choice for path, inner in properties if path == wanted for choice in _choices(inner)
+        )
+        return tuple(dict.fromkeys(found))
+
+    effort_path: tuple[str, ...] = ()
+    efforts: tuple[Effort, ...] = ()
+    default_effort = ""
+    for path, inner in properties:
+        offered = list(dict.fromkeys(_choices(inner)))
+        if path[-1] == "effort" and offered:
+            known = [level for level in _LEAST_FIRST if level in offered]
+            effort_path, efforts = path, (*known, *(one for one in offered if one not in known))
+            default_effort = _text(inner.get("default"))
+            break
+    length = next((inner for path, inner in properties if path == ("max_tokens",)), None)
     fields = ModelFields(
-        effort_path=path,
+        effort_path=effort_path,
         efforts=efforts,
-        default_effort=default,
-        thinking_types=_choices_of_members(thinking, "type"),
-        thinking_displays=_choices_of_members(thinking, "display"),
+        default_effort=default_effort,
+        thinking_types=choices("thinking", "type"),
+        thinking_displays=choices("thinking", "display"),
         max_tokens=None
         if length is None
         else (
@@ -99,59 +114,30 @@ def read_model_fields(schema: object) -> ModelFields | None:
     return None if fields == ModelFields() else fields
 
 
-def _find_efforts(
+def _properties(
     schema: JsonObject, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], tuple[Effort, ...], Effort]]:
-    """Yield the path, the words and the default of each effort in a schema."""
-    for name, inner in _properties(schema):
-        if name == "effort":
-            offered = list(dict.fromkeys(_choices(inner)))
-            known = [level for level in _LEAST_FIRST if level in offered]
-            efforts = (*known, *(level for level in offered if level not in known))
-            default = inner.get("default")
-            if efforts:
-                yield (*path, name), efforts, default if isinstance(default, str) else ""
-        yield from _find_efforts(inner, (*path, name))
-
-
-def _choices_of_members(schemas: Sequence[JsonObject], name: str) -> tuple[str, ...]:
-    members = (member for schema in schemas for member in _named(schema, name))
-    return tuple(dict.fromkeys(choice for member in members for choice in _choices(member)))
-
-
-def _named(schema: JsonObject, wanted: str) -> Iterator[JsonObject]:
-    return (inner for name, inner in _properties(schema) if name == wanted)
+) -> Iterator[tuple[tuple[str, ...], JsonObject]]:
+    """Yield the path and the schema of each property, at any depth and in any alternative."""
+    for name, inner in object_member(schema, "properties").items():
+        if isinstance(inner, dict):
+            yield (*path, name), inner
+            yield from _properties(inner, (*path, name))
+    for combinator in COMBINATORS:
+        for piece in object_members(schema, combinator):
+            yield from _properties(piece, path)
 
 
 def _choices(schema: JsonObject) -> Iterator[str]:
-    """Yield the texts that a schema allows, whichever way it says so."""
+    """Yield the texts that a schema allows: by `enum`, by `const` or by alternatives of these."""
     enum = schema.get("enum")
     offered = [*(enum if isinstance(enum, list) else ()), schema.get("const")]
     yield from (item for item in offered if isinstance(item, str))
-    for piece in _pieces(schema):
-        yield from _choices(piece)
-
-
-def _properties(schema: JsonObject) -> Iterator[tuple[str, JsonObject]]:
-    """Yield the properties of a schema and of what it combines."""
-    properties = schema.get("properties")
-    if isinstance(properties, dict):
-        yield from ((name, inner) for name, inner in properties.items() if isinstance(inner, dict))
-    for piece in _pieces(schema):
-        yield from _properties(piece)
-
-
-def _pieces(schema: JsonObject) -> Iterator[JsonObject]:
-    for name in COMBINATORS:
-        pieces = schema.get(name)
-        if isinstance(pieces, list):
-            yield from (piece for piece in pieces if isinstance(piece, dict))
+    for combinator in COMBINATORS:
+        for piece in object_members(schema, combinator):
+            yield from _choices(piece)
 
 
 # --- the catalogue ------------------------------------------------------------------------
-
-_K: Final = 1_000
-_M: Final = 1_000_000
 
 _SONNET: Final = ListPrice(input_per_million=3.0, output_per_million=15.0)
 _HAIKU: Final = ListPrice(input_per_million=0.8, output_per_million=4.0)
@@ -175,48 +161,57 @@ def _claude_fields(
     )
 
 
-_FIVE: Final = _claude_fields(128 * _K)
-_FOUR_SIX: Final = _claude_fields(64 * _K, efforts=("low", "medium", "high", "max"))
+_FIVE: Final = _claude_fields(128_000)
+_OPUS_55: Final = _claude_fields(128_000, "medium", thinking=("adaptive",))
+_SONNET_55: Final = _claude_fields(128_000, thinking=("adaptive", "between_tools"))
+_FOUR_SEVEN: Final = _claude_fields(128_000, "xhigh")
+_FOUR_SIX: Final = _claude_fields(64_000, efforts=("low", "medium", "high", "max"))
 _GPT: Final = ModelFields(effort_path=("reasoning", "effort"), efforts=("none", *EFFORTS))
 
 
 def _known(
     model_id: str,
-    name: str,
-    tokens: tuple[int | None, int | None],
+    tokens: tuple[int, int | None] | None,
     rate: float | None,
-    *aliases: str,
+    *,
+    name: str = "",
+    date: str = "",
+    aliases: tuple[str, ...] = (),
     above: tuple[int, float] | None = None,
     price: ListPrice | None = None,
     thinks: ModelFields | ThinkingSupport = "none",
-    sees_images: bool | None = True,
+    input_types: tuple[str, ...] = ("TEXT", "IMAGE"),
     on_refusal: str = "",
 ) -> ModelInfo:
-    """Write down a model.
+    """Return a model of the snapshot.
 
     Args:
         model_id: Its id.
-        name: Its name for people.
-        tokens: The most tokens in and out.
+        tokens: The most thousands of tokens in and out; None if they are not known.
         rate: Its rate multiplier.
-        aliases: Other names that callers use.
-        above: From how many tokens of the prompt on which other rate holds.
+        name: Its name for people; by default Claude's names come from the id.
+        date: The date that Anthropic's API puts after its name.
+        aliases: Further names that callers use, besides those with dashes for dots.
+        above: From how many thousands of tokens of the prompt on which other rate holds.
         price: Its vendor's list price.
         thinks: How it is asked to think.
-        sees_images: Whether it reads images; None where that is not known.
+        input_types: What it reads; () if that is not known.
         on_refusal: The model to ask if this one refuses.
     """
+    dashed = model_id.replace(".", "-") if model_id.startswith("claude-") else model_id
+    names = (dashed, f"{dashed}-{date}" if date else dashed, *aliases)
+    window, most_output = tokens or (None, None)
     fields = thinks if isinstance(thinks, ModelFields) else None
     return ModelInfo(
         id=model_id,
-        name=name,
-        aliases=aliases,
-        context_window=tokens[0],
-        max_output_tokens=tokens[1],
+        name=name or model_id.replace("-", " ").title(),
+        aliases=tuple(dict.fromkeys(alias for alias in names if alias != model_id)),
+        context_window=window and window * 1_000,
+        max_output_tokens=most_output and most_output * 1_000,
         rate_multiplier=rate,
-        higher_rate=HigherRate(above_tokens=above[0], rate_multiplier=above[1]) if above else None,
+        higher_rate=above and HigherRate(above_tokens=above[0] * 1_000, rate_multiplier=above[1]),
         list_price=price,
-        input_types=() if sees_images is None else ("TEXT", "IMAGE") if sees_images else ("TEXT",),
+        input_types=input_types,
         thinking="native" if isinstance(thinks, ModelFields) else thinks,
         effort_levels=fields.efforts if fields else (),
         fields=fields,
@@ -224,139 +219,44 @@ def _known(
     )
 
 
+_TEXT_ONLY: Final = ("TEXT",)
+
 BUILTIN_MODELS: Final[tuple[ModelInfo, ...]] = (
-    _known("auto", "Auto", (_M, 64 * _K), 1.0),
-    _known(
-        "claude-opus-5.5",
-        "Claude Opus 5.5",
-        (_M, 128 * _K),
-        2.0,
-        "claude-opus-5-5",
-        thinks=_claude_fields(128 * _K, "medium", thinking=("adaptive",)),
-    ),
-    _known(
-        "claude-opus-5",
-        "Claude Opus 5",
-        (_M, 128 * _K),
-        2.2,
-        thinks=_FIVE,
-        on_refusal="claude-opus-4.8",
-    ),
-    _known(
-        "claude-opus-4.8", "Claude Opus 4.8", (_M, 128 * _K), 2.2, "claude-opus-4-8", thinks=_FIVE
-    ),
-    _known(
-        "claude-opus-4.7",
-        "Claude Opus 4.7",
-        (_M, 128 * _K),
-        2.2,
-        "claude-opus-4-7",
-        thinks=_claude_fields(128 * _K, "xhigh"),
-    ),
-    _known(
-        "claude-opus-4.6",
-        "Claude Opus 4.6",
-        (_M, 64 * _K),
-        2.2,
-        "claude-opus-4-6",
-        thinks=_FOUR_SIX,
-    ),
-    _known(
-        "claude-opus-4.5",
-        "Claude Opus 4.5",
-        (200 * _K, 64 * _K),
-        2.2,
-        "claude-opus-4-5",
-        "claude-opus-4-5-20251101",
-        price=_OPUS,
-        thinks="tags",
-    ),
-    _known(
-        "claude-sonnet-5.5",
-        "Claude Sonnet 5.5",
-        (_M, 128 * _K),
-        1.3,
-        "claude-sonnet-5-5",
-        thinks=_claude_fields(128 * _K, thinking=("adaptive", "between_tools")),
-        on_refusal="claude-sonnet-5",
-    ),
-    _known("claude-sonnet-5", "Claude Sonnet 5", (_M, 128 * _K), 1.3, thinks=_FIVE),
-    _known(
-        "claude-sonnet-4.6",
-        "Claude Sonnet 4.6",
-        (_M, 64 * _K),
-        1.3,
-        "claude-sonnet-4-6",
-        thinks=_FOUR_SIX,
-    ),
-    _known(
-        "claude-sonnet-4.5",
-        "Claude Sonnet 4.5",
-        (200 * _K, 64 * _K),
-        1.3,
-        "claude-sonnet-4-5",
-        "claude-sonnet-4-5-20250929",
-        price=_SONNET,
-        thinks="tags",
-    ),
-    _known(
-        "claude-sonnet-4",
-        "Claude Sonnet 4",
-        (200 * _K, None),
-        1.3,
-        "claude-sonnet-4-20250514",
-        price=_SONNET,
-        thinks="tags",
-    ),
+    _known("auto", (1_000, 64), 1.0),
+    _known("claude-opus-5.5", (1_000, 128), 2.0, thinks=_OPUS_55),
+    _known("claude-opus-5", (1_000, 128), 2.2, thinks=_FIVE, on_refusal="claude-opus-4.8"),
+    _known("claude-opus-4.8", (1_000, 128), 2.2, thinks=_FIVE),
+    _known("claude-opus-4.7", (1_000, 128), 2.2, thinks=_FOUR_SEVEN),
+    _known("claude-opus-4.6", (1_000, 64), 2.2, thinks=_FOUR_SIX),
+    _known("claude-opus-4.5", (200, 64), 2.2, date="20251101", price=_OPUS, thinks="tags"),
+    _known("claude-sonnet-5.5", (1_000, 128), 1.3, thinks=_SONNET_55, on_refusal="claude-sonnet-5"),
+    _known("claude-sonnet-5", (1_000, 128), 1.3, thinks=_FIVE),
+    _known("claude-sonnet-4.6", (1_000, 64), 1.3, thinks=_FOUR_SIX),
+    _known("claude-sonnet-4.5", (200, 64), 1.3, date="20250929", price=_SONNET, thinks="tags"),
+    _known("claude-sonnet-4", (200, None), 1.3, date="20250514", price=_SONNET, thinks="tags"),
     # Whether it takes an effort is not published; the service's own list says.
-    _known(
-        "claude-haiku-5.5",
-        "Claude Haiku 5.5",
-        (_M, None),
-        0.06,
-        "claude-haiku-5-5",
-        above=(100 * _K, 0.3),
-    ),
-    _known(
-        "claude-haiku-4.5",
-        "Claude Haiku 4.5",
-        (200 * _K, 64 * _K),
-        0.4,
-        "claude-haiku-4-5",
-        "claude-haiku-4-5-20251001",
-        price=_HAIKU,
-    ),
+    _known("claude-haiku-5.5", (1_000, None), 0.06, above=(100, 0.3)),
+    _known("claude-haiku-4.5", (200, 64), 0.4, date="20251001", price=_HAIKU),
     # Only enterprise accounts in us-east-1 have it; nothing else is known.
-    _known(
-        "claude-fable-5.1",
-        "Claude Fable 5.1",
-        (None, None),
-        None,
-        "claude-fable-5-1",
-        sees_images=None,
-    ),
-    _known("gpt-5.6-sol", "GPT-5.6 Sol", (_M, 128 * _K), 4.4, above=(272 * _K, 8.8), thinks=_GPT),
-    _known(
-        "gpt-5.6-terra", "GPT-5.6 Terra", (_M, 128 * _K), 2.2, above=(272 * _K, 4.4), thinks=_GPT
-    ),
-    _known("gpt-5.6-luna", "GPT-5.6 Luna", (_M, 128 * _K), 1.1, above=(272 * _K, 2.2), thinks=_GPT),
-    _known("kimi-k3", "Kimi K3", (None, None), None, sees_images=None),
-    _known("deepseek-3.2", "DeepSeek 3.2", (164 * _K, None), 0.25, sees_images=False),
-    _known("minimax-m2.5", "MiniMax M2.5", (196 * _K, None), 0.25, sees_images=False),
-    _known("minimax-m2.1", "MiniMax M2.1", (196 * _K, None), 0.15, sees_images=False),
-    _known("glm-5", "GLM-5", (200 * _K, None), 0.5, sees_images=False),
-    _known("qwen3-coder-next", "Qwen3 Coder Next", (256 * _K, None), 0.05, sees_images=False),
+    _known("claude-fable-5.1", None, None, input_types=()),
+    _known("gpt-5.6-sol", (1_000, 128), 4.4, name="GPT-5.6 Sol", above=(272, 8.8), thinks=_GPT),
+    _known("gpt-5.6-terra", (1_000, 128), 2.2, name="GPT-5.6 Terra", above=(272, 4.4), thinks=_GPT),
+    _known("gpt-5.6-luna", (1_000, 128), 1.1, name="GPT-5.6 Luna", above=(272, 2.2), thinks=_GPT),
+    _known("kimi-k3", None, None, input_types=()),
+    _known("deepseek-3.2", (164, None), 0.25, name="DeepSeek 3.2", input_types=_TEXT_ONLY),
+    _known("minimax-m2.5", (196, None), 0.25, name="MiniMax M2.5", input_types=_TEXT_ONLY),
+    _known("minimax-m2.1", (196, None), 0.15, name="MiniMax M2.1", input_types=_TEXT_ONLY),
+    _known("glm-5", (200, None), 0.5, name="GLM-5", input_types=_TEXT_ONLY),
+    _known("qwen3-coder-next", (256, None), 0.05, input_types=_TEXT_ONLY),
 )
 
 HIDDEN_MODELS: Final[tuple[ModelInfo, ...]] = (
     _known(
         "CLAUDE_3_7_SONNET_20250219_V1_0",
-        "Claude 3.7 Sonnet",
-        (200 * _K, None),
+        (200, None),
         None,
-        "claude-3.7-sonnet",
-        "claude-3-7-sonnet",
-        "claude-3-7-sonnet-20250219",
+        name="Claude 3.7 Sonnet",
+        aliases=("claude-3.7-sonnet", "claude-3-7-sonnet", "claude-3-7-sonnet-20250219"),
         price=_SONNET,
         thinks="tags",
     ),
@@ -369,7 +269,7 @@ _SNAPSHOT: Final[Mapping[str, ModelInfo]] = {
 
 
 def known_model(model_id: str) -> ModelInfo:
-    """Return what the snapshot knows of a model, which may be nothing but its id."""
+    """Return what the snapshot knows of a model: at least its id."""
     return _SNAPSHOT.get(model_id) or ModelInfo(id=model_id, name=model_id, input_types=())
 
 
@@ -515,49 +415,38 @@ def resolve_model(
     offered = _by_every_name(models)
     if listed := offered.get(wanted.lower()):
         return ModelChoice(model_requested=name, model=listed)
+    unlisted = ModelChoice(model_requested=name, model=known_model(wanted), is_listed=False)
     if len(wanted) > MAX_NAME_CHARACTERS:
-        warning = _unknown(wanted, {})
-        model = known_model(wanted)
-        return ModelChoice(model_requested=name, model=model, is_listed=False, warnings=(warning,))
+        return replace(unlisted, warnings=(_unknown(wanted, {}),))
     bare = _SEPARATORS.sub("-", wanted).strip("-")
     endings: list[str] = []
     while ending := _ENDING.search(bare):
         endings.append((ending["word"] or "").lower())
         bare = bare[: ending.start()]
-    normal = normalised_name(bare)
-    efforts: list[Effort] = [level for level in EFFORTS if level in endings]
-    if not efforts and "thinking" in endings:
-        efforts = [THINKING_EFFORT]
-    choice = ModelChoice(
-        model_requested=name,
-        model=known_model(DEFAULT_NAME),
-        effort=efforts[-1] if efforts else "",
+    efforts = [level for level in EFFORTS if level in endings]
+    choice = replace(
+        unlisted,
+        effort=efforts[-1] if efforts else THINKING_EFFORT if "thinking" in endings else "",
         writes_in_chunks="agentic" in endings,
         allows_tools="chat" not in endings,
     )
+    normal = _normalised(bare)
     if found := offered.get(bare.lower()) or offered.get(normal):
-        return replace(choice, model=found)
+        return replace(choice, model=found, is_listed=True)
     if newest := _newest(normal, models):
         warning = f"{quoted(wanted)} names no version; {newest.id} is used."
-        return replace(choice, model=newest, warnings=(warning,))
+        return replace(choice, model=newest, is_listed=True, warnings=(warning,))
     if normal.startswith("claude-"):
-        warning = _unknown(normal, offered)
-        return replace(choice, model=known_model(normal), is_listed=False, warnings=(warning,))
-    # Nothing is known of such names, not even whether their endings ask for anything.
-    return ModelChoice(
-        model_requested=name,
-        model=known_model(wanted),
-        is_listed=False,
-        warnings=(_unknown(wanted, offered),),
-    )
+        return replace(choice, model=known_model(normal), warnings=(_unknown(normal, offered),))
+    # Nothing is known of such a name, not even whether its endings ask for anything.
+    return replace(unlisted, warnings=(_unknown(wanted, offered),))
 
 
-def normalised_name(name: str) -> str:
+def _normalised(name: str) -> str:
     """Return a name as the service's own ids are written: `claude-opus-4.5`.
 
-    Names for people, the prefixes of gateways, old ids in capitals, dates, `-latest`, dashes for
-    dots and the order of Claude 3 come out the same; a name that has none of them is only put in
-    lower case.
+    Prefixes of gateways, old ids in capitals, dates, `-latest`, dashes for dots and the order of
+    Claude 3 come out the same. A name without any of these is only put in lower case.
     """
     plain = _PROVIDER.sub("", _SEPARATORS.sub("-", name.lower()), count=1)
     for prefix in _PREFIXES:
@@ -569,10 +458,9 @@ def normalised_name(name: str) -> str:
 
 
 def _by_every_name(models: Sequence[ModelInfo]) -> dict[str, ModelInfo]:
-    """Map ids, aliases and names for people in lower case.
+    """Map ids, aliases and names for people, in lower case.
 
-    An id stands above all aliases, and those above the names, of which only one model may have
-    the same.
+    Ids win over aliases, and aliases over names. A name that two models share is left out.
     """
     known = (*models, *HIDDEN_MODELS)
     titles = [_SEPARATORS.sub("-", model.name.lower()) for model in models]
