@@ -71,8 +71,8 @@ _TOOLS_TTL_MS = 60 * 60 * 1000
 """The tools change only with the package's version."""
 
 
-class Deferred:
-    """An engine that is made at its first use and closed with the server."""
+class Engines:
+    """The server's engine, made at its first use, and the engines of callers' own keys."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Deferred:
         """Return the engine.
 
         Raises:
-            InvalidRequest: A setting cannot be used; asked again, it is tried again.
+            InvalidRequest: A setting cannot be used. The next call tries again.
         """
         if self._engine is None:
             self._engine = self._make_engine()
@@ -128,10 +128,10 @@ class Deferred:
                 await self._engine.aclose()
 
 
-Context = ServerRequestContext[Deferred]
+Context = ServerRequestContext[Engines]
 
 
-class KiroServer(Server[Deferred]):
+class KiroServer(Server[Engines]):
     """Sends its icon once, with `initialize` or `server/discover`, and not with each result.
 
     MCP 2026-07-28 stamps every result with the server's description, which the icon makes long.
@@ -169,10 +169,10 @@ def build_server(make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEY
     """
 
     @asynccontextmanager
-    async def lifespan(_: Server[Deferred]) -> AsyncGenerator[Deferred]:
+    async def lifespan(_: Server[Engines]) -> AsyncGenerator[Engines]:
         async with anyio.create_task_group() as tasks:
             arrivals = server.arrivals
-            engine = Deferred(make_engine, tasks, max_keys=max_keys, arrivals=arrivals)
+            engine = Engines(make_engine, tasks, max_keys=max_keys, arrivals=arrivals)
             try:
                 yield engine
             finally:
@@ -235,7 +235,7 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
     if tool is None:
         raise MCPError(
             code=types.INVALID_PARAMS,
-            message=f"There is no tool {quoted(params.name)}; there are {', '.join(tools)}.",
+            message=f"Unknown tool {quoted(params.name)}. The tools are {', '.join(tools)}.",
         )
     try:
         async with context.lifespan_context.engine_for(context.request) as engine:

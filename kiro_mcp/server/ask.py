@@ -50,7 +50,7 @@ from kiro_mcp.errors import (
 )
 from kiro_mcp.server import login
 from kiro_mcp.server.arguments import AskArguments, read_arguments
-from kiro_mcp.server.attachments import Attachments
+from kiro_mcp.server.attachments import read_image, read_text_file
 from kiro_mcp.server.call import Call, Result
 from kiro_mcp.server.captures import capture_call, finish_with_answer
 from kiro_mcp.server.engine import Engine
@@ -241,7 +241,7 @@ async def _load_result(engine: Engine, answer_id: str, owner: str) -> types.Call
                 next_step="Ask again.",
             ) from error
     raise InvalidRequest(
-        f"There is no answer {quoted(answer_id)}; it may have been cancelled, or be too old.",
+        f"The answer {quoted(answer_id)} is unknown: it may have been cancelled, or be too old.",
         next_step="Ask again.",
         code="not_found",
     )
@@ -270,8 +270,8 @@ async def plan_request(engine: Engine, given: AskArguments, *, owner: str) -> Pl
     then put the request together. Nothing is sent, but an unknown model has the list fetched.
 
     Raises:
-        InvalidRequest: There is nothing to answer, no such conversation, or something that the
-            service does not take.
+        InvalidRequest: Nothing was asked, the conversation is unknown, or the service does not
+            take what was asked.
     """
     before = await _load_conversation(engine, given, owner)
     last = before.turns[-1] if before.turns else None
@@ -296,27 +296,27 @@ async def plan_request(engine: Engine, given: AskArguments, *, owner: str) -> Pl
             next_step="Use auto, none, required or the name of one of your `tools`.",
         )
 
-    attachments = Attachments(engine.settings.roots)
+    roots = engine.settings.roots
     parts: list[Part] = [*results]
     for number, path in enumerate(given.files):
-        parts.append(await attachments.file(path, f"files[{number}]"))
+        parts.append(await read_text_file(path, roots, f"files[{number}]"))
     if given.prompt.strip():
         parts.append(TextPart(text=given.prompt))
     for number, image in enumerate(given.images):
-        parts.append(await attachments.image(image, f"images[{number}]"))
+        parts.append(await read_image(image, roots, f"images[{number}]"))
     added = chat.messages
     if parts:
         added = (*added, Message(role="user", parts=tuple(parts)))
     if not added:
         ignored = quoted(", ".join(given.ignored))
         raise InvalidRequest(
-            "There is nothing to answer: prompt, messages and tool_results are empty"
+            "Nothing was asked: prompt, messages and tool_results are empty"
             f"{f', and {ignored} is not an argument' if given.ignored else ''}.",
             next_step="Put the question in `prompt`.",
         )
     if given.tool_results and not before.turns and not given.messages:
         raise InvalidRequest(
-            "tool_results answers the tool calls of an earlier turn, and there is none.",
+            "tool_results answers tool calls of an earlier turn, and this call names none.",
             next_step="Give the conversation_id of that answer, or the history in `messages`.",
         )
 
@@ -390,7 +390,7 @@ async def _load_conversation(engine: Engine, given: AskArguments, owner: str) ->
         if job is None:
             raise
         raise InvalidRequest(
-            f"The conversation {conversation_id!r} has not come so far: an answer in it is"
+            f"The conversation {conversation_id!r} does not have that turn yet: an answer in it is"
             " still running.",
             next_step=f"Collect that first: call with answer_id {job.id!r} alone.",
             code="not_found",
@@ -400,8 +400,8 @@ async def _load_conversation(engine: Engine, given: AskArguments, owner: str) ->
 async def _choose_model(engine: Engine, given: AskArguments, last_model: str) -> ModelChoice:
     """Choose the model: the argument's, the conversation's or the default.
 
-    If the known list has not got it, or not got the effort, the service is asked for its list,
-    which may be newer than this package.
+    If the known list lacks the model or the effort, the service is asked for its list, which may
+    be newer than this package.
     """
     name = given.model.strip() or last_model
     effort = given.effort or engine.settings.thinking

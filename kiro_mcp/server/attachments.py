@@ -50,85 +50,81 @@ def reader_threads() -> anyio.CapacityLimiter:
     return readers
 
 
-class Attachments:
-    """Reads what a call names, under the folders that are open to it."""
+async def read_image(given: str | JsonObject, roots: Sequence[str], location: str) -> ImagePart:
+    """Return an image from a data URL, base64, a path, or an image block of any API.
 
-    def __init__(self, roots: Sequence[str]) -> None:
-        self._roots = [Path(root) for root in roots]
+    Args:
+        given: What the caller wrote.
+        roots: The folders under which a path may be read.
+        location: The argument's name, for errors.
 
-    async def image(self, given: str | JsonObject, place: str) -> ImagePart:
-        """Return an image from a data URL, base64, a path, or an image block of any API.
+    Raises:
+        InvalidRequest: It is none of these, may not be read, or the service does not take it.
+    """
+    read = None
+    if isinstance(given, dict):
+        read = partial(_image_from_block, given, location)
+    elif is_image_base64(given):
+        read = partial(image_from_base64, given, location=location)
+    elif ":" in given[:12] and not _is_path(given):
+        read = partial(image_from_url, given, location=location)
+    if read is not None:
+        return await off_loop(read, is_large=is_larger(given, SMALL))
+    assert isinstance(given, str)
+    data = await _read_in_thread(given, roots, location, MAX_IMAGE_BYTES)
+    return image_from_bytes(data, location=location)
 
-        Raises:
-            InvalidRequest: It is neither, may not be read, or the service does not take it.
-        """
-        read = None
-        if isinstance(given, dict):
-            read = partial(_image_from_block, given, place)
-        elif is_image_base64(given):
-            read = partial(image_from_base64, given, location=place)
-        elif ":" in given[:12] and not _is_path(given):
-            read = partial(image_from_url, given, location=place)
-        if read is not None:
-            return await off_loop(read, is_large=is_larger(given, SMALL))
-        assert isinstance(given, str)
-        data = await self._read_in_thread(given, place, MAX_IMAGE_BYTES)
-        return image_from_bytes(data, location=place)
 
-    async def file(self, given: str, place: str) -> TextPart:
-        """Return a text file with its name.
+async def read_text_file(given: str, roots: Sequence[str], location: str) -> TextPart:
+    """Return a text file with its name. The arguments are those of `read_image`.
 
-        Raises:
-            InvalidRequest: It may not be read, is too large, or is not UTF-8 text.
-        """
-        data = await self._read_in_thread(given, place, MAX_FILE_BYTES)
+    Raises:
+        InvalidRequest: It may not be read, is too large, or is not UTF-8 text.
+    """
+    data = await _read_in_thread(given, roots, location, MAX_FILE_BYTES)
+    try:
+        return document_text(Path(given).name, data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InvalidRequest(
+            f"{location} is not UTF-8 text: {quoted(given)}.", next_step="Attach text files only."
+        ) from None
+
+
+async def _read_in_thread(given: str, roots: Sequence[str], location: str, limit: int) -> bytes:
+    def read() -> bytes:
         try:
-            return document_text(Path(given).name, data.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            raise InvalidRequest(
-                f"{place} is not UTF-8 text: {quoted(given)}.", next_step="Attach text files only."
-            ) from None
-
-    async def _read_in_thread(self, given: str, place: str, limit: int) -> bytes:
-        return await anyio.to_thread.run_sync(
-            self._read, given, place, limit, abandon_on_cancel=True, limiter=reader_threads()
-        )
-
-    def _read(self, given: str, place: str, limit: int) -> bytes:
-        try:
-            data = read_regular_file(self._allowed(given, place), limit + 1)
+            data = read_regular_file(_allowed(given, roots, location), limit + 1)
         except OSError as error:
             raise InvalidRequest(
-                f"{place} cannot be read: {quoted(given)} ({error.strerror}).",
+                f"{location} cannot be read: {quoted(given)} ({error.strerror}).",
                 next_step="Check the path.",
             ) from None
         if len(data) > limit:
             raise InvalidRequest(
-                f"{place} is larger than {limit} bytes: {quoted(given)}.",
+                f"{location} is larger than {limit} bytes: {quoted(given)}.",
                 next_step="Attach the part that matters.",
             )
         return data
 
-    def _allowed(self, given: str, place: str) -> Path:
-        if len(given) <= MAX_PATH_CHARACTERS:  # To follow a million folders would take hours.
-            path = Path(os.path.expanduser(given))
-            try:
-                resolved = Path(os.path.realpath(path))
-            except ValueError:  # A NUL, or half of a surrogate pair.
-                raise OSError(errno.EINVAL, "no file can have this name") from None
-            roots = [Path(os.path.realpath(root)) for root in self._roots]
-            if path.is_absolute() and any(resolved.is_relative_to(root) for root in roots):
-                return resolved
-        raise InvalidRequest(
-            f"{place} names a path that may not be read: {quoted(given)}"
-            f" (open folders: {self._shown_roots()}).",
-            next_step="Give an absolute path in a folder that KIRO_MCP_ROOTS opens"
-            " where this server is configured, or the content itself.",
-        )
+    return await anyio.to_thread.run_sync(read, abandon_on_cancel=True, limiter=reader_threads())
 
-    def _shown_roots(self) -> str:
-        shown = (f"{root}{'' if root.is_dir() else ', which is not there'}" for root in self._roots)
-        return "; ".join(shown) or "none"
+
+def _allowed(given: str, roots: Sequence[str], location: str) -> Path:
+    if len(given) <= MAX_PATH_CHARACTERS:  # To follow a million folders would take hours.
+        path = Path(os.path.expanduser(given))
+        try:
+            resolved = Path(os.path.realpath(path))
+        except ValueError:  # A NUL, or half of a surrogate pair.
+            raise OSError(errno.EINVAL, "no file can have this name") from None
+        if path.is_absolute() and any(resolved.is_relative_to(os.path.realpath(r)) for r in roots):
+            return resolved
+    shown = (root if Path(root).is_dir() else f"{root}, which does not exist" for root in roots)
+    raise InvalidRequest(
+        f"{location} names a path that may not be read: {quoted(given)}"
+        f" (open folders: {'; '.join(shown) or 'none'}).",
+        next_step="Give an absolute path in a folder that KIRO_MCP_ROOTS opens"
+        " where this server is configured, or the content itself.",
+    )
 
 
 def _is_path(given: str) -> bool:
@@ -136,14 +132,14 @@ def _is_path(given: str) -> bool:
     return len(given) > 2 and given[1] == ":" and given[2] in "\\/"
 
 
-def _image_from_block(given: JsonObject, place: str) -> ImagePart:
+def _image_from_block(given: JsonObject, location: str) -> ImagePart:
     """Read an image block of MCP, OpenAI or Anthropic, also one without its `type`."""
     plain = plain_json({"type": "image", **given})
-    parts = ContentReader().parts(plain, place)
+    parts = ContentReader().parts(plain, location)
     images = [part for part in parts if isinstance(part, ImagePart)]
     if len(images) == 1 == len(parts):
         return images[0]
     raise InvalidRequest(
-        f"{place} is not an image: {quoted(json_text(plain))}.",
+        f"{location} is not an image: {quoted(json_text(plain))}.",
         next_step="Send the image's bytes as base64, or as a data URL.",
     )

@@ -65,7 +65,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kiro_mcp.server.app import Deferred
+from kiro_mcp.server.app import Engines
 from kiro_mcp.server.http_gate import BODY_WAIT_SECONDS, PUBLIC_PATHS, AllowedNames, HttpGate, Token
 from kiro_mcp.server.owners import KEY_HEADER
 from kiro_mcp.web_server import HttpLimits, serve
@@ -118,7 +118,7 @@ class WebOptions:
 class Serving:
     """A server that is being served over HTTP."""
 
-    def __init__(self, calls: "RunningCalls", requests: "OpenRequests", engines: Deferred) -> None:
+    def __init__(self, calls: "RunningCalls", requests: "OpenRequests", engines: Engines) -> None:
         self._calls = calls
         self._requests = requests
         self._engines = engines
@@ -137,7 +137,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    server: Server[Deferred],
+    server: Server[Engines],
     options: WebOptions,
     listener: socket.socket,
     limits: HttpLimits | None = None,
@@ -212,7 +212,7 @@ async def signalled() -> int:
     raise AssertionError("signals never run out")
 
 
-def _entered(engines: Deferred) -> Callable[[Server[Deferred]], nullcontext[Deferred]]:
+def _entered(engines: Engines) -> Callable[[Server[Engines]], nullcontext[Engines]]:
     return lambda _: nullcontext(engines)
 
 
@@ -232,7 +232,7 @@ class RequestContext:
     of its own has no user.
     """
 
-    def __init__(self, app: ASGIApp, engines: Deferred, calls: "RunningCalls") -> None:
+    def __init__(self, app: ASGIApp, engines: Engines, calls: "RunningCalls") -> None:
         self._app = app
         self._state = {"engines": engines, "calls": calls}
         self._secret = secrets.token_bytes(32)
@@ -324,7 +324,7 @@ class _SseEndpoint:
     """An SSE connection, which is a session of its own."""
 
     def __init__(
-        self, server: Server[Deferred], transport: SseServerTransport, engines: Deferred
+        self, server: Server[Engines], transport: SseServerTransport, engines: Engines
     ) -> None:
         self._server = server
         self._transport = transport
@@ -349,7 +349,7 @@ class RunningCalls:
         self._running: set[anyio.CancelScope] = set()
 
     async def __call__(
-        self, ctx: ServerRequestContext[Deferred], call_next: CallNext
+        self, ctx: ServerRequestContext[Engines], call_next: CallNext
     ) -> HandlerResult:
         """Pass a message on, and answer for it if the server ends meanwhile."""
         with self.running():

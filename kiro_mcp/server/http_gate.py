@@ -219,7 +219,7 @@ def choose_token(token: str, *, host: str, no_auth: bool, file: Path | None = No
         return Token(secret=token, where="KIRO_MCP_HTTP_TOKEN")
     if file is None:
         raise InvalidRequest(
-            "There is no folder to keep a token in: neither HOME nor KIRO_MCP_HOME is set.",
+            "No folder can keep the token: neither HOME nor KIRO_MCP_HOME is set.",
             next_step="Set one of them, or KIRO_MCP_HTTP_TOKEN.",
         )
     try:

@@ -304,7 +304,7 @@ class Jobs:
             with anyio.move_on_after(self._max_detached_seconds):
                 await job.ended.wait()
             if job.is_running and not job.calls:
-                job.cancel("Nobody collected the answer: it went on for as long as it may.")
+                job.cancel("Nobody collected the answer, and its time is over.")
                 return
 
 

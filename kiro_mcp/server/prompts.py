@@ -50,7 +50,7 @@ def get_prompt(name: str, arguments: Mapping[str, str]) -> types.GetPromptResult
     """Return a prompt, filled in.
 
     Raises:
-        MCPError: There is no such prompt, or an argument that it needs is missing.
+        MCPError: The prompt is unknown, or lacks an argument that it needs.
     """
     model = arguments.get("model", "").strip()
     with_model = f" with model {model!r}" if model else ""
@@ -76,7 +76,7 @@ def get_prompt(name: str, arguments: Mapping[str, str]) -> types.GetPromptResult
             known = ", ".join(prompt.name for prompt in LISTED)
             raise MCPError(
                 code=types.INVALID_PARAMS,
-                message=f"There is no prompt {quoted(name)}; there are {known}.",
+                message=f"Unknown prompt {quoted(name)}. The prompts are {known}.",
             )
     content = types.TextContent(type="text", text=text)
     return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=content)])

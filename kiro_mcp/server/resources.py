@@ -67,7 +67,7 @@ async def read_resource(
             return _contents(uri, "application/json", kept.decode(errors="replace"))
     except KiroError as error:
         raise _refusal(str(error), uri) from error
-    raise _refusal(f"There is no resource {quoted(uri)}.", uri)
+    raise _refusal(f"Unknown resource {quoted(uri)}.", uri)
 
 
 def _refusal(message: str, uri: str) -> MCPError:

@@ -25,7 +25,8 @@ MAX_FILES = 36
 MAX_FUNCTIONS = 190
 
 PACKAGE = Path(kiro_mcp.__file__).parent
-EMULATOR = PACKAGE / "emulator"
+NOT_COUNTED = (PACKAGE / "emulator", PACKAGE / "web_server.py")
+"""The emulator, and what serves it over HTTP."""
 
 
 class Walk:
@@ -38,7 +39,11 @@ class Walk:
         """Take an event of the interpreter."""
         code = frame.f_code
         path = Path(code.co_filename)
-        if event != "call" or not path.is_relative_to(PACKAGE) or path.is_relative_to(EMULATOR):
+        if (
+            event != "call"
+            or not path.is_relative_to(PACKAGE)
+            or any(map(path.is_relative_to, NOT_COUNTED))
+        ):
             return
         if code.co_flags & CO_NEWLOCALS and not code.co_name.startswith("<"):
             file = path.relative_to(PACKAGE).as_posix()

@@ -12,7 +12,7 @@ import mcp_types as types
 from mcp.server.context import HandlerResult
 from mcp.server.lowlevel import Server
 
-from kiro_mcp.server.app import Deferred, build_server
+from kiro_mcp.server.app import Engines, build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.http import STREAMABLE_PATH, WebOptions, serving
 from kiro_mcp.server.http_gate import Token, allowed_names
@@ -39,14 +39,14 @@ async def serving_fixtures() -> AsyncGenerator[str]:
         yield f"http://localhost:{port}{STREAMABLE_PATH}"
 
 
-def _build() -> Server[Deferred]:
+def _build() -> Server[Engines]:
     server = build_server(lambda: Engine.from_environ({}))
     _add_tools(server)
     _add_documents(server)
     return server
 
 
-def _add_tools(server: Server[Deferred]) -> None:
+def _add_tools(server: Server[Engines]) -> None:
     shipped = server.get_request_handler("tools/call")
     assert shipped
 
@@ -69,7 +69,7 @@ def _declared(name: str) -> types.Tool:
     return types.Tool(name=name, description="For the suite.", input_schema=schema)
 
 
-def _add_documents(server: Server[Deferred]) -> None:
+def _add_documents(server: Server[Engines]) -> None:
     add = server.add_request_handler
     add("resources/list", types.PaginatedRequestParams, documents.list_resources)
     add("resources/templates/list", types.PaginatedRequestParams, documents.list_templates)

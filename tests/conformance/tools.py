@@ -9,10 +9,10 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
 
-from kiro_mcp.server.app import Deferred
+from kiro_mcp.server.app import Engines
 from tests.conformance.media import PNG, WAV
 
-Context = ServerRequestContext[Deferred]
+Context = ServerRequestContext[Engines]
 Result = types.CallToolResult | types.InputRequiredResult
 Tool = Callable[[Context, types.CallToolRequestParams], Awaitable[Result]]
 

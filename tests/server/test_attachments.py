@@ -10,7 +10,7 @@ import pytest
 
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.server.attachments import MAX_FILE_BYTES, Attachments
+from kiro_mcp.server.attachments import MAX_FILE_BYTES, read_image, read_text_file
 from tests.support.mcp import ask, code, connected, sent, words
 
 PIXEL = b64decode(
@@ -29,26 +29,26 @@ def root(tmp_path: Path) -> Path:
 
 
 async def test_a_file_under_an_open_folder_is_attached_with_its_name(root: Path) -> None:
-    part = await Attachments([str(root)]).file(str(root / "notes.txt"), "files[0]")
+    part = await read_text_file(str(root / "notes.txt"), [str(root)], "files[0]")
     assert "notes.txt" in part.text
     assert "grüß" in part.text
 
 
 async def test_an_image_under_an_open_folder_is_sent(root: Path) -> None:
-    image = await Attachments([str(root)]).image(str(root / "pixel.png"), "images[0]")
+    image = await read_image(str(root / "pixel.png"), [str(root)], "images[0]")
     assert image.format == "png"
 
 
 async def test_a_path_that_is_too_long_for_any_file_is_refused_at_once(root: Path) -> None:
     """To follow each of its folders would take hours."""
     with pytest.raises(InvalidRequest, match="may not be read"):
-        await Attachments([str(root)]).file("/a" * 1_000_000, "files[0]")
+        await read_text_file("/a" * 1_000_000, [str(root)], "files[0]")
 
 
 async def test_by_default_no_path_is_read(root: Path) -> None:
     """Whoever can make a model call a tool must not thereby read the disk."""
     with pytest.raises(InvalidRequest, match="KIRO_MCP_ROOTS"):
-        await Attachments([]).file(str(root / "notes.txt"), "files[0]")
+        await read_text_file(str(root / "notes.txt"), [], "files[0]")
 
 
 @pytest.mark.parametrize("given", ["../secret.txt", "link.txt", "linked/secret.txt"])
@@ -57,7 +57,7 @@ async def test_no_way_leads_out_of_an_open_folder(given: str, root: Path) -> Non
     (root / "link.txt").symlink_to(root.parent / "secret.txt")
     (root / "linked").symlink_to(root.parent)
     with pytest.raises(InvalidRequest, match="may not be read"):
-        await Attachments([str(root)]).file(f"{root}/{given}", "files[0]")
+        await read_text_file(f"{root}/{given}", [str(root)], "files[0]")
 
 
 async def test_a_folder_whose_name_only_begins_the_same_is_not_open(root: Path) -> None:
@@ -65,29 +65,29 @@ async def test_a_folder_whose_name_only_begins_the_same_is_not_open(root: Path) 
     beside.mkdir()
     (beside / "a.txt").write_text("x", encoding="utf-8")
     with pytest.raises(InvalidRequest, match="may not be read"):
-        await Attachments([str(root)]).file(str(beside / "a.txt"), "files[0]")
+        await read_text_file(str(beside / "a.txt"), [str(root)], "files[0]")
 
 
 async def test_a_relative_path_is_refused(root: Path) -> None:
     """A server is started in any folder."""
     with pytest.raises(InvalidRequest, match="absolute"):
-        await Attachments([str(root)]).file("notes.txt", "files[0]")
+        await read_text_file("notes.txt", [str(root)], "files[0]")
 
 
 async def test_a_file_that_is_not_there_is_named(root: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"files\[0\] cannot be read"):
-        await Attachments([str(root)]).file(str(root / "gone.txt"), "files[0]")
+        await read_text_file(str(root / "gone.txt"), [str(root)], "files[0]")
 
 
 async def test_a_file_that_is_no_text_is_refused(root: Path) -> None:
     with pytest.raises(InvalidRequest, match="UTF-8"):
-        await Attachments([str(root)]).file(str(root / "pixel.png"), "files[0]")
+        await read_text_file(str(root / "pixel.png"), [str(root)], "files[0]")
 
 
 async def test_a_file_over_the_limit_is_refused(root: Path) -> None:
     (root / "big.txt").write_bytes(b"x" * (MAX_FILE_BYTES + 1))
     with pytest.raises(InvalidRequest, match="larger"):
-        await Attachments([str(root)]).file(str(root / "big.txt"), "files[0]")
+        await read_text_file(str(root / "big.txt"), [str(root)], "files[0]")
 
 
 async def test_a_pipe_or_a_device_under_an_open_folder_is_refused_at_once(
@@ -154,7 +154,7 @@ async def test_open_folders_are_read_as_people_write_them(
 async def test_an_open_folder_that_is_not_there_is_said(root: Path) -> None:
     async with connected(KIRO_MCP_ROOTS=f"{root}/gone:{root}") as client:
         result = await client.call_tool("ask_claude", {"prompt": "x", "files": ["/etc/hosts"]})
-    assert f"(open folders: {root}/gone, which is not there; {root})" in words(result)
+    assert f"(open folders: {root}/gone, which does not exist; {root})" in words(result)
 
 
 @pytest.mark.parametrize("form", ["plain", "wrapped", "url-safe", "unpadded"])

@@ -102,7 +102,7 @@ async def test_arguments_that_cannot_be_used_are_refused_in_words(
 async def test_a_tool_that_does_not_exist_is_a_protocol_error() -> None:
     """The MCP specification: unknown tools are answered with -32602."""
     async with connected() as client:
-        with pytest.raises(MCPError, match="no tool 'ask_gpt'"):
+        with pytest.raises(MCPError, match="Unknown tool 'ask_gpt'"):
             await client.call_tool("ask_gpt", {})
 
 
