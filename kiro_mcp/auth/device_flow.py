@@ -12,7 +12,7 @@ status 400 and an `error`. Kiro's own service serves Google and GitHub and is un
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
@@ -21,7 +21,7 @@ from kiro_mcp.auth.credentials import (
     ClientRegistration,
     Credential,
 )
-from kiro_mcp.auth.documents import read_registration_file
+from kiro_mcp.auth.documents import read_registration
 from kiro_mcp.auth.hosts import is_sign_in_page, read_start_url
 from kiro_mcp.auth.oidc import (
     TokenRequest,
@@ -162,15 +162,10 @@ def read_registration_answer(plan: LoginPlan, status: int, body: bytes) -> Clien
         KiroError: The service registered no client.
     """
     members = read_members(body)
-    client = read_registration_file(members) if status == 200 else None
+    client = read_registration(members, is_all=True) if status == 200 else None
     if client is None:
         raise _start_failure(plan, status, members)
-    return ClientRegistration(
-        client_id=client.client_id,
-        client_secret=client.client_secret,
-        expires_at=client.expires_at,
-        region=plan.region,
-    )
+    return replace(client, region=plan.region)
 
 
 def authorization_request(plan: LoginPlan, client: ClientRegistration | None) -> TokenRequest:

@@ -12,7 +12,7 @@ counts seconds or milliseconds since the epoch, as a number or as text.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, cast
 
@@ -21,50 +21,9 @@ from kiro_mcp.auth.credentials import (
     ClientRegistration,
     Credential,
     CredentialKind,
-    Origin,
     jwt_expiry,
 )
-
-MILLISECONDS_FROM: Final = 100_000_000_000
-"""A larger number counts milliseconds: in seconds it would be in the year 5138."""
-
-
-def parse_time(value: object) -> datetime | None:
-    """Read a date of any known form; None if the value is empty.
-
-    Raises:
-        ValueError: The value is not a date.
-    """
-    if value is None or value == "":
-        return None
-    try:
-        return _parse(value)
-    except (OverflowError, OSError) as error:
-        raise ValueError("not a date") from error
-
-
-def _parse(value: object) -> datetime:
-    if isinstance(value, bool):
-        raise ValueError("not a date")
-    if isinstance(value, int | float):
-        return _from_epoch(float(value))
-    if not isinstance(value, str):
-        raise ValueError("not a date")
-    text = value.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return _from_epoch(float(text))
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _from_epoch(number: float) -> datetime:
-    return datetime.fromtimestamp(number / 1000 if number > MILLISECONDS_FROM else number, UTC)
-
-
-def format_time(moment: datetime) -> str:
-    """Write a date in the form that all readers of these stores accept: UTC, milliseconds, `Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
+from kiro_mcp.client.management import MILLISECONDS_FROM, time_since_epoch
 
 BUILDER_ID_CLIENT_HASH: Final = "e909a0580879b06ece1202964fbe9dda95ea4ce3"
 """Builder ID's `clientIdHash`: the SHA-1 of its start URL as `{"startUrl":"…"}`."""
@@ -92,16 +51,25 @@ NESTS: Final = ("metadata", "attributes")
 """The objects in a document that may hold the members of its credential."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialSource:
-    """Where a document with a credential comes from. This becomes part of the credential."""
+def read_time(value: object) -> datetime | None:
+    """Read a date of any known form; None if the value is empty or not a date."""
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return time_since_epoch(value)
+        text = value.strip() if isinstance(value, str) else ""
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return time_since_epoch(float(text))
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # Try it: the service knows when a token or a client ends.
 
-    name: str
-    """For people: the name of the variable or file."""
-    origin: Origin
-    path: str = ""
-    key: str = ""
-    is_explicit: bool = False
+
+def format_time(moment: datetime | None) -> str:
+    """Write a date in the form that all readers of these stores accept: UTC, milliseconds, `Z`."""
+    if moment is None:
+        return ""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_object(text: str | bytes) -> dict[str, object]:
@@ -119,15 +87,6 @@ def parse_object(text: str | bytes) -> dict[str, object]:
     return cast("dict[str, object]", document)
 
 
-def registration_name(document: Mapping[str, object]) -> str:
-    """Return the file name of the registration that a document refers to; "" for none.
-
-    Anybody may have written the document, so only a valid hash may become a file name.
-    """
-    named = text_of(document, "client_id_hash")
-    return f"{named}.json" if re.fullmatch(r"[0-9a-f]{40}", named) else ""
-
-
 def text_of(document: Mapping[str, object], name: str) -> str:
     """Return a text member, in camel or snake case, nested or not; "" if it is missing."""
     value = member_of(document, name)
@@ -136,8 +95,7 @@ def text_of(document: Mapping[str, object], name: str) -> str:
 
 def member_of(document: Mapping[str, object], name: str) -> object:
     """Return a member, in camel or snake case, nested or not; None if it is missing."""
-    nests = [document.get(nest) for nest in NESTS]
-    for level in (*nests, document):
+    for level in (*map(document.get, NESTS), document):
         if isinstance(level, dict):
             members = cast("dict[str, object]", level)
             for spelling in (name, camel(name)):
@@ -152,43 +110,48 @@ def camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-def read_registration(document: Mapping[str, object]) -> ClientRegistration | None:
-    """Read the client registration in a document; None if its id or its secret is missing."""
+def registration_name(document: Mapping[str, object]) -> str:
+    """Return the file name of the registration that a document refers to; "" for none.
+
+    Anybody may have written the document, so only a valid hash may become a file name.
+    """
+    named = text_of(document, "client_id_hash")
+    return f"{named}.json" if re.fullmatch(r"[0-9a-f]{40}", named) else ""
+
+
+def read_registration(
+    document: Mapping[str, object], *, is_all: bool = False
+) -> ClientRegistration | None:
+    """Read a client registration; None if its id or its secret is missing.
+
+    Args:
+        document: The JSON object.
+        is_all: Whether the document holds nothing else. Then `expiresAt` is the client's end;
+            otherwise it is the token's.
+    """
     client_id, secret = text_of(document, "client_id"), text_of(document, "client_secret")
     if not client_id or not secret:
         return None
-    ends = next(
-        (
-            value
-            for name in ("client_secret_expires_at", "registration_expires_at", "client_expires_at")
-            if (value := member_of(document, name)) is not None
-        ),
-        None,
-    )
+    names = ["client_secret_expires_at", "registration_expires_at", "client_expires_at"]
+    ends = [member_of(document, name) for name in (*names, *(["expires_at"] if is_all else []))]
     return ClientRegistration(
         client_id=client_id,
         client_secret=secret,
-        expires_at=_time_or_nothing(ends),
+        expires_at=read_time(next((end for end in ends if end is not None), None)),
         region=text_of(document, "region"),
     )
 
 
-def read_registration_file(document: Mapping[str, object]) -> ClientRegistration | None:
-    """Read a registration from a file or row of its own, in which `expiresAt` means its end."""
-    ends = member_of(document, "client_secret_expires_at") or member_of(document, "expires_at")
-    return read_registration({**document, "client_secret_expires_at": ends})
-
-
 def read_credential(
     document: Mapping[str, object],
-    where: CredentialSource,
+    where: Credential,
     registration: ClientRegistration | None = None,
 ) -> Credential | None:
     """Read a credential; None if the document has neither of the two tokens.
 
     Args:
         document: The JSON object.
-        where: Where it comes from.
+        where: An empty credential that says where the document comes from.
         registration: Its client registration, if that has a file of its own.
 
     Raises:
@@ -200,39 +163,34 @@ def read_credential(
         return None
     client = read_registration(document) or registration
     kind = kind_of(document, has_client=client is not None)
+    problem = ""
     if kind == "external_idp":
         client = ClientRegistration(client_id=text_of(document, "client_id"))
+        problem = "" if client.client_id else "its client id is missing"
+    elif kind in ("idc", "builder_id") and client is None:
+        problem = "its client registration is missing or cannot be read"
     ends = member_of(document, "expires_at")
-    expires_at = _time_or_nothing(ends)
-    is_unreadable = expires_at is None and ends not in (None, "")
-    return Credential(
+    expires_at = read_time(ends)
+    scopes = member_of(document, "scopes")
+    listed = scopes.split() if isinstance(scopes, str) else scopes
+    items = cast("list[object]", listed) if isinstance(listed, list) else []
+    return replace(
+        where,
         kind=kind,
         access_token=access,
         refresh_token=refresh,
         expires_at=expires_at or jwt_expiry(access),
-        unreadable_end=str(ends)[:MAX_QUOTED] if is_unreadable else "",
+        unreadable_end="" if expires_at or ends is None else str(ends)[:MAX_QUOTED],
         profile_arn=_header_text(document, "profile_arn"),
         region=text_of(document, "region") or (client.region if client else ""),
         client=None if kind == "social" else client,
         token_endpoint=text_of(document, "token_endpoint"),
         issuer_url=text_of(document, "issuer_url"),
-        scopes=_scopes(member_of(document, "scopes")),
+        scopes=tuple(item for item in items if isinstance(item, str)),
         start_url=text_of(document, "start_url"),
         preferred_endpoint=text_of(document, "preferred_endpoint"),
-        problem=_problem(kind, client),
-        source=where.name,
-        origin=where.origin,
-        path=where.path,
-        key=where.key,
-        is_explicit=where.is_explicit,
+        problem=problem,
     )
-
-
-def _time_or_nothing(value: object) -> datetime | None:
-    try:
-        return parse_time(value)
-    except ValueError:
-        return None  # Try it: the service knows when a token or a client ends.
 
 
 def _header_text(document: Mapping[str, object], name: str) -> str:
@@ -251,44 +209,23 @@ def kind_of(document: Mapping[str, object], *, has_client: bool) -> CredentialKi
     """
     if text_of(document, "api_key") or text_of(document, "access_token").startswith(API_KEY_PREFIX):
         return "api_key"
-    said = text_of(document, "auth_method").lower().replace("-", "_")
-    kind = _METHODS.get(said)
+    hashed = text_of(document, "client_id_hash")
+    kind = _METHODS.get(text_of(document, "auth_method").lower().replace("-", "_"))
     if kind is None and text_of(document, "token_endpoint"):
         kind = "external_idp"
-    if kind is None:
-        kind = "idc" if has_client or text_of(document, "client_id_hash") else "social"
-    return "builder_id" if kind == "idc" and _is_builder_id(document) else kind
-
-
-def _is_builder_id(document: Mapping[str, object]) -> bool:
+    elif kind is None:
+        kind = "idc" if has_client or hashed else "social"
+    if kind != "idc":
+        return kind
     provider = text_of(document, "provider").lower().replace("_", "").replace("-", "")
-    if provider:
-        return provider in ("builderid", "awsbuilderid")
     start_url = text_of(document, "start_url")
-    if start_url:
-        return start_url.rstrip("/#") == BUILDER_ID_START_URL
-    return text_of(document, "client_id_hash") == BUILDER_ID_CLIENT_HASH
-
-
-def _scopes(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return tuple(value.split())
-    if isinstance(value, list):
-        return tuple(item for item in cast("list[object]", value) if isinstance(item, str))
-    return ()
-
-
-def _problem(kind: CredentialKind, client: ClientRegistration | None) -> str:
-    if kind in ("idc", "builder_id") and client is None:
-        return "its client registration is missing or cannot be read"
-    if kind == "external_idp" and not (client and client.client_id):
-        return "its client id is missing"
-    return ""
-
-
-_SOCIAL: Final = ("desktop", "social", "google", "github")
-_OIDC: Final = ("idc", "builder-id", "builder_id", "iam")
-_EXTERNAL: Final = ("external-idp", "external_idp")
+    if provider:
+        is_builder_id = provider in ("builderid", "awsbuilderid")
+    elif start_url:
+        is_builder_id = start_url.rstrip("/#") == BUILDER_ID_START_URL
+    else:
+        is_builder_id = hashed == BUILDER_ID_CLIENT_HASH
+    return "builder_id" if is_builder_id else "idc"
 
 
 def decode_refresh_token(text: str, *, source: str, region: str = "") -> Credential:
@@ -305,88 +242,67 @@ def decode_refresh_token(text: str, *, source: str, region: str = "") -> Credent
     """
     bare = Credential(kind="social", refresh_token=text, region=region, source=source)
     rest, bar, method = text.rpartition("|")
-    method = method.strip().lower()
-    if bar and method in _SOCIAL:
+    kind = _METHODS.get(method.strip().lower().replace("-", "_"))
+    if bar and kind == "social":
         return replace(bare, refresh_token=rest)
     parts = rest.rsplit("|", 2)
-    if len(parts) != 3 or method not in (*_OIDC, *_EXTERNAL):
+    if len(parts) != 3 or kind in (None, "api_key"):
         return bare
     token, client_id, last = parts
-    if method in _EXTERNAL:
+    if kind == "external_idp":
         client = ClientRegistration(client_id=client_id)
-        return replace(
-            bare, kind="external_idp", refresh_token=token, client=client, token_endpoint=last
-        )
+        return replace(bare, kind=kind, refresh_token=token, client=client, token_endpoint=last)
     client = ClientRegistration(client_id=client_id, client_secret=last)
-    kind = "builder_id" if method.startswith("builder") else "idc"
     return replace(bare, kind=kind, refresh_token=token, client=client)
 
 
 def merge_tokens(document: Mapping[str, object], renewed: Credential) -> dict[str, object]:
     """Return the document with the renewed tokens, under the names that it uses for them.
 
-    All other members stay as they are, because they belong to another program.
+    The end of the token keeps its form: text, or a number of seconds or milliseconds. All other
+    members stay as they are, because they belong to another program.
     """
-    result = dict(document)
+    before, moment = member_of(document, "expires_at"), renewed.expires_at
+    ends: object = format_time(moment) if moment else before
+    if moment and isinstance(before, int | float) and not isinstance(before, bool):
+        ends = int(moment.timestamp() * (1000 if before > MILLISECONDS_FROM else 1))
     changes: dict[str, object] = {
         "access_token": renewed.access_token,
         "refresh_token": renewed.refresh_token,
-        "expires_at": _as_before(document, renewed.expires_at),
+        "expires_at": ends,
     }
     if renewed.kind == "social" and renewed.profile_arn:
         changes["profile_arn"] = renewed.profile_arn
+    result = dict(document)
+    is_snake = any("_" in member for member in document)
     for name, value in changes.items():
-        _put(result, name, value)
+        for level in (*NESTS, ""):  # "" is the document itself.
+            found = result.get(level) if level else result
+            members = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+            spelling = next((it for it in (name, camel(name)) if it in members), "")
+            if spelling and level:
+                result[level] = {**members, spelling: value}
+                break
+            if not level:
+                result[spelling or (name if is_snake else camel(name))] = value
     return result
 
 
-def _put(document: dict[str, object], name: str, value: object) -> None:
-    for nest in NESTS:
-        inner = document.get(nest)
-        if isinstance(inner, dict):
-            members = cast("dict[str, object]", inner)
-            if spelling := _spelling(members, name):
-                document[nest] = {**members, spelling: value}
-                return
-    document[_spelling(document, name) or _usual_spelling(document, name)] = value
-
-
-def _spelling(members: Mapping[str, object], name: str) -> str:
-    return next((spelling for spelling in (name, camel(name)) if spelling in members), "")
-
-
-def _usual_spelling(document: Mapping[str, object], name: str) -> str:
-    is_snake = any("_" in member for member in document)
-    return name if is_snake else camel(name)
-
-
-def _as_before(document: Mapping[str, object], moment: datetime | None) -> object:
-    """Write a date in the document's form: text, or a number of seconds or milliseconds."""
-    before = member_of(document, "expires_at")
-    if moment is None:
-        return before
-    if isinstance(before, int | float) and not isinstance(before, bool):
-        unit = 1000 if before > MILLISECONDS_FROM else 1
-        return int(moment.timestamp() * unit)
-    return format_time(moment)
-
-
 def own_document(credential: Credential) -> dict[str, object]:
-    """Write a login as our own store saves it; `read_credential` reads it."""
-    client = credential.client
-    members: dict[str, object] = {
+    """Write a login as our own store saves it; `read_credential` reads it. Members may be empty."""
+    client = credential.client or ClientRegistration(client_id="")
+    return {
         "authMethod": credential.kind,
         "accessToken": credential.access_token,
         "refreshToken": credential.refresh_token,
-        "expiresAt": format_time(credential.expires_at) if credential.expires_at else "",
+        "expiresAt": format_time(credential.expires_at),
         "profileArn": credential.profile_arn,
         "region": credential.region,
         "startUrl": credential.start_url,
-        "clientId": client.client_id if client else "",
-        "clientSecret": client.client_secret if client else "",
-        "clientExpiresAt": format_time(client.expires_at) if client and client.expires_at else "",
+        "clientId": client.client_id,
+        "clientSecret": client.client_secret,
+        "clientExpiresAt": format_time(client.expires_at),
         "tokenEndpoint": credential.token_endpoint,
         "issuerUrl": credential.issuer_url,
         "scopes": list(credential.scopes),
     }
-    return {name: value for name, value in members.items() if value}

@@ -19,13 +19,12 @@ program that this package starts for a credential, by its full path and without 
 
 import errno
 import json
-import os
 import shutil
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -34,109 +33,34 @@ from urllib.parse import quote
 
 import anyio
 
-from kiro_mcp.auth.credentials import BUILDER_ID_START_URL, ClientRegistration, Credential
+from kiro_mcp.auth.credentials import BUILDER_ID_START_URL, Credential
 from kiro_mcp.auth.documents import (
-    CredentialSource,
     merge_tokens,
     parse_object,
     read_credential,
-    read_registration_file,
+    read_registration,
     text_of,
 )
+from kiro_mcp.auth.files import can_replace
 from kiro_mcp.auth.machine import Machine, kiro_cli_databases
 from kiro_mcp.regular_files import read_regular_file
 
-TOKEN_KEYS: Final = (
-    "kirocli:social:token",
-    "kirocli:odic:token",
-    "kirocli:external-idp:token",
-    "codewhisperer:odic:token",
-)
-PROFILE_KEY: Final = "api.codewhisperer.profile"
-STATE_KEYS: Final = (PROFILE_KEY, "auth.idc.start-url", "auth.idc.region")
-
-_DEFAULTS: Final[Mapping[str, dict[str, object]]] = {
-    "social": {"auth_method": "social"},
-    "odic": {"auth_method": "idc"},
-    "external-idp": {"auth_method": "external_idp"},
+_TOKENS: Final = {
+    "kirocli:social:token": "social",
+    "kirocli:odic:token": "idc",
+    "kirocli:external-idp:token": "external_idp",
+    "codewhisperer:odic:token": "idc",
 }
+"""The keys of logins, each with the kind of its login."""
+_REGISTRATIONS: Final = {
+    f"{prefix}:odic:token": f"{prefix}:odic:device-registration"
+    for prefix in ("kirocli", "codewhisperer")
+}
+"""The keys of the client registrations, by the keys of their logins."""
+_PROFILE: Final = "api.codewhisperer.profile"
+_REGION: Final = "auth.idc.region"
 
 Rows = Mapping[str, str | bytes]
-
-
-def registration_key(token_key: str) -> str:
-    """Return the key of the registration that belongs to a token; "" for none."""
-    prefix, family, _ = token_key.split(":")
-    return f"{prefix}:odic:device-registration" if family == "odic" else ""
-
-
-def credentials_in(rows: Rows, state: Rows, where: CredentialSource) -> list[Credential]:
-    """Read all credentials in the rows. Rows that cannot be read are skipped."""
-    found = (_credential(key, rows, state, where) for key in TOKEN_KEYS if key in rows)
-    return [credential for credential in found if credential]
-
-
-def best(credentials: Sequence[Credential], now: datetime) -> Credential | None:
-    """Return the credential that is usable now, or else the one that ends last; None for none."""
-    return max(credentials, key=lambda one: (one.is_usable(now), _end(one)), default=None)
-
-
-def _end(credential: Credential) -> float:
-    return credential.expires_at.timestamp() if credential.expires_at else 0.0
-
-
-def _credential(key: str, rows: Rows, state: Rows, where: CredentialSource) -> Credential | None:
-    family = key.split(":")[1]
-    document = {**_object(rows, key), **_DEFAULTS[family]}
-    client = _object(rows, registration_key(key))
-    registration = read_registration_file(client)
-    if family == "odic":
-        # A login without a start URL is a Builder ID login.
-        document["start_url"] = text_of(document, "start_url") or BUILDER_ID_START_URL
-        document["region"] = (
-            text_of(document, "region")
-            or (registration.region if registration else "")
-            or _quoted(state, "auth.idc.region")
-        )
-    try:
-        found = read_credential(document, replace(where, key=key), registration)
-    except ValueError:
-        return None
-    if found is None:
-        return None
-    profile_arn = found.profile_arn or text_of(_object(state, PROFILE_KEY), "arn")
-    problem = found.problem or _mismatch(found, registration) or _other_flow(document, client)
-    return replace(found, profile_arn=profile_arn, problem=problem)
-
-
-def _mismatch(found: Credential, registration: ClientRegistration | None) -> str:
-    if registration and registration.region and found.region not in ("", registration.region):
-        return f"its client is registered in {registration.region}, not in {found.region}"
-    return ""
-
-
-def _other_flow(document: Mapping[str, object], client: Mapping[str, object]) -> str:
-    """Return the problem if token and client registration are for different ways to sign in.
-
-    kiro-cli writes the same way as `Pkce` and as `PKCE`.
-    """
-    flows = [text_of(one, "oauth_flow").lower() for one in (document, client)]
-    is_other = all(flows) and flows[0] != flows[1]
-    return "its client is registered for another way to sign in" if is_other else ""
-
-
-def _object(rows: Rows, key: str) -> dict[str, object]:
-    try:
-        return parse_object(rows.get(key, "null"))
-    except ValueError:  # Malformed, or the literal `null`, which means "signed out".
-        return {}
-
-
-def _quoted(rows: Rows, key: str) -> str:
-    value = rows.get(key, b"")
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    return text.strip().strip('"')
-
 
 BUSY_SECONDS: Final = 2.0
 """How long to wait while another program writes. kiro-cli writes for a few milliseconds."""
@@ -146,10 +70,61 @@ MAX_COPIED_BYTES: Final = 256 * 1024 * 1024
 
 _BUSY_CODES: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
-_KEYS: Final = (*TOKEN_KEYS, *(key for key in map(registration_key, TOKEN_KEYS) if key))
+
+def login_in(rows: Rows, where: Credential, now: datetime) -> Credential | None:
+    """Return the login that is usable now, or else the one that ends last; None for none.
+
+    Args:
+        rows: The rows of `read_rows`. Those that cannot be read are skipped.
+        where: An empty credential that says where the rows come from.
+        now: The time.
+    """
+    found = (_login(key, rows, where) for key in _TOKENS if key in rows)
+    return max(
+        (login for login in found if login),
+        key=lambda it: (it.is_usable(now), it.expires_at.timestamp() if it.expires_at else 0.0),
+        default=None,
+    )
 
 
-def read_rows(path: Path) -> tuple[Rows, Rows]:
+def _login(key: str, rows: Rows, where: Credential) -> Credential | None:
+    document = {**_object(rows, key), "auth_method": _TOKENS[key]}
+    client = _object(rows, _REGISTRATIONS.get(key, ""))
+    registration = read_registration(client, is_all=True)
+    registered_in = registration.region if registration else ""
+    if key in _REGISTRATIONS:
+        # A login without a start URL is a Builder ID login.
+        document["start_url"] = text_of(document, "start_url") or BUILDER_ID_START_URL
+        typed = rows.get(_REGION, b"")
+        typed = typed.decode("utf-8", "replace") if isinstance(typed, bytes) else typed
+        document["region"] = (
+            text_of(document, "region") or registered_in or typed.strip().strip('"')
+        )
+    try:
+        found = read_credential(document, replace(where, key=key), registration)
+    except ValueError:
+        return None
+    if found is None:
+        return None
+    problem = found.problem
+    # kiro-cli writes the same way to sign in as `Pkce` and as `PKCE`.
+    flows = [text_of(one, "oauth_flow").lower() for one in (document, client)]
+    if not problem and registered_in and found.region not in ("", registered_in):
+        problem = f"its client is registered in {registered_in}, not in {found.region}"
+    elif not problem and all(flows) and flows[0] != flows[1]:
+        problem = "its client is registered for another way to sign in"
+    profile_arn = found.profile_arn or text_of(_object(rows, _PROFILE), "arn")
+    return replace(found, profile_arn=profile_arn, problem=problem)
+
+
+def _object(rows: Rows, key: str) -> dict[str, object]:
+    try:
+        return parse_object(rows.get(key, "null"))
+    except ValueError:  # Malformed, or the literal `null`, which means "signed out".
+        return {}
+
+
+def read_rows(path: Path) -> Rows:
     """Read the rows about sign-in from the tables `auth_kv` and `state`.
 
     Raises:
@@ -157,46 +132,46 @@ def read_rows(path: Path) -> tuple[Rows, Rows]:
         OSError: The database cannot be opened or read.
     """
     try:
-        return _rows_of(path, "mode=ro")
+        return _select(path, "mode=ro")
     except (BlockingIOError, FileNotFoundError, IsADirectoryError):
         raise
     except OSError:
         log = path.with_name(f"{path.name}-wal")
         if not log.exists() or not log.stat().st_size:
-            return _rows_of(path, "mode=ro&immutable=1")
+            return _select(path, "mode=ro&immutable=1")
         if path.stat().st_size + log.stat().st_size > MAX_COPIED_BYTES:
             raise
         with tempfile.TemporaryDirectory(prefix="kiro-mcp-") as folder:  # Only we can enter it.
             copy = Path(folder, path.name)
             for source in (path, log):
                 shutil.copyfile(source, copy.with_name(source.name))
-            return _rows_of(copy, "mode=rw")
+            return _select(copy, "mode=rw")
 
 
-def _rows_of(path: Path, how: str) -> tuple[Rows, Rows]:
-    with _open(path, how) as database:
-        return (
-            _select(database, "SELECT key, value FROM auth_kv WHERE key IN ({})", _KEYS),
-            _select(database, "SELECT key, value FROM state WHERE key IN ({})", STATE_KEYS),
-        )
-
-
-def _select(database: sqlite3.Connection, statement: str, keys: Sequence[str]) -> Rows:
+def _select(path: Path, how: str) -> Rows:
+    keys = (*_TOKENS, *_REGISTRATIONS.values(), _PROFILE, _REGION)
     marks = ", ".join("?" * len(keys))
-    try:
-        found = database.execute(statement.format(marks), keys).fetchall()
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            return {}
-        raise
-    rows = cast("list[tuple[str, object]]", found)
-    return {key: value for key, value in rows if isinstance(value, str | bytes)}
+    rows: dict[str, str | bytes] = {}
+    with _open(path, how) as database:
+        for table in ("auth_kv", "state"):
+            statement = f"SELECT key, value FROM {table} WHERE key IN ({marks})"  # noqa: S608  # constants
+            try:
+                found = cast(
+                    "list[tuple[str, object]]", database.execute(statement, keys).fetchall()
+                )
+            except sqlite3.OperationalError as error:
+                if "no such table" not in str(error):
+                    raise
+            else:
+                pairs = cast("list[tuple[str, object]]", found)
+                rows |= {key: value for key, value in pairs if isinstance(value, str | bytes)}
+    return rows
 
 
 def can_update(path: Path) -> bool:
     """Whether a row could be updated. This also needs write access to the folder, for a journal."""
     target = path.resolve()
-    if not (os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)):
+    if not can_replace(target):
         return False
     try:
         with _open(target, "mode=rw") as database:
@@ -218,25 +193,16 @@ def update_row(path: Path, renewed: Credential) -> bool:
     """
     with _open(path.resolve(), "mode=rw") as database:
         database.execute("BEGIN IMMEDIATE")
-        document = _document(database, renewed.key)
-        if document is None or text_of(document, "refresh_token") != renewed.held_refresh_token:
+        found = database.execute("SELECT key, value FROM auth_kv WHERE key = ?", (renewed.key,))
+        rows = {key: value for key, value in found if isinstance(value, str | bytes)}
+        document = _object(rows, renewed.key)
+        if not document or text_of(document, "refresh_token") != renewed.held_refresh_token:
             database.rollback()
             return False
         text = json.dumps(merge_tokens(document, renewed), separators=(",", ":"))
-        done = database.execute("UPDATE auth_kv SET value = ? WHERE key = ?", (text, renewed.key))
+        database.execute("UPDATE auth_kv SET value = ? WHERE key = ?", (text, renewed.key))
         database.commit()
-        return done.rowcount == 1
-
-
-def _document(database: sqlite3.Connection, key: str) -> Mapping[str, object] | None:
-    row = cast(
-        "tuple[str | bytes] | None",
-        database.execute("SELECT value FROM auth_kv WHERE key = ?", (key,)).fetchone(),
-    )
-    try:
-        return parse_object(row[0]) if row else None
-    except ValueError:
-        return None
+        return True
 
 
 @contextmanager
@@ -276,7 +242,7 @@ def helper_for(credential: Credential, machine: Machine) -> str:
 async def token_of_kiro_cli(
     program: str, credential: Credential, machine: Machine, *, is_refused: bool
 ) -> Credential | None:
-    """Ask kiro-cli for the token of its login.
+    """Ask kiro-cli for the token of its login; have an older kiro-cli renew the login.
 
     Args:
         program: The full path of kiro-cli.
@@ -285,11 +251,12 @@ async def token_of_kiro_cli(
         is_refused: Whether the service refused the login's token, even if it has not expired.
 
     Returns:
-        The login with kiro-cli's token; None if kiro-cli returned none.
+        The login with kiro-cli's token; None if kiro-cli returned none. Then its database may
+        hold a renewed login.
     """
     force = ("--force-refresh",) if is_refused else ()
     output = await _output(program, (*_GIVE_TOKEN, *force), machine.environ)
-    where = CredentialSource(name=credential.source, origin=credential.origin)
+    where = Credential(kind="access_token", source=credential.source)
     for line in (output, *reversed(output.splitlines())):  # Other output may precede the JSON.
         try:
             document = parse_object(line)
@@ -305,32 +272,25 @@ async def token_of_kiro_cli(
                 expires_at=given.expires_at,
                 profile_arn=given.profile_arn or credential.profile_arn,
             )
-    return None
-
-
-async def renew_by_kiro_cli(program: str, machine: Machine) -> None:
-    """Have an older kiro-cli renew its login. Read its database again afterwards."""
     await _output(program, _RENEW, machine.environ)
+    return None
 
 
 async def _output(program: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> str:
     """Run the program and return its output; "" if it failed or took too long."""
     output = b""
-    with anyio.move_on_after(HELPER_SECONDS):
-        try:
-            async with await anyio.open_process(
-                [program, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=dict(environ),
-            ) as process:
-                assert process.stdout
-                async for chunk in process.stdout:
-                    output = (output + chunk)[: MAX_OUTPUT_BYTES + 1]
-                is_done = await process.wait() == 0
-        except OSError:
-            return ""
-        is_whole = is_done and len(output) <= MAX_OUTPUT_BYTES
-        return output.decode("utf-8", "replace") if is_whole else ""
+    with anyio.move_on_after(HELPER_SECONDS), suppress(OSError):
+        async with await anyio.open_process(
+            [program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=dict(environ),
+        ) as process:
+            assert process.stdout
+            async for chunk in process.stdout:
+                output = (output + chunk)[: MAX_OUTPUT_BYTES + 1]
+            is_done = await process.wait() == 0
+        if is_done and len(output) <= MAX_OUTPUT_BYTES:
+            return output.decode("utf-8", "replace")
     return ""

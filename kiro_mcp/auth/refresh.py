@@ -39,13 +39,7 @@ import anyio.to_thread
 from kiro_mcp.auth.credentials import Credential
 from kiro_mcp.auth.documents import merge_tokens, parse_object, text_of
 from kiro_mcp.auth.files import Sleep, can_replace, hold_lock, read_text, replace_text
-from kiro_mcp.auth.kiro_cli import (
-    can_update,
-    helper_for,
-    renew_by_kiro_cli,
-    token_of_kiro_cli,
-    update_row,
-)
+from kiro_mcp.auth.kiro_cli import can_update, helper_for, token_of_kiro_cli, update_row
 from kiro_mcp.auth.machine import Machine
 from kiro_mcp.auth.oidc import Refused, SignInService
 from kiro_mcp.auth.sources import Sources
@@ -185,8 +179,6 @@ class Refresher:
         self._helped_at = self._now()
         is_refused = credential.access_token == rejected
         given = await token_of_kiro_cli(program, credential, self._machine, is_refused=is_refused)
-        if given is None:
-            await renew_by_kiro_cli(program, self._machine)
         current = await self._read_again()
         if self._is_newer(current, credential, rejected):
             return current

@@ -12,26 +12,24 @@ belong to another account, which would then be billed.
 The search blocks: run it in a worker thread.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from kiro_mcp.auth.credentials import ClientRegistration, Credential, jwt_expiry
 from kiro_mcp.auth.documents import (
     API_KEY_PREFIX,
-    CredentialSource,
     decode_refresh_token,
     parse_object,
     read_credential,
-    read_registration_file,
+    read_registration,
     registration_name,
     text_of,
 )
 from kiro_mcp.auth.files import read_text
-from kiro_mcp.auth.kiro_cli import best, credentials_in, read_rows
+from kiro_mcp.auth.kiro_cli import login_in, read_rows
 from kiro_mcp.auth.machine import (
     Machine,
     amazon_q_databases,
@@ -56,8 +54,11 @@ class Finding:
     """What the search found at one source."""
 
     source: str
-    is_used: bool
-    why: str
+    why: str = _NOT_THERE
+    credential: Credential | None = None
+    problem: KiroError | None = None
+    """Why no other source may be used instead."""
+    is_used: bool = False
 
     def __str__(self) -> str:
         return f"{self.source}: {'used, ' if self.is_used else ''}{self.why}"
@@ -91,18 +92,16 @@ class Resolution:
         return self.credential
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
-    """The result of looking at one source."""
-
-    source: str
-    credential: Credential | None = None
-    why: str = _NOT_THERE
-    problem: KiroError | None = None
-
-
 class Sources:
-    """All sources of one machine and one configuration."""
+    """All sources of one machine and one configuration.
+
+    Args:
+        settings: All settings.
+        machine: Where the user's files are.
+        store: Our own logins; None if no folder for them is known.
+        now: Returns the time.
+        key_header: The HTTP header with the API key; "" if the key is in the environment.
+    """
 
     def __init__(
         self,
@@ -113,20 +112,11 @@ class Sources:
         now: Callable[[], datetime],
         key_header: str = "",
     ) -> None:
-        """Store the parameters of the search. Nothing is read yet.
-
-        Args:
-            settings: All settings.
-            machine: Where the user's files are.
-            store: Our own logins; None if no folder for them is known.
-            now: Returns the time.
-            key_header: The HTTP header with the API key; "" if the key is in the environment.
-        """
-        self._key_header = key_header
-        self._settings = settings
-        self._machine = machine
-        self._store = store
-        self._now = now
+        self.settings = settings
+        self.machine = machine
+        self.store = store
+        self.now = now
+        self.key_header = key_header
         self._newer: dict[str, tuple[Credential, str]] = {}
 
     def remember(self, newer: Credential, note: str) -> None:
@@ -142,11 +132,18 @@ class Sources:
         """Use the tokens in the credential's source again."""
         self._newer.pop(renewed.identity, None)
 
+    def recall(self, held: Credential) -> tuple[Credential | None, str]:
+        """Return the newer tokens of a credential and the note; None if there are none."""
+        newer, note = self._newer.get(held.identity, (None, ""))
+        if newer is None or newer.held_refresh_token != held.refresh_token:
+            return None, ""
+        if not held.refresh_token and held.is_usable(self.now()):
+            return None, ""  # No refresh token shows whether it changed, and it is usable.
+        return newer, f"; {note}"
+
     def look(self) -> Resolution:
         """Look at each source in order until one holds a credential."""
-        return _Search(
-            self._settings, self._machine, self._store, self._now(), self._newer, self._key_header
-        ).resolve()
+        return _Search(self).resolve()
 
     def look_again(self, before: Resolution) -> Resolution:
         """Look again if a file that decided has changed."""
@@ -157,91 +154,85 @@ class Sources:
 class _Search:
     """One search through the sources. It stamps each file before it reads the file."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        machine: Machine,
-        store: OwnStore | None,
-        now: datetime,
-        newer: Mapping[str, tuple[Credential, str]],
-        key_header: str,
-    ) -> None:
-        self._settings = settings
-        self._machine = machine
-        self._store = store
-        self._now = now
-        self._newer = newer
-        self._key_header = key_header
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._settings = sources.settings
+        self._machine = sources.machine
+        self._store = sources.store
+        self._now = sources.now()
         self._watched: dict[Path, Stamp] = {}
 
     def resolve(self) -> Resolution:
         """Return the first credential that the user set or named, else the best one found."""
-        looks: list[_Look] = []
-        winner: _Look | None = None
-        for look in self._look_at_named():
-            looks.append(look)
-            if look.credential or look.problem:
-                winner = look
+        findings: list[Finding] = []
+        winner: Finding | None = None
+        for finding in self._named():
+            findings.append(finding)
+            if finding.credential or finding.problem:
+                winner = finding
                 break
         else:
-            looks.extend(found := list(self._look_at_found()))
-            busy = next((look for look in found if look.problem), None)
-            winner = _choose(found, self._now) or busy
-        findings: list[Finding] = []
-        for look in looks:
-            is_used = look is winner and look.credential is not None
-            is_lost = look is not winner and look.credential is not None
-            why = f"{look.why}, but another one comes first" if is_lost else look.why
-            findings.append(Finding(source=look.source, is_used=is_used, why=redact(why)))
+            found = list(self._found())
+            findings += found
+            held = [(one, one.credential) for one in found if one.credential]
+            # The first that is usable now; else the first that can be renewed; else any.
+            winner, _ = max(
+                held,
+                key=lambda it: (it[1].is_usable(self._now), it[1].can_refresh()),
+                default=(next((one for one in found if one.problem), None), None),
+            )
         credential = winner.credential if winner else None
         if credential and credential.kind != "api_key" and not credential.region:
             credential = replace(credential, region=self._settings.region)
         return Resolution(
             credential=credential,
-            findings=tuple(findings),
+            findings=tuple(_explained(one, is_winner=one is winner) for one in findings),
             watched=tuple(self._watched.items()),
             problem=winner.problem if winner else None,
         )
 
     # --- what the user named, and our own login ---------------------------------------------
 
-    def _look_at_named(self) -> Iterator[_Look]:
-        yield from self._look_at_environment()
-        settings = self._settings
-        for variable, path, read in (
-            ("KIRO_CREDS_FILE", settings.creds_file, self._look_at_file),
-            ("KIRO_CLI_DB_FILE", settings.cli_db_file, self._look_at_database),
-        ):
-            if path:
-                full = self._machine.expanded(path)
-                yield _require_credential(read(full, f"{variable} ({full})", is_explicit=True))
-        if self._store:
-            yield self._look_at_own(self._store)
-
-    def _look_at_environment(self) -> Iterator[_Look]:
-        settings = self._settings
+    def _named(self) -> Iterator[Finding]:
+        settings, key_header = self._settings, self._sources.key_header
         if api_key := settings.api_key.get_secret_value():
             credential = Credential(
                 kind="api_key",
                 access_token=api_key,
-                source=self._key_header or "KIRO_API_KEY",
-                origin="caller" if self._key_header else "environment",
+                source=key_header or "KIRO_API_KEY",
+                origin="caller" if key_header else "environment",
             )
-            why = "sent with this call" if self._key_header else "set for this run"
-            yield _Look(source=credential.source, credential=credential, why=why)
+            why = "sent with this call" if key_header else "set for this run"
+            yield Finding(source=credential.source, credential=credential, why=why)
         access_token = settings.access_token.get_secret_value()
         if refresh_token := settings.refresh_token.get_secret_value():
-            yield self._look_at_refresh_token(refresh_token, access_token)
+            yield self._refresh_token(refresh_token, access_token)
         if access_token:
             # The service accepts an API key only with the key's own `TokenType` header.
             kind = "api_key" if access_token.startswith(API_KEY_PREFIX) else "access_token"
-            credential = Credential(
-                kind=kind, access_token=access_token, source="KIRO_ACCESS_TOKEN"
-            )
-            yield _Look(source=credential.source, credential=credential, why="set for this run")
+            source = "KIRO_ACCESS_TOKEN"
+            credential = Credential(kind=kind, access_token=access_token, source=source)
+            yield Finding(source=source, credential=credential, why="set for this run")
+        for variable, path, read in (
+            ("KIRO_CREDS_FILE", settings.creds_file, self._file),
+            ("KIRO_CLI_DB_FILE", settings.cli_db_file, self._database),
+        ):
+            if path:
+                full = self._machine.expanded(path)
+                finding = read(full, f"{variable} ({full})", is_explicit=True)
+                if finding.credential is None and finding.problem is None:
+                    problem = SignInRequired(
+                        f"The credential that {finding.source} names cannot be used:"
+                        f" {redact(finding.why)}.",
+                        next_step="Correct it, or remove the setting and call `login`.",
+                    )
+                    finding = replace(finding, problem=problem)
+                yield finding
+        if self._store:
+            yield self._own(self._store)
 
-    def _look_at_refresh_token(self, text: str, access_token: str) -> _Look:
-        source = "KIRO_REFRESH_TOKEN"
+    def _refresh_token(self, text: str, access_token: str) -> Finding:
+        source, why = "KIRO_REFRESH_TOKEN", "set for this run"
         given = decode_refresh_token(text, source=source, region=self._settings.region)
         given = replace(
             given,
@@ -249,28 +240,18 @@ class _Search:
             expires_at=jwt_expiry(access_token),
             key=digest(given.refresh_token),
         )
-        newer, note = self._recall(given)
+        newer, note = self._sources.recall(given)
         try:
             newer = newer or self._successor(given.key)
         except (OSError, ValueError) as error:
-            return _Look(source=source, problem=self._unusable_store(error))
-        if newer is None:
-            return _Look(source=source, credential=given, why="set for this run")
-        credential = _with_tokens_of(newer, given)
-        why = f"set for this run, renewed since{note}"
-        return _Look(source=source, credential=credential, why=why)
-
-    def _recall(self, held: Credential) -> tuple[Credential | None, str]:
-        newer, note = self._newer.get(held.identity, (None, ""))
-        if newer is None or newer.held_refresh_token != held.refresh_token:
-            return None, ""
-        if not held.refresh_token and held.is_usable(self._now):
-            return None, ""  # No refresh token shows whether it changed, and it is usable.
-        return newer, f"; {note}"
+            return Finding(source=source, problem=self._unusable_store(error))
+        if newer is not None:
+            given, why = _with_tokens_of(newer, given), f"{why}, renewed since{note}"
+        return Finding(source=source, credential=given, why=why)
 
     def _newest(self, held: Credential) -> tuple[Credential, str]:
         """Return the newest tokens of a login, and why its source does not hold them."""
-        newer, note = self._recall(held)
+        newer, note = self._sources.recall(held)
         if newer is None and held.is_borrowed:
             try:
                 newer = self._successor(digest(held.refresh_token))
@@ -284,18 +265,18 @@ class _Search:
         self._watch(self._store.path)
         return self._store.successor(key)
 
-    def _look_at_own(self, store: OwnStore) -> _Look:
+    def _own(self, store: OwnStore) -> Finding:
         self._watch(store.path)
         try:
             credential = store.login()
         except (OSError, ValueError) as error:
             why = _why_unreadable(error)
-            return _Look(source=OWN_SOURCE, problem=self._unusable_store(error), why=why)
+            return Finding(source=OWN_SOURCE, problem=self._unusable_store(error), why=why)
         if credential is None:
-            return _Look(source=OWN_SOURCE, why="nobody has signed in here")
+            return Finding(source=OWN_SOURCE, why="nobody has signed in here")
         credential, note = self._newest(credential)
         why = f"made here, kept in {store.path}{note}"
-        return _Look(source=OWN_SOURCE, credential=credential, why=why)
+        return Finding(source=OWN_SOURCE, credential=credential, why=why)
 
     def _unusable_store(self, error: Exception) -> KiroError:
         path = self._store.path if self._store else None
@@ -306,68 +287,72 @@ class _Search:
 
     # --- other programs' stores ----------------------------------------------------------------
 
-    def _look_at_found(self) -> Iterator[_Look]:
+    def _found(self) -> Iterator[Finding]:
         machine = self._machine
         if path := ide_file(machine):
-            yield self._look_at_file(path, f"the Kiro IDE ({path})", is_explicit=False)
+            yield self._file(path, f"the Kiro IDE ({path})")
         for path in kiro_cli_databases(machine):
-            yield self._look_at_database(path, f"kiro-cli ({path})", is_explicit=False)
+            yield self._database(path, f"kiro-cli ({path})")
         for path in amazon_q_databases(machine):
-            yield self._look_at_database(path, f"Amazon Q ({path})", is_explicit=False)
+            yield self._database(path, f"Amazon Q ({path})")
 
-    def _look_at_file(self, path: Path, source: str, *, is_explicit: bool) -> _Look:
+    def _file(self, path: Path, source: str, *, is_explicit: bool = False) -> Finding:
         self._watch(path)
-        where = CredentialSource(
-            name=source, origin="file", path=str(path), is_explicit=is_explicit
+        where = Credential(
+            kind="access_token",
+            source=source,
+            origin="file",
+            path=str(path),
+            is_explicit=is_explicit,
         )
         try:
             document = parse_object(read_text(path))
             registration = self._registration(path, registration_name(document))
             credential = read_credential(document, where, registration)
         except (OSError, ValueError) as error:
-            return _Look(source=source, why=_why_unreadable(error))
+            return Finding(source=source, why=_why_unreadable(error))
         if credential is None:
-            return _Look(source=source, why="holds no token")
+            return Finding(source=source, why="holds no token")
         is_ides = path == ide_file(self._machine)
         if is_ides and credential.kind == "idc" and not credential.profile_arn:
             # For a login in another file, it could be the profile of another account.
-            credential = replace(credential, profile_arn=self._ide_profile())
+            profile = self._object(ide_profile_file(self._machine))
+            arn = text_of(profile, "arn")
+            credential = replace(credential, profile_arn=arn if region_of(arn) else "")
         return self._describe(source, credential)
 
     def _registration(self, path: Path, name: str) -> ClientRegistration | None:
-        if not name:
-            return None
+        """Return a file's client registration. Without a registration, only a refresh fails."""
         ides = ide_file(self._machine)
-        folders = [path.parent, *([ides.parent] if ides else [])]
-        for folder in folders:
-            self._watch(folder / name)
-            try:
-                return read_registration_file(parse_object(read_text(folder / name)))
-            except (OSError, ValueError):
-                continue  # Without a registration, only a refresh fails.
+        for folder in (path.parent, *([ides.parent] if ides else [])):
+            if name and (document := self._object(folder / name)):
+                return read_registration(document, is_all=True)
         return None
 
-    def _ide_profile(self) -> str:
-        path = ide_profile_file(self._machine)
+    def _object(self, path: Path | None) -> dict[str, object]:
+        """Read a file beside that of a login; {} if it cannot be read."""
         if path is None:
-            return ""
+            return {}
         self._watch(path)
         try:
-            arn = text_of(parse_object(read_text(path)), "arn")
+            return parse_object(read_text(path))
         except (OSError, ValueError):
-            return ""
-        return arn if region_of(arn) else ""
+            return {}
 
-    def _look_at_database(self, path: Path, source: str, *, is_explicit: bool) -> _Look:
+    def _database(self, path: Path, source: str, *, is_explicit: bool = False) -> Finding:
         self._watch(path)
         self._watch(path.with_name(f"{path.name}-wal"))
         if self._watched[path] is None:
-            return _Look(source=source)
-        where = CredentialSource(
-            name=source, origin="database", path=str(path), is_explicit=is_explicit
+            return Finding(source=source)
+        where = Credential(
+            kind="access_token",
+            source=source,
+            origin="database",
+            path=str(path),
+            is_explicit=is_explicit,
         )
         try:
-            rows, state = read_rows(path)
+            credential = login_in(read_rows(path), where, self._now)
         except BlockingIOError:
             why = "another program is writing to it"
             busy = ServiceUnavailable(
@@ -375,26 +360,32 @@ class _Search:
                 next_step="Call again in a moment. If this happens again, end the program that has"
                 " it open.",
             )
-            return _Look(source=source, why=why, problem=busy)
+            return Finding(source=source, why=why, problem=busy)
         except OSError as error:
-            return _Look(source=source, why=_why_unreadable(error))
-        credential = best(credentials_in(rows, state, where), self._now)
+            return Finding(source=source, why=_why_unreadable(error))
         if credential is None:
-            return _Look(source=source, why="signed out there")
+            return Finding(source=source, why="signed out there")
         return self._describe(source, credential)
 
-    def _describe(self, source: str, credential: Credential) -> _Look:
+    def _describe(self, source: str, credential: Credential) -> Finding:
         credential, note = self._newest(credential)
         is_good = credential.is_usable(self._now)
         why = "its login is good" if is_good else "its login has expired"
         if credential.unreadable_end:
             end = credential.unreadable_end
             why = f"its end {end!r} is not a date that kiro-mcp can read, so its token is tried"
-        return _Look(source=source, credential=credential, why=f"{why}{note}")
+        return Finding(source=source, credential=credential, why=f"{why}{note}")
 
     def _watch(self, path: Path) -> None:
         # Stamp before reading: then a change during the reading is noticed.
         self._watched.setdefault(path, _stamp(path))
+
+
+def _explained(finding: Finding, *, is_winner: bool) -> Finding:
+    """Return what people are shown of a finding: without secrets, and with why it lost."""
+    is_held = finding.credential is not None
+    why = finding.why if is_winner or not is_held else f"{finding.why}, but another one comes first"
+    return Finding(source=finding.source, why=redact(why), is_used=is_winner and is_held)
 
 
 def _with_tokens_of(newer: Credential, credential: Credential) -> Credential:
@@ -407,31 +398,6 @@ def _with_tokens_of(newer: Credential, credential: Credential) -> Credential:
         unreadable_end=newer.unreadable_end,
         profile_arn=newer.profile_arn or credential.profile_arn,
     )
-
-
-def _choose(found: list[_Look], now: datetime) -> _Look | None:
-    """Return the first login that is usable now; else one that can be renewed; else any."""
-    held = [(look, look.credential) for look in found if look.credential]
-    tests: tuple[Callable[[Credential], bool], ...] = (
-        partial(Credential.is_usable, now=now),
-        Credential.can_refresh,
-        lambda _: True,
-    )
-    for test in tests:
-        for look, credential in held:
-            if test(credential):
-                return look
-    return None
-
-
-def _require_credential(look: _Look) -> _Look:
-    if look.credential or look.problem:
-        return look
-    problem = SignInRequired(
-        f"The credential that {look.source} names cannot be used: {redact(look.why)}.",
-        next_step="Correct it, or remove the setting and call `login`.",
-    )
-    return replace(look, problem=problem)
 
 
 def _why_unreadable(error: Exception) -> str:

@@ -24,16 +24,15 @@ import anyio.to_thread
 
 from kiro_mcp.auth.credentials import ClientRegistration, Credential
 from kiro_mcp.auth.documents import (
-    CredentialSource,
     format_time,
     own_document,
     parse_object,
     read_credential,
-    read_registration_file,
+    read_registration,
     text_of,
 )
 from kiro_mcp.auth.files import Sleep, hold_lock, read_text, replace_text
-from kiro_mcp.errors import InvalidRequest, KiroError
+from kiro_mcp.errors import InvalidRequest
 
 FILE_NAME: Final = "credentials.json"
 OWN_SOURCE: Final = "kiro-mcp's own login"
@@ -60,7 +59,12 @@ def digest(secret: str) -> str:
 
 
 class OwnStore:
-    """The file, as seen by one set of hosts."""
+    """The file, as seen by one set of hosts.
+
+    Reading blocks, so call it in a thread. It raises `ValueError` if the file is not a JSON object
+    or holds an invalid token, and `OSError` if it exists and cannot be read. Writing raises
+    `InvalidRequest` if the file cannot be written, or is damaged.
+    """
 
     def __init__(self, folder: Path, hosts: str = "", *, sleep: Sleep = anyio.sleep) -> None:
         self.folder = folder
@@ -68,16 +72,12 @@ class OwnStore:
         self.hosts = hosts
         self._sleep = sleep
 
-    # --- reading: blocking, for a worker thread --------------------------------------------
+    # --- reading ---------------------------------------------------------------------------
 
     def login(self) -> Credential | None:
         """Return the login for these hosts, else the default one; None for neither.
 
         The default login is never sent to other hosts.
-
-        Raises:
-            ValueError: The file is not a JSON object, or holds an invalid token.
-            OSError: The file exists and cannot be read.
         """
         logins = _section(self._read(), "logins")
         for key in dict.fromkeys((self.hosts, "")):
@@ -86,32 +86,20 @@ class OwnStore:
         return None
 
     def successor(self, key: str) -> Credential | None:
-        """Return the login that a refresh token from another source was renewed to.
-
-        Args:
-            key: The digest of the spent refresh token.
-
-        Raises:
-            ValueError, OSError: As `login`.
-        """
+        """Return what a refresh token from another source was renewed to, by its digest."""
         found = _section(self._read(), "successors").get(key)
         return self._credential(found, key, is_explicit=True)
 
     def client(self, key: str) -> ClientRegistration | None:
-        """Return a client registration; None if the file has none under this key.
-
-        Raises:
-            ValueError, OSError: As `login`.
-        """
-        found = _section(self._read(), "clients").get(key)
-        is_object = isinstance(found, dict)
-        return read_registration_file(cast("Contents", found)) if is_object else None
+        """Return a client registration; None if the file has none under this key."""
+        return read_registration(_section(_section(self._read(), "clients"), key), is_all=True)
 
     def _credential(self, document: object, key: str, *, is_explicit: bool) -> Credential | None:
         if not isinstance(document, dict):
             return None
-        where = CredentialSource(
-            name=OWN_SOURCE,
+        where = Credential(
+            kind="access_token",
+            source=OWN_SOURCE,
             origin="own",
             path=str(self.path),
             key=key,
@@ -128,11 +116,7 @@ class OwnStore:
     # --- writing ---------------------------------------------------------------------------
 
     async def save_login(self, credential: Credential) -> None:
-        """Save a new login for these hosts.
-
-        Raises:
-            InvalidRequest: The file cannot be written, or is damaged.
-        """
+        """Save a new login for these hosts."""
         await self._change("logins", self.hosts, own_document(credential))
 
     async def renew_login(self, renewed: Credential, *, spent_refresh_token: str) -> bool:
@@ -140,9 +124,6 @@ class OwnStore:
 
         Returns:
             Whether it was replaced. If not, somebody has signed in again, or out.
-
-        Raises:
-            InvalidRequest: As `save_login`.
         """
         return await self._change(
             "logins",
@@ -152,38 +133,21 @@ class OwnStore:
         )
 
     async def save_successor(self, key: str, renewed: Credential) -> None:
-        """Save the login that a refresh token from another source was renewed to.
-
-        Args:
-            key: The digest of the spent refresh token.
-            renewed: The renewed login.
-
-        Raises:
-            InvalidRequest: As `save_login`.
-        """
+        """Save what a refresh token from another source was renewed to, by its digest."""
         await self._change("successors", key, own_document(renewed))
 
     async def save_client(self, key: str, client: ClientRegistration) -> None:
-        """Save a client registration for the next login.
-
-        Raises:
-            InvalidRequest: As `save_login`.
-        """
-        ends = format_time(client.expires_at) if client.expires_at else ""
+        """Save a client registration for the next login."""
         document: Contents = {
             "clientId": client.client_id,
             "clientSecret": client.client_secret,
-            "expiresAt": ends,
+            "expiresAt": format_time(client.expires_at),
             "region": client.region,
         }
         await self._change("clients", key, document)
 
     async def remove_login(self, key: str) -> bool:
-        """Remove a login; return whether the file had it.
-
-        Raises:
-            InvalidRequest: As `save_login`.
-        """
+        """Remove a login; return whether the file had it."""
         if not self.path.exists():
             return False
         return await self._change("logins", key, None, only_if=bool)
@@ -196,13 +160,22 @@ class OwnStore:
         *,
         only_if: Callable[[Contents], bool] = lambda _: True,
     ) -> bool:
+        """Replace or remove an entry, if the old one passes the test; return whether it did."""
         change = partial(self._rewrite, section, key, document, only_if)
         try:
             lock = self.folder / f"{FILE_NAME}.lock"
             async with hold_lock(lock, timeout_seconds=_LOCK_SECONDS, sleep=self._sleep):
                 return await anyio.to_thread.run_sync(change)
-        except (OSError, ValueError) as error:
-            raise self._unwritable(error) from error
+        except ValueError as error:
+            raise InvalidRequest(
+                f"The file of logins {str(self.path)!r} is damaged ({error}).",
+                next_step="Move it away and sign in again.",
+            ) from error
+        except OSError as error:
+            raise InvalidRequest(
+                f"The login could not be saved in {str(self.path)!r} ({error}).",
+                next_step="Make its folder writable, or set KIRO_MCP_HOME to another one.",
+            ) from error
 
     def _rewrite(
         self,
@@ -213,12 +186,15 @@ class OwnStore:
     ) -> bool:
         contents = self._read()
         entries = _section(contents, section)
-        old = entries.pop(key, None)
-        old_entry = cast("Contents", old) if isinstance(old, dict) else {}
-        if not only_if(old_entry):
+        old = _section(entries, key)
+        if not only_if(old):
             return False
+        entries.pop(key, None)
         if document is not None:
-            entries[key] = {**_unknown(old_entry), **document}
+            # The old entry may have members that only a later version of this program knows.
+            entry = {**old, **document}
+            empty = [name for name, value in document.items() if not value]
+            entries[key] = {name: value for name, value in entry.items() if name not in empty}
         kept = entries if section == "logins" else dict([*entries.items()][-_MAX_KEPT:])
         text = json.dumps({"version": _VERSION, **contents, section: kept}, indent=1)
         for stale in self.folder.glob(f".{FILE_NAME}.*.tmp"):
@@ -226,32 +202,8 @@ class OwnStore:
         replace_text(self.path, text)
         return True
 
-    def _unwritable(self, error: Exception) -> KiroError:
-        if isinstance(error, ValueError):
-            return InvalidRequest(
-                f"The file of logins {str(self.path)!r} is damaged ({error}).",
-                next_step="Move it away and sign in again.",
-            )
-        return InvalidRequest(
-            f"The login could not be saved in {str(self.path)!r} ({error}).",
-            next_step="Make its folder writable, or set KIRO_MCP_HOME to another one.",
-        )
-
-
-_KNOWN: Final = frozenset(
-    {
-        *("authMethod", "provider", "accessToken", "refreshToken", "expiresAt", "profileArn"),
-        *("region", "startUrl", "clientId", "clientSecret", "clientExpiresAt"),
-        *("tokenEndpoint", "issuerUrl", "scopes"),
-    }
-)
-
-
-def _unknown(entry: Contents) -> Contents:
-    """Return the members that only a later version of this program knows."""
-    return {name: value for name, value in entry.items() if name not in _KNOWN}
-
 
 def _section(contents: Contents, name: str) -> Contents:
+    """Return an object in another one; {} for anything else."""
     found = contents.get(name)
     return dict(cast("Contents", found)) if isinstance(found, dict) else {}
