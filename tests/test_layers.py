@@ -123,6 +123,13 @@ def test_a_module_imports_only_from_its_own_layer_and_those_below(module: str) -
             assert below not in NOT_IMPORTED.get(layer, ()), f"{module} imports {imported}"
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if _is_in(m, "kiro_mcp.emulator")])
+def test_the_emulator_shares_only_frames_with_the_wire(module: str) -> None:
+    """It checks the requests that are built there, so it must not share their faults."""
+    shared = {one for one in _imports(MODULES[module]) if _is_in(one, "kiro_mcp.wire")}
+    assert shared <= {"kiro_mcp.wire.eventstream"}
+
+
 def test_each_pure_module_is_there() -> None:
     assert [name for name in PURE if f"kiro_mcp.{name}" not in MODULES] == []
 

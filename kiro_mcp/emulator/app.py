@@ -26,9 +26,9 @@ from starlette.types import ASGIApp, Receive, Scope
 from starlette.types import Send as AsgiSend
 
 from kiro_mcp.emulator import operations
-from kiro_mcp.emulator.body import WireForm
 from kiro_mcp.emulator.frames import initial_response
 from kiro_mcp.emulator.refusals import BODY_INVALID, BODY_TOO_LARGE, UNKNOWN_OPERATION, Refusal
+from kiro_mcp.emulator.request import WireForm
 from kiro_mcp.emulator.scripts import Cut, HttpAnswer, Pause, Script, Send, Until
 from kiro_mcp.emulator.state import (
     GENERATE,

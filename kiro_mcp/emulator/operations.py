@@ -15,7 +15,7 @@ observed answers of both services for each kind of identity.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, cast
 
 from kiro_mcp.emulator.accounts import (
     BUILDER_ID_PROFILE_ARN,
@@ -24,7 +24,6 @@ from kiro_mcp.emulator.accounts import (
     Identity,
     Tokens,
 )
-from kiro_mcp.emulator.body import Conversation, WireForm, items, members, text
 from kiro_mcp.emulator.refusals import (
     BAD_BEARER,
     INPUT_TOO_LONG,
@@ -36,7 +35,8 @@ from kiro_mcp.emulator.refusals import (
     NOT_FOR_BUILDER_ID,
     Refusal,
 )
-from kiro_mcp.emulator.rules import refusals
+from kiro_mcp.emulator.request import WireForm
+from kiro_mcp.emulator.rules import read_call
 from kiro_mcp.emulator.scripts import HttpAnswer, Script, json_answer
 from kiro_mcp.emulator.state import EmulatorState, SeenRequest
 
@@ -54,8 +54,6 @@ CREDIT_LIMIT: Final = 1000
 DAYS_TO_RESET: Final = 10
 
 _DAY_SECONDS: Final = 24 * 60 * 60
-
-_Item = TypeVar("_Item")
 
 DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 CLIENT_LIFETIME_SECONDS: Final = 90 * 24 * 60 * 60
@@ -115,31 +113,27 @@ def profile_fault(
 
 def generate(state: EmulatorState, request: SeenRequest, form: WireForm) -> Script:
     """Return the script of the answer to a prompt, or of its refusal."""
-    refusal = _refuse_call(state, request, form)
-    return (refusal,) if refusal else state.script_for(request.body)
-
-
-def _refuse_call(state: EmulatorState, request: SeenRequest, form: WireForm) -> Refusal | None:
     caller = caller_of(state, request)
     if isinstance(caller, Refusal):
-        return caller
+        return (caller,)
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_mixed = form is WireForm.REST and "x-amz-target" in request.headers
     if content_type != _CONTENT_TYPES[form] or is_mixed:
-        return _explained(MALFORMED, f"the {form.value} form takes {_CONTENT_TYPES[form]}")
-    images = [image for turn in Conversation(request.body).turns for image in turn.images]
-    encoded = (text(members(image.get("source")).get("bytes")) for image in images)
-    if request.size_bytes - sum(map(len, encoded)) > state.max_input_bytes:
-        return INPUT_TOO_LONG
-    faults = refusals(
+        return (_explained(MALFORMED, f"the {form.value} form takes {_CONTENT_TYPES[form]}"),)
+    call, faults = read_call(
         request.body,
         form=form,
         catalogue=state.catalogue,
         requires_profile_arn=caller.kind != "api_key",
     )
-    if faults:
-        return _explained(faults[0].refusal, str(faults[0]))
-    return profile_fault(state, caller, text(members(request.body).get("profileArn")))
+    if call is None or faults:
+        return (_explained(faults[0].refusal, str(faults[0])),)
+    images = sum(len(image.source.data) for image in call.request.images)
+    if request.size_bytes - images > state.max_input_bytes:
+        return (INPUT_TOO_LONG,)
+    if refusal := profile_fault(state, caller, call.request.profile_arn):
+        return (refusal,)
+    return state.script_for(call.request, call.model or {})
 
 
 def _explained(refusal: Refusal, detail: str) -> Refusal:
@@ -153,22 +147,17 @@ def _explained(refusal: Refusal, detail: str) -> Refusal:
 
 def list_models(state: EmulatorState, request: SeenRequest) -> Script:
     """Return the catalogue in two pages."""
-    refusal = _refuse_management(state, request)
-    page = _page_of(request, state.catalogue, (len(state.catalogue) + 1) // 2)
-    if refusal or page is None:
-        return (refusal or MALFORMED.saying("Invalid nextToken."),)
-    models, following = page
-    has_default = any(model["modelId"] == state.default_model_id for model in state.catalogue)
-    answer: dict[str, Any] = {"models": [dict(model) for model in models], **following}
-    if has_default:
-        answer["defaultModel"] = {"modelId": state.default_model_id}
-    return json_answer(answer)
+    if refusal := _refuse_management(state, request):
+        return (refusal,)
+    ids = [model["modelId"] for model in state.catalogue]
+    default = {"modelId": state.default_model_id}
+    others = {"defaultModel": default} if state.default_model_id in ids else {}
+    return _page(request, "models", state.catalogue, (len(ids) + 1) // 2, others)
 
 
 def usage_limits(state: EmulatorState, request: SeenRequest) -> Script:
     """Return the credits of an invented plan."""
-    refusal = _refuse_management(state, request)
-    if refusal:
+    if refusal := _refuse_management(state, request):
         return (refusal,)
     next_reset = state.now() + DAYS_TO_RESET * _DAY_SECONDS
     credits_used = {
@@ -202,12 +191,8 @@ def list_profiles(state: EmulatorState, request: SeenRequest) -> Script:
         return (NOT_FOR_API_KEYS,)
     if caller.kind == "builder_id":
         return (NOT_FOR_BUILDER_ID,)
-    listed = state.accounts.profiles_of(caller) if caller.kind == "idc" else ()
-    page = _page_of(request, listed, 1)
-    if page is None:
-        return (MALFORMED.saying("Invalid nextToken."),)
-    arns, following = page
-    return json_answer({"profiles": [_profile(state, arn) for arn in arns], **following})
+    arns = state.accounts.profiles_of(caller) if caller.kind == "idc" else ()
+    return _page(request, "profiles", [_profile(state, arn) for arn in arns], 1)
 
 
 def get_profile(state: EmulatorState, request: SeenRequest) -> Script:
@@ -215,10 +200,10 @@ def get_profile(state: EmulatorState, request: SeenRequest) -> Script:
     caller = _manager_of(state, request)
     if isinstance(caller, Refusal):
         return (caller,)
-    profile_arns = state.accounts.profiles_of(caller)
-    if caller.kind == "builder_id" or not profile_arns:
-        return (NOT_FOR_BUILDER_ID if caller.kind == "builder_id" else NOT_AUTHORIZED,)
-    return json_answer({"profile": _profile(state, profile_arns[0])})
+    if caller.kind == "builder_id":
+        return (NOT_FOR_BUILDER_ID,)
+    arns = state.accounts.profiles_of(caller)
+    return json_answer({"profile": _profile(state, arns[0])}) if arns else (NOT_AUTHORIZED,)
 
 
 def _profile(state: EmulatorState, arn: str) -> dict[str, str]:
@@ -250,34 +235,38 @@ def _refuse_management(state: EmulatorState, request: SeenRequest) -> Refusal | 
 
 def _parameter(request: SeenRequest, name: str) -> str:
     """Return a parameter from the query (REST form) or from the body."""
-    return request.query.get(name, "") or text(members(request.body).get(name))
+    return request.query.get(name, "") or request.text(name)
 
 
-def _page_of(
-    request: SeenRequest, listed: Sequence[_Item], size: int
-) -> tuple[Sequence[_Item], Mapping[str, str]] | None:
-    """Return a page and the token of the next one, if any; None for an unknown token."""
-    starts = {
-        "": 0,
-        **{f"emulated-page-{start}": start for start in range(size, len(listed), size)},
-    }
-    start = starts.get(_parameter(request, "nextToken"))
+def _page(
+    request: SeenRequest,
+    name: str,
+    listed: Sequence[object],
+    size: int,
+    others: Mapping[str, object] | None = None,
+) -> Script:
+    """Return the page of a list that `nextToken` asks for, with other members."""
+    starts = range(0, max(1, len(listed)), size)
+    token = _parameter(request, "nextToken") or "emulated-page-0"
+    start = next((start for start in starts if token == f"emulated-page-{start}"), None)
     if start is None:
-        return None
+        return (MALFORMED.saying("Invalid nextToken."),)
     end = start + size
     following = {"nextToken": f"emulated-page-{end}"} if end < len(listed) else {}
-    return listed[start:end], following
+    return json_answer({name: listed[start:end], **following, **(others or {})})
 
 
-# --- sign-in
+# --- sign-in: AWS SSO OIDC
 
 
 def register_client(state: EmulatorState, request: SeenRequest) -> Script:
     """AWS: register a new client. Its refresh tokens are bound to it."""
-    body = members(request.body)
-    if not text(body.get("clientName")) or body.get("clientType") != "public":
+    if not request.text("clientName") or request.text("clientType") != "public":
         return _oidc_error("invalid_request")
-    if not {text(scope) for scope in items(body.get("scopes"))} <= _SCOPES:
+    scopes = request.members.get("scopes", [])
+    if not isinstance(scopes, list) or not _SCOPES.issuperset(
+        map(str, cast("list[object]", scopes))
+    ):
         return _oidc_error("invalid_scope")
     client_id, client_secret = state.accounts.register_client()
     issued_at = int(state.now())
@@ -295,13 +284,11 @@ def start_device_login(state: EmulatorState, request: SeenRequest) -> Script:
     """AWS: return a code for the user to confirm; the start URL identifies Builder ID."""
     if not _is_known_client(state, request):
         return _oidc_error("invalid_client")
-    body = members(request.body)
-    start_url = text(body.get("startUrl"))
+    start_url = request.text("startUrl")
     if not start_url.startswith("https://"):
         return _oidc_error("invalid_request")
-    is_builder_id = start_url.rstrip("/#") == BUILDER_ID_START_URL
-    kind = "builder_id" if is_builder_id else "idc"
-    login = state.accounts.start_device_login(kind, text(body.get("clientId")))
+    kind = "builder_id" if start_url.rstrip("/#") == BUILDER_ID_START_URL else "idc"
+    login = state.accounts.start_device_login(kind, request.text("clientId"))
     return json_answer(
         {
             "deviceCode": login.device_code,
@@ -316,24 +303,22 @@ def start_device_login(state: EmulatorState, request: SeenRequest) -> Script:
 
 def create_token(state: EmulatorState, request: SeenRequest) -> Script:
     """AWS: return tokens for a confirmed device login or a refresh token of the same client."""
-    body = members(request.body)
-    grant_type, client_id = text(body.get("grantType")), text(body.get("clientId"))
+    grant_type, client_id = request.text("grantType"), request.text("clientId")
     if grant_type not in (DEVICE_GRANT, "refresh_token"):
         return _oidc_error("unsupported_grant_type")
     if not _is_known_client(state, request):
         return _oidc_error("invalid_client")
     if grant_type == DEVICE_GRANT:
-        found = state.accounts.poll(text(body.get("deviceCode")), client_id)
+        found = state.accounts.poll(request.text("deviceCode"), client_id)
     else:
-        found = state.accounts.refresh(text(body.get("refreshToken")), client_id)
+        found = state.accounts.refresh(request.text("refreshToken"), client_id)
     if not isinstance(found, Tokens):
         return _oidc_error(found or "invalid_grant")
     return json_answer({**_token_fields(state, found), "tokenType": "Bearer"})
 
 
 def _is_known_client(state: EmulatorState, request: SeenRequest) -> bool:
-    body = members(request.body)
-    return state.accounts.is_client(text(body.get("clientId")), text(body.get("clientSecret")))
+    return state.accounts.is_client(request.text("clientId"), request.text("clientSecret"))
 
 
 def _oidc_error(error: str) -> Script:
@@ -345,25 +330,27 @@ def _oidc_error(error: str) -> Script:
     )
 
 
+# --- sign-in: Kiro desktop
+
+
 def refresh_desktop_token(state: EmulatorState, request: SeenRequest) -> Script:
     """Desktop: return new tokens for a refresh token, which must be the only member."""
-    body = members(request.body)
-    if set(body) != {"refreshToken"}:
+    if set(request.members) != {"refreshToken"}:
         return json_answer({"message": "Invalid refresh token provided"}, status=400)
-    tokens = state.accounts.refresh(text(body["refreshToken"]), "")
+    tokens = state.accounts.refresh(request.text("refreshToken"), "")
     if tokens is None:
         return json_answer({"message": "Bad credentials"}, status=401)
-    return json_answer({**_token_fields(state, tokens), "profileArn": _profile_of(state, tokens)})
+    return json_answer(_desktop_token_fields(state, tokens))
 
 
 def start_desktop_login(state: EmulatorState, request: SeenRequest) -> Script:
     """Desktop: return a code for the user to confirm with Google or GitHub."""
-    body = members(request.body)
-    provider = text(body.get("loginProvider"))
-    if provider not in ("Google", "Github") or not text(body.get("clientId")):
+    provider = request.text("loginProvider")
+    if provider not in ("Google", "Github") or not request.text("clientId"):
         return json_answer({"message": "Invalid request"}, status=400)
     # The client id is a public name here, not a registration that tokens are bound to.
     login = state.accounts.start_device_login("social", "")
+    query = f"user_code={login.user_code}&login_provider={provider}"
     return json_answer(
         {
             "deviceCode": login.device_code,
@@ -371,31 +358,23 @@ def start_desktop_login(state: EmulatorState, request: SeenRequest) -> Script:
             "intervalInMilliseconds": state.accounts.poll_interval_seconds * 1000,
             "userCode": login.user_code,
             "verificationUri": _KIRO_DEVICE_PAGE,
-            "verificationUriComplete": (
-                f"{_KIRO_DEVICE_PAGE}?user_code={login.user_code}&login_provider={provider}"
-            ),
+            "verificationUriComplete": f"{_KIRO_DEVICE_PAGE}?{query}",
         }
     )
 
 
 def poll_desktop_login(state: EmulatorState, request: SeenRequest) -> Script:
     """Desktop: return the status of a device login, with its tokens once it is confirmed."""
-    found = state.accounts.poll(text(members(request.body).get("deviceCode")), "")
-    if not isinstance(found, Tokens):
-        status = "invalid_token" if found in ("invalid_grant", "access_denied") else found
-        return json_answer({"accessToken": None, "refreshToken": None, "status": status})
-    return json_answer(
-        {
-            **_token_fields(state, found),
-            "profileArn": _profile_of(state, found),
-            "status": "authorized",
-        }
-    )
+    found = state.accounts.poll(request.text("deviceCode"), "")
+    if isinstance(found, Tokens):
+        return json_answer({**_desktop_token_fields(state, found), "status": "authorized"})
+    status = "invalid_token" if found in ("invalid_grant", "access_denied") else found
+    return json_answer({"accessToken": None, "refreshToken": None, "status": status})
 
 
 def log_out(state: EmulatorState, request: SeenRequest) -> Script:
     """Desktop: invalidate a refresh token and its access token; the answer is empty."""
-    state.accounts.log_out(text(members(request.body).get("refreshToken")))
+    state.accounts.log_out(request.text("refreshToken"))
     return (HttpAnswer(),)
 
 
@@ -407,5 +386,6 @@ def _token_fields(state: EmulatorState, tokens: Tokens) -> dict[str, Any]:
     }
 
 
-def _profile_of(state: EmulatorState, tokens: Tokens) -> str:
-    return state.accounts.profiles_of(tokens.identity)[0]
+def _desktop_token_fields(state: EmulatorState, tokens: Tokens) -> dict[str, Any]:
+    profile_arn = state.accounts.profiles_of(tokens.identity)[0]
+    return {**_token_fields(state, tokens), "profileArn": profile_arn}

@@ -33,7 +33,6 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from kiro_mcp.emulator.accounts import EMULATOR_API_KEY
 from kiro_mcp.emulator.app import RunningEmulator, running
-from kiro_mcp.emulator.body import Conversation
 from kiro_mcp.emulator.script_files import read_script, read_steps
 from kiro_mcp.emulator.scripts import Script
 from kiro_mcp.emulator.state import GENERATE, SeenRequest
@@ -85,7 +84,7 @@ class KiroEmulator:
     @property
     def prompts(self) -> list[str]:
         """The last user text of each prompt; in a first one, the system prompt comes before it."""
-        return [Conversation(one.body).current.content.strip() for one in self.requests]
+        return [request.prompt for request in self.requests]
 
     def _script(self, answer: str | list[dict[str, Any]] | Script) -> Script:
         if isinstance(answer, tuple):

@@ -13,11 +13,7 @@ from starlette.responses import JSONResponse
 _NAMESPACE: Final = "com.amazon.aws.codewhisperer"
 
 
-def _no_headers() -> Mapping[str, str]:
-    return {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """One error response of the service."""
 
@@ -26,7 +22,7 @@ class Refusal:
     """The name of the error, such as `ValidationException`, without its namespace."""
     message: str
     reason: str | None = None
-    headers: Mapping[str, str] = field(default_factory=_no_headers)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     retry_after_milliseconds: int | None = None
     """The wait that the body asks for."""
 
@@ -49,102 +45,61 @@ class Refusal:
         return JSONResponse(body, status_code=self.status, headers=headers)
 
 
-MALFORMED: Final = Refusal(
-    status=400, error_type="ValidationException", message="Improperly formed request."
-)
+MALFORMED: Final = Refusal(400, "ValidationException", "Improperly formed request.")
 """The answer to every structural error; it never says which."""
 
-BODY_INVALID: Final = Refusal(
-    status=400,
-    error_type="ValidationException",
-    message="The request body is not valid JSON.",
-    reason="REQUEST_BODY_INVALID",
+BODY_INVALID: Final = replace(
+    MALFORMED, message="The request body is not valid JSON.", reason="REQUEST_BODY_INVALID"
 )
 INVALID_TOOL_USE: Final = BODY_INVALID.saying("Invalid tool use format.")
-
-INVALID_MODEL: Final = Refusal(
-    status=400,
-    error_type="ValidationException",
+INVALID_MODEL: Final = replace(
+    MALFORMED,
     message="Invalid model. Please select a different model to continue.",
     reason="INVALID_MODEL_ID",
 )
-INVALID_CONVERSATION: Final = Refusal(
-    status=400,
-    error_type="ValidationException",
-    message="Invalid conversation id.",
-    reason="INVALID_CONVERSATION_ID",
+INVALID_CONVERSATION: Final = replace(
+    MALFORMED, message="Invalid conversation id.", reason="INVALID_CONVERSATION_ID"
 )
-INVALID_SIGNATURE: Final = Refusal(
-    status=400,
-    error_type="ValidationException",
+INVALID_SIGNATURE: Final = replace(
+    MALFORMED,
     message="Invalid signature in thinking block",
     reason="THINKING_SIGNATURE_INVALID",
 )
-INPUT_TOO_LONG: Final = Refusal(
-    status=400,
-    error_type="ValidationException",
-    message="Input is too long.",
-    reason="CONTENT_LENGTH_EXCEEDS_THRESHOLD",
+INPUT_TOO_LONG: Final = replace(
+    MALFORMED, message="Input is too long.", reason="CONTENT_LENGTH_EXCEEDS_THRESHOLD"
 )
+PROFILE_REQUIRED: Final = MALFORMED.saying("profileArn is required for this request.")
+PROMPT_TOO_LONG: Final = MALFORMED.saying("prompt is too long: 210000 tokens > 200000 maximum")
+WINDOW_FULL: Final = MALFORMED.saying("Context window is full.")
 BODY_TOO_LARGE: Final = Refusal(
-    status=413,
-    error_type="ValidationException",
-    message="Failed to buffer the request body: length limit exceeded",
-)
-PROFILE_REQUIRED: Final = Refusal(
-    status=400,
-    error_type="ValidationException",
-    message="profileArn is required for this request.",
+    413, "ValidationException", "Failed to buffer the request body: length limit exceeded"
 )
 
-NO_BEARER: Final = Refusal(
-    status=401,
-    error_type="UnauthorizedException",
-    message="The request carries no bearer token.",
-)
-BAD_BEARER: Final = Refusal(
-    status=403,
-    error_type="AccessDeniedException",
-    message="The bearer token included in the request is invalid.",
-)
-INVALID_TOKEN: Final = Refusal(
-    status=400, error_type="AccessDeniedException", message="Invalid token"
-)
-"""Another observed answer of management calls to an expired token."""
-
+NO_BEARER: Final = Refusal(401, "UnauthorizedException", "The request carries no bearer token.")
 NOT_AUTHORIZED: Final = Refusal(
-    status=403,
-    error_type="AccessDeniedException",
-    message="User is not authorized to make this call.",
+    403, "AccessDeniedException", "User is not authorized to make this call."
 )
+BAD_BEARER: Final = NOT_AUTHORIZED.saying("The bearer token included in the request is invalid.")
+INVALID_TOKEN: Final = Refusal(400, "AccessDeniedException", "Invalid token")
+"""Another observed answer of management calls to an expired token."""
 NOT_FOR_API_KEYS: Final = NOT_AUTHORIZED.saying("Unsupported token type")
 NOT_FOR_BUILDER_ID: Final = NOT_AUTHORIZED.saying(
     "AWS Builder ID is not supported for this operation."
 )
-SUSPENDED: Final = Refusal(
-    status=403,
-    error_type="AccessDeniedException",
+SUSPICIOUS: Final = NOT_AUTHORIZED.saying("We detected suspicious activity on your account.")
+WRONG_ORIGIN: Final = NOT_AUTHORIZED.saying("Your subscription does not support this application.")
+SUSPENDED: Final = replace(
+    NOT_AUTHORIZED,
     message="Your User ID (emulated) temporarily is suspended. Please contact support.",
     reason="TEMPORARILY_SUSPENDED",
 )
 
-SUSPICIOUS: Final = NOT_AUTHORIZED.saying("We detected suspicious activity on your account.")
-WRONG_ORIGIN: Final = NOT_AUTHORIZED.saying("Your subscription does not support this application.")
-
-PROMPT_TOO_LONG: Final = MALFORMED.saying("prompt is too long: 210000 tokens > 200000 maximum")
-WINDOW_FULL: Final = MALFORMED.saying("Context window is full.")
-
 QUOTA_EXHAUSTED: Final = Refusal(
-    status=402,
-    error_type="ServiceQuotaExceededException",
-    message="You have reached the limit.",
-    reason="MONTHLY_REQUEST_COUNT",
+    402, "ServiceQuotaExceededException", "You have reached the limit.", "MONTHLY_REQUEST_COUNT"
 )
 OVERAGE: Final = replace(QUOTA_EXHAUSTED, reason="OVERAGE_REQUEST_LIMIT_EXCEEDED")
 
-THROTTLED: Final = Refusal(
-    status=429, error_type="ThrottlingException", message="Too many requests, please wait."
-)
+THROTTLED: Final = Refusal(429, "ThrottlingException", "Too many requests, please wait.")
 THROTTLED_WITH_400: Final = replace(THROTTLED, status=400)
 USAGE_LIMIT: Final = replace(THROTTLED, reason="USAGE_LIMIT_REACHED")
 CREDIT_RATE: Final = replace(
@@ -152,19 +107,11 @@ CREDIT_RATE: Final = replace(
 )
 USER_RATE: Final = replace(THROTTLED, reason="USER_REQUEST_RATE_EXCEEDED")
 SERVICE_RATE: Final = replace(THROTTLED, reason="SERVICE_REQUEST_RATE_EXCEEDED")
-MODEL_BUSY: Final = Refusal(
-    status=429,
-    error_type="ThrottlingException",
+MODEL_BUSY: Final = replace(
+    THROTTLED,
     message="The model is experiencing a high volume of traffic. Try again later.",
     reason="INSUFFICIENT_MODEL_CAPACITY",
 )
-FAILED: Final = Refusal(
-    status=500, error_type="InternalServerException", message="Encountered an internal error."
-)
-UNAVAILABLE: Final = Refusal(
-    status=503, error_type="ServiceUnavailableException", message="The service is unavailable."
-)
-
-UNKNOWN_OPERATION: Final = Refusal(
-    status=404, error_type="UnknownOperationException", message="There is no such operation."
-)
+FAILED: Final = Refusal(500, "InternalServerException", "Encountered an internal error.")
+UNAVAILABLE: Final = Refusal(503, "ServiceUnavailableException", "The service is unavailable.")
+UNKNOWN_OPERATION: Final = Refusal(404, "UnknownOperationException", "There is no such operation.")

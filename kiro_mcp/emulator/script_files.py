@@ -42,9 +42,9 @@ captured call's folder is a script, too: it plays what was received, one answer 
 goes on with the last.
 """
 
-import json
 import re
 from base64 import b64decode
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,7 @@ from kiro_mcp.emulator.scripts import (
     ScriptMaker,
     Send,
     Until,
+    whole_answer,
 )
 from kiro_mcp.errors import InvalidRequest
 
@@ -90,37 +91,38 @@ _REPLAYED_HEADERS: Final = ("retry-after", "x-amzn-errortype")
 """The headers of a captured refusal that are sent again."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class CannedAnswer:
     """An answer of a script, and how often it has been played."""
 
+    make: ScriptMaker
     when: str = ""
     """It answers prompts that contain this."""
     times: int | None = None
     """How often it can be played; None for without end."""
-    make: ScriptMaker
     played: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ScriptFile:
-    """A script from a file, and how often its answers have been played."""
+    """A script from a file."""
 
     name: str
     answers: Sequence[CannedAnswer]
 
     def script_for(self, prompt: Prompt) -> Script:
         """Return the answer to a prompt; () if this script does not answer it."""
-        if prompt.is_command and prompt.name != self.name:
+        if prompt.name not in ("", self.name):
             return ()
         said = f"{prompt.said}\n{prompt.returned}"
         for answer in self.answers:
             is_left = answer.times is None or answer.played < answer.times
-            if is_left and (prompt.is_command or answer.when in said):
+            if is_left and (prompt.name or answer.when in said):
                 answer.played += 1
                 return answer.make(prompt)
-        words = f"The script {self.name!r} has no answer left."
-        return (Send(frames.text(words) + frames.ending()),) if prompt.is_command else ()
+        if not prompt.name:
+            return ()
+        return whole_answer(prompt, f"The script {self.name!r} has no answer left.")
 
 
 def read_script(path: Path) -> ScriptFile:
@@ -131,12 +133,20 @@ def read_script(path: Path) -> ScriptFile:
     """
     name = _NO_NAME.sub("-", path.resolve().stem if path.is_file() else path.resolve().name)
     if path.is_dir():
-        return ScriptFile(name=name, answers=_captured(path))
+        return ScriptFile(name, _captured(path))
     try:
-        file = _File.model_validate(_read_json(path))
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise _unusable(path, f"it cannot be read ({error.strerror})") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise _unusable(path, f"it is larger than {MAX_FILE_BYTES} bytes")
+    try:
+        script = _File.model_validate_json(data.removeprefix(BOM_UTF8))
     except ValidationError as error:
         raise _unusable(path, _describe(error)) from None
-    return ScriptFile(name=file.name or name, answers=[answer.canned() for answer in file.answers])
+    answers = [CannedAnswer(one.script, one.when, one.times) for one in script.answers]
+    return ScriptFile(script.name or name, answers)
 
 
 def read_steps(steps: object, *, serial: int) -> Script:
@@ -320,9 +330,6 @@ class _Answer(_Strict):
                 raise ValueError(f"only pauses can be before steps[{number}]")
         return self
 
-    def canned(self) -> CannedAnswer:
-        return CannedAnswer(when=self.when, times=self.times, make=self.script)
-
     def script(self, prompt: Prompt) -> Script:
         """Return all steps as one script, with an end if the last one that is not silent spoke."""
         script = [
@@ -340,24 +347,7 @@ class _File(_Strict):
     answers: Annotated[list[_Answer], Field(min_length=1)]
 
 
-# --- files ----------------------------------------------------------------------------------
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise _unusable(path, f"it cannot be read ({error.strerror})") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise _unusable(path, f"it is larger than {MAX_FILE_BYTES} bytes")
-    try:
-        return json.loads(data.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise _unusable(path, f"{where}: it is not JSON ({error.msg})") from None
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise _unusable(path, f"it is not JSON ({error})") from None
+# --- errors ----------------------------------------------------------------------------------
 
 
 def _describe(error: ValidationError) -> str:
@@ -386,11 +376,12 @@ def _captured(folder: Path) -> list[CannedAnswer]:
     exchanges = [one for one in read_capture(folder).exchanges if one.is_answer]
     if not exchanges:
         raise _unusable(folder, "no request of this capture was answered")
-    scripts = [tuple(_replay(one)) for one in exchanges]
-    *first, last = [CannedAnswer(make=lambda _, script=script: script) for script in scripts]
-    for answer in first:
-        answer.times = 1
-    return [*first, last]
+    answers: list[CannedAnswer] = []
+    for exchange in exchanges:
+        script = tuple(_replay(exchange))
+        answers.append(CannedAnswer(lambda _, script=script: script, times=1))
+    answers[-1].times = None
+    return answers
 
 
 def _replay(exchange: Exchange) -> Iterator[Send | Pause | Cut | HttpAnswer]:

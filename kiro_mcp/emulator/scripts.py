@@ -28,13 +28,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from kiro_mcp.emulator import frames, refusals
-from kiro_mcp.emulator.body import Conversation, items, members, text
-from kiro_mcp.emulator.catalogue import Model
 from kiro_mcp.emulator.refusals import Refusal
+from kiro_mcp.emulator.request import AssistantMessage, Request, ToolSpec
 
 MAX_STALL_SECONDS: Final = 600.0
 """A stalled answer is cut after this time, so that a forgotten client does not hold it."""
@@ -45,22 +45,8 @@ MAX_SLOW_SECONDS: Final = 600.0
 MAX_LONG_CHARACTERS: Final = 1_000_000
 """The longest text of `long`; its frames take about seven times as many bytes."""
 
-_EXAMPLES: Final[Mapping[str, object]] = {
-    "array": [],
-    "boolean": True,
-    "integer": 1,
-    "number": 1.5,
-    "string": "example",
-}
-
-
 ECHO_CHARACTERS: Final = 200
 """How much of the end of a prompt the canned answer repeats: enough to distinguish calls."""
-
-_COMMAND: Final = re.compile(
-    r"^/emulate[ \t]+(?P<name>\w[\w.-]*)[ \t]*(?P<argument>.*)$", re.MULTILINE
-)
-
 
 BYTES_PER_TOKEN: Final = 4
 """The usual estimate of clients without a tokenizer."""
@@ -68,7 +54,18 @@ BYTES_PER_TOKEN: Final = 4
 TOKENS_PER_IMAGE: Final = 1_600
 
 DEFAULT_WINDOW_TOKENS: Final = 200_000
-"""The window of a model that the catalogue does not describe."""
+"""The window of a model whose catalogue entry has none."""
+
+_COMMAND: Final = re.compile(
+    r"^/emulate[ \t]+(?P<name>\w[\w.-]*)[ \t]*(?P<argument>.*)$", re.MULTILINE
+)
+_EXAMPLES: Final[Mapping[str, Any]] = {
+    "array": [],
+    "boolean": True,
+    "integer": 1,
+    "number": 1.5,
+    "string": "example",
+}
 
 
 # --- steps
@@ -100,10 +97,6 @@ class Cut:
     """Closes the connection in the middle of the answer. Later steps are not played."""
 
 
-def _no_headers() -> Mapping[str, str]:
-    return {}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswer:
     """An HTTP response instead of a stream; only before the first `Send`. It ends the script."""
@@ -111,7 +104,7 @@ class HttpAnswer:
     status: int = 200
     body: bytes = b""
     content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=_no_headers)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 Step: TypeAlias = Send | Pause | Until | Cut | HttpAnswer | Refusal
@@ -134,62 +127,35 @@ def json_answer(
 class Prompt:
     """The call to answer, as a script sees it."""
 
-    name: str = "text"
-    """The name of the script to play."""
-    is_command: bool = False
-    """Whether the prompt itself names the script."""
-    argument: str = ""
-    """The rest of the line after its name."""
     said: str = ""
     """The last user text."""
-    model_id: str = "auto"
-    """The model of the call."""
-    tools: Sequence[Mapping[str, object]] = ()
-    """The tool specs declared with the call."""
     returned: str = ""
     """The text of the tool results in the call."""
+    tools: Sequence[ToolSpec] = ()
+    """The tools declared with the call."""
+    model_id: str = "auto"
+    """The model of the call."""
+    tokens: int = 0
+    """The approximate size of the whole request in tokens."""
+    window_tokens: int = DEFAULT_WINDOW_TOKENS
+    """The size of the model's context window in tokens."""
     serial: int = 1
     """Counts the calls of one emulator."""
     times: int = 1
     """How often this text has come, including this time."""
     retry_after_seconds: int = 1
-    tokens: int = 0
-    """The approximate size of the whole request in tokens."""
-    window_tokens: int = DEFAULT_WINDOW_TOKENS
-    """The size of the model's context window in tokens."""
 
-    @classmethod
-    def read(
-        cls,
-        body: object,
-        *,
-        serial: int,
-        count: Callable[[str], int],
-        retry_after_seconds: int,
-        catalogue: Sequence[Model],
-    ) -> "Prompt":
-        """Read the body of a request; `count` counts how often a text has come."""
-        conversation = Conversation(body)
-        current = conversation.current
-        said = current.content.strip()
-        command = _COMMAND.search(said)
-        results = current.tool_results
-        contents = [part for result in results for part in items(result.get("content"))]
-        model_id = text(current.message.get("modelId")) or "auto"
-        return cls(
-            name=command["name"] if command else "text",
-            is_command=command is not None,
-            argument=command["argument"].strip() if command else "",
-            said=said,
-            model_id=model_id,
-            tools=conversation.tool_specs,
-            returned=" ".join(text(members(part).get("text")) for part in contents).strip(),
-            serial=serial,
-            times=count(said),
-            retry_after_seconds=retry_after_seconds,
-            tokens=tokens_sent(conversation),
-            window_tokens=context_window(catalogue, model_id),
-        )
+    @property
+    def name(self) -> str:
+        """The script that the prompt names; "" if it names none."""
+        command = _COMMAND.search(self.said)
+        return command["name"] if command else ""
+
+    @property
+    def argument(self) -> str:
+        """The rest of the line after the name."""
+        command = _COMMAND.search(self.said)
+        return command["argument"].strip() if command else ""
 
     def number(self, default: float, limit: float) -> float:
         """Return the argument as a number from 0 to `limit`; `default` if it is not a number."""
@@ -198,15 +164,22 @@ class Prompt:
         except ValueError:
             return default
 
-    def context_percent(self, said: str) -> float:
-        """How full the context window is after the prompt and its answer, from 0 to 100."""
-        return min(100.0, 100 * (self.tokens + tokens_of(said)) / self.window_tokens)
-
     @property
     def canned_text(self) -> str:
         """The answer that repeats the end of the prompt."""
         answer = f"This is a canned answer of the emulator. You said: {_echo(self.said)}"
         return answer + f"\nYour tools said: {_echo(self.returned)}" if self.returned else answer
+
+    def text(self, words: str, *, delta_characters: int = frames.DELTA_CHARACTERS) -> bytes:
+        """Return frames in which the model of the call says something."""
+        return frames.text(words, model_id=self.model_id, delta_characters=delta_characters)
+
+    def ending(
+        self, said: str, stop_reason: str = "END_TURN", refusal: Mapping[str, str] | None = None
+    ) -> bytes:
+        """Return the last frames of an answer in which the model said all of `said`."""
+        percent = 100 * (self.tokens + tokens_of(said)) / self.window_tokens
+        return frames.ending(stop_reason, refusal=refusal, context_percent=min(100.0, percent))
 
 
 def _echo(said: str) -> str:
@@ -218,29 +191,24 @@ def tokens_of(said: str) -> int:
     return -(-len(said.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
-def tokens_sent(conversation: Conversation) -> int:
-    """About how many tokens the model reads: its tools, and every message in order.
+def tokens_sent(request: Request) -> int:
+    """About how many tokens the model reads: the tools, and the content of every message.
 
     An image counts as a large one. The framing of the request counts for nothing.
     """
-    read: list[str] = [json.dumps(spec, ensure_ascii=False) for spec in conversation.tool_specs]
-    images = 0
-    for turn in conversation.turns:
-        read.append(turn.content)
-        for use in turn.tool_uses:
-            read += (text(use.get("name")), json.dumps(use.get("input"), ensure_ascii=False))
-        for result in turn.tool_results:
-            parts = items(result.get("content"))
-            read += (json.dumps(part, ensure_ascii=False) for part in parts)
-        images += len(turn.images)
-    return tokens_of("".join(read)) + TOKENS_PER_IMAGE * images
+    read = [tool.model_dump_json() for tool in request.tools]
+    for message in request.messages:
+        read.append(message.content)
+        if isinstance(message, AssistantMessage):
+            read += (one for use in message.tool_uses for one in (use.name, _json(use.input)))
+        else:
+            results = message.context.tool_results
+            read += (part.text or _json(part.value) for one in results for part in one.content)
+    return tokens_of("".join(read)) + TOKENS_PER_IMAGE * len(request.images)
 
 
-def context_window(catalogue: Sequence[Model], model_id: str) -> int:
-    """How many tokens the context window of a model takes."""
-    limits = (model.get("tokenLimits") for model in catalogue if model["modelId"] == model_id)
-    tokens = members(next(limits, None)).get("maxInputTokens")
-    return tokens if isinstance(tokens, int) and tokens > 0 else DEFAULT_WINDOW_TOKENS
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 # --- the scripts
@@ -249,109 +217,82 @@ def context_window(catalogue: Sequence[Model], model_id: str) -> int:
 ScriptMaker: TypeAlias = Callable[[Prompt], Script]
 
 
-def unknown(prompt: Prompt, known: Sequence[str]) -> Script:
-    """Return the answer to a prompt that names an unknown script."""
-    answer = f"The emulator has no script {prompt.name!r}. It has: {', '.join(known)}."
-    return (Send(_say(prompt, answer) + _end(prompt, answer)),)
-
-
-def _say(prompt: Prompt, words: str, *, delta_characters: int = frames.DELTA_CHARACTERS) -> bytes:
-    return frames.text(words, model_id=prompt.model_id, delta_characters=delta_characters)
-
-
-def _end(prompt: Prompt, said: str, stop_reason: str = "END_TURN") -> bytes:
-    """The end of an answer, after all that the model said."""
-    return frames.ending(stop_reason, context_percent=prompt.context_percent(said))
-
-
-def _text(prompt: Prompt) -> Script:
-    words = prompt.canned_text
-    return (Send(_say(prompt, words) + _end(prompt, words)),)
+def whole_answer(
+    prompt: Prompt, words: str, *, delta_characters: int = frames.DELTA_CHARACTERS
+) -> Script:
+    """Return the script of a whole answer."""
+    spoken = prompt.text(words, delta_characters=delta_characters)
+    return (Send(spoken + prompt.ending(words)),)
 
 
 def _reasoning(prompt: Prompt) -> Script:
     thought, words = "The emulator reasons before it answers.", prompt.canned_text
-    spoken = frames.reasoning(thought) + _say(prompt, words)
-    return (Send(spoken + _end(prompt, thought + words)),)
+    spoken = frames.reasoning(thought) + prompt.text(words)
+    return (Send(spoken + prompt.ending(thought + words)),)
 
 
-def _tagged(prompt: Prompt) -> str:
+def _in_tags(prompt: Prompt) -> str:
     thought = "The emulator thinks in tags before it answers."
     return f"<thinking>\n{thought}\n</thinking>\n\n{prompt.canned_text}"
 
 
-def _thinking(prompt: Prompt) -> Script:
-    words = _tagged(prompt)
-    return (Send(_say(prompt, words) + _end(prompt, words)),)
-
-
-def _split_tags(prompt: Prompt) -> Script:
-    words = _tagged(prompt)
-    return (Send(_say(prompt, words, delta_characters=3) + _end(prompt, words)),)
-
-
 def _tool_calls(prompt: Prompt, count: int) -> Iterator[tuple[str, str, str]]:
-    """Ids, names and JSON arguments: of the declared tools in turn, or of an invented one."""
-    specs = prompt.tools or [{"name": "get_weather"}]
-    given = ""
+    """Yield ids, names and JSON arguments: of the declared tools in turn, or of an invented one."""
+    given: object = None
     with suppress(ValueError, RecursionError):
-        given = prompt.argument if isinstance(json.loads(prompt.argument), dict) else ""
+        given = json.loads(prompt.argument)
     for index in range(count):
-        spec = specs[index % len(specs)]
-        schema = members(spec.get("inputSchema")).get("json")
-        arguments = example_of(schema) if prompt.tools else {"city": "Paris"}
+        name, arguments = "get_weather", {"city": "Paris"}
+        if prompt.tools:
+            tool = prompt.tools[index % len(prompt.tools)]
+            name, arguments = tool.name, example_of(tool.input_schema.document)
+        tool_use_id = f"tooluse_Emulated{prompt.serial:06d}{index}"
+        is_given = isinstance(given, dict)
         yield (
-            f"tooluse_Emulated{prompt.serial:06d}{index}",
-            text(spec.get("name")),
-            given or frames.compact_json(arguments),
+            tool_use_id,
+            name,
+            prompt.argument if is_given else frames.compact_json(arguments),
         )
 
 
-def example_of(schema: object, depth: int = 8) -> object:
+def example_of(schema: Mapping[str, Any], depth: int = 8) -> Any:
     """Return a value that matches a simple JSON Schema, with its required members only."""
-    spec = members(schema)
-    choices = items(spec.get("enum"))
-    if choices:
-        return choices[0]
-    kind = spec.get("type", "object")
+    if schema.get("enum"):
+        return schema["enum"][0]
+    kind = schema.get("type", "object")
     if kind == "object" and depth > 0:
-        properties = members(spec.get("properties"))
-        required = [text(name) for name in items(spec.get("required"))]
-        return {name: example_of(properties.get(name), depth - 1) for name in required}
-    return _EXAMPLES.get(text(kind), {})
+        properties = schema.get("properties", {})
+        required = schema.get("required", [])
+        return {name: example_of(properties.get(name, {}), depth - 1) for name in required}
+    return _EXAMPLES.get(str(kind), {})
 
 
 def _call_tools(prompt: Prompt, count: int) -> Script:
     calls, words = list(_tool_calls(prompt, count)), "Let me look."
-    frames_of_calls = b"".join(frames.tool_use(*call) for call in calls)
+    sent = b"".join(frames.tool_use(*call) for call in calls)
     said = words + "".join(arguments for _, _, arguments in calls)
-    return (Send(_say(prompt, words) + frames_of_calls + _end(prompt, said, "TOOL_USE")),)
+    return (Send(prompt.text(words) + sent + prompt.ending(said, "TOOL_USE")),)
 
 
 def _truncated_tool(prompt: Prompt) -> Script:
     ((tool_use_id, name, _),) = _tool_calls(prompt, count=1)
-    cut_short = frames.unfinished_tool_use(
-        tool_use_id, name, '{"path": "notes.txt", "content": "On'
-    )
-    return (Send(_say(prompt, "Let me write it.") + cut_short),)
+    arguments = '{"path": "notes.txt", "content": "On'
+    sent = frames.unfinished_tool_use(tool_use_id, name, arguments)
+    return (Send(prompt.text("Let me write it.") + sent),)
 
 
 def _slow(prompt: Prompt) -> Script:
     words = re.findall(r"\S+\s*", prompt.canned_text)
     pause = Pause(prompt.number(2.0, MAX_SLOW_SECONDS) / len(words))
-    spoken = [step for word in words for step in (Send(_say(prompt, word)), pause)]
-    return (*spoken, Send(_end(prompt, prompt.canned_text)))
+    spoken = [step for word in words for step in (Send(prompt.text(word)), pause)]
+    return (*spoken, Send(prompt.ending(prompt.canned_text)))
 
 
 def _long(prompt: Prompt) -> Script:
     size = int(prompt.number(20_000, MAX_LONG_CHARACTERS))
     line = "This is canned line {:07d}.\n"
-    words = "".join(line.format(number) for number in range(size // len(line.format(0)) + 1))[:size]
-    return (Send(_say(prompt, words) + _end(prompt, words)),)
-
-
-def _empty(prompt: Prompt) -> Script:
-    return (Send(_end(prompt, "")),)
+    lines = (line.format(number) for number in range(size // len(line.format(0)) + 1))
+    return whole_answer(prompt, "".join(lines)[:size])
 
 
 def _refusal(prompt: Prompt) -> Script:
@@ -360,10 +301,7 @@ def _refusal(prompt: Prompt) -> Script:
         "explanation": "The emulator refuses to answer this.",
         **({"recommendedModel": prompt.argument} if prompt.argument else {}),
     }
-    context_percent = prompt.context_percent("")
-    return (
-        Send(frames.ending("CONTENT_FILTERED", refusal=refusal, context_percent=context_percent)),
-    )
+    return (Send(prompt.ending("", "CONTENT_FILTERED", refusal)),)
 
 
 def _stall(prompt: Prompt) -> Script:
@@ -371,13 +309,13 @@ def _stall(prompt: Prompt) -> Script:
 
 
 def _reset(prompt: Prompt) -> Script:
-    last = _say(prompt, "This frame is never whole.", delta_characters=100)
-    return (Send(_say(prompt, prompt.canned_text) + last[: len(last) // 2]), Cut())
+    last = prompt.text("This frame is never whole.", delta_characters=100)
+    return (Send(prompt.text(prompt.canned_text) + last[: len(last) // 2]), Cut())
 
 
 def _bad_crc(prompt: Prompt) -> Script:
-    bad = frames.with_bad_checksum(_say(prompt, "This is never read.", delta_characters=100))
-    return (Send(_say(prompt, prompt.canned_text) + bad),)
+    bad = frames.with_bad_checksum(prompt.text("This is never read.", delta_characters=100))
+    return (Send(prompt.text(prompt.canned_text) + bad),)
 
 
 def _exception(prompt: Prompt) -> Script:
@@ -385,7 +323,7 @@ def _exception(prompt: Prompt) -> Script:
         "Encountered an unexpectedly high load, please try again.",
         "MODEL_TEMPORARILY_UNAVAILABLE",
     )
-    return (Send(_say(prompt, prompt.canned_text) + fault),)
+    return (Send(prompt.text(prompt.canned_text) + fault),)
 
 
 _WAITS_IN_HEADER: Final = ("throttle", "busy", "throttle_400")
@@ -417,37 +355,34 @@ REFUSALS: Final[Mapping[str, Refusal]] = MappingProxyType(
 """The refusals that a prompt can pick, by the names of their scripts."""
 
 
-def _refusing(name: str) -> ScriptMaker:
-    def script(prompt: Prompt) -> Script:
-        if prompt.times > prompt.number(float("inf"), float("inf")):
-            return _text(prompt)
-        refusal, seconds = REFUSALS[name], prompt.retry_after_seconds
-        if name in _WAITS_IN_HEADER:
-            refusal = refusal.with_headers({"retry-after": str(seconds)})
-        elif name in _WAITS_IN_BODY:
-            refusal = replace(refusal, retry_after_milliseconds=seconds * 1000)
-        return (refusal,)
-
-    return script
+def _refuse(name: str, prompt: Prompt) -> Script:
+    if prompt.times > prompt.number(float("inf"), float("inf")):
+        return whole_answer(prompt, prompt.canned_text)
+    refusal, seconds = REFUSALS[name], prompt.retry_after_seconds
+    if name in _WAITS_IN_HEADER:
+        refusal = refusal.with_headers({"retry-after": str(seconds)})
+    elif name in _WAITS_IN_BODY:
+        refusal = replace(refusal, retry_after_milliseconds=seconds * 1000)
+    return (refusal,)
 
 
 BUILT_IN: Final[Mapping[str, ScriptMaker]] = MappingProxyType(
     {
-        "text": _text,
-        "thinking": _thinking,
+        "text": lambda prompt: whole_answer(prompt, prompt.canned_text),
+        "thinking": lambda prompt: whole_answer(prompt, _in_tags(prompt)),
+        "split_tags": lambda prompt: whole_answer(prompt, _in_tags(prompt), delta_characters=3),
         "reasoning": _reasoning,
         "tool_use": lambda prompt: _call_tools(prompt, count=1),
         "parallel_tools": lambda prompt: _call_tools(prompt, count=2),
-        "split_tags": _split_tags,
         "truncated_tool": _truncated_tool,
-        **{name: _refusing(name) for name in REFUSALS},
+        **{name: partial(_refuse, name) for name in REFUSALS},
         "stall": _stall,
         "reset": _reset,
         "bad_crc": _bad_crc,
         "exception": _exception,
         "slow": _slow,
         "long": _long,
-        "empty": _empty,
+        "empty": lambda prompt: (Send(prompt.ending("")),),
         "refusal": _refusal,
     }
 )

@@ -7,14 +7,22 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, cast
 
 import anyio
 
 from kiro_mcp.emulator.accounts import Accounts
 from kiro_mcp.emulator.catalogue import CATALOGUE, DEFAULT_MODEL_ID, Model
+from kiro_mcp.emulator.request import Request
 from kiro_mcp.emulator.script_files import ScriptFile
-from kiro_mcp.emulator.scripts import BUILT_IN, Prompt, Script, unknown
+from kiro_mcp.emulator.scripts import (
+    BUILT_IN,
+    DEFAULT_WINDOW_TOKENS,
+    Prompt,
+    Script,
+    tokens_sent,
+    whole_answer,
+)
 
 GENERATE: Final = "GenerateAssistantResponse"
 """The operation that answers prompts, in all its forms."""
@@ -49,6 +57,28 @@ class SeenRequest:
     """The size of the body."""
     is_rpc: bool
     """Whether it was addressed by `X-Amz-Target`."""
+
+    @property
+    def members(self) -> Mapping[str, object]:
+        """The members of the body; none if it is not an object."""
+        body = self.body
+        return cast("dict[str, object]", body) if isinstance(body, dict) else {}
+
+    def text(self, name: str) -> str:
+        """Return a text member of the body; "" if there is none."""
+        value = self.members.get(name)
+        return value if isinstance(value, str) else ""
+
+    @property
+    def prompt(self) -> str:
+        """The last user text of a prompt; "" if there is none."""
+        text: Any = self.body
+        try:
+            for name in ("conversationState", "currentMessage", "userInputMessage", "content"):
+                text = text[name]
+        except (LookupError, TypeError):
+            return ""
+        return text.strip() if isinstance(text, str) else ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,33 +163,41 @@ class EmulatorState:
         queue = self._queues.get(operation)
         return queue.popleft() if queue else ()
 
-    def script_for(self, body: object) -> Script:
-        """Return the answer to the body of a valid call."""
-        queued = self.take_queued(GENERATE)
-        return queued or self._usual_script(body)
+    def script_for(self, request: Request, model: Model) -> Script:
+        """Return the answer to a valid prompt."""
+        if queued := self.take_queued(GENERATE):
+            return queued
+        said = request.current.content.strip()
+        parts = [part for one in request.current.context.tool_results for part in one.content]
+        limits: Mapping[str, int] = model.get("tokenLimits", {})
+        prompt = Prompt(
+            said=said,
+            returned=" ".join(part.text or "" for part in parts).strip(),
+            tools=request.tools,
+            model_id=request.current.model_id,
+            tokens=tokens_sent(request),
+            window_tokens=limits.get("maxInputTokens", DEFAULT_WINDOW_TOKENS),
+            serial=self._serial,
+            times=self._count(said),
+            retry_after_seconds=self.retry_after_seconds,
+        )
+        for file in self.script_files:
+            if script := file.script_for(prompt):
+                return script
+        name = prompt.name or "text"
+        if name in self.scripts:
+            return self.scripts[name]
+        if name in BUILT_IN:
+            return BUILT_IN[name](prompt)
+        known = [*BUILT_IN, *self.scripts, *(file.name for file in self.script_files)]
+        return whole_answer(
+            prompt, f"The emulator has no script {name!r}. It has: {', '.join(known)}."
+        )
 
     def next_id(self) -> int:
         """Return a number that no other request of this emulator has."""
         self._serial += 1
         return self._serial
-
-    def _usual_script(self, body: object) -> Script:
-        prompt = Prompt.read(
-            body,
-            serial=self._serial,
-            count=self._count,
-            retry_after_seconds=self.retry_after_seconds,
-            catalogue=self.catalogue,
-        )
-        for file in self.script_files:
-            if script := file.script_for(prompt):
-                return script
-        if prompt.name in self.scripts:
-            return self.scripts[prompt.name]
-        if prompt.name in BUILT_IN:
-            return BUILT_IN[prompt.name](prompt)
-        files = (file.name for file in self.script_files)
-        return unknown(prompt, [*BUILT_IN, *self.scripts, *files])
 
     def _count(self, said: str) -> int:
         if len(self._times) >= MAX_REMEMBERED_PROMPTS:

@@ -7,7 +7,7 @@ import pytest
 from anyio import fail_after
 
 from kiro_mcp.emulator import Cut, Pause, RunningEmulator, Send, frames
-from kiro_mcp.emulator.body import Conversation
+from kiro_mcp.emulator.request import RestRequest
 from kiro_mcp.emulator.state import GENERATE
 from tests.support.api import (
     CHAT,
@@ -61,9 +61,11 @@ def calls_of(path: str, answer: Json) -> list[tuple[str, str, Any]]:
     return [(call["call_id"], call["name"], call["arguments"]) for call in calls]
 
 
-def prompts(emulator: RunningEmulator) -> list[Conversation]:
-    """The conversations that the service was sent."""
-    return [Conversation(request.body) for request in emulator.state.requests_to(GENERATE)]
+def prompts(emulator: RunningEmulator) -> list[RestRequest]:
+    """The prompts that the service was sent."""
+    return [
+        RestRequest.model_validate(request.body) for request in emulator.state.requests_to(GENERATE)
+    ]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -189,9 +191,9 @@ async def test_a_result_finds_its_call_by_the_id_that_came_out(
                 body["input"] = [asked, *answer["output"], result]
             second = (await client.post(path, json=body)).json()
     assert "Your tools said: rain" in text_of(path, second)
-    (sent,) = prompts(emulator)[-1].current.context["toolResults"]  # pyright: ignore
-    assert sent["toolUseId"] == call_id
-    assert sent["status"] == ("error" if path == MESSAGES else "success")
+    (sent,) = prompts(emulator)[-1].current.context.tool_results
+    assert sent.tool_use_id == call_id
+    assert sent.status == ("error" if path == MESSAGES else "success")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -261,7 +263,7 @@ async def test_tools_in_an_item_of_the_input_are_offered(emulator: RunningEmulat
         async with serving_api(emulator) as client:
             response = await client.post(RESPONSES, json={"model": "auto", "input": items})
     [asked] = prompts(emulator)
-    assert [spec["name"] for spec in asked.tool_specs] == ["functions__exec", "functions__wait"]
+    assert [tool.name for tool in asked.tools] == ["functions__exec", "functions__wait"]
     [call] = response.json()["output"]
     assert (call["type"], call["namespace"], call["name"]) == (
         "custom_tool_call",

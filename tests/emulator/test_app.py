@@ -21,6 +21,8 @@ from kiro_mcp.emulator import (
     running,
 )
 from kiro_mcp.emulator.app import MAX_BODY_BYTES
+from kiro_mcp.emulator.catalogue import CATALOGUE
+from kiro_mcp.emulator.request import RestRequest
 from kiro_mcp.emulator.state import MAX_RECORDED_BODY_BYTES, MAX_REMEMBERED_PROMPTS
 from tests.emulator.calls import (
     AS_USER,
@@ -133,7 +135,7 @@ async def test_a_refusal_says_in_a_header_what_the_service_would_not(
         response = await ask(client, user("Hello", ünknown="x\ny" * 200))
     assert response.json()["message"] == "Improperly formed request."
     fault = response.headers["x-emulator-fault"]
-    assert fault.startswith("members_are_known: $.conversationState")
+    assert fault.startswith("structure: $.conversationState")
     assert "\\xfcnknown" in fault
 
 
@@ -438,8 +440,9 @@ def test_counts_of_prompts_are_bounded() -> None:
     """An emulator may run for days."""
     state = EmulatorState()
     for number in range(MAX_REMEMBERED_PROMPTS + 1):
-        state.script_for(body_of(f"Prompt {number}"))
-    again = state.script_for(body_of("/emulate throttle 1"))
+        state.script_for(RestRequest.model_validate(body_of(f"Prompt {number}")), CATALOGUE[0])
+    prompt = RestRequest.model_validate(body_of("/emulate throttle 1"))
+    again = state.script_for(prompt, CATALOGUE[0])
     assert again == (refusals.THROTTLED.with_headers({"retry-after": "1"}),)
 
 

@@ -285,8 +285,8 @@ def test_a_file_whose_name_is_no_word_is_named_by_what_is_left_of_it(tmp_path: P
 TEXT = {"text": "x"}
 
 BAD: dict[str, tuple[str, str]] = {
-    "syntax": ('{\n  "answers": [,]\n}', "line 2, column 15"),
-    "nothing": ("", "line 1, column 1"),
+    "syntax": ('{\n  "answers": [,]\n}', "Invalid JSON: expected value at line 2 column 15"),
+    "nothing": ("", "line 1 column 0"),
     "no object": ("[]", "the file: Input should be"),
     "no answers": ("{}", "answers: Field required"),
     "empty answers": ('{"answers": []}', "answers: List should have at least 1"),
@@ -345,8 +345,8 @@ def test_steps_that_cannot_be_played_are_refused_by_member(
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"\xff\xfe", "not JSON"),
-        (b"[" * 200_000, "not JSON"),
+        (b"\xff\xfe", "Invalid JSON"),
+        (b"[" * 200_000, "Invalid JSON"),
         (b" " * (script_files.MAX_FILE_BYTES + 1), "larger than"),
     ],
     ids=["encoding", "depth", "size"],

@@ -281,7 +281,7 @@ async def test_a_long_answer_has_the_length_asked_for(emulator: RunningEmulator)
 
 def test_a_number_is_limited() -> None:
     """The memory of the emulator is bounded."""
-    (step,) = BUILT_IN["long"](Prompt(argument="inf"))
+    (step,) = BUILT_IN["long"](Prompt(said="/emulate long inf"))
     assert isinstance(step, Send)
     assert MAX_LONG_CHARACTERS < len(step.data) < 10 * MAX_LONG_CHARACTERS
 

@@ -23,10 +23,10 @@ from kiro_mcp.chat import (
     ToolResult,
     ToolUse,
 )
-from kiro_mcp.emulator.body import WireForm
 from kiro_mcp.emulator.catalogue import CATALOGUE
 from kiro_mcp.emulator.frames import sign
-from kiro_mcp.emulator.rules import refusals
+from kiro_mcp.emulator.request import WireForm
+from kiro_mcp.emulator.rules import read_call
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.wire.json_values import clean_text
 from kiro_mcp.wire.messages import Chat, read_messages, read_tool_results
@@ -281,7 +281,8 @@ def requests(draw: st.DrawFn) -> ChatRequest:
 
 
 def refused(payload: object, form: Form) -> list[str]:
-    return [str(fault) for fault in refusals(payload, form=FORMS[form][0])]
+    _, faults = read_call(payload, form=FORMS[form][0])
+    return [str(fault) for fault in faults]
 
 
 def drafted(request: ChatRequest, form: Form, options: PayloadOptions) -> Payload | None:

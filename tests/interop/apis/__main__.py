@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from kiro_mcp.emulator import EmulatorState, Send, frames, running
-from kiro_mcp.emulator.body import Conversation
+from kiro_mcp.emulator.request import RestRequest
 from kiro_mcp.emulator.script_files import read_script
 from kiro_mcp.emulator.state import GENERATE
 from tests.interop.agents import Json, run_program
@@ -239,11 +239,12 @@ async def agent_works(make: Callable[[], Awaitable[Agent]]) -> bool:
             variables = dict(await agent.set_up(home, url))
             task = "How many feathers has the lapwing? It is in notes.txt."
             said = await run_program([*agent.command, task], home, variables)
-    asked = [Conversation(request.body) for request in state.requests_to(GENERATE)]
-    offered = {spec["name"] for conversation in asked[:-1] for spec in conversation.tool_specs}
+    asked = [request.body for request in state.requests_to(GENERATE)]
+    prompts = [RestRequest.model_validate(body) for body in asked[:-1]]
+    offered = {tool.name for prompt in prompts for tool in prompt.tools}
     rules = {
         f"the tools were {offered}": agent.tool in offered,
-        "the model did not read the file": any(NOTE in json.dumps(one.body) for one in asked),
+        "the model did not read the file": any(NOTE in json.dumps(body) for body in asked),
         f"it said {said[-1000:]}": LAST_WORDS in said and said.startswith("exit code 0"),
     }
     wrong = "; ".join(what for what, is_right in rules.items() if not is_right)

@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from kiro_mcp.emulator.app import running
-from kiro_mcp.emulator.body import Conversation
 from kiro_mcp.emulator.state import GENERATE, EmulatorState
 from tests.interop.run import TOOLS, ClientFailed, Report, python_with, seen
 from tests.support.http import against, serving_http
@@ -118,10 +117,7 @@ def problem_of_long_call(
     texts: list[str], state: EmulatorState, *, is_http: bool
 ) -> dict[str, str]:
     """Check the calls for an answer that takes longer than the framework or the server waits."""
-    requests = sum(
-        "curlew" in Conversation(request.body).current.content
-        for request in state.requests_to(GENERATE)
-    )
+    requests = sum("curlew" in request.prompt for request in state.requests_to(GENERATE))
     is_right = len(texts) > 1 and requests == 1 and "curlew" in texts[-1]
     where = ", over HTTP" if is_http else ""
     check = f"a long answer is read at call {len(texts)}, with {requests} request(s){where}"
