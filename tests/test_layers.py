@@ -18,7 +18,7 @@ MODULES = {
 }
 
 LAYERS = (
-    "_version errors redaction regions regular_files",  # what every layer needs
+    "_version errors redaction regions files",  # what every layer needs
     "chat",  # requests and replies as values
     "wire",  # values to bytes, bytes to values
     "setting_values settings",

@@ -13,6 +13,5 @@
     sign_in.py      a device login in the background; who is signed in
       device_flow.py  the requests and answers of a device login
     credentials.py  credentials as values
-    hosts.py        which hosts may receive a secret, and which pages a person may be sent to
-    files.py        private files and locks
+    hosts.py        which pages a person may be sent to, and which token endpoints are trusted
 """

@@ -16,21 +16,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
-from kiro_mcp.auth.credentials import (
-    BUILDER_ID_START_URL,
-    ClientRegistration,
-    Credential,
-)
+from kiro_mcp.auth.credentials import BUILDER_ID_START_URL, ClientRegistration, Credential
 from kiro_mcp.auth.documents import read_registration
 from kiro_mcp.auth.hosts import is_sign_in_page, read_start_url
-from kiro_mcp.auth.oidc import (
-    TokenRequest,
-    add_tokens,
-    first_text,
-    json_request,
-    read_members,
-    refusal,
-)
+from kiro_mcp.auth.oidc import Members, TokenRequest, add_tokens, first_text, refusal
 from kiro_mcp.client.endpoints import service_url
 from kiro_mcp.errors import (
     InvalidRequest,
@@ -101,17 +90,6 @@ class DeviceLogin:
         remember_secret(self.device_code)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeepPolling:
-    """The login is not confirmed yet."""
-
-    is_too_fast: bool = False
-    """Whether the service asked for a longer interval from now on."""
-
-
-PollResult: TypeAlias = Credential | KeepPolling | KiroError
-
-
 def plan_login(
     method: Method, *, start_url: str, region: str, overrides: Mapping[str, str]
 ) -> LoginPlan:
@@ -127,41 +105,35 @@ def plan_login(
                 next_step="Ask your administrator for it. Then pass it as `start_url`"
                 " (`--start-url`), with `region`.",
             )
-        return LoginPlan(
-            method=method,
-            region=region or DEFAULT_REGION,
-            start_url=read_start_url(start_url),
-            overrides=overrides,
-        )
-    if start_url and read_start_url(start_url) != BUILDER_ID_START_URL:
-        raise InvalidRequest(
-            f"A login with the method {method} does not take a start URL.",
-            next_step="For a login of your organisation, use the method `idc`.",
-        )
-    start_url = BUILDER_ID_START_URL if method == "builder_id" else ""
-    return LoginPlan(method=method, region=DEFAULT_REGION, start_url=start_url, overrides=overrides)
+        start_url, region = read_start_url(start_url), region or DEFAULT_REGION
+    else:
+        if start_url and read_start_url(start_url) != BUILDER_ID_START_URL:
+            raise InvalidRequest(
+                f"A login with the method {method} does not take a start URL.",
+                next_step="For a login of your organisation, use the method `idc`.",
+            )
+        start_url = BUILDER_ID_START_URL if method == "builder_id" else ""
+        region = DEFAULT_REGION
+    return LoginPlan(method=method, region=region, start_url=start_url, overrides=overrides)
 
 
 def registration_request(plan: LoginPlan) -> TokenRequest:
     """Build the request that registers a client. The login's tokens are bound to this client."""
-    return json_request(
-        _url(plan, "/client/register"),
-        {
-            "clientName": _CLIENT_NAME,
-            "clientType": "public",
-            "grantTypes": [_DEVICE_GRANT, "refresh_token"],
-            "scopes": list(SCOPES),
-        },
-    )
+    members: Members = {
+        "clientName": _CLIENT_NAME,
+        "clientType": "public",
+        "grantTypes": [_DEVICE_GRANT, "refresh_token"],
+        "scopes": list(SCOPES),
+    }
+    return TokenRequest(_url(plan, "/client/register"), members)
 
 
-def read_registration_answer(plan: LoginPlan, status: int, body: bytes) -> ClientRegistration:
+def read_registration_answer(plan: LoginPlan, status: int, members: Members) -> ClientRegistration:
     """Read the registered client.
 
     Raises:
         KiroError: The service registered no client.
     """
-    members = read_members(body)
     client = read_registration(members, is_all=True) if status == 200 else None
     if client is None:
         raise _start_failure(plan, status, members)
@@ -172,20 +144,20 @@ def authorization_request(plan: LoginPlan, client: ClientRegistration | None) ->
     """Build the request for a link and a code."""
     if client is None:
         members = {"clientId": _KIRO_CLIENT_ID, "loginProvider": _PROVIDERS[plan.method]}
-        return json_request(_url(plan, "/oauth/device/authorization"), members)
+        return TokenRequest(_url(plan, "/oauth/device/authorization"), members)
     members = {
         "clientId": client.client_id,
         "clientSecret": client.client_secret,
         "startUrl": plan.start_url,
     }
-    return json_request(_url(plan, "/device_authorization"), members)
+    return TokenRequest(_url(plan, "/device_authorization"), members)
 
 
 def read_authorization_answer(
     plan: LoginPlan,
     client: ClientRegistration | None,
     status: int,
-    body: bytes,
+    members: Members,
     now: datetime,
 ) -> DeviceLogin:
     """Read the link and the code for the person.
@@ -193,9 +165,8 @@ def read_authorization_answer(
     Raises:
         KiroError: The service sent none, or the link does not lead to a sign-in page.
     """
-    members = read_members(body)
     device_code, user_code = first_text(members, "deviceCode"), first_text(members, "userCode")
-    url = first_text(members, "verificationUriComplete") or first_text(members, "verificationUri")
+    url = first_text(members, "verificationUriComplete", "verificationUri")
     if status != 200 or not device_code or not url:
         raise _start_failure(plan, status, members)
     is_from_aws = plan.method == "idc" and not plan.overrides.get("oidc")
@@ -220,64 +191,53 @@ def poll_request(login: DeviceLogin) -> TokenRequest:
     """Build the request that asks whether the login is confirmed."""
     if login.client is None:
         members = {"clientId": _KIRO_CLIENT_ID, "deviceCode": login.device_code}
-        return json_request(_url(login.plan, "/oauth/device/poll"), members)
+        return TokenRequest(_url(login.plan, "/oauth/device/poll"), members)
     members = {
         "clientId": login.client.client_id,
         "clientSecret": login.client.client_secret,
         "deviceCode": login.device_code,
         "grantType": _DEVICE_GRANT,
     }
-    return json_request(_url(login.plan, "/token"), members)
+    return TokenRequest(_url(login.plan, "/token"), members)
 
 
-def read_poll_answer(login: DeviceLogin, status: int, body: bytes, now: datetime) -> PollResult:
-    """Read the answer to a poll: the login, "not yet", or why the login failed.
+def read_poll_answer(
+    login: DeviceLogin, status: int, members: Members, now: datetime
+) -> Credential | float:
+    """Read the answer to a poll: the login, or by how many seconds the interval becomes longer.
 
     An answer with both tokens is a login. The words for success differ between the services.
+
+    Raises:
+        SignInRequired: The login has failed.
     """
-    members = read_members(body)
     if first_text(members, "accessToken") and first_text(members, "refreshToken"):
-        return add_tokens(_empty_credential(login), members, now)
+        empty = Credential(
+            kind="social" if login.plan.method in ("google", "github") else login.plan.method,
+            region=login.plan.region,
+            start_url=login.plan.start_url,
+            client=login.client,
+            source="kiro-mcp's own login",
+            origin="own",
+        )
+        return add_tokens(empty, members, now)
     word = first_text(members, "error", "status").removesuffix("Exception")
     if word == "slow_down":
-        return KeepPolling(is_too_fast=True)
+        return SLOW_DOWN_SECONDS
     if word in ("authorization_pending", "pending") or status >= 500 or status == 429:
-        return KeepPolling()
+        return 0.0
     if status == 200 and word in _SUCCESS_WORDS:
-        return KeepPolling()  # Confirmed, but the tokens are not there yet.
-    return _poll_failure(word or f"status {status}", members)
-
-
-def expiry_error(login: DeviceLogin) -> KiroError:
-    """Return the error for a login that nobody confirmed."""
-    return SignInRequired(
-        f"The sign-in code {login.user_code} was not confirmed in time.",
-        next_step="Start again: call `login` with action `start`, or run `kiro-mcp login`.",
-    )
-
-
-def _empty_credential(login: DeviceLogin) -> Credential:
-    return Credential(
-        kind="social" if login.plan.method in ("google", "github") else login.plan.method,
-        region=login.plan.region,
-        start_url=login.plan.start_url,
-        client=login.client,
-        source="kiro-mcp's own login",
-        origin="own",
-    )
-
-
-def _poll_failure(word: str, members: Mapping[str, object]) -> KiroError:
+        return 0.0  # Confirmed, but the tokens are not there yet.
     if word in ("expired_token", "ExpiredToken"):
         what = "The sign-in code was not confirmed in time"
     elif word in ("access_denied", "AccessDenied"):
         what = "The sign-in was refused on its page"
     else:
         what = f"The sign-in ended ({refusal(400, members).why})"
-    return SignInRequired(f"{what}.", next_step="Start again: call `login` with action `start`.")
+    raise SignInRequired(f"{what}.", next_step="Start again: call `login` with action `start`.")
 
 
-def _start_failure(plan: LoginPlan, status: int, members: Mapping[str, object]) -> KiroError:
+def _start_failure(plan: LoginPlan, status: int, members: Members) -> KiroError:
     why = refusal(status, members).why
     if status >= 500 or status == 429:
         return ServiceUnavailable(
@@ -296,7 +256,7 @@ def _url(plan: LoginPlan, path: str) -> str:
     return service_url(host, path, region=plan.region, overrides=plan.overrides)
 
 
-def _seconds(members: Mapping[str, object], name: str, default: float) -> float:
+def _seconds(members: Members, name: str, default: float) -> float:
     """Read a duration: AWS sends `expiresIn` in seconds, Kiro's service `expiresInMilliseconds`."""
     for spelling, unit in ((name, 1.0), (f"{name.removesuffix('In')}InMilliseconds", 1000.0)):
         value = members.get(spelling)

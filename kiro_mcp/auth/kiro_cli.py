@@ -28,7 +28,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 from urllib.parse import quote
 
 import anyio
@@ -41,9 +41,8 @@ from kiro_mcp.auth.documents import (
     read_registration,
     text_of,
 )
-from kiro_mcp.auth.files import can_replace
 from kiro_mcp.auth.machine import Machine, kiro_cli_databases
-from kiro_mcp.regular_files import read_regular_file
+from kiro_mcp.files import can_replace, read_regular_file
 
 _TOKENS: Final = {
     "kirocli:social:token": "social",
@@ -156,15 +155,12 @@ def _select(path: Path, how: str) -> Rows:
         for table in ("auth_kv", "state"):
             statement = f"SELECT key, value FROM {table} WHERE key IN ({marks})"  # noqa: S608  # constants
             try:
-                found = cast(
-                    "list[tuple[str, object]]", database.execute(statement, keys).fetchall()
-                )
+                found: list[tuple[str, object]] = database.execute(statement, keys).fetchall()
             except sqlite3.OperationalError as error:
                 if "no such table" not in str(error):
                     raise
             else:
-                pairs = cast("list[tuple[str, object]]", found)
-                rows |= {key: value for key, value in pairs if isinstance(value, str | bytes)}
+                rows |= {key: value for key, value in found if isinstance(value, str | bytes)}
     return rows
 
 

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import urlencode
 
 import anyio
@@ -28,6 +28,9 @@ from kiro_mcp.client.http import Fetcher
 from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.redaction import redact
 from kiro_mcp.regions import DEFAULT_REGION
+
+REQUEST_SECONDS: Final = 30.0
+"""How long a sign-in service may take. It usually answers within one second."""
 
 DEFAULT_LIFETIME_SECONDS: Final = 3600
 """How long a token lives if its answer does not say."""
@@ -52,37 +55,27 @@ _REFUSALS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+Members: TypeAlias = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """One POST to a sign-in service."""
+    """One POST to a sign-in service, without a bearer."""
 
     url: str
-    headers: Mapping[str, str]
-    body: bytes
+    members: Members
+    is_form: bool = False
+    """Whether the members are sent as a form instead of as JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A refresh that returned no token."""
+    """A request that returned no token."""
 
     is_final: bool
     """Whether this refresh token can never work again. If not, it may work later."""
     why: str
     """The service's text, without secrets, for people."""
-
-
-def json_request(url: str, members: Mapping[str, object]) -> TokenRequest:
-    """Build a POST of JSON without a bearer."""
-    body = json.dumps(members, separators=(",", ":")).encode()
-    return TokenRequest(url=url, headers=_headers("application/json"), body=body)
-
-
-def _headers(content_type: str) -> dict[str, str]:
-    return {
-        "Content-Type": content_type,
-        "Accept": "application/json",
-        "User-Agent": f"kiro-mcp/{__version__}",
-    }
 
 
 def refresh_request(credential: Credential, overrides: Mapping[str, str]) -> TokenRequest:
@@ -91,112 +84,88 @@ def refresh_request(credential: Credential, overrides: Mapping[str, str]) -> Tok
     Raises:
         SignInRequired: The host may not receive it, or its token endpoint cannot be trusted.
     """
+    client = credential.client
     if credential.kind == "external_idp":
-        return _external_request(credential)
+        endpoint = idp_token_endpoint(credential)
+        if not endpoint or client is None:
+            raise SignInRequired(
+                f"kiro-mcp cannot renew the login from {credential.source}: its token endpoint"
+                f" {credential.token_endpoint or 'none'!r} is not known to be safe.",
+                next_step="Sign in again where that login was made (`kiro-cli login`).",
+                code="auth_expired",
+            )
+        form = {
+            "grant_type": "refresh_token",
+            "client_id": client.client_id,
+            "refresh_token": credential.refresh_token,
+        }
+        if credential.scopes:
+            form["scope"] = " ".join(credential.scopes)
+        return TokenRequest(endpoint, form, is_form=True)
     region = credential.region or DEFAULT_REGION
     host, path = ("auth", "/refreshToken") if credential.kind == "social" else ("oidc", "/token")
     url = service_url(host, path, region=region, overrides=overrides)
     require_may_send(url, f"the login from {credential.source}", is_explicit=credential.is_explicit)
-    if credential.kind == "social" or credential.client is None:
-        return json_request(url, {"refreshToken": credential.refresh_token})
-    return json_request(
-        url,
-        {
-            "clientId": credential.client.client_id,
-            "clientSecret": credential.client.client_secret,
+    members = {"refreshToken": credential.refresh_token}
+    if credential.kind != "social" and client is not None:
+        members |= {
+            "clientId": client.client_id,
+            "clientSecret": client.client_secret,
             "grantType": "refresh_token",
-            "refreshToken": credential.refresh_token,
-        },
-    )
-
-
-def _external_request(credential: Credential) -> TokenRequest:
-    endpoint = idp_token_endpoint(credential)
-    if not endpoint or credential.client is None:
-        raise SignInRequired(
-            f"kiro-mcp cannot renew the login from {credential.source}: its token endpoint"
-            f" {credential.token_endpoint or 'none'!r} is not known to be safe.",
-            next_step="Sign in again where that login was made (`kiro-cli login`).",
-            code="auth_expired",
-        )
-    members = {
-        "grant_type": "refresh_token",
-        "client_id": credential.client.client_id,
-        "refresh_token": credential.refresh_token,
-    }
-    if credential.scopes:
-        members["scope"] = " ".join(credential.scopes)
-    return TokenRequest(
-        url=endpoint,
-        headers=_headers("application/x-www-form-urlencoded"),
-        body=urlencode(members).encode(),
-    )
+        }
+    return TokenRequest(url, members)
 
 
 def read_answer(
-    credential: Credential, status: int, body: bytes, now: datetime
+    credential: Credential, status: int, members: Members, now: datetime
 ) -> Credential | Refused:
     """Read the answer to a refresh: the renewed credential, or why the service refused."""
-    members = read_members(body)
     if status == 200 and first_text(members, "accessToken", "access_token"):
         return add_tokens(credential, members, now)
     return refusal(status, members)
 
 
-def add_tokens(credential: Credential, members: Mapping[str, object], now: datetime) -> Credential:
+def add_tokens(credential: Credential, members: Members, now: datetime) -> Credential:
     """Return the credential with the tokens of an answer. Missing members stay as they were.
 
     The lifetime in the answer, counted from now, wins over the expiry in a JWT: that expiry uses
     the service's clock, and the clock of this machine may be fast or slow.
     """
     access_token = first_text(members, "accessToken", "access_token")
-    lifetime = _lifetime(members.get("expiresIn", members.get("expires_in")))
-    usual_end = jwt_expiry(access_token) or now + timedelta(seconds=DEFAULT_LIFETIME_SECONDS)
+    refresh_token = first_text(members, "refreshToken", "refresh_token")
+    expires_at = jwt_expiry(access_token) or now + timedelta(seconds=DEFAULT_LIFETIME_SECONDS)
+    lifetime = members.get("expiresIn", members.get("expires_in"))
+    if isinstance(lifetime, str) and lifetime.isdecimal() and len(lifetime) < 10:
+        lifetime = int(lifetime)
+    if isinstance(lifetime, bool) or not isinstance(lifetime, int | float):
+        lifetime = 0
+    if 0 < lifetime < 10**9:
+        expires_at = now + timedelta(seconds=lifetime)
     return replace(
         credential,
         access_token=access_token,
-        refresh_token=first_text(members, "refreshToken", "refresh_token")
-        or credential.refresh_token,
-        expires_at=now + lifetime if lifetime else usual_end,
+        refresh_token=refresh_token or credential.refresh_token,
+        expires_at=expires_at,
         unreadable_end="",
         profile_arn=first_text(members, "profileArn") or credential.profile_arn,
     )
 
 
-def refusal(status: int, members: Mapping[str, object]) -> Refused:
+def refusal(status: int, members: Members) -> Refused:
     """Read a refusal of any of the sign-in services."""
     error = first_text(members, "error").removesuffix("Exception")
     words = first_text(members, "error_description", "message", "Message")
     text = ": ".join(part for part in (error, words) if part) or f"status {status}"
-    is_final = status in (400, 401, 403) and not (status == 403 and not error)
-    is_final = is_final and (status == 401 or error in _REFUSALS or not error)
+    is_final = status == 401 or (
+        status in (400, 403) and (error in _REFUSALS or (status == 400 and not error))
+    )
     return Refused(is_final=is_final, why=redact(text[:_MAX_READ])[:MAX_WORDS])
 
 
-def read_members(body: bytes) -> dict[str, object]:
-    """Read the JSON object in an answer; {} if the body is anything else."""
-    try:
-        return parse_object(body)
-    except ValueError:
-        return {}
-
-
-def first_text(members: Mapping[str, object], *names: str) -> str:
+def first_text(members: Members, *names: str) -> str:
     """Return the first of the members that is a text and not empty; "" for none."""
     values = (members.get(name) for name in names)
     return next((value for value in values if isinstance(value, str) and value), "")
-
-
-def _lifetime(seconds: object) -> timedelta | None:
-    if isinstance(seconds, str) and seconds.isdecimal() and len(seconds) < 10:
-        seconds = int(seconds)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        return None
-    return timedelta(seconds=seconds) if 0 < seconds < 10**9 else None
-
-
-REQUEST_SECONDS: Final = 30.0
-"""How long a sign-in service may take. It usually answers within one second."""
 
 
 class SignInService:
@@ -217,21 +186,28 @@ class SignInService:
         """
         request = refresh_request(credential, self._overrides)
         try:
-            status, body = await self.send(request)
+            status, members = await self.send(request)
         except KiroError as error:
             return Refused(is_final=False, why=error.message.rstrip("."))
-        return read_answer(credential, status, body, self._now())
+        return read_answer(credential, status, members, self._now())
 
-    async def send(self, request: TokenRequest) -> tuple[int, bytes]:
-        """Send a request and return status and body of the answer.
+    async def send(self, request: TokenRequest) -> tuple[int, Members]:
+        """Send a request and return the answer's status and JSON; {} if it is anything else.
 
         Raises:
             KiroError: No answer arrived in time.
         """
+        text = urlencode(request.members) if request.is_form else json.dumps(request.members)
+        form = "x-www-form-urlencoded" if request.is_form else "json"
+        headers = {
+            "Content-Type": f"application/{form}",
+            "Accept": "application/json",
+            "User-Agent": f"kiro-mcp/{__version__}",
+        }
         try:
             with anyio.fail_after(REQUEST_SECONDS):
                 status, _, body = await self._http.fetch(
-                    "POST", request.url, headers=request.headers, body=request.body
+                    "POST", request.url, headers=headers, body=text.encode()
                 )
         except TimeoutError:
             raise ServiceUnavailable(
@@ -239,4 +215,7 @@ class SignInService:
                 next_step="Call again.",
                 code="timeout",
             ) from None
-        return status, body
+        try:
+            return status, parse_object(body)
+        except ValueError:
+            return status, {}

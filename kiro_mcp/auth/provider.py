@@ -18,7 +18,6 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from kiro_mcp.auth.credentials import Credential, as_access_token, known_profile
-from kiro_mcp.auth.files import Sleep
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.oidc import SignInService
 from kiro_mcp.auth.refresh import (
@@ -41,6 +40,7 @@ from kiro_mcp.errors import (
     ServiceUnavailable,
     SignInRequired,
 )
+from kiro_mcp.files import Sleep
 from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
 

@@ -38,13 +38,13 @@ import anyio.to_thread
 
 from kiro_mcp.auth.credentials import Credential
 from kiro_mcp.auth.documents import merge_tokens, parse_object, text_of
-from kiro_mcp.auth.files import Sleep, can_replace, hold_lock, read_text, replace_text
 from kiro_mcp.auth.kiro_cli import can_update, helper_for, token_of_kiro_cli, update_row
 from kiro_mcp.auth.machine import Machine
 from kiro_mcp.auth.oidc import Refused, SignInService
 from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore, digest
 from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
+from kiro_mcp.files import Sleep, can_replace, hold_lock, read_text, replace_text
 from kiro_mcp.regions import DEFAULT_REGION
 
 logger = logging.getLogger(__name__)

@@ -23,12 +23,10 @@ from anyio.abc import TaskGroup
 
 from kiro_mcp.auth.credentials import ClientRegistration, Credential
 from kiro_mcp.auth.device_flow import (
-    SLOW_DOWN_SECONDS,
     DeviceLogin,
     LoginPlan,
     Method,
     authorization_request,
-    expiry_error,
     plan_login,
     poll_request,
     read_authorization_answer,
@@ -36,7 +34,6 @@ from kiro_mcp.auth.device_flow import (
     read_registration_answer,
     registration_request,
 )
-from kiro_mcp.auth.files import Sleep
 from kiro_mcp.auth.oidc import SignInService
 from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.auth.sources import Finding
@@ -49,6 +46,7 @@ from kiro_mcp.errors import (
     ServiceUnavailable,
     SignInRequired,
 )
+from kiro_mcp.files import Sleep
 from kiro_mcp.redaction import mask, mask_address
 
 logger = logging.getLogger(__name__)
@@ -149,14 +147,14 @@ class SignIn:
         if saved is not None and not saved.has_expired(self._now() + SPARE_LIFETIME):
             with suppress(InvalidRequest):  # The service may no longer know it: register again.
                 return await self._authorize(plan, saved)
-        status, body = await self._service.send(registration_request(plan))
-        client = read_registration_answer(plan, status, body)
+        answer = await self._service.send(registration_request(plan))
+        client = read_registration_answer(plan, *answer)
         await self._store.save_client(plan.client_key, client)
         return await self._authorize(plan, client)
 
     async def _authorize(self, plan: LoginPlan, client: ClientRegistration | None) -> DeviceLogin:
-        status, body = await self._service.send(authorization_request(plan, client))
-        return read_authorization_answer(plan, client, status, body, self._now())
+        answer = await self._service.send(authorization_request(plan, client))
+        return read_authorization_answer(plan, client, *answer, self._now())
 
     async def _poll_in_background(
         self, login: DeviceLogin, scope: anyio.CancelScope, settled: anyio.Event
@@ -185,25 +183,26 @@ class SignIn:
         while self._now() < login.expires_at:
             await self._sleep(interval_seconds)
             try:
-                status, body = await self._service.send(poll_request(login))
+                answer = await self._service.send(poll_request(login))
             except ServiceUnavailable:
                 continue  # RFC 8628, section 3.5: poll again after a failure.
-            found = read_poll_answer(login, status, body, self._now())
-            if isinstance(found, KiroError):
-                raise found
-            if isinstance(found, Credential):
-                saved = anyio.Event()
-                self._saving.add(saved)
-                try:
-                    with anyio.CancelScope(shield=True):  # The service sends the tokens only once.
-                        await self._store.save_login(found)
-                finally:
-                    self._saving.discard(saved)
-                    saved.set()
-                return
-            if found.is_too_fast:
-                interval_seconds += SLOW_DOWN_SECONDS
-        raise expiry_error(login)
+            found = read_poll_answer(login, *answer, self._now())
+            if not isinstance(found, Credential):
+                interval_seconds += found
+                continue
+            saved = anyio.Event()
+            self._saving.add(saved)
+            try:
+                with anyio.CancelScope(shield=True):  # The service sends the tokens only once.
+                    await self._store.save_login(found)
+            finally:
+                self._saving.discard(saved)
+                saved.set()
+            return
+        raise SignInRequired(
+            f"The sign-in code {login.user_code} was not confirmed in time.",
+            next_step="Start again: call `login` with action `start`, or run `kiro-mcp login`.",
+        )
 
 
 # --- who is signed in ---------------------------------------------------------------------

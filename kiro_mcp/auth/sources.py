@@ -28,7 +28,6 @@ from kiro_mcp.auth.documents import (
     registration_name,
     text_of,
 )
-from kiro_mcp.auth.files import read_text
 from kiro_mcp.auth.kiro_cli import login_in, read_rows
 from kiro_mcp.auth.machine import (
     Machine,
@@ -39,6 +38,7 @@ from kiro_mcp.auth.machine import (
 )
 from kiro_mcp.auth.store import OWN_SOURCE, OwnStore, digest
 from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
+from kiro_mcp.files import read_text
 from kiro_mcp.redaction import redact
 from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings

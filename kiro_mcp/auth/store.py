@@ -31,8 +31,8 @@ from kiro_mcp.auth.documents import (
     read_registration,
     text_of,
 )
-from kiro_mcp.auth.files import Sleep, hold_lock, read_text, replace_text
 from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.files import Sleep, hold_lock, read_text, replace_text
 
 FILE_NAME: Final = "credentials.json"
 OWN_SOURCE: Final = "kiro-mcp's own login"

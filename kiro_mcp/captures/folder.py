@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from kiro_mcp.captures import Outcome
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.regular_files import read_regular_file
+from kiro_mcp.files import read_regular_file
 from kiro_mcp.wire.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
 from kiro_mcp.wire.reply import ThinkingHandling
 

@@ -31,12 +31,12 @@ import anyio.to_thread
 import mcp_types as types
 from mcp.client import IncomingMessage
 
-from kiro_mcp.auth.files import read_text, replace_text
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.cli.output import REFUSED, OutputError, harmless, harmless_json
 from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import Wait, tell, tell_error, waiting
 from kiro_mcp.errors import InvalidRequest, KiroError
+from kiro_mcp.files import read_text, replace_text
 from kiro_mcp.server.ask import NOT_SAVED
 from kiro_mcp.server.attachments import MAX_FILE_BYTES
 from kiro_mcp.server.call import STREAM_META_KEY

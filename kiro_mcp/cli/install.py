@@ -18,7 +18,6 @@ from typing import Final
 
 import anyio
 
-from kiro_mcp.auth.files import hold_lock
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.clients.documents import servers, with_server, without_server
@@ -37,6 +36,7 @@ from kiro_mcp.cli.clients.launch import PROGRAM, Launch, lasting_launch
 from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.errors import InvalidRequest, ServiceUnavailable
+from kiro_mcp.files import hold_lock
 from kiro_mcp.redaction import HIDDEN, redact
 from kiro_mcp.settings import Settings, unknown_variables
 

@@ -18,7 +18,7 @@ import anyio.to_thread
 from kiro_mcp.chat import ImagePart, JsonObject, TextPart
 from kiro_mcp.client.off_loop import SMALL, off_loop
 from kiro_mcp.errors import InvalidRequest, quoted
-from kiro_mcp.regular_files import read_regular_file
+from kiro_mcp.files import read_regular_file
 from kiro_mcp.wire.content import ContentReader, document_text
 from kiro_mcp.wire.images import (
     MAX_IMAGE_BYTES,

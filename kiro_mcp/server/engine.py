@@ -22,7 +22,6 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 from pydantic import SecretStr
 
-from kiro_mcp.auth.files import Sleep, warning_about
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.auth.sign_in import SignIn
@@ -31,6 +30,7 @@ from kiro_mcp.client.client import KiroClient
 from kiro_mcp.client.http import HttpPool
 from kiro_mcp.client.telemetry import Telemetry
 from kiro_mcp.errors import KiroError
+from kiro_mcp.files import Sleep, warning_about
 from kiro_mcp.server.captures import open_captures
 from kiro_mcp.server.jobs import JOIN_AFTER_SECONDS, Jobs
 from kiro_mcp.server.owners import KEY_HEADER, OWN, installation_secret

@@ -41,8 +41,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kiro_mcp.errors import InvalidRequest, quoted
+from kiro_mcp.files import read_regular_file
 from kiro_mcp.redaction import remember_secret
-from kiro_mcp.regular_files import read_regular_file
 from kiro_mcp.setting_values import is_loopback
 
 logger = logging.getLogger(__name__)

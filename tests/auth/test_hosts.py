@@ -1,6 +1,5 @@
 """Which pages a person may be sent to, and which token endpoints are trusted."""
 
-import json
 from datetime import UTC, datetime
 
 import pytest
@@ -118,7 +117,7 @@ def test_only_aws_itself_may_name_another_portal_of_an_organisation() -> None:
     """A portal may have several names, and whoever stands in for AWS may name any of them."""
     page = "https://d-9067.awsapps.com/start/#/device"
     start = "https://identitycenter.amazonaws.com/ssoins-1"
-    answer = json.dumps({"deviceCode": "d", "userCode": "U", "verificationUri": page}).encode()
+    answer = {"deviceCode": "d", "userCode": "U", "verificationUri": page}
     client = ClientRegistration(client_id="c", client_secret="s")
     now = datetime(2026, 11, 1, tzinfo=UTC)
     for overrides in ({}, {"oidc": "https://elsewhere.example"}):

@@ -12,7 +12,7 @@ import pytest
 from anyio import fail_after
 
 from kiro_mcp.auth.device_flow import Method
-from kiro_mcp.auth.oidc import Refused, SignInService
+from kiro_mcp.auth.oidc import Refused, SignInService, TokenRequest
 from kiro_mcp.auth.sign_in import SignIn
 from kiro_mcp.auth.store import OwnStore
 from kiro_mcp.errors import ServiceUnavailable
@@ -75,3 +75,21 @@ async def test_a_poll_that_reaches_nobody_is_followed_by_another(tmp_path: Path)
         await sign_in.start("google")
         assert (await sign_in.wait(10)).state == "done"
     assert network.answers == []
+
+
+async def test_an_organisations_own_service_gets_a_form_and_may_answer_with_a_page() -> None:
+    """RFC 6749, section 6; a proxy's page is read as an answer that says nothing."""
+
+    class Proxy:
+        async def fetch(
+            self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
+        ) -> tuple[int, Mapping[str, str], bytes]:
+            assert (method, url) == ("POST", "https://acme.okta.com/t")
+            assert headers["Content-Type"] == "application/x-www-form-urlencoded"
+            assert body == b"scope=a+b&refresh_token=r%26%3D"
+            return 403, {}, b"<html>blocked by a proxy</html>"
+
+    service = SignInService(Proxy(), {}, now=lambda: NOW)
+    members = {"scope": "a b", "refresh_token": "r&="}
+    request = TokenRequest("https://acme.okta.com/t", members, is_form=True)
+    assert await service.send(request) == (403, {})

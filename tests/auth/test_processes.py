@@ -9,9 +9,9 @@ import anyio
 import pytest
 from anyio import fail_after
 
-from kiro_mcp.auth.files import hold_lock
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.errors import ServiceUnavailable
+from kiro_mcp.files import hold_lock
 from tests.benchmarks.refresh import measure
 from tests.support.logins import accepted_refresh_tokens, sign_in_before
 from tests.support.stdio import StdioServer, environment, started
@@ -78,7 +78,7 @@ async def test_a_lock_is_let_go_of_by_the_death_of_its_holder(tmp_path: Path) ->
     """No lock is ever stale."""
     path = tmp_path / "folder" / "a.lock"
     program = (
-        "import sys, anyio; from pathlib import Path; from kiro_mcp.auth.files import hold_lock\n"
+        "import sys, anyio; from pathlib import Path; from kiro_mcp.files import hold_lock\n"
         "async def main():\n"
         "    async with hold_lock(Path(sys.argv[1]), timeout_seconds=5):\n"
         "        print('held', flush=True); await anyio.sleep_forever()\n"

@@ -9,9 +9,9 @@ from anyio import fail_after
 from anyio.lowlevel import checkpoint
 
 from kiro_mcp.auth.device_flow import Method
-from kiro_mcp.auth.files import RETRY_SECONDS, hold_lock
 from kiro_mcp.emulator import Cut, HttpAnswer, RunningEmulator, Send
 from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError, SignInRequired
+from kiro_mcp.files import RETRY_SECONDS, hold_lock
 from tests.auth.test_provider import engine_of, own_folder
 from tests.support.logins import IDC_START_URL, Clock
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kiro_mcp.auth.credentials import Credential
-from kiro_mcp.auth.files import MAX_BYTES, read_text, replace_text
 from kiro_mcp.auth.refresh import can_write_back, write_back
+from kiro_mcp.files import MAX_TEXT_BYTES, read_text, replace_text
 from tests.support.logins import idc_credential, kiro_cli_database, odic_rows, row_of, write_json
 
 KEY = "kirocli:odic:token"
@@ -108,8 +108,8 @@ def test_a_failed_replacement_leaves_the_old_file_and_nothing_else(tmp_path: Pat
 def test_a_file_that_is_too_large_for_a_login_is_not_read_whole(tmp_path: Path) -> None:
     """A path may lead anywhere."""
     path = tmp_path / "large"
-    path.write_bytes(b"x" * MAX_BYTES)
-    assert len(read_text(path)) == MAX_BYTES
-    path.write_bytes(b"x" * (MAX_BYTES + 1))
+    path.write_bytes(b"x" * MAX_TEXT_BYTES)
+    assert len(read_text(path)) == MAX_TEXT_BYTES
+    path.write_bytes(b"x" * (MAX_TEXT_BYTES + 1))
     with pytest.raises(ValueError, match="larger"):
         read_text(path)

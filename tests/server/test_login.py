@@ -15,7 +15,6 @@ from jsonschema import Draft202012Validator
 from mcp.client import Client
 from mcp.client.context import ClientRequestContext
 
-from kiro_mcp.auth.files import RETRY_SECONDS, hold_lock
 from kiro_mcp.emulator import (
     EMULATOR_ACCESS_TOKEN,
     EMULATOR_API_KEY,
@@ -25,6 +24,7 @@ from kiro_mcp.emulator import (
     RunningEmulator,
     running,
 )
+from kiro_mcp.files import RETRY_SECONDS, hold_lock
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.tools import declarations

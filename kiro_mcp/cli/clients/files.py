@@ -15,12 +15,11 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
-from kiro_mcp.auth.files import can_replace, replace_text
 from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.clients.known import Client
 from kiro_mcp.cli.clients.launch import Running, source_of
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.regular_files import read_regular_file
+from kiro_mcp.files import can_replace, read_regular_file, replace_text
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """The largest file that is read. Claude Code's file also contains its history: megabytes."""
