@@ -3,39 +3,37 @@
 `Settings.load` reads them from a mapping of environment variables. A `.env` file is read only if
 the user asks for it: a server may be started in any folder, and a stranger's file there must not
 redirect it. An empty variable counts as unset.
+
+First come the types of settings: how each value is read, and the error if it is not valid.
 """
 
 import base64
 import difflib
+import ipaddress
 import json
+import os
+import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+)
 from pydantic import ValidationError as PydanticError
 from pydantic.fields import FieldInfo
 
 from kiro_mcp.chat import Effort
 from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.redaction import redact, remember_secret
-from kiro_mcp.setting_values import (
-    Aliases,
-    AnyCaseLower,
-    AnyCaseUpper,
-    Bearer,
-    Endpoint,
-    EndpointNames,
-    Headers,
-    HeaderText,
-    PathText,
-    Port,
-    ProfileArn,
-    Proxy,
-    Region,
-    Roots,
-    Secret,
-)
+from kiro_mcp.regions import is_region, region_of
 from kiro_mcp.wire.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
 from kiro_mcp.wire.models import read_effort
 
@@ -44,310 +42,419 @@ PREFIX = "KIRO_MCP_"
 _MOST = 1_000_000_000
 """The largest number that a setting may have, whatever it counts. As seconds it is 30 years."""
 
-_MOST_RETRIES = 100
+_NO_SECRET = SecretStr("")
+
+ENDPOINT_NAMES = ("runtime", "q", "amazonq", "codewhisperer")
+"""The endpoints that answer prompts. `kiro_mcp.client.endpoints` describes them."""
+
+_URL_TEXT = re.compile(r"[!-\[\]-~]+")
+"""Printable ASCII without blanks and backslashes, which programs parse differently."""
+
+_HOST_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+_OUR_HEADERS = ("authorization", "connection", "content-length", "host", "transfer-encoding")
+"""Headers that users may not set: another value would break a request, or change the account."""
+
+_PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
 
 
-def _setting(
-    default: Any,
-    name: str,
-    *other_names: str,
-    says: str,
-    above: float | None = None,
-    least: float | None = None,
-    most: float | None = None,
-) -> Any:
-    """Declare a setting: its default, its variable, other names of the variable, its meaning."""
-    alias = AliasChoices(name, *other_names) if other_names else name
-    if most is None and (above, least) != (None, None):
-        most = _MOST
-    return Field(default, validation_alias=alias, description=says, gt=above, ge=least, le=most)
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_endpoint(url: str) -> str:
+    if not url:
+        return url
+    wrong = ValueError("must be an https:// address, or http:// on this machine (127.0.0.1)")
+    if not _URL_TEXT.fullmatch(url):
+        raise wrong
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise wrong from None
+    host = parts.hostname or ""
+    is_allowed = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    if not host or not is_allowed:
+        raise wrong
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must be a URL without user name, query and fragment")
+    if not _is_host(host) or not _has_good_port(parts):
+        raise ValueError("must be a URL with a host name and a port from 1 to 65535")
+    return url.rstrip("/")
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        labels = host.removesuffix(".").split(".")
+        return len(host) <= 253 and all(_HOST_LABEL.fullmatch(label) for label in labels)
+    return True
+
+
+def _has_good_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
+def _check_path(path: str) -> str:
+    path = _unquote(path)
+    if "\0" in path:
+        raise ValueError("must be a path without a NUL character")
+    if path.startswith("~") and path[1:2] not in ("", "/", "\\"):
+        raise ValueError("must be a path; `~name` (the folder of another user) is not supported")
+    return path
+
+
+def _check_region(region: str) -> str:
+    if region and not is_region(region):
+        raise ValueError("must be an AWS region such as us-east-1")
+    return region
+
+
+def _check_arn(arn: str) -> str:
+    if arn and not region_of(arn):  # The service would only say "Improperly formed request".
+        form = "arn:aws:codewhisperer:REGION:ACCOUNT:profile/ID"
+        raise ValueError(f"must be the ARN of a profile, in the form {form}")
+    return arn
+
+
+def _read_aliases(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    pairs = [pair.partition("=") for pair in given.split(",") if pair.strip()]
+    if any(not name.strip() or not model.strip() for name, _, model in pairs):
+        raise ValueError("must be pairs of name=id, separated by commas")
+    return {name.strip(): model.strip() for name, _, model in pairs}
+
+
+def _read_roots(given: object) -> object:
+    """Read folders in the forms that people write: with `~`, in quotes, as `file://` URLs."""
+    if not isinstance(given, str):
+        return given
+    # If the separator is a colon, do not split at the colon of `file://`.
+    parts = re.split(rf"(?<!\bfile){os.pathsep}|{os.pathsep}(?!//)", _unquote(given))
+    return tuple(_read_root(part) for part in parts if part.strip())
+
+
+def _read_root(given: str) -> str:
+    path = _unquote(given)
+    if path.lower().startswith("file:"):
+        path = unquote(urlsplit(path).path)
+        path = path[1:] if re.match(r"/[A-Za-z]:", path) else path  # `/C:/Users` on Windows.
+    if "\0" in path:
+        raise ValueError("must be folders without a NUL character")
+    return os.path.expanduser(path)
+
+
+def _unquote(text: str) -> str:
+    text = text.strip()
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1].strip() if is_quoted and text[0] not in text[1:-1] else text
+
+
+def _check_names(names: str) -> str:
+    given = [name.strip().lower() for name in names.split(",") if name.strip()]
+    if not given or not set(given) <= set(ENDPOINT_NAMES):
+        raise ValueError(f"must be one or more of {', '.join(ENDPOINT_NAMES)}, with commas between")
+    return ",".join(dict.fromkeys(given))
+
+
+def _check_headers(headers: SecretStr) -> SecretStr:
+    try:
+        given = json.loads(headers.get_secret_value() or "{}")
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise ValueError('must be a JSON object such as {"X-Team": "blue"}')
+    for name, value in cast("dict[str, object]", given).items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OUR_HEADERS:
+            raise ValueError(f"must not hold a header {name!r}")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"must have printable ASCII text for the header {name!r}")
+    return headers
+
+
+def _check_for_header(text: str) -> str:
+    if not _HEADER_VALUE.fullmatch(text):
+        raise ValueError("must be printable ASCII text, because it is sent in a header")
+    return text
+
+
+_PLACEHOLDER = re.compile(
+    r"""
+    \$.* | %[^%|]+%                                         # $NAME, ${NAME}, %NAME%
+    | .*\{\{.*\}\}.* | \{.*\} | <.*> | \[.*\]                # {{name}}, {env:NAME}, <name>, [name]
+    | .*(?:\u2026|\.\.\.).* | (?:ksk[_-])?(?:[x*.]{4,}|0{8,})
+    | (?:ksk[_-])?(?:your|my|insert|paste|replace|enter|example|placeholder|change)[-_\ ].*
+    | (?:ksk[_-])?(?:changeme|placeholder)
+    | [-\w\ ]*(?:api[-_\ ]?key|(?:access|refresh)[-_\ ]token)[-\w\ ]*
+    """,
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+"""Placeholders that clients did not fill in, and values that people copied from examples."""
+
+
+_MAX_PLACEHOLDER = 200
+
+
+def _read_credential(given: object) -> object:
+    """Remove what people copy with a credential: quotes, and the word `Bearer`."""
+    if not isinstance(given, str):
+        return given
+    text = given.strip()
+    while len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
+        text = text[1:-1].strip()
+    return re.sub(r"(?i)^bearer\s+", "", text)
+
+
+def _check_credential(credential: SecretStr) -> SecretStr:
+    text = credential.get_secret_value()
+    if len(text) <= _MAX_PLACEHOLDER and _PLACEHOLDER.fullmatch(text):
+        raise ValueError(
+            "must be the credential itself, but it is a placeholder: the program that starts this"
+            " server did not fill it in, or it was copied from an example"
+        )
+    return credential
+
+
+def _check_bearer(bearer: SecretStr) -> SecretStr:
+    _check_for_header(_check_credential(bearer).get_secret_value())
+    return bearer
+
+
+def read_bearer(text: str) -> SecretStr:
+    """Return the credential in a text, such as the value of a header.
+
+    Raises:
+        ValueError: The text is not a valid credential. The error says what it must be.
+    """
+    return _check_bearer(SecretStr(str(_read_credential(text))))
+
+
+def _check_proxy(proxy: SecretStr) -> SecretStr:
+    url = proxy.get_secret_value()
+    if not url:
+        return proxy
+    url = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(url)
+        has_host = _is_host(parts.hostname or "") and _has_good_port(parts)
+    except ValueError:
+        has_host = False
+    if not has_host or not url.startswith(_PROXY_SCHEMES):
+        raise ValueError("must be host:port, or an http, https, socks5 or socks5h URL")
+    return SecretStr(url)
+
+
+PathText = Annotated[str, AfterValidator(_check_path)]
+AnyCaseLower = BeforeValidator(lambda given: str(given).strip().lower())
+AnyCaseUpper = BeforeValidator(lambda given: str(given).strip().upper())
+Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+ProfileArn = Annotated[str, AfterValidator(_check_arn)]
+Region = Annotated[str, AfterValidator(_check_region)]
+EndpointNames = Annotated[str, AfterValidator(_check_names)]
+HeaderText = Annotated[str, AfterValidator(_check_for_header)]
+Bearer = Annotated[SecretStr, BeforeValidator(_read_credential), AfterValidator(_check_bearer)]
+Secret = Annotated[SecretStr, BeforeValidator(_read_credential), AfterValidator(_check_credential)]
+Headers = Annotated[SecretStr, AfterValidator(_check_headers)]
+Proxy = Annotated[SecretStr, AfterValidator(_check_proxy)]
+Roots = Annotated[tuple[str, ...], BeforeValidator(_read_roots)]
+Aliases = Annotated[dict[str, str], BeforeValidator(_read_aliases)]
+Duration = Annotated[float, Field(gt=0, le=_MOST)]
+Amount = Annotated[float, Field(ge=0, le=_MOST)]
+Size = Annotated[int, Field(gt=0, le=_MOST)]
+Count = Annotated[int, Field(ge=0, le=_MOST)]
+Retries = Annotated[int, Field(ge=0, le=100)]
+AtLeastOne = Annotated[int, Field(ge=1, le=_MOST)]
+
+
+def _setting(default: Any, says: str, *names: str) -> Any:
+    """Declare a setting: its default, its meaning, and its variables if their names are unusual."""
+    alias = AliasChoices(*names) if len(names) > 1 else "".join(names) or None
+    return Field(default, validation_alias=alias, description=says)
+
+
+def _variable(field: str) -> str:
+    """Return the usual variable of a field. It does not name the unit, as the field does."""
+    return PREFIX + field.upper().removesuffix("_SECONDS")
 
 
 class Settings(BaseModel):
-    """All settings. Fields are named as code reads them; aliases are the variables' names."""
+    """All settings. The variable of the field `max_retries` is KIRO_MCP_MAX_RETRIES, and so on."""
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        alias_generator=_variable,
     )
 
-    # Credentials have the names that other Kiro programs use; all others start with KIRO_MCP_.
-    api_key: Bearer = _setting(
-        SecretStr(""), "KIRO_API_KEY", says="API key made at app.kiro.dev (ksk_…)"
-    )
+    # Credentials have the names that other Kiro programs use.
+    api_key: Bearer = _setting(_NO_SECRET, "API key made at app.kiro.dev (ksk_…)", "KIRO_API_KEY")
     access_token: Bearer = _setting(
-        SecretStr(""), "KIRO_ACCESS_TOKEN", says="An access token, used as it is"
+        _NO_SECRET, "An access token, used as it is", "KIRO_ACCESS_TOKEN"
     )
     refresh_token: Secret = _setting(
-        SecretStr(""),
+        _NO_SECRET,
+        "A refresh token, bare or encoded (token, client id, client secret, method)",
         "KIRO_REFRESH_TOKEN",
         "REFRESH_TOKEN",
-        says="A refresh token, bare or encoded (token, client id, client secret, method)",
     )
     creds_file: PathText = _setting(
-        "", "KIRO_CREDS_FILE", says="A file with a login, such as the Kiro IDE's"
+        "", "A file with a login, such as the Kiro IDE's", "KIRO_CREDS_FILE"
     )
     cli_db_file: PathText = _setting(
-        "", "KIRO_CLI_DB_FILE", says="A database with a login: kiro-cli's or Amazon Q's"
+        "", "A database with a login: kiro-cli's or Amazon Q's", "KIRO_CLI_DB_FILE"
     )
     profile_arn: ProfileArn = _setting(
-        "",
-        "KIRO_PROFILE_ARN",
-        "PROFILE_ARN",
-        says="The profile to bill; by default the login's own",
+        "", "The profile to bill; by default the login's own", "KIRO_PROFILE_ARN", "PROFILE_ARN"
     )
     region: Region = _setting(
-        "", "KIRO_REGION", says="Region of the sign-in, if the login does not name it"
+        "", "Region of the sign-in, if the login does not name it", "KIRO_REGION"
     )
     api_region: Region = _setting(
         "",
+        "Region of the service; by default the one in the profile's ARN, else us-east-1",
         "KIRO_API_REGION",
-        says="Region of the service; by default the one in the profile's ARN, else us-east-1",
     )
     home: PathText = _setting(
-        "",
-        "KIRO_MCP_HOME",
-        says="Folder for login, conversations and token; by default in the system's data folder",
+        "", "Folder for login, conversations and token; by default in the system's data folder"
     )
     write_back: Annotated[Literal["own", "all"], AnyCaseLower] = _setting(
-        "own",
-        "KIRO_MCP_WRITE_BACK",
-        says="Which logins are renewed: own, or also those of other programs (all)",
+        "own", "Which logins are renewed: own, or also those of other programs (all)"
     )
-    token_refresh_threshold_seconds: float = _setting(
-        300.0,
-        "KIRO_MCP_TOKEN_REFRESH_THRESHOLD",
-        says="How many seconds before its end a token is renewed",
-        above=0,
+    token_refresh_threshold_seconds: Duration = _setting(
+        300.0, "How many seconds before its end a token is renewed"
     )
     model: str = _setting(
-        "",
-        "KIRO_MCP_MODEL",
-        says="The model if a call names none; by default the service's default, usually auto",
+        "", "The model if a call names none; by default the service's default, usually auto"
     )
-    model_aliases: Aliases = _setting(
-        {}, "KIRO_MCP_MODEL_ALIASES", says="Your own names for models: name=id, separated by commas"
-    )
+    model_aliases: Aliases = _setting({}, "Your own names for models: name=id, separated by commas")
     thinking: Annotated[Effort, AfterValidator(read_effort)] = _setting(
-        "",
-        "KIRO_MCP_THINKING",
-        says="Effort if a call names none: off low medium high xhigh max",
+        "", "Effort if a call names none: off low medium high xhigh max"
     )
-    thinking_budget: int = _setting(
-        4000,
-        "KIRO_MCP_THINKING_BUDGET",
-        says="Tokens for thinking, for models without effort levels",
-        above=0,
-    )
+    thinking_budget: Size = _setting(4000, "Tokens for thinking, for models without effort levels")
     thinking_handling: Annotated[
         Literal["separate", "remove", "inline", "strip_tags"], AnyCaseLower
-    ] = _setting(
-        "separate",
-        "KIRO_MCP_THINKING_HANDLING",
-        says="What to do with thinking: separate remove inline strip_tags",
-    )
+    ] = _setting("separate", "What to do with thinking: separate remove inline strip_tags")
     text_tool_calls: bool = _setting(
-        False,
-        "KIRO_MCP_TEXT_TOOL_CALLS",
-        says="Whether to read tool calls that the model writes as text",
+        False, "Whether to read tool calls that the model writes as text"
     )
-    tool_description_max_bytes: int = _setting(
+    tool_description_max_bytes: Size = _setting(
         10000,
+        "Largest tool description in bytes; a longer one moves to the system prompt",
         "KIRO_MCP_TOOL_DESCRIPTION_MAX",
-        says="Largest tool description in bytes; a longer one moves to the system prompt",
-        above=0,
     )
-    max_payload_bytes: int = _setting(
-        0,
-        "KIRO_MCP_MAX_PAYLOAD_BYTES",
-        says="Largest request in bytes; above it the oldest turns are left out; 0 for no limit",
-        least=0,
+    max_payload_bytes: Count = _setting(
+        0, "Largest request in bytes; above it the oldest turns are left out; 0 for no limit"
     )
     truncation_recovery: bool = _setting(
-        True,
-        "KIRO_MCP_TRUNCATION_RECOVERY",
-        says="Whether to tell the model that its last answer was cut off",
+        True, "Whether to tell the model that its last answer was cut off"
     )
     tell_time: bool = _setting(
-        False,
-        "KIRO_MCP_TELL_TIME",
-        says="Whether to tell the model the time; the service then caches no prompt",
+        False, "Whether to tell the model the time; the service then caches no prompt"
     )
-    origin: str = _setting(
-        "", "KIRO_MCP_ORIGIN", says="The origin sent with requests; by default the endpoint's own"
-    )
-    user_agent: HeaderText = _setting(
-        "", "KIRO_MCP_USER_AGENT", says="The User-Agent; by default kiro-mcp and its version"
-    )
-    extra_headers: Headers = _setting(
-        SecretStr(""),
-        "KIRO_MCP_EXTRA_HEADERS",
-        says="Headers to add or to replace, as a JSON object",
-    )
+    origin: str = _setting("", "The origin sent with requests; by default the endpoint's own")
+    user_agent: HeaderText = _setting("", "The User-Agent; by default kiro-mcp and its version")
+    extra_headers: Headers = _setting(_NO_SECRET, "Headers to add or to replace, as a JSON object")
     proxy_url: Proxy = _setting(
-        SecretStr(""),
+        _NO_SECRET,
+        "HTTP or SOCKS proxy to the service; by default the environment's",
         "KIRO_MCP_PROXY_URL",
         "VPN_PROXY_URL",
-        says="HTTP or SOCKS proxy to the service; by default the environment's",
     )
     endpoints: EndpointNames = _setting(
-        "runtime",
-        "KIRO_MCP_ENDPOINTS",
-        says="Endpoints, the next if one is overloaded: runtime q amazonq codewhisperer",
+        "runtime", "Endpoints, the next if one is overloaded: runtime q amazonq codewhisperer"
     )
-    endpoint_url: Endpoint = _setting(
-        "", "KIRO_MCP_ENDPOINT_URL", says="Replaces all hosts of the service"
+    endpoint_url: Endpoint = _setting("", "Replaces all hosts of the service")
+    endpoint_url_runtime: Endpoint = _setting("", "Replaces only the runtime host")
+    endpoint_url_management: Endpoint = _setting("", "Replaces only the management host")
+    endpoint_url_q: Endpoint = _setting("", "Replaces only the host of q and amazonq")
+    endpoint_url_codewhisperer: Endpoint = _setting("", "Replaces only the codewhisperer host")
+    endpoint_url_oidc: Endpoint = _setting("", "Replaces only the AWS sign-in host")
+    endpoint_url_auth: Endpoint = _setting("", "Replaces only Kiro's sign-in host")
+    connect_timeout_seconds: Duration = _setting(30.0, "Seconds to wait for a connection")
+    first_token_timeout_seconds: Duration = _setting(
+        120.0, "Seconds to wait until an answer begins; 50 % more if the model thinks"
     )
-    endpoint_url_runtime: Endpoint = _setting(
-        "", "KIRO_MCP_ENDPOINT_URL_RUNTIME", says="Replaces only the runtime host"
+    first_token_max_retries: Retries = _setting(
+        1, "How often to try again if no answer began in time"
     )
-    endpoint_url_management: Endpoint = _setting(
-        "", "KIRO_MCP_ENDPOINT_URL_MANAGEMENT", says="Replaces only the management host"
+    stream_read_timeout_seconds: Duration = _setting(
+        300.0, "Seconds without data after which an answer ends"
     )
-    endpoint_url_q: Endpoint = _setting(
-        "", "KIRO_MCP_ENDPOINT_URL_Q", says="Replaces only the host of q and amazonq"
+    max_frame_payload_bytes: Size = _setting(
+        MAX_PAYLOAD_BYTES, "Largest payload of one frame, in bytes"
     )
-    endpoint_url_codewhisperer: Endpoint = _setting(
-        "",
-        "KIRO_MCP_ENDPOINT_URL_CODEWHISPERER",
-        says="Replaces only the codewhisperer host",
-    )
-    endpoint_url_oidc: Endpoint = _setting(
-        "", "KIRO_MCP_ENDPOINT_URL_OIDC", says="Replaces only the AWS sign-in host"
-    )
-    endpoint_url_auth: Endpoint = _setting(
-        "", "KIRO_MCP_ENDPOINT_URL_AUTH", says="Replaces only Kiro's sign-in host"
-    )
-    connect_timeout_seconds: float = _setting(
-        30.0, "KIRO_MCP_CONNECT_TIMEOUT", says="Seconds to wait for a connection", above=0
-    )
-    first_token_timeout_seconds: float = _setting(
-        120.0,
-        "KIRO_MCP_FIRST_TOKEN_TIMEOUT",
-        says="Seconds to wait until an answer begins; 50 % more if the model thinks",
-        above=0,
-    )
-    first_token_max_retries: int = _setting(
-        1,
-        "KIRO_MCP_FIRST_TOKEN_MAX_RETRIES",
-        says="How often to try again if no answer began in time",
-        least=0,
-        most=_MOST_RETRIES,
-    )
-    stream_read_timeout_seconds: float = _setting(
-        300.0,
-        "KIRO_MCP_STREAM_READ_TIMEOUT",
-        says="Seconds without data after which an answer ends",
-        above=0,
-    )
-    max_frame_payload_bytes: int = _setting(
-        MAX_PAYLOAD_BYTES,
-        "KIRO_MCP_MAX_FRAME_PAYLOAD_BYTES",
-        says="Largest payload of one frame, in bytes",
-        above=0,
-    )
-    max_frame_headers_bytes: int = _setting(
-        MAX_HEADERS_BYTES,
-        "KIRO_MCP_MAX_FRAME_HEADERS_BYTES",
-        says="Largest headers of one frame, in bytes",
-        above=0,
+    max_frame_headers_bytes: Size = _setting(
+        MAX_HEADERS_BYTES, "Largest headers of one frame, in bytes"
     )
     store: Annotated[Literal["disk", "memory"], AnyCaseLower] = _setting(
-        "disk", "KIRO_MCP_STORE", says="Where conversations and answers are stored: disk memory"
+        "disk", "Where conversations and answers are stored: disk memory"
     )
-    store_ttl_hours: float = _setting(
-        168.0,
-        "KIRO_MCP_STORE_TTL_HOURS",
-        says="Hours after which an unused one is deleted",
-        above=0,
-    )
-    wait_seconds: float = _setting(
+    store_ttl_hours: Duration = _setting(168.0, "Hours after which an unused one is deleted")
+    wait_seconds: Amount = _setting(
         50.0,
-        "KIRO_MCP_WAIT_SECONDS",
-        says="Seconds until a call returns what has arrived, unless it sets `wait_seconds`;"
+        "Seconds until a call returns what has arrived, unless it sets `wait_seconds`;"
         " 0 waits to the end",
-        least=0,
+        "KIRO_MCP_WAIT_SECONDS",
     )
-    roots: Roots = _setting(
-        (), "KIRO_MCP_ROOTS", says="Folders from which calls may read files and images, as in PATH"
+    roots: Roots = _setting((), "Folders from which calls may read files and images, as in PATH")
+    max_retries: Retries = _setting(
+        3, "How often to try again after a failure before the answer began"
     )
-    max_retries: int = _setting(
-        3,
-        "KIRO_MCP_MAX_RETRIES",
-        says="How often to try again after a failure before the answer began",
-        least=0,
-        most=_MOST_RETRIES,
+    base_retry_delay_seconds: Duration = _setting(
+        1.0, "Seconds before the first retry, then doubled; five times as long after an overload"
     )
-    base_retry_delay_seconds: float = _setting(
-        1.0,
-        "KIRO_MCP_BASE_RETRY_DELAY",
-        says="Seconds before the first retry, then doubled; five times as long after an overload",
-        above=0,
+    max_concurrency: AtLeastOne = _setting(4, "How many answers may run at once")
+    max_credits_per_call: Amount = _setting(
+        0.0, "Credits after which a call sends no further request; 0 for no limit"
     )
-    max_concurrency: int = _setting(
-        4, "KIRO_MCP_MAX_CONCURRENCY", says="How many answers may run at once", least=1
+    max_credits_per_day: Amount = _setting(
+        0.0, "Credits after which nothing is sent until the next day (UTC); 0 for no limit"
     )
-    max_credits_per_call: float = _setting(
-        0.0,
-        "KIRO_MCP_MAX_CREDITS_PER_CALL",
-        says="Credits after which a call sends no further request; 0 for no limit",
-        least=0,
+    model_cache_ttl_seconds: Duration = _setting(
+        3600.0, "Seconds for which the list of models is cached"
     )
-    max_credits_per_day: float = _setting(
-        0.0,
-        "KIRO_MCP_MAX_CREDITS_PER_DAY",
-        says="Credits after which nothing is sent until the next day (UTC); 0 for no limit",
-        least=0,
-    )
-    model_cache_ttl_seconds: float = _setting(
-        3600.0,
-        "KIRO_MCP_MODEL_CACHE_TTL",
-        says="Seconds for which the list of models is cached",
-        above=0,
-    )
-    host: str = _setting("127.0.0.1", "KIRO_MCP_HOST", says="Over HTTP: the address to listen on")
-    port: Port = _setting(8000, "KIRO_MCP_PORT", says="Over HTTP: the port; 0 for any free one")
+    host: str = _setting("127.0.0.1", "Over HTTP: the address to listen on")
+    port: Port = _setting(8000, "Over HTTP: the port; 0 for any free one")
     http_token: Secret = _setting(
-        SecretStr(""),
-        "KIRO_MCP_HTTP_TOKEN",
-        says="Over HTTP: the token that clients must send; by default a new one is saved in a file",
+        _NO_SECRET,
+        "Over HTTP: the token that clients must send; by default a new one is saved in a file",
     )
     http_login: bool = _setting(
-        False,
-        "KIRO_MCP_HTTP_LOGIN",
-        says="Over HTTP: whether any client may sign this server in and out with the tool login",
+        False, "Over HTTP: whether any client may sign this server in and out with the tool login"
     )
-    api: bool = _setting(
-        False,
-        "KIRO_MCP_API",
-        says="Over HTTP: whether to serve OpenAI's and Anthropic's APIs at /v1",
-    )
-    max_body_bytes: int = _setting(
-        32 * 1024 * 1024,
-        "KIRO_MCP_MAX_BODY_BYTES",
-        says="Over HTTP: the largest request body, in bytes",
-        above=0,
+    api: bool = _setting(False, "Over HTTP: whether to serve OpenAI's and Anthropic's APIs at /v1")
+    max_body_bytes: Size = _setting(
+        32 * 1024 * 1024, "Over HTTP: the largest request body, in bytes"
     )
     allowed_hosts: str = _setting(
-        "",
-        "KIRO_MCP_ALLOWED_HOSTS",
-        says="Over HTTP: host names of the server besides localhost, separated by commas",
+        "", "Over HTTP: host names of the server besides localhost, separated by commas"
     )
-    depth: int = _setting(
-        0,
-        "KIRO_MCP_DEPTH",
-        says="How deep this server is nested in calls of ask_claude; from 3 on it refuses them",
-        least=0,
+    depth: Count = _setting(
+        0, "How deep this server is nested in calls of ask_claude; from 3 on it refuses them"
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], AnyCaseUpper] = _setting(
-        "WARNING", "KIRO_MCP_LOG_LEVEL", says="What is logged to stderr: DEBUG INFO WARNING ERROR"
+        "WARNING", "What is logged to stderr: DEBUG INFO WARNING ERROR"
     )
     debug_mode: Annotated[Literal["off", "errors", "all"], AnyCaseLower] = _setting(
-        "off",
-        "KIRO_MCP_DEBUG_MODE",
-        says="Which calls are recorded: off, errors (failed, cut off, with warnings), all",
+        "off", "Which calls are recorded: off, errors (failed, cut off, with warnings), all"
     )
     debug_dir: PathText = _setting(
-        "", "KIRO_MCP_DEBUG_DIR", says="Folder of the captures; by default `debug` in KIRO_MCP_HOME"
+        "", "Folder of the captures; by default `debug` in KIRO_MCP_HOME"
     )
 
     @property
@@ -356,7 +463,7 @@ class Settings(BaseModel):
         names = (name.strip() for name in self.allowed_hosts.split(","))
         return tuple(name for name in names if name)
 
-    @property
+    @cached_property
     def endpoint_overrides(self) -> dict[str, str]:
         """The URLs that replace the service's hosts, by host; "" for no replacement."""
         own = {
@@ -367,18 +474,18 @@ class Settings(BaseModel):
         }
         return {host: url or self.endpoint_url for host, url in own.items()}
 
-    @property
+    @cached_property
     def sign_in_overrides(self) -> dict[str, str]:
         """The same for the hosts of sign-in and refresh."""
         own = {"oidc": self.endpoint_url_oidc, "auth": self.endpoint_url_auth}
         return {host: url or self.endpoint_url for host, url in own.items()}
 
-    @property
+    @cached_property
     def endpoint_names(self) -> tuple[str, ...]:
         """The endpoints to use, in this order."""
         return tuple(self.endpoints.split(","))
 
-    @property
+    @cached_property
     def headers_to_add(self) -> dict[str, str]:
         """The headers to add to ours or to replace ours with."""
         return cast("dict[str, str]", json.loads(self.extra_headers.get_secret_value() or "{}"))

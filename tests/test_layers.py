@@ -21,7 +21,7 @@ LAYERS = (
     "_version errors redaction regions files",  # what every layer needs
     "chat",  # requests and replies as values
     "wire",  # values to bytes, bytes to values
-    "setting_values settings",
+    "settings",
     "client",  # the direct engine: sends requests and reads answers
     "auth",  # credentials, sign-in, refresh
     "captures",  # calls written to files, and read again
@@ -37,7 +37,6 @@ LAYERS = (
 NOT_IMPORTED = {
     "emulator": (
         "chat",
-        "setting_values",
         "settings",
         "client",
         "auth",

@@ -8,8 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.setting_values import is_loopback
-from kiro_mcp.settings import Settings, unknown_variables, variables
+from kiro_mcp.settings import Settings, is_loopback, unknown_variables, variables
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -28,8 +28,7 @@ from kiro_mcp.server.http_gate import (
     give_large_blocks_back,
     in_url,
 )
-from kiro_mcp.setting_values import is_loopback
-from kiro_mcp.settings import Settings
+from kiro_mcp.settings import Settings, is_loopback
 from kiro_mcp.web_server import listen
 
 

@@ -30,8 +30,7 @@ from kiro_mcp.errors import (
     quoted,
 )
 from kiro_mcp.redaction import redact
-from kiro_mcp.setting_values import is_loopback
-from kiro_mcp.settings import Settings
+from kiro_mcp.settings import Settings, is_loopback
 from kiro_mcp.wire.reply import ReplyOptions
 
 MAX_REFUSAL_BYTES = 64 * 1024

@@ -43,7 +43,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.files import read_regular_file
 from kiro_mcp.redaction import remember_secret
-from kiro_mcp.setting_values import is_loopback
+from kiro_mcp.settings import is_loopback
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from anyio.abc import TaskGroup
 from pydantic import SecretStr
 
 from kiro_mcp.errors import InvalidRequest, ServiceUnavailable
-from kiro_mcp.setting_values import read_bearer
+from kiro_mcp.settings import read_bearer
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection

@@ -12,8 +12,7 @@ from kiro_mcp.client.endpoints import (
     service_url,
 )
 from kiro_mcp.errors import InvalidRequest, SignInRequired
-from kiro_mcp.setting_values import ENDPOINT_NAMES
-from kiro_mcp.settings import Settings
+from kiro_mcp.settings import ENDPOINT_NAMES, Settings
 
 TOKEN = AccessToken(value="found", region="us-east-1")
 
