@@ -56,7 +56,6 @@ PURE = [
     "auth.documents",
     "auth.hosts",
     "captures.redacting",
-    "captures.rendering",
     "captures.replaying",
     "client.classify",
     "client.endpoints",

@@ -46,7 +46,7 @@ from kiro_mcp.captures.redacting import (
     shown_request_headers,
     shown_response_headers,
 )
-from kiro_mcp.captures.rendering import error_text, frames_text, reply_text
+from kiro_mcp.captures.replaying import error_text, frames_text, reply_text
 from kiro_mcp.chat import Reply
 from kiro_mcp.errors import FrameError, KiroError
 from kiro_mcp.wire.eventstream import FrameDecoder

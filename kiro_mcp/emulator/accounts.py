@@ -9,7 +9,8 @@ OIDC, the Kiro desktop sign-in service, and the observed behaviour of both::
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, TypeVar
 
-IdentityKind: TypeAlias = Literal["api_key", "builder_id", "idc", "social"]
+Identity: TypeAlias = Literal["api_key", "builder_id", "idc", "social"]
+"""The kind of account that a bearer token belongs to."""
 DeviceOutcome: TypeAlias = Literal["granted", "access_denied", "expired_token"]
 PollError: TypeAlias = Literal[
     "authorization_pending", "slow_down", "access_denied", "expired_token", "invalid_grant"
@@ -61,18 +62,6 @@ EMULATOR_BUILDER_ID_ACCESS_TOKEN: Final = _invented("aoa", "BuilderId")
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """The kind of account that a bearer token belongs to."""
-
-    kind: IdentityKind
-
-    @property
-    def token_type(self) -> str:
-        """The header `TokenType` that its calls must have."""
-        return "API_KEY" if self.kind == "api_key" else ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
     """The result of a login or a refresh."""
 
@@ -128,50 +117,32 @@ class Accounts:
 
     def __post_init__(self) -> None:
         self._clients[EMULATOR_CLIENT_ID] = EMULATOR_CLIENT_SECRET
-        self._access[EMULATOR_API_KEY] = Identity("api_key")
-        self._access[EMULATOR_BUILDER_ID_ACCESS_TOKEN] = Identity("builder_id")
-        self._store(
-            Tokens(
-                identity=Identity("idc"),
-                access_token=EMULATOR_ACCESS_TOKEN,
-                refresh_token=EMULATOR_REFRESH_TOKEN,
-                client_id=EMULATOR_CLIENT_ID,
-            )
-        )
-        self._store(
-            Tokens(
-                identity=Identity("social"),
-                access_token=EMULATOR_SOCIAL_ACCESS_TOKEN,
-                refresh_token=EMULATOR_SOCIAL_REFRESH_TOKEN,
-                client_id="",
-            )
-        )
+        self._access[EMULATOR_API_KEY] = "api_key"
+        self._access[EMULATOR_BUILDER_ID_ACCESS_TOKEN] = "builder_id"
+        self._store("idc", EMULATOR_ACCESS_TOKEN, EMULATOR_REFRESH_TOKEN, EMULATOR_CLIENT_ID)
+        self._store("social", EMULATOR_SOCIAL_ACCESS_TOKEN, EMULATOR_SOCIAL_REFRESH_TOKEN, "")
 
     def identify(self, bearer: str, token_type: str) -> Identity | None:
         """Return the identity of a bearer token; None if it is unknown or has the wrong type."""
         identity = self._access.get(bearer)
         if identity is None:
             return None
-        is_idc = identity.kind == "idc"
-        wanted = self.identity_center_token_type if is_idc else identity.token_type
-        if wanted != token_type.upper():
-            return None
-        return identity
+        wanted = {"idc": self.identity_center_token_type, "api_key": "API_KEY"}.get(identity, "")
+        return identity if wanted == token_type.upper() else None
 
     def profiles_of(self, identity: Identity) -> tuple[str, ...]:
         """The profiles that an identity may name in its calls."""
-        if identity.kind == "builder_id":
+        if identity == "builder_id":
             return (BUILDER_ID_PROFILE_ARN,)
-        return self.profile_arns if identity.kind == "idc" else self.profile_arns[:1]
+        return self.profile_arns if identity == "idc" else self.profile_arns[:1]
 
     def expire_access_tokens(self) -> None:
         """Invalidate all access tokens; API keys and refresh tokens stay valid."""
-        keys = {token: who for token, who in self._access.items() if who.kind == "api_key"}
-        self._access = keys
+        self._access = {token: who for token, who in self._access.items() if who == "api_key"}
 
     def add_api_key(self, key: str) -> None:
         """Accept another API key."""
-        self._access[key] = Identity("api_key")
+        self._access[key] = "api_key"
 
     def revoke(self, bearer: str) -> None:
         """Invalidate one API key or access token."""
@@ -187,13 +158,13 @@ class Accounts:
         """Whether a client with this id and secret is registered."""
         return client_id in self._clients and self._clients[client_id] == client_secret
 
-    def start_device_login(self, kind: IdentityKind, client_id: str) -> DeviceLogin:
+    def start_device_login(self, identity: Identity, client_id: str) -> DeviceLogin:
         """Start a device login."""
         serial = self._next_serial()
         login = DeviceLogin(
             device_code=f"emulated-device-code-{serial:04d}",
             user_code=f"EMUL-{serial:04d}",
-            identity=Identity(kind),
+            identity=identity,
             client_id=client_id,
             slow_downs=self.slow_downs,
             pending_polls=self.pending_polls,
@@ -233,18 +204,13 @@ class Accounts:
 
     def _issue(self, identity: Identity, client_id: str) -> Tokens:
         name = f"{self._next_serial():06d}"
-        tokens = Tokens(
-            identity=identity,
-            access_token=_invented("aoa", name),
-            refresh_token=_invented("aor", name),
-            client_id=client_id,
-        )
-        self._store(tokens)
-        return tokens
+        return self._store(identity, _invented("aoa", name), _invented("aor", name), client_id)
 
-    def _store(self, tokens: Tokens) -> None:
-        _store_limited(self._access, tokens.access_token, tokens.identity)
-        _store_limited(self._refresh, tokens.refresh_token, tokens)
+    def _store(self, identity: Identity, access: str, refresh: str, client_id: str) -> Tokens:
+        tokens = Tokens(identity, access, refresh, client_id)
+        _store_limited(self._access, access, identity)
+        _store_limited(self._refresh, refresh, tokens)
+        return tokens
 
     def _invalidate(self, tokens: Tokens) -> None:
         del self._refresh[tokens.refresh_token]

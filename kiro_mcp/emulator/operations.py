@@ -98,7 +98,7 @@ def profile_fault(
     """Return a refusal unless the profile is empty, or active and one of the caller's."""
     accounts = state.accounts
     shared = {BUILDER_ID_PROFILE_ARN: "builder_id", SOCIAL_PROFILE_ARN: "social"}
-    if {shared.get(profile_arn), caller.kind} == {"builder_id", "social"}:
+    if {shared.get(profile_arn), caller} == {"builder_id", "social"}:
         return BAD_BEARER  # Observed: the profile of the other kind makes a good token "invalid".
     if profile_arn == BUILDER_ID_PROFILE_ARN and accounts.refuses_shared_profile and not is_usage:
         return NOT_AUTHORIZED
@@ -124,7 +124,7 @@ def generate(state: EmulatorState, request: SeenRequest, form: WireForm) -> Scri
         request.body,
         form=form,
         catalogue=state.catalogue,
-        requires_profile_arn=caller.kind != "api_key",
+        requires_profile_arn=caller != "api_key",
     )
     if call is None or faults:
         return (_explained(faults[0].refusal, str(faults[0])),)
@@ -187,11 +187,11 @@ def list_profiles(state: EmulatorState, request: SeenRequest) -> Script:
     caller = _manager_of(state, request)
     if isinstance(caller, Refusal):
         return (caller,)
-    if caller.kind == "api_key":
+    if caller == "api_key":
         return (NOT_FOR_API_KEYS,)
-    if caller.kind == "builder_id":
+    if caller == "builder_id":
         return (NOT_FOR_BUILDER_ID,)
-    arns = state.accounts.profiles_of(caller) if caller.kind == "idc" else ()
+    arns = state.accounts.profiles_of(caller) if caller == "idc" else ()
     return _page(request, "profiles", [_profile(state, arn) for arn in arns], 1)
 
 
@@ -200,7 +200,7 @@ def get_profile(state: EmulatorState, request: SeenRequest) -> Script:
     caller = _manager_of(state, request)
     if isinstance(caller, Refusal):
         return (caller,)
-    if caller.kind == "builder_id":
+    if caller == "builder_id":
         return (NOT_FOR_BUILDER_ID,)
     arns = state.accounts.profiles_of(caller)
     return json_answer({"profile": _profile(state, arns[0])}) if arns else (NOT_AUTHORIZED,)
@@ -227,7 +227,7 @@ def _refuse_management(state: EmulatorState, request: SeenRequest) -> Refusal | 
         return MALFORMED
     header = request.headers.get("x-amzn-kiro-profile-arn", "")
     profile_arn = _parameter(request, "profileArn") or header
-    if caller.kind == "idc" and not profile_arn:
+    if caller == "idc" and not profile_arn:
         return NOT_AUTHORIZED
     is_usage = request.operation == "GetUsageLimits"
     return profile_fault(state, caller, profile_arn, is_usage=is_usage)

@@ -20,26 +20,29 @@ A file is a JSON object with a list of answers, tried in order::
               times   how often the answer may be played; by default without limit
               steps   the steps to play, each one of the following
 
-    {"text": "…"}  {"reasoning": "…"}     said by the model, in small deltas
-    {"tool_use": {"name": "…", "arguments": {…}}}    `arguments` as text go out as they are;
-                                          further members: "id", and "unfinished": true
-    {"end": "END_TURN"}                   the end of a whole answer; {"end": null} ends it without
-                                          a sign. By default it follows what was said
-    {"pause": 1.5}                        silence for so many seconds
-    {"until_prompts": 2}                  silence until the emulator was asked so many times
-    {"cut": true}                         the connection breaks
-    {"event": {"type": "…", "payload": {…}}}  {"base64": "…"}    a frame of yours; bytes of yours
+    {"text": "…"}  {"reasoning": "…"}     the model says this, in small deltas
+    {"tool_use": {"name": "…", "arguments": {…}}}    the model calls a tool; `arguments` that are a
+                                          string are sent unchanged. More members: "id", and
+                                          "unfinished": true
+    {"end": "END_TURN"}                   the end of the answer, with a stop reason; {"end": null}
+                                          ends it without one. It is added if the last thing sent
+                                          is something that the model says
+    {"pause": 1.5}                        send nothing for this many seconds
+    {"until_prompts": 2}                  send nothing until the emulator has received this many
+                                          prompts
+    {"cut": true}                         close the connection
+    {"event": {"type": "…", "payload": {…}}}  {"base64": "…"}    your own frame; your own bytes
     {"exception": {"message": "…", "reason": "…"}}    an error inside the stream
-    {"refusal": {"status": 429, "type": "ThrottlingException", "message": "…"}}   the service's
-                                          own error; further members: "reason", "headers",
+    {"refusal": {"status": 429, "type": "ThrottlingException", "message": "…"}}   an error response
+                                          of the service. More members: "reason", "headers",
                                           "retry_after_milliseconds"
-    {"http": {"status": 502, "headers": {}, "body": "…"}}    any other answer than a stream
-    {"emulate": "throttle"}               what the built-in script of this name does
+    {"http": {"status": 502, "headers": {}, "body": "…"}}    any other HTTP response
+    {"emulate": "throttle"}               the built-in script with this name
 
-The last three stand alone, after pauses at most. A prompt with `/emulate NAME` is answered by that
-script, `when` or not; any other by the first answer, of the files in their order, that fits. A
-captured call's folder is a script, too: it plays what was received, one answer a prompt, and
-goes on with the last.
+Only pauses can come before one of the last three, and nothing after it. A prompt with
+`/emulate NAME` is answered by the script with this name, and `when` is ignored; any other prompt
+gets the first answer that matches, from the files in their order. The folder of a captured call is
+a script, too: each prompt gets the next captured response, and after the last one that one again.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kiro_mcp.captures.rendering import (
+from kiro_mcp.captures.replaying import (
     FRAMES_HEADING,
     REPLY_HEADING,
     error_text,
