@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     )
     from kiro_mcp.server.engine import open_client
 
-
 __all__ = [
     "AccessToken",
     "AccountBlocked",
@@ -73,41 +72,24 @@ __all__ = [
     "open_client",
 ]
 
-_MODULES = {
-    "kiro_mcp.errors": (
-        "AccountBlocked",
-        "AnswerBroken",
-        "InvalidRequest",
-        "KiroError",
-        "ServiceUnavailable",
-        "SignInRequired",
-    ),
-    "kiro_mcp.chat": (
-        "AccessToken",
-        "ChatRequest",
-        "ImagePart",
-        "Message",
-        "Reply",
-        "TextDelta",
-        "TextPart",
-        "ThinkingDelta",
-        "ThinkingPart",
-        "ToolResult",
-        "ToolSpec",
-        "ToolUse",
-        "ToolUseDelta",
-        "Usage",
-    ),
-    "kiro_mcp.client.client": ("KiroClient", "TokenSource"),
-    "kiro_mcp.server.engine": ("open_client",),
+_ELSEWHERE = {
+    "AccountBlocked": "errors",
+    "AnswerBroken": "errors",
+    "InvalidRequest": "errors",
+    "KiroError": "errors",
+    "ServiceUnavailable": "errors",
+    "SignInRequired": "errors",
+    "KiroClient": "client.client",
+    "TokenSource": "client.client",
+    "open_client": "server.engine",
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+"""The modules of the names that are not in `kiro_mcp.chat`."""
 
 
 def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULE_OF[name]), name)
+    return getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'chat')}"), name)
 
 
 def __dir__() -> list[str]:

@@ -145,7 +145,7 @@ class TokenProvider:
         if credential.is_borrowed and self._ends_within(MANDATORY_SECONDS, credential):
             # Since the last search, another login on this machine may have become the better one.
             credential = (await self.resolution(is_forced=True)).require()
-        if not self._refreshes:
+        if self._refresher.unsaved and not self._refreshes:
             await self._refresher.save_unsaved()
         if self._ends_within(MANDATORY_SECONDS, credential):
             credential = await self._renew_if_possible(credential)

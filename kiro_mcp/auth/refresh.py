@@ -101,7 +101,8 @@ class Refresher:
         self._sleep = sleep
         self._helped_at: datetime | None = None
         self._refused: dict[str, Refused] = {}  # By refresh token.
-        self._unsaved: dict[str, Credential] = {}  # By identity.
+        self.unsaved: dict[str, Credential] = {}
+        """The renewed logins that could not be saved yet, by identity."""
         self._saving = anyio.Lock()
 
     def can_refresh(self, credential: Credential) -> bool:
@@ -141,13 +142,13 @@ class Refresher:
 
     async def save_unsaved(self) -> None:
         """Try again to save the renewed logins that could not be saved at first."""
-        if not self._unsaved or self._saving.locked():
+        if self._saving.locked():
             return
         async with self._saving:
-            for identity, renewed in list(self._unsaved.items()):
+            for identity, renewed in list(self.unsaved.items()):
                 try:
                     async with self._hold_lock(renewed, timeout_seconds=_SAVING_SECONDS):
-                        if self._unsaved.get(identity) is renewed:  # Not renewed again meanwhile.
+                        if self.unsaved.get(identity) is renewed:  # Not renewed again meanwhile.
                             await self._save(renewed)
                 except (KiroError, OSError) as error:
                     logger.warning("the renewed login is still in memory only: %s", error)
@@ -279,10 +280,10 @@ class Refresher:
                     await self._store.save_successor(digest(spent), renewed)
         except (KiroError, OSError) as error:
             logger.warning("the renewed login stays in memory only: %s", error)
-            self._unsaved[renewed.identity] = renewed
+            self.unsaved[renewed.identity] = renewed
             self._sources.remember(renewed, "its newest tokens could not be saved yet")
             return True
-        self._unsaved.pop(renewed.identity, None)
+        self.unsaved.pop(renewed.identity, None)
         self._sources.forget(renewed)
         return is_ours
 

@@ -12,7 +12,7 @@ import ipaddress
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, cast
 from urllib.request import getproxies
@@ -128,28 +128,29 @@ class HttpResponse:
 
     async def beginning(self, limit: int = MAX_REFUSAL_BYTES) -> bytes:
         """Return the first `limit` bytes of the body, or fewer if the connection breaks off."""
-        parts: list[bytes] = []
-        missing = limit
-        try:
+        body = bytearray()
+        with suppress(AnswerBroken):  # The status says what a refusal means; the body adds details.
             async for chunk in self.chunks():
-                parts.append(chunk[:missing])
-                missing -= len(parts[-1])
-                if missing <= 0:
+                body += chunk[: limit - len(body)]
+                if len(body) == limit:
                     break
-        except AnswerBroken:
-            pass  # The status says what a refusal means. Its body only adds details.
-        return b"".join(parts)
+        return bytes(body)
 
 
-class _Pieces:
-    """A large body, sent in pieces."""
+async def _pieces(body: bytes) -> AsyncGenerator[bytes]:
+    """Yield a large body in pieces."""
+    for start in range(0, len(body), PIECE_BYTES):
+        yield body[start : start + PIECE_BYTES]
 
-    def __init__(self, body: bytes) -> None:
-        self._body = body
 
-    async def __aiter__(self) -> AsyncGenerator[bytes]:
-        for start in range(0, len(self._body), PIECE_BYTES):
-            yield self._body[start : start + PIECE_BYTES]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Route:
+    """A parsed URL, and the transport and proxy for its requests."""
+
+    url: http.URL
+    transport: http.AsyncHTTPTransport
+    proxy: str
+    """Host and port of the proxy, without user name and password; "" for no proxy."""
 
 
 class HttpPool:
@@ -231,7 +232,7 @@ class HttpPool:
                 method,
                 route.url,
                 headers={**headers, "Content-Length": str(len(body))} if body else dict(headers),
-                content=_Pieces(body) if len(body) > PIECE_BYTES else body,
+                content=_pieces(body) if len(body) > PIECE_BYTES else body,
                 extensions={"timeout": self._timeouts},
             )
             response = await route.transport.handle_async_request(request)
@@ -244,7 +245,7 @@ class HttpPool:
         finally:
             await response.aclose()
 
-    def _route_to(self, url: str) -> "_Route":
+    def _route_to(self, url: str) -> _Route:
         if self._is_closed:
             raise CallCancelled("The connections to the service are closed.")
         if url not in self._routes:
@@ -268,6 +269,7 @@ class HttpPool:
         return self._routes[url]
 
     def _proxy_for(self, url: http.URL) -> str:
+        """Return the URL of the proxy for a request; "" for none."""
         if is_loopback(url.host):
             return ""
         if self._proxy_url:
@@ -279,16 +281,6 @@ class HttpPool:
         return proxy if "://" in proxy else f"http://{proxy}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Route:
-    """A parsed URL, and the transport and proxy for its requests."""
-
-    url: http.URL
-    transport: http.AsyncHTTPTransport
-    proxy: str
-    """Host and port of the proxy, without user name and password; "" for no proxy."""
-
-
 def _is_exempt(url: http.URL, exempted: str) -> bool:
     """Whether NO_PROXY names a host, one of its parent domains, or its network.
 
@@ -296,23 +288,21 @@ def _is_exempt(url: http.URL, exempted: str) -> bool:
     without a port; `10.0.0.0/8`; or `*` for all hosts. Commas or blanks separate them.
     """
     port = url.port or {"https": 443, "http": 80}.get(url.scheme)
-    names = re.split(r"[\s,]+", exempted.lower())
-    return any(_matches(name, url.host, port) for name in names if name)
-
-
-def _matches(entry: str, host: str, port: int | None) -> bool:
-    if entry == "*":
-        return True
-    if match := re.fullmatch(r"(\[.*\]|[^:]*):(\d+)", entry):
-        if int(match[2]) != port:
-            return False
-        entry = match[1]
-    entry = entry.strip("[]")
-    try:
-        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
-    except ValueError:
-        name = entry.removeprefix("*").strip(".")
-        return bool(name) and f".{host.rstrip('.')}".endswith(f".{name}")
+    for entry in re.split(r"[\s,]+", exempted.lower()):
+        if entry == "*":
+            return True
+        with_port = re.fullmatch(r"(\[.*\]|[^:]*):(\d+)", entry)
+        if with_port and int(with_port[2]) != port:
+            continue
+        name = (with_port[1] if with_port else entry).strip("[]")
+        try:
+            is_named = ipaddress.ip_address(url.host) in ipaddress.ip_network(name, strict=False)
+        except ValueError:
+            name = name.removeprefix("*").strip(".")
+            is_named = bool(name) and f".{url.host.rstrip('.')}".endswith(f".{name}")
+        if is_named:
+            return True
+    return False
 
 
 def _open_transport(proxy: str) -> http.AsyncHTTPTransport:

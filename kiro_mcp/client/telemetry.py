@@ -160,7 +160,18 @@ class Telemetry:
         reply = call.read_reply()
         if reply and reply.model_id:
             call.common["gen_ai.response.model"] = reply.model_id
-        code = _error_code(error or (reply.fault if reply else None))
+        code: ErrorCode | None
+        match error or (reply.fault if reply else None):
+            case None:
+                code = None
+            case Fault() as fault:
+                code = classify(fault).code
+            case KiroError() as known:
+                code = known.code
+            case Exception():
+                code = "internal_error"
+            case _:
+                code = "cancelled"
         ending: Attributes = {"error.type": code} if code else {}
         self._duration.record(seconds, {**call.common, **ending})
         if code:
@@ -189,21 +200,6 @@ class Telemetry:
         if not usage.is_estimated:  # The convention forbids to count estimates.
             for kind, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
                 self._tokens.record(count, {**call.common, "gen_ai.token.type": kind})
-
-
-def _error_code(ending: BaseException | Fault | None) -> ErrorCode | None:
-    """Return the code of what ended a call or cut its answer off; None for nothing."""
-    match ending:
-        case None:
-            return None
-        case Fault():
-            return classify(ending).code
-        case KiroError():
-            return ending.code
-        case Exception():
-            return "internal_error"
-        case _:
-            return "cancelled"
 
 
 def flush_telemetry(seconds: float = FLUSH_SECONDS) -> None:
