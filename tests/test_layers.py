@@ -60,11 +60,7 @@ PURE = [
     "client.classify",
     "client.endpoints",
     "client.retry",
-    "cli.clients.documents",
-    "cli.clients.jsonc",
-    "cli.clients.launch",
-    "cli.clients.text",
-    "cli.clients.toml_edit",
+    "cli.clients.edits",
     "cli.doctor.checks",
 ]
 """What reads bytes, builds requests and decides: no await, clock, file, environment or log."""

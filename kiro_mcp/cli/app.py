@@ -227,7 +227,10 @@ def status(as_json: bool, offline: bool) -> None:
     "client",
     metavar="CLIENT",
     type=click.Choice(
-        ["claude-desktop", "claude-code", "vscode", "cursor", "zed", "codex", "kiro", "windsurf"]
+        [
+            *("claude-desktop", "claude-code", "vscode", "cursor", "zed", "codex", "kiro"),
+            *("windsurf", "gemini", "qwen", "opencode", "cline", "lm-studio"),
+        ]
     ),
 )
 @click.option("--name", default="kiro", show_default=True, help="What the client calls the server.")
@@ -252,12 +255,20 @@ def install(
 ) -> None:
     """Add this server to the configuration of an MCP client.
 
-    CLIENT is claude-desktop, claude-code, vscode, cursor, zed, codex, kiro or windsurf.
+    CLIENT is claude-desktop, claude-code, vscode, cursor, zed, codex, kiro, windsurf, gemini,
+    qwen, opencode, cline or lm-studio.
     """
     from kiro_mcp.cli.install import Options, run_install  # Imports the settings and sign-in.
 
-    options = Options(name=name, env=env, in_project=project, file=file, is_dry_run=dry_run)
-    sys.exit(run_install(client, options, is_removal=uninstall))
+    options = Options(
+        name=name,
+        env=env,
+        in_project=project,
+        file=file,
+        is_dry_run=dry_run,
+        is_removal=uninstall,
+    )
+    sys.exit(run_install(client, options))
 
 
 @commands.command()

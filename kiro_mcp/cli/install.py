@@ -1,7 +1,9 @@
 """`kiro-mcp install CLIENT`: add this server to a client's configuration, or remove it.
 
-The file is read (`clients.files`), edited as a text (`clients.documents`), the change is shown
-without secrets, and the file is replaced as a whole; a backup stays beside it.
+::
+
+    read the file ─▶ edit its text ─▶ show the change ─▶ replace the file ─▶ say what comes next
+                                       (no secrets)       (with a backup)
 """
 
 import difflib
@@ -19,21 +21,24 @@ from typing import Final
 import anyio
 
 from kiro_mcp.auth.machine import Machine, own_home
-from kiro_mcp.cli.clients import files
-from kiro_mcp.cli.clients.documents import servers, with_server, without_server
+from kiro_mcp.cli.clients import config_file
+from kiro_mcp.cli.clients.config_file import servers, with_server, without_server
+from kiro_mcp.cli.clients.edits import CannotEdit, Unparsable
 from kiro_mcp.cli.clients.known import (
     CLIENTS,
     Client,
     entry_of,
     finds_credential,
     inherited,
+    is_installed,
     is_ours,
+    is_switched_off,
     launch_of,
     missing_credential_variable,
+    user_file,
     variables_of,
 )
-from kiro_mcp.cli.clients.launch import PROGRAM, Launch, lasting_launch
-from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
+from kiro_mcp.cli.clients.launch import PROGRAM, Launch, lasting_launch, running
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.errors import InvalidRequest, ServiceUnavailable
 from kiro_mcp.files import hold_lock
@@ -54,19 +59,20 @@ class Options:
     in_project: bool
     file: str
     is_dry_run: bool
+    is_removal: bool
 
 
-def run_install(client_id: str, options: Options, *, is_removal: bool) -> int:
+def run_install(client_id: str, options: Options) -> int:
     """Install into a client, or remove from it, and return the exit code."""
     client = CLIENTS[client_id]
     machine = Machine.of(os.environ, sys.platform)
     try:
         if options.is_dry_run:
-            return _change(client, machine, options, is_removal=is_removal)
+            return _change(client, machine, options)
 
         async def change_locked() -> int:
             async with _install_lock(machine):
-                return _change(client, machine, options, is_removal=is_removal)
+                return _change(client, machine, options)
 
         return anyio.run(change_locked)
     except InvalidRequest as error:
@@ -92,23 +98,64 @@ async def _install_lock(machine: Machine) -> AsyncGenerator[None]:
         yield
 
 
-def _change(client: Client, machine: Machine, options: Options, *, is_removal: bool) -> int:
-    before = files.read(_config_path(client, machine, options))
+def _change(client: Client, machine: Machine, options: Options) -> int:
+    """Do the whole installation, or removal, and return the exit code."""
+    name = options.name
+    if not options.is_removal and not _SERVER_NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{name!r} cannot be the name of a server.",
+            next_step="Use letters, digits, - and _, at most 40.",
+        )
+    before = config_file.read(_config_path(client, machine, options))
+    path = before.path
+    variables = {} if options.is_removal else _variables(options.env, os.environ)
     try:
-        if is_removal:
-            return _remove(client, before, options)
-        return _install(client, machine, before, options)
+        existing = servers(before.text, client).get(name)
+        if existing is not None and not is_ours(existing):
+            launch = launch_of(existing)
+            what = f", which starts {launch.command}" if launch else ""
+            raise InvalidRequest(
+                f"{path} has another server {name!r}{what}. Nothing was changed.",
+                next_step="Choose another name with --name.",
+            )
+        if options.is_removal:
+            after = without_server(before.text, client, name)
+        else:
+            entry = entry_of(_launch(), variables, client)
+            if existing is None:
+                entry |= client.new_entry
+            after = with_server(before.text, client, name, entry)
     except Unparsable as fault:
         raise InvalidRequest(
-            f"{before.path}, line {fault.line}, column {fault.column}: {fault}."
-            " Nothing was changed.",
+            f"{path}, line {fault.line}, column {fault.column}: {fault}. Nothing was changed.",
             next_step="Correct that line, then run this again.",
         ) from fault
     except CannotEdit as fault:
         raise InvalidRequest(
-            f"{before.path} cannot be edited: {fault}. Nothing was changed.",
+            f"{path} cannot be edited: {fault}. Nothing was changed.",
             next_step="Add or remove the entry by hand (see README).",
         ) from fault
+    is_new = before.data is None and not (options.is_removal or options.in_project or options.file)
+    if is_new and not is_installed(client, machine):
+        tell(f"{client.title} seems not to be installed here.")
+    if after == before.text:
+        what = f"it has no server {name!r}" if options.is_removal else f"{name!r} is there already"
+        say(f"{path}: {what}; nothing changed.")
+    else:
+        for line in shown_change(before.text, after, str(path)):
+            say(line)
+        if not options.is_dry_run:
+            backup = config_file.replace(before, after, datetime.now(UTC))
+            saved = f" Backup: {backup}, which only you can read." if backup else ""
+            say(f"Wrote {path}.{saved}")
+            if options.is_removal:
+                say("A running server ends when the client is restarted.")
+        else:
+            say("Nothing was written (--dry-run).")
+    if not options.is_removal and not options.is_dry_run:
+        for line in _next_steps(client, machine, servers(after, client)[name], options):
+            say(line)
+    return 0
 
 
 def _config_path(client: Client, machine: Machine, options: Options) -> Path:
@@ -117,7 +164,7 @@ def _config_path(client: Client, machine: Machine, options: Options) -> Path:
     if options.file:
         return machine.expanded(options.file).absolute()
     if not options.in_project:
-        return files.user_file(client, machine)
+        return user_file(client, machine)
     if not client.project_file:
         raise InvalidRequest(
             f"{client.title} has no configuration of its own for a project.",
@@ -126,37 +173,10 @@ def _config_path(client: Client, machine: Machine, options: Options) -> Path:
     return Path.cwd() / client.project_file
 
 
-# --- adding the server ---------------------------------------------------------------------------
-
-
-def _install(client: Client, machine: Machine, before: files.ConfigFile, options: Options) -> int:
-    if not _SERVER_NAME.fullmatch(options.name):
-        raise InvalidRequest(
-            f"{options.name!r} cannot be the name of a server.",
-            next_step="Use letters, digits, - and _, at most 40.",
-        )
-    variables = _variables(options.env, os.environ)
-    existing = servers(before.text, client).get(options.name)
-    if existing is not None and not is_ours(existing):
-        raise _name_taken(before.path, options.name, launch_of(existing))
-    entry = entry_of(_launch(), variables, has_type=client.has_type)
-    if existing is None:
-        entry = {**entry, **client.new_entry}
-    after = with_server(before.text, client, options.name, entry)
-    is_usual = not options.in_project and not options.file
-    if is_usual and before.data is None and not files.is_installed(client, machine):
-        tell(f"{client.title} seems not to be installed here.")
-    _apply(before, after, options, unchanged=f"{options.name!r} is there already")
-    after_variables = variables_of(servers(after, client)[options.name])
-    for line in _next_steps(client, machine, after_variables, options):
-        say(line)
-    return 0
-
-
 def _launch() -> Launch:
-    running = files.running()
-    launch = lasting_launch(running)
-    if launch is None and running.source is None:
+    how = running()
+    launch = lasting_launch(how)
+    if launch is None and how.source is None:
         raise InvalidRequest(
             "This kiro-mcp runs from a cache, and the source that it was built from is unknown or"
             " does not exist any more.",
@@ -164,7 +184,7 @@ def _launch() -> Launch:
             " `kiro-mcp install` again.",
         )
     if launch is None:
-        source = quote(running.source or PROGRAM)
+        source = quote(how.source or PROGRAM)
         raise InvalidRequest(
             "This kiro-mcp runs from a cache, and neither an installed kiro-mcp nor uvx was found.",
             next_step=f"Run `uv tool install {source}`, then `kiro-mcp install` again.",
@@ -191,55 +211,14 @@ def _variables(given: Iterable[str], environ: Mapping[str, str]) -> dict[str, st
     return variables
 
 
-def _name_taken(path: Path, name: str, launch: Launch | None) -> InvalidRequest:
-    what = f", which starts {launch.command}" if launch else ""
-    return InvalidRequest(
-        f"{path} has another server {name!r}{what}. Nothing was changed.",
-        next_step="Choose another name with --name.",
-    )
-
-
-# --- removing the server -------------------------------------------------------------------------
-
-
-def _remove(client: Client, before: files.ConfigFile, options: Options) -> int:
-    existing = servers(before.text, client).get(options.name)
-    if existing is not None and not is_ours(existing):
-        raise _name_taken(before.path, options.name, launch_of(existing))
-    after = without_server(before.text, client, options.name)
-    _apply(before, after, options, unchanged=f"it has no server {options.name!r}")
-    if after != before.text and not options.is_dry_run:
-        say("A running server ends when the client is restarted.")
-    return 0
-
-
-# --- writing the file ----------------------------------------------------------------------------
-
-
-def _apply(before: files.ConfigFile, after: str, options: Options, *, unchanged: str) -> None:
-    """Show the change and write it; if nothing changes, print why: `unchanged`."""
-    if after == before.text:
-        say(f"{before.path}: {unchanged}; nothing changed.")
-        return
-    for line in shown_change(before.text, after, str(before.path)):
-        say(line)
-    if options.is_dry_run:
-        say("Nothing was written (--dry-run).")
-        return
-    backup = files.write(before, after, datetime.now(UTC))
-    saved = f" Backup: {backup}, which only you can read." if backup else ""
-    say(f"Wrote {before.path}.{saved}")
-
-
-def _next_steps(
-    client: Client, machine: Machine, variables: Mapping[str, str], options: Options
-) -> Iterable[str]:
-    if options.is_dry_run:
-        return
+def _next_steps(client: Client, machine: Machine, entry: object, options: Options) -> Iterable[str]:
+    variables = variables_of(entry)
     if options.in_project:
         yield "The path of the command is valid on this machine only; note that if you commit it."
         if any(name.endswith(("KEY", "TOKEN")) for name in variables):
             yield "warning: the file contains a credential; do not commit it."
+    if is_switched_off(entry):
+        yield f"warning: {options.name!r} is switched off in that file; switch it on there."
     yield client.next_step
     given = {**inherited(client, machine), **variables}
     if finds_credential(given, machine.platform):
@@ -250,7 +229,7 @@ def _next_steps(
         yield "Nobody is signed in yet: run `kiro-mcp login`, or add `--env KIRO_API_KEY=ksk_…`."
 
 
-# --- showing the change -------------------------------------------------------------------
+# --- the change, shown ---------------------------------------------------------------------------
 
 
 MAX_LINE: Final = 200

@@ -13,7 +13,7 @@ import pytest
 from anyio import fail_after
 
 from kiro_mcp.auth.machine import Machine
-from kiro_mcp.cli.clients import files
+from kiro_mcp.cli.clients import config_file
 from kiro_mcp.cli.doctor.probes import entries_on
 from kiro_mcp.errors import InvalidRequest
 from tests.support.logins import Clock, sign_in_before
@@ -311,6 +311,26 @@ async def test_a_file_that_cannot_be_edited_is_left_alone(
     assert backups(path) == []
 
 
+async def test_an_entry_that_is_switched_off_stays_so_and_that_is_said(tmp_path: Path) -> None:
+    """Its owner has switched it off."""
+    await install(tmp_path, "kiro")
+    path = tmp_path / ".kiro" / "settings" / "mcp.json"
+    document = json.loads(path.read_bytes())
+    document["mcpServers"]["kiro"]["disabled"] = True
+    path.write_text(json.dumps(document))
+    done = await install(tmp_path, "kiro")
+    assert "warning: 'kiro' is switched off in that file" in said(done)
+    assert json.loads(path.read_bytes()) == document
+
+
+async def test_an_empty_list_of_servers_stays_when_ours_goes(tmp_path: Path) -> None:
+    """It may have been there before."""
+    path = written(tmp_path / ".cursor" / "mcp.json", '{\n  "mcpServers": {}\n}\n')
+    await install(tmp_path, "cursor")
+    assert (await install(tmp_path, "cursor", "--uninstall")).returncode == 0
+    assert path.read_text() == '{\n  "mcpServers": {}\n}\n'
+
+
 async def test_another_server_of_the_same_name_is_not_taken_out(tmp_path: Path) -> None:
     before = '{"mcpServers": {"kiro": {"url": "https://example.com/mcp"}}}'
     path = written(tmp_path / ".cursor" / "mcp.json", before)
@@ -359,10 +379,10 @@ async def test_a_misspelt_setting_is_warned_of(tmp_path: Path) -> None:
 def test_a_file_that_another_program_has_changed_since_is_left_alone(tmp_path: Path) -> None:
     """Claude Code writes its own file while it runs."""
     path = written(tmp_path / ".claude.json", "{}")
-    before = files.read(path)
+    before = config_file.read(path)
     path.write_text('{"numStartups": 2}')
     with pytest.raises(InvalidRequest, match="has just changed"):
-        files.write(before, "{1}", Clock().now)
+        config_file.replace(before, "{1}", Clock().now)
     assert path.read_text() == '{"numStartups": 2}'
     assert backups(path) == []
 
@@ -371,7 +391,7 @@ def test_backups_of_the_same_second_are_kept_apart(tmp_path: Path) -> None:
     """None is written over."""
     path = written(tmp_path / "f", "0")
     for number in range(1, 4):
-        files.write(files.read(path), str(number), Clock().now)
+        config_file.replace(config_file.read(path), str(number), Clock().now)
     assert [backup.read_text() for backup in backups(path)] == ["1", "2", "0"]
     assert path.read_text() == "3"
 
@@ -384,7 +404,7 @@ def test_a_file_that_its_owner_has_closed_is_not_replaced(tmp_path: Path) -> Non
     path = written(tmp_path / "f", "0")
     path.chmod(0o444)
     with pytest.raises(InvalidRequest, match="write-protected"):
-        files.write(files.read(path), "1", Clock().now)
+        config_file.replace(config_file.read(path), "1", Clock().now)
     assert path.read_text() == "0"
     assert backups(path) == []
 

@@ -8,8 +8,8 @@ import pytest
 
 from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.app import commands
-from kiro_mcp.cli.clients.documents import servers, with_server, without_server
-from kiro_mcp.cli.clients.files import user_file
+from kiro_mcp.cli.clients.config_file import servers, with_server, without_server
+from kiro_mcp.cli.clients.edits import CannotEdit, Unparsable
 from kiro_mcp.cli.clients.known import (
     CLIENTS,
     Client,
@@ -18,10 +18,10 @@ from kiro_mcp.cli.clients.known import (
     is_ours,
     is_switched_off,
     launch_of,
+    user_file,
     variables_of,
 )
 from kiro_mcp.cli.clients.launch import Launch, Running, is_lasting, lasting_launch, source_of
-from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
 from kiro_mcp.cli.install import MAX_LINE, shown_change
 from kiro_mcp.errors import InvalidRequest
 
@@ -61,6 +61,13 @@ def machine(platform: str = "linux", **environ: str) -> Machine:
         ("codex", "linux", {"CODEX_HOME": "/c"}, "/c/config.toml"),
         ("kiro", "darwin", {}, ".kiro/settings/mcp.json"),
         ("windsurf", "linux", {}, ".codeium/windsurf/mcp_config.json"),
+        ("gemini", "win32", {}, ".gemini/settings.json"),
+        ("qwen", "darwin", {}, ".qwen/settings.json"),
+        ("opencode", "darwin", {}, ".config/opencode/opencode.json"),
+        ("opencode", "linux", {"XDG_CONFIG_HOME": "/x"}, "/x/opencode/opencode.json"),
+        ("cline", "linux", {}, ".cline/data/settings/cline_mcp_settings.json"),
+        ("cline", "linux", {"CLINE_DATA_DIR": "/c"}, "/c/settings/cline_mcp_settings.json"),
+        ("lm-studio", "darwin", {}, ".lmstudio/mcp.json"),
     ],
 )
 def test_each_client_has_its_place_on_each_system(
@@ -77,6 +84,15 @@ def test_a_packaged_claude_desktop_has_a_folder_of_its_own(tmp_path: Path) -> No
     here = machine("win32", LOCALAPPDATA=str(tmp_path), APPDATA="/a")
     file = user_file(CLIENTS["claude-desktop"], here)
     assert file == folder / "claude_desktop_config.json"
+
+
+def test_the_second_name_of_a_file_is_used_where_it_is_there(tmp_path: Path) -> None:
+    """Of opencode: it reads `opencode.json` and `opencode.jsonc`."""
+    here = machine("linux", XDG_CONFIG_HOME=str(tmp_path))
+    assert user_file(CLIENTS["opencode"], here).name == "opencode.json"
+    (tmp_path / "opencode").mkdir()
+    (tmp_path / "opencode" / "opencode.jsonc").write_text("{}")
+    assert user_file(CLIENTS["opencode"], here).name == "opencode.jsonc"
 
 
 def test_without_a_home_the_cure_is_told() -> None:
@@ -263,7 +279,7 @@ def test_caches_are_told_from_installations(path: str, lasts: bool) -> None:
 @pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
 def test_an_entry_is_read_back_as_it_was_written(client: Client) -> None:
     """For each client."""
-    entry = entry_of(LAUNCH, {"A": "1"}, has_type=client.has_type)
+    entry = entry_of(LAUNCH, {"A": "1"}, client)
     text = with_server("", client, "kiro", entry)
     [(name, found)] = servers(text, client).items()
     assert (name, launch_of(found), variables_of(found)) == ("kiro", LAUNCH, {"A": "1"})
@@ -274,16 +290,19 @@ def test_an_entry_is_read_back_as_it_was_written(client: Client) -> None:
 def test_entries_have_the_shape_of_their_client() -> None:
     """The clients' documentation: where the servers stand, and whether the transport is named."""
     shapes = {
-        name: with_server("", client, "kiro", entry_of(LAUNCH, {}, has_type=client.has_type))
+        name: with_server("", client, "kiro", entry_of(LAUNCH, {}, client))
         for name, client in CLIENTS.items()
     }
     plain: dict[str, object] = {"command": "/opt/kiro-mcp", "args": []}
     typed: dict[str, object] = {"type": "stdio", **plain}
-    for name in ("claude-desktop", "cursor", "kiro", "windsurf"):
+    usual = {client.id for client in CLIENTS.values() if client.key == "mcpServers"}
+    for name in usual - {"claude-code"}:
         assert json.loads(shapes[name]) == {"mcpServers": {"kiro": plain}}
     assert json.loads(shapes["claude-code"]) == {"mcpServers": {"kiro": typed}}
     assert json.loads(shapes["vscode"]) == {"servers": {"kiro": typed}}
     assert json.loads(shapes["zed"]) == {"context_servers": {"kiro": plain}}
+    local = {"type": "local", "command": ["/opt/kiro-mcp"]}
+    assert json.loads(shapes["opencode"]) == {"mcp": {"kiro": local}}
     assert shapes["codex"] == '[mcp_servers.kiro]\ncommand = "/opt/kiro-mcp"\nargs = []\n'
 
 
@@ -294,6 +313,11 @@ def test_entries_have_the_shape_of_their_client() -> None:
         (
             {"command": {"path": "/p", "args": ["-m", "kiro_mcp"]}},
             Launch(command="/p", args=("-m", "kiro_mcp")),
+            True,
+        ),
+        (
+            {"type": "local", "command": ["uvx", "kiro-mcp"]},
+            Launch(command="uvx", args=("kiro-mcp",)),
             True,
         ),
         ({"command": "npx", "args": ["kiro", 1]}, Launch(command="npx", args=("kiro",)), False),
@@ -325,20 +349,21 @@ def test_an_entry_that_is_there_keeps_what_its_owner_set(client: str) -> None:
         "autoApprove": ["x"],
     }
     text = with_server("", known, "kiro", old)
-    new = entry_of(LAUNCH, {"B": "2", "C": "3"}, has_type=False)
+    new = entry_of(LAUNCH, {"B": "2", "C": "3"}, known)
     found = servers(with_server(text, known, "kiro", new), known)["kiro"]
     assert found == {**new, "env": {"A": "1", "B": "2", "C": "3"}, "autoApprove": ["x"]}
-    without = entry_of(LAUNCH, {}, has_type=False)
+    without = entry_of(LAUNCH, {}, known)
     again = servers(with_server(text, known, "kiro", without), known)["kiro"]
     assert again == {**old, **without}
 
 
-def test_a_byte_order_mark_stays_where_it_is() -> None:
-    """Windows' editors write one."""
+def test_a_byte_order_mark_goes_and_line_ends_stay() -> None:
+    """Editors of Windows write one, and some clients cannot read it."""
     text = with_server('\ufeff{\r\n  "a": 1\r\n}', CLIENTS["kiro"], "kiro", {"command": "x"})
     assert text.startswith("{\r\n")
     assert text.count("\n") == text.count("\r\n")
-    assert without_server(text, CLIENTS["kiro"], "kiro") == '{\r\n  "a": 1\r\n}'
+    gone = without_server(text, CLIENTS["kiro"], "kiro")
+    assert gone == '{\r\n  "a": 1,\r\n  "mcpServers": {}\r\n}'
 
 
 def test_only_clients_that_take_comments_are_given_files_with_some() -> None:

@@ -1,23 +1,13 @@
-r"""The known MCP clients: their files, their entries, and the variables that they pass on.
+"""The known MCP clients: their files, their entries, and the variables that they pass on.
 
-::
+`_TABLE` has a row for each client: a template of its user's file, the member that holds the
+servers, and where it differs from the others. `_folders` fills the templates in.
 
-    client          user's file                                           servers under
-    claude-desktop  ~/Library/Application Support/Claude/                 mcpServers
-                    %APPDATA%\Claude\  ~/.config/Claude/
-                    + claude_desktop_config.json
-    claude-code     ~/.claude.json                                        mcpServers
-    vscode          …/Code/User/mcp.json                                  servers
-    cursor          ~/.cursor/mcp.json                                    mcpServers
-    zed             ~/.config/zed/settings.json  %APPDATA%\Zed\           context_servers
-    codex           ~/.codex/config.toml                                  mcp_servers
-    kiro            ~/.kiro/settings/mcp.json                             mcpServers
-    windsurf        ~/.codeium/windsurf/mcp_config.json                   mcpServers
-
-Sources (2026-11): the clients' own documentation; for Zed and Codex their source code.
+Sources (2026-11): the clients' own documentation; for Zed and Codex their source code. Goose is
+not here: it keeps its extensions in YAML, and nothing here edits that without losing comments.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,15 +17,10 @@ from typing import Final, Literal, cast
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore
+from kiro_mcp.cli.clients.edits import as_object
 from kiro_mcp.cli.clients.launch import Launch
-from kiro_mcp.cli.clients.text import as_object
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.settings import Settings
-
-Format = Literal["json", "jsonc", "toml"]
-Inherits = Literal["desktop", "basics", "shell"]
-"""Which variables a client passes on to its servers. `desktop`: it starts without a shell, so with
-a short `PATH`. `basics`: it passes on `PATH`, `HOME` and the like. `shell`: it passes on all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,120 +29,89 @@ class Client:
 
     id: str
     title: str
-    key: str
-    """The member of its configuration that contains the servers."""
-    file: Callable[[Path, Machine], Path]
-    """The user's configuration file, from the user's folder and the machine."""
-    folder: Callable[[Path, Machine], Path]
-    """The folder that exists once the client was used."""
-    project_file: str = ""
-    """Its file in a project's folder; "" if it has none."""
-    format: Format = "json"
-    """`jsonc` allows comments and a comma after the last member."""
-    has_type: bool = False
-    """Whether a server's entry contains `"type": "stdio"`."""
+    file: str
+    """The template of the user's configuration file (`_folders`)."""
+    other_name: str = ""
+    """Another name of the file, which is used if such a file exists."""
+    trace: str = ""
+    """The template of a folder that exists once the client was used; "" for that of the file."""
     packaged: str = ""
     """On Windows: the folder in `%LOCALAPPDATA%` that a packaged client uses instead."""
+    project_file: str = ""
+    """Its file in a project's folder; "" if it has none."""
+    key: str = "mcpServers"
+    """The member of its configuration that contains the servers."""
+    format: Literal["json", "jsonc", "toml"] = "jsonc"
+    """`jsonc` allows comments and a comma after the last member."""
+    entry: Literal["plain", "typed", "opencode"] = "plain"
+    """The shape of an entry (`entry_of`)."""
     new_entry: Mapping[str, object] = field(default_factory=dict[str, object])
     """The members of a new entry besides the command and the variables."""
-    inherits: Inherits = "desktop"
-    """The variables that its servers get besides those of their entry."""
+    inherits: Literal["desktop", "basics", "shell"] = "desktop"
+    """The variables that its servers get besides those of their entry.
+
+    `desktop`: it starts without a shell, so with a short `PATH`. `basics`: it passes on `PATH`,
+    `HOME` and the like. `shell`: it passes on all.
+    """
     next_step: str
     """What the user has to do to start the server."""
 
 
-def _config_home(home: Path, machine: Machine) -> Path:
-    """The settings folder of programs that are made with Electron."""
-    if machine.platform == "darwin":
-        return home / "Library" / "Application Support"
-    if machine.platform == "win32":
-        return Path(machine.environ.get("APPDATA") or home / "AppData" / "Roaming")
-    return Path(machine.environ.get("XDG_CONFIG_HOME") or home / ".config")
-
-
-def _claude_code_home(home: Path, machine: Machine) -> Path:
-    return Path(machine.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude")
-
-
-def _claude_code_file(home: Path, machine: Machine) -> Path:
-    return Path(machine.environ.get("CLAUDE_CONFIG_DIR") or home) / ".claude.json"
-
-
-def _zed_home(home: Path, machine: Machine) -> Path:
-    if machine.platform == "darwin":
-        return home / ".config" / "zed"
-    return _config_home(home, machine) / ("Zed" if machine.platform == "win32" else "zed")
-
-
-def _codex_home(home: Path, machine: Machine) -> Path:
-    return Path(machine.environ.get("CODEX_HOME") or home / ".codex")
-
-
-_ALL: Final = (
+_TABLE: Final = (
     Client(
         id="claude-desktop",
         title="Claude Desktop",
-        key="mcpServers",
-        file=lambda home, machine: (
-            _config_home(home, machine) / "Claude" / "claude_desktop_config.json"
-        ),
-        folder=lambda home, machine: _config_home(home, machine) / "Claude",
+        file="{config}/Claude/claude_desktop_config.json",
         packaged="Packages/Claude_*/LocalCache/Roaming/Claude",
+        format="json",
         next_step="Quit Claude Desktop (closing its window is not enough) and start it again.",
     ),
     Client(
         id="claude-code",
         title="Claude Code",
-        key="mcpServers",
-        file=_claude_code_file,
-        folder=_claude_code_home,
+        file="{claude_file}/.claude.json",
+        trace="{claude}",
         project_file=".mcp.json",
-        has_type=True,
+        format="json",
+        entry="typed",
         inherits="shell",
         next_step="Start a new session of `claude`; `/mcp` shows the server.",
     ),
     Client(
         id="vscode",
         title="VS Code",
-        key="servers",
-        file=lambda home, machine: _config_home(home, machine) / "Code" / "User" / "mcp.json",
-        folder=lambda home, machine: _config_home(home, machine) / "Code",
+        file="{config}/Code/User/mcp.json",
+        trace="{config}/Code",
         project_file=".vscode/mcp.json",
-        has_type=True,
-        format="jsonc",
+        key="servers",
+        entry="typed",
         next_step="In VS Code run `MCP: List Servers` from the Command Palette and start it.",
     ),
     Client(
         id="cursor",
         title="Cursor",
-        key="mcpServers",
-        file=lambda home, _: home / ".cursor" / "mcp.json",
-        folder=lambda home, _: home / ".cursor",
+        file="{home}/.cursor/mcp.json",
         project_file=".cursor/mcp.json",
-        format="jsonc",
         next_step="Restart Cursor; its settings list the server under MCP.",
     ),
     Client(
         id="zed",
         title="Zed",
-        key="context_servers",
-        file=lambda home, machine: _zed_home(home, machine) / "settings.json",
-        folder=_zed_home,
+        file="{zed}/settings.json",
         project_file=".zed/settings.json",
-        format="jsonc",
+        key="context_servers",
         next_step="Zed reads its settings at once; those of the Agent Panel show the server.",
     ),
     Client(
         id="codex",
         title="Codex",
-        key="mcp_servers",
-        file=lambda home, machine: _codex_home(home, machine) / "config.toml",
-        folder=_codex_home,
+        file="{codex}/config.toml",
         project_file=".codex/config.toml",
+        key="mcp_servers",
         format="toml",
-        inherits="basics",
         # A first start through uvx downloads the server, which takes longer than Codex waits.
         new_entry={"startup_timeout_sec": 60},
+        inherits="basics",
         # Observed with 0.171 and a server of 4 s: only `required` makes `codex exec` wait. It is
         # not written, because Codex does not start at all if a required server is broken.
         next_step="Start a new session of `codex`; `/mcp` shows the server. If `codex exec` asks"
@@ -166,68 +120,151 @@ _ALL: Final = (
     Client(
         id="kiro",
         title="Kiro",
-        key="mcpServers",
-        file=lambda home, _: home / ".kiro" / "settings" / "mcp.json",
-        folder=lambda home, _: home / ".kiro",
+        file="{home}/.kiro/settings/mcp.json",
+        trace="{home}/.kiro",
         project_file=".kiro/settings/mcp.json",
-        format="jsonc",
         next_step="Kiro reads the file at once; for kiro-cli start a new session.",
     ),
     Client(
         id="windsurf",
         title="Windsurf (Devin Desktop)",
-        key="mcpServers",
-        file=lambda home, _: home / ".codeium" / "windsurf" / "mcp_config.json",
-        folder=lambda home, _: home / ".codeium" / "windsurf",
-        format="jsonc",
+        file="{home}/.codeium/windsurf/mcp_config.json",
         next_step="Restart it; its settings list the server under MCP.",
+    ),
+    Client(
+        id="gemini",
+        title="Gemini CLI",
+        file="{home}/.gemini/settings.json",
+        project_file=".gemini/settings.json",
+        inherits="basics",  # It leaves out variables that are named like secrets.
+        next_step="Start a new session of `gemini`; `/mcp` shows the server.",
+    ),
+    Client(
+        id="qwen",
+        title="Qwen Code",
+        file="{home}/.qwen/settings.json",
+        project_file=".qwen/settings.json",
+        inherits="basics",
+        next_step="Start a new session of `qwen`; `/mcp` shows the server.",
+    ),
+    Client(
+        id="opencode",
+        title="opencode",
+        file="{xdg_config}/opencode/opencode.json",
+        other_name="opencode.jsonc",
+        project_file="opencode.json",
+        key="mcp",  # Version 2 has `mcp.servers`, and reads this, too.
+        entry="opencode",
+        inherits="shell",
+        next_step="Start a new session of `opencode`; `opencode mcp list` shows the server.",
+    ),
+    Client(
+        id="cline",
+        title="Cline",
+        file="{cline}/settings/cline_mcp_settings.json",
+        trace="{cline}",
+        inherits="basics",
+        next_step="Cline lists the server under its MCP servers; start a new session of its CLI.",
+    ),
+    Client(
+        id="lm-studio",
+        title="LM Studio",
+        file="{home}/.lmstudio/mcp.json",
+        next_step="In LM Studio switch the server on under Program.",
     ),
 )
 
-CLIENTS: Final[Mapping[str, Client]] = MappingProxyType({client.id: client for client in _ALL})
+CLIENTS: Final[Mapping[str, Client]] = MappingProxyType({client.id: client for client in _TABLE})
 """The clients by the names that `kiro-mcp install` takes."""
 
 
-_BASICS: Final = ("HOME", "LOGNAME", "USER", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR", "TZ")
-_SHORT_PATHS: Final = {"darwin": "/usr/bin:/bin:/usr/sbin:/sbin"}
-_USUAL_SHORT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+# --- files ---------------------------------------------------------------------------------------
 
 
-def inherited(client: Client, machine: Machine) -> dict[str, str]:
-    """Return the variables that a client's servers get besides those of their entry.
+def user_file(client: Client, machine: Machine) -> Path:
+    """Return the path of the user's configuration of a client on this machine.
 
-    Desktop programs on Windows pass on all variables; this server's are assumed to be unset there.
+    Raises:
+        InvalidRequest: HOME is not set.
     """
+    if machine.home is None:
+        raise InvalidRequest(
+            "HOME is not set, so the client's configuration cannot be found.",
+            next_step="Set it, or name the file with --file.",
+        )
+    usual = Path(client.file.format_map(_folders(machine.home, machine)))
+    if packaged := _packaged_folder(client, machine):
+        return packaged / usual.name
+    other = usual.with_name(client.other_name or usual.name)
+    return other if other.is_file() else usual
+
+
+def is_installed(client: Client, machine: Machine) -> bool:
+    """Whether a folder of the client shows that it was used on this machine."""
+    if machine.home is None:
+        return False
+    folders = _folders(machine.home, machine)
+    trace = client.trace.format_map(folders) or Path(client.file.format_map(folders)).parent
+    return Path(trace).is_dir() or _packaged_folder(client, machine) is not None
+
+
+def _folders(home: Path, machine: Machine) -> dict[str, object]:
+    """Return the folders that templates name. `config` has the settings of Electron programs."""
     environ = machine.environ
-    if client.inherits == "shell":
-        return dict(environ)
-    if machine.platform == "win32":
-        return {name: value for name, value in environ.items() if not name.startswith("KIRO")}
-    basics = {name: environ[name] for name in _BASICS if name in environ}
-    short = _SHORT_PATHS.get(machine.platform, _USUAL_SHORT_PATH)
-    path = short if client.inherits == "desktop" else environ.get("PATH", short)
-    return {**basics, "PATH": path}
+    xdg_config = environ.get("XDG_CONFIG_HOME") or home / ".config"
+    match machine.platform:
+        case "darwin":
+            config = home / "Library" / "Application Support"
+            zed = home / ".config" / "zed"
+        case "win32":
+            config = environ.get("APPDATA") or home / "AppData" / "Roaming"
+            zed = Path(config) / "Zed"
+        case _:
+            config = xdg_config
+            zed = Path(config) / "zed"
+    return {
+        "home": home,
+        "config": config,
+        "xdg_config": xdg_config,
+        "zed": zed,
+        "claude": environ.get("CLAUDE_CONFIG_DIR") or home / ".claude",
+        "claude_file": environ.get("CLAUDE_CONFIG_DIR") or home,
+        "codex": environ.get("CODEX_HOME") or home / ".codex",
+        "cline": environ.get("CLINE_DATA_DIR") or home / ".cline" / "data",
+    }
 
 
-# --- entries ------------------------------------------------------------------------------
+def _packaged_folder(client: Client, machine: Machine) -> Path | None:
+    if machine.platform != "win32" or not client.packaged or machine.home is None:
+        return None
+    local = machine.environ.get("LOCALAPPDATA") or machine.home / "AppData" / "Local"
+    return next(iter(sorted(Path(local).glob(client.packaged))), None)
 
 
-_NAMES: Final = ("kiro-mcp", "kiro_mcp")
+# --- entries -------------------------------------------------------------------------------------
+
 
 Entry = Mapping[str, object]
 
+_NAMES: Final = ("kiro-mcp", "kiro_mcp")
 
-def entry_of(launch: Launch, variables: Mapping[str, str], *, has_type: bool) -> dict[str, object]:
-    """Make the entry that starts this server.
+
+def entry_of(launch: Launch, variables: Mapping[str, str], client: Client) -> dict[str, object]:
+    """Make the entry that has a client start this server.
 
     Args:
         launch: The command.
         variables: The environment variables that the client sets for it; {} leaves them out.
-        has_type: Whether the client's entries name the transport.
+        client: The client, which says what the entry looks like.
     """
-    entry: dict[str, object] = {"type": "stdio"} if has_type else {}
-    entry.update(command=launch.command, args=list(launch.args))
-    return {**entry, "env": dict(variables)} if variables else entry
+    entry: dict[str, object] = {"command": launch.command, "args": list(launch.args)}
+    name_of_variables = "env"
+    if client.entry == "typed":
+        entry = {"type": "stdio", **entry}
+    elif client.entry == "opencode":
+        entry = {"type": "local", "command": [launch.command, *launch.args]}
+        name_of_variables = "environment"
+    return {**entry, name_of_variables: dict(variables)} if variables else entry
 
 
 def launch_of(entry: object) -> Launch | None:
@@ -239,17 +276,18 @@ def launch_of(entry: object) -> Launch | None:
     if isinstance(members.get("command"), dict):
         members = as_object(members["command"])
     command = members.get("command", members.get("path"))
-    if not isinstance(command, str) or not command:
-        return None
-    return Launch(command=command, args=tuple(_texts(members.get("args"))))
+    words = [*_texts(command), *_texts(members.get("args"))]
+    if isinstance(command, str):
+        words = [command, *words]
+    return Launch(command=words[0], args=tuple(words[1:])) if command and words else None
 
 
 def variables_of(entry: object) -> dict[str, str]:
     """Read the environment variables of an entry."""
     members = as_object(entry)
     inner = as_object(members.get("command"))
-    variables = as_object(members.get("env")) or as_object(inner.get("env"))
-    return {name: value for name, value in variables.items() if isinstance(value, str)}
+    found = members.get("env") or members.get("environment") or inner.get("env")
+    return {name: value for name, value in as_object(found).items() if isinstance(value, str)}
 
 
 def is_ours(entry: object) -> bool:
@@ -269,14 +307,33 @@ def _texts(value: object) -> Iterator[str]:
     return (item for item in items if isinstance(item, str))
 
 
-# --- credentials --------------------------------------------------------------------------
+# --- credentials ---------------------------------------------------------------------------------
 
 
-CREDENTIAL_VARIABLES: Final = (
+_BASICS: Final = ("HOME", "LOGNAME", "USER", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR", "TZ")
+_SHORT_PATHS: Final = {"darwin": "/usr/bin:/bin:/usr/sbin:/sbin"}
+_USUAL_SHORT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+
+_CREDENTIAL_VARIABLES: Final = (
     *("KIRO_API_KEY", "KIRO_ACCESS_TOKEN", "KIRO_REFRESH_TOKEN", "REFRESH_TOKEN"),
     *("KIRO_CREDS_FILE", "KIRO_CLI_DB_FILE", "KIRO_MCP_HOME", "XDG_DATA_HOME"),
 )
 """The variables that contain a credential or the path of one."""
+
+
+def inherited(client: Client, machine: Machine) -> dict[str, str]:
+    """Return the variables that a client's servers get besides those of their entry.
+
+    Desktop programs on Windows pass on all variables; this server's are assumed to be unset there.
+    """
+    environ = machine.environ
+    if client.inherits == "shell":
+        return dict(environ)
+    if machine.platform == "win32":
+        return {name: value for name, value in environ.items() if not name.startswith("KIRO")}
+    kept = {name: environ[name] for name in _BASICS if name in environ}
+    short = _SHORT_PATHS.get(machine.platform, _USUAL_SHORT_PATH)
+    return {**kept, "PATH": short if client.inherits == "desktop" else environ.get("PATH", short)}
 
 
 def missing_credential_variable(machine: Machine, given: Mapping[str, str]) -> str:
@@ -291,7 +348,7 @@ def missing_credential_variable(machine: Machine, given: Mapping[str, str]) -> s
     Returns:
         The variable's name; "" if no variable would help.
     """
-    for name in CREDENTIAL_VARIABLES:
+    for name in _CREDENTIAL_VARIABLES:
         value = machine.environ.get(name, "")
         is_new = value not in ("", given.get(name))
         if is_new and finds_credential({**given, name: value}, machine.platform):

@@ -1,4 +1,4 @@
-"""Finds the command that a client can start this server with, now and later. Pure.
+"""Finds the command that a client can start this server with, now and later.
 
 Desktop programs start with a short `PATH`, so the command has to be an absolute path. It must also
 still exist after this process, and a path in the cache of `uvx` or `pipx run` may not::
@@ -13,11 +13,16 @@ registered the name could run a program with the user's key.
 
 import json
 import ntpath
+import os
 import posixpath
 import re
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
@@ -57,6 +62,36 @@ class Running:
 
     "" for the package index; None if it is unknown or does not exist any more.
     """
+
+
+def running() -> Running:
+    """Describe how this process was started."""
+
+    def find(name: str) -> Iterator[str]:
+        for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+            if os.path.isabs(folder) and (found := shutil.which(name, path=folder)):
+                yield found
+
+    return Running(
+        argv0=os.path.abspath(sys.argv[0]),
+        executable=sys.executable,
+        platform=sys.platform,
+        environ=os.environ,
+        exists=os.path.isfile,
+        find=find,
+        source=source(),
+    )
+
+
+def source() -> str | None:
+    """Return the source that this copy was installed from: `Running.source`."""
+    try:
+        found = source_of(distribution("kiro-mcp").read_text("direct_url.json") or "")
+    except PackageNotFoundError:  # It runs from a checkout that is not installed.
+        checkout = Path(__file__).parents[3]
+        found = str(checkout) if (checkout / "pyproject.toml").is_file() else None
+    is_gone = found and "://" not in found and not os.path.exists(found)
+    return None if is_gone else found
 
 
 def lasting_launch(running: Running) -> Launch | None:

@@ -27,8 +27,9 @@ from mcp.client.stdio import stdio_client
 from kiro_mcp.auth.credentials import Credential, as_access_token, known_profile
 from kiro_mcp.auth.machine import Machine
 from kiro_mcp.chat import AccessToken
-from kiro_mcp.cli.clients import files
-from kiro_mcp.cli.clients.documents import servers
+from kiro_mcp.cli.clients import config_file
+from kiro_mcp.cli.clients.config_file import servers
+from kiro_mcp.cli.clients.edits import CannotEdit, Unparsable
 from kiro_mcp.cli.clients.known import (
     CLIENTS,
     Client,
@@ -38,10 +39,10 @@ from kiro_mcp.cli.clients.known import (
     is_switched_off,
     launch_of,
     missing_credential_variable,
+    user_file,
     variables_of,
 )
 from kiro_mcp.cli.clients.launch import Launch
-from kiro_mcp.cli.clients.text import CannotEdit, Unparsable
 from kiro_mcp.cli.doctor.checks import Check, Configured, Reached, Started, StoreSeen, warning
 from kiro_mcp.client.endpoints import ENDPOINTS, LIST_MODELS, service_url
 from kiro_mcp.client.http import HttpPool
@@ -289,9 +290,9 @@ def entries_on(machine: Machine) -> tuple[list[Configured], list[Check]]:
     if machine.home is None:
         return entries, faults
     for client in CLIENTS.values():
-        path = files.user_file(client, machine)
+        path = user_file(client, machine)
         try:
-            found = servers(files.read(path).text, client)
+            found = servers(config_file.read(path).text, client)
         except Unparsable as error:
             found = f"{path}, line {error.line}, column {error.column}: {error}"
             faults.append(warning(client.title, found, "Correct that line."))

@@ -19,9 +19,8 @@ import anyio.to_thread
 from kiro_mcp._version import __version__
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.sources import Resolution
-from kiro_mcp.cli.clients import files
 from kiro_mcp.cli.clients.known import CLIENTS
-from kiro_mcp.cli.clients.launch import PROGRAM, Launch
+from kiro_mcp.cli.clients.launch import PROGRAM, Launch, source
 from kiro_mcp.cli.doctor import checks
 from kiro_mcp.cli.doctor.checks import Check, Configured, Reached, Started
 from kiro_mcp.cli.doctor.probes import (
@@ -251,7 +250,7 @@ def _starts_alike(one: Configured, other: Configured) -> bool:
 
 
 def _how_to_reinstall() -> str:
-    source = files.source()
-    if source is None:
+    came_from = source()
+    if came_from is None:
         return "Reinstall it from its source: `uv tool install --reinstall PATH`."
-    return f"Reinstall it: `uv tool install --reinstall {quote(source or PROGRAM)}`."
+    return f"Reinstall it: `uv tool install --reinstall {quote(came_from or PROGRAM)}`."
