@@ -33,26 +33,21 @@ from kiro_mcp.errors import (
 from kiro_mcp.wire.events import MAX_MESSAGE_CHARACTERS, read_fault
 from kiro_mcp.wire.json_values import UnreadableError, parse_object
 
-_STATUS_OF_NAME: Final[Mapping[str, int]] = {
-    "AccessDeniedException": 403,
-    "ConflictException": 409,
-    "ExpiredTokenException": 401,
-    "InternalFailure": 500,
-    "InternalServerException": 500,
-    "RequestTimeoutException": 408,
-    "ResourceNotFoundException": 404,
-    "ServiceQuotaExceededException": 402,
-    "ServiceUnavailableException": 503,
-    "ThrottlingException": 429,
-    "RequestLimitExceeded": 429,
-    "RequestThrottledException": 429,
-    "SlowDown": 429,
-    "ThrottledException": 429,
-    "Throttling": 429,
-    "TooManyRequestsException": 429,
-    "UnauthorizedException": 401,
-    "UnrecognizedClientException": 401,
-    "ValidationException": 400,
+_NAMES_OF_STATUS: Final[Mapping[int, str]] = {
+    400: "ValidationException",
+    401: "ExpiredTokenException UnauthorizedException UnrecognizedClientException",
+    402: "ServiceQuotaExceededException",
+    403: "AccessDeniedException",
+    404: "ResourceNotFoundException",
+    408: "RequestTimeoutException",
+    409: "ConflictException",
+    429: "ThrottlingException ThrottledException Throttling RequestThrottledException"
+    " RequestLimitExceeded SlowDown TooManyRequestsException",
+    500: "InternalFailure InternalServerException",
+    503: "ServiceUnavailableException",
+}
+_STATUS_OF_NAME: Final = {
+    name: status for status, names in _NAMES_OF_STATUS.items() for name in names.split()
 }
 """The HTTP status that belongs to an error's name.
 

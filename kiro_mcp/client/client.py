@@ -47,17 +47,7 @@ from kiro_mcp.client.endpoints import (
 from kiro_mcp.client.http import HttpPool, Recorder
 from kiro_mcp.client.management import Management
 from kiro_mcp.client.off_loop import is_large, off_loop
-from kiro_mcp.client.retry import (
-    MAX_RETRY_AFTER_SECONDS,
-    GiveUp,
-    MoveOn,
-    Recover,
-    Recovery,
-    RetryPlan,
-    RetryPolicy,
-    TokenRecovery,
-    Wait,
-)
+from kiro_mcp.client.retry import MAX_RETRY_AFTER_SECONDS, Recovery, RetryPlan, TokenRecovery
 from kiro_mcp.client.telemetry import Inference, Telemetry
 from kiro_mcp.errors import KiroError
 from kiro_mcp.regions import DEFAULT_REGION, region_of
@@ -171,11 +161,6 @@ class KiroClient:
             thinking_budget=settings.thinking_budget,
             max_payload_bytes=settings.max_payload_bytes,
             tells_of_truncation=settings.truncation_recovery,
-        )
-        self._policy = RetryPolicy(
-            max_retries=settings.max_retries,
-            base_delay_seconds=settings.base_retry_delay_seconds,
-            first_token_max_retries=settings.first_token_max_retries,
         )
         self._slots = FairSlots(settings.max_concurrency)
         self._holds = Holds(now)
@@ -350,8 +335,9 @@ class KiroClient:
             if error.code == "account_suspended" or request is not None:
                 if seconds > MAX_RETRY_AFTER_SECONDS:
                     raise error
-                await self._sleep(seconds + self._random() * self._policy.base_delay_seconds)
-        plan = RetryPlan(self._policy, endpoint_count=len(endpoints), random=self._random)
+                jitter = self._random() * self._settings.base_retry_delay_seconds
+                await self._sleep(seconds + jitter)
+        plan = RetryPlan(self._settings, endpoint_count=len(endpoints), random=self._random)
         return Attempt(
             token=token, endpoints=endpoints, request=request, call_id=self._new_id(), plan=plan
         )
@@ -443,17 +429,16 @@ class KiroClient:
             KiroError: No attempt follows: the error itself, or the error of a recovery.
         """
         self._holds.add(attempt.token, error)
-        match attempt.plan.after(error):
-            case Wait(seconds):
-                await self._sleep(seconds)
-                attempt.endpoint_index = 0
-            case MoveOn():
-                attempt.endpoint_index += 1
-            case Recover(recovery):
-                if not await self._recover(attempt, recovery):
-                    raise error
-            case GiveUp():
-                raise error
+        step = attempt.plan.after(error)
+        if step is None:
+            raise error
+        if not isinstance(step, str):
+            await self._sleep(step)
+            attempt.endpoint_index = 0
+        elif step == "next_endpoint":
+            attempt.endpoint_index += 1
+        elif not await self._recover(attempt, step):
+            raise error
 
     async def _recover(self, attempt: Attempt, recovery: Recovery) -> bool:
         """Change the attempt so that the cause of its refusal is removed, if that is possible.

@@ -20,10 +20,10 @@ Sources: the schedules of the vendor's open source clients and of other clients 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from kiro_mcp.errors import KiroError
+from kiro_mcp.settings import Settings
 
 MAX_WAIT_SECONDS: Final = 30.0
 """The longest wait of a schedule."""
@@ -66,43 +66,9 @@ _FOREIGN_PROFILE_WORDS: Final = "not authorized to make this call"
 """Observed: the service's answer if the profile does not, or no longer, belong to the account."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """How often to try again, and how long to wait."""
-
-    max_retries: int = 3
-    """How many attempts may follow a wait. Recoveries do not count."""
-    base_delay_seconds: float = 1.0
-    """The first wait after a fault. All other waits are multiples of it."""
-    first_token_max_retries: int = 1
-    """How many attempts may follow an answer that did not start in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Try again after this many seconds, from the first endpoint on."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class MoveOn:
-    """Try at once at the next endpoint."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recover:
-    """Try at once with a change. If the change cannot be made, give up."""
-
-    recovery: Recovery
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Do not try again."""
-
-
-Step: TypeAlias = Wait | MoveOn | Recover | GiveUp
+Step: TypeAlias = float | Recovery | Literal["next_endpoint"] | None
+"""What follows a failed attempt: an attempt after so many seconds, from the first endpoint on; one
+at once with a change, if that can be made; one at once at the next endpoint; or none."""
 
 
 def recovery_for(error: KiroError) -> Recovery | None:
@@ -125,17 +91,17 @@ class RetryPlan:
     """The attempts of one call: report each failure to it and do what it says.
 
     Args:
-        policy: How often to try again, and how long to wait.
+        settings: How often to try again, and how long to wait. Recoveries do not count.
         endpoint_count: How many endpoints the call may use.
         random: Returns numbers from 0 up to 1, for the jitter.
     """
 
     def __init__(
-        self, policy: RetryPolicy, *, endpoint_count: int, random: Callable[[], float]
+        self, settings: Settings, *, endpoint_count: int, random: Callable[[], float]
     ) -> None:
         self.attempt = 1
         """The number of the current attempt, from 1 on."""
-        self._policy = policy
+        self._settings = settings
         self._endpoint_count = endpoint_count
         self._random = random
         self._recoveries_tried: set[Recovery] = set()
@@ -147,12 +113,12 @@ class RetryPlan:
     @property
     def max_attempts(self) -> int:
         """How many attempts the call may make; never fewer than it has made."""
-        return max(self._policy.max_retries + 1, self.attempt)
+        return max(self._settings.max_retries + 1, self.attempt)
 
     def after(self, error: KiroError) -> Step:
         """Decide what follows a failed attempt."""
         step = self._step(error)
-        if not isinstance(step, GiveUp):
+        if step is not None:
             self.attempt += 1
         return step
 
@@ -161,58 +127,47 @@ class RetryPlan:
             if recovery == "fresh_token" and recovery in self._recoveries_tried:
                 recovery = "token_type"  # A fresh token was refused, too.
             if recovery in self._recoveries_tried:
-                return GiveUp()
+                return None
             self._recoveries_tried.add(recovery)
-            return Recover(recovery)
+            return recovery
+        delay, asked_seconds = self._settings.base_retry_delay_seconds, error.retry_after_seconds
         match error.code:
             case "rate_limited" | "model_busy":
-                return self._after_overload(error)
+                may_move_on = (
+                    asked_seconds is None
+                    and error.reason.upper() not in _ACCOUNT_THROTTLES
+                    and error.status is not None
+                    and error.status < 500
+                )
+                if may_move_on and self._endpoints_tried < self._endpoint_count:
+                    self._endpoints_tried += 1
+                    return "next_endpoint"
+                seconds = min(_BUSY_FACTOR * delay * 2**self._waits, MAX_WAIT_SECONDS)
+                return self._wait(seconds + self._random() * delay, asked_seconds)
             case "timeout" if error.status is None:
-                if self._silences >= self._policy.first_token_max_retries:
-                    return GiveUp()
                 self._silences += 1
-                return Wait(0.0)
+                is_too_often = self._silences > self._settings.first_token_max_retries
+                return None if is_too_often else 0.0
             case "empty_response":
-                if self._was_empty:
-                    return GiveUp()
-                self._was_empty = True
-                return self._wait(0.0)
+                is_second, self._was_empty = self._was_empty, True
+                return None if is_second else self._wait(0.0)
             case "network_error" | "stream_broken" | "upstream_error" | "timeout":
                 if error.status is not None and error.status < 400:
-                    return GiveUp()  # Such as a redirect: redirects are not followed.
-                seconds = self._random() * self._scheduled(1.0)
-                return self._wait(seconds, error.retry_after_seconds)
+                    return None  # Such as a redirect: redirects are not followed.
+                seconds = min(delay * 2**self._waits, MAX_WAIT_SECONDS)
+                return self._wait(self._random() * seconds, asked_seconds)
             case _:
-                return GiveUp()
+                return None
 
-    def _after_overload(self, error: KiroError) -> Step:
-        may_move_on = (
-            error.retry_after_seconds is None
-            and error.reason.upper() not in _ACCOUNT_THROTTLES
-            and error.status is not None
-            and error.status < 500
-        )
-        if may_move_on and self._endpoints_tried < self._endpoint_count:
-            self._endpoints_tried += 1
-            return MoveOn()
-        seconds = self._scheduled(_BUSY_FACTOR) + self._jitter()
-        return self._wait(seconds, error.retry_after_seconds)
-
-    def _wait(self, seconds: float, asked_seconds: float | None = None) -> Step:
-        """Return a wait as scheduled, or as long as the service asked."""
-        if self._waits >= self._policy.max_retries:
-            return GiveUp()
+    def _wait(self, seconds: float, asked_seconds: float | None = None) -> float | None:
+        """Return a wait as scheduled, or as long as the service asked; None if that is too long."""
+        if self._waits >= self._settings.max_retries:
+            return None
         if asked_seconds:  # `Retry-After: 0` does not shorten the schedule.
             if asked_seconds > MAX_RETRY_AFTER_SECONDS:
-                return GiveUp()
-            seconds = asked_seconds + self._jitter()
+                return None
+            # The random extra spreads calls that were refused at the same time.
+            seconds = asked_seconds + self._random() * self._settings.base_retry_delay_seconds
         self._waits += 1
         self._endpoints_tried = 1
-        return Wait(seconds)
-
-    def _scheduled(self, factor: float) -> float:
-        return min(self._policy.base_delay_seconds * factor * 2**self._waits, MAX_WAIT_SECONDS)
-
-    def _jitter(self) -> float:
-        """Return a random extra wait, to spread calls that were refused at the same time."""
-        return self._random() * self._policy.base_delay_seconds
+        return seconds

@@ -7,30 +7,18 @@ from kiro_mcp.client.classify import classify
 from kiro_mcp.client.retry import (
     MAX_RETRY_AFTER_SECONDS,
     MAX_WAIT_SECONDS,
-    GiveUp,
-    MoveOn,
-    Recover,
     Recovery,
     RetryPlan,
-    RetryPolicy,
     Step,
-    Wait,
     recovery_for,
 )
 from kiro_mcp.errors import AccountBlocked, AnswerBroken, KiroError, ServiceUnavailable
+from kiro_mcp.settings import Settings
 
 
-def plan(
-    policy: RetryPolicy | None = None,
-    *,
-    endpoints: int = 1,
-    random: float = 0.0,
-) -> RetryPlan:
-    return RetryPlan(
-        policy or RetryPolicy(),
-        endpoint_count=endpoints,
-        random=lambda: random,
-    )
+def plan(*, endpoints: int = 1, random: float = 0.0, **environ: str) -> RetryPlan:
+    settings = Settings.load({f"KIRO_MCP_{name}": value for name, value in environ.items()})
+    return RetryPlan(settings, endpoint_count=endpoints, random=lambda: random)
 
 
 def refused(status: int, retry_after: float | None = None) -> KiroError:
@@ -45,81 +33,79 @@ def steps(of: RetryPlan, error: KiroError, count: int = 5) -> list[Step]:
 def test_waits_after_a_fault_are_spread_over_the_whole_of_a_doubling_time(random: float) -> None:
     """Full jitter; the times are the service's clients'."""
     found = steps(plan(random=random), refused(503), 4)
-    assert found == [Wait(random), Wait(2 * random), Wait(4 * random), GiveUp()]
+    assert found == [random, 2 * random, 4 * random, None]
 
 
 @pytest.mark.parametrize("random", [0.0, 1.0])
 def test_an_overloaded_service_is_never_asked_sooner_than_its_clients_ask(random: float) -> None:
     """Observed: impatience after overload was followed by suspensions."""
     found = steps(plan(random=random), refused(429), 4)
-    assert found == [Wait(5 + random), Wait(10 + random), Wait(20 + random), GiveUp()]
+    assert found == [5 + random, 10 + random, 20 + random, None]
 
 
 def test_no_wait_grows_beyond_a_limit() -> None:
-    patient = RetryPolicy(max_retries=9)
-    assert steps(plan(patient), refused(429), 9)[-1] == Wait(MAX_WAIT_SECONDS)
+    assert steps(plan(MAX_RETRIES="9"), refused(429), 9)[-1] == MAX_WAIT_SECONDS
 
 
 def test_the_base_delay_scales_every_schedule() -> None:
     """One setting for how patient to be."""
-    quick = RetryPolicy(base_delay_seconds=0.25)
-    assert plan(quick, random=1.0).after(refused(503)) == Wait(0.25)
-    assert plan(quick).after(refused(429)) == Wait(1.25)
+    assert plan(BASE_RETRY_DELAY="0.25", random=1.0).after(refused(503)) == 0.25
+    assert plan(BASE_RETRY_DELAY="0.25").after(refused(429)) == 1.25
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_service_is_left_alone_for_as_long_as_it_asks(status: int) -> None:
     """RFC 9110, section 10.2.3."""
-    assert plan().after(refused(status, 9.0)) == Wait(9.0)
-    assert plan(random=0.5).after(refused(status, 9.0)) == Wait(9.5)
-    assert plan().after(refused(status, MAX_RETRY_AFTER_SECONDS)) == Wait(60.0)
+    assert plan().after(refused(status, 9.0)) == 9.0
+    assert plan(random=0.5).after(refused(status, 9.0)) == 9.5
+    assert plan().after(refused(status, MAX_RETRY_AFTER_SECONDS)) == 60.0
 
 
 def test_a_wait_of_nothing_makes_nobody_less_patient() -> None:
     """A date that has passed, or `Retry-After: 0`, under an overload that is still there."""
-    assert steps(plan(), refused(429, 0.0), 2) == [Wait(5.0), Wait(10.0)]
+    assert steps(plan(), refused(429, 0.0), 2) == [5.0, 10.0]
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_wait_of_over_a_minute_is_left_to_the_caller(status: int) -> None:
     """A call should not hang for that long in silence."""
-    assert plan().after(refused(status, 60.5)) == GiveUp()
+    assert plan().after(refused(status, 60.5)) is None
 
 
 def test_each_recovery_is_tried_once() -> None:
     trying = plan()
     missing = classify(Fault(status=400, message="profileArn is required"))
-    assert steps(trying, missing, 2) == [Recover("known_profile"), GiveUp()]
+    assert steps(trying, missing, 2) == ["known_profile", None]
     assert trying.attempt == 2
 
 
 def test_a_token_that_is_refused_again_is_sent_with_its_type() -> None:
     """Observed: some tokens of Identity Center need it, and a fresh one is no better."""
     found = steps(plan(), classify(Fault(status=401)), 3)
-    assert found == [Recover("fresh_token"), Recover("token_type"), GiveUp()]
+    assert found == ["fresh_token", "token_type", None]
 
 
 def test_a_recovery_does_not_cost_a_retry() -> None:
     """The changed attempt may still meet a fault."""
-    trying = plan(RetryPolicy(max_retries=1))
+    trying = plan(MAX_RETRIES="1")
     trying.after(classify(Fault(status=401)))
-    assert trying.after(refused(503)) == Wait(0.0)
+    assert trying.after(refused(503)) == 0.0
     assert (trying.attempt, trying.max_attempts) == (3, 3)
 
 
 def test_all_endpoints_are_asked_before_a_wait_and_again_after_it() -> None:
     """Endpoints have pools of their own."""
-    found = steps(plan(RetryPolicy(max_retries=1), endpoints=3), refused(429), 6)
-    assert found == [MoveOn(), MoveOn(), Wait(5.0), MoveOn(), MoveOn(), GiveUp()]
+    found = steps(plan(MAX_RETRIES="1", endpoints=3), refused(429), 6)
+    assert found == ["next_endpoint", "next_endpoint", 5.0, "next_endpoint", "next_endpoint", None]
 
 
 def test_nothing_is_sent_to_any_endpoint_inside_a_wait_that_was_asked_for() -> None:
     """Another endpoint belongs to the same service and the same account."""
     trying = plan(endpoints=2)
-    assert trying.after(refused(429, 30.0)) == Wait(30.0)
-    assert trying.after(refused(429)) == MoveOn()
-    assert trying.after(refused(429, 2.0)) == Wait(2.0)
-    assert trying.after(refused(429, 300.0)) == GiveUp()
+    assert trying.after(refused(429, 30.0)) == 30.0
+    assert trying.after(refused(429)) == "next_endpoint"
+    assert trying.after(refused(429, 2.0)) == 2.0
+    assert trying.after(refused(429, 300.0)) is None
 
 
 @pytest.mark.parametrize(
@@ -128,15 +114,15 @@ def test_nothing_is_sent_to_any_endpoint_inside_a_wait_that_was_asked_for() -> N
 def test_a_throttle_of_the_account_is_not_taken_to_another_endpoint(reason: str) -> None:
     """Another endpoint would count the same account's requests."""
     throttled = classify(Fault(status=429, reason=reason))
-    assert plan(endpoints=2).after(throttled) == Wait(5.0)
+    assert plan(endpoints=2).after(throttled) == 5.0
 
 
 def test_a_throttle_that_comes_with_status_400_is_one() -> None:
     """The exception's name wins over the HTTP status."""
     throttled = classify(Fault(status=400, name="ThrottlingException"))
-    assert steps(plan(endpoints=2), throttled, 2) == [MoveOn(), Wait(5.0)]
+    assert steps(plan(endpoints=2), throttled, 2) == ["next_endpoint", 5.0]
     failed = classify(Fault(status=400, name="InternalServerException"))
-    assert plan().after(failed) == Wait(0.0)
+    assert plan().after(failed) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -152,16 +138,16 @@ def test_a_throttle_that_comes_with_status_400_is_one() -> None:
 )
 def test_what_another_attempt_cannot_help_gets_none(error: KiroError) -> None:
     """Repeating them does harm."""
-    assert plan(endpoints=4).after(error) == GiveUp()
+    assert plan(endpoints=4).after(error) is None
 
 
 def test_silence_and_emptiness_have_counts_of_their_own() -> None:
     """Both may be billed."""
     silence = ServiceUnavailable("Silence.", code="timeout")
     nothing = AnswerBroken("Nothing.", code="empty_response")
-    trying = plan(RetryPolicy(first_token_max_retries=2))
-    assert steps(trying, silence, 3) == [Wait(0.0), Wait(0.0), GiveUp()]
-    assert steps(trying, nothing, 2) == [Wait(0.0), GiveUp()]
+    trying = plan(FIRST_TOKEN_MAX_RETRIES="2")
+    assert steps(trying, silence, 3) == [0.0, 0.0, None]
+    assert steps(trying, nothing, 2) == [0.0, None]
 
 
 @pytest.mark.parametrize(
