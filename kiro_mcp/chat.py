@@ -56,7 +56,7 @@ class ToolUse:
     raw: str = ""
     """The arguments as received, only where `state` is not `complete`."""
     text: str = field(default="", compare=False, repr=False)
-    """The arguments as the model wrote them; "" where they were mended, renamed or not JSON."""
+    """The arguments as the model wrote them; "" if they were repaired, renamed or not JSON."""
     is_repaired: bool = False
     """Whether the JSON needed a lossless repair: raw control characters, trailing commas."""
     schema_errors: tuple[str, ...] = ()

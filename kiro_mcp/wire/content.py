@@ -2,16 +2,15 @@
 
 Used by `kiro_mcp.wire.messages`, which reads what stands around the blocks.
 
-Nothing is lost in silence. A reader gets each object as `Members`, which remember what was
-used of it. Afterwards there are three cases:
+Nothing is lost in silence. A reader gets each object as `Members`, which remember the members that
+were used. Afterwards there are three cases:
 
-* All of it was used, except for metadata such as ids.
-* Something was found and something else was not used: a repair note names the unused members.
+* All of them were used, except for metadata such as ids.
+* Something was found, and other members were not used: a repair note names them.
 * Nothing was found: the whole object is sent as its JSON, and a repair note says so.
 
-Media that the service does not take are an error that names their location. In the result of a
-tool they are left out and the model is told, because the caller cannot change what its tools
-answered.
+Media that the service does not take are an error that names their location. In a tool's result
+they are left out and the model is told, because the caller cannot change what its tools answered.
 
 Sources of truth: Anthropic's Messages API, OpenAI's Chat Completions and Responses APIs, and the
 content types of the Model Context Protocol (2026-07-28).
@@ -63,14 +62,7 @@ _METADATA: Final = frozenset(
 """Members that say nothing to the model: no note tells that they were left out."""
 
 _CALL_ID_KEYS: Final = ("call_id", "toolUseId", "tool_call_id", "toolCallId", "id")
-_RESULT_ID_KEYS: Final = (
-    "tool_use_id",
-    "toolUseId",
-    "tool_call_id",
-    "toolCallId",
-    "call_id",
-    "id",
-)
+_RESULT_ID_KEYS: Final = ("tool_use_id", *_CALL_ID_KEYS)
 _TOOL_NAME_KEYS: Final = ("name", "tool_name", "toolName")
 _ARGUMENT_KEYS: Final = ("input", "arguments", "args", "parameters")
 _ACTION_KEYS: Final = ("action", "operation")
@@ -87,7 +79,7 @@ _CALL_RESULT_KEYS: Final = frozenset(
 _TEXT_KEYS: Final = ("text", "refusal", "content", "value")
 _IMAGE_KEYS: Final = ("source", "image_url", "data", "image", "base64", "url", "result")
 _ENCODED_KEYS: Final = ("data", "url", "base64", "bytes")
-_NAME_KEYS: Final = ("title", "filename", "name", "uri")
+_NAME_KEYS: Final = ("title", "filename", "name", "uri", "source", "url")
 _FILE_KEYS: Final = ("blob", "file_data", "data")
 _MEDIA_TYPE_KEYS: Final = ("media_type", "mimeType", "mime_type", "mediaType")
 
@@ -151,25 +143,24 @@ class Members:
 
     def unused(self) -> Iterator[tuple[str, str]]:
         """Yield the location and the key of each member that says something and was not used."""
-        for key, value in self.values.items():
-            if key not in self._used and key not in _METADATA and _says_something(value):
-                shown = key if len(key) <= MAX_KEY_CHARACTERS else f"{key[:MAX_KEY_CHARACTERS]}…"
-                yield f"{self.location}.{shown}", shown
+        for key in self._rest(()):
+            shown = key if len(key) <= MAX_KEY_CHARACTERS else f"{key[:MAX_KEY_CHARACTERS]}…"
+            yield f"{self.location}.{shown}", shown
         for inner in self._inner:
             yield from inner.unused()
 
     def take_rest(self, *but: str) -> JsonObject:
         """Use all members that say something and were not used yet, except for `but`."""
-        rest = {
-            key: value
-            for key, value in self.values.items()
-            if key not in self._used
-            and key not in _METADATA
-            and key not in but
-            and _says_something(value)
-        }
+        rest = self._rest(but)
         self._used.update(rest)
         return rest
+
+    def _rest(self, but: Sequence[str]) -> JsonObject:
+        return {
+            key: value
+            for key, value in self.values.items()
+            if not (key in self._used or key in _METADATA or key in but) and _says_something(value)
+        }
 
 
 def _says_something(value: JsonValue) -> bool:
@@ -346,7 +337,7 @@ class ContentReader:
         if parsed.value is None:
             self.note("malformed_input", f"{what} are not a JSON object and were left out.")
         elif parsed.is_repaired:
-            self.note("malformed_input", f"{what} are not valid JSON and were mended.")
+            self.note("malformed_input", f"{what} are not valid JSON and were repaired.")
         return parsed.value or {}, parsed.state
 
 
@@ -400,7 +391,7 @@ def _is_error(block: Members) -> bool:
     for key in _ERROR_FLAGS:
         flag = block.values.get(key)
         word = flag.strip().lower() if isinstance(flag, str) else json_text(flag)
-        if word in _TRUE or word in _FALSE:
+        if word in (*_TRUE, *_FALSE):
             block.value(key)
             is_error = is_error or word in _TRUE
     return is_error
@@ -509,7 +500,7 @@ def _read_image(reader: ContentReader, block: Members) -> list[Part]:
 
 
 def _read_document(reader: ContentReader, block: Members) -> list[Part]:
-    """Read a document: Anthropic's `source`, OpenAI's `file`, MCP's `resource`."""
+    """Read a document: Anthropic's `source`, OpenAI's `file`, MCP's `resource`; a search result."""
     source = block.inner("source") or block.inner("file") or block.inner("resource") or block
     names = [members.text(key) for members in (block, source) for key in _NAME_KEYS]
     name = " ".join(dict.fromkeys(filter(None, names)))
@@ -524,21 +515,12 @@ def _read_document(reader: ContentReader, block: Members) -> list[Part]:
         return [image_from_base64(encoded, location=block.location)]
     if encoded.startswith("data:image/"):
         return [image_from_url(encoded, location=block.location)]
-    if source.values.get("type") == "text":
-        return [document_text(name, encoded)]
-    read = text_from_url if encoded.startswith("data:") else text_from_base64
-    return [document_text(name, read(encoded, location=block.location))]
-
-
-def _read_search_result(reader: ContentReader, block: Members) -> list[Part]:
-    names = (block.text(key) for key in ("title", "source", "url"))
-    parts = reader.parts(block.value("content"), f"{block.location}.content")
-    text, images = _text_and_images(parts)
-    return [document_text(" ".join(dict.fromkeys(filter(None, names))), text), *images]
+    is_text = source.values.get("type") == "text"
+    return [document_text(name, encoded if is_text else _decoded_text(encoded, block.location))]
 
 
 def _read_web_fetch(reader: ContentReader, block: Members) -> list[Part]:
-    """Read a page that Anthropic's web fetch tool brought: its address and a document."""
+    """Read a page from Anthropic's web fetch tool: its address and a document."""
     parts = reader.parts(block.value("content"), f"{block.location}.content")
     return [TextPart(text=block.text("url")), *parts]
 
@@ -558,37 +540,31 @@ def _read_tool_use(reader: ContentReader, block: Members) -> list[Part] | None:
     kind = kind_of(block.values)
     custom = block.inner("custom")
     function = block.inner("function") or custom or block
-    named = function.text(*_TOOL_NAME_KEYS)
-    own_name = kind.removesuffix("_call") if kind.endswith("_call") else ""
-    if kind in _READERS:
-        own_name = ""
-    if not (named or own_name):
-        return None
-    name = named or own_name
-    call_id = block.text(*_CALL_ID_KEYS)
-    what = f"{block.location}: the arguments for {quoted(name)}"
+    name = function.text(*_TOOL_NAME_KEYS)
     given: JsonValue = function.value(*_ARGUMENT_KEYS)
-    is_custom = custom is not None or kind == "custom_tool_call"
-    if given is None and not named:
-        given = block.value(*_ACTION_KEYS)
+    if not name and kind.endswith("_call") and kind not in _READERS:
+        name = kind.removesuffix("_call")
+        if given is None:
+            given = block.value(*_ACTION_KEYS)
         if given is None:
             given = block.take_rest(*_ANSWER_KEYS, "error")
-    if is_custom and isinstance(given, str):
+    if not name:
+        return None
+    if isinstance(given, str) and (custom is not None or kind == "custom_tool_call"):
         given = {CUSTOM_INPUT: given}
-    arguments, state = reader.arguments(given, what)
-    is_cut_off = block.values.get("state") == "truncated"
-    use = ToolUse(
-        id=call_id,
-        name=name,
-        arguments=arguments,
-        state="truncated" if is_cut_off else state,
+    call_id = block.text(*_CALL_ID_KEYS)
+    arguments, state = reader.arguments(
+        given, f"{block.location}: the arguments for {quoted(name)}"
     )
-    if not kind.endswith("_call") or block.values.keys().isdisjoint((*_ANSWER_KEYS, "error")):
-        return [use]
-    answer = {key: block.value(key) for key in (*_ANSWER_KEYS, "error")}
-    if all(value is None for value in answer.values()):
-        return [use]
-    return [use, reader.tool_result({"id": call_id, "name": name, **answer}, block.location)]
+    if block.values.get("state") == "truncated":
+        state = "truncated"
+    parts: list[Part] = [ToolUse(id=call_id, name=name, arguments=arguments, state=state)]
+    if kind.endswith("_call"):
+        answer = {key: block.value(key) for key in (*_ANSWER_KEYS, "error")}
+        if any(value is not None for value in answer.values()):
+            result: JsonObject = {"id": call_id, "name": name, **answer}
+            parts.append(reader.tool_result(result, block.location))
+    return parts
 
 
 def _read_tool_result(reader: ContentReader, block: Members) -> list[Part]:
@@ -598,7 +574,7 @@ def _read_tool_result(reader: ContentReader, block: Members) -> list[Part]:
 
 
 def _read_unknown(reader: ContentReader, block: Members) -> list[Part] | None:
-    """Read a block of a kind that nobody knows: as text if it says nothing but its text."""
+    """Read a block of an unknown kind: as text if it holds only that."""
     text = block.text("text")
     return [TextPart(text=text)] if text and not any(block.unused()) else None
 
@@ -622,11 +598,11 @@ _READERS: Final[Mapping[str, _Reader]] = {
     **dict.fromkeys(("image", "image_url", "input_image", "computer_screenshot"), _read_image),
     "image_generation_call": _read_image,
     **dict.fromkeys(("document", "file", "input_file", "resource"), _read_document),
+    "search_result": _read_document,
     **dict.fromkeys(("tool_use", "function", "function_call", "tool_call"), _read_tool_use),
     "custom_tool_call": _read_tool_use,
     **dict.fromkeys(("audio", "input_audio", "audio_url"), _refuse_media),
     **dict.fromkeys(("video", "input_video", "video_url"), _refuse_media),
-    "search_result": _read_search_result,
     "web_fetch_result": _read_web_fetch,
     "resource_link": _read_resource_link,
 }
@@ -654,41 +630,23 @@ def document_text(name: str, text: str) -> TextPart:
     return TextPart(text=f"{opening}\n{text}\n</document>")
 
 
-def text_from_base64(encoded: str, *, location: str) -> str:
-    """Return the text that base64 stands for.
+def _decoded_text(encoded: str, location: str) -> str:
+    """Return the text in base64 or in a data URL.
 
     Raises:
-        InvalidRequest: It is no base64, or no text.
+        InvalidRequest: It is not base64, or not text.
     """
+    header, _, body = encoded.partition(",") if encoded.startswith("data:") else ("", "", "")
     try:
-        return _decoded(b64decode("".join(encoded.split()), validate=True), location)
-    except ValueError:  # binascii.Error is one too
-        raise _no_text(location) from None
-
-
-def text_from_url(url: str, *, location: str) -> str:
-    """Return the text that a data URL stands for.
-
-    Raises:
-        InvalidRequest: It holds no text.
-    """
-    header, _, body = url.partition(",")
-    if header.lower().endswith(";base64"):
-        return text_from_base64(body, location=location)
-    return _decoded(unquote_to_bytes(body), location)
-
-
-def _decoded(data: bytes, location: str) -> str:
-    if not data or data.startswith(b"%PDF"):
-        raise _no_text(location)
-    try:
-        return clean_text(data.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise _no_text(location) from None
-
-
-def _no_text(location: str) -> Exception:
-    return Finding(
+        if header and not header.lower().endswith(";base64"):
+            data = unquote_to_bytes(body)
+        else:
+            data = b64decode("".join((body if header else encoded).split()), validate=True)
+        if data and not data.startswith(b"%PDF"):
+            return clean_text(data.decode("utf-8-sig"))
+    except ValueError:  # Also binascii.Error and UnicodeDecodeError.
+        pass
+    raise Finding(
         rule="document_text",
         location=location,
         cause="is a document without readable text",

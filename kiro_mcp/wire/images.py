@@ -83,7 +83,7 @@ def _format_of(data: bytes, location: str) -> ImageFormat:
         raise Finding(
             rule="image_format",
             location=location,
-            cause="is no PNG, JPEG, GIF or WebP image",
+            cause="is not a PNG, JPEG, GIF or WebP image",
             cure="Convert it to one of these.",
         ).as_error()
     return image_format

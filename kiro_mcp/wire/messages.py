@@ -67,14 +67,6 @@ class Chat:
     repairs: tuple[Repair, ...]
 
 
-@dataclass(slots=True)
-class _Read:
-    """A message, and whether it is only a piece of a turn, as OpenAI sends each tool result."""
-
-    message: Message
-    is_piece: bool = False
-
-
 def read_messages(given: Sequence[object], *, system: object = "") -> Chat:
     """Read a whole conversation.
 
@@ -85,21 +77,14 @@ def read_messages(given: Sequence[object], *, system: object = "") -> Chat:
     Raises:
         InvalidRequest: A role is unknown, or there are media that the service does not take.
     """
-    reader = ContentReader()
-    systems: list[str] = []
-    read: list[_Read] = []
-    _add_system(reader.parts(plain_json(system), "system"), systems, read)
+    reader = _ChatReader()
+    reader.add_system(reader.content.parts(plain_json(system), "system"))
     for index, item in enumerate(given):
-        plain, location = plain_json(item), f"messages[{index}]"
-        if not isinstance(plain, dict):
-            if parts := reader.parts(plain, location):
-                read.append(_Read(Message(role="user", parts=tuple(parts))))
-        else:
-            _read_message(reader, plain, location, systems, read)
+        reader.read(plain_json(item), f"messages[{index}]")
     return Chat(
-        messages=tuple(_joined(read)),
-        system="\n\n".join(systems),
-        repairs=reader.repairs,
+        messages=tuple(reader.messages),
+        system="\n\n".join(reader.systems),
+        repairs=reader.content.repairs,
     )
 
 
@@ -121,72 +106,107 @@ def read_tool_results(
     return tuple(results), reader.repairs
 
 
-def _add_system(parts: Sequence[Part], systems: list[str], read: list[_Read]) -> None:
-    """Add texts to the system prompt; what else is there, such as images, is the user's."""
-    others: list[Part] = []
-    for part in parts:
-        if not isinstance(part, TextPart):
-            others.append(part)
-            continue
-        text = part.text
-        if text.startswith(_VOLATILE_HEADER):
-            text = text.partition("\n")[2]
-        if text.strip():
-            systems.append(text)
-    if others:
-        read.append(_Read(Message(role="user", parts=tuple(others))))
+class _ChatReader:
+    """Reads one message after the other.
 
+    OpenAI sends pieces of a turn, such as each tool result, as messages of their own: a piece is
+    joined to the message of its role before it. Whole messages of one role stay apart.
+    """
 
-def _joined(read: Sequence[_Read]) -> list[Message]:
-    """Join the pieces of a turn to it. Whole messages of one role are left as they came."""
-    messages: list[Message] = []
-    was_piece = False
-    for item in read:
-        before = messages[-1] if messages else None
-        if before and before.role == item.message.role and (was_piece or item.is_piece):
-            parts = (*before.parts, *item.message.parts)
-            messages[-1] = replace(before, parts=parts, is_truncated=item.message.is_truncated)
+    def __init__(self) -> None:
+        self.content = ContentReader()
+        self.messages: list[Message] = []
+        self.systems: list[str] = []
+        self._was_piece = False
+
+    def read(self, item: JsonValue, location: str) -> None:
+        if not isinstance(item, dict):
+            if parts := self.content.parts(item, location):
+                self._add("user", parts)
+            return
+        message = Members(item, location)
+        inner = item.get("message")
+        if (
+            isinstance(inner, dict) and "role" in inner
+        ):  # An envelope, such as a choice of OpenAI's.
+            message.value("message")
+            self.content.note_unused(message)
+            self.read(inner, f"{location}.message")
+            return
+        speaker = _speaker(item, location)
+        if speaker is None:  # A content block, or an item of OpenAI's Responses.
+            role: Role = "assistant" if is_assistants(kind_of(item)) else "user"
+            self._add(role, self.content.parts(item, location), is_piece=True)
+        elif speaker == "tool" and not _holds_results(item.get("content")):
+            self._add("user", [self.content.tool_result(item, location)], is_piece=True)
+        elif speaker == "system":
+            self.add_system(self._parts(message))
+        elif speaker == "assistant":
+            reasons = {first_text(item, (key,)).lower() for key in ("stop_reason", "finish_reason")}
+            is_cut_off = item.get("truncated") is True or not reasons.isdisjoint(_CUT_OFF)
+            self._add("assistant", self._parts(message), is_truncated=is_cut_off)
         else:
-            messages.append(item.message)
-        was_piece = item.is_piece
-    return messages
+            self._add("user", self._parts(message))
 
+    def add_system(self, parts: Sequence[Part]) -> None:
+        """Add texts to the system prompt; other parts, such as images, become the user's."""
+        for part in parts:
+            if isinstance(part, TextPart):
+                text = part.text
+                if text.startswith(_VOLATILE_HEADER):
+                    text = text.partition("\n")[2]
+                if text.strip():
+                    self.systems.append(text)
+        if others := [part for part in parts if not isinstance(part, TextPart)]:
+            self._add("user", others)
 
-def _read_message(
-    reader: ContentReader, item: JsonObject, location: str, systems: list[str], read: list[_Read]
-) -> None:
-    message = Members(item, location)
-    inner = item.get("message")
-    if isinstance(inner, dict) and "role" in inner:  # An envelope, such as a choice of OpenAI's.
-        message.value("message")
-        reader.note_unused(message)
-        _read_message(reader, inner, f"{location}.message", systems, read)
-        return
-    speaker = _speaker(item, location)
-    if speaker is None:  # A content block, or an item of OpenAI's Responses.
-        role: Role = "assistant" if is_assistants(kind_of(item)) else "user"
-        parts = reader.parts(item, location)
-        read.append(_Read(Message(role=role, parts=tuple(parts)), is_piece=True))
-    elif speaker == "tool" and not _holds_results(item.get("content")):
-        result = reader.tool_result(item, location)
-        read.append(_Read(Message(role="user", parts=(result,)), is_piece=True))
-    elif speaker == "system":
-        _add_system(_message_parts(reader, message), systems, read)
-    else:
-        is_assistant = speaker == "assistant"
-        whole = Message(
-            role="assistant" if is_assistant else "user",
-            parts=tuple(_message_parts(reader, message)),
-            is_truncated=is_assistant and _is_cut_off(item),
-        )
-        read.append(_Read(whole))
+    def _add(
+        self,
+        role: Role,
+        parts: Sequence[Part],
+        *,
+        is_piece: bool = False,
+        is_truncated: bool = False,
+    ) -> None:
+        before = self.messages[-1] if self.messages else None
+        if before and before.role == role and (is_piece or self._was_piece):
+            joined = (*before.parts, *parts)
+            self.messages[-1] = replace(before, parts=joined, is_truncated=is_truncated)
+        else:
+            self.messages.append(Message(role=role, parts=tuple(parts), is_truncated=is_truncated))
+        self._was_piece = is_piece
+
+    def _parts(self, message: Members) -> list[Part]:
+        """Return what a message says: its reasoning, its content, then its tool uses."""
+        location, content = message.location, self.content
+        parts: list[Part] = []
+        if reasoning := message.text("reasoning_content", "reasoning", "thinking"):
+            parts.append(ThinkingPart(text=reasoning))
+        for key in _CONTENT_KEYS:
+            if found := content.parts(message.value(key), f"{location}.{key}"):
+                parts += found
+                break
+        if refusal := message.text("refusal"):
+            parts.append(TextPart(text=refusal))
+        audio = message.inner("audio")
+        if audio and (transcript := audio.text("transcript")):
+            parts.append(TextPart(text=transcript))
+        several, single = message.value("tool_calls"), message.value("function_call")
+        for index, call in enumerate(several if isinstance(several, list) else [several]):
+            parts += content.tool_call(call, f"{location}.tool_calls[{index}]")
+        parts += content.tool_call(single, f"{location}.function_call")
+        if not parts and (rest := message.take_rest()):
+            content.note("unknown_content", f"{location} has no known content; it is sent as JSON.")
+            parts.append(TextPart(text=json_text(rest)))
+        content.note_unused(message)
+        return parts
 
 
 def _speaker(item: JsonObject, location: str) -> _Speaker | None:
     """Return who speaks, by the role or the type of a message; None if it is a bare block.
 
     Raises:
-        InvalidRequest: The role is none that anybody knows.
+        InvalidRequest: The role is unknown.
     """
     role, kind = item.get("role"), item.get("type")
     has_content = any(key in item for key in _CONTENT_KEYS)
@@ -209,34 +229,3 @@ def _speaker(item: JsonObject, location: str) -> _Speaker | None:
 def _holds_results(content: JsonValue) -> bool:
     items = content if isinstance(content, list) else [content]
     return bool(items) and all(map(is_result, items))
-
-
-def _message_parts(reader: ContentReader, message: Members) -> list[Part]:
-    """Return what a message says: its reasoning, its content, then its tool uses."""
-    location = message.location
-    parts: list[Part] = []
-    if reasoning := message.text("reasoning_content", "reasoning", "thinking"):
-        parts.append(ThinkingPart(text=reasoning))
-    for key in _CONTENT_KEYS:
-        if content := reader.parts(message.value(key), f"{location}.{key}"):
-            parts += content
-            break
-    if refusal := message.text("refusal"):
-        parts.append(TextPart(text=refusal))
-    audio = message.inner("audio")
-    if audio and (transcript := audio.text("transcript")):
-        parts.append(TextPart(text=transcript))
-    several, single = message.value("tool_calls"), message.value("function_call")
-    for index, call in enumerate(several if isinstance(several, list) else [several]):
-        parts += reader.tool_call(call, f"{location}.tool_calls[{index}]")
-    parts += reader.tool_call(single, f"{location}.function_call")
-    if not parts and (rest := message.take_rest()):
-        reader.note("unknown_content", f"{location} has no known content; it is sent as JSON.")
-        parts.append(TextPart(text=json_text(rest)))
-    reader.note_unused(message)
-    return parts
-
-
-def _is_cut_off(item: JsonObject) -> bool:
-    reasons = {first_text(item, (key,)).lower() for key in ("stop_reason", "finish_reason")}
-    return item.get("truncated") is True or not reasons.isdisjoint(_CUT_OFF)

@@ -372,7 +372,9 @@ class ReplyBuilder:
             warnings.append("The answer is thinking only, without any text.")
         if repaired := [f"{use.name!r:.80}" for use in tool_uses if use.is_repaired]:
             names = ", ".join(repaired[:10])
-            warnings.append(f"Arguments that were no valid JSON and were mended, of: {names}.")
+            warnings.append(
+                f"The JSON of the arguments was not valid and was repaired, for: {names}."
+            )
         truncation_reason = self._truncation_reason(tool_uses)
         return Reply(
             parts=parts,

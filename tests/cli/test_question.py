@@ -75,7 +75,7 @@ def test_a_schema_may_be_typed() -> None:
         (["-f", "a\0b"], "--file cannot be read: 'a\\x00b'"),
         (["-f", "/"], "--file cannot be read: '/' (Is a directory)."),
         (["-f", "/dev/zero"], "--file '/dev/zero' is larger than 4194304 bytes."),
-        (["-i", __file__], "is no PNG, JPEG, GIF or WebP image"),
+        (["-i", __file__], "is not a PNG, JPEG, GIF or WebP image"),
         (["-i", "https://a.example/b.png"], "Download it"),
         (["x", "--schema", "{no"], "--schema cannot be used: '{no' (it is not JSON)."),
         (["x", "--schema", "/dev/null"], "(it is not JSON)."),

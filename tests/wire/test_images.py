@@ -45,7 +45,7 @@ def test_the_kind_is_read_from_the_bytes(data: bytes, kind: ImageFormat) -> None
 )
 def test_another_kind_is_refused_by_name(data: bytes) -> None:
     """The service's schema."""
-    with pytest.raises(InvalidRequest, match=r"images\[3\] is no PNG, JPEG, GIF or WebP"):
+    with pytest.raises(InvalidRequest, match=r"images\[3\] is not a PNG, JPEG, GIF or WebP"):
         image_from_bytes(data, location="images[3]")
 
 

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import from_json
 
 from kiro_mcp.wire.json_values import (
     MAX_JSON_DEPTH,
+    SurrogateJoiner,
     clean_text,
     has_null,
     json_text,
     load_in_steps,
+    mend_escaped_surrogates,
+    mend_surrogates,
     object_without_nulls,
     plain_json,
     without_nulls,
@@ -40,7 +44,7 @@ FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
         pytest.param(FAMILY, FAMILY, id="joined-emoji"),
     ],
 )
-def test_text_is_made_fit_to_send(given: str, expected: str) -> None:
+def test_text_is_cleaned(given: str, expected: str) -> None:
     """Observed: the service's JSON takes neither half surrogate pairs nor NUL."""
     assert clean_text(given) == expected
     assert clean_text(given).encode()
@@ -74,7 +78,9 @@ NESTS: list[tuple[Callable[[Any], Any], str]] = [
 
 
 @pytest.mark.parametrize(("nest", "bracket"), NESTS)
-def test_what_is_nested_too_deeply_becomes_text(nest: Callable[[Any], Any], bracket: str) -> None:
+def test_a_value_that_is_nested_too_deeply_becomes_text(
+    nest: Callable[[Any], Any], bracket: str
+) -> None:
     """Clients of MCP send at most 200 levels; all that is said in them reaches the model."""
     deep: Any = "bottom"
     for _ in range(200):
@@ -91,7 +97,9 @@ def test_what_is_nested_too_deeply_becomes_text(nest: Callable[[Any], Any], brac
 
 
 @pytest.mark.parametrize(("nest", "bracket"), NESTS)
-def test_what_no_json_writer_takes_is_left_out(nest: Callable[[Any], Any], bracket: str) -> None:
+def test_a_value_that_json_cannot_hold_is_left_out(
+    nest: Callable[[Any], Any], bracket: str
+) -> None:
     """Only a library's own objects nest like this: JSON readers give up before."""
     deep: Any = "bottom"
     for _ in range(100_000):
@@ -136,3 +144,64 @@ def test_half_characters_in_large_json_become_replacement_characters() -> None:
 def test_what_is_not_json_or_too_much_of_it_raises_the_errors_of_the_library(text: str) -> None:
     with pytest.raises((ValueError, RecursionError)):
         load_in_steps(text)
+
+
+# --- halves of surrogate pairs, joined where they meet and replaced where they stay alone -
+
+
+# The first and the last character, and the first and last of each half.
+PAIRS = {
+    "\U00010000": "\ud800\udc00",
+    "\U000103ff": "\ud800\udfff",
+    "\U0010fc00": "\udbff\udc00",
+    "\U0010ffff": "\udbff\udfff",
+    "\U0001f600": "\ud83d\ude00",
+}
+
+
+@pytest.mark.parametrize(("character", "halves"), PAIRS.items(), ids=map(ascii, PAIRS))
+def test_two_halves_of_a_character_are_joined(character: str, halves: str) -> None:
+    """Unicode, section 3.9: every character beyond U+FFFF is one pair."""
+    assert mend_surrogates(f"a{halves}b") == f"a{character}b"
+    joiner = SurrogateJoiner()
+    assert joiner.feed(f"a{halves[0]}") == "a"
+    assert joiner.feed(f"{halves[1]}b") == f"{character}b"
+    assert joiner.close() == ""
+
+
+@pytest.mark.parametrize("code", [0xD800, 0xDBFF, 0xDC00, 0xDFFF], ids=hex)
+def test_a_lone_half_of_a_character_is_replaced(code: int) -> None:
+    """No encoding takes it."""
+    half = chr(code)
+    assert mend_surrogates(half) == "\ufffd"
+    joiner = SurrogateJoiner()
+    assert joiner.feed(half) + joiner.feed("x") + joiner.close() == "\ufffdx"
+    assert joiner.feed(half) + joiner.close() == "\ufffd"
+    assert joiner.close() == ""
+
+
+@given(
+    st.lists(st.text(st.characters(codec=None, categories=None)) | st.sampled_from("\ud83d\ude00"))
+)
+def test_pieces_give_the_same_text_as_the_whole(pieces: list[str]) -> None:
+    """Where the service cuts its text must not matter."""
+    joiner = SurrogateJoiner()
+    said = "".join([*map(joiner.feed, pieces), joiner.close()])
+    assert said == mend_surrogates("".join(pieces))
+    said.encode()
+
+
+@given(
+    st.lists(
+        st.sampled_from(["\ud83d", "\ude00", "\\", "u", "ud83d", '"', "\n", "é", "a"]), max_size=12
+    ),
+    st.booleans(),
+)
+def test_json_with_halves_can_be_read_by_a_strict_parser(pieces: list[str], upper: bool) -> None:
+    """A backslash that is itself escaped begins no escape."""
+    text = "".join(pieces)
+    written = json.dumps([text])
+    if upper:
+        written = written.replace("d83d", "D83D")
+    (expected,) = json.loads(written)
+    assert from_json(mend_escaped_surrogates(written)) == [mend_surrogates(expected)]

@@ -17,6 +17,7 @@ from kiro_mcp.chat import (
     ToolUse,
 )
 from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.wire.content import document_text
 from kiro_mcp.wire.messages import read_messages, read_tool_results
 
 DATA = b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8)).decode()
@@ -231,12 +232,12 @@ def test_images_of_every_shape_are_read(block: dict[str, Any]) -> None:
         ({"type": "image"}, "holds no image"),
         ({"type": "image", "source": {"type": "file", "file_id": "f"}}, "holds no image"),
         ({"type": "image_url", "image_url": {"url": "https://x/y.png"}}, "is an address"),
-        ({"type": "image", "data": "aGVsbG8="}, "is no PNG"),
+        ({"type": "image", "data": "aGVsbG8="}, "is not a PNG"),
         ({"type": "input_audio", "input_audio": {}}, "is input_audio, which the service does not"),
         ({"type": "file", "file": {"file_id": "f"}}, "is a document without readable text"),
     ],
 )
-def test_media_that_cannot_be_sent_are_refused_at_their_place(
+def test_media_that_cannot_be_sent_are_refused_with_their_location(
     block: dict[str, Any], cause: str
 ) -> None:
     """An error names the block and the cure."""
@@ -293,6 +294,42 @@ def test_documents_become_text(block: dict[str, Any], expected: str) -> None:
     assert read({"role": "user", "content": [block]}) == (user(text(expected)),)
 
 
+@pytest.mark.parametrize(
+    ("name", "opening"),
+    [("", "<document>"), ("a.md", '<document name="a.md">'), ('a"\nb', '<document name="a\' b">')],
+)
+def test_a_document_stands_between_tags_with_its_name(name: str, opening: str) -> None:
+    """The model can tell it from the prompt."""
+    assert document_text(name, "words").text == f"{opening}\nwords\n</document>"
+
+
+ENCODED = b64encode("\ufeffgrüß\0".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (f"{ENCODED[:4]}\n{ENCODED[4:]}", "grüß"),
+        (f"data:text/plain;base64,{ENCODED}", "grüß"),
+        ("data:text/plain,a%20b", "a b"),
+    ],
+)
+def test_the_text_of_a_file_is_decoded(data: str, expected: str) -> None:
+    """Plain base64, wrapped or not, and data URLs."""
+    block = {"type": "file", "file": {"file_data": data}}
+    assert read({"role": "user", "content": [block]}) == (
+        user(text(f"<document>\n{expected}\n</document>")),
+    )
+
+
+@pytest.mark.parametrize("data", ["", "JVBERi0xLjcgd29yZHM=", "//4Adw==", "???", "YQ", "YWJj!"])
+def test_a_file_without_readable_text_is_refused(data: str) -> None:
+    """Nothing, a PDF, UTF-16, and what is not base64."""
+    block = {"type": "file", "file": {"file_data": data}}
+    with pytest.raises(InvalidRequest, match="without readable text"):
+        read({"role": "user", "content": [block]})
+
+
 def test_a_document_of_blocks_keeps_its_images() -> None:
     """Anthropic's Messages API."""
     content = [{"type": "text", "text": "words"}, {"type": "image", "data": DATA}]
@@ -325,12 +362,12 @@ def test_a_document_of_blocks_keeps_its_images() -> None:
         ),
     ],
 )
-def test_no_message_is_refused_for_its_form(item: object, role: Role, words: str) -> None:
+def test_a_message_of_any_form_is_read(item: object, role: Role, words: str) -> None:
     assert read(item) == (Message(role=role, parts=(text(words),)),)
 
 
-def test_what_is_not_understood_is_said() -> None:
-    """Each guess is reported with its place."""
+def test_a_repair_names_each_guess() -> None:
+    """With its location."""
     chat = read_messages(
         [
             {"role": "user", "content": [{"type": "new", "a": 1}, None, ""]},
@@ -345,7 +382,7 @@ def test_what_is_not_understood_is_said() -> None:
 
 
 @pytest.mark.parametrize("role", ["narrator", 3, [3], "x" * 10_000_000], ids=repr_start)
-def test_an_unknown_role_is_refused_at_its_place_and_quoted_in_part(role: object) -> None:
+def test_an_unknown_role_is_refused_with_its_location_and_value(role: object) -> None:
     """A message of the wrong speaker would change what the conversation means."""
     with pytest.raises(InvalidRequest, match=r"messages\[1\]\.role is ") as caught:
         read("hi", {"role": role, "content": "a"})
@@ -370,7 +407,7 @@ def test_an_unknown_role_is_refused_at_its_place_and_quoted_in_part(role: object
 def test_arguments_of_any_form_become_an_object(
     given: object, arguments: object, state: str, repairs: int
 ) -> None:
-    """Observed: what is no object is refused, and poisons the chat for good."""
+    """Observed: the service refuses anything but an object, also in every later call."""
     call = {"id": "c1", "function": {"name": "f", "arguments": given}}
     chat = read_messages([{"role": "assistant", "content": "", "tool_calls": [call]}])
     (use,) = chat.messages[0].parts
@@ -379,7 +416,7 @@ def test_arguments_of_any_form_become_an_object(
     assert [repair.rule for repair in chat.repairs] == ["malformed_input"] * repairs
 
 
-def test_our_own_result_can_be_sent_back() -> None:
+def test_a_result_of_ask_claude_can_be_sent_back() -> None:
     """`tool_calls` as ask_claude returned them, one of them cut off."""
     call: dict[str, Any] = {
         "id": "c1",
@@ -401,7 +438,7 @@ def test_our_own_result_can_be_sent_back() -> None:
 @pytest.mark.parametrize(
     "mark", [{"stop_reason": "max_tokens"}, {"finish_reason": "length"}, {"truncated": True}]
 )
-def test_an_answer_that_was_cut_off_is_known_by_its_stop_reason(mark: dict[str, Any]) -> None:
+def test_the_stop_reason_tells_that_an_answer_was_cut_off(mark: dict[str, Any]) -> None:
     """The APIs' own words for it."""
     assert read({"role": "assistant", "content": "a", **mark})[0].is_truncated
     assert not read({"role": "user", "content": "a", **mark})[0].is_truncated
@@ -540,7 +577,7 @@ def test_a_result_may_be_any_json_value(given: dict[str, Any], said: str) -> Non
 
 
 @pytest.mark.parametrize("said", [{"found": 42}, {"why": "boom", "rows": {"n": [1]}}])
-def test_what_a_result_says_under_another_name_is_sent_as_its_json(said: dict[str, Any]) -> None:
+def test_unknown_members_of_a_result_are_sent_as_json(said: dict[str, Any]) -> None:
     """An empty result would tell the model that its tool had nothing to say."""
     ((result,), repairs) = read_tool_results([{"id": "a", "is_error": True, "name": "f", **said}])
     assert (json.loads(result.text), result.is_error) == (said, True)
@@ -571,8 +608,8 @@ def test_what_a_result_says_under_another_name_is_sent_as_its_json(said: dict[st
         ({"type": "audio", "data": "AA=="}, "(Left out: "),
     ],
 )
-def test_a_block_is_told_from_data_that_has_a_type(block: dict[str, Any], text: str) -> None:
-    """The content types of the three APIs; what lacks its own member is data of that name."""
+def test_data_with_a_type_is_not_read_as_a_content_block(block: dict[str, Any], text: str) -> None:
+    """A block has the member that its type needs; other objects with a `type` are data."""
     for content in (block, [block]):
         ((result,), _) = read_tool_results([{"id": "a", "content": content}])
         assert result.text.startswith(text)
@@ -584,7 +621,7 @@ def test_a_block_is_told_from_data_that_has_a_type(block: dict[str, Any], text: 
         assert result == ToolResult(id="a", data=bare)
 
 
-def test_media_of_a_result_that_cannot_be_sent_are_told_to_the_model() -> None:
+def test_the_model_is_told_which_media_of_a_result_were_left_out() -> None:
     """Whoever runs the tools cannot change what they answered."""
     content = [{"type": "text", "text": "x"}, {"type": "audio", "data": "AA=="}]
     block = {"type": "tool_result", "tool_use_id": "a", "content": content}
@@ -595,7 +632,7 @@ def test_media_of_a_result_that_cannot_be_sent_are_told_to_the_model() -> None:
     assert [repair.rule for repair in chat.repairs] == ["media_left_out"]
 
 
-def test_a_tool_use_inside_of_a_result_becomes_its_arguments() -> None:
+def test_a_tool_use_inside_a_result_becomes_its_arguments() -> None:
     content = ["x", {"type": "tool_use", "id": "b", "name": "f", "input": {"a": 1}}]
     ((result,), _) = read_tool_results([{"id": "a", "content": content}])
     assert result.text == 'x\nf {"a":1}'
@@ -628,7 +665,7 @@ def test_system_prompts_are_joined_in_order() -> None:
     assert chat.messages == (user(text("hi")),)
 
 
-def test_what_is_handed_over_is_not_changed() -> None:
+def test_the_callers_messages_are_not_changed() -> None:
     """Callers keep their own objects."""
     given = [{"role": "user", "content": [{"type": "new", "a": None, "b": "\0"}]}]
     before = json.dumps(given)

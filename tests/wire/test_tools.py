@@ -10,10 +10,12 @@ from kiro_mcp.chat import ToolSpec
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.wire.tools import (
     DESCRIPTION_MAX_BYTES,
+    LEGAL_NAME,
     SentTools,
     clean_spec,
     read_tool_specs,
     sendable_tools,
+    sent_names,
 )
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -55,7 +57,7 @@ def rules(tools: SentTools) -> list[str]:
         ),
     ],
 )
-def test_declarations_of_every_shape_are_read(given: dict[str, Any]) -> None:
+def test_tools_of_every_shape_are_read(given: dict[str, Any]) -> None:
     """MCP, Anthropic and OpenAI."""
     assert read_tool_specs([given]) == ((spec(),), ())
 
@@ -75,7 +77,7 @@ def test_a_tool_without_a_schema_takes_nothing() -> None:
         {"type": "namespace", "name": "n", "tools": []},
     ],
 )
-def test_what_no_caller_could_run_is_left_out_and_said(given: dict[str, Any]) -> None:
+def test_a_tool_that_no_caller_can_run_is_left_out_with_a_repair(given: dict[str, Any]) -> None:
     """A provider's own tools have no schema."""
     specs, repairs = read_tool_specs([given])
     assert specs == ()
@@ -105,7 +107,7 @@ def test_a_schema_may_be_json_text(key: str) -> None:
 
 
 @pytest.mark.parametrize("schema", ["not json", "[1]", [1], 3, True])
-def test_a_schema_that_is_not_an_object_is_refused_at_its_place(schema: object) -> None:
+def test_a_schema_that_is_not_an_object_is_refused_with_its_location(schema: object) -> None:
     """Without its schema, a tool is called with wrong arguments."""
     with pytest.raises(InvalidRequest, match=r"tools\[0\]\.parameters is not a JSON object: "):
         read_tool_specs([{"name": "f", "parameters": schema}])
@@ -233,7 +235,7 @@ def test_a_tool_that_only_the_history_uses_is_declared() -> None:
     assert rules(tools) == ["stub_tool", "tool_name"]
 
 
-def test_a_schema_that_is_changed_is_said_and_the_callers_own_stays() -> None:
+def test_a_changed_schema_is_reported_and_the_callers_own_stays() -> None:
     """Callers keep what they hand over."""
     schema = {"$schema": "x", "type": "object", "properties": {"a": {"type": ["string", "null"]}}}
     before = copy.deepcopy(schema)
@@ -243,9 +245,67 @@ def test_a_schema_that_is_changed_is_said_and_the_callers_own_stays() -> None:
     assert schema == before
 
 
-def test_a_spec_made_by_hand_is_made_fit_to_send() -> None:
+def test_a_tool_made_by_hand_is_cleaned() -> None:
     """A library's user can put anything in."""
     odd = ToolSpec(name="f\0", description="\ud800x", input_schema={"a": "\0"})
     assert clean_spec(odd) == ToolSpec(name="f", description="x", input_schema={"a": ""})
     listed = ToolSpec(name="f", description="", input_schema=["x"])  # pyright: ignore[reportArgumentType]
     assert clean_spec(listed).input_schema == {}
+
+
+# --- names of tools, and back -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "read_log", "mcp__server__tool", "X-1", "n" * 64])
+def test_legal_names_are_sent_as_they_are(name: str) -> None:
+    """The pattern of the service's official client; double underscores mean something."""
+    assert sent_names([name]) == {name: name}
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("my.tool", "my_tool"),
+        ("a/b c", "a_b_c"),
+        ("9lives", "t_9lives"),
+        ("_private", "t__private"),
+        ("", "t_"),
+        ("天气", "t___"),
+        ("é" * 3, "t____"),
+        ("a." + "n" * 62, "a_" + "n" * 62),
+        ("9" * 62, "t_" + "9" * 62),
+    ],
+)
+def test_illegal_names_are_changed_as_little_as_can_be(name: str, sent: str) -> None:
+    """The model reads names."""
+    assert sent_names([name]) == {name: sent}
+
+
+@pytest.mark.parametrize("name", ["n" * 65, "server." + "n" * 200, "9" * 64])
+def test_long_names_are_cut_and_differ_by_a_hash(name: str) -> None:
+    """The pattern of the service's official client: 64 characters."""
+    sent = sent_names([name])[name]
+    assert len(sent) == 64
+    assert LEGAL_NAME.fullmatch(sent)
+    assert sent != sent_names([name + "x"])[name + "x"]
+
+
+def test_different_names_are_sent_as_different_names() -> None:
+    """The answer must lead back to one tool."""
+    names = ["my.tool", "my/tool", "my_tool", "my tool", "n" * 70, "n" * 71, "my.tool"]
+    sent = sent_names(names)
+    assert len(set(sent.values())) == len(sent) == 6
+    assert sent["my_tool"] == "my_tool"
+    assert all(LEGAL_NAME.fullmatch(name) for name in sent.values())
+    back = {other: name for name, other in sent.items()}
+    assert {back[sent_name] for sent_name in sent.values()} == set(names)
+
+
+def test_a_tool_added_at_the_end_changes_no_other() -> None:
+    """The service's prompt cache holds only for identical prefixes."""
+    names = ["my.tool", "my/tool", "n" * 70]
+    before = sent_names(names)
+    assert {**before, **sent_names([*names, "another.tool"])} == sent_names(
+        [*names, "another.tool"]
+    )
+    assert all(sent_names([*names, "x.y"])[name] == sent for name, sent in before.items())
