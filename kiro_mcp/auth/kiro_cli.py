@@ -41,7 +41,7 @@ from kiro_mcp.auth.documents import (
     read_registration,
     text_of,
 )
-from kiro_mcp.auth.machine import Machine, kiro_cli_databases
+from kiro_mcp.auth.machine import KIRO_CLI, Machine, databases
 from kiro_mcp.files import can_replace, read_regular_file
 
 _TOKENS: Final = {
@@ -229,7 +229,7 @@ _RENEW: Final = ("debug", "refresh-auth-token")
 
 def helper_for(credential: Credential, machine: Machine) -> str:
     """Return the full path of the program that can renew this login; "" for none. Blocking."""
-    if credential.path not in map(str, kiro_cli_databases(machine)):
+    if databases(machine).get(Path(credential.path)) != KIRO_CLI:
         return ""
     found = shutil.which("kiro-cli", path=machine.environ.get("PATH", ""))
     return str(Path(found).absolute()) if found else ""

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-IDE_FILE: Final = Path(".aws", "sso", "cache", "kiro-auth-token.json")
+_IDE_FILE: Final = Path(".aws", "sso", "cache", "kiro-auth-token.json")
 _IDE_PROFILE: Final = Path("Kiro", "User", "globalStorage", "kiro.kiroagent", "profile.json")
 _DATABASE: Final = "data.sqlite3"
+KIRO_CLI: Final = "kiro-cli"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ def own_home(machine: Machine, named: str = "") -> Path | None:
 
 def ide_file(machine: Machine) -> Path | None:
     """Return the Kiro IDE's file."""
-    return machine.home / IDE_FILE if machine.home else None
+    return machine.home / _IDE_FILE if machine.home else None
 
 
 def ide_profile_file(machine: Machine) -> Path | None:
@@ -80,15 +81,10 @@ def ide_profile_file(machine: Machine) -> Path | None:
     return base / _IDE_PROFILE
 
 
-def kiro_cli_databases(machine: Machine) -> tuple[Path, ...]:
-    """Return where kiro-cli's database may be."""
-    name = "Kiro-Cli" if machine.platform == "win32" else "kiro-cli"
-    found = [folder / name / _DATABASE for folder in data_folders(machine)]
+def databases(machine: Machine) -> dict[Path, str]:
+    """Return where databases with logins may be, each with the name of its program."""
+    folder = "Kiro-Cli" if machine.platform == "win32" else "kiro-cli"
+    found = {data / folder / _DATABASE: KIRO_CLI for data in data_folders(machine)}
     if machine.home:
-        found.append(machine.home / ".kiro-cli" / "auth.db")
-    return tuple(found)
-
-
-def amazon_q_databases(machine: Machine) -> tuple[Path, ...]:
-    """Return where the database of kiro-cli's predecessor may be."""
-    return tuple(folder / "amazon-q" / _DATABASE for folder in data_folders(machine))
+        found[machine.home / ".kiro-cli" / "auth.db"] = KIRO_CLI
+    return found | {data / "amazon-q" / _DATABASE: "Amazon Q" for data in data_folders(machine)}

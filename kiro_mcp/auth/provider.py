@@ -68,13 +68,11 @@ class TokenProvider:
         *,
         http: Fetcher,
         environ: Mapping[str, str],
-        platform: str = sys.platform,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        jitter: Callable[[], float] = lambda: random.uniform(0, MAX_JITTER_SECONDS),  # noqa: S311  # spreads load, guards nothing
         sleep: Sleep = anyio.sleep,
         key_header: str = "",
     ) -> None:
-        machine = Machine.of(environ, platform)
+        machine = Machine.of(environ, sys.platform)
         home = own_home(machine, settings.home)
         overrides = {**settings.endpoint_overrides, **settings.sign_in_overrides}
         self.store = OwnStore(home, hosts_key(overrides), sleep=sleep) if home else None
@@ -92,7 +90,8 @@ class TokenProvider:
             sleep=sleep,
         )
         self._now = now
-        self._early_seconds = settings.token_refresh_threshold_seconds + jitter()
+        jitter_seconds = random.uniform(0, MAX_JITTER_SECONDS)  # noqa: S311  # spreads load only
+        self._early_seconds = settings.token_refresh_threshold_seconds + jitter_seconds
         self._tasks: TaskGroup | None = None
         self._resolution: Resolution | None = None
         # In memory only. By identity:

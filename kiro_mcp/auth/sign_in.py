@@ -84,7 +84,7 @@ class SignIn:
         self._tasks: TaskGroup | None = None
         self._polling = anyio.CancelScope()
         self._settled = anyio.Event()
-        self._saving: set[anyio.Event] = set()
+        self._saving = anyio.Lock()
         self._starting = anyio.Lock()
         self.state = SignInState(state="idle")
 
@@ -123,8 +123,8 @@ class SignIn:
     async def stop(self) -> None:
         """Cancel the pending login, and wait until no login is being saved."""
         self.cancel()
-        for saved in list(self._saving):
-            await saved.wait()
+        async with self._saving:
+            pass
 
     async def wait(self, seconds: float) -> SignInState:
         """Wait until the pending login has ended, at most this long, and return the state."""
@@ -190,14 +190,9 @@ class SignIn:
             if not isinstance(found, Credential):
                 interval_seconds += found
                 continue
-            saved = anyio.Event()
-            self._saving.add(saved)
-            try:
-                with anyio.CancelScope(shield=True):  # The service sends the tokens only once.
+            with anyio.CancelScope(shield=True):  # The service sends the tokens only once.
+                async with self._saving:
                     await self._store.save_login(found)
-            finally:
-                self._saving.discard(saved)
-                saved.set()
             return
         raise SignInRequired(
             f"The sign-in code {login.user_code} was not confirmed in time.",

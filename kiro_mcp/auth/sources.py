@@ -31,10 +31,9 @@ from kiro_mcp.auth.documents import (
 from kiro_mcp.auth.kiro_cli import login_in, read_rows
 from kiro_mcp.auth.machine import (
     Machine,
-    amazon_q_databases,
+    databases,
     ide_file,
     ide_profile_file,
-    kiro_cli_databases,
 )
 from kiro_mcp.auth.store import OWN_SOURCE, OwnStore, digest
 from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
@@ -291,10 +290,8 @@ class _Search:
         machine = self._machine
         if path := ide_file(machine):
             yield self._file(path, f"the Kiro IDE ({path})")
-        for path in kiro_cli_databases(machine):
-            yield self._database(path, f"kiro-cli ({path})")
-        for path in amazon_q_databases(machine):
-            yield self._database(path, f"Amazon Q ({path})")
+        for path, program in databases(machine).items():
+            yield self._database(path, f"{program} ({path})")
 
     def _file(self, path: Path, source: str, *, is_explicit: bool = False) -> Finding:
         self._watch(path)
