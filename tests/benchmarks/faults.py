@@ -37,6 +37,8 @@ from kiro_mcp.emulator import (
     refusals,
     running,
 )
+from kiro_mcp.emulator.catalogue import Model
+from kiro_mcp.emulator.request import Request
 from kiro_mcp.errors import KiroError
 from kiro_mcp.settings import Settings
 
@@ -116,9 +118,9 @@ class FaultyState(EmulatorState):
         super().__init__(chunk_bytes=64)
         self._met: Counter[str] = Counter()
 
-    def script_for(self, body: object) -> Script:
+    def script_for(self, request: Request, model: Model) -> Script:
         """Play the next answer of the call that the prompt is of."""
-        text = str(body).partition("call ")[2].partition("!")[0]
+        text = request.current.content.partition("call ")[2].partition("!")[0]
         kind = KINDS[text.partition(": ")[2]]
         self._met[text] += 1
         return kind.answers[min(self._met[text], len(kind.answers)) - 1]

@@ -9,6 +9,8 @@ import pytest
 from anyio import fail_after
 
 from kiro_mcp.emulator import EmulatorState, Pause, RunningEmulator, Script, Send, frames, running
+from kiro_mcp.emulator.catalogue import Model
+from kiro_mcp.emulator.request import Request
 from tests.support.mcp import assert_valid, extras
 from tests.support.peers import Era, Peer, Transport, peer
 
@@ -56,10 +58,9 @@ class WatchfulState(EmulatorState):
         super().stream_opened()
         self.most_streams = max(self.most_streams, self.open_streams)
 
-    def script_for(self, body: object) -> Script:
-        state = cast("dict[str, Any]", body)["conversationState"]
-        said = state["currentMessage"]["userInputMessage"]["content"]
-        return (Pause(0.01), Send(frames.text(said.split()[-1]) + frames.ending("END_TURN")))
+    def script_for(self, request: Request, model: Model) -> Script:
+        last_word = request.current.content.split()[-1]
+        return (Pause(0.01), Send(frames.text(last_word) + frames.ending("END_TURN")))
 
 
 @pytest.fixture(params=["stdio", "http"])
