@@ -66,18 +66,16 @@ class ApiError:
     body: JsonObject
 
 
-def api_error(
-    error: KiroError, *, is_anthropic: bool, request_id: str, status: int | None = None
-) -> ApiError:
+def api_error(error: KiroError, *, is_anthropic: bool, request_id: str) -> ApiError:
     """Say an error in the words of an API.
 
     Args:
         error: What happened.
         is_anthropic: Whose API it is: Anthropic's, else OpenAI's.
         request_id: The id of the request, which goes into headers and Anthropic's body.
-        status: The HTTP status; None for the one that belongs to the error's code.
     """
     kind = _KINDS[error.code]
+    status = 413 if error.status == 413 else kind.status
     message = f"{error.code}: {error}"
     headers = {"x-request-id": request_id, "request-id": request_id}
     if error.retry_after_seconds is not None:
@@ -87,9 +85,8 @@ def api_error(
     if is_anthropic:
         if error.code == "context_too_long":
             message = f"prompt is too long: {message}"  # Claude Code looks for these words.
-        found = OVERLOADED if kind.anthropic_type == "overloaded_error" else kind.status
         return ApiError(
-            status=status or found,
+            status=OVERLOADED if kind.anthropic_type == "overloaded_error" else status,
             headers=headers,
             body={
                 "type": "error",
@@ -98,7 +95,7 @@ def api_error(
             },
         )
     return ApiError(
-        status=status or kind.status,
+        status=status,
         headers=headers,
         body={
             "error": {

@@ -11,10 +11,11 @@ Two kinds of questions need more than passing events on:
 """
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
+from kiro_mcp.api.writing import Event
 from kiro_mcp.chat import (
     ChatRequest,
     JsonObject,
@@ -37,10 +38,6 @@ from kiro_mcp.wire.messages import read_messages
 from kiro_mcp.wire.models import ModelChoice
 from kiro_mcp.wire.request import history_head
 from kiro_mcp.wire.tools import read_tool_specs
-
-Event: TypeAlias = TextDelta | ThinkingDelta | ThinkingPart | ToolUseDelta
-"""What comes of an answer, in its order. A `ThinkingPart` follows the deltas of its text: it is the
-whole block with its signature."""
 
 Emit: TypeAlias = Callable[[Event], Awaitable[None]]
 
@@ -89,8 +86,8 @@ async def ask(question: Question, engine: Engine, emit: Emit, *, caller: str = "
     request = await read_request(question, engine)
     if request.output_schema is not None:
         reply = await _typed_reply(request, engine, caller)
-        for part in reply.parts:
-            await _emit_part(part, emit)
+        for event in events_of(reply):
+            await emit(event)
         return reply
     stops = StopSequences(question.stop)
     blocks = 0
@@ -115,6 +112,20 @@ async def ask(question: Question, engine: Engine, emit: Emit, *, caller: str = "
         await emit(TextDelta(held))
     await _emit_thinking(reply, blocks, emit)
     return reply
+
+
+def events_of(reply: Reply) -> Iterator[Event]:
+    """Return the events of a whole reply."""
+    for part in reply.parts:
+        match part:
+            case TextPart():
+                yield TextDelta(part.text)
+            case ThinkingPart():
+                if part.text:
+                    yield ThinkingDelta(part.text)
+                yield part
+            case ToolUse():
+                yield ToolUseDelta(part)
 
 
 async def read_request(question: Question, engine: Engine) -> ChatRequest:
@@ -163,14 +174,6 @@ async def read_request(question: Question, engine: Engine) -> ChatRequest:
     return await off_loop(read, is_large=is_larger(given, SMALL))
 
 
-def arguments_text(tool_use: ToolUse) -> str:
-    """Return the arguments of a call as JSON: byte for byte as the model wrote them, if it can be.
-
-    Arguments that are not JSON are returned as they came.
-    """
-    return tool_use.text or tool_use.raw or json_text(tool_use.arguments)
-
-
 async def _model(name: str, engine: Engine) -> ModelChoice:
     """Choose the model; the list is fetched if the known one has not got it."""
     choice = engine.choose_model(name)
@@ -195,18 +198,6 @@ def _with_system_in_place(messages: Sequence[JsonValue]) -> list[JsonValue]:
             continue
         placed.append(message)
     return placed
-
-
-async def _emit_part(part: TextPart | ThinkingPart | ToolUse, emit: Emit) -> None:
-    match part:
-        case TextPart():
-            await emit(TextDelta(part.text))
-        case ThinkingPart():
-            if part.text:
-                await emit(ThinkingDelta(part.text))
-            await emit(part)
-        case ToolUse():
-            await emit(ToolUseDelta(part))
 
 
 async def _emit_thinking(reply: Reply, done: int, emit: Emit) -> int:

@@ -6,19 +6,15 @@ Source of truth: Anthropic's API reference of 2026, and what its Python SDK and 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kiro_mcp.api import reading
-from kiro_mcp.api.chat_completions import thinking_block
-from kiro_mcp.api.exchange import Event, Question, arguments_text
+from kiro_mcp.api import reading, writing
+from kiro_mcp.api.exchange import Question
 from kiro_mcp.chat import (
     JsonObject,
     JsonValue,
     Reply,
     StopReason,
-    TextDelta,
-    ThinkingDelta,
     ThinkingPart,
     ToolUse,
-    ToolUseDelta,
     Usage,
 )
 from kiro_mcp.wire.json_values import json_text
@@ -103,14 +99,14 @@ def _read_schema(body: JsonObject) -> JsonObject | None:
     raise reading.wrong("output_config.format", given, "json_schema with a schema")
 
 
-class Writer:
+class Writer(writing.Writer):
     """Writes one answer, whole or as a stream of events."""
 
     keep_alive = b'event: ping\ndata: {"type":"ping"}\n\n'
 
     def __init__(self, body: JsonObject, question: Question, *, new_id: str, now: int) -> None:
         thinking = reading.object_of(body, "thinking").get("type")
-        self._shows_thinking = thinking in ("enabled", "adaptive")
+        super().__init__(shows_thinking=thinking in ("enabled", "adaptive"))
         self._message: dict[str, Any] = {
             "id": f"msg_{new_id}",
             "type": "message",
@@ -119,88 +115,63 @@ class Writer:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": usage_of(Usage()),
+            "usage": _usage_of(Usage()),
         }
         self._content: list[Any] = []
-        self._open: JsonObject | None = None
-        """The block that is being written: text or thinking."""
-        self._pieces: list[str] = []
 
     def begin(self) -> bytes:
         """Return the first event."""
         return _event("message_start", {"message": self._message})
 
-    def write(self, event: Event) -> bytes:
-        """Return the events for an event of the answer; nothing if it says nothing here."""
-        match event:
-            case TextDelta():
-                return self._add("text", event.text, {"type": "text_delta", "text": event.text})
-            case ThinkingDelta() if self._shows_thinking:
-                delta: JsonObject = {"type": "thinking_delta", "thinking": event.text}
-                return self._add("thinking", event.text, delta)
-            case ThinkingPart() if self._shows_thinking:
-                return self._end_thinking(event)
-            case ToolUseDelta() if event.tool_use.state != "truncated":
-                return self._add_call(event.tool_use, arguments_text(event.tool_use))
-            case _:
-                return b""
-
     def end(self, reply: Reply) -> bytes:
         """Return the last events."""
-        delta: JsonObject = {"stop_reason": stop_of(reply), "stop_sequence": _stop_sequence(reply)}
-        last = _event("message_delta", {"delta": delta, "usage": usage_of(reply.usage)})
-        return self._close() + last + _event("message_stop", {})
+        closing, ending = self.close(), _ending_of(reply)
+        usage = ending.pop("usage")
+        last = _event("message_delta", {"delta": ending, "usage": usage})
+        return closing + last + _event("message_stop", {})
 
     def fail(self, error: JsonObject) -> bytes:
         """Return the event that says that the stream broke off."""
         return _event("error", error)
 
     def whole(self, reply: Reply) -> dict[str, Any]:
-        """Return the answer that was written so far as one object."""
-        self._close()
-        return {
-            **self._message,
-            "content": self._content,
-            "stop_reason": stop_of(reply),
-            "stop_sequence": _stop_sequence(reply),
-            "usage": usage_of(reply.usage),
-        }
+        """Return the answer that was written as one object."""
+        self.close()
+        return {**self._message, "content": self._content, **_ending_of(reply)}
 
-    def _add(self, kind: str, text: str, delta: JsonObject) -> bytes:
-        start = b""
-        if self._open is None or self._open["type"] != kind:
-            start = self._close()
-            self._open = {"type": kind, kind: ""}
-            if kind == "thinking":
-                self._open["signature"] = ""
-            start += self._start(self._open)
-        self._pieces.append(text)
-        return start + self._delta(delta)
+    def _begin_item(self, kind: writing.Kind) -> bytes:
+        if kind == "redacted":
+            return b""
+        block: JsonObject = {"type": "text", "text": ""}
+        if kind == "thinking":
+            block = writing.thinking_block(ThinkingPart(text=""))
+        return self._start(block)
+
+    def _add_piece(self, kind: writing.Kind, text: str) -> bytes:
+        return self._delta({"type": f"{kind}_delta", kind: text})
+
+    def _end_text(self, text: str) -> bytes:
+        return self._stop({"type": "text", "text": text})
 
     def _end_thinking(self, part: ThinkingPart) -> bytes:
-        block = thinking_block(part)
-        if self._open is None or self._open["type"] != "thinking" or part.redacted:
-            events = self._close() + self._start(block)
-        else:
-            events = b""
-            if part.signature:
-                events = self._delta({"type": "signature_delta", "signature": part.signature})
-            self._open, self._pieces = None, []
-        events += self._stop()
-        self._content.append(block)
-        return events
+        block = writing.thinking_block(part)
+        events = b""
+        if part.redacted:
+            events = self._start(block)
+        elif part.signature:
+            events = self._delta({"type": "signature_delta", "signature": part.signature})
+        return events + self._stop(block)
 
-    def _add_call(self, tool_use: ToolUse, text: str) -> bytes:
+    def _write_call(self, tool_use: ToolUse) -> bytes:
         arguments: JsonObject = tool_use.arguments
-        if tool_use.state == "invalid":  # Not an object, which is all that fits here.
+        text = writing.arguments_text(tool_use)
+        if tool_use.state == "invalid":  # It is not an object, which is all that fits here.
             arguments = {"invalid_arguments": tool_use.raw}
             text = json_text(arguments)
         block: JsonObject = {"type": "tool_use", "id": tool_use.id, "name": tool_use.name}
-        events = self._close() + self._start({**block, "input": {}})
+        events = self._start({**block, "input": {}})
         events += self._delta({"type": "input_json_delta", "partial_json": text})
-        events += self._stop()
-        self._content.append({**block, "input": arguments})
-        return events
+        return events + self._stop({**block, "input": arguments})
 
     def _start(self, block: JsonObject) -> bytes:
         return _event("content_block_start", {"index": len(self._content), "content_block": block})
@@ -208,38 +179,28 @@ class Writer:
     def _delta(self, delta: JsonObject) -> bytes:
         return _event("content_block_delta", {"index": len(self._content), "delta": delta})
 
-    def _stop(self) -> bytes:
-        return _event("content_block_stop", {"index": len(self._content)})
-
-    def _close(self) -> bytes:
-        """End the block that is being written, if there is one."""
-        if self._open is None:
-            return b""
-        kind = self._open["type"]
-        assert isinstance(kind, str)
-        stop = self._stop()
-        self._content.append({**self._open, kind: "".join(self._pieces)})
-        self._open, self._pieces = None, []
-        return stop
+    def _stop(self, block: JsonObject) -> bytes:
+        event = _event("content_block_stop", {"index": len(self._content)})
+        self._content.append(block)
+        return event
 
 
 def _event(kind: str, members: Mapping[str, JsonValue]) -> bytes:
-    data = json_text({"type": kind, **members})
-    return f"event: {kind}\ndata: {data}\n\n".encode(errors="replace")
+    data = writing.json_bytes({"type": kind, **members})
+    return b"event: %s\ndata: %s\n\n" % (kind.encode(), data)
 
 
-def stop_of(reply: Reply) -> str:
-    """Return Anthropic's word for why an answer ended. What was cut off is never `end_turn`."""
+def _ending_of(reply: Reply) -> dict[str, Any]:
+    """Return why an answer ended, and its usage. What was cut off is never `end_turn`."""
+    reason = _STOP[reply.stop_reason]
     if reply.truncated and reply.stop_reason not in ("context_window_exceeded", "refusal"):
-        return "max_tokens"
-    return _STOP[reply.stop_reason]
+        reason = "max_tokens"
+    sequence = reply.raw_stop_reason if reason == "stop_sequence" else None
+    usage = _usage_of(reply.usage)
+    return {"stop_reason": reason, "stop_sequence": sequence, "usage": usage}
 
 
-def _stop_sequence(reply: Reply) -> str | None:
-    return reply.raw_stop_reason if reply.stop_reason == "stop_sequence" else None
-
-
-def usage_of(usage: Usage) -> JsonObject:
+def _usage_of(usage: Usage) -> JsonObject:
     """Return the usage as Anthropic has it: cached tokens are not in `input_tokens`."""
     cached = usage.cache_read_tokens + usage.cache_write_tokens
     return {

@@ -1,7 +1,7 @@
 """Reads the members of a request, which come from programs and may be anything."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from kiro_mcp.chat import JsonObject, JsonValue
 from kiro_mcp.errors import InvalidRequest, quoted
@@ -10,6 +10,8 @@ from kiro_mcp.wire.json_values import json_text
 Refused: TypeAlias = Sequence[tuple[str, Sequence[JsonValue], str]]
 """Members that would mislead if they were ignored: the name of each, the values that ask for
 nothing, and what to do instead."""
+
+_JSON_OBJECT: Final[JsonObject] = {"type": "object"}
 
 
 def wrong(name: str, value: JsonValue, wanted: str) -> InvalidRequest:
@@ -88,3 +90,43 @@ def refuse(body: JsonObject, refused: Refused) -> None:
             raise InvalidRequest(
                 f"{name} is {quoted(shown)}, which this server cannot do.", next_step=instead
             )
+
+
+# --- what OpenAI's two APIs have in common ---------------------------------------------------
+
+
+def read_effort(word: str) -> str:
+    """Read OpenAI's word for an effort; `minimal` is the least that every model has."""
+    lower = word.strip().lower()
+    return {"none": "off", "minimal": "low"}.get(lower, lower)
+
+
+def read_tool_choice(given: JsonValue) -> str:
+    """Read OpenAI's `tool_choice`, also with the function's name around or inside."""
+    if given in (None, "auto"):
+        return ""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, dict):
+        inner = given.get("function") or given.get("custom") or given
+        name = inner.get("name") if isinstance(inner, dict) else None
+        if isinstance(name, str) and name:
+            return name
+        allowed = given.get("allowed_tools") or given
+        if given.get("type") == "allowed_tools" and isinstance(allowed, dict):
+            return "required" if allowed.get("mode") == "required" else ""
+    raise wrong("tool_choice", given, "auto, none, required or the name of a tool")
+
+
+def read_format(given: JsonObject, name: str) -> JsonObject | None:
+    """Return the schema that an answer must fit; None for plain text."""
+    kind = given.get("type", "text")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return _JSON_OBJECT
+    inner = given.get("json_schema", given)
+    schema = inner.get("schema") if isinstance(inner, dict) else None
+    if kind == "json_schema" and isinstance(schema, dict):
+        return schema
+    raise wrong(name, given, "text, json_object, or json_schema with a schema")

@@ -15,22 +15,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kiro_mcp.api import reading
-from kiro_mcp.api.chat_completions import (
-    custom_tools,
-    read_effort,
-    read_format,
-    read_tool_choice,
-    refusal_text,
-    thinking_block,
-)
-from kiro_mcp.api.exchange import Event, Question, arguments_text
+from kiro_mcp.api import reading, writing
+from kiro_mcp.api.exchange import Question
 from kiro_mcp.chat import (
     JsonObject,
     JsonValue,
     Reply,
-    TextDelta,
-    ThinkingDelta,
     ThinkingPart,
     ToolUse,
     Usage,
@@ -79,11 +69,11 @@ def read(body: JsonObject) -> Question:
         ],
         system=reading.text_of(body, "instructions"),
         tools=_read_tools(body)[0],
-        tool_choice=read_tool_choice(body.get("tool_choice")),
+        tool_choice=reading.read_tool_choice(body.get("tool_choice")),
         allows_several_calls=reading.flag_of(body, "parallel_tool_calls", default=True),
-        effort=read_effort(reading.text_of(reasoning, "effort")),
+        effort=reading.read_effort(reading.text_of(reasoning, "effort")),
         max_tokens=reading.count_of(body, "max_output_tokens"),
-        schema=read_format(reading.object_of(text, "format"), "text.format"),
+        schema=reading.read_format(reading.object_of(text, "format"), "text.format"),
         is_streamed=reading.flag_of(body, "stream"),
     )
 
@@ -132,13 +122,12 @@ def _opened(item: JsonValue) -> JsonValue:
     return item
 
 
-class Writer:
+class Writer(writing.Writer):
     """Writes one answer, whole or as a stream of events."""
 
-    keep_alive = b": keep-alive\n\n"
-
     def __init__(self, body: JsonObject, question: Question, *, new_id: str, now: int) -> None:
-        self._customs = custom_tools(question.tools)
+        super().__init__()
+        self._customs = writing.custom_tools(question.tools)
         self._namespaces = _read_tools(body)[1]
         self._new_id = new_id
         self._response: dict[str, Any] = {
@@ -168,9 +157,6 @@ class Writer:
         }
         self._events = 0
         self._output: list[Any] = []
-        self._open = ""
-        """The kind of the item that is being written: `text` or `reasoning`; "" for none."""
-        self._pieces: list[str] = []
 
     def begin(self) -> bytes:
         """Return the first events."""
@@ -179,32 +165,9 @@ class Writer:
             "response.in_progress", started
         )
 
-    def write(self, event: Event) -> bytes:
-        """Return the events for an event of the answer."""
-        match event:
-            case TextDelta():
-                start = self._begin_text() if self._open != "text" else b""
-                self._pieces.append(event.text)
-                members = {**self._place(0), "delta": event.text, "logprobs": []}
-                return start + self._event("response.output_text.delta", members)
-            case ThinkingDelta():
-                start = self._begin_reasoning() if self._open != "reasoning" else b""
-                self._pieces.append(event.text)
-                return start + self._event(
-                    "response.reasoning_summary_text.delta",
-                    {**self._place(None), "delta": event.text},
-                )
-            case ThinkingPart():
-                start = self._begin_reasoning() if self._open != "reasoning" else b""
-                return start + self._end_reasoning(event)
-            case _:
-                if event.tool_use.state == "truncated":
-                    return b""  # It is not whole: the response is incomplete.
-                return self._write_call(event.tool_use, arguments_text(event.tool_use))
-
     def end(self, reply: Reply) -> bytes:
         """Return the last events."""
-        closing = self._close()
+        closing = self.close()
         if reply.stop_reason == "refusal":
             closing += self._write_refusal(reply)
         whole = self.whole(reply)
@@ -225,7 +188,7 @@ class Writer:
 
     def whole(self, reply: Reply) -> dict[str, Any]:
         """Return the answer that was written so far as one object."""
-        self._close()
+        self.close()
         why = ""
         if reply.truncated or reply.stop_reason in ("max_tokens", "context_window_exceeded"):
             why = "max_output_tokens"
@@ -236,96 +199,83 @@ class Writer:
             "status": "incomplete" if why else "completed",
             "incomplete_details": {"reason": why} if why else None,
             "output": self._output,
-            "usage": usage_of(reply.usage),
+            "usage": _usage_of(reply.usage),
         }
 
-    # --- items ----------------------------------------------------------------------------
+    # --- items ---
 
-    def _begin_text(self) -> bytes:
-        closing = self._close()
-        self._open = "text"
-        item = {**self._message([]), "status": "in_progress"}
-        return (
-            closing
-            + self._event("response.output_item.added", self._at(item))
-            + self._event("response.content_part.added", {**self._place(0), "part": _text("")})
-        )
-
-    def _begin_reasoning(self) -> bytes:
-        closing = self._close()
-        self._open = "reasoning"
-        item: JsonObject = {"id": self._item_id("rs"), "type": "reasoning", "summary": []}
-        return (
-            closing
-            + self._event("response.output_item.added", self._at(item))
-            + self._event(
+    def _begin_item(self, kind: writing.Kind) -> bytes:
+        if kind == "text":
+            item = {**self._message([]), "status": "in_progress"}
+            part = ("response.content_part.added", {**self._place(kind), "part": _text("")})
+        else:
+            item: JsonObject = {"id": self._item_id("rs"), "type": "reasoning", "summary": []}
+            summary: JsonObject = {"type": "summary_text", "text": ""}
+            part = (
                 "response.reasoning_summary_part.added",
-                {**self._place(None), "part": {"type": "summary_text", "text": ""}},
+                {**self._place(kind), "part": summary},
             )
+        return self._item_event("added", item) + self._event(*part)
+
+    def _add_piece(self, kind: writing.Kind, text: str) -> bytes:
+        members = {**self._place(kind), "delta": text}
+        if kind == "text":
+            return self._event("response.output_text.delta", {**members, "logprobs": []})
+        return self._event("response.reasoning_summary_text.delta", members)
+
+    def _end_text(self, text: str) -> bytes:
+        place = self._place("text")
+        return (
+            self._event("response.output_text.done", {**place, "text": text, "logprobs": []})
+            + self._event("response.content_part.done", {**place, "part": _text(text)})
+            + self._done(self._message([_text(text)]))
         )
 
-    def _end_reasoning(self, part: ThinkingPart) -> bytes:
-        text = part.text or "".join(self._pieces)
-        summary: JsonObject = {"type": "summary_text", "text": text}
-        events = self._event(
-            "response.reasoning_summary_text.done", {**self._place(None), "text": text}
-        ) + self._event(
-            "response.reasoning_summary_part.done", {**self._place(None), "part": summary}
-        )
-        block = json_text(thinking_block(part)).encode(errors="replace")
+    def _end_thinking(self, part: ThinkingPart) -> bytes:
+        place = self._place("thinking")
+        summary: JsonObject = {"type": "summary_text", "text": part.text}
+        sealed = base64.b64encode(writing.json_bytes(writing.thinking_block(part))).decode()
         item: JsonObject = {
             "id": self._item_id("rs"),
             "type": "reasoning",
-            "summary": [summary] if text else [],
-            "encrypted_content": _SEALED + base64.b64encode(block).decode(),
+            "summary": [summary] if part.text else [],
+            "encrypted_content": _SEALED + sealed,
         }
-        return events + self._done(item)
+        return (
+            self._event("response.reasoning_summary_text.done", {**place, "text": part.text})
+            + self._event("response.reasoning_summary_part.done", {**place, "part": summary})
+            + self._done(item)
+        )
 
-    def _close(self) -> bytes:
-        """End the item that is being written, if there is one."""
-        if self._open == "reasoning":
-            return self._end_reasoning(ThinkingPart(text="".join(self._pieces)))
-        if self._open != "text":
-            return b""
-        text = "".join(self._pieces)
-        events = self._event(
-            "response.output_text.done", {**self._place(0), "text": text, "logprobs": []}
-        ) + self._event("response.content_part.done", {**self._place(0), "part": _text(text)})
-        return events + self._done(self._message([_text(text)]))
-
-    def _write_call(self, tool_use: ToolUse, arguments: str) -> bytes:
-        closing = self._close()
+    def _write_call(self, tool_use: ToolUse) -> bytes:
         space, name = self._namespaces.get(tool_use.name, ("", tool_use.name))
-        call: JsonObject = {"call_id": tool_use.id, "name": name}
-        if space:
-            call["namespace"] = space
         text = tool_use.arguments.get(CUSTOM_INPUT)
         if tool_use.name in self._customs and isinstance(text, str):
-            kind, member, events = "custom_tool_call", "input", "response.custom_tool_call_input"
-            call = {"id": self._item_id("ctc"), "type": kind, **call}
+            kind, member, prefix = "custom_tool_call", "input", "ctc"
+            events = "response.custom_tool_call_input"
         else:
-            kind, member, events = "function_call", "arguments", "response.function_call_arguments"
-            text = arguments
-            call = {"id": self._item_id("fc"), "type": kind, **call}
-        item_id = call["id"]
+            kind, member, prefix = "function_call", "arguments", "fc"
+            events = "response.function_call_arguments"
+            text = writing.arguments_text(tool_use)
+        item_id = self._item_id(prefix)
+        call: JsonObject = {"id": item_id, "type": kind, "call_id": tool_use.id, "name": name}
+        if space:
+            call["namespace"] = space
         place: JsonObject = {"item_id": item_id, "output_index": len(self._output)}
-        added = {**call, member: "", "status": "in_progress"}
         return (
-            closing
-            + self._event("response.output_item.added", self._at(added))
+            self._item_event("added", {**call, member: "", "status": "in_progress"})
             + self._event(f"{events}.delta", {**place, "delta": text})
             + self._event(f"{events}.done", {**place, "name": name, member: text})
             + self._done({**call, member: text, "status": "completed"})
         )
 
     def _write_refusal(self, reply: Reply) -> bytes:
-        item = self._message([{"type": "refusal", "refusal": refusal_text(reply)}])
-        return self._event("response.output_item.added", self._at(item)) + self._done(item)
+        item = self._message([{"type": "refusal", "refusal": writing.refusal_text(reply)}])
+        return self._item_event("added", item) + self._done(item)
 
     def _done(self, item: JsonObject) -> bytes:
-        event = self._event("response.output_item.done", self._at(item))
+        event = self._item_event("done", item)
         self._output.append(item)
-        self._open, self._pieces = "", []
         return event
 
     def _message(self, content: list[JsonValue]) -> JsonObject:
@@ -340,27 +290,26 @@ class Writer:
     def _item_id(self, prefix: str) -> str:
         return f"{prefix}_{self._new_id}_{len(self._output)}"
 
-    def _at(self, item: JsonObject) -> JsonObject:
-        return {"output_index": len(self._output), "item": item}
+    def _place(self, kind: writing.Kind) -> JsonObject:
+        """Say where a piece belongs: in a message's content, or in the summary of reasoning."""
+        prefix, index = ("msg", "content_index") if kind == "text" else ("rs", "summary_index")
+        return {"item_id": self._item_id(prefix), "output_index": len(self._output), index: 0}
 
-    def _place(self, content_index: int | None) -> JsonObject:
-        """Say where a piece of text belongs: to a part of a message, or to a summary."""
-        index = {"summary_index": 0} if content_index is None else {"content_index": content_index}
-        prefix = "rs" if content_index is None else "msg"
-        return {"item_id": self._item_id(prefix), "output_index": len(self._output), **index}
+    def _item_event(self, what: str, item: JsonObject) -> bytes:
+        members: JsonObject = {"output_index": len(self._output), "item": item}
+        return self._event(f"response.output_item.{what}", members)
 
     def _event(self, kind: str, members: Mapping[str, Any]) -> bytes:
-        data = json_text({"type": kind, "sequence_number": self._events, **members})
+        data = writing.json_bytes({"type": kind, "sequence_number": self._events, **members})
         self._events += 1
-        return f"event: {kind}\ndata: {data}\n\n".encode(errors="replace")
+        return b"event: %s\ndata: %s\n\n" % (kind.encode(), data)
 
 
 def _text(text: str) -> JsonObject:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def usage_of(usage: Usage) -> JsonObject:
-    """Return the usage as the Responses API has it."""
+def _usage_of(usage: Usage) -> JsonObject:
     return {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {"cached_tokens": usage.cache_read_tokens},

@@ -51,10 +51,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.runner import serve_dual_era_loop
 from mcp.server.sse import SseServerTransport
-from mcp.server.streamable_http_manager import (
-    RequestBodyLimitMiddleware,
-    StreamableHTTPSessionManager,
-)
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
@@ -112,7 +109,8 @@ class WebOptions:
     body_wait_seconds: float = BODY_WAIT_SECONDS
     """How long a request waits while other large ones take all the memory there is for them."""
     mounted: Mapping[str, ASGIApp] = field(default_factory=dict[str, ASGIApp])
-    """Further applications by path, such as `/v1`, behind the same gate and body limit."""
+    """Further applications by path, such as `/v1`, behind the same gate. Each limits the size of
+    its bodies itself, as the SDK does for MCP."""
 
 
 class Serving:
@@ -157,7 +155,7 @@ async def serving(
         engines = await stack.enter_async_context(server.lifespan(server))
         routes: list[BaseRoute] = [Route(path, _health, methods=["GET"]) for path in PUBLIC_PATHS]
         for path, app in options.mounted.items():
-            routes.append(Mount(path, RequestBodyLimitMiddleware(app, options.max_body_bytes)))
+            routes.append(Mount(path, app))
 
         if options.transport == "sse":
             transport = SseServerTransport(

@@ -9,9 +9,9 @@ import sys
 
 import anyio
 
-from tests.benchmarks import calls, start, stream
+from tests.benchmarks import api, calls, start, stream
 from tests.benchmarks.table import print_table
 
 if __name__ == "__main__":
-    rows = [*anyio.run(start.rows), *anyio.run(calls.rows), *stream.rows()]
+    rows = [*anyio.run(start.rows), *anyio.run(calls.rows), *anyio.run(api.rows), *stream.rows()]
     sys.exit(0 if print_table(rows) else 1)

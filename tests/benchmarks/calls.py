@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from subprocess import PIPE
 from typing import Any
@@ -51,8 +52,8 @@ MAX_HEAD_BYTES = 64 * 1024
 # --- the service: one answer to all -------------------------------------------------------
 
 
-async def answer_all(client: SocketStream) -> None:
-    """Answer each POST of a connection at once."""
+async def answer_all(response: bytes, client: SocketStream) -> None:
+    """Answer each POST of a connection at once with the same response."""
     buffer = b""
     async with client:
         while True:
@@ -66,20 +67,20 @@ async def answer_all(client: SocketStream) -> None:
             while len(buffer) < length:
                 buffer += await client.receive()
             buffer = buffer[length:]
-            await client.send(HEAD + ANSWER)
+            await client.send(response)
 
 
-async def serve_answers() -> None:
+async def serve_answers(response: bytes = HEAD + ANSWER) -> None:
     """Serve on a free port, and say which."""
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     print(listener.extra(SocketAttribute.local_port), flush=True)
-    await listener.serve(answer_all)
+    await listener.serve(partial(answer_all, response))
 
 
 @asynccontextmanager
-async def service() -> AsyncGenerator[str]:
-    """Run it in a process of its own; yield its address."""
-    command = (sys.executable, "-m", THIS, "service")
+async def service(module: str = THIS) -> AsyncGenerator[str]:
+    """Run the service of a module in a process of its own; yield its address."""
+    command = (sys.executable, "-m", module, "service")
     async with await anyio.open_process(command, stdout=PIPE, stderr=None) as process:
         assert process.stdout
         port = (await process.stdout.receive()).decode().strip()

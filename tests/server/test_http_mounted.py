@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.server.http import Transport
-from tests.support.http import MAX_BODY_BYTES, TOKEN, against, serving_http
+from tests.support.http import TOKEN, against, serving_http
 
 TEST_SECONDS = 30
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -40,21 +40,20 @@ async def test_a_mounted_application_gets_the_engine_of_its_caller(
 
 
 @pytest.mark.parametrize(
-    ("headers", "size", "status"),
+    ("headers", "status"),
     [
-        ({}, 3, 401),
-        ({**BEARER, "Host": "evil.example"}, 3, 421),
-        ({**BEARER, "Origin": "https://evil.example"}, 3, 403),
-        (BEARER, MAX_BODY_BYTES + 1, 413),
+        ({}, 401),
+        ({**BEARER, "Host": "evil.example"}, 421),
+        ({**BEARER, "Origin": "https://evil.example"}, 403),
     ],
-    ids=["no-token", "host", "origin", "body"],
+    ids=["no-token", "host", "origin"],
 )
 async def test_a_mounted_application_is_behind_the_gate(
-    headers: dict[str, str], size: int, status: int
+    headers: dict[str, str], status: int
 ) -> None:
     with fail_after(TEST_SECONDS):
         async with serving_http(token=TOKEN, mounted=MOUNTED) as server:
-            response = await server.client.post("/v1/echo", content=b"x" * size, headers=headers)
+            response = await server.client.post("/v1/echo", content=b"abc", headers=headers)
     assert response.status_code == status
 
 
