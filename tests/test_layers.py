@@ -61,7 +61,6 @@ PURE = [
     "client.endpoints",
     "client.retry",
     "cli.clients.edits",
-    "cli.doctor.checks",
 ]
 """What reads bytes, builds requests and decides: no await, clock, file, environment or log."""
 

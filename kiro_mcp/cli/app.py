@@ -276,7 +276,7 @@ def install(
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def doctor(as_json: bool, offline: bool) -> None:
     """Find what keeps the server from working, and what to do."""
-    from kiro_mcp.cli.doctor.run import run_doctor  # Imports mcp, which takes half a second.
+    from kiro_mcp.cli.doctor import run_doctor  # Imports mcp, which takes half a second.
 
     sys.exit(run_doctor(as_json=as_json, offline=offline))
 

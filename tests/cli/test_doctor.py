@@ -4,8 +4,7 @@ import io
 import json
 import sqlite3
 import sys
-import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,39 +26,35 @@ from kiro_mcp.auth.credentials import (
 )
 from kiro_mcp.auth.machine import Machine
 from kiro_mcp.auth.sources import Finding, Resolution
+from kiro_mcp.cli.clients.known import CLIENTS
 from kiro_mcp.cli.clients.launch import Launch
-from kiro_mcp.cli.doctor.checks import (
+from kiro_mcp.cli.doctor import (
     SLOW_START_SECONDS,
     Check,
-    Configured,
-    Reached,
+    Entry,
     Started,
-    StoreSeen,
-    as_json,
-    as_lines,
-    as_table,
+    checks_as_json,
+    checks_as_lines,
+    checks_as_table,
+    clock_check,
+    credits_check,
+    endpoint_check,
+    entry_check,
+    examine,
     exit_code_of,
     failed,
-    judge_client,
-    judge_clock,
-    judge_credential,
-    judge_credits,
-    judge_endpoint,
-    judge_hosts,
-    judge_profile,
-    judge_store,
-    ok,
-    redacted,
-    summary,
-    warning,
-)
-from kiro_mcp.cli.doctor.probes import (
-    entries_on,
+    find_entries,
+    host_check,
     hosts_in_use,
-    look_at_store,
-    reach,
+    ok,
+    profile_check,
+    redacted,
+    sign_in_checks,
     start,
+    store_check,
+    summary,
     token_as_it_is,
+    warning,
 )
 from kiro_mcp.cli.terminal import Harmless
 from kiro_mcp.client.http import HttpPool
@@ -73,7 +68,7 @@ from kiro_mcp.emulator import (
     RunningEmulator,
     running,
 )
-from kiro_mcp.errors import ServiceUnavailable, SignInRequired
+from kiro_mcp.errors import SignInRequired
 from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.settings import Settings
 from tests.support.logins import idc_credential, ide_social, sign_in_before
@@ -84,10 +79,6 @@ RUN_SECONDS = 120
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 OWN = Launch(command=sys.executable, args=("-m", "kiro_mcp"))
-
-
-def now() -> datetime:
-    return NOW
 
 
 # --- judging -------------------------------------------------------------------------------------
@@ -127,7 +118,7 @@ def test_a_token_is_judged_by_what_the_next_call_can_do_with_it(
     """One that has ended and renews itself is no reason to worry."""
     finding = Finding(source="a test", is_used=True, why="made here")
     resolution = Resolution(credential=found, findings=(finding,), watched=())
-    sign_in, token = judge_credential(resolution, NOW)
+    sign_in, token = sign_in_checks(resolution, NOW)
     assert (sign_in.outcome, sign_in.details) == ("ok", ("a test, used, made here",))
     assert token.outcome == outcome
     assert says in token.found
@@ -138,14 +129,14 @@ def test_a_token_is_judged_by_what_the_next_call_can_do_with_it(
 def test_nobody_signed_in_is_a_failure_unless_a_client_brings_its_own() -> None:
     """A key in a client's configuration is a way to use this server, too."""
     nobody = Resolution(credential=None, findings=(), watched=())
-    alone, _ = judge_credential(nobody, NOW)
+    alone, _ = sign_in_checks(nobody, NOW)
     assert (alone.outcome, alone.exit_code) == ("failed", 3)
     assert "kiro-mcp login" in alone.cure
-    helped, _ = judge_credential(nobody, NOW, elsewhere=["Zed"])
+    helped, _ = sign_in_checks(nobody, NOW, elsewhere=["Zed"])
     assert (helped.outcome, helped.exit_code) == ("warning", 0)
     assert "Zed" in helped.found
     problem = SignInRequired("It is no JSON.", next_step="Correct it.")
-    wrong, _ = judge_credential(replace(nobody, problem=problem), NOW, elsewhere=["Zed"])
+    wrong, _ = sign_in_checks(replace(nobody, problem=problem), NOW, elsewhere=["Zed"])
     assert (wrong.outcome, wrong.found, wrong.cure) == ("failed", "It is no JSON.", "Correct it.")
 
 
@@ -162,58 +153,40 @@ def test_nobody_signed_in_is_a_failure_unless_a_client_brings_its_own() -> None:
 def test_credits_that_are_used_up_are_warned_of(
     credits: UsageLimits, outcome: str, says: str
 ) -> None:
-    check = judge_credits(credits, NOW)
+    check = credits_check(credits, NOW)
     assert (check.outcome, says in check.found) == (outcome, True)
-
-
-def test_a_host_that_answers_anything_is_there_and_a_proxys_answer_is_told_apart() -> None:
-    """The service's front page is a 404."""
-    down = ServiceUnavailable("It is down.", next_step="Wait.", code="network_error")
-    checks = judge_hosts(
-        [
-            Reached(host="a", used_for="prompts", status=404, seconds=0.1),
-            Reached(host="b", used_for="sign-in", status=407),
-            Reached(host="c", used_for="the account", error=down),
-        ],
-        is_proxied=True,
-    )
-    assert [check.outcome for check in checks] == ["ok", "warning", "failed"]
-    assert "through the proxy in 0.10 s (HTTP 404)" in checks[0].found
-    assert "HTTPS_PROXY" in checks[1].cure
-    assert (checks[2].exit_code, checks[2].cure) == (4, "Wait.")
 
 
 @pytest.mark.parametrize(
     ("skews", "outcome", "says"),
     [
-        ([None], "skipped", "no host"),
-        ([0.4, None], "ok", "right to 0 s"),
+        ([], "skipped", "no host"),
+        ([0.4], "ok", "right to 0 s"),
         ([400.0], "warning", "7 min slow"),
         ([-7200.0, -7201.0], "warning", "2 h fast"),
         ([-7200.0, 2.0], "ok", "right to 2 s"),
     ],
 )
 def test_the_clock_is_judged_by_the_host_that_agrees_most(
-    skews: list[float | None], outcome: str, says: str
+    skews: list[float], outcome: str, says: str
 ) -> None:
     """One host, or a proxy, may have a wrong clock itself."""
-    reached = [Reached(host="h", used_for="x", status=200, skew_seconds=skew) for skew in skews]
-    check = judge_clock(reached)
-    assert (check.outcome, check.found) == (outcome, check.found)
+    check = clock_check(skews)
+    assert check.outcome == outcome
     assert says in check.found
 
 
 def test_an_address_in_the_services_place_is_warned_of_unless_it_was_asked_for() -> None:
     """A setting forgotten from a test is a common reason for odd answers."""
-    usual = judge_endpoint(Settings.load({}), "eu-central-1", offline=False)
+    usual = endpoint_check(Settings.load({}), "eu-central-1", offline=False)
     assert (usual.outcome, usual.found) == ("ok", "runtime in eu-central-1")
     other = Settings.load({"KIRO_MCP_ENDPOINT_URL_RUNTIME": "https://example.com"})
-    assert judge_endpoint(other, "us-east-1", offline=False).outcome == "warning"
-    assert judge_endpoint(other, "us-east-1", offline=True).outcome == "ok"
+    assert endpoint_check(other, "us-east-1", offline=False).outcome == "warning"
+    assert endpoint_check(other, "us-east-1", offline=True).outcome == "ok"
 
 
 def test_hosts_that_nobody_has_confirmed_are_said_to_be_so() -> None:
-    check = judge_endpoint(Settings.load({}), "us-gov-west-1", offline=False)
+    check = endpoint_check(Settings.load({}), "us-gov-west-1", offline=False)
     assert (check.outcome, "not confirmed" in check.found) == ("warning", True)
 
 
@@ -233,22 +206,21 @@ def test_a_profile_and_the_kind_of_its_token_are_told_apart(
     kind: CredentialKind, arn: str, outcome: str, says: str
 ) -> None:
     """Observed: each other pair is refused, and in the same words as a token that is void."""
-    check = judge_profile(credential(kind=kind), arn)
+    check = profile_check(credential(kind=kind), arn)
     assert (check.outcome, says in check.found) == (outcome, True)
 
 
 async def test_a_builder_id_that_is_good_for_usage_alone_is_told(tmp_path: Path) -> None:
     state = EmulatorState(accounts=Accounts(refuses_shared_profile=True))
     async with running(state) as emulator:
-        done = await doctor(
+        checks = await examined(
             tmp_path,
-            "--json",
             KIRO_ACCESS_TOKEN=EMULATOR_BUILDER_ID_ACCESS_TOKEN,
             KIRO_MCP_ENDPOINT_URL=emulator.url,
         )
-    found = outcomes(done)
+    found = outcomes(checks)
     assert (found["profile"], found["credits"], found["models"]) == ("ok", "ok", "failed")
-    assert "all AWS Builder IDs share" in done.stdout.decode()
+    assert any("all AWS Builder IDs share" in check.found for check in checks)
 
 
 async def test_a_folder_of_logins_that_others_can_write_to_is_warned_of(tmp_path: Path) -> None:
@@ -256,101 +228,20 @@ async def test_a_folder_of_logins_that_others_can_write_to_is_warned_of(tmp_path
     home = tmp_path / "own"
     home.mkdir()
     home.chmod(0o777)
-    done = await doctor(tmp_path, "--offline", "--json")
-    assert b"other users" not in done.stderr
-    done = await doctor(tmp_path, "--json", KIRO_MCP_HOME=str(home), KIRO_API_KEY="ksk_x")
-    assert outcomes(done)["store"] == "warning"
-    assert b"own (777, writable)" in done.stdout
+    check = store_check(home)
+    assert check.outcome == "warning"
+    assert "own (777, writable)" in check.found
     environ = environment(KIRO_MCP_HOME=str(home), KIRO_MCP_ENDPOINT_URL="http://127.0.0.1:1")
     with fail_after(RUN_SECONDS):
         done = await anyio.run_process([*COMMAND, "status"], check=False, env=environ, stdin=None)
     assert f"other users can write to {home}" in done.stderr.decode()
 
 
-STORE = StoreSeen(folder="/s", is_there=True, is_writable=True, size_bytes=1_500_000)
-
-
-@pytest.mark.parametrize(
-    ("seen", "outcome", "says"),
-    [
-        (STORE, "ok", "1.5 MB"),
-        (replace(STORE, is_there=False), "ok", "first use"),
-        (replace(STORE, is_there=False, is_writable=False), "failed", "is not writable"),
-        (replace(STORE, database_error="broken"), "failed", "broken"),
-        (replace(STORE, database_error="broken", is_in_use=True), "ok", "1.5 MB"),
-        (replace(STORE, open_to_others=("credentials.json (644)",)), "warning", "(644)"),
-    ],
-)
-def test_the_store_is_judged_by_what_a_server_could_do_with_it(
-    seen: StoreSeen, outcome: str, says: str
-) -> None:
-    check = judge_store(seen)
-    assert (check.outcome, says in check.found) == (outcome, True)
-
-
-def test_a_cure_that_is_a_command_can_be_pasted_into_a_shell() -> None:
-    """macOS: the folder is in `Application Support`."""
-    seen = replace(STORE, folder="/Users/me/Library/Application Support/k", open_to_others=("x",))
-    assert "'/Users/me/Library/Application Support/k'" in judge_store(seen).cure
-
-
-ENTRY = Configured(
-    client="zed",
-    title="Zed",
-    name="kiro",
-    file="/f",
-    launch=Launch(command="/opt/kiro-mcp"),
-    environ={},
-    is_absolute=True,
-    is_there=True,
-)
-GOOD = Started(seconds=0.8, tools=("a", "b", "c"))
-
-
-@pytest.mark.parametrize(
-    ("entry", "started", "outcome", "says"),
-    [
-        (ENTRY, GOOD, "ok", "0.8 s, with 3 tools"),
-        (ENTRY, Started(error="no answer"), "failed", "no answer"),
-        (ENTRY, replace(GOOD, seconds=SLOW_START_SECONDS + 1), "warning", "11.0 s"),
-        (replace(ENTRY, is_there=False), None, "failed", "/opt/kiro-mcp does not exist"),
-        (
-            replace(ENTRY, is_there=False, is_absolute=False),
-            None,
-            "failed",
-            "not on the client's PATH",
-        ),
-        (replace(ENTRY, is_absolute=False), GOOD, "warning", "not an absolute path"),
-        (replace(ENTRY, is_switched_off=True), None, "warning", "switched off"),
-        (replace(ENTRY, has_placeholders=True, is_there=False), None, "skipped", "only the client"),
-        (replace(ENTRY, has_credential=False), GOOD, "warning", "no credential"),
-        (replace(ENTRY, faults=("No setting is named X.",)), GOOD, "warning", "named X"),
-    ],
-)
-def test_an_entry_of_a_client_is_judged_by_its_start(
-    entry: Configured, started: Started | None, outcome: str, says: str
-) -> None:
-    """What works in a shell may not work from a desktop."""
-    check = judge_client(entry, started)
-    assert (check.name, check.outcome) == ("Zed: kiro", outcome)
-    assert says in check.found
-    assert bool(check.cure) == (outcome in ("warning", "failed"))
-
-
-def test_an_entry_without_what_leads_to_the_login_is_to_get_just_that() -> None:
-    """Signing in once more would not help it."""
-    check = judge_client(
-        replace(ENTRY, has_credential=False, missing_variable="KIRO_MCP_HOME"), GOOD
-    )
-    assert "`kiro-mcp install zed --name kiro --env KIRO_MCP_HOME`" in check.cure
-    assert "login" not in check.cure
-
-
 def test_the_exit_code_is_that_of_the_worst_failure() -> None:
     """3 sign-in, 4 network, 5 anything else; a warning is none."""
     checks: list[Check] = [ok("a", "x"), warning("b", "y", "z")]
     assert (exit_code_of(checks), summary(checks)) == (0, "1 warning.")
-    checks += [failed("c", "x", "", exit_code=3), failed("d", "x", "", exit_code=4)]
+    checks += [failed("c", "x", "", code=3), failed("d", "x", "", code=4)]
     assert (exit_code_of(checks), summary(checks)) == (4, "2 failed, 1 warning.")
     assert exit_code_of([*checks, failed("e", "x", "")]) == 5
     assert (exit_code_of([]), summary([])) == (0, "Everything is in order.")
@@ -359,25 +250,25 @@ def test_the_exit_code_is_that_of_the_worst_failure() -> None:
 def test_what_is_found_is_shown_as_it_is_but_for_secrets_and_control_characters() -> None:
     """A client's file, or a server that was started, may say anything."""
     found = [
-        ok("a", "[bold]1", details=["x"]),
+        ok("a", "[bold]1", details=("x",)),
         failed("b", "with ksk_0123456789abcdef", "Do \x1bthat."),
     ]
     checks = [redacted(check) for check in found]
     screen = io.StringIO()
-    Console(file=screen, force_terminal=True, width=80).print(Harmless(as_table(checks)))
+    Console(file=screen, force_terminal=True, width=80).print(Harmless(checks_as_table(checks)))
     shown = screen.getvalue()
     assert "[bold]1" in shown
     assert "\x1b[32mok" in shown
     assert "→ Do ␛that." in shown
     assert "ksk_" not in shown
-    assert list(as_lines(checks)) == [
+    assert list(checks_as_lines(checks)) == [
         "ok       a: [bold]1",
         "           x",
         "failed   b: with [redacted]",
         "           → Do \x1bthat.",
     ]
-    assert "\x1b" not in as_json([ok("a", "b\x1bc")])
-    assert "\\u001b" in as_json([ok("a", "b\x1bc")])
+    assert "\x1b" not in checks_as_json([ok("a", "b\x1bc")])
+    assert "\\u001b" in checks_as_json([ok("a", "b\x1bc")])
 
 
 # --- looking -------------------------------------------------------------------------------------
@@ -414,12 +305,29 @@ async def pool() -> AsyncGenerator[HttpPool]:
 
 async def test_a_host_tells_its_time_with_its_answer() -> None:
     """RFC 9110, the header Date."""
-    date = "Sat, 21 Nov 2026 12:01:30 GMT"
+    date = "Sat, 21 Nov 2026 13:00:00 GMT"
     answer = f"HTTP/1.1 404 Not Found\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode()
     with fail_after(RUN_SECONDS):
         async with answering(answer) as url, pool() as http:
-            reached = await reach(http, url, "prompts", now=now, clock=time.monotonic)
-    assert (reached.status, reached.skew_seconds, reached.error) == (404, 90.0, None)
+            check, skew = await host_check(http, url, "prompts")
+    assert (check.name, check.outcome) == ("host for prompts", "ok")
+    assert "answers in" in check.found
+    assert "(HTTP 404)" in check.found
+    assert skew is not None
+    assert 3000 < skew + (datetime.now(UTC) - NOW).total_seconds() < 4000
+
+
+async def test_an_answer_that_a_proxy_gives_itself_is_a_warning() -> None:
+    """The service's front page is a 404, and everything else is a host, too."""
+    with fail_after(RUN_SECONDS):
+        async with (
+            answering(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n") as url,
+            pool() as http,
+        ):
+            check, _ = await host_check(http, url, "sign-in", is_proxied=True)
+    assert check.outcome == "warning"
+    assert "answers through the proxy in" in check.found
+    assert "HTTPS_PROXY" in check.cure
 
 
 @pytest.mark.parametrize("date", ["", "Date: soon\r\n", "Date: Sat, 21 Nov 2026 12:01:30\r\n"])
@@ -427,30 +335,24 @@ async def test_a_host_without_a_usable_time_is_there_all_the_same(date: str) -> 
     answer = f"HTTP/1.1 200 OK\r\n{date}Content-Length: 0\r\n\r\n".encode()
     with fail_after(RUN_SECONDS):
         async with answering(answer) as url, pool() as http:
-            reached = await reach(http, url, "prompts", now=now, clock=time.monotonic)
-    assert (reached.status, reached.skew_seconds) == (200, None)
+            check, skew = await host_check(http, url, "prompts")
+    assert (check.outcome, skew) == ("ok", None)
 
 
 async def test_a_host_that_hangs_is_left_after_its_time() -> None:
     """A doctor that hangs helps nobody."""
     with fail_after(RUN_SECONDS):
         async with answering(None) as url, pool() as http:
-            reached = await reach(
-                http, url, "prompts", now=now, clock=time.monotonic, within_seconds=0.1
-            )
-    assert reached.error is not None
-    assert reached.error.code == "timeout"
-    assert "within 0.1 s" in reached.error.message
+            check, _ = await host_check(http, url, "prompts", within_seconds=0.1)
+    assert (check.outcome, check.exit_code) == ("failed", 4)
+    assert "within 0.1 s" in check.found
 
 
 async def test_a_host_that_is_not_there_is_a_network_error() -> None:
     with fail_after(RUN_SECONDS):
         async with pool() as http:
-            reached = await reach(
-                http, "http://127.0.0.1:1/", "prompts", now=now, clock=time.monotonic
-            )
-    assert reached.error is not None
-    assert reached.error.code == "network_error"
+            check, _ = await host_check(http, "http://127.0.0.1:1/", "prompts")
+    assert (check.outcome, check.exit_code) == ("failed", 4)
 
 
 def test_the_hosts_that_are_asked_are_those_that_calls_go_to() -> None:
@@ -484,8 +386,7 @@ def test_the_region_comes_from_the_profile_without_asking_anybody() -> None:
 def test_a_store_is_looked_at_and_stays_as_it_is(tmp_path: Path) -> None:
     """Not even the log that a reader of such a database makes is left behind."""
     folder = tmp_path / "store"
-    assert not look_at_store(folder).is_there
-    assert look_at_store(folder).is_writable
+    assert "will be created at the first use" in store_check(folder).found
     folder.mkdir(mode=0o700)
     database = folder / STORE_NAME
     with closing(sqlite3.connect(database)) as made:
@@ -493,31 +394,39 @@ def test_a_store_is_looked_at_and_stays_as_it_is(tmp_path: Path) -> None:
         made.execute("CREATE TABLE t (x)")
     database.chmod(0o600)
     before = snapshot(tmp_path)
-    seen = look_at_store(folder)
-    assert (seen.database_error, seen.is_in_use, seen.open_to_others) == ("", False, ())
-    assert seen.size_bytes == database.stat().st_size
+    check = store_check(folder)
+    assert (check.outcome, check.found) == ("ok", f"{folder}, 0.0 MB")
     assert snapshot(tmp_path) == before
     with closing(sqlite3.connect(database)) as newer:
         newer.execute("PRAGMA user_version = 99")
-    check = judge_store(look_at_store(folder))
+    check = store_check(folder)
+    assert check.outcome == "failed"
     assert "newer version" in check.found
     assert check.cure.startswith("Update kiro-mcp")
     database.write_bytes(b"no database" * 100)
-    assert "cannot be read" in look_at_store(folder).database_error
+    check = store_check(folder)
+    assert (check.outcome, "cannot be read" in check.found) == ("failed", True)
+    in_use = folder / f"{STORE_NAME}-wal"
+    in_use.touch(mode=0o600)
+    assert store_check(folder).outcome == "ok"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such file modes")
 def test_what_others_may_read_in_a_store_is_named(tmp_path: Path) -> None:
-    """It holds a login."""
-    tmp_path.chmod(0o700)
-    (tmp_path / "credentials.json").write_text("{}")
-    (tmp_path / "credentials.json").chmod(0o644)
-    assert look_at_store(tmp_path).open_to_others == ("credentials.json (644)",)
+    """It holds a login; and the cure can be pasted into a shell."""
+    folder = tmp_path / "Application Support"
+    folder.mkdir(mode=0o700)
+    (folder / "credentials.json").write_text("{}")
+    (folder / "credentials.json").chmod(0o644)
+    check = store_check(folder)
+    assert (check.outcome, "credentials.json (644)" in check.found) == ("warning", True)
+    assert f"'{folder}'" in check.cure
 
 
 def test_a_store_where_a_file_is_in_the_way_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert not look_at_store(tmp_path / "file" / "store").is_writable
+    check = store_check(tmp_path / "file" / "store")
+    assert (check.outcome, "is not writable" in check.found) == ("failed", True)
 
 
 # --- starting ------------------------------------------------------------------------------------
@@ -526,7 +435,7 @@ def test_a_store_where_a_file_is_in_the_way_cannot_be_written(tmp_path: Path) ->
 async def test_a_start_is_measured_to_the_list_of_tools() -> None:
     """What a client waits for."""
     with fail_after(RUN_SECONDS):
-        started = await start(OWN, environment(), clock=time.monotonic, within_seconds=RUN_SECONDS)
+        started = await start(OWN, environment(), within_seconds=RUN_SECONDS)
     assert started.error == ""
     assert started.tools == ("ask_claude", "list_models", "login")
     assert started.seconds > 0
@@ -546,22 +455,99 @@ async def test_a_start_that_fails_says_why(program: str, says: str) -> None:
     launch = Launch(command=sys.executable, args=("-c", program))
     seconds = 0.5 if "within" in says else RUN_SECONDS
     with fail_after(RUN_SECONDS):
-        started = await start(launch, environment(), clock=time.monotonic, within_seconds=seconds)
+        started = await start(launch, environment(), within_seconds=seconds)
     assert says in started.error
 
 
 async def test_a_command_that_is_not_there_is_told() -> None:
     with fail_after(RUN_SECONDS):
-        started = await start(Launch(command="/not/there"), {}, clock=time.monotonic)
+        started = await start(Launch(command="/not/there"), {})
     assert "cannot be started" in started.error
 
 
 # --- the clients ---------------------------------------------------------------------------------
 
 
-def configured(home: Path, **environ: str) -> tuple[list[Configured], list[Check]]:
-    variables = {"HOME": str(home), "PATH": "/nowhere", **environ}
-    return entries_on(Machine(home=home, platform="linux", environ=variables))
+async def start_well(launch: Launch, environ: Mapping[str, str]) -> Started:
+    """Take the place of a server that starts."""
+    return Started(0.8, ("a", "b", "c"))
+
+
+async def checked(
+    members: Mapping[str, object],
+    *,
+    client: str = "zed",
+    started: Started | None = None,
+    offline: bool = False,
+    **environ: str,
+) -> Check:
+    """Check an entry of a client, on a machine with these variables."""
+
+    async def start(launch: Launch, environ: Mapping[str, str]) -> Started:
+        return started or await start_well(launch, environ)
+
+    entry = Entry(CLIENTS[client], "kiro", members, Path("/f"))
+    variables = {"HOME": "/nobody", "PATH": "/nowhere", **environ}
+    here = Machine(home=Path("/nobody"), platform="linux", environ=variables)
+    with fail_after(RUN_SECONDS):
+        return await entry_check(entry, here, start, offline=offline)
+
+
+THERE = {"command": sys.executable, "args": ["-m", "kiro_mcp"], "env": {"KIRO_API_KEY": "k"}}
+SLOW = Started(SLOW_START_SECONDS + 1, ("a",))
+
+
+@pytest.mark.parametrize(
+    ("members", "started", "outcome", "says"),
+    [
+        (THERE, None, "ok", "0.8 s, with 3 tools"),
+        (THERE, Started(error="no answer"), "failed", "no answer"),
+        (THERE, SLOW, "warning", "11.0 s"),
+        ({"command": "/opt/kiro-mcp"}, None, "failed", "/opt/kiro-mcp does not exist (/f)"),
+        ({"command": "no-kiro-mcp"}, None, "failed", "no-kiro-mcp is not on the client's PATH"),
+        ({**THERE, "command": "python3"}, None, "warning", "python3 is not an absolute path"),
+        ({**THERE, "disabled": True}, None, "warning", "switched off in /f"),
+        ({"command": "${dir}/kiro-mcp"}, None, "skipped", "only the client can complete"),
+        ({**THERE, "env": {}}, None, "warning", "but it finds no credential there"),
+        ({**THERE, "env": {"KIRO_MCP_MODLE": "x"}}, None, "warning", "KIRO_MCP_MODEL"),
+        ({**THERE, "env": {"KIRO_MCP_PORT": "x"}}, None, "warning", "KIRO_MCP_PORT"),
+        ({**THERE, "env": {"KIRO_API_KEY": "${input:k}"}}, None, "ok", "3 tools"),
+    ],
+)
+async def test_an_entry_of_a_client_is_judged_by_its_start(
+    members: Mapping[str, object], started: Started | None, outcome: str, says: str
+) -> None:
+    """What works in a shell may not work from a desktop."""
+    path = str(Path(sys.executable).parent)
+    check = await checked(members, client="codex", started=started, PATH=path)
+    assert (check.name, check.outcome) == ("Codex: kiro", outcome)
+    assert says in check.found
+    assert bool(check.cure) == (outcome in ("warning", "failed"))
+
+
+async def test_an_entry_without_what_leads_to_the_login_is_to_get_just_that() -> None:
+    """Signing in once more would not help it."""
+    members = {**THERE, "env": {}}
+    check = await checked(members, KIRO_API_KEY="ksk_x")
+    assert "`kiro-mcp install zed --name kiro --env KIRO_API_KEY`" in check.cure
+    assert "login" not in check.cure
+    assert (await checked(members, offline=True)).outcome == "ok"
+
+
+async def test_a_client_starts_its_servers_with_its_own_variables(tmp_path: Path) -> None:
+    """A desktop has a short `PATH`, and none of the shell's settings."""
+    seen: list[Mapping[str, str]] = []
+
+    async def start(launch: Launch, environ: Mapping[str, str]) -> Started:
+        seen.append(environ)
+        return await start_well(launch, environ)
+
+    variables = {"HOME": str(tmp_path), "PATH": "/bin", "KIRO_MCP_MODEL": "shell", "LANG": "C"}
+    here = Machine(home=tmp_path, platform="linux", environ=variables)
+    with fail_after(RUN_SECONDS):
+        await entry_check(Entry(CLIENTS["cursor"], "kiro", THERE, tmp_path), here, start)
+    usual = {"HOME": str(tmp_path), "LANG": "C", "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    assert seen == [{**usual, "KIRO_API_KEY": "k"}]
 
 
 def put(path: Path, text: str) -> None:
@@ -577,51 +563,21 @@ def test_the_users_own_files_are_read_and_only_our_entries(tmp_path: Path) -> No
     put(
         tmp_path / ".codex" / "config.toml", '[mcp_servers.k]\ncommand = "uvx"\nargs = ["kiro-mcp"]'
     )
-    entries, faults = configured(tmp_path, KIRO_API_KEY="shell", LANG="C")
+    entries, faults = find_entries(Machine(home=tmp_path, platform="linux", environ={}))
     assert faults == []
-    assert [(one.title, one.name) for one in entries] == [("Cursor", "kiro"), ("Codex", "k")]
-    cursor, codex = entries
-    assert cursor.is_startable
-    assert cursor.brings_credential
-    assert cursor.environ == {
-        "HOME": str(tmp_path),
-        "LANG": "C",
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "KIRO_API_KEY": "k",
-    }
-    assert (codex.is_absolute, codex.is_there, codex.has_credential) == (False, False, False)
-    assert codex.environ["PATH"] == "/nowhere"
-
-
-def test_what_only_the_client_can_fill_in_is_left_out(tmp_path: Path) -> None:
-    """VS Code asks for `${input:…}` itself."""
-    servers = {
-        "a": {"command": "${workspaceFolder}/kiro-mcp"},
-        "b": {
-            "command": "/x/kiro-mcp",
-            "env": {"KIRO_API_KEY": "${input:k}", "KIRO_MCP_PORT": "x"},
-        },
-        "c": {"command": "/x/kiro-mcp", "disabled": True},
-    }
-    put(tmp_path / ".config" / "Code" / "User" / "mcp.json", json.dumps({"servers": servers}))
-    (a, b, c), _ = configured(tmp_path)
-    assert a.has_placeholders
-    assert not a.is_startable
-    assert "KIRO_API_KEY" not in b.environ
-    assert b.has_credential
-    assert "KIRO_MCP_PORT" in b.faults[0]
-    assert c.is_switched_off
+    assert [(one.client.title, one.name) for one in entries] == [("Cursor", "kiro"), ("Codex", "k")]
+    assert [one.brings_credential for one in entries] == [True, False]
 
 
 def test_a_clients_file_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
     """Its client cannot read it, too."""
     put(tmp_path / ".cursor" / "mcp.json", "{\n  oops\n}")
     put(tmp_path / ".kiro" / "settings" / "mcp.json", "[]")
-    entries, faults = configured(tmp_path)
+    entries, faults = find_entries(Machine(home=tmp_path, platform="linux", environ={}))
     assert entries == []
     assert [fault.name for fault in faults] == ["Cursor", "Kiro"]
     assert "line 2, column 3" in faults[0].found
-    assert entries_on(Machine(home=None, platform="linux", environ={})) == ([], [])
+    assert find_entries(Machine(home=None, platform="linux", environ={})) == ([], [])
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -635,21 +591,30 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
+def variables_in(home: Path, **environ: str) -> dict[str, str]:
+    """The variables of somebody whose home is this folder."""
+    return environment(HOME=str(home), XDG_CONFIG_HOME="", XDG_DATA_HOME="", **environ)
+
+
 async def doctor(home: Path, *arguments: str, **environ: str) -> CompletedProcess[bytes]:
-    variables = {"HOME": str(home), "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": "", **environ}
+    """Run the command."""
     with fail_after(RUN_SECONDS):
         return await anyio.run_process(
             [*COMMAND, "doctor", *arguments],
             check=False,
-            env=environment(**variables),
+            env=variables_in(home, **environ),
             stdin=None,
         )
 
 
-def outcomes(done: CompletedProcess[bytes]) -> dict[str, str]:
-    report = json.loads(done.stdout)
-    assert report["exit_code"] == done.returncode
-    return {check["name"]: check["outcome"] for check in report["checks"]}
+async def examined(home: Path, **environ: str) -> list[Check]:
+    """Make its checks, without the process around them."""
+    with fail_after(RUN_SECONDS):
+        return await examine(variables_in(home, **environ), offline=False)
+
+
+def outcomes(checks: list[Check]) -> dict[str, str]:
+    return {check.name: check.outcome for check in checks}
 
 
 async def test_offline_everything_is_in_order_and_nothing_is_changed(tmp_path: Path) -> None:
@@ -675,8 +640,10 @@ async def test_a_login_that_has_ended_is_not_renewed(
     before = snapshot(tmp_path)
     environ = {"KIRO_MCP_HOME": str(tmp_path / "own"), "KIRO_MCP_ENDPOINT_URL": emulator.url}
     done = await doctor(tmp_path, "--json", **environ)
-    assert done.returncode == 0, done.stdout.decode()
-    found = outcomes(done)
+    report = json.loads(done.stdout)
+    assert done.returncode == report["exit_code"] == 0, done.stdout.decode()
+    assert report["checks"][0].keys() == {"name", "outcome", "found", "cure", "details"}
+    found = {check["name"]: check["outcome"] for check in report["checks"]}
     assert (found["sign-in"], found["token"], found["credits"]) == ("ok", "ok", "skipped")
     assert found["endpoint"] == "warning"
     assert snapshot(tmp_path) == before
@@ -692,8 +659,7 @@ async def test_credits_are_asked_for_with_a_login_that_is_good(
     await sign_in_before(tmp_path / "own", emulator.url, is_expired=False)
     before = snapshot(tmp_path)
     environ = {"KIRO_MCP_HOME": str(tmp_path / "own"), "KIRO_MCP_ENDPOINT_URL": emulator.url}
-    done = await doctor(tmp_path, "--json", **environ)
-    assert outcomes(done)["credits"] == "ok"
+    assert outcomes(await examined(tmp_path, **environ))["credits"] == "ok"
     assert snapshot(tmp_path) == before
 
 
@@ -702,9 +668,9 @@ async def test_a_login_found_on_the_machine_goes_to_no_other_host(
 ) -> None:
     """The doctor asks where a call would, and nowhere else."""
     ide_social(tmp_path, expires_at="2099-01-01T00:00:00.000Z")
-    done = await doctor(tmp_path, "--json", KIRO_MCP_ENDPOINT_URL=emulator.url)
-    assert outcomes(done)["credits"] == "failed"
-    assert done.returncode == 3
+    checks = await examined(tmp_path, KIRO_MCP_ENDPOINT_URL=emulator.url)
+    assert outcomes(checks)["credits"] == "failed"
+    assert exit_code_of(checks) == 3
     assert all("authorization" not in request.headers for request in emulator.state.requests)
 
 
@@ -750,10 +716,11 @@ async def test_an_open_folder_that_is_not_there_is_warned_of(tmp_path: Path) -> 
 
 async def test_a_wrong_profile_is_told(tmp_path: Path) -> None:
     """The service would answer with `Improperly formed request`."""
-    done = await doctor(tmp_path, KIRO_API_KEY="ksk_x", KIRO_PROFILE_ARN="mine")
-    assert done.returncode == 5
-    assert "KIRO_PROFILE_ARN cannot be used" in done.stdout.decode()
-    assert "not 'mine'" in done.stdout.decode()
+    checks = await examined(tmp_path, KIRO_API_KEY="ksk_x", KIRO_PROFILE_ARN="mine")
+    assert exit_code_of(checks) == 5
+    [found] = [check.found for check in checks if check.name == "settings"]
+    assert "KIRO_PROFILE_ARN cannot be used" in found
+    assert "not 'mine'" in found
 
 
 async def test_a_login_whose_region_is_none_is_told_and_the_rest_is_looked_at(
@@ -761,8 +728,9 @@ async def test_a_login_whose_region_is_none_is_told_and_the_rest_is_looked_at(
 ) -> None:
     """Another program's file may hold anything."""
     ide_social(tmp_path, region="nowhere")
-    done = await doctor(tmp_path)
-    said = done.stdout.decode()
-    assert done.returncode == 5, said + done.stderr.decode()
-    assert "failed   network: 'nowhere' is not an AWS region" in said
-    assert "ok       this installation: answers in" in said
+    checks = await examined(tmp_path)
+    assert exit_code_of(checks) == 5
+    found = {check.name: check for check in checks}
+    assert found["network"].outcome == "failed"
+    assert "'nowhere' is not an AWS region" in found["network"].found
+    assert found["this installation"].outcome == "ok"

@@ -14,7 +14,7 @@ from anyio import fail_after
 
 from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.clients import config_file
-from kiro_mcp.cli.doctor.probes import entries_on
+from kiro_mcp.cli.clients.known import CLIENTS, inherited, missing_credential_variable
 from kiro_mcp.errors import InvalidRequest
 from tests.support.logins import Clock, sign_in_before
 from tests.support.stdio import COMMAND, environment
@@ -252,8 +252,9 @@ async def test_what_leads_to_a_login_here_alone_is_named(tmp_path: Path) -> None
     assert "does not pass it on: add `--env KIRO_MCP_HOME`." in said(done)
     assert "kiro-mcp login" not in said(done)
     environ = {"HOME": str(tmp_path), "KIRO_MCP_HOME": own}
-    entries, _ = entries_on(Machine(home=tmp_path, platform=sys.platform, environ=environ))
-    assert [entry.missing_variable for entry in entries] == ["KIRO_MCP_HOME"]
+    here = Machine(home=tmp_path, platform=sys.platform, environ=environ)
+    given = inherited(CLIENTS["cursor"], here)
+    assert missing_credential_variable(here, given) == "KIRO_MCP_HOME"
     done = await install(tmp_path, "cursor", "--env", "KIRO_MCP_HOME", KIRO_MCP_HOME=own)
     assert "--env" not in said(done)
 

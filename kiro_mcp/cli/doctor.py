@@ -1,0 +1,880 @@
+"""`kiro-mcp doctor`: finds what keeps this server from working, without a change to anything.
+
+::
+
+    settings ─▶ account ┐
+                network ├─▶ checks (ok, warning, failed, skipped; with a cure) ─▶ table, lines, JSON
+                store   │
+                starts  ┘   all four at the same time
+
+Each section probes and judges; each probe has a time limit. Nothing is written, renewed or signed
+in, and no secret is shown. No probe sends a credential where a call would not: the requests to
+hosts have none, and only a token that is still valid is used. Only the configuration files of the
+user are read: a file in a project's folder may be from a stranger, and the doctor runs the commands
+that it finds.
+"""
+
+import logging
+import os
+import platform
+import sqlite3
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from importlib.metadata import version
+from pathlib import Path
+from shlex import quote
+from shutil import which
+from typing import Final, Literal, NamedTuple, TypeVar
+from urllib.parse import quote as quote_url
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+from mcp import ClientSession, MCPError, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from rich.table import Table
+from rich.text import Text
+
+from kiro_mcp._version import __version__
+from kiro_mcp.auth.credentials import (
+    BUILDER_ID_PROFILE_ARN,
+    SOCIAL_PROFILE_ARN,
+    Credential,
+    as_access_token,
+    known_profile,
+)
+from kiro_mcp.auth.machine import Machine, own_home
+from kiro_mcp.auth.refresh import how_to_renew
+from kiro_mcp.auth.sources import Resolution
+from kiro_mcp.chat import AccessToken
+from kiro_mcp.cli.clients import config_file
+from kiro_mcp.cli.clients.config_file import servers
+from kiro_mcp.cli.clients.edits import CannotEdit, Unparsable
+from kiro_mcp.cli.clients.known import (
+    CLIENTS,
+    Client,
+    finds_credential,
+    inherited,
+    is_ours,
+    is_switched_off,
+    launch_of,
+    missing_credential_variable,
+    user_file,
+    variables_of,
+)
+from kiro_mcp.cli.clients.launch import PROGRAM, Launch, source
+from kiro_mcp.cli.output import CODES, REFUSED, SIGN_IN, USAGE, harmless_json
+from kiro_mcp.cli.serve import offline_environ
+from kiro_mcp.cli.session import run_command
+from kiro_mcp.cli.terminal import is_terminal, say, show, waiting
+from kiro_mcp.client.endpoints import ENDPOINTS, LIST_MODELS, service_url
+from kiro_mcp.client.http import HttpPool
+from kiro_mcp.client.management import UsageLimits
+from kiro_mcp.emulator import EMULATOR_API_KEY, running
+from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, quoted
+from kiro_mcp.redaction import redact
+from kiro_mcp.regions import DEFAULT_REGION, is_govcloud, region_of
+from kiro_mcp.server.engine import STORE_NAME, Engine
+from kiro_mcp.server.store import SCHEMA_VERSION, NewerStoreError
+from kiro_mcp.settings import Settings, unknown_variables
+
+NETWORK_SECONDS: Final = 10.0
+"""How long a host may take to answer."""
+
+START_SECONDS: Final = 30.0
+"""How long a server may take to start; `uvx` may have to fetch it first."""
+
+SLOW_START_SECONDS: Final = 10.0
+"""Some clients do not wait longer for a server to answer."""
+
+MAX_SKEW_SECONDS: Final = 60.0
+"""The tolerated error of the clock. By this clock, tokens are renewed a minute before they end."""
+
+MAX_STDERR_BYTES: Final = 64 * 1024
+"""How much of a server's stderr is read, from its end."""
+
+Clock = Callable[[], float]
+Answer = TypeVar("Answer")
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """The result of one check."""
+
+    name: str
+    outcome: Literal["ok", "warning", "failed", "skipped"]
+    found: str
+    cure: str = ""
+    """What the user should do; "" if nothing."""
+    details: tuple[str, ...] = ()
+    exit_code: int = 0
+    """The exit code of the process, unless another check has a higher one; 0 unless it failed."""
+
+
+def ok(name: str, found: str, *, details: tuple[str, ...] = ()) -> Check:
+    """Make a check of something that works."""
+    return Check(name=name, outcome="ok", found=found, details=details)
+
+
+def warning(name: str, found: str, cure: str) -> Check:
+    """Make a check of something that may not work as the user expects."""
+    return Check(name=name, outcome="warning", found=found, cure=cure)
+
+
+def failed(
+    name: str, found: str, cure: str, *, code: int = REFUSED, details: tuple[str, ...] = ()
+) -> Check:
+    """Make a check of something that keeps the server from working."""
+    return Check(
+        name=name, outcome="failed", found=found, cure=cure, exit_code=code, details=details
+    )
+
+
+def skipped(name: str, found: str, cure: str = "") -> Check:
+    """Make a check that could not be done, or was not needed."""
+    return Check(name=name, outcome="skipped", found=found, cure=cure)
+
+
+def fault(name: str, error: KiroError, *, details: tuple[str, ...] = ()) -> Check:
+    """Make a failed check from an error."""
+    code = CODES.get(error.code, REFUSED)
+    if code == USAGE:  # USAGE would mean a wrong use of the doctor itself.
+        code = REFUSED
+    return failed(name, error.message, error.next_step, code=code, details=details)
+
+
+def exit_code_of(checks: Iterable[Check]) -> int:
+    """Return the exit code of the worst check; 0 if none failed."""
+    return max((check.exit_code for check in checks), default=0)
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def run_doctor(*, as_json: bool, offline: bool) -> int:
+    """Run all checks, print them, and return the exit code."""
+
+    async def command() -> int:
+        # The checks report what a server sends instead of MCP, so the SDK need not log it.
+        logging.getLogger("mcp").setLevel(logging.CRITICAL)
+        with waiting("checking"):
+            async with _environ(offline=offline) as environ:
+                found = await examine(environ, offline=offline)
+        checks = [redacted(check) for check in found]
+        if as_json:
+            say(checks_as_json(checks))
+            return exit_code_of(checks)
+        if is_terminal(sys.stdout):
+            show(checks_as_table(checks))
+        else:
+            say("\n".join(checks_as_lines(checks)))
+        say(summary(checks))
+        return exit_code_of(checks)
+
+    return run_command(command)
+
+
+@asynccontextmanager
+async def _environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]:
+    """Yield this process's variables; offline, with an emulator instead of the service."""
+    if not offline:
+        yield dict(os.environ)
+        return
+    async with running() as emulator:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("KIRO")}
+        service = offline_environ(os.environ, emulator.url)
+        yield {**own, **service, "KIRO_API_KEY": EMULATOR_API_KEY}
+
+
+async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
+    """Check everything that this server needs, for a process with these variables."""
+    machine = Machine.of(environ, sys.platform)
+    entries, faults = await anyio.to_thread.run_sync(find_entries, machine)
+    python = f"Python {platform.python_version()}, {platform.platform()}"
+    versions = f"kiro-mcp {__version__}, mcp {version('mcp')}, {python}; started as {sys.argv[0]}"
+    found = [ok("versions", versions), *settings_checks(environ)]
+
+    async def starts() -> list[Check]:
+        return [*faults, *await _start_checks(environ, machine, entries, offline=offline)]
+
+    try:
+        settings = Settings.load(environ)
+    except InvalidRequest:
+        nothing = skipped("account, network, store", "correct the settings first")
+        return [*found, nothing, *await starts()]
+    async with Engine(settings, environ=environ) as engine:
+        try:
+            resolution = await engine.tokens.resolution()
+            region = token_as_it_is(settings, resolution.credential).region
+        except KiroError as error:
+            return [*found, fault("sign-in", error), *await starts()]
+        found.append(endpoint_check(settings, region, offline=offline))
+        elsewhere = sorted({entry.client.title for entry in entries if entry.brings_credential})
+        sections: list[Callable[[], Awaitable[list[Check]]]] = [
+            lambda: _account_checks(engine, resolution, elsewhere),
+            lambda: _network_checks(settings, resolution.credential, region, environ),
+            lambda: _store_checks(settings, machine),
+            starts,
+        ]
+        outcomes: dict[int, list[Check]] = {}
+
+        async def run(index: int) -> None:
+            outcomes[index] = await sections[index]()
+
+        async with anyio.create_task_group() as tasks:
+            for index in range(len(sections)):
+                tasks.start_soon(run, index)
+        return [*found, *(check for index in sorted(outcomes) for check in outcomes[index])]
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+def settings_checks(environ: Mapping[str, str]) -> list[Check]:
+    """Check names, values and folders of the settings. Blocking."""
+    cure = "Correct the name where it is set."
+    unknown = [warning("settings", one, cure) for one in unknown_variables(environ)]
+    try:
+        settings = Settings.load(environ)
+    except InvalidRequest as error:
+        return [*unknown, fault("settings", error)]
+    cure = "Make the folder, or correct KIRO_MCP_ROOTS."
+    missing = [warning("settings", one, cure) for one in _missing_roots(settings)]
+    return [*unknown, *missing] or [ok("settings", "all are valid")]
+
+
+def _missing_roots(settings: Settings) -> Iterator[str]:
+    for root in settings.roots:
+        if not os.path.isdir(root):
+            yield f"KIRO_MCP_ROOTS names {quoted(root)}, which is not a folder on this machine."
+
+
+def endpoint_check(settings: Settings, region: str, *, offline: bool) -> Check:
+    """Report where prompts go; warn about a URL that replaces the service."""
+    where = f"{', '.join(settings.endpoint_names)} in {region}"
+    if offline:
+        return ok("endpoint", f"{where}, emulated on this machine")
+    if hosts := sorted({url for url in settings.endpoint_overrides.values() if url}):
+        return warning(
+            "endpoint",
+            f"{where}, but at {', '.join(hosts)}",
+            "Unset KIRO_MCP_ENDPOINT_URL… to ask the service itself.",
+        )
+    if is_govcloud(region):
+        return warning(
+            "endpoint",
+            f"{where}, which is AWS GovCloud: it is not confirmed that its hosts answer",
+            "If calls fail, check the hosts below, or use a profile in another region"
+            " (KIRO_PROFILE_ARN).",
+        )
+    return ok("endpoint", where)
+
+
+# --- the account ---------------------------------------------------------------------------------
+
+
+_KINDS: Final = {
+    "api_key": "an API key",
+    "access_token": "an access token",
+    "social": "a Google or GitHub login",
+    "builder_id": "an AWS Builder ID login",
+    "idc": "an IAM Identity Center login",
+    "external_idp": "a login of an organisation's own sign-in",
+}
+
+_SHARED_PROFILES: Final = {
+    BUILDER_ID_PROFILE_ARN: ("builder_id", "all AWS Builder IDs"),
+    SOCIAL_PROFILE_ARN: ("social", "Google and GitHub logins"),
+}
+"""The profiles that all logins of a kind share, with the kind and its users."""
+
+
+async def _account_checks(
+    engine: Engine, resolution: Resolution, elsewhere: Sequence[str]
+) -> list[Check]:
+    now = datetime.now(UTC)
+    found = sign_in_checks(resolution, now, elsewhere=elsewhere)
+    credential = resolution.credential
+    if credential is None or not credential.is_usable(now):
+        return [*found, skipped("credits", "not checked without a valid token")]
+    management = engine.tokens.management
+    token = await _answer_or_error(_token_with_profile(engine, credential))
+    if isinstance(token, KiroError):
+        return [*found, fault("profile", token)]
+    limits = await _answer_or_error(management.usage_limits(token))
+    is_error = isinstance(limits, KiroError)
+    credits = fault("credits", limits) if is_error else credits_check(limits, now)
+    models = ok("models", "the service lists models for this login")
+    answer = await _answer_or_error(management.count_models(token))
+    if isinstance(answer, KiroError):
+        models = fault("models", answer)
+        if answer.status in (400, 401, 403):  # Some tokens can only query usage.
+            which_token = _token_and_profile(credential, token.profile_arn)
+            models = replace(models, found=f"{answer.message} {which_token}")
+            if credential.kind == "builder_id" and token.profile_arn == BUILDER_ID_PROFILE_ARN:
+                cure = (
+                    "This was seen with AWS Builder ID logins: usage works, but models and prompts"
+                    " are refused. Create an API key at https://app.kiro.dev and set KIRO_API_KEY."
+                )
+                models = replace(models, cure=cure)
+    return [*found, profile_check(credential, token.profile_arn), credits, models]
+
+
+def sign_in_checks(
+    resolution: Resolution, now: datetime, *, elsewhere: Sequence[str] = ()
+) -> list[Check]:
+    """Check which credential is used, and how long it is valid.
+
+    Args:
+        resolution: The credentials that were found.
+        now: The time, aware UTC.
+        elsewhere: The clients that have a credential of their own in their configuration.
+    """
+    details = tuple(
+        f"{finding.source}, {'used, ' if finding.is_used else ''}{finding.why}"
+        for finding in resolution.findings
+    )
+    nothing = skipped("token", "no token to check")
+    if resolution.problem:
+        return [fault("sign-in", resolution.problem, details=details), nothing]
+    credential = resolution.credential
+    if credential is None:
+        cure = "Run `kiro-mcp login`, or set KIRO_API_KEY."
+        if elsewhere:
+            found = "nobody is signed in here; clients with their own credential: "
+            return [warning("sign-in", found + ", ".join(elsewhere), cure), nothing]
+        found = "nobody is signed in"
+        return [failed("sign-in", found, cure, code=SIGN_IN, details=details), nothing]
+    found = f"{_KINDS[credential.kind]} from {credential.source}"
+    return [ok("sign-in", found, details=details), _token_check(credential, now)]
+
+
+def _token_check(credential: Credential, now: datetime) -> Check:
+    ends = credential.expires_at
+    if credential.kind == "api_key":
+        return ok("token", "an API key does not expire")
+    if credential.is_usable(now):
+        if credential.unreadable_end:
+            found = f"its expiry date {credential.unreadable_end!r} cannot be read"
+            cure = f"The token is used anyway. Correct the date in {credential.path}."
+            return warning("token", found, cure)
+        return ok("token", f"valid for {_span(ends - now)}" if ends else "its expiry is unknown")
+    ended = f"expired {_span(now - ends)} ago" if ends else "unused"
+    if credential.is_borrowed:
+        found = f"{ended}; the program it is from renews it"
+        return warning("token", found, how_to_renew(credential))
+    if credential.can_refresh():
+        return ok("token", f"{ended}; the next call renews it")
+    found = f"{ended}, and cannot be renewed"
+    return failed("token", found, how_to_renew(credential), code=SIGN_IN)
+
+
+def token_as_it_is(settings: Settings, credential: Credential | None) -> AccessToken:
+    """Return the token of a request, without a call; without a credential, only its region."""
+    nobody = Credential(kind="access_token", source="")
+    arn = known_profile(credential or nobody, settings.profile_arn)
+    # Calls with an API key name no profile.
+    region = settings.api_region or region_of(settings.profile_arn)
+    return as_access_token(credential or nobody, profile_arn=arn, api_region=region)
+
+
+async def _token_with_profile(engine: Engine, credential: Credential) -> AccessToken:
+    """Return the current token with the profile that a call would name."""
+    token = token_as_it_is(engine.settings, credential)
+    if token.profile_arn or credential.kind == "api_key":
+        return token
+    region = engine.settings.api_region or credential.region
+    arn = await engine.tokens.management.find_profile(token, login_region=region)
+    return as_access_token(credential, profile_arn=arn, api_region=engine.settings.api_region)
+
+
+async def _answer_or_error(call: Awaitable[Answer]) -> Answer | KiroError:
+    """Return the result of a call to the service, or the error that it ended with."""
+    try:
+        with anyio.fail_after(NETWORK_SECONDS):
+            return await call
+    except KiroError as error:
+        return error
+    except TimeoutError:
+        return _too_slow("the service", NETWORK_SECONDS)
+
+
+def profile_check(credential: Credential, profile_arn: str) -> Check:
+    """Check whether the profile in the calls fits this kind of token."""
+    name = "profile"
+    if credential.kind == "api_key":
+        return ok(name, "an API key has its own profile, so calls name none")
+    found = _token_and_profile(credential, profile_arn)
+    kind, _ = _SHARED_PROFILES.get(profile_arn, (credential.kind, ""))
+    if credential.kind in (kind, "access_token"):
+        return ok(name, found)
+    cure = "Unset KIRO_PROFILE_ARN, or sign in with the kind of login that the profile is for."
+    return warning(
+        name, f"{found}: the service refuses this combination or calls the token invalid", cure
+    )
+
+
+def _token_and_profile(credential: Credential, profile_arn: str) -> str:
+    _, users = _SHARED_PROFILES.get(profile_arn, ("", ""))
+    whose = f"the profile that {users} share" if users else f"the profile {profile_arn}"
+    return f"The token belongs to {_KINDS[credential.kind]}, with {whose}"
+
+
+def credits_check(credits: UsageLimits, now: datetime) -> Check:
+    """Check how many credits of the plan are left."""
+    if credits.used is None or credits.limit is None:
+        return ok("credits", "the service does not say how many are left")
+    plan = f"{credits.plan}: " if credits.plan else ""
+    resets = f", reset in {_span(credits.resets_at - now)}" if credits.resets_at else ""
+    found = f"{plan}{credits.used:g} of {credits.limit:g} used{resets}"
+    if credits.used < credits.limit:
+        return ok("credits", found)
+    if credits.is_overage_allowed:
+        return warning("credits", f"{found}; more is billed", "See your account page.")
+    return warning("credits", found, "Wait for the reset, or see your account page.")
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+async def _network_checks(
+    settings: Settings, credential: Credential | None, region: str, environ: Mapping[str, str]
+) -> list[Check]:
+    try:
+        hosts = hosts_in_use(settings, credential, region)
+    except InvalidRequest as error:
+        return [fault("network", error)]
+    proxy = settings.proxy_url.get_secret_value()
+    variables = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+    is_proxied = bool(proxy or any(environ.get(name) for name in variables))
+    pool = HttpPool(connect_timeout_seconds=settings.connect_timeout_seconds, proxy_url=proxy)
+    found: dict[str, tuple[Check, float | None]] = {}
+
+    async def ask(url: str) -> None:
+        found[url] = await host_check(pool, url, hosts[url], is_proxied=is_proxied)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for url in hosts:
+                tasks.start_soon(ask, url)
+    finally:
+        await pool.aclose()
+    checks = [found[url][0] for url in hosts]
+    return [*checks, clock_check([skew for _, skew in found.values() if skew is not None])]
+
+
+def hosts_in_use(settings: Settings, credential: Credential | None, region: str) -> dict[str, str]:
+    """Return the URLs of the hosts that calls go to, each with its purpose.
+
+    Raises:
+        InvalidRequest: The service or the sign-in has no host in the region.
+    """
+    profiles = [(ENDPOINTS[name], "prompts") for name in settings.endpoint_names]
+    used = [
+        (service_url(one.host, "/", region=region, overrides=settings.endpoint_overrides), use)
+        for one, use in (*profiles, (LIST_MODELS, "the account"))
+    ]
+    is_social = credential is not None and credential.kind == "social"
+    sign_in = service_url(
+        "auth" if is_social else "oidc",
+        "/",
+        region=(credential.region if credential else "") or settings.region or DEFAULT_REGION,
+        overrides=settings.sign_in_overrides,
+    )
+    hosts: dict[str, list[str]] = {}
+    for url, use in (*used, (sign_in, "sign-in")):
+        uses = hosts.setdefault("{0.scheme}://{0.netloc}/".format(urlsplit(url)), [])
+        if use not in uses:
+            uses.append(use)
+    return {url: ", ".join(uses) for url, uses in hosts.items()}
+
+
+async def host_check(
+    pool: HttpPool,
+    url: str,
+    used_for: str,
+    *,
+    is_proxied: bool = False,
+    within_seconds: float = NETWORK_SECONDS,
+) -> tuple[Check, float | None]:
+    """Request a host's front page without a credential: any answer shows that it is reachable.
+
+    Returns:
+        The check, and by how many seconds the host's clock is ahead of this machine's; None if it
+        sent no date.
+    """
+    name, host = f"host for {used_for}", urlsplit(url).netloc
+    began = time.monotonic()
+    try:
+        with anyio.fail_after(within_seconds):
+            async with pool.request("GET", url, headers={}, body=b"") as response:
+                seconds = time.monotonic() - began
+                status, date = response.status, response.headers.get("date", "")
+    except KiroError as error:
+        return fault(name, error), None
+    except TimeoutError:
+        return fault(name, _too_slow(host, within_seconds)), None
+    try:
+        skew = (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):
+        skew = None  # The host sent no date, or one without a time zone.
+    route = " through the proxy" if is_proxied else ""
+    found = f"{host} answers{route} in {seconds:.2f} s (HTTP {status})"
+    if status in (407, 502, 503, 504):  # A proxy that cannot, or will not, forward a request.
+        cure = "That may be a proxy's answer: check KIRO_MCP_PROXY_URL and HTTPS_PROXY."
+        return warning(name, found, cure), skew
+    return ok(name, found), skew
+
+
+def _too_slow(host: str, seconds: float) -> KiroError:
+    return ServiceUnavailable(
+        f"{host} does not answer within {seconds:g} s.",
+        next_step="Check the network, a proxy or firewall.",
+        code="timeout",
+    )
+
+
+def clock_check(skews: Sequence[float]) -> Check:
+    """Check this machine's clock by how many seconds the hosts' clocks are ahead of it."""
+    if not skews:
+        return skipped("clock", "no host sent the time")
+    skew = min(skews, key=abs)  # One host, or a proxy, may have a wrong clock itself.
+    if abs(skew) <= MAX_SKEW_SECONDS:
+        return ok("clock", f"right to {abs(skew):.0f} s")
+    side = "slow" if skew > 0 else "fast"
+    return warning(
+        "clock",
+        f"{_span(timedelta(seconds=abs(skew)))} {side}",
+        "Let the system set its clock: otherwise tokens are renewed too late, or all the time.",
+    )
+
+
+# --- the store -----------------------------------------------------------------------------------
+
+
+async def _store_checks(settings: Settings, machine: Machine) -> list[Check]:
+    folder = own_home(machine, settings.home)
+    if folder is None:
+        found = "it has no folder, because HOME is not set"
+        return [warning("store", found, "Name one in KIRO_MCP_HOME.")]
+    try:
+        return [await anyio.to_thread.run_sync(store_check, folder)]
+    except OSError as error:
+        cure = "Make it readable, or name another one in KIRO_MCP_HOME."
+        return [failed("store", f"{folder} cannot be read ({error.strerror})", cure)]
+
+
+def store_check(folder: Path) -> Check:
+    """Check the folder for logins, conversations and answers. Blocking."""
+    name = "store"
+    nearest = next(one for one in (folder, *folder.parents) if one.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        cure = "Make it writable, or name another folder in KIRO_MCP_HOME."
+        return failed(name, f"{folder} is not writable", cure)
+    if not folder.is_dir():
+        return ok(name, f"{folder} will be created at the first use")
+    database = folder / STORE_NAME
+    is_in_use = database.with_name(f"{STORE_NAME}-wal").is_file()
+    if database.is_file() and not is_in_use:
+        # Opened as immutable, because even a reader would create a write-ahead log otherwise.
+        address = f"file:{quote_url(str(database))}?mode=ro&immutable=1"
+        error, remedy = "", "Move the database away"
+        try:
+            with closing(sqlite3.connect(address, uri=True)) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                (schema,) = connection.execute("PRAGMA user_version").fetchone()
+            if schema > SCHEMA_VERSION:
+                error = f"is not for this version: {NewerStoreError(schema)}"
+                remedy = "Update kiro-mcp"
+        except sqlite3.Error as problem:
+            error = f"cannot be read ({problem})"
+        if error:
+            cure = f"{remedy}, or set KIRO_MCP_STORE=memory."
+            return failed(name, f"{folder}: {database.name} {error}", cure)
+    files = sorted(one for one in folder.iterdir() if one.is_file())
+    if opened := ", ".join(_open_to_others([folder, *files])):
+        cure = f"Run `chmod -R go= {quote(str(folder))}`."
+        return warning(name, f"{folder}: other users can read: {opened}", cure)
+    size = sum(one.stat().st_size for one in files)
+    return ok(name, f"{folder}, {size / 1_000_000:.1f} MB")
+
+
+def _open_to_others(paths: Iterable[Path]) -> Iterator[str]:
+    for path in paths:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077 and sys.platform != "win32":  # There, modes say nothing about others.
+            yield f"{path.name} ({mode:o}{', writable' if mode & 0o022 else ''})"
+
+
+# --- starts of the server ------------------------------------------------------------------------
+
+
+_PLACEHOLDER: Final = "${"
+"""The start of a placeholder that only the client can fill in, such as `${input:kiro-key}`."""
+
+
+class Entry(NamedTuple):
+    """An entry for this server in a client's configuration."""
+
+    client: Client
+    name: str
+    members: object
+    file: Path
+
+    @property
+    def brings_credential(self) -> bool:
+        """Whether the entry's own variables contain a credential."""
+        variables = variables_of(self.members)
+        names = ("KIRO_API_KEY", "KIRO_ACCESS_TOKEN", "KIRO_REFRESH_TOKEN")
+        return any(variables.get(name) for name in names)
+
+
+class Started(NamedTuple):
+    """The result of starting a server and listing its tools."""
+
+    seconds: float = 0.0
+    """From the start of the process to the list of tools."""
+    tools: tuple[str, ...] = ()
+    error: str = ""
+
+
+async def _start_checks(
+    environ: Mapping[str, str], machine: Machine, entries: Sequence[Entry], *, offline: bool
+) -> list[Check]:
+    """Start this installation, and then the commands of the clients.
+
+    One after the other, so that they do not slow each other down. Equal commands start once.
+    """
+    known: list[tuple[Launch, Mapping[str, str], Started]] = []
+
+    async def start_once(launch: Launch, variables: Mapping[str, str]) -> Started:
+        same = [one for *how, one in known if how == [launch, variables]]
+        started = same[0] if same else await start(launch, variables)
+        known.append((launch, variables, started))
+        return started
+
+    own = Launch(command=sys.executable, args=("-m", "kiro_mcp"))
+    came_from = source()
+    cure = "Reinstall it from its source: `uv tool install --reinstall PATH`."
+    if came_from is not None:
+        cure = f"Reinstall it: `uv tool install --reinstall {quote(came_from or PROGRAM)}`."
+    found = [start_check(await start(own, environ), "this installation", cure)]
+    found += [await entry_check(one, machine, start_once, offline=offline) for one in entries]
+    if not entries:
+        none = f"none of the {len(CLIENTS)} known clients starts this server"
+        found.append(skipped("clients", none, "`kiro-mcp install CLIENT` adds it to one."))
+    return found
+
+
+def find_entries(machine: Machine) -> tuple[list[Entry], list[Check]]:
+    """Return the entries of all known clients, and a check for each unreadable file. Blocking."""
+    entries: list[Entry] = []
+    faults: list[Check] = []
+    for client in CLIENTS.values() if machine.home else ():
+        path = user_file(client, machine)
+        try:
+            found = servers(config_file.read(path).text, client)
+        except Unparsable as error:
+            where = f"{path}, line {error.line}, column {error.column}: {error}"
+            faults.append(warning(client.title, where, "Correct that line."))
+        except (InvalidRequest, CannotEdit) as error:
+            faults.append(warning(client.title, f"{path}: {error}", "Correct the file."))
+        else:
+            ours = [(name, members) for name, members in found.items() if is_ours(members)]
+            entries += [Entry(client, name, members, path) for name, members in ours]
+    return entries, faults
+
+
+async def entry_check(
+    entry: Entry,
+    machine: Machine,
+    start: Callable[[Launch, Mapping[str, str]], Awaitable[Started]],
+    *,
+    offline: bool = False,
+) -> Check:
+    """Check an entry of a client: its command, a start of it, its variables and its credential."""
+    client, entry_name, members, file = entry
+    launch = launch_of(members)
+    assert launch  # An entry without a command is not ours.
+    name, command = f"{client.title}: {entry_name}", launch.command
+    install = f"kiro-mcp install {client.id} --name {entry_name}"
+    again = f"Run `{install}`, which corrects it."
+    variables = {
+        name: value for name, value in variables_of(members).items() if _PLACEHOLDER not in value
+    }
+    environ = {**inherited(client, machine), **variables}
+    is_absolute = os.path.isabs(command)
+    if is_switched_off(members):
+        return warning(name, f"it is switched off in {file}", "Switch it on in the client.")
+    if _PLACEHOLDER in str(launch):
+        return skipped(name, f"only the client can complete its command ({file})")
+    if which(command, path=environ.get("PATH", "")) is None:
+        why = "does not exist" if is_absolute else "is not on the client's PATH"
+        return failed(name, f"its command {command} {why} ({file})", again)
+    check = start_check(await start(launch, environ), name, again)
+    if check.outcome != "ok":
+        return check
+
+    def problem() -> tuple[str, str] | None:
+        faults = [*unknown_variables(variables)]
+        try:
+            faults += _missing_roots(Settings.load(variables))
+        except InvalidRequest as error:
+            faults.append(error.message)
+        if faults:
+            return f"but: {' '.join(faults)}", f"Correct it in {file}."
+        # Offline, the clients' credentials are not checked: they are for the service.
+        has_credential = offline or entry.brings_credential
+        if not has_credential and not finds_credential(environ, machine.platform):
+            cure = f"or set KIRO_API_KEY and run `{install} --env KIRO_API_KEY`."
+            cure = f"Run `kiro-mcp login`; {cure}"
+            if missing := missing_credential_variable(machine, environ):
+                cure = f"{missing} is set here only: run `{install} --env {missing}`."
+            return "but it finds no credential there", cure
+        return None if is_absolute else (f"but {command} is not an absolute path", again)
+
+    if found := await anyio.to_thread.run_sync(problem):
+        return warning(name, f"{check.found}, {found[0]}", found[1])
+    return check
+
+
+def start_check(started: Started, name: str, cure: str) -> Check:
+    """Check the result of a start of the server."""
+    if started.error:
+        return failed(name, started.error, cure)
+    found = f"answers in {started.seconds:.1f} s, with {len(started.tools)} tools"
+    if started.seconds > SLOW_START_SECONDS:
+        return warning(
+            name,
+            found,
+            "Some clients wait no longer than that. The quickest start is an installed one: use"
+            " `uv tool install --compile-bytecode` with the path or name that this one came from.",
+        )
+    return ok(name, found)
+
+
+async def start(
+    launch: Launch, environ: Mapping[str, str], *, within_seconds: float = START_SECONDS
+) -> Started:
+    """Start a server as a client does, list its tools, and end it."""
+    parameters = StdioServerParameters(
+        command=launch.command,
+        args=list(launch.args),
+        env=dict(environ),
+        encoding_error_handler="replace",
+    )
+    began = time.monotonic()
+    error = f"no answer within {within_seconds:g} s"
+    noises: list[Exception] = []
+
+    async def listen(message: object) -> None:
+        noises.extend([message] if isinstance(message, Exception) else [])
+
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        try:
+            with anyio.move_on_after(within_seconds):
+                async with (
+                    stdio_client(parameters, errlog=stderr) as streams,
+                    ClientSession(*streams, message_handler=listen) as session,
+                ):
+                    try:
+                        await session.initialize()
+                        listed = await session.list_tools()
+                        tools = tuple(tool.name for tool in listed.tools)
+                        return Started(time.monotonic() - began, tools)
+                    except MCPError as problem:
+                        error = f"it does not answer ({problem})"
+        except (OSError, ValueError, ExceptionGroup) as problem:
+            return Started(error=f"it cannot be started ({problem})")
+        noise = "; its standard output contains something other than MCP" if noises else ""
+        size = os.lseek(stderr.fileno(), 0, os.SEEK_END)
+        os.lseek(stderr.fileno(), max(0, size - MAX_STDERR_BYTES), os.SEEK_SET)
+        text = os.read(stderr.fileno(), MAX_STDERR_BYTES).decode("utf-8", errors="replace")
+    written = [line.strip() for line in text.split("\n") if line.strip()]
+    last = f"; it said: {written[-1]}" if written else ""
+    return Started(error=f"{error}{noise}{last}")
+
+
+# --- showing -------------------------------------------------------------------------------------
+
+
+_NAME_WIDTH: Final = 24
+_STYLES: Final = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
+
+
+def redacted(check: Check) -> Check:
+    """Return a check without secrets."""
+    return replace(
+        check,
+        found=redact(check.found),
+        cure=redact(check.cure),
+        details=tuple(redact(detail) for detail in check.details),
+    )
+
+
+def checks_as_json(checks: Sequence[Check]) -> str:
+    """Return the checks as JSON."""
+    members = ("name", "outcome", "found", "cure", "details")
+    report = [{name: getattr(check, name) for name in members} for check in checks]
+    return harmless_json({"exit_code": exit_code_of(checks), "checks": report})
+
+
+def checks_as_lines(checks: Iterable[Check]) -> Iterator[str]:
+    """Yield the lines for a pipe."""
+    for check in checks:
+        yield f"{check.outcome:<8} {check.name}: {check.found}"
+        yield from (f"{'':<8}   {detail}" for detail in check.details)
+        if check.cure:
+            yield f"{'':<8}   → {check.cure}"
+
+
+def checks_as_table(checks: Iterable[Check]) -> Table:
+    """Return the table for a terminal."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(max_width=_NAME_WIDTH)
+    table.add_column(overflow="fold")
+    for check in checks:
+        said = Text(check.found)
+        for detail in check.details:
+            said.append(f"\n{detail}", style="dim")
+        if check.cure:
+            said.append(f"\n→ {check.cure}")
+        table.add_row(Text(check.outcome, style=_STYLES[check.outcome]), check.name, said)
+    return table
+
+
+def summary(checks: Iterable[Check]) -> str:
+    """Return the number of failures and warnings as one line."""
+    outcomes = [check.outcome for check in checks]
+    failures, warnings = outcomes.count("failed"), outcomes.count("warning")
+    parts = [f"{failures} failed"] if failures else []
+    if warnings:
+        parts.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
+    return f"{', '.join(parts)}." if parts else "Everything is in order."
+
+
+def _span(span: timedelta) -> str:
+    seconds = span.total_seconds()
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
