@@ -2,14 +2,13 @@
 
 In this order, each step on a copy; the caller's object is never changed:
 
-1. References are inlined: the service takes no `$ref`. Where a reference comes round to something
-   that contains it, only the type is left. Definitions that refer to each other can multiply
-   without limit, so the result is bounded in depth and in size.
+1. References are inlined: the service takes no `$ref`. A schema that contains itself ends, where it
+   comes round, with only its type. Definitions that refer to each other can multiply without
+   limit, so the result is bounded in depth and in size.
 2. What the service or JSON Schema 2020-12 does not take is left out: nulls, boolean schemas,
    keywords of older drafts, values that a keyword must not have.
-3. The root becomes an object with properties, without `oneOf`, `anyOf` or `allOf` beside them. What
-   these say of the properties is merged: whatever any alternative allows is allowed, and required
-   is what all of them require.
+3. The root becomes an object with properties. What `oneOf`, `anyOf` and `allOf` say of the
+   properties is merged into it.
 4. Properties get names that the service takes.
 
 A change allows more rather than less than before: arguments are checked against the caller's own
@@ -25,7 +24,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 from kiro_mcp.chat import JsonObject, JsonValue
-from kiro_mcp.wire.json_values import json_text, plain_json
+from kiro_mcp.wire.json_values import json_text, object_member, object_members, plain_json
 
 # --- a schema as a tree -------------------------------------------------------------------
 # A member is a keyword only where the schema says so: `properties` maps names to schemas, and a
@@ -101,55 +100,55 @@ _RESOLVED: Final = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "$defs", "
 """Keywords that mean nothing once references are inlined."""
 
 
+MAX_PATTERN_CHARACTERS: Final = 4_000
+"""How much of regular expressions is checked, for all tools of a call together (40 ms). What comes
+after is left out."""
+
+
 @dataclass(slots=True)
-class ReferenceBudget:
-    """How many schemas references may still bring in. What comes after allows anything."""
+class SchemaBudget:
+    """What the schemas of all tools of a call may still take."""
 
     nodes: int = MAX_REFERRED_NODES
+    """How many schemas references may still bring in. What comes after allows anything."""
+    pattern_characters: int = MAX_PATTERN_CHARACTERS
+    patterns: dict[str, bool] = field(default_factory=dict[str, bool])
+    """Which texts were checked, and whether they are regular expressions."""
 
 
-def inline_references(schema: JsonObject, budget: ReferenceBudget | None = None) -> JsonObject:
+def inline_references(schema: JsonObject, budget: SchemaBudget | None = None) -> JsonObject:
     """Return a copy of the schema without references. The schema itself is not changed.
 
     Args:
         schema: A schema.
         budget: What several schemas share; by default this one is alone.
     """
-    inliner = _Inliner(schema, budget or ReferenceBudget())
-    inlined = inliner.inline(schema, frozenset({"#"}), 0)
-    return inlined if isinstance(inlined, dict) else {}
+    budget = budget or SchemaBudget()
+    count = 0
 
-
-class _Inliner:
-    def __init__(self, root: JsonObject, budget: ReferenceBudget) -> None:
-        self._root = root
-        self._budget = budget
-        self._nodes = 0
-
-    def inline(self, node: JsonValue, around: frozenset[str], depth: int) -> JsonValue:
-        """Inline the references in one schema; `around` are those that it came by."""
+    def inline(node: JsonValue, around: frozenset[str], depth: int) -> JsonValue:
+        """Inline the references in one schema; `around` holds those that led to it."""
+        nonlocal count
         if not isinstance(node, dict):
             return {"type": "null"} if node is None else node
-        self._nodes += 1
-        if len(around) > 1:
-            self._budget.nodes -= 1
-        if self._nodes > MAX_NODES or depth > MAX_DEPTH or self._budget.nodes < 0:
+        count += 1
+        budget.nodes -= len(around) > 1
+        if count > MAX_NODES or depth > MAX_DEPTH or budget.nodes < 0:
             return _type_alone(node)
-        resolved, around = self._resolved(node, around)
-        return map_subschemas(resolved, lambda inner: self.inline(inner, around, depth + 1))
-
-    def _resolved(
-        self, node: JsonObject, around: frozenset[str]
-    ) -> tuple[JsonObject, frozenset[str]]:
-        """Put what a schema refers to in its place; its own members stand above that's."""
         while isinstance(reference := node.get("$ref"), str):
+            # A schema's own members win over those of the schema that it refers to.
             own = _without_resolved(node)
-            target = local_target(self._root, reference)
+            target = local_target(schema, reference)
             if reference in around or len(around) > MAX_HOPS:
-                return {**_type_alone(target), **own}, around
-            around = around | {reference}
+                node = {**_type_alone(target), **own}
+                break
+            around |= {reference}
             node = {**target, **own}
-        return _without_resolved(node), around
+        resolved = _without_resolved(node)
+        return map_subschemas(resolved, lambda inner: inline(inner, around, depth + 1))
+
+    inlined = inline(schema, frozenset({"#"}), 0)
+    return inlined if isinstance(inlined, dict) else {}
 
 
 def local_target(root: JsonObject, reference: str) -> JsonObject:
@@ -159,16 +158,14 @@ def local_target(root: JsonObject, reference: str) -> JsonObject:
     start, *steps = reference.split("/")
     found: JsonValue = root if start == "#" else None
     for step in steps:
-        found = _member(found, unquote(step).replace("~1", "/").replace("~0", "~"))
+        step = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict):
+            found = found.get(step)
+        elif isinstance(found, list) and step.isdecimal() and len(step) < 9:
+            found = found[int(step)] if int(step) < len(found) else None
+        else:
+            found = None
     return found if isinstance(found, dict) else {}
-
-
-def _member(value: JsonValue, step: str) -> JsonValue:
-    if isinstance(value, dict):
-        return value.get(step)
-    if isinstance(value, list) and step.isdecimal() and len(step) < 9:
-        return value[int(step)] if int(step) < len(value) else None
-    return None
 
 
 def _without_resolved(node: JsonObject) -> JsonObject:
@@ -197,20 +194,12 @@ def object_root(schema: JsonObject) -> JsonObject:
     if not _is_object(schema):
         value: JsonObject = {VALUE_PROPERTY: schema}
         return {"type": "object", "properties": value, "required": [VALUE_PROPERTY]}
-    merged = _members(schema)
+    properties, needed = _members(schema)
     rest = {name: member for name, member in schema.items() if name not in COMBINATORS}
-    root: JsonObject = {**rest, "type": "object", "properties": merged.properties}
+    root: JsonObject = {**rest, "type": "object", "properties": properties}
     root.pop("required", None)
-    required: list[JsonValue] = [
-        name for name in dict.fromkeys(merged.required) if name in merged.properties
-    ]
+    required: list[JsonValue] = [name for name in dict.fromkeys(needed) if name in properties]
     return {**root, "required": required} if required else root
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Members:
-    properties: JsonObject
-    required: Sequence[str]
 
 
 def _is_object(schema: JsonObject) -> bool:
@@ -223,53 +212,39 @@ def _is_object(schema: JsonObject) -> bool:
     return all(
         any(map(_is_object, alternatives))
         for name in COMBINATORS
-        if (alternatives := _schemas(schema, name))
+        if (alternatives := object_members(schema, name))
     )
 
 
-def _members(schema: JsonObject) -> _Members:
-    """Gather what a schema and its combinators say of an object's members."""
-    properties = schema.get("properties")
-    found = _Members(
-        properties=properties if isinstance(properties, dict) else {},
-        required=_texts(schema.get("required")),
-    )
+def _members(schema: JsonObject) -> tuple[JsonObject, list[str]]:
+    """Return what a schema and its combinators say of an object: its properties and what it needs.
+
+    All of `allOf` hold. Of `anyOf` and `oneOf` only one need hold: whatever any of them allows is
+    allowed, and only what all of them require is required.
+    """
+    properties, required = object_member(schema, "properties"), _texts(schema.get("required"))
     for name in COMBINATORS:
-        pieces = [_members(piece) for piece in _schemas(schema, name) if _is_object(piece)]
-        if pieces and name == "allOf":
-            found = _all_of([found, *pieces])
-        elif pieces:
-            found = _all_of([found, _any_of(pieces)])
-    return found
+        pieces = [_members(one) for one in object_members(schema, name) if _is_object(one)]
+        if pieces and name != "allOf":
+            needed = set(pieces[0][1]).intersection(*(one for _, one in pieces))
+            either = _joined([one for one, _ in pieces], "anyOf")
+            pieces = [(either, [one for one in pieces[0][1] if one in needed])]
+        if pieces:
+            properties = _joined([properties, *(one for one, _ in pieces)], "allOf")
+            required = [*required, *(one for _, names in pieces for one in names)]
+    return properties, required
 
 
-def _all_of(pieces: Sequence[_Members]) -> _Members:
-    required = [name for piece in pieces for name in piece.required]
-    return _Members(properties=_joined(pieces, "allOf"), required=required)
-
-
-def _any_of(pieces: Sequence[_Members]) -> _Members:
-    common = set[str](pieces[0].required).intersection(*(piece.required for piece in pieces))
-    required = [name for name in pieces[0].required if name in common]
-    return _Members(properties=_joined(pieces, "anyOf"), required=required)
-
-
-def _joined(pieces: Sequence[_Members], combinator: str) -> JsonObject:
+def _joined(pieces: Sequence[JsonObject], combinator: str) -> JsonObject:
     """Join the properties of all pieces; of one name, the different schemas are combined."""
     variants: dict[str, dict[str, JsonValue]] = {}
-    for piece in pieces:
-        for name, schema in piece.properties.items():
+    for properties in pieces:
+        for name, schema in properties.items():
             variants.setdefault(name, {})[json_text(schema)] = schema
-    return {name: _combined(list(kinds.values()), combinator) for name, kinds in variants.items()}
-
-
-def _combined(schemas: list[JsonValue], combinator: str) -> JsonValue:
-    return schemas[0] if len(schemas) == 1 else {combinator: schemas}
-
-
-def _schemas(schema: JsonObject, keyword: str) -> list[JsonObject]:
-    given = schema.get(keyword)
-    return [item for item in given if isinstance(item, dict)] if isinstance(given, list) else []
+    return {
+        name: next(iter(kinds.values())) if len(kinds) == 1 else {combinator: [*kinds.values()]}
+        for name, kinds in variants.items()
+    }
 
 
 def _texts(value: JsonValue) -> list[str]:
@@ -370,10 +345,6 @@ _KEYWORD_TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
 }
 """What a keyword's value must be; one with another value is left out."""
 
-MAX_PATTERN_CHARACTERS: Final = 4_000
-"""How much of regular expressions is checked, for all tools of a call together (40 ms). What comes
-after is left out."""
-
 MAX_NOTED: Final = 10
 """How many keywords that were left out are named for one tool."""
 
@@ -392,47 +363,25 @@ in them allows more."""
 _ANNOTATIONS: Final = frozenset({"title", "description", "default", "examples"})
 
 
-@dataclass(slots=True)
-class SchemaBudget:
-    """What the schemas of all tools of a call may still take."""
-
-    references: ReferenceBudget = field(default_factory=ReferenceBudget)
-    pattern_characters: int = MAX_PATTERN_CHARACTERS
-    patterns: dict[str, bool] = field(default_factory=dict[str, bool])
-    """Which texts were checked, and whether they are regular expressions."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentSchema:
-    """A schema that the service takes, and what was changed in it."""
-
-    schema: JsonObject
-    property_names: Mapping[str, str]
-    """The caller's name of each renamed property, by the name that is sent."""
-    dropped: tuple[str, ...]
-    """The keywords whose value JSON Schema forbids, each with that value."""
-
-
-def sendable_schema(schema: object, budget: SchemaBudget | None = None) -> SentSchema:
+def sendable_schema(
+    schema: object, budget: SchemaBudget | None = None
+) -> tuple[JsonObject, Mapping[str, str], tuple[str, ...]]:
     """Make a schema that the service takes for a tool's input, out of anything at all.
 
     Args:
         schema: What a caller gave.
         budget: What the schemas of all tools of a call share.
+
+    Returns:
+        The schema; the caller's name of each renamed property, by the name that is sent; and the
+        keywords whose value JSON Schema forbids, each with that value.
     """
     budget = budget or SchemaBudget()
     plain = plain_json(schema)
-    inlined = inline_references(plain, budget.references) if isinstance(plain, dict) else {}
     cleaner = _Cleaner(budget)
+    inlined = inline_references(plain, budget) if isinstance(plain, dict) else {}
     root, names = with_legal_names(object_root(cleaner.cleaned(inlined)))
-    return SentSchema(
-        schema=root, property_names=names, dropped=tuple(dict.fromkeys(cleaner.dropped))
-    )
-
-
-def sanitised_schema(schema: object) -> JsonObject:
-    """Return a schema that the service takes for a tool's input, made of anything at all."""
-    return sendable_schema(schema).schema
+    return root, names, tuple(dict.fromkeys(cleaner.dropped))
 
 
 class _Cleaner:
@@ -528,17 +477,19 @@ def _modern(node: JsonObject) -> JsonObject:
 
 
 def _options(keyword: str, member: JsonValue) -> JsonValue:
-    """Leave null out of what a value may be, as clients write what is optional."""
+    """Leave null out of `anyOf` and `oneOf`: clients write it for what is optional."""
     if keyword not in ("anyOf", "oneOf") or not isinstance(member, list):
         return member
-    return [option for option in member if not _is_null(option)]
-
-
-def _is_null(option: JsonValue) -> bool:
-    if not isinstance(option, dict):
-        return False
-    is_constant = "const" in option and option["const"] is None
-    return is_constant or option.get("type") in ("null", ["null"]) or option.get("enum") == [None]
+    return [
+        option
+        for option in member
+        if not isinstance(option, dict)
+        or not (
+            option.get("const", "") is None
+            or option.get("type") in ("null", ["null"])
+            or option.get("enum") == [None]
+        )
+    ]
 
 
 def _data(value: JsonValue) -> JsonValue:
@@ -554,41 +505,32 @@ def _data(value: JsonValue) -> JsonValue:
     return value
 
 
-def _without_idle_keywords(node: JsonObject) -> JsonObject:
-    """Leave out types, choices and requirements that say nothing that can be met."""
-    checked: JsonObject = {
-        **node,
-        "type": _kind(node.get("type")),
-        "required": _required(node),
-        "dependentRequired": _dependent(node.get("dependentRequired")),
-    }
-    return {name: member for name, member in checked.items() if member or name not in _CHECKED}
-
-
 _CHECKED: Final = frozenset({"type", "required", "enum", "prefixItems", "dependentRequired"})
 
 
-def _kind(kind: JsonValue) -> JsonValue:
-    kinds = kind if isinstance(kind, list) else [kind]
-    known: list[JsonValue] = [item for item in kinds if isinstance(item, str) and item in _TYPES]
-    return known[0] if len(known) == 1 else known
-
-
-def _required(node: JsonObject) -> JsonValue:
-    given, properties = node.get("required"), node.get("properties")
-    names = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
-    known = properties if isinstance(properties, dict) else names
-    return [name for name in dict.fromkeys(names) if name in known]
-
-
-def _dependent(given: JsonValue) -> JsonValue:
-    if not isinstance(given, dict):
-        return {}
-    lists = {name: names for name, names in given.items() if isinstance(names, list)}
-    return {
-        name: list[JsonValue](dict.fromkeys(item for item in names if isinstance(item, str)))
-        for name, names in lists.items()
+def _without_idle_keywords(node: JsonObject) -> JsonObject:
+    """Leave out types, choices and requirements that say nothing or cannot be met."""
+    kinds = node.get("type")
+    known: list[JsonValue] = [
+        kind
+        for kind in (kinds if isinstance(kinds, list) else [kinds])
+        if isinstance(kind, str) and kind in _TYPES
+    ]
+    names = dict.fromkeys(_texts(node.get("required")))
+    properties = node.get("properties")
+    required = [name for name in names if not isinstance(properties, dict) or name in properties]
+    dependent = {
+        name: list[JsonValue](dict.fromkeys(_texts(needed)))
+        for name, needed in object_member(node, "dependentRequired").items()
+        if isinstance(needed, list)
     }
+    checked: JsonObject = {
+        **node,
+        "type": known[0] if len(known) == 1 else known,
+        "required": list[JsonValue](required),
+        "dependentRequired": {**dependent},
+    }
+    return {name: member for name, member in checked.items() if member or name not in _CHECKED}
 
 
 def _without_idle_combinators(node: JsonObject) -> JsonObject:

@@ -20,7 +20,7 @@ from kiro_mcp.chat import Finding, JsonObject, JsonValue, Repair, ToolSpec
 from kiro_mcp.errors import quoted
 from kiro_mcp.wire.content import CUSTOM_INPUT, first_text
 from kiro_mcp.wire.json_values import clean_text, json_text, parse_object, plain_json
-from kiro_mcp.wire.schema import SchemaBudget, SentSchema, sendable_schema
+from kiro_mcp.wire.schema import SchemaBudget, sendable_schema
 
 DESCRIPTION_MAX_BYTES: Final = 10_000
 """The longest description, in UTF-8. The official client cuts at 10,004."""
@@ -170,17 +170,17 @@ def sendable_tools(
     budget = SchemaBudget()
     for spec in (*given, *stubs):
         name = names[spec.name]
-        schema = sendable_schema(spec.input_schema, budget)
+        schema, properties, dropped = sendable_schema(spec.input_schema, budget)
         stand_in = f"Tool: {name}"
         whole = spec.description if spec.description.strip() else stand_in
         shortened = _shorten(whole, description_max_bytes)
         description = shortened if shortened.strip() else stand_in
-        sent.append(ToolSpec(name=name, description=description, input_schema=schema.schema))
-        if schema.property_names:
-            property_names[spec.name] = schema.property_names
+        sent.append(ToolSpec(name=name, description=description, input_schema=schema))
+        if properties:
+            property_names[spec.name] = properties
         if description != whole:
             long_descriptions.append((name, whole))
-        repairs += _tool_repairs(spec, sent[-1], whole, schema)
+        repairs += _tool_repairs(spec, sent[-1], whole, properties, dropped)
     return SentTools(
         specs=tuple(sent),
         names=names,
@@ -191,9 +191,13 @@ def sendable_tools(
 
 
 def _tool_repairs(
-    given: ToolSpec, sent: ToolSpec, description: str, schema: SentSchema
+    given: ToolSpec,
+    sent: ToolSpec,
+    description: str,
+    property_names: Mapping[str, str],
+    dropped: Sequence[str],
 ) -> Iterator[Repair]:
-    """Say what is different in a tool that is sent; `description` is what was to be sent."""
+    """Say what is different in a tool that is sent; `description` is its whole description."""
     tool = quoted(given.name)
     if sent.name != given.name:
         detail = f"The tool {tool} is sent as {quoted(sent.name)}."
@@ -207,10 +211,10 @@ def _tool_repairs(
     if sent.input_schema != given.input_schema:
         detail = f"The schema of {tool} was changed to one that the service takes."
         yield Repair(rule="tool_schema", detail=detail)
-    if schema.dropped:
-        detail = f"Left out of the schema of {tool}: {', '.join(schema.dropped)}."
+    if dropped:
+        detail = f"Left out of the schema of {tool}: {', '.join(dropped)}."
         yield Repair(rule="schema_keyword", detail=detail)
-    if renamed := list(schema.property_names.items()):
+    if renamed := list(property_names.items()):
         shown = ", ".join(f"{quoted(name)} as {other!r}" for other, name in renamed[:MAX_NAMED])
         more = f" and {len(renamed) - MAX_NAMED} more" if len(renamed) > MAX_NAMED else ""
         detail = f"Properties of {tool} are sent under other names: {shown}{more}."

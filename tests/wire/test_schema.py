@@ -13,7 +13,6 @@ from kiro_mcp.wire.schema import (
     MAX_NOTED,
     MAX_REFERRED_NODES,
     inline_references,
-    sanitised_schema,
     sendable_schema,
 )
 from kiro_mcp.wire.tools import sendable_tools
@@ -21,12 +20,14 @@ from kiro_mcp.wire.tools import sendable_tools
 EMPTY: dict[str, Any] = {"type": "object", "properties": {}}
 
 
+def sent(schema: object) -> dict[str, Any]:
+    """Return the schema that is sent for a caller's schema."""
+    return cast("dict[str, Any]", sendable_schema(schema)[0])
+
+
 def property_of(schema: Any) -> Any:
-    """Return what becomes of a schema as that of a property."""
-    sanitised = sanitised_schema({"type": "object", "properties": {"p": schema}})
-    properties = sanitised["properties"]
-    assert isinstance(properties, dict)
-    return properties.get("p")
+    """Return the schema that is sent for a property with this schema."""
+    return sent({"type": "object", "properties": {"p": schema}})["properties"].get("p")
 
 
 def test_a_plain_object_schema_is_sent_as_it_is() -> None:
@@ -45,16 +46,16 @@ def test_a_plain_object_schema_is_sent_as_it_is() -> None:
         "required": ["path"],
         "additionalProperties": False,
     }
-    assert sanitised_schema(schema) == schema
+    assert sent(schema) == schema
 
 
 @pytest.mark.parametrize(
     "schema",
     [None, True, False, 3, "x", [], {}, {"type": "object"}, {"type": ["object", "null"]}],
 )
-def test_what_says_nothing_takes_an_object(schema: object) -> None:
+def test_a_schema_that_says_nothing_becomes_an_object(schema: object) -> None:
     """Observed: the root is an object with properties."""
-    assert sanitised_schema(schema) == EMPTY
+    assert sent(schema) == EMPTY
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_a_root_of_another_type_becomes_the_one_property_of_an_object(
     schema: dict[str, Any],
 ) -> None:
     """Observed is that the service refuses any other root."""
-    assert sanitised_schema(schema) == {
+    assert sent(schema) == {
         "type": "object",
         "properties": {"value": schema},
         "required": ["value"],
@@ -101,7 +102,7 @@ def test_what_the_service_refuses_at_the_root_is_left_out(
     members: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     """Observed: nulls, and requirements of what is no property, are refused."""
-    assert sanitised_schema({"type": "object", **members}) == expected
+    assert sent({"type": "object", **members}) == expected
 
 
 INSIDE: dict[str, tuple[Any, Any]] = {
@@ -187,17 +188,17 @@ def test_values_that_json_schema_forbids_are_left_out(schema: Any, expected: Any
 
 
 def test_patterns_are_checked_up_to_a_limit_and_left_out_past_it() -> None:
-    """Checking 1,000 characters takes up to 10 ms, and nobody else is answered meanwhile."""
+    """Checking 1,000 characters takes up to 10 ms, and all other calls wait."""
     patterns = [f"^{index}{'x' * 90}$" for index in range(100)]
     properties = {f"p{index}": {"pattern": one} for index, one in enumerate(patterns * 2)}
-    sent = sendable_schema({"type": "object", "properties": properties})
-    kept = [name for name, one in cast("Any", sent.schema["properties"]).items() if one]
+    schema, _, dropped = sendable_schema({"type": "object", "properties": properties})
+    kept = [name for name, one in cast("Any", schema["properties"]).items() if one]
     assert 40 <= len(kept) // 2 <= 50
-    assert len(sent.dropped) == MAX_NOTED
+    assert len(dropped) == MAX_NOTED
 
 
 @pytest.mark.parametrize(("schema", "expected"), INSIDE.values(), ids=INSIDE.keys())
-def test_what_is_inside_is_made_plain(schema: Any, expected: Any) -> None:
+def test_inner_schemas_are_cleaned(schema: Any, expected: Any) -> None:
     """For the service's refusals and JSON Schema 2020-12."""
     assert property_of(schema) == expected
 
@@ -216,9 +217,7 @@ WRONG_VALUES: list[tuple[str, object]] = [
 @pytest.mark.parametrize(
     ("keyword", "value"), [(word, value) for words, value in WRONG_VALUES for word in words.split()]
 )
-def test_a_keyword_with_a_value_that_it_cannot_have_is_left_out(
-    keyword: str, value: object
-) -> None:
+def test_a_keyword_with_a_wrong_value_is_left_out(keyword: str, value: object) -> None:
     """JSON Schema 2020-12 says what each may have; the service refuses anything else."""
     assert property_of({"type": "object", keyword: value}) == {"type": "object"}
 
@@ -244,7 +243,7 @@ def test_alternatives_at_the_root_are_merged() -> None:
             {"type": "string"},
         ],
     }
-    assert sanitised_schema(schema) == {
+    assert sent(schema) == {
         "description": "Either.",
         "type": "object",
         "properties": {
@@ -266,7 +265,7 @@ def test_all_parts_at_the_root_are_merged_at_any_depth() -> None:
             {"anyOf": [{"properties": {"c": {}}}, {"properties": {"d": {}}}]},
         ],
     }
-    assert sanitised_schema(schema) == {
+    assert sent(schema) == {
         "type": "object",
         "properties": {
             "a": {"allOf": [{"type": "string"}, {"minLength": 1}]},
@@ -281,7 +280,7 @@ def test_all_parts_at_the_root_are_merged_at_any_depth() -> None:
 # --- references ---------------------------------------------------------------------------
 
 
-def test_references_are_put_in_place() -> None:
+def test_references_are_inlined() -> None:
     """Observed: the service takes no references."""
     schema = {
         "type": "object",
@@ -296,7 +295,7 @@ def test_references_are_put_in_place() -> None:
         },
     }
     path = {"type": "string", "description": "A path."}
-    assert sanitised_schema(schema) == {
+    assert sent(schema) == {
         "type": "object",
         "properties": {
             "a": {"type": "string", "description": "Mine."},
@@ -330,26 +329,26 @@ def test_references_are_found_in_whatever_holds_schemas(
 
 
 @pytest.mark.parametrize("keyword", ["$dynamicRef", "$recursiveRef", "$defs", "definitions"])
-def test_what_only_references_need_goes_with_them(keyword: str) -> None:
+def test_definitions_are_left_out(keyword: str) -> None:
     """JSON Schema 2020-12 and its older drafts."""
     schema: JsonObject = {"type": "object", "properties": {"a": {keyword: "#x", "title": "A"}}}
     expected: JsonObject = {"type": "object", "properties": {"a": {"title": "A"}}}
     assert inline_references({**schema, keyword: {"x": {}}}) == expected
 
 
-def test_a_schema_that_comes_round_again_without_a_type_allows_anything() -> None:
+def test_a_schema_that_contains_itself_without_a_type_allows_anything() -> None:
     schema: JsonObject = {"properties": {"p": {"$ref": "#"}}}
     assert inline_references(schema) == {"properties": {"p": {}}}
 
 
 @pytest.mark.parametrize("keyword", ["default", "const", "enum", "examples", "x-own"])
-def test_what_looks_like_a_reference_in_data_is_data(keyword: str) -> None:
+def test_a_reference_in_data_is_left_alone(keyword: str) -> None:
     """JSON Schema 2020-12: a member is a reference only where a schema may stand."""
     schema: dict[str, Any] = {keyword: [{"$ref": "#/$defs/x"}], "$defs": {"x": {"type": "string"}}}
     assert inline_references(schema) == {keyword: [{"$ref": "#/$defs/x"}]}
 
 
-def test_a_schema_that_contains_itself_ends_where_it_comes_round() -> None:
+def test_a_schema_that_contains_itself_ends_with_its_type() -> None:
     """Its type is all that is left there."""
     node: dict[str, Any] = {
         "type": "object",
@@ -360,7 +359,7 @@ def test_a_schema_that_contains_itself_ends_where_it_comes_round() -> None:
         "required": ["next"],
     }
     schema = {"$ref": "#/$defs/Node", "$defs": {"Node": node}}
-    assert sanitised_schema(schema) == {
+    assert sent(schema) == {
         "type": "object",
         "properties": {
             "next": {"type": "object"},
@@ -372,7 +371,7 @@ def test_a_schema_that_contains_itself_ends_where_it_comes_round() -> None:
         "properties": {"p": {"$ref": "#"}, "q": {"$ref": "#/$defs/x"}},
         "$defs": {"x": {}},
     }
-    assert sanitised_schema({"type": "object", **loop}) == {
+    assert sent({"type": "object", **loop}) == {
         "type": "object",
         "properties": {"p": {"type": "object"}, "q": {}},
     }
@@ -391,14 +390,14 @@ def test_a_schema_that_contains_itself_ends_where_it_comes_round() -> None:
         3,
     ],
 )
-def test_a_reference_to_nothing_here_allows_anything(reference: object) -> None:
+def test_a_reference_without_a_target_allows_anything(reference: object) -> None:
     """Nothing is ever fetched."""
     schema: dict[str, Any] = {
         "type": "object",
         "$defs": {"a": [], "n": 3},
         "properties": {"p": {"$ref": reference, "title": "P"}},
     }
-    assert sanitised_schema(schema)["properties"] == {"p": {"title": "P"}}
+    assert sent(schema)["properties"] == {"p": {"title": "P"}}
 
 
 def test_definitions_that_multiply_are_bounded() -> None:
@@ -412,7 +411,7 @@ def test_definitions_that_multiply_are_bounded() -> None:
         for name, after in zip(names, [*names[1:], "end"], strict=True)
     }
     schema = {"$ref": "#/$defs/d0", "$defs": definitions}
-    assert len(json.dumps(sanitised_schema(schema))) < 500_000
+    assert len(json.dumps(sent(schema))) < 500_000
 
 
 def test_a_schema_may_nest_no_deeper_than_the_limit() -> None:
@@ -431,11 +430,11 @@ def test_the_callers_schema_is_not_changed() -> None:
         "$defs": {"a": {"type": ["object", "null"], "required": None}},
     }
     before = copy.deepcopy(schema)
-    sanitised_schema(schema)
+    sent(schema)
     assert schema == before
 
 
-def test_the_references_of_all_tools_together_bring_in_no_more_than_the_limit() -> None:
+def test_the_references_of_all_tools_share_one_limit() -> None:
     """A hundred small tools must not become gigabytes, either."""
     both = {
         f"a{n}": {"properties": {side: {"$ref": f"#/$defs/a{n + 1}"} for side in "xy"}}
@@ -443,9 +442,9 @@ def test_the_references_of_all_tools_together_bring_in_no_more_than_the_limit() 
     }
     schema: dict[str, Any] = {"type": "object", "$ref": "#/$defs/a0", "$defs": both}
     tools = [ToolSpec(name=f"t{n}", description="x", input_schema=schema) for n in range(100)]
-    sent = [spec.input_schema for spec in sendable_tools(tools, []).specs]
-    assert len(sent) == 100
-    assert json.dumps(sent).count('"properties"') < MAX_REFERRED_NODES
+    schemas = [spec.input_schema for spec in sendable_tools(tools, []).specs]
+    assert len(schemas) == 100
+    assert json.dumps(schemas).count('"properties"') < MAX_REFERRED_NODES
 
 
 def test_a_long_chain_of_references_ends() -> None:
