@@ -145,7 +145,7 @@ def test_a_placeholder_is_named_as_one_and_is_never_a_credential(name: str, valu
         " `ksk_abc` ",
     ],
 )
-def test_what_was_copied_along_with_a_credential_is_taken_off(value: str) -> None:
+def test_quotes_and_the_word_bearer_around_a_credential_are_removed(value: str) -> None:
     for name in ("KIRO_API_KEY", "KIRO_ACCESS_TOKEN", "KIRO_REFRESH_TOKEN"):
         settings = Settings.load({name: value})
         found = (settings.api_key, settings.access_token, settings.refresh_token)

@@ -139,7 +139,7 @@ async def test_an_access_token_without_a_profile_has_it_looked_up(
     assert len(emulator.state.requests_to("ListAvailableProfiles")) == 1
 
 
-async def test_what_is_asked_of_an_account_goes_with_the_headers_and_origin_that_are_set(
+async def test_requests_about_the_account_use_the_headers_and_origin_of_the_settings(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """What the service takes differs by account, so it is a setting."""
@@ -185,7 +185,7 @@ async def test_several_profiles_are_a_question_and_the_setting_its_answer(
 STALE_ARN = "arn:aws:codewhisperer:eu-central-1:111122223333:profile/STALE"
 
 
-async def test_a_profile_that_is_no_more_is_looked_up_again_once_and_kept(
+async def test_a_profile_that_no_longer_exists_is_looked_up_again_once_and_saved(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Observed: a profile that is not the account's own is not authorized to make the call."""
@@ -207,7 +207,7 @@ async def test_a_profile_that_is_no_more_is_looked_up_again_once_and_kept(
     assert kept.refresh_token == login.refresh_token
 
 
-async def test_calls_at_once_with_a_profile_that_is_no_more_all_get_the_new_one(
+async def test_concurrent_calls_with_a_profile_that_no_longer_exists_all_get_the_new_one(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """A call that is refused while another one looks waits for what it finds."""
@@ -228,7 +228,7 @@ async def test_calls_at_once_with_a_profile_that_is_no_more_all_get_the_new_one(
     assert len(emulator.state.requests_to("ListAvailableProfiles")) == 1
 
 
-async def test_another_programs_profile_that_is_no_more_is_looked_up_and_left_to_it(
+async def test_another_programs_outdated_profile_is_looked_up_and_its_file_stays(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Its file is not ours to write."""
@@ -305,7 +305,7 @@ async def test_a_given_token_that_says_it_has_ended_is_renewed_before_it_is_sent
     assert (token.value == given) is (count == 0)
 
 
-async def test_an_expired_token_with_nothing_to_renew_it_by_is_told_before_it_is_sent(
+async def test_an_expired_token_that_cannot_be_renewed_is_an_error_before_it_is_sent(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """The service would only say that it is invalid."""
@@ -332,7 +332,7 @@ async def test_how_early_a_token_is_renewed_is_a_setting(
 
 
 @pytest.mark.parametrize("given", [EMULATOR_SOCIAL_REFRESH_TOKEN, encoded()], ids=["bare", "idc"])
-async def test_a_given_refresh_token_is_renewed_once_and_its_successor_kept(
+async def test_a_refresh_token_of_the_environment_is_renewed_once_and_its_successor_saved(
     given: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """The environment cannot be written to, so its successor lies in our own store."""
@@ -398,7 +398,7 @@ async def test_a_rejected_token_is_renewed_once_and_a_second_rejection_ends_it(
         assert third.value not in (first.value, second.value)
 
 
-async def test_a_token_that_is_void_where_its_profile_is_asked_for_is_renewed(
+async def test_a_token_that_is_refused_in_the_request_for_its_profile_is_renewed(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Observed: an access token can be void before its end, and does not say when that is."""
@@ -409,7 +409,7 @@ async def test_a_token_that_is_void_where_its_profile_is_asked_for_is_renewed(
         assert refreshes(emulator) == 1
 
 
-async def test_a_void_token_that_nothing_renews_is_named_where_its_profile_is_asked_for(
+async def test_a_bare_token_that_is_refused_in_the_request_for_its_profile_is_named_in_the_error(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """The error names the variable to renew."""
@@ -419,7 +419,7 @@ async def test_a_void_token_that_nothing_renews_is_named_where_its_profile_is_as
     assert refreshes(emulator) == 0
 
 
-async def test_where_a_rejected_token_has_a_successor_that_has_ended_too_that_is_renewed(
+async def test_the_expired_successor_of_a_rejected_token_is_renewed(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """A laptop may sleep between a call and its second try."""
@@ -469,7 +469,7 @@ async def test_a_token_is_used_to_its_end_while_it_cannot_be_renewed(
     assert login.refresh_token == EMULATOR_REFRESH_TOKEN
 
 
-async def test_a_refused_refresh_token_is_asked_for_once_and_never_deleted(
+async def test_a_refused_refresh_token_is_sent_once_and_never_deleted(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Observed: a wrong region is answered exactly like a revoked token."""
@@ -486,7 +486,7 @@ async def test_a_refused_refresh_token_is_asked_for_once_and_never_deleted(
 
 
 @pytest.mark.parametrize("environ", [{}, {"KIRO_REGION": "eu-west-2"}])
-async def test_a_refused_token_that_names_no_region_tells_where_it_was_asked_for(
+async def test_the_error_for_a_refused_token_without_a_region_names_the_region_that_was_tried(
     environ: dict[str, str], tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Observed: a wrong region is answered exactly like a token that has ended."""
@@ -499,7 +499,7 @@ async def test_a_refused_token_that_names_no_region_tells_where_it_was_asked_for
     assert "set KIRO_REGION" in caught.value.next_step
 
 
-async def test_where_the_source_has_rotated_meanwhile_its_new_token_is_tried_once(
+async def test_a_refresh_token_that_its_source_has_rotated_meanwhile_is_tried_once(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Read again after a refusal."""
@@ -517,7 +517,7 @@ async def test_where_the_source_has_rotated_meanwhile_its_new_token_is_tried_onc
     assert refreshes(emulator) == 2
 
 
-async def test_where_the_source_has_been_renewed_meanwhile_that_is_used(
+async def test_a_login_that_its_source_has_renewed_meanwhile_is_used(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """A refusal that comes of somebody else's refresh is no end."""
@@ -619,7 +619,7 @@ async def test_a_login_that_is_renewed_while_the_disk_is_full_is_not_lost(
     assert len(set(spent(emulator))) == refreshes(emulator) == 3
 
 
-async def test_what_could_not_be_written_gives_way_to_a_login_made_meanwhile(
+async def test_a_renewed_login_that_could_not_be_saved_is_dropped_after_a_new_login(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
@@ -705,7 +705,7 @@ async def test_a_token_that_a_management_call_refuses_is_renewed_once(
 
 @pytest.mark.parametrize("is_renewable", [True, False])
 @pytest.mark.parametrize("arn", [EMULATOR_PROFILE_ARN, ""])
-async def test_a_token_of_identity_center_says_what_it_is_only_after_a_refusal(
+async def test_a_token_of_identity_center_is_sent_with_its_type_only_after_a_refusal(
     arn: str, is_renewable: bool, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Observed: some of these logins need `TokenType: SSO_OIDC`, others are refused with it."""
@@ -739,7 +739,7 @@ async def test_a_token_of_identity_center_says_what_it_is_only_after_a_refusal(
         assert types() == {"SSO_OIDC"}
 
 
-async def test_a_token_that_no_kind_makes_good_is_refused_with_what_to_do(
+async def test_a_token_that_is_refused_with_and_without_its_type_is_an_error_with_a_next_step(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     login = {
@@ -852,7 +852,7 @@ async def test_another_programs_login_is_not_renewed_unasked(
 
 
 @BORROWED
-async def test_asked_to_it_is_renewed_and_put_back_with_all_that_is_unknown_here(
+async def test_with_write_back_another_programs_login_is_renewed_in_its_own_file(
     named: Callable[[Path], dict[str, str]], tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Observed: owners lose fields, region and scopes to tools that write only what they know."""
@@ -879,7 +879,7 @@ async def test_asked_to_it_is_renewed_and_put_back_with_all_that_is_unknown_here
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 @BORROWED
-async def test_where_it_could_not_be_put_back_nothing_is_spent(
+async def test_no_refresh_token_is_spent_if_the_renewed_login_could_not_be_written_back(
     named: Callable[[Path], dict[str, str]], tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Observed: a read-only mount, and a login that is dead after a restart."""
@@ -1019,7 +1019,7 @@ async def test_a_bearer_does_not_follow_a_redirect(
     assert len(emulator.state.requests) == 1
 
 
-async def test_what_has_not_changed_is_not_read_again(
+async def test_files_that_have_not_changed_are_not_read_again(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Each call looks at times of files, and reads them only where these have moved."""
@@ -1035,7 +1035,7 @@ async def test_what_has_not_changed_is_not_read_again(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the permission bits of POSIX")
-async def test_only_its_owner_can_look_into_what_is_kept(
+async def test_only_the_user_can_read_the_saved_files(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """The folder too, for the names of the files tell of logins."""
@@ -1128,7 +1128,7 @@ async def test_kiro_clis_own_token_is_used_where_it_gives_one(
         "yes",
     ],
 )
-async def test_what_kiro_cli_prints_is_used_only_if_it_is_a_token_that_is_good(
+async def test_the_output_of_kiro_cli_is_used_only_if_it_is_a_valid_token(
     output: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     kiro_cli_database(tmp_path / CLI_DB, odic_rows(profile_arn=EMULATOR_PROFILE_ARN))

@@ -1,4 +1,4 @@
-"""A device login from its start to its end, over HTTP against the emulator."""
+"""Device logins, and who is signed in, from where, and what is left of the plan."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -9,11 +9,20 @@ from anyio import fail_after
 from anyio.lowlevel import checkpoint
 
 from kiro_mcp.auth.device_flow import Method
-from kiro_mcp.emulator import Cut, HttpAnswer, RunningEmulator, Send
+from kiro_mcp.auth.sign_in import sign_in_status
+from kiro_mcp.client.management import UsageLimits
+from kiro_mcp.emulator import (
+    EMULATOR_API_KEY,
+    EMULATOR_PROFILE_ARN,
+    Cut,
+    HttpAnswer,
+    RunningEmulator,
+    Send,
+)
 from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError, SignInRequired
 from kiro_mcp.files import RETRY_SECONDS, hold_lock
-from tests.auth.test_provider import engine_of, own_folder
-from tests.support.logins import IDC_START_URL, Clock
+from tests.auth.test_provider import engine_of, own_folder, refreshes
+from tests.support.logins import IDC_START_URL, Clock, ide_social, sign_in_before
 
 
 @pytest.mark.parametrize("method", ["builder_id", "idc", "google", "github"])
@@ -47,7 +56,7 @@ async def test_polls_keep_the_interval_and_slow_down_for_good(
     assert clock.slept == [1, 6, 11, 11, 11]
 
 
-async def test_a_service_that_fails_meanwhile_is_asked_again(
+async def test_polling_goes_on_after_the_service_fails(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """A minute of trouble must not cost the login."""
@@ -180,7 +189,7 @@ async def test_a_defect_ends_a_login_with_an_error_and_not_in_silence(
     assert "broken" not in str(state.error)
 
 
-async def test_a_login_that_cannot_be_kept_is_not_begun(emulator: RunningEmulator) -> None:
+async def test_a_login_that_could_not_be_saved_is_not_started(emulator: RunningEmulator) -> None:
     """It would be lost with the process."""
     async with engine_of(Path("/"), emulator, HOME="") as engine:
         with pytest.raises(InvalidRequest, match="KIRO_MCP_HOME"):
@@ -203,7 +212,7 @@ async def test_a_store_that_holds_something_else_is_not_overwritten(
     assert path.read_text("utf-8") == "not json"
 
 
-async def test_what_a_later_version_keeps_in_the_store_survives(
+async def test_members_of_a_later_version_in_our_store_survive_a_change(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Two versions may run side by side."""
@@ -216,3 +225,77 @@ async def test_what_a_later_version_keeps_in_the_store_survives(
             assert (await engine.sign_in.wait(5)).state == "done"
     assert '"future"' in path.read_text("utf-8")
     assert '"version": 9' in path.read_text("utf-8")
+
+
+async def test_a_login_is_shown_with_its_profile_and_its_credits(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    await sign_in_before(own_folder(tmp_path), emulator.url, is_expired=False)
+    async with engine_of(tmp_path, emulator) as engine:
+        status = await sign_in_status(engine.tokens)
+    assert status.is_signed_in
+    assert status.credential
+    assert (status.credential.kind, status.profile_arn) == ("idc", EMULATOR_PROFILE_ARN)
+    assert status.credits.limit
+    assert (status.problem, status.is_misconfigured) == (None, False)
+    assert not emulator.state.requests_to("GetProfile")
+
+
+async def test_an_api_key_is_shown_with_the_profile_that_it_belongs_to(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Observed: the service knows it, and no request carries it."""
+    async with engine_of(tmp_path, emulator, KIRO_API_KEY=EMULATOR_API_KEY) as engine:
+        status = await sign_in_status(engine.tokens)
+    assert (status.is_signed_in, status.profile_arn) == (True, EMULATOR_PROFILE_ARN)
+    assert len(emulator.state.requests_to("GetProfile")) == 1
+
+
+async def test_an_expired_login_of_another_program_is_shown_with_why_it_is_not_used(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """A person wants to know which login it is."""
+    ide_social(tmp_path)
+    async with engine_of(tmp_path, emulator) as engine:
+        status = await sign_in_status(engine.tokens)
+    assert not status.is_signed_in
+    assert status.credential
+    assert status.credential.kind == "social"
+    assert isinstance(status.problem, SignInRequired)
+    assert not status.is_misconfigured
+
+
+async def test_a_token_that_is_refused_is_renewed_before_anything_is_said(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """It may have been voided elsewhere."""
+    await sign_in_before(own_folder(tmp_path), emulator.url, is_expired=False)
+    emulator.state.enqueue((HttpAnswer(status=401),), operation="GetUsageLimits")
+    async with engine_of(tmp_path, emulator) as engine:
+        status = await sign_in_status(engine.tokens)
+    assert (status.is_signed_in, status.problem) == (True, None)
+    assert status.credits.limit
+    assert refreshes(emulator) == 1
+
+
+async def test_a_login_that_may_not_be_sent_there_is_neither_sent_nor_renewed(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """A setting in a project's folder must not send a login elsewhere."""
+    ide_social(tmp_path, expires_at="2099-01-01T00:00:00Z")
+    async with engine_of(tmp_path, emulator, KIRO_MCP_WRITE_BACK="all") as engine:
+        status = await sign_in_status(engine.tokens)
+    assert isinstance(status.problem, SignInRequired)
+    assert "127.0.0.1" in str(status.problem)
+    assert status.credits == UsageLimits()
+    assert not emulator.state.requests
+
+
+async def test_a_source_that_the_user_named_and_that_cannot_be_used_is_said_so(
+    tmp_path: Path,
+) -> None:
+    """No new login would be used before it."""
+    async with engine_of(tmp_path, KIRO_CREDS_FILE=str(tmp_path / "missing")) as engine:
+        status = await sign_in_status(engine.tokens)
+    assert (status.is_signed_in, status.is_misconfigured) == (False, True)
+    assert status.credential is None

@@ -135,7 +135,7 @@ def test_a_token_that_no_request_can_carry_is_named_and_not_shown(
 
 
 @pytest.mark.parametrize("environ", [{}, {"KIRO_REFRESH_TOKEN": "aorX"}])
-def test_of_a_damaged_file_of_our_own_is_told_what_to_do_with_it(
+def test_the_error_for_our_own_damaged_file_says_what_to_do(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     """No setting is at fault, and nothing can be signed in to beside it."""
@@ -236,7 +236,7 @@ def test_a_database_is_found_where_its_platform_keeps_it(
         ("~other", {}, "~other"),
     ],
 )
-def test_our_own_folder_is_the_one_named_else_the_systems(
+def test_our_own_folder_is_the_settings_or_else_in_the_systems_data_folder(
     named: str, environ: dict[str, str], expected: str
 ) -> None:
     """The XDG base directory specification."""
@@ -269,7 +269,7 @@ def test_a_machine_without_a_home_is_not_searched() -> None:
         ({"oidc": "http://a", "runtime": ""}, "oidc=http://a"),
     ],
 )
-def test_an_own_login_is_kept_under_the_hosts_that_it_was_made_against(
+def test_our_own_login_is_saved_under_the_hosts_at_which_it_was_made(
     overrides: dict[str, str], key: str
 ) -> None:
     """Under another key after an upgrade, it would be lost."""
@@ -397,7 +397,7 @@ def test_the_region_of_a_registration_comes_before_that_of_the_latest_login(
         ("Pkce", "DeviceCode", False),
     ],
 )
-def test_a_client_of_another_way_to_sign_in_renews_nothing(
+def test_a_client_registered_for_another_way_to_sign_in_is_not_used_for_a_refresh(
     flow: str, clients: str | None, can_refresh: bool, tmp_path: Path
 ) -> None:
     """The open source of kiro-cli's forerunner, which does not try to, either."""
@@ -450,9 +450,7 @@ def test_a_social_row_takes_no_client_from_its_neighbour(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("family", "kind"), [("social", "social"), ("odic", "idc"), ("external-idp", "external_idp")]
 )
-def test_the_key_of_a_row_says_its_kind_whatever_is_in_it(
-    family: str, kind: str, tmp_path: Path
-) -> None:
+def test_the_key_of_a_row_decides_its_kind_of_login(family: str, kind: str, tmp_path: Path) -> None:
     """The open source of kiro-cli: each kind of login has a key of its own."""
     for members in ({}, {"auth_method": "other"}, {"client_id": "c", "client_secret": "s"}):
         row = {"access_token": "a", "refresh_token": "r", "start_url": IDC_START_URL, **members}
@@ -489,7 +487,7 @@ def test_an_external_login_is_read_with_its_endpoint_and_scopes(tmp_path: Path) 
     assert found.can_refresh()
 
 
-def test_of_several_rows_the_one_that_is_good_and_ends_last_is_used(tmp_path: Path) -> None:
+def test_among_several_rows_the_valid_one_that_ends_last_is_used(tmp_path: Path) -> None:
     """Nothing says which login is the newest."""
     social = {"access_token": "s", "refresh_token": "r", "expires_at": "2026-11-01T02:00:00Z"}
     kiro_cli_database(
@@ -511,7 +509,7 @@ def test_a_row_that_holds_no_login_is_as_if_not_there(value: str, tmp_path: Path
     assert "signed out there" in why(found)
 
 
-def test_a_file_that_is_no_database_and_a_database_without_tables_are_survived(
+def test_a_damaged_database_and_one_without_tables_are_skipped_with_a_reason(
     tmp_path: Path,
 ) -> None:
     """A path may hold anything."""
@@ -572,7 +570,7 @@ def test_a_database_beside_which_no_file_can_be_made_is_read(has_log: bool, tmp_
     assert (path.read_bytes(), log.read_bytes() if has_log else b"") == files
 
 
-def test_what_is_in_the_write_ahead_log_is_seen(tmp_path: Path) -> None:
+def test_a_login_in_the_write_ahead_log_is_found(tmp_path: Path) -> None:
     """SQLite: an immutable or copied file would miss it."""
     path = kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LONG_AGO))
     with closing(sqlite3.connect(path)) as writer:

@@ -262,7 +262,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
-async def test_a_refusal_that_stays_is_tried_as_often_as_it_may_and_then_told(
+async def test_a_lasting_refusal_is_retried_up_to_the_limit_and_then_raised(
     row: Row, emulator: RunningEmulator
 ) -> None:
     """The service's published errors, and observed ones; the schedules are its clients'."""
@@ -325,7 +325,7 @@ IN_STREAM: list[tuple[str, str, str, ErrorCode, Sequence[float]]] = [
     IN_STREAM,
     ids=[f"{case[0]}-{case[1] or case[2] or 'bare'}" for case in IN_STREAM],
 )
-async def test_an_error_inside_a_stream_that_said_nothing_is_met_like_a_refusal(
+async def test_an_error_in_a_stream_without_any_text_is_handled_like_a_refusal(
     name: str,
     reason: str,
     message: str,
@@ -385,7 +385,9 @@ async def test_a_refused_token_is_renewed_once(emulator: RunningEmulator) -> Non
     assert bearers == ["Bearer stale", f"Bearer {KEY.value}"]
 
 
-async def test_a_token_that_cannot_be_renewed_is_told_at_once(emulator: RunningEmulator) -> None:
+async def test_a_refused_token_that_cannot_be_renewed_is_an_error_at_once(
+    emulator: RunningEmulator,
+) -> None:
     async with driven(emulator.url, FixedToken(replace(KEY, value="stale"))) as client:
         with pytest.raises(KiroError) as caught:
             await client.ask(prompt())
@@ -418,7 +420,7 @@ async def test_a_refused_conversation_id_is_made_anew(emulator: RunningEmulator)
     assert second not in ("", CONVERSATION_ID)
 
 
-async def test_a_listed_model_that_is_called_invalid_is_asked_once_more(
+async def test_a_listed_model_that_the_service_calls_invalid_is_requested_once_more(
     emulator: RunningEmulator,
 ) -> None:
     """Observed: under load the service calls a model invalid, and answers the next request."""
@@ -472,7 +474,7 @@ async def test_a_suspended_account_gets_no_request_until_a_while_has_passed(
         assert (await client.ask(prompt())).text
 
 
-async def test_an_account_that_was_told_to_wait_gets_no_request_inside_the_wait(
+async def test_no_request_is_sent_while_an_account_has_to_wait(
     emulator: RunningEmulator,
 ) -> None:
     """Neither from the same call nor from another one."""
@@ -541,7 +543,7 @@ async def test_a_profile_that_is_not_the_only_one_is_not_guessed(
     assert "KIRO_PROFILE_ARN" in caught.value.next_step
 
 
-async def test_an_empty_answer_is_asked_for_once_more(emulator: RunningEmulator) -> None:
+async def test_an_empty_answer_is_requested_once_more(emulator: RunningEmulator) -> None:
     """Observed: the service sometimes ends an answer before it began."""
     emulator.state.enqueue(NOTHING, ANSWER)
     async with driven(emulator.url) as client:
@@ -580,7 +582,7 @@ async def test_a_second_empty_answer_is_an_error(emulator: RunningEmulator) -> N
 
 
 @pytest.mark.parametrize(("retries", "attempts"), [("0", 1), ("1", 2), ("2", 3)])
-async def test_an_answer_that_does_not_begin_is_asked_for_as_often_as_is_set(
+async def test_an_answer_that_does_not_begin_is_retried_as_often_as_the_setting_says(
     retries: str, attempts: int, emulator: RunningEmulator
 ) -> None:
     """Each attempt may be billed, so one is the default."""
@@ -597,7 +599,7 @@ async def test_an_answer_that_does_not_begin_is_asked_for_as_often_as_is_set(
     assert len(attempts_seen(emulator.state)) == attempts
 
 
-async def test_with_no_retries_set_a_fault_is_told_at_once(emulator: RunningEmulator) -> None:
+async def test_without_retries_a_fault_is_raised_at_once(emulator: RunningEmulator) -> None:
     emulator.state.enqueue((refusal(503),), ANSWER)
     async with driven(emulator.url, KIRO_MCP_MAX_RETRIES="0") as client:
         with pytest.raises(KiroError):

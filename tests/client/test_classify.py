@@ -182,12 +182,12 @@ def test_a_nested_error_is_read() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b"\xff\xfe", b"[" * 100_000])
-def test_a_body_that_is_no_json_object_leaves_the_status_to_tell(body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_judged_by_its_status(body: bytes) -> None:
     """A proxy's page must not hide the refusal."""
     assert fault(503, body) == Fault(status=503)
 
 
-def test_the_request_id_is_kept_for_support() -> None:
+def test_an_error_has_the_request_id_for_support() -> None:
     assert classify(fault(500, b"", x_amzn_requestid="id-1")).request_id == "id-1"
 
 
@@ -246,7 +246,7 @@ def test_the_wait_that_the_service_asks_for_is_said(seconds: str, said: str) -> 
     assert f"Wait for {said}" in str(classify(fault(429, b"", retry_after=seconds)))
 
 
-def test_a_subscription_for_another_program_is_told_with_the_setting_that_helps() -> None:
+def test_the_error_for_a_subscription_to_another_program_names_the_setting_that_helps() -> None:
     """Observed: a subscription to the CLI alone, asked with the origin of the IDE."""
     error = classify(
         fault(403, service_error("Your subscription does not support this application."))

@@ -160,7 +160,7 @@ async def test_an_answer_that_does_not_begin_in_time_is_given_up(
         await emulator.state.until(lambda state: state.open_streams == 0)
 
 
-async def test_an_answer_that_falls_silent_is_kept_as_far_as_it_came(
+async def test_the_part_that_arrived_of_an_answer_that_falls_silent_is_returned(
     emulator: RunningEmulator,
 ) -> None:
     """Partial answers are kept."""
@@ -208,7 +208,7 @@ async def test_a_found_token_is_not_sent_to_an_overridden_host(emulator: Running
     assert not emulator.state.requests
 
 
-async def test_the_services_refusal_of_a_model_is_told(emulator: RunningEmulator) -> None:
+async def test_a_model_that_the_service_refuses_is_an_error(emulator: RunningEmulator) -> None:
     """The emulator refuses what the service refuses."""
     async with client_of(emulator) as client:
         with pytest.raises(KiroError) as caught:
@@ -262,7 +262,7 @@ async def test_each_endpoint_gets_its_own_form_of_the_request(
         ("codewhisperer", "application/x-amz-json-1.0"),
     ],
 )
-async def test_a_request_says_what_it_carries_and_takes(
+async def test_a_request_states_its_content_type_and_what_it_accepts(
     endpoint: str, content_type: str, emulator: RunningEmulator
 ) -> None:
     """The service's SDKs; frames come as they are made only where nothing is compressed."""
@@ -275,7 +275,9 @@ async def test_a_request_says_what_it_carries_and_takes(
     assert seen["amz-sdk-request"] == "attempt=1; max=4"
 
 
-async def test_what_the_credential_prefers_is_asked_first(emulator: RunningEmulator) -> None:
+async def test_the_endpoint_that_the_credential_prefers_is_tried_first(
+    emulator: RunningEmulator,
+) -> None:
     """A store of another program names the endpoint that it works with."""
     async with client_of(emulator, replace(KEY, preferred_endpoint=" CLI ")) as client:
         await client.ask(prompt("hi"))
@@ -322,7 +324,7 @@ async def test_a_tool_use_comes_with_the_callers_name_of_the_tool(
         ("true", "The current time is 2026-11-01T12:00:00+00:00.\n\nBe brief."),
     ],
 )
-async def test_the_time_is_told_only_where_it_is_set(
+async def test_the_model_is_told_the_time_only_if_the_setting_says_so(
     setting: str, beginning: str, emulator: RunningEmulator
 ) -> None:
     """It changes with every call, and the service caches nothing that comes after it."""

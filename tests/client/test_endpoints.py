@@ -123,7 +123,7 @@ def test_the_setting_names_every_endpoint() -> None:
         ),
     ],
 )
-def test_an_endpoint_fixes_what_must_agree(
+def test_each_endpoint_has_the_host_target_origin_and_type_that_fit_together(
     name: str, url: str, target: str, origin: str, content_type: str
 ) -> None:
     """Observed: a mismatch is answered with 403."""
@@ -150,7 +150,7 @@ ALL = ("runtime", "q", "amazonq", "codewhisperer")
         (("runtime",), "cli", ("amazonq", "runtime")),
     ],
 )
-def test_what_a_credential_prefers_comes_first_and_the_rest_in_the_users_order(
+def test_the_endpoint_that_a_credential_prefers_comes_before_those_in_the_users_order(
     names: tuple[str, ...], preferred: str, order: tuple[str, ...]
 ) -> None:
     """The words are those of other programs' stores."""

@@ -75,7 +75,7 @@ async def test_a_body_that_breaks_off_gives_its_beginning_and_then_an_error(
             await anext(chunks)
 
 
-async def test_of_a_refusal_that_breaks_off_the_beginning_is_kept(pool: HttpPool) -> None:
+async def test_the_beginning_of_a_refusal_that_breaks_off_is_returned(pool: HttpPool) -> None:
     """The status has told the rest."""
     head = b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n<html>"
     async with (
@@ -86,7 +86,7 @@ async def test_of_a_refusal_that_breaks_off_the_beginning_is_kept(pool: HttpPool
         assert await response.beginning() == b"<html>"
 
 
-async def test_of_a_long_refusal_only_the_beginning_is_read(pool: HttpPool) -> None:
+async def test_only_the_beginning_of_a_long_refusal_is_read(pool: HttpPool) -> None:
     """A proxy's page may be of any length."""
     size = MAX_REFUSAL_BYTES * 3
     head = f"HTTP/1.1 500 No\r\nContent-Length: {size}\r\n\r\n".encode()
@@ -111,7 +111,7 @@ async def test_closing_a_pool_that_was_never_used_does_nothing() -> None:
     await HttpPool(connect_timeout_seconds=1).aclose()
 
 
-async def test_what_is_not_on_this_machine_goes_through_the_proxy() -> None:
+async def test_requests_to_other_machines_go_through_the_proxy() -> None:
     """Networks that let nothing else out."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     async with speaking(saying(head)) as url:
@@ -123,7 +123,7 @@ async def test_what_is_not_on_this_machine_goes_through_the_proxy() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "all"])
-async def test_where_none_is_set_the_systems_proxy_is_used(scheme: str) -> None:
+async def test_without_the_setting_the_systems_proxy_is_used(scheme: str) -> None:
     """What HTTPS_PROXY and ALL_PROXY say, and system settings on macOS and Windows."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     async with speaking(saying(head)) as url:
@@ -197,7 +197,7 @@ async def test_networks_and_ports_are_exempted_too(
 
 # After such an error httpcore leaves the connection to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_what_the_libraries_below_raise_is_told_in_our_words() -> None:
+async def test_errors_of_the_libraries_below_become_our_own() -> None:
     """The SOCKS library has errors of its own, which the HTTP library lets through."""
     reply = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
     async with speaking(saying(reply)) as url:
@@ -214,14 +214,14 @@ async def test_what_the_libraries_below_raise_is_told_in_our_words() -> None:
             gc.collect()
 
 
-async def test_an_address_that_is_none_is_named_before_anything_is_sent(pool: HttpPool) -> None:
+async def test_an_invalid_url_is_an_error_before_anything_is_sent(pool: HttpPool) -> None:
     for url in ("http://a..example/", "http://127.0.0.1:99999/", "http://a\0b/"):
         with pytest.raises((InvalidRequest, ServiceUnavailable)):
             async with pool.request("POST", url, headers={}, body=b""):
                 pass
 
 
-async def test_cookies_are_not_kept(pool: HttpPool) -> None:
+async def test_cookies_are_not_stored(pool: HttpPool) -> None:
     """Nothing that one host sets reaches another request."""
     head = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 2\r\n\r\nok"
     said: list[bytes] = []
@@ -240,7 +240,7 @@ async def test_cookies_are_not_kept(pool: HttpPool) -> None:
     assert b"cookie" not in said[1].lower()
 
 
-async def test_what_is_on_this_machine_does_not() -> None:
+async def test_requests_to_this_machine_do_not_go_through_the_proxy() -> None:
     """A proxy could not reach it."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     async with speaking(saying(head)) as url:
@@ -277,7 +277,7 @@ async def test_a_socks_proxy_is_spoken_to_in_its_own_protocol() -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://me:secret@example.com", "http://me:secret#1@example.com:1"])
-async def test_a_proxy_that_is_none_is_refused_without_its_password(url: str) -> None:
+async def test_an_invalid_proxy_url_is_refused_without_showing_its_password(url: str) -> None:
     """An error is shown in a chat. `#` ends the address where it is not escaped."""
     pool = HttpPool(connect_timeout_seconds=5, proxy_url=url)
     with pytest.raises(InvalidRequest) as caught:
@@ -295,7 +295,7 @@ async def test_a_closed_pool_opens_nothing_more() -> None:
             pass
 
 
-async def test_a_connection_is_kept_for_the_next_request() -> None:
+async def test_a_connection_is_reused_for_the_next_request() -> None:
     """A handshake for each call would cost more than the rest of our part."""
     connections: list[int] = []
 

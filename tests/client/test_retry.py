@@ -61,7 +61,7 @@ def test_the_service_is_left_alone_for_as_long_as_it_asks(status: int) -> None:
     assert plan().after(refused(status, MAX_RETRY_AFTER_SECONDS)) == 60.0
 
 
-def test_a_wait_of_nothing_makes_nobody_less_patient() -> None:
+def test_a_requested_wait_of_zero_does_not_shorten_the_schedule() -> None:
     """A date that has passed, or `Retry-After: 0`, under an overload that is still there."""
     assert steps(plan(), refused(429, 0.0), 2) == [5.0, 10.0]
 
@@ -136,7 +136,7 @@ def test_a_throttle_that_comes_with_status_400_is_one() -> None:
     ],
     ids=lambda error: error.message,
 )
-def test_what_another_attempt_cannot_help_gets_none(error: KiroError) -> None:
+def test_errors_that_another_attempt_cannot_help_are_not_retried(error: KiroError) -> None:
     """Repeating them does harm."""
     assert plan(endpoints=4).after(error) is None
 

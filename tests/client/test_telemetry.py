@@ -106,7 +106,9 @@ def test_every_name_is_the_conventions_or_marked_as_ours() -> None:
     assert "error.type" in names
 
 
-async def test_no_word_of_prompt_or_answer_is_told(emulator: RunningEmulator) -> None:
+async def test_telemetry_holds_no_word_of_the_prompt_or_the_answer(
+    emulator: RunningEmulator,
+) -> None:
     """Telemetry goes to others than those who were asked."""
     kept = Kept()
     emulator.state.enqueue((Send(frames.text(SECRET) + frames.ending()),), (refusal(400, SECRET),))
@@ -149,7 +151,7 @@ async def test_a_failed_call_is_a_span_with_the_errors_code(
     ("script", "code"),
     [("reset", "stream_broken"), ("bad_crc", "stream_broken"), ("exception", "model_busy")],
 )
-async def test_an_answer_that_was_cut_off_is_told_with_its_cause_and_its_cost(
+async def test_an_answer_that_was_cut_off_is_recorded_with_its_cause_and_its_cost(
     script: str, code: str, emulator: RunningEmulator
 ) -> None:
     """The caller got a part, and paid for it."""
@@ -174,7 +176,7 @@ async def test_a_call_with_all_its_retries_is_one_span(emulator: RunningEmulator
     assert "error.type" not in (span.attributes or {})
 
 
-async def test_a_call_that_is_cancelled_is_told_with_what_had_come(
+async def test_a_cancelled_call_is_recorded_with_the_part_that_arrived(
     emulator: RunningEmulator,
 ) -> None:
     """What had come has been paid for."""
@@ -232,7 +234,7 @@ def test_estimated_tokens_are_not_counted() -> None:
     assert (kept.spans[0].attributes or {})["kiro_mcp.usage.estimated"] is True
 
 
-def test_the_last_address_that_was_tried_is_told() -> None:
+def test_a_span_names_the_last_host_that_was_tried() -> None:
     """Where a call moves on to another endpoint."""
     kept = Kept()
     with kept.telemetry.inference(prompt()) as call:
@@ -250,7 +252,7 @@ def test_the_last_address_that_was_tried_is_told() -> None:
         ("http://[::1]:8787", "::1", 8787),
     ],
 )
-def test_an_address_is_told_with_its_port(url: str, address: str, port: int) -> None:
+def test_a_span_has_the_servers_host_and_port(url: str, address: str, port: int) -> None:
     """The convention: the port is required where there is an address."""
     kept = Kept()
     with kept.telemetry.inference(prompt()) as call:

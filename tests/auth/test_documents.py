@@ -63,14 +63,14 @@ def read(document: dict[str, Any], registration: dict[str, Any] | None = None) -
         ({"accessToken": "ksk_x"}, "api_key"),
     ],
 )
-def test_the_kind_is_what_the_document_says_else_what_it_has(
+def test_the_kind_of_login_is_stated_by_the_document_or_else_follows_from_its_members(
     members: dict[str, Any], kind: str
 ) -> None:
     """Observed: Builder ID has a client too, so a client alone makes no organisation's login."""
     assert read({**TOKENS, **members}).kind == kind
 
 
-def test_an_api_key_may_stand_in_a_file() -> None:
+def test_an_api_key_is_read_from_a_file() -> None:
     """Observed: other gateways keep it there."""
     assert read({"apiKey": "ksk_x"}).access_token == "ksk_x"
     assert not read({"api_key": "ksk_x"}).can_refresh()
@@ -84,12 +84,12 @@ def test_snake_case_and_nested_members_are_read_too() -> None:
     assert (nested.access_token, nested.profile_arn) == ("m", "p")
 
 
-def test_a_document_without_a_token_is_no_credential() -> None:
+def test_a_document_without_a_token_holds_no_credential() -> None:
     assert read_credential({"profileArn": "p", "accessToken": ""}, PLACE) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", '"x"', "[" * 100_000])
-def test_what_is_no_json_object_is_one_error(text: str) -> None:
+def test_text_that_is_not_a_json_object_is_one_kind_of_error(text: str) -> None:
     """A file may hold anything."""
     with pytest.raises(ValueError):  # noqa: PT011  # its words are for people
         parse_object(text)
@@ -155,7 +155,7 @@ def test_every_known_form_of_a_date_is_read(value: object, expected: datetime | 
 
 
 @pytest.mark.parametrize("value", ["soon", "2026-13-45", True, [], 10**40, float("nan")])
-def test_what_is_no_date_is_named_and_the_token_beside_it_is_tried(value: object) -> None:
+def test_a_date_that_cannot_be_read_is_named_and_its_token_is_tried(value: object) -> None:
     found = read({"accessToken": "aoa", "expiresAt": value})
     assert (found.expires_at, found.unreadable_end) == (None, str(value)[:80])
 
@@ -211,7 +211,7 @@ RENEWED = Credential(
 )
 
 
-def test_only_what_is_new_changes_and_in_its_own_spelling() -> None:
+def test_only_tokens_and_their_end_change_in_the_documents_own_spelling() -> None:
     """Observed: owners lose fields to tools that write only what they know."""
     before = {"access_token": "a", "refresh_token": "r", "region": "eu-west-1", "x": [1]}
     assert merge_tokens(before, RENEWED) == {

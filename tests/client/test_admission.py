@@ -84,7 +84,7 @@ async def test_servers_that_add_at_the_same_time_lose_nothing(tmp_path: Path) ->
         await late.require_left(CallSpending())
 
 
-async def test_what_another_server_used_counts_too(tmp_path: Path) -> None:
+async def test_credits_that_another_server_used_count_too(tmp_path: Path) -> None:
     """Every client starts a server of its own."""
     one, other = (Budget(per_call=0, per_day=1, folder=tmp_path, now=lambda: NOW) for _ in "12")
     await one.add(0.5, CallSpending())

@@ -52,7 +52,7 @@ def test_each_kind_goes_with_its_header(kind: CredentialKind, header: TokenType)
         ("api_key", {"refresh_token": "aor"}, False),
     ],
 )
-def test_what_a_refresh_needs_is_known_before_it_is_tried(
+def test_a_credential_says_whether_it_has_everything_that_a_refresh_needs(
     kind: CredentialKind, members: dict[str, str], expected: bool
 ) -> None:
     """An API key is never refreshed, whatever stands beside it."""
@@ -72,7 +72,7 @@ def test_a_token_and_a_client_end_at_their_last_moment() -> None:
     assert not ClientRegistration(client_id="c").has_expired(after)
 
 
-def test_an_api_key_goes_without_a_profile_whatever_is_set() -> None:
+def test_an_api_key_is_sent_without_a_profile_whatever_is_set() -> None:
     """Observed: with another identity's profile the service answers 403."""
     key = credential("api_key", profile_arn=ARN)
     assert known_profile(key, ARN) == ""
@@ -94,7 +94,7 @@ def test_an_api_key_goes_without_a_profile_whatever_is_set() -> None:
         ("external_idp", "", "", ""),
     ],
 )
-def test_the_profile_is_the_users_choice_else_the_logins_else_the_shared_one(
+def test_the_profile_is_the_users_choice_or_the_logins_or_the_shared_one(
     kind: CredentialKind, own: str, chosen: str, expected: str
 ) -> None:
     """Observed: each kind of identity comes by its profile in another way."""
