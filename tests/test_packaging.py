@@ -1,17 +1,14 @@
 """What the package is published with: one name, one version, and files that their readers take."""
 
-import base64
 import json
 import re
-import runpy
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import anyio
 import pytest
@@ -28,7 +25,6 @@ from tests.support.stdio import COMMAND, environment, started
 ROOT = Path(__file__).parent.parent
 PACKAGING = ROOT / "packaging"
 
-README = (ROOT / "README.md").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 SERVER = json.loads((PACKAGING / "server.json").read_text("utf-8"))
 MANIFEST = json.loads((PACKAGING / "mcpb" / "manifest.json").read_text("utf-8"))
@@ -42,16 +38,6 @@ OWNER, NAME = urlsplit(REPOSITORY).path.strip("/").split("/")
 
 RUN_SECONDS = 30
 """How long a process may take on a busy machine; it takes about one second."""
-
-Links = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, str]]
-
-_links = runpy.run_path(str(PACKAGING / "links.py"))
-COMMON, VSCODE = _links["blocks"](README)
-app_links: Links = _links["app_links"]
-web_links: Links = _links["web_links"]
-
-WITHOUT_KEY = {**COMMON["mcpServers"]["kiro"]}
-del WITHOUT_KEY["env"]
 
 SERVER_RULES: dict[str, Any] = {
     "type": "object",
@@ -105,10 +91,9 @@ def test_everything_that_is_published_has_the_packages_name() -> None:
 
 
 def test_the_registrys_name_follows_from_the_repository_and_is_the_same_everywhere() -> None:
-    """The registry's rule: `io.github.OWNER/NAME`, and the README and the image say it too."""
+    """The registry's rule: `io.github.OWNER/NAME`, and the image says it too."""
     name = f"io.github.{OWNER}/{NAME}"
     assert SERVER["name"] == name
-    assert f"<!-- mcp-name: {name} -->" in README
     assert f'LABEL io.modelcontextprotocol.server.name="{name}"' in "\n".join(DOCKERFILE)
     assert SERVER["repository"]["url"] == MANIFEST["repository"]["url"] == REPOSITORY
 
@@ -170,99 +155,6 @@ async def test_the_bundle_starts_the_server() -> None:
         entry = PACKAGING / "mcpb" / MANIFEST["server"]["entry_point"]
         async with started(command=(sys.executable, str(entry))) as server:
             assert (await server.initialize())["result"]["serverInfo"]["version"] == __version__
-
-
-# --- links --------------------------------------------------------------------------------
-
-
-def query(link: str) -> dict[str, str]:
-    """Return the members of a link's query, of which there is one each."""
-    return {name: value for name, (value,) in parse_qs(urlsplit(link).query).items()}
-
-
-def of_base64(link: str) -> object:
-    return json.loads(base64.b64decode(query(link)["config"], validate=True))
-
-
-def of_json(link: str) -> object:
-    return json.loads(query(link)["config"])
-
-
-def of_goose(link: str) -> object:
-    told = parse_qsl(urlsplit(link).query)
-    arguments = [value for name, value in told if name == "arg"]
-    return {"command": dict(told)["cmd"], "args": arguments}
-
-
-def of_vscode(link: str) -> object:
-    """Return what a link of VS Code's adds, in the shape of its `mcp.json`."""
-    if link.startswith("https:"):
-        told = query(link)
-        name, server = told["name"], json.loads(told["config"])
-        return {"inputs": json.loads(told["inputs"]), "servers": {name: server}}
-    server = json.loads(unquote(link.partition("?")[2]))
-    name, inputs = server.pop("name"), server.pop("inputs")
-    return {"inputs": inputs, "servers": {name: server}}
-
-
-@pytest.mark.parametrize(
-    ("client", "start", "decoded", "expected"),
-    [
-        ("Cursor", "cursor://anysphere.cursor-deeplink/mcp/install?", of_base64, WITHOUT_KEY),
-        ("VS Code", "vscode:mcp/install?", of_vscode, VSCODE),
-        ("VS Code Insiders", "vscode-insiders:mcp/install?", of_vscode, VSCODE),
-        ("LM Studio", "lmstudio://add_mcp?", of_base64, WITHOUT_KEY),
-        ("Goose", "goose://extension?", of_goose, WITHOUT_KEY),
-    ],
-)
-def test_a_clients_own_link_says_what_the_readme_says(
-    client: str, start: str, decoded: Callable[[str], object], expected: object
-) -> None:
-    """The makers' formats; without the key, which nobody should put into an address."""
-    link = app_links(COMMON, VSCODE)[client]
-    assert link.startswith(start)
-    assert decoded(link) == expected
-    assert "ksk_" not in link
-
-
-@pytest.mark.parametrize(
-    ("client", "start", "decoded", "expected"),
-    [
-        ("Cursor", "https://cursor.com/install-mcp?", of_base64, WITHOUT_KEY),
-        ("VS Code", "https://insiders.vscode.dev/redirect/mcp/install?", of_vscode, VSCODE),
-        (
-            "VS Code Insiders",
-            "https://insiders.vscode.dev/redirect/mcp/install?",
-            of_vscode,
-            VSCODE,
-        ),
-        ("LM Studio", "https://lmstudio.ai/install-mcp?", of_base64, WITHOUT_KEY),
-        ("Kiro", "https://kiro.dev/launch/mcp/add?", of_json, WITHOUT_KEY),
-        ("Goose", "https://block.github.io/goose/extension?", of_goose, WITHOUT_KEY),
-    ],
-)
-def test_a_link_in_the_readme_says_what_the_readme_says(
-    client: str, start: str, decoded: Callable[[str], object], expected: object
-) -> None:
-    """The makers' formats, by their sites: what shows a README often takes no other schemes."""
-    links = dict(re.findall(r"\[([^\]]+)\]\((https://[^)]+\?[^)]+)\)", README))
-    assert links[client] == web_links(COMMON, VSCODE)[client]
-    assert links[client].startswith(start)
-    assert decoded(links[client]) == expected
-    assert "ksk_" not in links[client]
-
-
-def test_every_link_names_the_server_as_the_readme_does() -> None:
-    """So that nobody ends up with two of them."""
-    links = [*app_links(COMMON, VSCODE).values(), *web_links(COMMON, VSCODE).values()]
-    named = [link for link in links if "name=" in link]
-    assert len(named) == len(links) - 2  # The two of VS Code's own scheme have it inside.
-    assert {query(link)["name"] for link in named} == {"kiro"}
-
-
-def test_the_readmes_line_is_the_one_that_is_printed() -> None:
-    """`python packaging/links.py`."""
-    assert _links["markdown"](web_links(COMMON, VSCODE)) in README.splitlines()
 
 
 # --- the image ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Settings: read from a mapping, refused in words, listed once in README."""
+"""Settings: read from a mapping, refused in words, listed once in docs/settings.md."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.settings import Settings, is_loopback, unknown_variables, variables
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
@@ -265,10 +265,10 @@ def test_only_this_machines_own_addresses_are_loopback(host: str, expected: bool
     assert is_loopback(host) is expected
 
 
-def test_readme_lists_each_setting_with_its_default_and_meaning() -> None:
+def test_the_documents_list_each_setting_with_its_default_and_meaning() -> None:
     """The table is what users configure by."""
     rows = re.findall(
-        r"^\| `(KIRO_\w+)` \| (?:`(.*)`)? ?\| (.*) \|$", README.read_text("utf-8"), re.M
+        r"^\| `(KIRO_\w+)` \| (?:`(.*)`)? ?\| (.*) \|$", PAGE.read_text("utf-8"), re.M
     )
     declared = [
         (variable, default, meaning)
