@@ -1,14 +1,18 @@
-"""What the package is published with: one name, one version, and files that their readers take."""
+"""What is published: templates that name no owner, and a script that makes a release of them."""
 
+import base64
 import json
 import re
+import runpy
 import sys
 import tomllib
+import zipfile
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
-from typing import Any
-from urllib.parse import urlsplit
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 import anyio
 import pytest
@@ -24,20 +28,38 @@ from tests.support.stdio import COMMAND, environment, started
 
 ROOT = Path(__file__).parent.parent
 PACKAGING = ROOT / "packaging"
+SCRIPT = PACKAGING / "release.py"
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 SERVER = json.loads((PACKAGING / "server.json").read_text("utf-8"))
 MANIFEST = json.loads((PACKAGING / "mcpb" / "manifest.json").read_text("utf-8"))
-BUNDLE = tomllib.loads((PACKAGING / "mcpb" / "pyproject.toml").read_text("utf-8"))["project"]
 DOCKERFILE = re.sub(
     r"^#.*\n|\\\n *", "", (PACKAGING / "Dockerfile").read_text("utf-8"), flags=re.M
 ).splitlines()
 
-REPOSITORY: str = PROJECT["urls"]["Repository"]
-OWNER, NAME = urlsplit(REPOSITORY).path.strip("/").split("/")
+OWNER, NAME = "example-owner", "example-repository"
+REPOSITORY = f"https://github.com/{OWNER}/{NAME}"
+REGISTRY_NAME = f"io.github.{OWNER}/{NAME}"
 
 RUN_SECONDS = 30
 """How long a process may take on a busy machine; it takes about one second."""
+
+BUILD_SECONDS = 180
+"""How long a release may take; it takes a few seconds, longer if uv must download hatchling."""
+
+_script = runpy.run_path(str(SCRIPT))
+app_links: dict[str, str] = _script["app_links"]()
+web_links: dict[str, str] = _script["web_links"]()
+
+PLAIN = {"command": "uvx", "args": ["kiro-mcp"]}
+VSCODE = {
+    "inputs": [
+        {"type": "promptString", "id": "kiro-key", "description": "Kiro API key", "password": True}
+    ],
+    "servers": {
+        "kiro": {"type": "stdio", **PLAIN, "env": {"KIRO_API_KEY": "${input:kiro-key}"}},
+    },
+}
 
 SERVER_RULES: dict[str, Any] = {
     "type": "object",
@@ -77,11 +99,28 @@ def violations(schema: dict[str, Any], value: object) -> list[str]:
     return [error.message for error in validator.iter_errors(value)]
 
 
-def test_everything_that_is_published_has_the_packages_version() -> None:
-    """A version on PyPI can never be used again, so a slip costs a release."""
-    assert SERVER["version"] == SERVER["packages"][0]["version"] == __version__
-    assert MANIFEST["version"] == BUNDLE["version"] == __version__
-    assert BUNDLE["dependencies"] == [f"{PROJECT['name']}=={__version__}"]
+def git_files() -> list[Path]:
+    """Return the repository's files; outside of a clone, all that an archive has."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is not a clone")
+    listed = anyio.run(anyio.run_process, ["git", "-C", str(ROOT), "ls-files", "-z"])
+    return [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+
+
+def test_no_file_names_an_owner_or_a_namespace_of_this_project() -> None:
+    """Whoever registers an invented name would run in users' clients, with their keys."""
+    hosted = r"(?:github\.com[/:]|ghcr\.io/)[\w.-]+/kiro[-_]mcp"
+    registered = r"io\.github\.(?!OWNER)[\w-]|mcp-name: \w"
+    for file in filter(Path.is_file, git_files()):
+        found = re.search(f"{hosted}|{registered}", file.read_text("utf-8", errors="replace"), re.I)
+        assert not found, f"{file}: {found[0]}"
+
+
+def test_the_templates_leave_out_what_a_release_fills_in() -> None:
+    """A second version could be forgotten, and a URL would be invented."""
+    assert "urls" not in PROJECT
+    assert not SERVER.keys() & {"name", "version", "websiteUrl", "repository"}
+    assert not MANIFEST.keys() & {"version", "repository", "homepage", "documentation", "support"}
 
 
 def test_everything_that_is_published_has_the_packages_name() -> None:
@@ -90,40 +129,135 @@ def test_everything_that_is_published_has_the_packages_name() -> None:
     assert PROJECT["name"] in PROJECT["scripts"]
 
 
-def test_the_registrys_name_follows_from_the_repository_and_is_the_same_everywhere() -> None:
-    """The registry's rule: `io.github.OWNER/NAME`, and the image says it too."""
-    name = f"io.github.{OWNER}/{NAME}"
-    assert SERVER["name"] == name
-    assert f'LABEL io.modelcontextprotocol.server.name="{name}"' in "\n".join(DOCKERFILE)
-    assert SERVER["repository"]["url"] == MANIFEST["repository"]["url"] == REPOSITORY
-
-
 def test_the_command_that_is_installed_is_the_program() -> None:
     """The packaging user guide: entry points for console scripts."""
     (command,) = entry_points(group="console_scripts", name="kiro-mcp")
     assert command.load() is main
 
 
-def test_every_address_of_the_project_is_in_its_repository() -> None:
-    """None is left behind when it moves."""
-    published = [SERVER, MANIFEST, *PROJECT["urls"].values(), *DOCKERFILE]
-    told = re.findall(r"https://github\.com/[\w./#-]+", json.dumps(published))
-    assert len(told) > 5
-    assert all(address.startswith(REPOSITORY) for address in told)
+# --- a release ----------------------------------------------------------------------------
 
 
-def test_the_registrys_file_is_one_that_it_takes() -> None:
+class Release(NamedTuple):
+    """A release of an example: its folder, and what the script printed."""
+
+    folder: Path
+    printed: str
+
+    def read(self, file: str) -> str:
+        return (self.folder / file).read_text("utf-8")
+
+
+async def run_script(*arguments: str) -> tuple[int, str]:
+    """Return the script's exit code and what it prints."""
+    with fail_after(BUILD_SECONDS):
+        done = await anyio.run_process(
+            [sys.executable, str(SCRIPT), *arguments], check=False, stderr=STDOUT
+        )
+    return done.returncode, done.stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    git_files()
+    folder = tmp_path_factory.mktemp("release")
+    code, printed = anyio.run(run_script, f"{OWNER}/{NAME}", "--out", str(folder))
+    assert code == 0, printed
+    return Release(folder, printed)
+
+
+def test_everything_in_a_release_has_the_packages_version(release: Release) -> None:
+    """A version on PyPI can never be used again, so a slip costs a release."""
+    server = json.loads(release.read("source/packaging/server.json"))
+    assert server["version"] == server["packages"][0]["version"] == __version__
+    assert json.loads(release.read("bundle/manifest.json"))["version"] == __version__
+    files = {file.name for file in release.folder.iterdir()}
+    assert files == {
+        "source",
+        "bundle",
+        "links.md",
+        f"kiro-mcp-{__version__}.mcpb",
+        f"kiro_mcp-{__version__}-py3-none-any.whl",
+        f"kiro_mcp-{__version__}.tar.gz",
+    }
+    assert f"git tag v{__version__}" in release.printed
+
+
+def test_a_release_names_the_owner_and_the_repository_wherever_they_belong(
+    release: Release,
+) -> None:
+    """The registry's rule: `io.github.OWNER/NAME`, and the README and the image say it too."""
+    server = json.loads(release.read("source/packaging/server.json"))
+    manifest = json.loads(release.read("bundle/manifest.json"))
+    urls = tomllib.loads(release.read("source/pyproject.toml"))["project"]["urls"]
+    assert server["name"] == REGISTRY_NAME
+    assert server["repository"]["url"] == manifest["repository"]["url"] == REPOSITORY
+    assert urls["Repository"] == REPOSITORY
+    assert all(url.startswith(REPOSITORY) for url in (*urls.values(), server["websiteUrl"]))
+    links = ("homepage", "documentation", "support")
+    assert all(manifest[link].startswith(REPOSITORY) for link in links)
+    assert f"--label io.modelcontextprotocol.server.name={REGISTRY_NAME}" in release.printed
+    assert f"--label org.opencontainers.image.source={REPOSITORY}" in release.printed
+
+
+def test_the_wheel_tells_the_registry_who_owns_it(release: Release) -> None:
+    """PyPI shows the wheel's README as the description, and the registry reads its line there."""
+    with zipfile.ZipFile(next(release.folder.glob("*.whl"))) as wheel:
+        (file,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = wheel.read(file).decode()
+    assert f"\nProject-URL: Repository, {REPOSITORY}\n" in metadata
+    assert f"\n# kiro-mcp\n\n<!-- mcp-name: {REGISTRY_NAME} -->\n" in metadata
+
+
+def test_the_registrys_file_is_one_that_it_takes(release: Release) -> None:
     """The registry's reference for `server.json`."""
-    assert not violations(SERVER_RULES, SERVER)
-    assert SERVER["$schema"].endswith("/2025-12-11/server.schema.json")
+    server = json.loads(release.read("source/packaging/server.json"))
+    assert not violations(SERVER_RULES, server)
+    assert server["$schema"].endswith("/2025-12-11/server.schema.json")
 
 
-def test_the_bundles_manifest_is_valid() -> None:
+def test_the_bundles_manifest_is_valid(release: Release) -> None:
     """The schema of MCPB manifests, 0.4."""
     schema = json.loads((ROOT / "tests/vectors/mcpb-manifest-v0.4.schema.json").read_text("utf-8"))
     Draft7Validator.check_schema(schema)
-    assert not violations(schema, MANIFEST)
-    assert MANIFEST["manifest_version"] == "0.4"
+    manifest = json.loads(release.read("bundle/manifest.json"))
+    assert not violations(schema, manifest)
+    assert manifest["manifest_version"] == "0.4"
+
+
+def test_the_packed_bundle_has_the_wheel_inside_and_installs_it(release: Release) -> None:
+    """By name alone, a host would install what an index has by that name."""
+    (wheel,) = release.folder.glob("*.whl")
+    with zipfile.ZipFile(release.folder / f"kiro-mcp-{__version__}.mcpb") as packed:
+        files = {"manifest.json", "pyproject.toml", "server.py", wheel.name}
+        assert set(packed.namelist()) == files
+        assert packed.read(wheel.name) == wheel.read_bytes()
+        project = tomllib.loads(packed.read("pyproject.toml").decode())
+    assert project["project"]["dependencies"] == [PROJECT["name"]]
+    assert project["tool"]["uv"]["sources"] == {PROJECT["name"]: {"path": wheel.name}}
+
+
+def test_the_page_of_links_has_all_of_them(release: Release) -> None:
+    links = re.findall(r"\[([^\]]+)\]\(([^)]+)\)", release.read("links.md"))
+    assert links == [*web_links.items(), *app_links.items()]
+
+
+@pytest.mark.parametrize("repository", ["kiro-mcp", "a/b/c", "-a/b", "a b/c", "https://x/y"])
+async def test_a_release_needs_an_owner_and_a_repository(repository: str) -> None:
+    code, printed = await run_script("--", repository)
+    assert code == 2
+    assert f"{repository!r} is not OWNER/REPOSITORY" in printed
+
+
+async def test_a_release_overwrites_nothing(tmp_path: Path) -> None:
+    """An older file beside the new ones would be published, too."""
+    (tmp_path / "kiro_mcp-0.0.1.tar.gz").touch()
+    code, printed = await run_script(f"{OWNER}/{NAME}", "--out", str(tmp_path))
+    assert code == 2
+    assert "is not empty" in printed
+
+
+# --- the templates ------------------------------------------------------------------------
 
 
 def test_the_bundle_names_the_tools_that_there_are() -> None:
@@ -155,6 +289,91 @@ async def test_the_bundle_starts_the_server() -> None:
         entry = PACKAGING / "mcpb" / MANIFEST["server"]["entry_point"]
         async with started(command=(sys.executable, str(entry))) as server:
             assert (await server.initialize())["result"]["serverInfo"]["version"] == __version__
+
+
+# --- links --------------------------------------------------------------------------------
+
+
+def query(link: str) -> dict[str, str]:
+    """Return the members of a link's query, of which there is one each."""
+    return {name: value for name, (value,) in parse_qs(urlsplit(link).query).items()}
+
+
+def of_base64(link: str) -> object:
+    return json.loads(base64.b64decode(query(link)["config"], validate=True))
+
+
+def of_json(link: str) -> object:
+    return json.loads(query(link)["config"])
+
+
+def of_goose(link: str) -> object:
+    told = parse_qsl(urlsplit(link).query)
+    arguments = [value for name, value in told if name == "arg"]
+    return {"command": dict(told)["cmd"], "args": arguments}
+
+
+def of_vscode(link: str) -> object:
+    """Return what a link of VS Code's adds, in the shape of its `mcp.json`."""
+    if link.startswith("https:"):
+        told = query(link)
+        name, server = told["name"], json.loads(told["config"])
+        return {"inputs": json.loads(told["inputs"]), "servers": {name: server}}
+    server = json.loads(unquote(link.partition("?")[2]))
+    name, inputs = server.pop("name"), server.pop("inputs")
+    return {"inputs": inputs, "servers": {name: server}}
+
+
+@pytest.mark.parametrize(
+    ("client", "start", "decoded", "expected"),
+    [
+        ("Cursor", "cursor://anysphere.cursor-deeplink/mcp/install?", of_base64, PLAIN),
+        ("VS Code", "vscode:mcp/install?", of_vscode, VSCODE),
+        ("VS Code Insiders", "vscode-insiders:mcp/install?", of_vscode, VSCODE),
+        ("LM Studio", "lmstudio://add_mcp?", of_base64, PLAIN),
+        ("Goose", "goose://extension?", of_goose, PLAIN),
+    ],
+)
+def test_a_clients_own_link_adds_the_published_server(
+    client: str, start: str, decoded: Callable[[str], object], expected: object
+) -> None:
+    """The makers' formats; without the key, which nobody should put into an address."""
+    assert app_links[client].startswith(start)
+    assert decoded(app_links[client]) == expected
+    assert "ksk_" not in app_links[client]
+
+
+@pytest.mark.parametrize(
+    ("client", "start", "decoded", "expected"),
+    [
+        ("Cursor", "https://cursor.com/install-mcp?", of_base64, PLAIN),
+        ("VS Code", "https://insiders.vscode.dev/redirect/mcp/install?", of_vscode, VSCODE),
+        (
+            "VS Code Insiders",
+            "https://insiders.vscode.dev/redirect/mcp/install?",
+            of_vscode,
+            VSCODE,
+        ),
+        ("LM Studio", "https://lmstudio.ai/install-mcp?", of_base64, PLAIN),
+        ("Kiro", "https://kiro.dev/launch/mcp/add?", of_json, PLAIN),
+        ("Goose", "https://block.github.io/goose/extension?", of_goose, PLAIN),
+    ],
+)
+def test_a_link_for_a_readme_adds_the_published_server(
+    client: str, start: str, decoded: Callable[[str], object], expected: object
+) -> None:
+    """The makers' formats, by their sites: what shows a README often takes no other schemes."""
+    assert web_links[client].startswith(start)
+    assert decoded(web_links[client]) == expected
+    assert "ksk_" not in web_links[client]
+
+
+def test_every_link_gives_the_server_the_same_name() -> None:
+    """So that nobody ends up with two of them."""
+    links = [*app_links.values(), *web_links.values()]
+    named = [link for link in links if "name=" in link]
+    assert len(named) == len(links) - 2  # The two of VS Code's own scheme have it inside.
+    assert {query(link)["name"] for link in named} == {"kiro"}
 
 
 # --- the image ----------------------------------------------------------------------------
