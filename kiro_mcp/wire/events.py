@@ -321,7 +321,7 @@ def _read_reasoning(members: JsonObject) -> Event:
 def _read_tool_use(members: JsonObject) -> ToolUseFragment:
     tool_use_id = mend_surrogates(text_member(members, "toolUseId"))
     if not tool_use_id:
-        raise UnreadableError("names no tool use")
+        raise UnreadableError("has no id of a tool use")
     name = mend_surrogates(text_member(members, "name"))
     arguments = members.get("input")
     is_last = members.get("stop") is True

@@ -1,4 +1,4 @@
-"""JSON and text in both directions: what strangers give, and what the service and models write.
+"""JSON and text in both directions: from callers, and from the service and its models.
 
 * A caller's values become JSON that can be sent: plain types, clean text, bounded depth. Later
   steps then meet nothing but JSON. The caller's own objects are read, never changed.
@@ -90,47 +90,36 @@ _STEPPED: Final = _SteppedDecoder()
 def plain_json(value: object, *, levels: int = MAX_JSON_DEPTH) -> JsonValue:
     """Return a copy of `value` that is JSON throughout.
 
-    What JSON cannot hold becomes null (numbers that are not finite) or text (anything but a
-    mapping, sequence, text, number, truth value or null). What is nested too deeply becomes its
-    JSON as text, or null where it is too deep even for that.
+    Numbers that JSON cannot hold become null, other objects text. What is nested too deeply becomes
+    its JSON as text, or null if it is too deep even for that.
     """
     if isinstance(value, str):
         return clean_text(value)
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
-        return _plain_number(value)
-    if isinstance(value, dict | list | tuple | Mapping):
-        if levels == 0:
-            try:
-                return clean_text(json.dumps(value, ensure_ascii=False, default=str))
-            except (TypeError, ValueError, RecursionError):
-                return None
-        return _plain_members(cast("Mapping[object, object] | Sequence[object]", value), levels - 1)
-    return clean_text(str(value))
-
-
-def _plain_number(value: float) -> JsonValue:
     if isinstance(value, int):
         return value if value.bit_length() <= _MAX_INTEGER_BITS else None
-    return value if math.isfinite(value) else None
-
-
-def _plain_members(
-    value: Mapping[object, object] | Sequence[object], levels: int
-) -> JsonObject | list[JsonValue]:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if not isinstance(value, dict | list | tuple | Mapping):
+        return clean_text(str(value))
+    if levels == 0:
+        try:
+            return clean_text(json.dumps(value, ensure_ascii=False, default=str))
+        except (TypeError, ValueError, RecursionError):
+            return None
     if isinstance(value, Mapping):
         return {
-            clean_text(str(name)): plain_json(member, levels=levels)
-            for name, member in value.items()
+            clean_text(str(name)): plain_json(member, levels=levels - 1)
+            for name, member in cast("Mapping[object, object]", value).items()
         }
-    return [plain_json(item, levels=levels) for item in value]
+    return [plain_json(item, levels=levels - 1) for item in cast("Sequence[object]", value)]
 
 
 def size_up_to(value: object, limit: int) -> int:
     """Count a value's parts, and every 64 characters of its texts.
 
-    What is over the limit is not counted to its end: the answer is only over the limit, too.
+    Counting stops over the limit: the result then is over it, too.
     """
     count = 0
     waiting = [value]
@@ -156,19 +145,14 @@ def is_larger(value: object, limit: int) -> bool:
 def without_nulls(value: JsonValue) -> JsonValue:
     """Return a copy without null members and null items; null itself stays."""
     if isinstance(value, dict):
-        return object_without_nulls(value)
+        return {name: without_nulls(inner) for name, inner in value.items() if inner is not None}
     if isinstance(value, list):
         return [without_nulls(item) for item in value if item is not None]
     return value
 
 
-def object_without_nulls(value: JsonObject) -> JsonObject:
-    """Return a copy of an object without null members, at any depth."""
-    return {name: without_nulls(member) for name, member in value.items() if member is not None}
-
-
 def has_null(value: JsonValue) -> bool:
-    """Whether there is a null in it, at any depth."""
+    """Whether a null is in it, at any depth."""
     if isinstance(value, dict):
         return any(map(has_null, value.values()))
     if isinstance(value, list):
@@ -185,14 +169,14 @@ def json_text(value: JsonValue) -> str:
 
 
 class UnreadableError(ValueError):
-    """A payload or a member that matters cannot be read; its text ends a sentence about it."""
+    """A payload or a needed member cannot be read; its text is the end of a sentence about it."""
 
 
 def parse_object(payload: bytes) -> JsonObject:
     """Parse a payload; an empty one is an object without members.
 
     Raises:
-        UnreadableError: it is anything but a JSON object.
+        UnreadableError: It is not a JSON object.
     """
     if not payload:
         return {}
@@ -202,17 +186,17 @@ def parse_object(payload: bytes) -> JsonObject:
         try:  # Half surrogate pairs, deep nesting: what the fast parser does not take.
             document = json.loads(payload.decode())
         except (ValueError, RecursionError) as error:
-            raise UnreadableError("is no JSON") from error
+            raise UnreadableError("is not JSON") from error
     if not isinstance(document, dict):
-        raise UnreadableError("is no JSON object")
+        raise UnreadableError("is not a JSON object")
     return document
 
 
 def text_member(members: JsonObject, key: str) -> str:
-    """Return a text that matters, as it is; a missing one is empty.
+    """Return a text as it is; a missing one is empty.
 
     Raises:
-        UnreadableError: it is no text.
+        UnreadableError: It is not text.
     """
     value = members.get(key)
     if value is None:
@@ -223,13 +207,13 @@ def text_member(members: JsonObject, key: str) -> str:
 
 
 def word_member(members: JsonObject, key: str) -> str:
-    """Return a text that may as well be missing, made fit for showing."""
+    """Return a text with its surrogates repaired; "" for anything else."""
     value = members.get(key)
     return mend_surrogates(value) if isinstance(value, str) else ""
 
 
 def first_word(sources: Iterable[JsonObject], keys: tuple[str, ...]) -> str:
-    """Return the first text there is under one of `keys`, source by source."""
+    """Return the first text under one of `keys`, source by source."""
     return next((word for item in sources for key in keys if (word := word_member(item, key))), "")
 
 
@@ -239,7 +223,7 @@ def number_member(members: JsonObject, key: str) -> float | None:
 
 
 def finite_number(value: object) -> float | None:
-    """Return a number if it is one that a float holds, or None for anything else."""
+    """Return a number that a float can hold, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -250,13 +234,13 @@ def finite_number(value: object) -> float | None:
 
 
 def positive_integer(value: object) -> int | None:
-    """Return a number without its fraction, or None for anything that is not 1 or more then."""
+    """Return a number without its fraction, or None if that is not 1 or more."""
     whole = int(finite_number(value) or 0)
     return whole if whole > 0 else None
 
 
 def count_member(members: JsonObject, key: str) -> int:
-    """Return a number of things, 0 for anything that is none."""
+    """Return a count; 0 for anything else."""
     return max(0, round(number_member(members, key) or 0))
 
 
@@ -267,7 +251,7 @@ def object_member(members: JsonObject, key: str) -> JsonObject:
 
 
 def object_members(members: JsonObject, key: str) -> list[JsonObject]:
-    """Return the objects of a list, without whatever else is in it."""
+    """Return the objects in a list; its other items are left out."""
     value = members.get(key)
     items: list[JsonValue] = value if isinstance(value, list) else []
     return [item for item in items if isinstance(item, dict)]
@@ -341,7 +325,7 @@ class SurrogateJoiner:
 # --- arguments that a model wrote ---------------------------------------------------------
 
 MAX_DEPTH: Final = 180
-"""How deep arguments may nest. Clients of MCP read 200 levels, some of which a result takes."""
+"""How deep arguments may nest. MCP clients read 200 levels, and a result needs some itself."""
 
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.?)*+(?:"|\Z)', re.DOTALL)
 """A JSON string, or what there is of one that the text ends in."""
@@ -358,7 +342,7 @@ _DECODER: Final = json.JSONDecoder()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """What became of the text of a tool use's arguments."""
+    """The arguments of a tool use, as read from their text."""
 
     value: JsonObject | None
     """The arguments; None unless `state` is `complete`."""
@@ -390,8 +374,8 @@ def parse_arguments(fragments: Sequence[str]) -> Arguments:
 def plain_object(value: object) -> JsonObject | None:
     """Return `value` if it is a JSON object that can be sent on as UTF-8, else None.
 
-    Halves of surrogate pairs are mended. A number that Python holds as infinite is no JSON, and
-    what nests deeper than `MAX_DEPTH` would take the whole result with it.
+    Halves of surrogate pairs are repaired. A number that Python holds as infinite is not JSON, and
+    a client could not read a result with anything that nests deeper than `MAX_DEPTH`.
     """
     if not isinstance(value, dict):
         return None

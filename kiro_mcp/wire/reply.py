@@ -1,6 +1,6 @@
-"""The bytes of an answer into deltas, as they come, and one reply at its end.
+"""The bytes of an answer -> deltas as they come, and one reply at the end.
 
-The response side of the protocol, put together::
+The whole response side::
 
     bytes ─ eventstream ─▶ frames ─ events ─▶ events ─┬─ text, thinking ─▶ _Parts ─┬─▶ deltas
                                                       ├─ tool_use ───────▶         │
@@ -10,13 +10,13 @@ The response side of the protocol, put together::
 holds all that came before, and says that it is truncated and why.
 
 The service does not always say why an answer ended: some accounts never get a stop reason. Every
-answer that comes to its end has one of three late events, a stop reason or the figures of the cost
-and of the context window. Source of truth: the service's streams as observed.
+whole answer has at least one of three late events: a stop reason, the cost, or the use of the
+context window. Source of truth: the service's streams as observed.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias, TypedDict
 from uuid import uuid4
@@ -74,8 +74,8 @@ from kiro_mcp.wire.thinking import CLOSING_TAG, OPENING_TAG, Piece, PieceKind, T
 from kiro_mcp.wire.tool_use import ToolUseAssembler
 
 ThinkingHandling = Literal["separate", "remove", "inline", "strip_tags"]
-"""`separate`: thinking apart from the text. `remove`: no thinking. `inline`: thinking in the
-text, between `<thinking>` and `</thinking>`. `strip_tags`: thinking in the text, unmarked."""
+"""`separate`: thinking beside the text. `remove`: no thinking. `inline`: thinking in the text,
+between `<thinking>` and `</thinking>`. `strip_tags`: thinking in the text, without tags."""
 
 ReplyPart: TypeAlias = TextPart | ThinkingPart | ToolUse
 
@@ -106,7 +106,7 @@ _CAMEL_BOUNDARY: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class ReplyOptions(TypedDict, total=False):
-    """How an answer is read: what `ReplyBuilder` is given, and an answer's replay too."""
+    """How an answer is read: the arguments of `ReplyBuilder` that a capture keeps for a replay."""
 
     prompt_characters: int
     context_window_tokens: int
@@ -120,7 +120,7 @@ class ReplyOptions(TypedDict, total=False):
 
 
 def _random_id() -> str:
-    """Make an id for a tool use that the service gave none, in the shape of its own."""
+    """Make an id for a tool use without one, in the form of the service's ids."""
     return f"tooluse_{uuid4().hex}"
 
 
@@ -134,7 +134,7 @@ class ReplyBuilder:
         prompt_characters: The size of the prompt, to estimate its tokens by.
         context_window_tokens: The size of the model's context window; 0 if it is not known. With
             it, the estimate follows the service's percentage.
-        thinking: What becomes of the model's thinking.
+        thinking: Where the model's thinking goes.
         tools: The tools that the caller offers; their schemas check what the model asks for.
         caller_names: The caller's name of a tool, by the name under which it was sent, where
             the two differ.
@@ -163,10 +163,10 @@ class ReplyBuilder:
         self.fault: Fault | KiroError | None = None
         """What ended the answer early; once set, all further data is ignored."""
         self.is_foreign = False
-        """Whether the body is not an event stream, known from its first bytes. What it is, an
-        error, is in `fault` as soon as it can be told."""
+        """Whether the body is not an event stream, by its first bytes. `fault` then says what it
+        is as soon as enough of it has come."""
         self.has_begun = False
-        """Whether the model has said anything, even if it is not handed out yet."""
+        """Whether anything from the model has come, even if it is still held back."""
         self.last_deltas: tuple[Delta, ...] = ()
         """What only the end of the answer released: set by `close`, follows the others."""
         self._decoder = FrameDecoder(max_payload_bytes, max_headers_bytes)
@@ -237,8 +237,8 @@ class ReplyBuilder:
         """End the answer and return all that arrived of it. Never raises.
 
         Args:
-            fault: What ended it from outside, such as a broken connection; None where the
-                body came to its end. What its own bytes say went wrong comes first.
+            fault: What ended it from outside, such as a broken connection; None if the body came
+                to its end. A fault in its own bytes wins over it.
         """
         if self._reply is not None:
             return self._reply
@@ -260,7 +260,7 @@ class ReplyBuilder:
         if is_whole:
             self._parts.settle(self._find_calls)
         else:
-            # A tool use may have been about to come, and would have made the text just text.
+            # A tool use may have been next. Then the text would not have been a call.
             self._parts.release()
         self.last_deltas = tuple(self._parts.take_deltas())
         self._reply = self._compose()
@@ -393,7 +393,7 @@ class ReplyBuilder:
         )
 
     def _stop_reason(self, tool_uses: Sequence[ToolUse]) -> StopReason:
-        """Say why the model stopped; the first sign in order of trust decides."""
+        """Say why the model stopped, by the most reliable sign."""
         if self.fault is not None:
             name = self.fault.name if isinstance(self.fault, Fault) else ""
             return "max_tokens" if name == "ContentLengthExceededException" else "truncated"
@@ -402,7 +402,7 @@ class ReplyBuilder:
         said = "truncated" if word.startswith("MALFORMED") else _STOP_REASONS.get(word)
         is_cut_off = any(tool_use.state == "truncated" for tool_use in tool_uses)
         if said in (None, "end_turn", "tool_use") and is_cut_off:
-            return "truncated"  # Not `tool_use`: a caller must not run a half-made call.
+            return "truncated"  # Not `tool_use`: a caller must not run an incomplete call.
         if said not in (None, "end_turn"):
             return said
         if said is None and (self._context_percent or 0) >= FULL_PERCENT:
@@ -412,7 +412,7 @@ class ReplyBuilder:
         return "end_turn" if self._has_late_event else "truncated"
 
     def _truncation_reason(self, tool_uses: Sequence[ToolUse]) -> str:
-        """Say in a sentence why the answer is incomplete; "" for one that is whole."""
+        """Say in a sentence why the answer is incomplete; "" if it is whole."""
         if isinstance(self.fault, KiroError):
             return self.fault.message
         if self.fault is not None:
@@ -429,10 +429,10 @@ class ReplyBuilder:
         return _TOO_LONG.get(stop_reason, "")
 
     def _usage(self, parts: Sequence[ReplyPart]) -> Usage:
-        """Return what the service says of the cost, and our estimate where it says nothing.
+        """Return the service's figures, and an estimate for those that it did not send.
 
-        The service charges credits, and says how many; it also says how full the context window
-        is. Its model has exact counts of tokens too, but no answer observed so far carried any.
+        The service sends the credits that it charges and how full the context window is. Its event
+        model has exact counts of tokens, too, but no answer observed so far had any.
         """
         shown = (part.text for part in parts if not isinstance(part, ToolUse))
         unshown = self._parts.hidden_characters + self._tool_uses.input_characters
@@ -440,8 +440,8 @@ class ReplyBuilder:
         counts = self._counts
         output_tokens = counts.output or -(-output_bytes // BYTES_PER_TOKEN)
         input_tokens = counts.uncached_input + counts.cache_read + counts.cache_write
-        # The percentage covers the answer too. What it is a percentage of seldom is the
-        # window that the service advertises, which is why this stays an estimate.
+        # The percentage covers the answer, too. It is seldom a percentage of the window that the
+        # service lists, so this stays an estimate.
         window_tokens = (self._context_percent or 0) * self._context_window_tokens / 100
         estimate = round(window_tokens) - output_tokens
         if estimate <= 0:
@@ -475,10 +475,10 @@ _GAP: Final = Piece(PieceKind.GAP, "\n\n")
 @dataclass(slots=True)
 class _TextRun:
     is_answer: bool
-    """Whether it is the answer's own text, and not thinking shown in it."""
+    """Whether it is the answer's own text, not thinking that is shown in the text."""
     pieces: list[str] = field(default_factory=list[str])
     shown_characters: int = 0
-    """How much of it has been handed out as deltas."""
+    """How many of its characters were already in deltas."""
 
 
 @dataclass(slots=True)
@@ -486,15 +486,18 @@ class _Thinking:
     is_unclosed: bool = False
     """Whether the answer ended, or a tool use began, before it was closed."""
     is_placed: bool = False
-    """Whether it stands among the parts."""
+    """Whether it is among the blocks."""
     pieces: list[str] = field(default_factory=list[str])
     signature: list[str] = field(default_factory=list[str])
     redacted: str = ""
 
-
-@dataclass(slots=True)
-class _Call:
-    tool_use: ToolUse | None = None
+    def as_part(self) -> ThinkingPart | None:
+        text, signature = "".join(self.pieces), "".join(self.signature)
+        if not (text or signature or self.redacted):
+            return None
+        return ThinkingPart(
+            text=text, signature=signature, redacted=self.redacted, is_unclosed=self.is_unclosed
+        )
 
 
 class _Parts:
@@ -503,12 +506,12 @@ class _Parts:
     Parts stand in the order in which they began. Text that adjoins is one part; a tool use keeps
     the position of its first fragment while text goes on around it.
 
-    Thinking comes as events of its own, from newer models, or between tags at the start of the
-    text, from older ones; some answers carry both, with the same words. Its own events win: tags
-    are then either a copy, which is left out, or something that the model quotes, which is text.
+    Newer models send thinking as events of its own, older ones between tags at the start of the
+    text; some answers have both, with the same words. The events win: what is between tags is then
+    either a copy, which is left out, or something that the model quotes, which is text.
 
     Args:
-        handling: What becomes of thinking.
+        handling: Where thinking goes.
         holds_calls: Whether text that may be a tool call is held back until `settle`.
     """
 
@@ -517,9 +520,11 @@ class _Parts:
         """The size of the thinking that is not shown."""
         self._targets = _TARGETS[handling]
         self._watch = CallWatch() if holds_calls else None
-        self._blocks: list[_TextRun | _Thinking | _Call] = []
+        self._blocks: list[_TextRun | _Thinking | str] = []
+        """In order; a text is the id of a tool use."""
         self._run: _TextRun | None = None
-        self._calls: dict[str, _Call] = {}
+        self._tool_uses: dict[str, ToolUse | None] = {}
+        """By id; None until its last fragment has come."""
         self._deltas: list[Delta] = []
         self._text_halves = SurrogateJoiner()
         self._thinking_halves = SurrogateJoiner()
@@ -529,7 +534,7 @@ class _Parts:
         self._is_thinking = False
         """Whether the last block of `_native` goes on."""
         self._doubtful: list[Piece] | None = None
-        """What came between tags after thinking of its own, until it is known what it is."""
+        """Pieces between tags that came after thinking events: a copy of these, or text."""
 
     @property
     def count(self) -> int:
@@ -537,7 +542,7 @@ class _Parts:
         return len(self._blocks)
 
     def take_deltas(self) -> list[Delta]:
-        """Return the deltas since the last time."""
+        """Return the deltas since the last call."""
         deltas, self._deltas = self._deltas, []
         return deltas
 
@@ -571,31 +576,32 @@ class _Parts:
             block.signature.append(reasoning.signature)
 
     def begin_tool_use(self, tool_use_id: str) -> None:
-        """Give a tool use its position, if it has none. Text that was held back is no call then."""
-        if tool_use_id not in self._calls:
+        """Give a tool use its position if it has none, and release the text that was held back."""
+        if tool_use_id not in self._tool_uses:
             self._pause()
             self.release()
-            self._place_call(tool_use_id)
+            self._tool_uses[tool_use_id] = None
+            self._blocks.append(tool_use_id)
 
     def end_tool_use(self, tool_use: ToolUse) -> None:
         """Put a tool use into its position."""
-        self._calls[tool_use.id].tool_use = tool_use
+        self._tool_uses[tool_use.id] = tool_use
         self._deltas.append(ToolUseDelta(tool_use))
 
     def close(self) -> None:
-        """End the answer. Thinking between tags that came again as events is left out."""
+        """End the answer. Thinking between tags is left out if it also came as events."""
         self._pause()
         if self._tagged.pieces and self._is_copy("".join(self._tagged.pieces)):
             self._tagged.pieces.clear()
 
     def release(self) -> None:
-        """Hand out the text that was held back, and hold back no more."""
+        """Release the text that was held back, and hold back no more."""
         watch, self._watch = self._watch, None
         if watch is not None:
             self._show(watch.release())
 
     def settle(self, find: Callable[[str, int], Sequence[str | ToolUse]]) -> None:
-        """Hand out the text that was held back, with the calls in it as tool uses.
+        """Release the text that was held back, with the calls in it as tool uses.
 
         Args:
             find: Splits a text, from a position on, into text and the tool uses in it.
@@ -617,43 +623,27 @@ class _Parts:
                 if isinstance(segment, str):
                     self._say(segment, is_answer=block.is_answer)
                 else:
-                    self._place_call(segment.id)
+                    self._blocks.append(segment.id)
                     self.end_tool_use(segment)
 
     def parts(self) -> tuple[ReplyPart, ...]:
         """Return all parts, in order, with text that adjoins as one."""
         parts: list[ReplyPart] = []
         texts: list[str] = []
-        for part in self._finished_parts():
-            if isinstance(part, TextPart):
-                texts.append(part.text)
-                continue
-            if texts:
-                parts.append(TextPart(text="".join(texts)))
-                texts.clear()
-            parts.append(part)
-        if texts:
-            parts.append(TextPart(text="".join(texts)))
-        return tuple(parts)
-
-    def _finished_parts(self) -> Iterator[ReplyPart]:
         for block in self._blocks:
-            match block:
-                case _TextRun():
-                    if text := "".join(block.pieces):
-                        yield TextPart(text=text)
-                case _Thinking():
-                    text, signature = "".join(block.pieces), "".join(block.signature)
-                    if text or signature or block.redacted:
-                        yield ThinkingPart(
-                            text=text,
-                            signature=signature,
-                            redacted=block.redacted,
-                            is_unclosed=block.is_unclosed,
-                        )
-                case _Call():
-                    if block.tool_use is not None:
-                        yield block.tool_use
+            if isinstance(block, _TextRun):
+                texts += block.pieces
+                continue
+            part = self._tool_uses[block] if isinstance(block, str) else block.as_part()
+            if part is None:
+                continue
+            if text := "".join(texts):
+                parts.append(TextPart(text=text))
+            texts.clear()
+            parts.append(part)
+        if text := "".join(texts):
+            parts.append(TextPart(text=text))
+        return tuple(parts)
 
     # --- text -----------------------------------------------------------------------------
 
@@ -676,10 +666,6 @@ class _Parts:
         if text and self._run is not None:
             self._run.shown_characters += len(text)
             self._deltas.append(TextDelta(text))
-
-    def _place_call(self, tool_use_id: str) -> None:
-        self._calls[tool_use_id] = call = _Call()
-        self._blocks.append(call)
 
     # --- thinking -------------------------------------------------------------------------
 

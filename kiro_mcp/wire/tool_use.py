@@ -95,7 +95,7 @@ class ToolUseAssembler:
         """What was odd, one sentence each."""
         if not self._late_fragments:
             return tuple(self._warnings)
-        late = f"Fragments left out, of tool uses that had ended: {self._late_fragments}."
+        late = f"{self._late_fragments} fragment(s) of tool uses that had ended were left out."
         return (*self._warnings, late)
 
     def add(self, fragment: ToolUseFragment) -> ToolUse | None:
@@ -171,7 +171,9 @@ class ToolUseAssembler:
         name = self._aliases.get(call.name, call.name)
         content = (name, json.dumps(call.arguments, sort_keys=True))
         if content in self._text_calls:
-            self._warnings.append(f"A call of {quoted(name)} stood in the text twice: taken once.")
+            self._warnings.append(
+                f"A call of {quoted(name)} was in the text twice; it was taken once."
+            )
             return None
         self._text_calls.add(content)
         self.input_characters += len(content[1])
@@ -184,16 +186,21 @@ class ToolUseAssembler:
         return self._checked(tool_use)
 
     def _checked(self, tool_use: ToolUse) -> ToolUse:
-        """Add what the tool's schema has against a complete tool use."""
-        if tool_use.name not in self._checks:
-            self._checks[tool_use.name] = self._compile(tool_use.name)
-        check = self._checks[tool_use.name]
+        """Add the violations of the tool's schema to a complete tool use."""
+        name = tool_use.name
+        if name not in self._schemas:
+            return tool_use
+        if name not in self._checks:
+            try:
+                self._checks[name] = SchemaCheck(self._schemas[name])
+            except UnusableSchemaError as error:
+                self._checks[name] = None
+                self._warnings.append(f"The schema of {name!r:.80} is not checked: {error}.")
+        check = self._checks[name]
         if check is None:
             return tool_use
         errors = check.errors(tool_use.arguments)
-        if errors is None:
-            return replace(tool_use, is_unchecked=True)
-        return replace(tool_use, schema_errors=errors)
+        return replace(tool_use, schema_errors=errors or (), is_unchecked=errors is None)
 
     def _with_callers_names(self, tool: str, arguments: JsonObject) -> JsonObject:
         names = self._property_names.get(tool, {})
@@ -210,7 +217,9 @@ class ToolUseAssembler:
         self._ended.add(tool_use_id)
         name = self._aliases.get(fragments.name, fragments.name)
         if not name:
-            self._warnings.append(f"The tool use {quoted(tool_use_id)} names no tool: left out.")
+            self._warnings.append(
+                f"The tool use {quoted(tool_use_id)} has no tool's name and was left out."
+            )
             return None
         arguments = parse_arguments(fragments.pieces) if is_whole else _CUT_OFF
         if arguments.value is None:
@@ -226,12 +235,3 @@ class ToolUseAssembler:
             text="" if arguments.is_repaired or is_renamed else "".join(fragments.pieces),
         )
         return self._checked(tool_use)
-
-    def _compile(self, name: str) -> SchemaCheck | None:
-        if name not in self._schemas:
-            return None
-        try:
-            return SchemaCheck(self._schemas[name])
-        except UnusableSchemaError as error:
-            self._warnings.append(f"The schema of {name!r:.80} is not checked: {error}.")
-            return None

@@ -92,7 +92,7 @@ def read(event_type: str, payload: object) -> Event:
         pytest.param(
             "assistantResponseEvent",
             {"content": "a", "toolUses": [{"name": "n"}]},
-            Several((Text("a"), Malformed("assistantResponseEvent", "names no tool use"))),
+            Several((Text("a"), Malformed("assistantResponseEvent", "has no id of a tool use"))),
             id="text-survives-a-tool-use-without-id",
         ),
         pytest.param(
@@ -302,17 +302,19 @@ def test_event_means_what_the_model_says(event_type: str, payload: object, event
 @pytest.mark.parametrize(
     ("event_type", "payload", "problem"),
     [
-        pytest.param("assistantResponseEvent", b"[1,2]", "is no JSON object", id="D32-list"),
-        pytest.param("assistantResponseEvent", b"nul", "is no JSON", id="D32-cut"),
-        pytest.param("assistantResponseEvent", b'{"content":"\xff"}', "is no JSON", id="D32-bytes"),
-        pytest.param("assistantResponseEvent", DEEP, "is no JSON", id="D32-deep"),
+        pytest.param("assistantResponseEvent", b"[1,2]", "is not a JSON object", id="D32-list"),
+        pytest.param("assistantResponseEvent", b"nul", "is not JSON", id="D32-cut"),
+        pytest.param(
+            "assistantResponseEvent", b'{"content":"\xff"}', "is not JSON", id="D32-bytes"
+        ),
+        pytest.param("assistantResponseEvent", DEEP, "is not JSON", id="D32-deep"),
         pytest.param(
             "assistantResponseEvent",
             {"content": 5},
             "has something other than text for 'content'",
             id="number-for-text",
         ),
-        pytest.param("toolUseEvent", {"name": "n"}, "names no tool use", id="T23-without-id"),
+        pytest.param("toolUseEvent", {"name": "n"}, "has no id of a tool use", id="T23-without-id"),
         pytest.param(
             "toolUseEvent",
             {"toolUseId": 5},
@@ -437,7 +439,7 @@ def test_wrapped_event_needs_no_event_type() -> None:
         pytest.param(
             {}, b'{"content":"a"}', Malformed("", "does not say what it is"), id="nameless"
         ),
-        pytest.param({}, b"?", Malformed("", "is no JSON"), id="nameless-and-no-json"),
+        pytest.param({}, b"?", Malformed("", "is not JSON"), id="nameless-and-no-json"),
         pytest.param(
             {":message-type": "new", ":event-type": "E"},
             b"{}",

@@ -19,7 +19,6 @@ from kiro_mcp.wire.json_values import (
     load_in_steps,
     mend_escaped_surrogates,
     mend_surrogates,
-    object_without_nulls,
     plain_json,
     without_nulls,
 )
@@ -112,7 +111,7 @@ def test_the_given_object_is_not_changed() -> None:
     given = {"a": ["\0", {"b": None}]}
     plain = plain_json(given)
     assert isinstance(plain, Mapping)
-    object_without_nulls(plain)
+    without_nulls(plain)
     assert given == {"a": ["\0", {"b": None}]}
 
 

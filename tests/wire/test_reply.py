@@ -372,8 +372,8 @@ def test_unreadable_events_are_told_and_do_not_end_the_answer() -> None:
     reply = read(b"".join([text("a"), *bad, text("b"), END]))
     assert (reply.text, reply.truncated) == ("ab", False)
     assert reply.warnings == (
-        "An event 'assistantResponseEvent' was left out: it is no JSON object.",
-        "An event 'assistantResponseEvent' was left out: it is no JSON.",
+        "An event 'assistantResponseEvent' was left out: it is not a JSON object.",
+        "An event 'assistantResponseEvent' was left out: it is not JSON.",
     )
 
 

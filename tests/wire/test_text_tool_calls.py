@@ -322,7 +322,7 @@ def test_call_that_stands_in_the_text_twice_is_taken_once() -> None:
     """Observed: models that spell a call out do so in both forms."""
     reply = read(text(f"a{CALL}b{CALL}c{INVOKE}") + END, **options())
     assert outline(reply) == ["a", "cherche{'q': 'a'}", "bc", "lire{'path': '/a'}"]
-    assert reply.warnings == ("A call of 'cherche' stood in the text twice: taken once.",)
+    assert reply.warnings == ("A call of 'cherche' was in the text twice; it was taken once.",)
 
 
 def test_ids_of_calls_in_text_differ() -> None:

@@ -176,7 +176,7 @@ def test_repeated_tool_use_is_one_and_the_repetition_is_told() -> None:
     once = START + tool("t1", input='{"a":1}') + STOP
     reply = read(once + once + END)
     assert outline(reply) == ["lire{'a': 1}"]
-    assert reply.warnings == ("Fragments left out, of tool uses that had ended: 3.",)
+    assert reply.warnings == ("3 fragment(s) of tool uses that had ended were left out.",)
 
 
 def test_another_call_with_the_same_id_is_kept_under_a_new_one() -> None:
@@ -188,7 +188,7 @@ def test_another_call_with_the_same_id_is_kept_under_a_new_one() -> None:
     assert ids[0] == "t1"
     assert len(set(ids)) == 3
     assert "Two different tool uses came with the id 't1'" in reply.warnings[0]
-    assert "Fragments left out, of tool uses that had ended: 3." in reply.warnings
+    assert "3 fragment(s) of tool uses that had ended were left out." in reply.warnings
 
 
 def test_fragment_without_id_is_told_and_harms_no_other() -> None:
@@ -196,7 +196,7 @@ def test_fragment_without_id_is_told_and_harms_no_other() -> None:
     stray = event("toolUseEvent", {"name": "lire", "input": "x"})
     reply = read(START + stray + tool("t1", input='{"a":1}') + STOP + END)
     assert outline(reply) == ["lire{'a': 1}"]
-    assert reply.warnings == ("An event 'toolUseEvent' was left out: it names no tool use.",)
+    assert reply.warnings == ("An event 'toolUseEvent' was left out: it has no id of a tool use.",)
 
 
 def test_name_may_come_after_the_first_fragment() -> None:
@@ -209,7 +209,7 @@ def test_tool_use_without_a_name_is_left_out_and_told() -> None:
     reply = read(text("a") + tool("t1", "") + text("b") + tool("t1", "", stop=True) + END)
     assert outline(reply) == ["ab"]
     assert reply.stop_reason == "end_turn"
-    assert reply.warnings == ("The tool use 't1' names no tool: left out.",)
+    assert reply.warnings == ("The tool use 't1' has no tool's name and was left out.",)
 
 
 def test_name_that_was_sent_becomes_the_callers_name() -> None:
