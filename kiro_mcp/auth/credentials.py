@@ -143,6 +143,16 @@ def as_access_token(
         api_region: The region of the service that the user chose.
         token_type: The value of the header `TokenType`; "" for the usual one of the kind.
     """
+    # The owner is a digest of the parts of a credential that a renewal does not change. A variable
+    # keeps its secret. The secrets in a file change, so the digest uses the file's path, the client
+    # registration and the profile instead.
+    if credential.origin == "environment":
+        held = credential.held_refresh_token or credential.refresh_token
+        lasting = (held or credential.access_token,)
+    else:
+        client_id = credential.client.client_id if credential.client else ""
+        key = credential.access_token if credential.kind == "api_key" else ""
+        lasting = (credential.identity, client_id, profile_arn, key)
     return AccessToken(
         value=credential.access_token,
         token_type=token_type or _TOKEN_TYPES.get(credential.kind, ""),
@@ -150,24 +160,8 @@ def as_access_token(
         region=api_region or region_of(profile_arn) or DEFAULT_REGION,
         is_explicit=credential.is_explicit,
         preferred_endpoint=credential.preferred_endpoint,
-        owner=_owner(credential, profile_arn),
+        owner=hashlib.sha256("\n".join(lasting).encode()).hexdigest(),
     )
-
-
-def _owner(credential: Credential, profile_arn: str) -> str:
-    """Return a digest of the parts of a credential that a renewal does not change.
-
-    A variable keeps its secret. The secrets in a file change, so the digest uses the file's
-    path, the client registration and the profile instead.
-    """
-    if credential.origin == "environment":
-        held = credential.held_refresh_token or credential.refresh_token
-        members = (held or credential.access_token,)
-    else:
-        client_id = credential.client.client_id if credential.client else ""
-        key = credential.access_token if credential.kind == "api_key" else ""
-        members = (credential.identity, client_id, profile_arn, key)
-    return hashlib.sha256("\n".join(members).encode()).hexdigest()
 
 
 def jwt_expiry(token: str) -> datetime | None:

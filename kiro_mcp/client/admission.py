@@ -54,20 +54,16 @@ class FairSlots:
         self._free = count
         self._waiting: OrderedDict[str, deque[anyio.Event]] = OrderedDict()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the next call has to wait."""
-        return not self._free
-
     @asynccontextmanager
-    async def taken_by(self, caller: str) -> AsyncGenerator[None]:
-        """Wait for a slot and hold it."""
-        if self._free:
-            self._free -= 1
-        else:
+    async def taken_by(self, caller: str) -> AsyncGenerator[bool]:
+        """Wait for a slot and hold it. Yields whether the call had to wait."""
+        has_to_wait = not self._free
+        if has_to_wait:
             await self._wait(caller)
+        else:
+            self._free -= 1
         try:
-            yield
+            yield has_to_wait
         finally:
             self._pass_on()
 

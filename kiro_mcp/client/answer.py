@@ -104,9 +104,11 @@ class AnswerStream:
         """End the answer and return the part that has arrived."""
         return self._builder.close(fault)
 
-    async def aclose(self) -> None:
-        """Stop reading."""
+    async def end(self) -> Reply:
+        """Stop reading and return the part that has arrived. A whole answer stays whole."""
+        reply = self._builder.close()
         await self._chunks.aclose()
+        return reply
 
     async def _read(self) -> None:
         """Read the next chunk. At the end or at a fault, build the reply."""

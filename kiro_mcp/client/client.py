@@ -227,10 +227,11 @@ class KiroClient:
         spending = spending or CallSpending()
         if not request.conversation_id:
             request = replace(request, conversation_id=self._new_id())
-        request = self._with_time(request)
-        if self._slots.is_full:
-            token = None  # It may expire while the call waits.
-        async with self._slots.taken_by(caller), AsyncExitStack() as call:
+        if self._settings.tell_time:
+            request = self._with_time(request)
+        async with self._slots.taken_by(caller) as has_waited, AsyncExitStack() as call:
+            if has_waited:
+                token = None  # It may have expired meanwhile.
             inference = call.enter_context(self._telemetry.inference(request))
             token = token or await self._tokens.access_token()
             endpoints = endpoints_in_order(
@@ -274,7 +275,9 @@ class KiroClient:
             form=endpoint.form,
             agent_mode=AGENT_MODE,
         )
-        return draft_payload(self._with_time(request), envelope, self._payload_options)
+        if self._settings.tell_time:
+            request = self._with_time(request)
+        return draft_payload(request, envelope, self._payload_options)
 
     async def list_models(self) -> ModelList:
         """Return all models that the service offers to this account.
@@ -416,10 +419,9 @@ class KiroClient:
         self, answer: AnswerStream, spending: CallSpending, recorder: Recorder | None
     ) -> None:
         """End an answer, whole or abandoned, and count what it cost."""
-        reply = answer.cut()  # Nothing is read after this. A whole answer stays whole.
+        reply = await answer.end()
         if recorder is not None:
             recorder.replied(reply)
-        await answer.aclose()
         await self._budget.add(reply.usage.credits or 0.0, spending)
 
     async def _prepare_next(self, attempt: Attempt, error: KiroError) -> None:
@@ -516,7 +518,5 @@ class KiroClient:
         return await off_loop(lambda: writer.write(request, envelope), is_large=is_large(request))
 
     def _with_time(self, request: ChatRequest) -> ChatRequest:
-        if not self._settings.tell_time:
-            return request
         time = f"The current time is {self._now().isoformat(timespec='seconds')}."
         return replace(request, system=f"{time}\n\n{request.system}".strip())

@@ -101,6 +101,8 @@ class RetryPlan:
     ) -> None:
         self.attempt = 1
         """The number of the current attempt, from 1 on."""
+        self.max_attempts = settings.max_retries + 1
+        """How many attempts the call may make; never fewer than it has made."""
         self._settings = settings
         self._endpoint_count = endpoint_count
         self._random = random
@@ -110,16 +112,12 @@ class RetryPlan:
         self._silences = 0
         self._was_empty = False
 
-    @property
-    def max_attempts(self) -> int:
-        """How many attempts the call may make; never fewer than it has made."""
-        return max(self._settings.max_retries + 1, self.attempt)
-
     def after(self, error: KiroError) -> Step:
         """Decide what follows a failed attempt."""
         step = self._step(error)
         if step is not None:
             self.attempt += 1
+            self.max_attempts = max(self.max_attempts, self.attempt)
         return step
 
     def _step(self, error: KiroError) -> Step:
