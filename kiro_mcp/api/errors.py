@@ -1,10 +1,16 @@
 """Errors as the two vendors' APIs have them: status, headers and body.
 
-A client library decides by the status whether to try again. The engine has tried again by itself
-where that helps, so libraries are told not to where another try would fail or be paid again.
+A client decides by the status whether to try again. The engine has tried again by itself where that
+helps. So clients are told not to, with `x-should-retry`, where another try would fail or be charged
+again. Some agents (Cline, opencode) ask again after each 429, whatever its headers say. So what is
+used up for days gets 402, as Anthropic has it (`billing_error`), and not 429, as OpenAI has it.
+
+Codex ends its turn after a stream's error with the code `insufficient_quota` or
+`context_length_exceeded`, and asks again after any other. So a message says what may be charged.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -25,7 +31,7 @@ class _Kind(NamedTuple):
 _INVALID: Final = "invalid_request_error"
 _AUTH: Final = _Kind(401, "authentication_error", "invalid_api_key", "authentication_error")
 _BLOCKED: Final = _Kind(403, "permission_error", None, "permission_error")
-_QUOTA: Final = _Kind(429, "insufficient_quota", "insufficient_quota", "rate_limit_error")
+_QUOTA: Final = _Kind(402, "insufficient_quota", "insufficient_quota", "billing_error")
 _BROKEN: Final = _Kind(502, "server_error", None, "api_error")
 _FAILED: Final = _BROKEN._replace(allows_retry=True)
 
@@ -53,6 +59,21 @@ _KINDS: Final[Mapping[ErrorCode, _Kind]] = {
     "internal_error": _Kind(500, "server_error", None, "api_error"),
 }
 
+_TOOLS: Final[Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]] = (
+    (re.compile(r"call `login` with action `status` to try at once"), "restart the server"),
+    (
+        re.compile(
+            r"call (?:the tool )?`login`(?: with action `\w+`)?"
+            r"(?:,? \(?or run `kiro-mcp login`\)?)?",
+            re.IGNORECASE,
+        ),
+        lambda found: f"{'R' if found[0][0] == 'C' else 'r'}un `kiro-mcp login`",
+    ),
+    (re.compile(r"the tool `login`"), "`kiro-mcp login`"),
+    (re.compile(r"Call `list_models`, or run `kiro-mcp models`,"), "See GET /v1/models"),
+)
+"""How the texts of lower layers name MCP tools, and what users of the APIs have instead."""
+
 OVERLOADED: Final = 529
 """What Anthropic answers where others answer 503."""
 
@@ -76,10 +97,13 @@ def api_error(error: KiroError, *, is_anthropic: bool, request_id: str) -> ApiEr
     """
     kind = _KINDS[error.code]
     status = 413 if error.status == 413 else kind.status
-    message = f"{error.code}: {error}"
+    message = f"{error.code}: {for_programs(str(error))}"
     headers = {"x-request-id": request_id, "request-id": request_id}
     if error.retry_after_seconds is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after_seconds)))
+        seconds = max(1, round(error.retry_after_seconds))
+        headers["retry-after"] = str(seconds)
+        if not is_anthropic:
+            message += f" Please try again in {seconds}s."  # Codex reads it from a stream's error.
     if not kind.allows_retry:
         headers["x-should-retry"] = "false"
     if is_anthropic:
@@ -108,6 +132,13 @@ def api_error(error: KiroError, *, is_anthropic: bool, request_id: str) -> ApiEr
     )
 
 
+def for_programs(text: str) -> str:
+    """Return an error's text with commands and paths in the place of MCP tools."""
+    for pattern, words in _TOOLS:
+        text = pattern.sub(words, text)
+    return text
+
+
 def error_of(reply: Reply) -> KiroError | None:
     """Return the error that ended an answer before its time; None for a whole answer."""
     if reply.fault is None:
@@ -115,7 +146,7 @@ def error_of(reply: Reply) -> KiroError | None:
     cause = classify(reply.fault) if isinstance(reply.fault, Fault) else reply.fault
     return AnswerBroken(
         f"The answer broke off: {cause.message}",
-        next_step=cause.next_step,
+        next_step=f"What had arrived may be charged, and so is another request. {cause.next_step}",
         code="stream_broken",
         request_id=cause.request_id,
     )

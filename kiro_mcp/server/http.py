@@ -58,12 +58,19 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kiro_mcp.server.app import Engines
-from kiro_mcp.server.http_gate import BODY_WAIT_SECONDS, PUBLIC_PATHS, AllowedNames, HttpGate, Token
+from kiro_mcp.server.http_gate import (
+    BODY_WAIT_SECONDS,
+    PUBLIC_PATHS,
+    AllowedNames,
+    HttpGate,
+    Token,
+    refuse,
+)
 from kiro_mcp.server.owners import KEY_HEADER
 from kiro_mcp.web_server import HttpLimits, serve
 
@@ -463,7 +470,7 @@ class _Request:
         """Make the answer a complete one, if the client still reads."""
         with anyio.move_on_after(_LAST_WORD_SECONDS, shield=True):
             if not self._is_answered:
-                refusal = PlainTextResponse("The server is ending.\n", 503)
+                refusal = refuse(self._scope["path"], 503, "The server is ending.")
                 await refusal(self._scope, self._receive, self._send)
             elif not self._is_complete:
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})

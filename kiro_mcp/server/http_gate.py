@@ -30,7 +30,7 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -77,6 +77,14 @@ SMALL_BYTES: Final = 16 * 1024
 
 LARGE_BYTES: Final = 128 * 1024
 """Blocks of at least this size go back to the system as soon as they are freed."""
+
+_API_ERRORS: Final = {
+    401: ("authentication_error", "invalid_api_key"),
+    403: ("permission_error", "forbidden"),
+    421: ("invalid_request_error", "invalid_request"),
+    503: ("overloaded_error", "overloaded"),
+}
+"""Type and code of each refusal in the vendors' APIs."""
 
 _SEEN_IN_PUBLIC: Final = frozenset({"my-super-secret-password-123"})
 """Tokens that stand in the examples of other gateways: everybody knows them."""
@@ -298,7 +306,8 @@ class HttpGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request, or pass it on."""
         headers = Headers(scope=scope)
-        refusal = self._check_names(headers) or self._check_token(scope["path"], headers)
+        path: str = scope["path"]
+        refusal = self._check_names(path, headers) or self._check_token(path, headers)
         if refusal:
             await refusal(scope, receive, send)
             return
@@ -313,7 +322,8 @@ class HttpGate:
             while self._free_bytes < share:
                 await self._given_back.wait()
         if waiting.cancelled_caught:
-            await _BUSY(scope, receive, send)
+            why = "The server is working on other large requests. Try again in a minute."
+            await refuse(path, 503, why, {"Retry-After": "60"})(scope, receive, send)
             return
         received = 0
 
@@ -333,19 +343,21 @@ class HttpGate:
         finally:
             self._give_back(share)
 
-    def _check_names(self, headers: Headers) -> Response | None:
+    def _check_names(self, path: str, headers: Headers) -> Response | None:
         """Return the refusal of a foreign Host or Origin; None if they are allowed."""
         hosts = headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""
         if not self._names.allow_host(host):
-            return _refuse(
+            return _refuse_name(
+                path,
                 421,
                 f"This server does not answer to the name {quoted(host)}. If it is yours, add it"
                 " to KIRO_MCP_ALLOWED_HOSTS where the server is configured.",
             )
         for origin in headers.getlist("origin"):
             if origin and not self._names.allow_origin(origin, host):
-                return _refuse(
+                return _refuse_name(
+                    path,
                     403,
                     f"This server takes no calls from pages of {quoted(origin)}. If they are yours,"
                     " add their host to KIRO_MCP_ALLOWED_HOSTS where the server is configured.",
@@ -369,11 +381,7 @@ class HttpGate:
         # https://www.rfc-editor.org/rfc/rfc6750#section-3.1: no error code if nothing was offered.
         challenge = 'Bearer realm="kiro-mcp"' + (', error="invalid_token"' if offered else "")
         said = "Send the token of this server as `Authorization: Bearer …` or `x-api-key`."
-        status, sent = 401, {"WWW-Authenticate": challenge, "Connection": "close"}
-        if path.startswith("/v1/"):  # Clients of both vendors' APIs read this.
-            error = {"type": "authentication_error", "message": said, "code": "invalid_api_key"}
-            return JSONResponse({"type": "error", "error": {**error, "param": None}}, status, sent)
-        return PlainTextResponse(f"{said}\n", status, sent)
+        return refuse(path, 401, said, {"WWW-Authenticate": challenge})
 
     def _give_back(self, size: int) -> None:
         self._free_bytes += size
@@ -381,16 +389,19 @@ class HttpGate:
         self._given_back = anyio.Event()
 
 
-def _refuse(status: int, why: str) -> Response:
+def refuse(path: str, status: int, why: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Build the refusal of a request: in the shape of both vendors' APIs for their paths."""
+    sent = {**(headers or {}), "Connection": "close"}
+    if path.startswith("/v1/"):
+        kind, code = _API_ERRORS[status]
+        error = {"type": kind, "message": why, "code": code, "param": None}
+        return JSONResponse({"type": "error", "error": error}, status, sent)
+    return PlainTextResponse(f"{why}\n", status, sent)
+
+
+def _refuse_name(path: str, status: int, why: str) -> Response:
     logger.warning("%d: %s", status, why)
-    return PlainTextResponse(why, status, {"Connection": "close"})
-
-
-_BUSY: Final = PlainTextResponse(
-    "The server is working on other large requests. Try again in a minute.\n",
-    503,
-    headers={"Retry-After": "60", "Connection": "close"},
-)
+    return refuse(path, status, why)
 
 
 def give_large_blocks_back() -> None:
