@@ -78,9 +78,9 @@ async def _act(engine: Engine, given: LoginArguments, call: Call) -> Result:
         return await _outcome(engine)
     if action == "status":
         engine.client.ask_again()  # The person may have had a suspension lifted.
-        return _status_result(await sign_in_status(engine.tokens), engine)
+        return _status_result(await _status(engine), engine)
     if action != "start":
-        status = await sign_in_status(engine.tokens)
+        status = await _status(engine)
         # Only a missing login calls for one, not a setting, a folder, the network or a profile.
         is_login_missing = (
             engine.tokens.store is not None
@@ -100,6 +100,15 @@ async def _act(engine: Engine, given: LoginArguments, call: Call) -> Result:
         await _push_page(engine, pending, call)
         return await _outcome(engine)
     return _pending_result(pending)
+
+
+async def _status(engine: Engine) -> SignInStatus:
+    """Return who is signed in; look again if a pending login was confirmed meanwhile."""
+    was_pending = engine.sign_in.state.state == "pending"
+    status = await sign_in_status(engine.tokens)
+    if was_pending and not status.is_signed_in and engine.sign_in.state.state == "done":
+        status = await sign_in_status(engine.tokens)
+    return status
 
 
 async def take_reply(engine: Engine, call: Call) -> None:
