@@ -1,12 +1,12 @@
-"""Frames of the service's answer into typed events.
+"""Frames of the service's answer -> typed events.
 
-Between `kiro_mcp.wire.eventstream`, which gives the frames, and `kiro_mcp.wire.reply`, which
-gathers the events. A frame names its event in `:event-type` and carries it as a JSON object; an
-error has its name in `:exception-type` or `:error-code` instead. The wire's own words (`toolUseId`)
-stay in this module. An unknown event and an unreadable one are events, too: neither ends an answer.
+`kiro_mcp.wire.eventstream` gives the frames, and `kiro_mcp.wire.reply` gathers the events. A frame
+names its event in `:event-type` and holds a JSON object; an error has its name in
+`:exception-type` or `:error-code` instead. The service's member names (`toolUseId`) stay in this
+module. Unknown and unreadable events are events, too: they do not end an answer.
 
 A body that is not an event stream at all, such as a proxy's page, becomes an error (`ForeignBody`).
-The limits of what is kept of one answer are at the top.
+The limits of one answer are at the top.
 
 Source of truth: the service's published event model, and its streams as observed in 2025 and 2026
 (tests/vectors/kiro-capture.json).
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from kiro_mcp.chat import CodeReference, Fault, JsonObject, Refusal, WebLink
-from kiro_mcp.wire.eventstream import Frame, Headers
+from kiro_mcp.wire.eventstream import Frame
 from kiro_mcp.wire.json_values import (
     UnreadableError,
     count_member,
@@ -34,23 +34,23 @@ from kiro_mcp.wire.json_values import (
 )
 
 # --- limits -------------------------------------------------------------------------------
-# Of one answer. Past any of these it ends there, with what came before. All are far above what a
-# model says in one turn and far below what a process can hold.
+# Of one answer. An answer that exceeds one ends there and keeps what came before. All are far
+# above what a model says in one turn and far below what a process can hold.
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
-"""Bytes of the stream. Framing makes it some five times the text; it bounds all the rest."""
+"""Bytes of the stream: with its frames it is about five times as large as its text."""
 MAX_TEXT_CHARACTERS: Final = 32 * 1024 * 1024
 """Text and thinking together; models are cut off at well under a million."""
 MAX_INPUT_CHARACTERS: Final = 32 * 1024 * 1024
-"""Arguments of all tool uses together; the service breaks off at some 40 thousand."""
+"""Arguments of all tool uses together; the service breaks off at about 40 thousand."""
 MAX_TOOL_USES: Final = 4096
 """Models ask for a few dozen at most."""
 MAX_PARTS: Final = 16_384
 """Runs of text, blocks of thinking and tool uses."""
 MAX_LISTED: Final = 1000
-"""References, and links: what the service lists beside the text. Further ones are left out."""
+"""References, and links. Further ones are left out."""
 MAX_WARNINGS: Final = 50
-"""Sentences about what was odd. Further ones are counted; nobody reads so many."""
+"""Further ones are only counted."""
 MAX_IGNORED_TYPES: Final = 100
 """Types of event that are counted by name; the model knows under twenty."""
 MAX_TYPE_CHARACTERS: Final = 80
@@ -58,7 +58,7 @@ MAX_TYPE_CHARACTERS: Final = 80
 
 
 class AnswerLimitError(ValueError):
-    """An answer has more of something than is kept; its text says how much of what."""
+    """An answer exceeds a limit; its text names the limit."""
 
 
 # --- the events ---------------------------------------------------------------------------
@@ -68,16 +68,16 @@ class AnswerLimitError(ValueError):
 
 @dataclass(slots=True)
 class Text:
-    """The next piece of the answer. May hold half of a surrogate pair."""
+    """The next piece of the answer. It may end with half of a surrogate pair."""
 
     text: str
     model_id: str = ""
-    """The model that speaks, as the service calls it; "" where it does not say."""
+    """The service's id of the model; "" if it does not say."""
 
 
 @dataclass(slots=True)
 class Reasoning:
-    """The next piece of the model's reasoning; any of the three may be missing."""
+    """The next piece of the model's reasoning; any member may be empty."""
 
     text: str = ""
     signature: str = ""
@@ -119,7 +119,7 @@ class TokenCounts:
 
 @dataclass(slots=True)
 class Metering:
-    """What the call cost; None where the service charges in some other unit."""
+    """What the call cost; None if the service charges in another unit."""
 
     credits: float | None
 
@@ -133,7 +133,7 @@ class ContextUsage:
 
 @dataclass(slots=True)
 class References:
-    """Licensed code that the text before resembles."""
+    """Licensed code that the text resembles."""
 
     references: tuple[CodeReference, ...]
 
@@ -154,7 +154,7 @@ class Failed:
 
 @dataclass(slots=True)
 class Ignored:
-    """An event that carries nothing for a caller, or that nobody knows yet."""
+    """An event that says nothing to a caller, or an unknown one."""
 
     event_type: str
 
@@ -196,23 +196,40 @@ Event: TypeAlias = (
 
 
 MAX_MESSAGE_CHARACTERS: Final = 500
-"""How much of the service's words is kept: enough to tell, too little to flood a chat."""
+"""Where a message of the service is cut."""
 
 MAX_RETRY_AFTER_SECONDS: Final = 1e9
-"""Where a wait that the service asks for is cut: as long as the header for it can say."""
+"""Where a wait is cut that the service asks for."""
 
 
 def read_event(frame: Frame) -> Event:
     """Say what a frame means. Never raises."""
     headers = frame.headers
-    if headers.get(":message-type") != "event" and not _is_event(headers):
-        return _read_message(frame)
     event_type = headers.get(":event-type", "")
+    kind = headers.get(":message-type")
+    if kind != "event" and (kind is not None or ":exception-type" in headers):
+        if kind in (None, "exception"):
+            return Failed(_read_failure(frame.payload, str(headers.get(":exception-type", ""))))
+        if kind == "error":
+            fault = _read_failure(frame.payload, str(headers.get(":error-code", "")))
+            words = _shortened(str(headers.get(":error-message", "")))
+            return Failed(replace(fault, message=words or fault.message))
+        return Malformed(str(event_type), f"is a message of the kind {kind!r:.80}")
     try:
         members = parse_object(frame.payload)
         if event_type == "assistantResponseEvent" and (text := _read_plain_text(members)):
             return text
-        return _read_members(event_type, members)
+        if not event_type and not _is_error(members):
+            event_type = next((key for key in members if key in _READERS), "")
+        inner = members.get(event_type) if isinstance(event_type, str) else None
+        if isinstance(inner, dict):
+            members = inner
+        if _is_error(members):
+            return Failed(read_fault(members))
+        if not event_type:
+            return Malformed("", "does not say what it is")
+        reader = _READERS.get(event_type)
+        return reader(members) if reader else Ignored(str(event_type))
     except (UnreadableError, RecursionError) as error:
         if event_type and event_type not in _READERS:
             return Ignored(str(event_type))
@@ -221,7 +238,7 @@ def read_event(frame: Frame) -> Event:
 
 
 def read_fault(members: JsonObject, name: str = "") -> Fault:
-    """Read the members of an error, as they come in an answer's frames and instead of one.
+    """Read the members of an error, from an answer's frame or from the body of a refusal.
 
     Args:
         members: The error's JSON object; the error itself may be one level down.
@@ -241,43 +258,11 @@ def read_fault(members: JsonObject, name: str = "") -> Fault:
     )
 
 
-def _is_event(headers: Headers) -> bool:
-    """Whether a frame that does not call itself an event is one all the same."""
-    return ":message-type" not in headers and ":exception-type" not in headers
-
-
-def _read_message(frame: Frame) -> Event:
-    """Read a frame that is not an event: an error, or a kind of message that nobody knows."""
-    headers = frame.headers
-    kind = headers.get(":message-type", "exception")
-    if kind == "exception":
-        return Failed(_read_failure(frame.payload, str(headers.get(":exception-type", ""))))
-    if kind == "error":
-        fault = _read_failure(frame.payload, str(headers.get(":error-code", "")))
-        words = _shortened(str(headers.get(":error-message", "")))
-        return Failed(replace(fault, message=words or fault.message))
-    return Malformed(str(headers.get(":event-type", "")), f"is a message of the kind {kind!r:.80}")
-
-
 def _read_failure(payload: bytes, name: str) -> Fault:
     try:
         return read_fault(parse_object(payload), name)
     except UnreadableError:
         return Fault(name=_bare_name(name), message=_shortened(payload.decode(errors="replace")))
-
-
-def _read_members(event_type: object, members: JsonObject) -> Event:
-    if not event_type and not _is_error(members):
-        event_type = next((key for key in members if key in _READERS), "")
-    inner = members.get(event_type) if isinstance(event_type, str) else None
-    if isinstance(inner, dict):
-        members = inner
-    if _is_error(members):
-        return Failed(read_fault(members))
-    if not event_type:
-        raise UnreadableError("does not say what it is")
-    reader = _READERS.get(event_type)
-    return reader(members) if reader else Ignored(str(event_type))
 
 
 def _is_error(members: JsonObject) -> bool:
@@ -292,7 +277,7 @@ def _is_error(members: JsonObject) -> bool:
 
 
 def _read_plain_text(members: JsonObject) -> Text | None:
-    """Read the one event that four frames in five are, if it has just its two members."""
+    """Read the most frequent event if it has only its two usual members."""
     content = members.get("content")
     if not isinstance(content, str):
         return None
@@ -360,10 +345,6 @@ def _read_metadata(members: JsonObject) -> Event:
     return _together(events or [Ignored("metadataEvent")])
 
 
-def _read_usage(members: JsonObject) -> Event:
-    return _read_token_counts(object_member(members, "usage"))
-
-
 def _read_token_counts(members: JsonObject) -> TokenCounts:
     return TokenCounts(
         uncached_input=count_member(members, "uncachedInputTokens")
@@ -422,12 +403,8 @@ def _read_citation(members: JsonObject) -> Event:
     return Links((WebLink(url=url, snippet=word_member(members, "citationText")),))
 
 
-def _read_conversation(members: JsonObject) -> Event:
-    return Several(())  # The id that was sent.
-
-
-def _read_error(members: JsonObject) -> Event:
-    return Failed(read_fault(members, "error"))
+def _read_nothing(members: JsonObject) -> Event:
+    return Several(())  # The id of the conversation that was sent.
 
 
 def _read_invalid_state(members: JsonObject) -> Event:
@@ -445,15 +422,15 @@ _READERS: Final[dict[object, Callable[[JsonObject], Event]]] = {
     "codeReferenceEvent": _read_references,
     "supplementaryWebLinksEvent": _read_links,
     "citationEvent": _read_citation,
-    "messageMetadataEvent": _read_conversation,
-    "initial-response": _read_conversation,
+    "messageMetadataEvent": _read_nothing,
+    "initial-response": _read_nothing,
     "invalidStateEvent": _read_invalid_state,
-    "error": _read_error,
+    "error": lambda members: Failed(read_fault(members, "error")),
     # In no model and in no capture; other clients know them.
     "messageStopEvent": _read_message_stop,
     "message_stop": _read_message_stop,
-    "usageEvent": _read_usage,
-    "metricsEvent": _read_usage,
+    "usageEvent": lambda members: _read_token_counts(object_member(members, "usage")),
+    "metricsEvent": lambda members: _read_token_counts(object_member(members, "usage")),
 }
 """The other events of the model say nothing to a caller: `followupPromptEvent`, `codeEvent`,
 `intentsEvent`, `interactionComponentsEvent`, `dryRunSucceedEvent` and `toolResultEvent`."""
@@ -481,20 +458,20 @@ def _shortened(words: str) -> str:
 
 
 MAX_BODY_BYTES: Final = 64 * 1024
-"""How much of such a body is kept. Error documents have a few hundred bytes."""
+"""How much of such a body is kept; error documents have a few hundred bytes."""
 MAX_TITLE_CHARACTERS: Final = 200
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _DOCUMENT: Final = (b"{", b"[", b"<")
 _EVENT_LINE: Final = (b"data:", b"event:", b"id:", b"retry:")
 _JUDGED_BYTES: Final = 12
-"""As long as a frame's prelude, from which a decoder of frames tells for itself."""
+"""The length of a frame's prelude: from there on the decoder itself finds the fault."""
 _SILENT: Final = Fault(message="The answer is JSON, not an event stream.")
 _TITLE: Final = re.compile(r"<(title|Message)\b[^>]*>([^<]*)<", re.IGNORECASE)
 
 
 def is_foreign(beginning: bytes) -> bool | None:
-    """Whether a body that begins like this is not an event stream; None if more must be seen."""
+    """Whether a body is not an event stream, by its first bytes; None if more are needed."""
     text = beginning[:_JUDGED_BYTES].removeprefix(_BYTE_ORDER_MARK).lstrip()
     if text.startswith(_DOCUMENT + _EVENT_LINE):
         return True
@@ -504,14 +481,14 @@ def is_foreign(beginning: bytes) -> bool | None:
 
 
 class ForeignBody:
-    """Gathers such a body until it says what it has to say."""
+    """Gathers such a body until its error can be read."""
 
     def __init__(self) -> None:
         self._body = bytearray()
         self._open_braces = 0
 
     def feed(self, data: bytes) -> Fault | None:
-        """Take the next bytes; return the error as soon as it can be told."""
+        """Take the next bytes; return the error as soon as it can be read."""
         data = data[: MAX_BODY_BYTES - len(self._body)]
         self._body += data
         self._open_braces += data.count(b"{") - data.count(b"}")
@@ -521,7 +498,7 @@ class ForeignBody:
         return None if self._open_braces else self._read_object()
 
     def close(self) -> Fault:
-        """Return the error as far as it can be told from what has come."""
+        """Return the error as far as the bytes so far tell it."""
         text = self._text()
         if text.startswith(b"<"):
             title = _TITLE.search(text.decode(errors="replace"))

@@ -225,7 +225,25 @@ class ReplyBuilder:
         if self.fault is not None or self._reply is not None:
             return []
         try:
-            self._take_bytes(data)
+            self._received_bytes += len(data)
+            if self._received_bytes > MAX_ANSWER_BYTES:
+                raise AnswerLimitError(f"more than {MAX_ANSWER_BYTES} bytes")
+            if self._head is not None:  # Until it is clear what the body is.
+                data = self._head + data
+                verdict = is_foreign(data)
+                if verdict is None:
+                    self._head = data
+                    return []
+                self.is_foreign, self._head = verdict, None
+            if self.is_foreign:
+                self.fault = self._foreign_body.feed(data)
+                return []
+            for frame in self._decoder.feed(data):
+                self._take(read_event(frame))
+                if self.fault is not None:
+                    break
+            else:
+                self.fault = self._decoder.fault
         except AnswerLimitError as error:
             self.fault = AnswerBroken(
                 f"The answer was cut off, because it has {error}.",
@@ -267,26 +285,6 @@ class ReplyBuilder:
         return self._reply
 
     # --- bytes and events -----------------------------------------------------------------
-
-    def _take_bytes(self, data: bytes) -> None:
-        self._received_bytes += len(data)
-        if self._received_bytes > MAX_ANSWER_BYTES:
-            raise AnswerLimitError(f"more than {MAX_ANSWER_BYTES} bytes")
-        if self._head is not None:  # Until it is clear what the body is.
-            data = self._head + data
-            verdict = is_foreign(data)
-            if verdict is None:
-                self._head = data
-                return
-            self.is_foreign, self._head = verdict, None
-        if self.is_foreign:
-            self.fault = self._foreign_body.feed(data)
-            return
-        for frame in self._decoder.feed(data):
-            self._take(read_event(frame))
-            if self.fault is not None:
-                return
-        self.fault = self._decoder.fault
 
     def _take(self, event: Event) -> None:
         match event:

@@ -84,7 +84,18 @@ class ThinkingExtractor:
         text = self._held + text
         self._held = ""
         while text:
-            text = self._step(text, pieces)
+            match self._state:
+                case _State.START:
+                    text = self._find_opening(text, pieces)
+                case _State.OPENED:
+                    text = self._skip_newlines(text, pieces, _State.INSIDE)
+                case _State.INSIDE:
+                    text = self._find_closing(text, pieces)
+                case _State.CLOSED:
+                    text = self._skip_newlines(text, pieces, _State.TEXT)
+                case _State.TEXT:
+                    pieces.append(Piece(PieceKind.TEXT, text))
+                    break
         return pieces
 
     def close(self) -> list[Piece]:
@@ -98,20 +109,7 @@ class ThinkingExtractor:
         self.is_unclosed = state in (_State.OPENED, _State.INSIDE)
         return [Piece(PieceKind.THINKING, held)] if held else []
 
-    def _step(self, text: str, pieces: list[Piece]) -> str:
-        """Add pieces from the beginning of `text`; return what the next state is to read."""
-        match self._state:
-            case _State.START:
-                return self._find_opening(text, pieces)
-            case _State.OPENED:
-                return self._skip_newlines(text, pieces, _State.INSIDE)
-            case _State.INSIDE:
-                return self._find_closing(text, pieces)
-            case _State.CLOSED:
-                return self._skip_newlines(text, pieces, _State.TEXT)
-            case _:
-                pieces.append(Piece(PieceKind.TEXT, text))
-                return ""
+    # Each step adds pieces from the beginning of `text` and returns what is left for the next.
 
     def _find_opening(self, text: str, pieces: list[Piece]) -> str:
         rest = text.lstrip()
