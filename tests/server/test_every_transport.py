@@ -63,21 +63,33 @@ class WatchfulState(EmulatorState):
         return (Pause(0.01), Send(frames.text(last_word) + frames.ending("END_TURN")))
 
 
-@pytest.fixture(params=["stdio", "http"])
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Run the module in one event loop, so that its tests can share servers."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module", params=["stdio", "http"])
 def transport(request: pytest.FixtureRequest) -> Transport:
     return request.param
 
 
-@pytest.fixture(params=["legacy", "modern"])
+@pytest.fixture(scope="module", params=["legacy", "modern"])
 def era(request: pytest.FixtureRequest) -> Era:
     return request.param
 
 
+@pytest.fixture(scope="module")
+async def shared(transport: Transport, era: Era) -> AsyncGenerator[tuple[Peer, RunningEmulator]]:
+    """Start one server, and its emulator, for all tests: a process takes seconds to start."""
+    async with running() as emulator, peer(transport, era, emulator) as server:
+        yield server, emulator
+
+
 @pytest.fixture
-async def server(transport: Transport, era: Era, emulator: RunningEmulator) -> AsyncGenerator[Peer]:
+async def server(shared: tuple[Peer, RunningEmulator]) -> AsyncGenerator[Peer]:
     with fail_after(TEST_SECONDS):
-        async with peer(transport, era, emulator) as server:
-            yield server
+        yield shared[0]
 
 
 async def test_the_list_of_tools_is_the_same_each_time(server: Peer) -> None:
@@ -160,9 +172,10 @@ async def test_progress_is_sent_to_those_who_ask_and_to_nobody_else(server: Peer
 
 
 async def test_words_of_every_script_come_through_whole_both_ways(
-    server: Peer, emulator: RunningEmulator
+    server: Peer, shared: tuple[Peer, RunningEmulator]
 ) -> None:
     """JSON-RPC over lines and in events: what breaks a line must not break a message."""
+    _, emulator = shared
     emulator.state.enqueue((Send(frames.text(HARD_WORDS) + frames.ending("END_TURN")),))
     result = await server.call("ask_claude", prompt=HARD_WORDS)
     assert result["structuredContent"]["text"] == HARD_WORDS
@@ -171,10 +184,14 @@ async def test_words_of_every_script_come_through_whole_both_ways(
     assert body["conversationState"]["currentMessage"]["userInputMessage"]["content"] == HARD_WORDS
 
 
-async def test_a_huge_answer_comes_whole(server: Peer, emulator: RunningEmulator) -> None:
+async def test_a_huge_answer_comes_whole(
+    server: Peer, shared: tuple[Peer, RunningEmulator]
+) -> None:
     """An answer that was paid for is never cut here; clients have limits of their own."""
-    emulator.state.chunk_bytes = 1024 * 1024
+    _, emulator = shared
+    small, emulator.state.chunk_bytes = emulator.state.chunk_bytes, 1024 * 1024
     result = await server.call("ask_claude", prompt="/emulate long 300000")
+    emulator.state.chunk_bytes = small
     text = result["structuredContent"]["text"]
     assert len(text) == 300_000
     assert result["content"][0]["text"].startswith(f"{text}\n\n{{")

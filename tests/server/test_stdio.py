@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import pytest
@@ -250,18 +250,6 @@ async def test_text_that_was_cut_inside_of_a_character_is_answered(
             await server.initialize()
             result = await server.call("ask_claude", prompt="Half \ud83d, whole 😀")
     assert "Half \ufffd, whole 😀" in result["structuredContent"]["text"]
-
-
-async def test_text_of_every_script_comes_through_whole(emulator: RunningEmulator) -> None:
-    """JSON-RPC over lines: a line break inside a message would cut it in two."""
-    prompt = "grüß 🙂 \u2028 \u2029 \r\n \x7f 你好 end"
-    with fail_after(START_SECONDS):
-        async with started(against(emulator)) as server:
-            await server.initialize()
-            await server.call("ask_claude", prompt=prompt)
-            body = cast("dict[str, Any]", emulator.state.requests[-1].body)
-            sent = body["conversationState"]["currentMessage"]["userInputMessage"]
-            assert sent["content"] == prompt
 
 
 async def test_before_the_first_call_nothing_is_sent_and_nothing_written(

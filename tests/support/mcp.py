@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, cast
 
 import mcp_types as types
@@ -76,9 +77,12 @@ def code(result: types.CallToolResult) -> str:
 
 def assert_valid(tool: str, structured: object) -> None:
     """Check a result against the schema that its tool declares."""
-    declared = {declaration.name: declaration.output_schema for declaration in declarations()}
-    validator: Any = Draft202012Validator(declared[tool] or False)
-    validator.validate(structured)
+    _validators()[tool].validate(structured)
+
+
+@cache
+def _validators() -> dict[str, Any]:
+    return {tool.name: Draft202012Validator(tool.output_schema or False) for tool in declarations()}
 
 
 def assert_describes_the_server(found: dict[str, Any]) -> None:
