@@ -21,6 +21,7 @@ from kiro_mcp.emulator import EMULATOR_API_KEY, Pause, RunningEmulator, Send, fr
 from kiro_mcp.errors import InvalidRequest
 from tests.cli.test_commands import RUN_SECONDS, needs_full_disk, run
 from tests.support import mcp
+from tests.support.forked import run_forked
 from tests.support.mcp import sent
 from tests.support.stdio import COMMAND, environment
 
@@ -44,12 +45,8 @@ async def ask(
     environ: Mapping[str, str] = MappingProxyType({}),
 ) -> CompletedProcess[bytes]:
     with fail_after(RUN_SECONDS):
-        return await anyio.run_process(
-            [*COMMAND, "ask", *arguments],
-            input=stdin,
-            check=False,
-            env=environment(**against(emulator, **environ)),
-        )
+        variables = environment(**against(emulator, **environ))
+        return await run_forked("ask", *arguments, env=variables, stdin=stdin)
 
 
 @asynccontextmanager
@@ -185,13 +182,8 @@ async def test_a_full_disk_is_told(command: list[str]) -> None:
     """The exit code says that the output is not whole."""
     with fail_after(RUN_SECONDS):
         async with await anyio.open_file("/dev/full", "wb") as full:
-            done = await anyio.run_process(
-                [*COMMAND, *command],
-                stdin=DEVNULL,
-                stdout=full.wrapped,
-                check=False,
-                env=environment(),
-            )
+            streams = {"stdout": full.wrapped.fileno()}
+            done = await run_forked(*command, env=environment(), streams=streams)
     assert done.returncode == 1
     assert done.stderr == b"error: The output cannot be written (No space left on device).\n"
 

@@ -19,6 +19,7 @@ from anyio.abc import Process
 from kiro_mcp._version import __version__
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from tests.support import mcp
+from tests.support.forked import run_forked
 from tests.support.stdio import COMMAND, environment
 
 RUN_SECONDS = 30
@@ -32,9 +33,7 @@ needs_full_disk = pytest.mark.skipif(
 
 async def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
     with fail_after(RUN_SECONDS):
-        return await anyio.run_process(
-            [*COMMAND, *arguments], check=False, env=environment(**environ), stdin=None
-        )
+        return await run_forked(*arguments, env=environment(**environ))
 
 
 async def test_ask_offline_prints_the_answer_and_its_cost_apart() -> None:
@@ -292,13 +291,9 @@ async def test_where_nobody_reads_the_remarks_all_else_goes_on(
     os.close(reader)
     try:
         with fail_after(RUN_SECONDS):
-            done = await anyio.run_process(
-                [*COMMAND, *command],
-                input=b"",
-                stderr=writer,
-                check=False,
-                env=environment(KIRO_MCP_LOG_LEVEL="DEBUG", KIRO_MCP_MODLE="x"),
-            )
+            environ = environment(KIRO_MCP_LOG_LEVEL="DEBUG", KIRO_MCP_MODLE="x")
+            streams = {"stderr": writer}
+            done = await run_forked(*command, env=environ, stdin=b"", streams=streams)
     finally:
         os.close(writer)
     assert done.returncode == code

@@ -71,8 +71,9 @@ from kiro_mcp.emulator import (
 from kiro_mcp.errors import SignInRequired
 from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.settings import Settings
+from tests.support.forked import run_forked
 from tests.support.logins import idc_credential, ide_social, sign_in_before
-from tests.support.stdio import COMMAND, environment
+from tests.support.stdio import environment
 
 RUN_SECONDS = 120
 """How long a command may take on a busy machine; with two servers started it takes about three."""
@@ -233,7 +234,7 @@ async def test_a_folder_of_logins_that_others_can_write_to_is_warned_of(tmp_path
     assert "own (777, writable)" in check.found
     environ = environment(KIRO_MCP_HOME=str(home), KIRO_MCP_ENDPOINT_URL="http://127.0.0.1:1")
     with fail_after(RUN_SECONDS):
-        done = await anyio.run_process([*COMMAND, "status"], check=False, env=environ, stdin=None)
+        done = await run_forked("status", env=environ)
     assert f"other users can write to {home}" in done.stderr.decode()
 
 
@@ -599,12 +600,7 @@ def variables_in(home: Path, **environ: str) -> dict[str, str]:
 async def doctor(home: Path, *arguments: str, **environ: str) -> CompletedProcess[bytes]:
     """Run the command."""
     with fail_after(RUN_SECONDS):
-        return await anyio.run_process(
-            [*COMMAND, "doctor", *arguments],
-            check=False,
-            env=variables_in(home, **environ),
-            stdin=None,
-        )
+        return await run_forked("doctor", *arguments, env=variables_in(home, **environ))
 
 
 async def examined(home: Path, **environ: str) -> list[Check]:

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import anyio
 import pytest
 from anyio import fail_after
 
 from kiro_mcp.cli.env_file import MAX_BYTES, EnvFileError, add_env_file, parse_env_file
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from tests.cli.test_commands import RUN_SECONDS, run
+from tests.support.forked import run_forked
 from tests.support.stdio import COMMAND, environment, started
 
 
@@ -128,9 +128,7 @@ async def test_a_file_in_the_folder_where_it_is_started_is_not_read(
     """A stranger's project must not send anyone's prompts elsewhere."""
     settings_file(tmp_path, emulator)
     with fail_after(RUN_SECONDS):
-        done = await anyio.run_process(
-            [*COMMAND, "ask", "hi"], check=False, env=environment(HOME=""), cwd=tmp_path
-        )
+        done = await run_forked("ask", "hi", env=environment(HOME=""), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (3, b"")
     assert not emulator.state.requests
 

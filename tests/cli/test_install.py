@@ -16,8 +16,9 @@ from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.clients import config_file
 from kiro_mcp.cli.clients.known import CLIENTS, inherited, missing_credential_variable
 from kiro_mcp.errors import InvalidRequest
+from tests.support.forked import run_forked
 from tests.support.logins import Clock, sign_in_before
-from tests.support.stdio import COMMAND, environment
+from tests.support.stdio import environment
 
 RUN_SECONDS = 30
 """How long a command may take on a busy machine; it takes about half a second."""
@@ -63,13 +64,7 @@ async def install(
 ) -> CompletedProcess[bytes]:
     variables = {"HOME": str(home), "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": "", **environ}
     with fail_after(RUN_SECONDS):
-        return await anyio.run_process(
-            [*COMMAND, "install", *arguments],
-            check=False,
-            env=environment(**variables),
-            stdin=None,
-            cwd=cwd,
-        )
+        return await run_forked("install", *arguments, env=environment(**variables), cwd=cwd)
 
 
 def said(done: CompletedProcess[bytes]) -> str:

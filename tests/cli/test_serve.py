@@ -13,6 +13,7 @@ from anyio import fail_after
 
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.web_server import listen
+from tests.support.forked import run_forked
 from tests.support.http import TOKEN, against
 from tests.support.served import serve
 from tests.support.stdio import COMMAND, PROMPTLY_SECONDS, environment, started
@@ -24,9 +25,7 @@ RUN_SECONDS = 30
 async def refused(*arguments: str, **environ: str) -> tuple[int, str]:
     """Run a server that must not start; return its exit code and what it says."""
     with fail_after(RUN_SECONDS):
-        done = await anyio.run_process(
-            [*COMMAND, "serve", *arguments], check=False, env=environment(**environ), stdin=None
-        )
+        done = await run_forked("serve", *arguments, env=environment(**environ))
     assert done.stdout == b""
     return done.returncode, done.stderr.decode()
 
