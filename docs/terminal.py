@@ -20,7 +20,7 @@ COMMANDS = (
     'kiro-mcp ask --offline "Say hello"',
     "kiro-mcp models --offline | head -6",
 )
-COLUMNS = 100
+COLUMNS = 108
 
 FORMAT = """\
 <svg viewBox="0 0 {terminal_width} {terminal_height}" xmlns="http://www.w3.org/2000/svg">
