@@ -1,13 +1,25 @@
 """What is asked, as the service's JSON."""
 
 import json
+import uuid
 from base64 import b64encode
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from kiro_mcp.chat import ChatRequest, ImagePart, Message, Role, TextPart
+from kiro_mcp.chat import (
+    ChatRequest,
+    ImagePart,
+    Message,
+    ModelInfo,
+    Part,
+    Role,
+    TextPart,
+    ToolResult,
+    ToolSpec,
+    ToolUse,
+)
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.wire.history import TRUNCATION_NOTICE
 from kiro_mcp.wire.images import MAX_IMAGE_BYTES, image_from_bytes
@@ -15,15 +27,21 @@ from kiro_mcp.wire.messages import read_messages
 from kiro_mcp.wire.models import resolve_model
 from kiro_mcp.wire.request import (
     MAX_DESCRIPTION_BYTES,
+    TOKENS_PER_IMAGE,
+    WRITE_IN_CHUNKS,
     Envelope,
     Payload,
     PayloadOptions,
+    Prepared,
     RequestWriter,
     WireForm,
+    compose_system,
     draft_payload,
     encode_payload,
+    prepare,
+    without_content,
 )
-from kiro_mcp.wire.tools import read_tool_specs
+from kiro_mcp.wire.tools import read_tool_specs, sendable_tools
 
 CONVERSATION = "6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11"
 ARN = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE"
@@ -85,8 +103,8 @@ def current_of(request: ChatRequest) -> dict[str, Any]:
     return state_of(request)["currentMessage"]["userInputMessage"]
 
 
-def rules(payload: Payload) -> list[str]:
-    return [repair.rule for repair in payload.repairs]
+def rules(repaired: Payload | Prepared) -> list[str]:
+    return [repair.rule for repair in repaired.repairs]
 
 
 def user_turn(text: str, **members: Any) -> dict[str, object]:
@@ -499,3 +517,284 @@ def test_large_images_are_encoded_as_they_are(text: str) -> None:
     assert json.loads(encode_payload(body)) == body
     expected = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     assert encode_payload(body) == expected.encode()
+
+
+# --- requests, repaired -------------------------------------------------------------------
+
+
+A = TextPart(text="a")
+USE = ToolUse(id="t1", name="my.tool", arguments={})
+MY_TOOL = ToolSpec(name="my.tool", description="Does it.", input_schema={})
+
+
+def user(*parts: Part) -> Message:
+    return Message(role="user", parts=parts)
+
+
+def assistant(*parts: Part) -> Message:
+    return Message(role="assistant", parts=parts)
+
+
+def chat(*messages: Message, **members: Any) -> ChatRequest:
+    asked = ChatRequest(messages=messages, conversation_id=CONVERSATION, model="auto")
+    return replace(asked, **members)
+
+
+def test_a_good_request_needs_no_repair() -> None:
+    prepared = prepare(chat(user(A), system="Be terse."))
+    assert prepared.turns == (user(A),)
+    assert (prepared.system, prepared.model.id) == ("Be terse.", "auto")
+    assert prepared.conversation_id == CONVERSATION
+    assert (prepared.tools, prepared.fields, prepared.tool_names) == ((), {}, {})
+    assert (prepared.repairs, prepared.warnings) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (user(TextPart(text="\0")),),
+        (user(ImagePart(format="png", data="x")), assistant(TextPart(text=" "))),
+    ],
+)
+def test_what_says_nothing_once_it_is_repaired_is_refused(messages: tuple[Message, ...]) -> None:
+    """A character that cannot be sent, an old image for a model that reads text only."""
+    text_only = ModelInfo(id="m", name="M", input_types=("TEXT",))
+    with pytest.raises(InvalidRequest, match="nothing to answer"):
+        prepare(chat(*messages, model_info=text_only))
+
+
+def test_a_request_without_a_message_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="nothing to answer"):
+        prepare(chat())
+
+
+def test_a_model_is_looked_up_by_its_name_where_nothing_is_known_of_it() -> None:
+    """For those who use the engine as a library."""
+    prepared = prepare(chat(user(A), model="claude-opus-4-6-high"))
+    assert prepared.model.id == "claude-opus-4.6"
+    assert prepared.fields["output_config"] == {"effort": "high"}
+    assert prepare(chat(user(A), model="x")).warnings[0].startswith("'x' is not in the list")
+
+
+def test_what_is_known_of_the_model_stands() -> None:
+    """The server has the live list."""
+    known = ModelInfo(id="claude-opus-4.6", name="Known")
+    prepared = prepare(chat(user(A), model="claude-opus-4.6", model_info=known, effort="high"))
+    assert prepared.model == known
+    assert prepared.fields == {}
+    assert len(prepared.warnings) == 1
+
+
+def test_names_are_mapped_in_tools_and_history_and_back() -> None:
+    """Observed: the service takes 64 letters, digits, `_` and `-`."""
+    turns = (user(A), assistant(USE), user(ToolResult(id="t1", text="r")))
+    prepared = prepare(chat(*turns, tools=(MY_TOOL,)))
+    assert prepared.turns[1] == assistant(replace(USE, name="my_tool"))
+    assert [tool.name for tool in prepared.tools] == ["my_tool"]
+    assert prepared.tool_names == {"my_tool": "my.tool"}
+
+
+def test_tools_of_the_history_are_declared() -> None:
+    """Observed: a tool use without its spec is refused."""
+    prepared = prepare(chat(user(A), assistant(USE), user(ToolResult(id="t1", text="r"))))
+    assert [tool.name for tool in prepared.tools] == ["my_tool"]
+    assert "stub_tool" in rules(prepared)
+
+
+def test_without_tools_nothing_of_them_is_left() -> None:
+    """What `-chat` asks for."""
+    turns = (user(A), assistant(USE), user(ToolResult(id="t1", text="r")))
+    prepared = prepare(chat(*turns, tools=(MY_TOOL,), allows_tools=False))
+    assert prepared.tools == ()
+    assert all(isinstance(part, TextPart) for turn in prepared.turns for part in turn.parts)
+    assert rules(prepared) == ["tools_as_text"]
+
+
+@pytest.mark.parametrize("given", ["", CONVERSATION, CONVERSATION.upper()])
+def test_a_uuid_or_nothing_stays(given: str) -> None:
+    """The service takes a UUID for a conversation's id."""
+    prepared = prepare(chat(user(A), conversation_id=given))
+    assert (prepared.conversation_id, prepared.repairs) == (given, ())
+
+
+@pytest.mark.parametrize("given", ["my chat", "\ud800", "0"])
+def test_another_id_becomes_the_same_uuid_each_time(given: str) -> None:
+    """A stable id lets the service cache."""
+    first, second = (prepare(chat(user(A), conversation_id=given)) for _ in range(2))
+    assert uuid.UUID(first.conversation_id)
+    assert first.conversation_id == second.conversation_id
+    assert rules(first) == ["conversation_id"]
+
+
+@pytest.mark.parametrize("where", ["system", "prompt", "nowhere"])
+def test_tags_that_the_caller_has_put_in_are_not_put_in_twice(where: str) -> None:
+    tags = "<thinking_mode>enabled</thinking_mode>"
+    prepared = prepare(
+        chat(
+            user(TextPart(text=tags if where == "prompt" else "a")),
+            system=tags if where == "system" else "",
+            model="claude-sonnet-4.5",
+            effort="medium",
+        ),
+        PayloadOptions(thinking_budget=5_000),
+    )
+    assert prepared.system.count("<thinking_mode>") == (where != "prompt")
+    assert ("<max_thinking_length>5000<" in prepared.system) == (where == "nowhere")
+
+
+def test_a_system_prompt_made_by_hand_is_made_fit_to_send() -> None:
+    assert prepare(chat(user(A), system="\ud800Be terse.\0")).system == "Be terse."
+
+
+# --- what is said to the model before the conversation ------------------------------------
+
+
+NO_TOOLS = sendable_tools([], [])
+
+
+def test_nothing_to_say_is_no_prompt() -> None:
+    request = ChatRequest(messages=(), conversation_id="", system="  ")
+    assert compose_system(request, NO_TOOLS) == ""
+
+
+def test_the_pieces_stand_in_one_order() -> None:
+    """The tags that ask for thinking must come first; the rest never changes its place."""
+    tool = ToolSpec(name="my.f", description="x" * 20, input_schema={})
+    request = ChatRequest(
+        messages=(),
+        conversation_id="",
+        system="Be terse.",
+        writes_in_chunks=True,
+        output_schema={"type": "array"},
+    )
+    tools = sendable_tools([tool], [], description_max_bytes=10)
+    composed = compose_system(request, tools, tags="<tags>")
+    assert composed.split("\n\n")[:4] == [
+        "<tags>",
+        "Be terse.",
+        WRITE_IN_CHUNKS,
+        f"Tool my_f:\n{'x' * 20}",
+    ]
+    assert composed.endswith('JSON Schema:\n{"type":"array"}')
+
+
+def test_a_system_prompt_alone_is_sent_as_it_is() -> None:
+    """A prompt that changes each time cannot be cached."""
+    request = ChatRequest(messages=(), conversation_id="", system="Be terse.")
+    assert compose_system(request, NO_TOOLS) == "Be terse."
+
+
+# --- about how many tokens a prompt is ----------------------------------------------------
+
+
+ENVELOPE = Envelope(origin="KIRO_CLI", profile_arn="")
+PICTURE = ImagePart(format="png", data=b64encode(b"\x89PNG\r\n\x1a\n" + bytes(100_000)).decode())
+
+
+def prompt_of(*parts: TextPart | ImagePart) -> ChatRequest:
+    return ChatRequest(messages=(Message(role="user", parts=parts),), conversation_id="")
+
+
+def test_tokens_are_estimated_by_text_and_by_image() -> None:
+    """About four bytes to a token; an image's bytes say nothing of its tokens."""
+    payload = draft_payload(prompt_of(TextPart(text="ü" * 2_000), PICTURE), ENVELOPE)
+    size = payload.size_bytes
+    expected = (size - len(PICTURE.data)) // 4 + TOKENS_PER_IMAGE
+    assert payload.estimated_tokens == expected
+    assert 1_000 < expected - TOKENS_PER_IMAGE < 1_100
+
+
+def test_a_prompt_that_may_not_fit_is_warned_of_and_not_refused() -> None:
+    """The estimate, and the listed window, can be wrong."""
+    request = prompt_of(TextPart(text="x" * 400))
+    tokens = draft_payload(request, ENVELOPE).estimated_tokens
+    for window, is_warned in ((tokens, False), (tokens - 1, True), (None, False)):
+        model = ModelInfo(id="auto", name="M", context_window=window)
+        warnings = draft_payload(replace(request, model_info=model), ENVELOPE).warnings
+        said = f"The prompt is about {tokens} tokens, and auto reads {window}:"
+        assert [one.startswith(said) for one in warnings] == [True] * is_warned
+    payload = draft_payload(prompt_of(TextPart(text="x" * 1_000_000)), ENVELOPE)
+    assert payload.warnings == ()
+    payload = draft_payload(prompt_of(TextPart(text="x" * 4_100_000)), ENVELOPE)
+    assert len(payload.warnings) == 1
+    assert payload.findings == ()
+
+
+# --- what would have been sent ------------------------------------------------------------
+
+
+SECRET_ENVELOPE = Envelope(
+    origin="KIRO_CLI", profile_arn="arn:aws:codewhisperer:us-east-1:1:profile/S3CRET"
+)
+SECRET_CHAT = ChatRequest(
+    messages=(
+        Message(role="user", parts=(TextPart(text="s3cret question"), PICTURE)),
+        Message(
+            role="assistant",
+            parts=(ToolUse(id="t1", name="f", arguments={"name": "s3cret", "l": ["s3cret", 1]}),),
+        ),
+        Message(role="user", parts=(ToolResult(id="t1", text="s3cret", data={"type": "s3cret"}),)),
+    ),
+    system="s3cret",
+    model="claude-opus-4.6",
+    effort="xhigh",
+    tools=(
+        ToolSpec(
+            name="f",
+            description="s3cret",
+            input_schema={"type": "object", "properties": {"name": {"const": "s3cret"}}},
+        ),
+    ),
+    conversation_id="6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11",
+)
+
+
+def test_content_is_not_shown() -> None:
+    """A dry run may end up in a bug report."""
+    payload = draft_payload(SECRET_CHAT, SECRET_ENVELOPE)
+    hidden: Any = without_content(payload.body)
+    text = json.dumps(hidden)
+    assert "s3cret" not in text.lower()
+    assert PICTURE.data not in text
+    state = hidden["conversationState"]
+    assert state["currentMessage"]["userInputMessage"]["modelId"] == "claude-opus-4.6"
+    (use,) = state["history"][1]["assistantResponseMessage"]["toolUses"]
+    assert (use["name"], use["toolUseId"]) == ("f", "t1")
+    assert use["input"] == {"name": "<6 characters>", "l": ["<6 characters>", 1]}
+
+
+def test_structure_is_shown_and_the_callers_own_data_is_not_taken_for_it() -> None:
+    """What a bug report needs, and no more."""
+    structure: dict[str, Any] = {
+        "conversationState": {"agentMode": "vibe", "chatTriggerType": "MANUAL"},
+        "conversationId": "c",
+        "history": [{"modelId": "m", "origin": "KIRO_CLI"}, {"images": [{"format": "png"}]}],
+        "toolResults": [{"toolUseId": "t", "status": "error", "name": "f"}],
+        "fields": {"thinking": {"type": "adaptive", "display": "omitted"}, "effort": "low"},
+    }
+    assert without_content(structure) == structure
+    assert without_content({"input": structure, "content": ["", 1, None]}) == {
+        "input": {
+            "conversationState": {
+                "agentMode": "<4 characters>",
+                "chatTriggerType": "<6 characters>",
+            },
+            "conversationId": "<1 characters>",
+            "history": [
+                {"modelId": "<1 characters>", "origin": "<8 characters>"},
+                {"images": [{"format": "<3 characters>"}]},
+            ],
+            "toolResults": [
+                {
+                    "toolUseId": "<1 characters>",
+                    "status": "<5 characters>",
+                    "name": "<1 characters>",
+                }
+            ],
+            "fields": {
+                "thinking": {"type": "<8 characters>", "display": "<7 characters>"},
+                "effort": "<3 characters>",
+            },
+        },
+        "content": ["<0 characters>", 1, None],
+    }
