@@ -246,7 +246,7 @@ def read(event_type: str, payload: object) -> Event:
             Several(()),
             id="message-metadata",
         ),
-        pytest.param("initial-response", {"conversationId": ""}, Several(()), id="D31-initial"),
+        pytest.param("initial-response", {"conversationId": ""}, Several(()), id="initial"),
         pytest.param("messageStopEvent", {"stopReason": "x"}, Stop("x"), id="message-stop"),
         pytest.param("message_stop", {"stop_reason": "x"}, Stop("x"), id="message-stop-snake"),
         pytest.param(
@@ -260,41 +260,43 @@ def read(event_type: str, payload: object) -> Event:
             "invalidStateEvent",
             {"reason": "INVALID_TASK_ASSIST_PLAN", "message": "m"},
             Failed(Fault(name="invalidStateEvent", reason="INVALID_TASK_ASSIST_PLAN", message="m")),
-            id="S23-invalid-state",
+            id="invalid-state",
         ),
         pytest.param(
             "invalidStateEvent",
             {"reason": "R"},
             Failed(Fault(name="invalidStateEvent", reason="R", message="R")),
-            id="S23-invalid-state-without-message",
+            id="invalid-state-without-message",
         ),
         pytest.param(
             "invalidStateEvent",
             {},
             Failed(Fault(name="invalidStateEvent", message="Invalid state")),
-            id="S23-invalid-state-empty",
+            id="invalid-state-empty",
         ),
         pytest.param(
             "error", {"message": "m"}, Failed(Fault(name="error", message="m")), id="error-event"
         ),
-        pytest.param("followupPromptEvent", {}, Ignored("followupPromptEvent"), id="S22-followup"),
-        pytest.param("intentsEvent", {}, Ignored("intentsEvent"), id="S22-intents"),
-        pytest.param("codeEvent", {"content": "x"}, Ignored("codeEvent"), id="S22-code"),
-        pytest.param("dryRunSucceedEvent", b"?", Ignored("dryRunSucceedEvent"), id="S22-dry-run"),
-        pytest.param("toolResultEvent", {}, Ignored("toolResultEvent"), id="S22-tool-result"),
+        pytest.param("followupPromptEvent", {}, Ignored("followupPromptEvent"), id="followup"),
+        pytest.param("intentsEvent", {}, Ignored("intentsEvent"), id="intents"),
+        pytest.param("codeEvent", {"content": "x"}, Ignored("codeEvent"), id="code"),
+        pytest.param("dryRunSucceedEvent", b"?", Ignored("dryRunSucceedEvent"), id="dry-run"),
+        pytest.param("toolResultEvent", {}, Ignored("toolResultEvent"), id="tool-result"),
         pytest.param(
             "interactionComponentsEvent",
             {"interactionComponentEntries": []},
             Ignored("interactionComponentsEvent"),
-            id="S22-components",
+            id="components",
         ),
-        pytest.param("futureThingEvent", {"a": 1}, Ignored("futureThingEvent"), id="D28-unknown"),
+        pytest.param("futureThingEvent", {"a": 1}, Ignored("futureThingEvent"), id="unknown"),
         pytest.param(
-            "futureThingEvent", b"\x00", Ignored("futureThingEvent"), id="D28-unknown-and-no-json"
+            "futureThingEvent", b"\x00", Ignored("futureThingEvent"), id="unknown-and-no-json"
         ),
     ],
 )
-def test_event_means_what_the_model_says(event_type: str, payload: object, event: Event) -> None:
+def test_each_event_is_read_as_the_service_describes_it(
+    event_type: str, payload: object, event: Event
+) -> None:
     """The service's published event model, and what other clients of it take."""
     assert read(event_type, payload) == event
 
@@ -302,33 +304,31 @@ def test_event_means_what_the_model_says(event_type: str, payload: object, event
 @pytest.mark.parametrize(
     ("event_type", "payload", "problem"),
     [
-        pytest.param("assistantResponseEvent", b"[1,2]", "is not a JSON object", id="D32-list"),
-        pytest.param("assistantResponseEvent", b"nul", "is not JSON", id="D32-cut"),
-        pytest.param(
-            "assistantResponseEvent", b'{"content":"\xff"}', "is not JSON", id="D32-bytes"
-        ),
-        pytest.param("assistantResponseEvent", DEEP, "is not JSON", id="D32-deep"),
+        pytest.param("assistantResponseEvent", b"[1,2]", "is not a JSON object", id="list"),
+        pytest.param("assistantResponseEvent", b"nul", "is not JSON", id="cut"),
+        pytest.param("assistantResponseEvent", b'{"content":"\xff"}', "is not JSON", id="bytes"),
+        pytest.param("assistantResponseEvent", DEEP, "is not JSON", id="deep"),
         pytest.param(
             "assistantResponseEvent",
             {"content": 5},
             "has something other than text for 'content'",
             id="number-for-text",
         ),
-        pytest.param("toolUseEvent", {"name": "n"}, "has no id of a tool use", id="T23-without-id"),
+        pytest.param("toolUseEvent", {"name": "n"}, "has no id of a tool use", id="without-id"),
         pytest.param(
             "toolUseEvent",
             {"toolUseId": 5},
             "has something other than text for 'toolUseId'",
-            id="T23-number-for-id",
+            id="number-for-id",
         ),
     ],
 )
-def test_event_that_cannot_be_read_says_why(event_type: str, payload: object, problem: str) -> None:
-    """It does not end the answer, so it has to be told."""
+def test_an_unreadable_event_says_why(event_type: str, payload: object, problem: str) -> None:
+    """It does not end the answer, so a warning names it."""
     assert read(event_type, payload) == Malformed(event_type, problem)
 
 
-def test_arguments_nested_as_deeply_as_python_goes_are_no_crash() -> None:
+def test_deeply_nested_arguments_do_not_raise() -> None:
     """Reading a frame never raises, whatever the recursion limit lets through."""
     for depth in range(50, 1100, 7):
         nested = b'{"a":' * depth + b"1" + b"}" * depth
@@ -346,53 +346,53 @@ EXCEPTION = {":message-type": "exception", ":content-type": "application/json"}
             {**EXCEPTION, ":exception-type": "error"},
             b'{"message":"busy","reason":"MODEL_TEMPORARILY_UNAVAILABLE"}',
             Fault(name="error", reason="MODEL_TEMPORARILY_UNAVAILABLE", message="busy"),
-            id="D25-modelled-exception",
+            id="modelled-exception",
         ),
         pytest.param(
             {**EXCEPTION, ":exception-type": "com.amazon.x#ThrottlingException:http://y"},
             b'{"Message":"slow"}',
             Fault(name="ThrottlingException", message="slow"),
-            id="D26-namespace-and-address-are-taken-off",
+            id="namespace-and-address-are-taken-off",
         ),
         pytest.param(
             {":exception-type": "ThrottlingException"},
             b"",
             Fault(name="ThrottlingException"),
-            id="D26-exception-without-message-type",
+            id="exception-without-message-type",
         ),
         pytest.param(
             {**EXCEPTION, ":exception-type": "X"},
             b"plain \xff words",
             Fault(name="X", message="plain � words"),
-            id="D26-exception-that-is-no-json",
+            id="exception-that-is-no-json",
         ),
         pytest.param(
             {**EXCEPTION, ":exception-type": "X"},
             json_bytes({"message": "m" * 1000}),
             Fault(name="X", message="m" * (MAX_MESSAGE_CHARACTERS - 1) + "…"),
-            id="D26-long-message",
+            id="long-message",
         ),
         pytest.param(
             EXCEPTION,
             b'{"__type":"x#ValidationException","message":"m"}',
             Fault(name="ValidationException", message="m"),
-            id="D26-name-in-the-payload",
+            id="name-in-the-payload",
         ),
         pytest.param(
             {":message-type": "error", ":error-code": "InternalFailure", ":error-message": "oops"},
             b"",
             Fault(name="InternalFailure", message="oops"),
-            id="D27-error",
+            id="error",
         ),
         pytest.param(
             {":message-type": "error", ":error-code": "X"},
             b'{"message":"m","reason":"R"}',
             Fault(name="X", reason="R", message="m"),
-            id="D27-error-with-payload",
+            id="error-with-payload",
         ),
     ],
 )
-def test_error_in_a_stream_is_a_fault_with_its_facts(
+def test_an_error_in_a_stream_is_a_fault_with_its_details(
     headers: dict[str, str], payload: bytes, fault: Fault
 ) -> None:
     """The format's specification for the three kinds of message."""
@@ -423,7 +423,7 @@ def test_error_document_in_an_event_is_a_fault(payload: object, fault: Fault) ->
 
 
 def test_event_without_message_type_is_an_event() -> None:
-    """D29: the default that other clients of the service take."""
+    """The default that other clients of the service take."""
     frame = Frame({":event-type": "assistantResponseEvent"}, b'{"content":"a"}')
     assert read_event(frame) == Text("a")
 
@@ -449,8 +449,8 @@ def test_wrapped_event_needs_no_event_type() -> None:
         pytest.param({":event-type": Byte(1)}, b"{}", Ignored("Byte(value=1)"), id="type-no-text"),
     ],
 )
-def test_frame_that_is_no_known_message_is_told(headers: Any, payload: bytes, event: Event) -> None:
-    """What may have been an error is not swallowed."""
+def test_an_unknown_message_is_reported(headers: Any, payload: bytes, event: Event) -> None:
+    """It may have been an error."""
     assert read_event(Frame(headers, payload)) == event
 
 

@@ -127,13 +127,13 @@ def test_captured_frames_hold_the_text_of_the_capture() -> None:
 @pytest.mark.parametrize(
     ("pieces", "count", "leftover"),
     [
-        pytest.param([], 0, 0, id="D23-empty-body"),
-        pytest.param([b"", b""], 0, 0, id="D23-empty-chunks"),
-        pytest.param([VALID[0]], 1, 0, id="D1-smallest-frame"),
-        pytest.param(list(chunks(GOOD, 1)), 1, 0, id="D2-one-byte-at-a-time"),
-        pytest.param([GOOD * 3 + GOOD[:5]], 3, 5, id="D3-five-bytes-left-over"),
-        pytest.param([GOOD[:11]], 0, 11, id="D3-eleven-bytes-of-a-prelude"),
-        pytest.param([GOOD[:-1]], 0, len(GOOD) - 1, id="D3-all-but-the-last-byte"),
+        pytest.param([], 0, 0, id="empty-body"),
+        pytest.param([b"", b""], 0, 0, id="empty-chunks"),
+        pytest.param([VALID[0]], 1, 0, id="smallest-frame"),
+        pytest.param(list(chunks(GOOD, 1)), 1, 0, id="one-byte-at-a-time"),
+        pytest.param([GOOD * 3 + GOOD[:5]], 3, 5, id="five-bytes-left-over"),
+        pytest.param([GOOD[:11]], 0, 11, id="eleven-bytes-of-a-prelude"),
+        pytest.param([GOOD[:-1]], 0, len(GOOD) - 1, id="all-but-the-last-byte"),
     ],
 )
 def test_close_says_how_many_bytes_are_left_over(
@@ -151,15 +151,15 @@ def test_close_says_how_many_bytes_are_left_over(
 
 
 @pytest.mark.parametrize("cut", [3, 8, 11, 12, len(GOOD) - 4, len(GOOD) - 1])
-def test_frame_is_emitted_by_its_last_byte_and_not_before(cut: int) -> None:
-    """D4 of the format's cases: cuts in the lengths, the checksums and the body."""
+def test_a_frame_is_emitted_with_its_last_byte(cut: int) -> None:
+    """Cuts in the lengths, the checksums and the body."""
     decoder = FrameDecoder()
     assert decoder.feed(GOOD[:cut]) == []
     assert len(decoder.feed(GOOD[cut:])) == 1
 
 
 def test_all_ten_header_types_keep_type_and_value() -> None:
-    """D12 and D18: the format's specification; a type that is lost cannot be encoded again."""
+    """The format's specification; a type that is lost cannot be encoded again."""
     (frame,) = decode(encode_frame(ALL_TYPES, b"{}"))
     assert dict(frame.headers) == ALL_TYPES
     assert [type(value) for value in frame.headers.values()] == [
@@ -169,7 +169,7 @@ def test_all_ten_header_types_keep_type_and_value() -> None:
 
 
 def test_large_payload_in_small_chunks_is_one_frame() -> None:
-    """D19: 3 MiB in chunks of 1 KiB."""
+    """3 MiB in chunks of 1 KiB."""
     payload = bytes(range(256)) * 12 * 1024
     (frame,) = decode(*chunks(encode_frame({}, payload), 1024))
     assert frame.payload == payload
@@ -223,30 +223,30 @@ LENGTHS, HEADERS = "cannot hold", "header"
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        pytest.param(flipped(2)[:12], PRELUDE, id="D5-flip-in-length-told-from-the-prelude"),
-        pytest.param(flipped(9), PRELUDE, id="D6-flip-in-prelude-checksum"),
-        pytest.param(flipped(-10), MESSAGE, id="D7-flip-in-payload"),
-        pytest.param(flipped(20), MESSAGE, id="D7-flip-in-headers"),
-        pytest.param(flipped(-1), MESSAGE, id="D8-flip-in-last-byte"),
-        pytest.param(raw_frame(b"", total_length=0)[:12], LENGTHS, id="D9-length-zero"),
-        pytest.param(raw_frame(b"", total_length=15)[:12], LENGTHS, id="D10-length-fifteen"),
+        pytest.param(flipped(2)[:12], PRELUDE, id="flip-in-length-told-from-the-prelude"),
+        pytest.param(flipped(9), PRELUDE, id="flip-in-prelude-checksum"),
+        pytest.param(flipped(-10), MESSAGE, id="flip-in-payload"),
+        pytest.param(flipped(20), MESSAGE, id="flip-in-headers"),
+        pytest.param(flipped(-1), MESSAGE, id="flip-in-last-byte"),
+        pytest.param(raw_frame(b"", total_length=0)[:12], LENGTHS, id="length-zero"),
+        pytest.param(raw_frame(b"", total_length=15)[:12], LENGTHS, id="length-fifteen"),
         pytest.param(
-            raw_frame(b"", b"1234", headers_length=5)[:12], LENGTHS, id="D11-headers-too-long"
+            raw_frame(b"", b"1234", headers_length=5)[:12], LENGTHS, id="headers-too-long"
         ),
-        pytest.param(raw_frame(b"\x01a\x0a"), "unknown type 10", id="D13-type-ten"),
-        pytest.param(raw_frame(b"\x01a\xff"), "unknown type 255", id="D13-type-255"),
-        pytest.param(raw_frame(b"\x01a\x07\x00\xffab"), "longer than the block", id="D14-string"),
-        pytest.param(raw_frame(b"\x01a\x06\x00\x03ab"), "longer than the block", id="D14-bytes"),
-        pytest.param(raw_frame(b"\x01a\x07\x00"), "longer than the block", id="D14-cut-length"),
-        pytest.param(raw_frame(b"\x01a\x05\x00"), "longer than the block", id="D14-cut-number"),
-        pytest.param(raw_frame(b"\x01a\x09\x00"), "longer than the block", id="D14-cut-uuid"),
-        pytest.param(raw_frame(b"\x05a"), "longer than the block", id="D14-cut-name"),
-        pytest.param(raw_frame(b"\x01a"), "longer than the block", id="D14-no-type"),
-        pytest.param(raw_frame(b"\x01a\x00\x01a\x01"), "'a' appears twice", id="D15-same-name"),
-        pytest.param(raw_frame(b"\x00\x00"), "has no name", id="D16-empty-name"),
-        pytest.param(raw_frame(b"\x01\xff\x00"), "not UTF-8", id="D17-name-not-utf8"),
-        pytest.param(raw_frame(b"\x01a\x07\x00\x01\xc3"), "not UTF-8", id="D17-value-not-utf8"),
-        pytest.param(b"\xff" * 12, PRELUDE, id="D24-seven-and-more-bytes-of-noise"),
+        pytest.param(raw_frame(b"\x01a\x0a"), "unknown type 10", id="type-ten"),
+        pytest.param(raw_frame(b"\x01a\xff"), "unknown type 255", id="type-255"),
+        pytest.param(raw_frame(b"\x01a\x07\x00\xffab"), "longer than the block", id="string"),
+        pytest.param(raw_frame(b"\x01a\x06\x00\x03ab"), "longer than the block", id="bytes"),
+        pytest.param(raw_frame(b"\x01a\x07\x00"), "longer than the block", id="cut-length"),
+        pytest.param(raw_frame(b"\x01a\x05\x00"), "longer than the block", id="cut-number"),
+        pytest.param(raw_frame(b"\x01a\x09\x00"), "longer than the block", id="cut-uuid"),
+        pytest.param(raw_frame(b"\x05a"), "longer than the block", id="cut-name"),
+        pytest.param(raw_frame(b"\x01a"), "longer than the block", id="no-type"),
+        pytest.param(raw_frame(b"\x01a\x00\x01a\x01"), "'a' appears twice", id="same-name"),
+        pytest.param(raw_frame(b"\x00\x00"), "has no name", id="empty-name"),
+        pytest.param(raw_frame(b"\x01\xff\x00"), "not UTF-8", id="name-not-utf8"),
+        pytest.param(raw_frame(b"\x01a\x07\x00\x01\xc3"), "not UTF-8", id="value-not-utf8"),
+        pytest.param(b"\xff" * 12, PRELUDE, id="seven-and-more-bytes-of-noise"),
     ],
 )
 def test_bad_frame_is_one_fault_after_the_good_frames_before_it(bad: bytes, words: str) -> None:
@@ -264,7 +264,7 @@ def test_bad_frame_is_one_fault_after_the_good_frames_before_it(bad: bytes, word
 
 
 def test_nothing_is_read_after_a_fault() -> None:
-    """D24: the format has no mark to find the next frame by."""
+    """The format has no mark to find the next frame by."""
     decoder = FrameDecoder()
     assert len(decoder.feed(GOOD + b"\xff" * 7 + GOOD)) == 1
     fault = decoder.fault
@@ -273,7 +273,7 @@ def test_nothing_is_read_after_a_fault() -> None:
 
 
 def test_offset_of_a_fault_counts_bytes_of_earlier_chunks() -> None:
-    """Where a capture is to be looked at."""
+    """It leads to the right place in a capture."""
     decoder = FrameDecoder()
     for piece in chunks(GOOD * 3 + flipped(-1), 7):
         decoder.feed(piece)
@@ -284,13 +284,13 @@ def test_offset_of_a_fault_counts_bytes_of_earlier_chunks() -> None:
 @pytest.mark.parametrize(
     ("total_length", "headers_length", "words"),
     [
-        pytest.param(MAX_PAYLOAD_BYTES + 17, 0, "of payload; our limit", id="D20-payload"),
+        pytest.param(MAX_PAYLOAD_BYTES + 17, 0, "of payload; our limit", id="payload"),
         pytest.param(
-            MAX_HEADERS_BYTES + 17, MAX_HEADERS_BYTES + 1, "of headers; our limit", id="D20-headers"
+            MAX_HEADERS_BYTES + 17, MAX_HEADERS_BYTES + 1, "of headers; our limit", id="headers"
         ),
     ],
 )
-def test_length_over_a_limit_is_told_before_the_frame_arrives(
+def test_a_length_over_a_limit_is_a_fault_before_the_frame_arrives(
     total_length: int, headers_length: int, words: str
 ) -> None:
     """The format's specification sets the limits for services; holding to them is ours."""
@@ -298,8 +298,8 @@ def test_length_over_a_limit_is_told_before_the_frame_arrives(
     assert words in str(fault_of(frame[:12]))
 
 
-def test_payload_over_the_limit_decodes_where_the_limit_is_higher() -> None:
-    """D20: the specification asks clients not to enforce its limit."""
+def test_a_higher_limit_lets_a_larger_payload_pass() -> None:
+    """The specification asks clients not to enforce its limit."""
     data = raw_frame(b"", bytes(25 * 1024 * 1024))
     decoder = FrameDecoder(max_payload_bytes=32 * 1024 * 1024)
     (frame,) = decoder.feed(data)
@@ -400,7 +400,7 @@ def outcome(pieces: list[bytes]) -> tuple[list[Frame], str]:
 
 @settings(derandomize=True)
 @given(st.binary(max_size=300), st.lists(st.integers(0, 10_000), max_size=6))
-def test_random_bytes_raise_nothing_but_the_one_error(data: bytes, positions: list[int]) -> None:
+def test_random_bytes_raise_only_a_frame_error(data: bytes, positions: list[int]) -> None:
     """The only error that decoding raises, whatever the bytes and their chunks."""
     assert outcome(cut(data, positions)) == outcome([data])
 
@@ -410,7 +410,7 @@ def test_random_bytes_raise_nothing_but_the_one_error(data: bytes, positions: li
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=3),
     st.lists(st.integers(0, 10_000), max_size=6),
 )
-def test_mutated_frames_raise_nothing_but_the_one_error(
+def test_mutated_frames_raise_only_a_frame_error(
     mutations: list[tuple[int, int]], positions: list[int]
 ) -> None:
     """Frames before the fault are the same, whatever the chunks."""
@@ -425,7 +425,7 @@ def test_mutated_frames_raise_nothing_but_the_one_error(
 
 @settings(derandomize=True, max_examples=300)
 @given(st.binary(max_size=60))
-def test_random_headers_under_right_checksums_raise_nothing_but_the_one_error(
+def test_random_headers_with_right_checksums_raise_only_a_frame_error(
     block: bytes,
 ) -> None:
     """A hostile sender can get its checksums right."""

@@ -34,8 +34,8 @@ WEBP = b"RIFF\x10\0\0\0WEBPVP8 "
         (WEBP, "webp"),
     ],
 )
-def test_the_kind_is_read_from_the_bytes(data: bytes, kind: ImageFormat) -> None:
-    """The service's schema names four kinds; `image/jpg`, which callers say, is none of them."""
+def test_the_format_is_read_from_the_bytes(data: bytes, kind: ImageFormat) -> None:
+    """Callers often name a wrong type, such as `image/jpg`."""
     assert sniff_format(data) == kind
     assert image_from_bytes(data, location="it").format == kind
 
@@ -43,7 +43,7 @@ def test_the_kind_is_read_from_the_bytes(data: bytes, kind: ImageFormat) -> None
 @pytest.mark.parametrize(
     "data", [b"", b"<svg/>", b"BM\0\0", b"RIFF\x10\0\0\0WAVE", b"II*\0", PNG[1:]]
 )
-def test_another_kind_is_refused_by_name(data: bytes) -> None:
+def test_another_format_is_refused_with_its_location(data: bytes) -> None:
     """The service's schema."""
     with pytest.raises(InvalidRequest, match=r"images\[3\] is not a PNG, JPEG, GIF or WebP"):
         image_from_bytes(data, location="images[3]")
@@ -58,13 +58,13 @@ def test_another_kind_is_refused_by_name(data: bytes) -> None:
         pytest.param("\n".join(b64encode(PNG).decode()), id="wrapped"),
     ],
 )
-def test_base64_of_any_make_is_sent_in_one(text: str) -> None:
-    """The bytes that are sent do not depend on how they came, so the cache holds."""
+def test_base64_of_any_form_is_sent_in_one_form(text: str) -> None:
+    """Equal images give equal bytes for the cache."""
     assert image_from_base64(text, location="it").data == b64encode(PNG).decode()
 
 
 @pytest.mark.parametrize("text", ["not base64!", "a", "ü" * 8, f"{b64encode(PNG).decode()}!"])
-def test_what_is_no_base64_is_refused(text: str) -> None:
+def test_a_text_that_is_not_base64_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="it is not base64"):
         image_from_base64(text, location="it")
 
@@ -85,8 +85,8 @@ def test_a_data_url_is_read_whatever_type_it_names(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["https://example.com/a.png?token=s3cret", "file:///etc/passwd"])
-def test_an_address_is_refused_without_repeating_it(url: str) -> None:
-    """The service's schema takes bytes alone; an address can hold a secret."""
+def test_a_url_is_refused_without_repeating_it(url: str) -> None:
+    """The service takes only bytes, and a URL can hold a secret."""
     with pytest.raises(InvalidRequest, match="is an address") as caught:
         image_from_url(url, location="it")
     assert "s3cret" not in str(caught.value)
@@ -106,12 +106,12 @@ def test_an_image_may_be_as_large_as_the_limit_and_no_larger() -> None:
 
 
 @pytest.mark.parametrize("size", range(1, 8))
-def test_the_decoded_size_is_told_from_the_base64(size: int) -> None:
+def test_the_decoded_size_is_computed_from_the_base64(size: int) -> None:
     assert decoded_size(b64encode(bytes(size)).decode()) == size
 
 
 def test_an_image_does_not_show_its_bytes() -> None:
-    """What is logged must stay readable."""
+    """Logs stay readable."""
     assert b64encode(PNG).decode() not in repr(image_from_bytes(PNG, location="it"))
 
 
@@ -149,7 +149,7 @@ def webp_extended(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("make", [png, jpeg, gif, webp_lossy, webp_lossless, webp_extended])
-def test_an_image_of_too_many_pixels_is_warned_of(make: Callable[[int, int], bytes]) -> None:
+def test_an_image_with_too_many_pixels_gives_a_warning(make: Callable[[int, int], bytes]) -> None:
     """The models' own limit is 8,000 pixels a side; what the service does is not known."""
     encoded = [b64encode(make(*size)).decode() for size in ((9000, 20), (20, 9000), (8000, 8000))]
     wide, high, largest = map(size_warning, encoded)
@@ -159,7 +159,7 @@ def test_an_image_of_too_many_pixels_is_warned_of(make: Callable[[int, int], byt
     assert largest == ""
 
 
-def test_an_image_of_more_than_five_megabytes_is_warned_of() -> None:
+def test_an_image_of_more_than_five_megabytes_gives_a_warning() -> None:
     """The models' own limit counts the base64."""
     base64 = b64encode(png(1, 1) + bytes(3_932_160)).decode()
     assert "5242880" in size_warning(base64)
@@ -169,17 +169,15 @@ def test_an_image_of_more_than_five_megabytes_is_warned_of() -> None:
 @given(
     data=st.binary(max_size=64), head=st.sampled_from([b"", PNG[:8], b"\xff\xd8\xff", WEBP[:12]])
 )
-def test_a_broken_image_is_not_measured(data: bytes, head: bytes) -> None:
-    """Its size is only for a warning."""
+def test_a_broken_image_gives_no_warning(data: bytes, head: bytes) -> None:
+    """The size is only needed for a warning."""
     size_warning(b64encode(head + data).decode())
     size_warning("not base64")
 
 
 @given(st.integers(0, 9), st.integers(0, 200_000))
 @settings(max_examples=30)
-def test_percent_signs_of_a_large_data_url_are_decoded_wherever_they_are(
-    start: int, size: int
-) -> None:
+def test_all_percent_signs_of_a_large_data_url_are_decoded(start: int, size: int) -> None:
     encoded = b64encode(b"\x89PNG\r\n\x1a\n" + bytes(size)).decode()
     escaped = encoded[:start] + "".join(f"%{ord(letter):02X}" for letter in encoded[start:])
     image = image_from_url(f"data:image/png;base64,{escaped}", location="it")

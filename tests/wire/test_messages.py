@@ -622,7 +622,7 @@ def test_data_with_a_type_is_not_read_as_a_content_block(block: dict[str, Any], 
 
 
 def test_the_model_is_told_which_media_of_a_result_were_left_out() -> None:
-    """Whoever runs the tools cannot change what they answered."""
+    """The caller cannot change what its tools answered."""
     content = [{"type": "text", "text": "x"}, {"type": "audio", "data": "AA=="}]
     block = {"type": "tool_result", "tool_use_id": "a", "content": content}
     chat = read_messages([{"role": "user", "content": [block]}])

@@ -15,7 +15,7 @@ def ask(model: ModelInfo, effort: Effort = "", max_tokens: int = 0) -> ModelOpti
 
 
 @pytest.mark.parametrize("model", [OPUS_5, TAGS, GPT, NONE])
-def test_nothing_is_sent_that_nobody_asked_for(model: ModelInfo) -> None:
+def test_no_field_is_sent_without_effort_and_length(model: ModelInfo) -> None:
     assert ask(model) == ModelOptions(fields={})
 
 
@@ -54,14 +54,14 @@ def test_gpt_is_asked_to_reason() -> None:
         ("high", ("ultra",), None),
     ],
 )
-def test_an_effort_becomes_the_nearest_that_is_offered(
+def test_an_effort_becomes_the_nearest_one_that_the_model_has(
     wanted: Effort, offered: tuple[Effort, ...], nearest: Effort | None
 ) -> None:
     """Of two that are as near, the cheaper."""
     assert nearest_effort(wanted, offered) == nearest
 
 
-def test_an_effort_that_is_changed_is_said() -> None:
+def test_a_changed_effort_gives_a_warning() -> None:
     """Observed: Claude 4.6 knows no xhigh, and the service refuses what is not listed."""
     wishes = ask(OPUS_46, "xhigh")
     assert wishes.fields["output_config"] == {"effort": "high"}
@@ -91,7 +91,7 @@ def test_a_model_without_a_schema_is_asked_by_tags_alone(
     )
 
 
-def test_a_model_that_cannot_be_asked_is_asked_nothing_and_that_is_said() -> None:
+def test_a_model_without_options_gets_none_and_a_warning() -> None:
     """Observed: such models refuse extra fields, and take tags for text."""
     wishes = ask(NONE, "high", 5_000)
     assert (wishes.fields, wishes.tags) == ({}, "")
@@ -122,14 +122,14 @@ def test_effort_off_asks_for_the_least_that_the_model_has(
     assert bool(wishes.warnings) == bool(warning)
 
 
-def test_a_model_that_has_no_way_to_think_less_is_left_alone_and_that_is_said() -> None:
+def test_a_model_that_cannot_think_less_gets_a_warning() -> None:
     """A schema with the one thinking type and no efforts."""
     fields = ModelFields(thinking_types=("adaptive",))
     wishes = ask(ModelInfo(id="m", name="M", thinking="native", fields=fields), "off")
     assert (wishes.fields, wishes.warnings) == ({}, ("The thinking of m cannot be turned off.",))
 
 
-def test_an_effort_that_nobody_knows_is_left_out_and_that_is_said() -> None:
+def test_an_unknown_effort_is_left_out_with_a_warning() -> None:
     """The service refuses what its schema does not list."""
     for model in (OPUS_5, TAGS):
         wishes = ask(model, "ultra")

@@ -51,20 +51,20 @@ BUSY_FAULT = Fault(name="error", message="busy", reason="MODEL_TEMPORARILY_UNAVA
 @pytest.mark.parametrize(
     ("pieces", "answer"),
     [
-        pytest.param(["a", "a", "\n", "\n"], "aa\n\n", id="S1-equal-deltas"),
-        pytest.param(["pass", "sword"], "passsword", id="S1-doubled-letter-at-a-seam"),
-        pytest.param(["a", "", "b"], "ab", id="S3-empty-delta"),
-        pytest.param([" ", "\t"], " \t", id="S3-white-space"),
+        pytest.param(["a", "a", "\n", "\n"], "aa\n\n", id="equal-deltas"),
+        pytest.param(["pass", "sword"], "passsword", id="doubled-letter-at-a-seam"),
+        pytest.param(["a", "", "b"], "ab", id="empty-delta"),
+        pytest.param([" ", "\t"], " \t", id="white-space"),
     ],
 )
 def test_text_is_appended_as_it_comes(pieces: list[str], answer: str) -> None:
-    """Observed: every delta is a new piece, even where it equals the one before."""
+    """Observed: every delta is a new piece, even if it equals the one before."""
     deltas, reply = read_all(b"".join(map(text, pieces)) + END)
     assert reply.parts == (TextPart(text=answer),)
     assert said(deltas)[0] == answer
 
 
-def test_half_characters_meet_across_deltas_and_lone_ones_are_replaced() -> None:
+def test_half_characters_are_joined_across_deltas_and_lone_ones_replaced() -> None:
     """Observed: escapes may be split between events; every delta must encode to UTF-8."""
     halves = [rb'"a\ud83d"', rb'"\ude00b"', rb'"\ude00c\ud83d"', rb'"d"', rb'"e\ud83d"']
     data = b"".join(
@@ -76,7 +76,7 @@ def test_half_characters_meet_across_deltas_and_lone_ones_are_replaced() -> None
     assert said(deltas)[0].encode()
 
 
-def test_text_tool_uses_and_stop_reason_of_one_event_are_all_taken() -> None:
+def test_one_event_may_hold_text_tool_uses_and_a_stop_reason() -> None:
     """Not observed: other clients of the service look for all three there."""
     tool_uses = [{"toolUseId": "t1", "name": "lire", "input": {"a": 1}}]
     reply = read(text("a", toolUses=tool_uses, stopReason="MAX_TOKENS"))
@@ -112,54 +112,52 @@ def test_captured_frames_are_text_and_a_tool_use_that_was_cut_off() -> None:
             [text("a"), metadata(stopReason="END_TURN"), END],
             "end_turn",
             "",
-            id="S4-said-and-figures",
+            id="said-and-figures",
         ),
-        pytest.param([text("a"), metadata(stopReason="END_TURN")], "end_turn", "", id="S4-said"),
-        pytest.param([text("a"), END], "end_turn", "", id="S5-figures"),
-        pytest.param([text("a"), CONTEXT], "end_turn", "", id="S5-context-usage"),
-        pytest.param([text("a"), METERING], "end_turn", "", id="S5-metering"),
+        pytest.param([text("a"), metadata(stopReason="END_TURN")], "end_turn", "", id="said"),
+        pytest.param([text("a"), END], "end_turn", "", id="figures"),
+        pytest.param([text("a"), CONTEXT], "end_turn", "", id="context-usage"),
+        pytest.param([text("a"), METERING], "end_turn", "", id="metering"),
+        pytest.param([text("a"), event("messageStopEvent", {})], "end_turn", "", id="stop-event"),
+        pytest.param([text("a")], "truncated", NO_SIGN, id="no-sign"),
+        pytest.param([text("a"), metadata()], "truncated", NO_SIGN, id="empty-metadata"),
+        pytest.param([TOOL], "tool_use", NO_SIGN, id="tool-use-without-sign"),
+        pytest.param([END], "end_turn", "", id="only-figures"),
+        pytest.param([], "truncated", NO_SIGN, id="nothing"),
+        pytest.param([TOOL, metadata(stopReason="END_TURN")], "tool_use", "", id="tool-use"),
+        pytest.param([TOOL, END], "tool_use", "", id="tool-use-not-said"),
         pytest.param(
-            [text("a"), event("messageStopEvent", {})], "end_turn", "", id="S6-stop-event"
-        ),
-        pytest.param([text("a")], "truncated", NO_SIGN, id="S7-no-sign"),
-        pytest.param([text("a"), metadata()], "truncated", NO_SIGN, id="S7-empty-metadata"),
-        pytest.param([TOOL], "tool_use", NO_SIGN, id="S7-tool-use-without-sign"),
-        pytest.param([END], "end_turn", "", id="S8-only-figures"),
-        pytest.param([], "truncated", NO_SIGN, id="S9-nothing"),
-        pytest.param([TOOL, metadata(stopReason="END_TURN")], "tool_use", "", id="S11-tool-use"),
-        pytest.param([TOOL, END], "tool_use", "", id="S11-tool-use-not-said"),
-        pytest.param(
-            [tool("t1", input="[]", stop=True), END], "end_turn", "", id="S11-invalid-is-none"
+            [tool("t1", input="[]", stop=True), END], "end_turn", "", id="invalid-is-none"
         ),
         pytest.param(
             [tool("t1", input="[]", stop=True), metadata(stopReason="TOOL_USE")],
             "tool_use",
             "",
-            id="S11-invalid-but-said",
+            id="invalid-but-said",
         ),
         pytest.param(
             [text("a"), metadata(stopReason="MAX_TOKENS")],
             "max_tokens",
             "The answer reached the limit of its length.",
-            id="S12-max-tokens",
+            id="max-tokens",
         ),
         pytest.param(
             [TOOL, metadata(stopReason="maxTokens"), END],
             "max_tokens",
             "The answer reached the limit of its length.",
-            id="S12-max-tokens-in-camel-case-after-a-tool-use",
+            id="max-tokens-in-camel-case-after-a-tool-use",
         ),
         pytest.param(
             [text("a"), metadata(stopReason="MODEL_CONTEXT_WINDOW_EXCEEDED")],
             "context_window_exceeded",
             "The conversation filled the model's context window.",
-            id="S13-context-window",
+            id="context-window",
         ),
         pytest.param(
             [text("a"), event("contextUsageEvent", {"contextUsagePercentage": 100})],
             "context_window_exceeded",
             "The conversation filled the model's context window.",
-            id="S13-a-hundred-percent",
+            id="a-hundred-percent",
         ),
         pytest.param(
             [
@@ -169,47 +167,43 @@ def test_captured_frames_are_text_and_a_tool_use_that_was_cut_off() -> None:
             ],
             "end_turn",
             "",
-            id="S13-what-is-said-comes-first",
+            id="what-is-said-comes-first",
         ),
         pytest.param(
             [text("a"), metadata(stopReason="stop-sequence")],
             "stop_sequence",
             "",
-            id="S14-sequence",
+            id="sequence",
         ),
         pytest.param(
-            [text("a"), metadata(stopReason="content filtered")], "refusal", "", id="S14-filtered"
+            [text("a"), metadata(stopReason="content filtered")], "refusal", "", id="filtered"
         ),
         pytest.param(
             [text("a"), metadata(stopReason="MALFORMED_TOOL_USE")],
             "truncated",
             "The service stopped the answer: MALFORMED_TOOL_USE.",
-            id="S14-malformed",
+            id="malformed",
         ),
         pytest.param(
             [text("a"), metadata(stopReason="CANCELLED")],
             "truncated",
             "The service stopped the answer: CANCELLED.",
-            id="S14-cancelled",
+            id="cancelled",
         ),
-        pytest.param(
-            [text("a"), metadata(stopReason="NEW_WORD")], "end_turn", "", id="S14-unknown"
-        ),
-        pytest.param(
-            [TOOL, metadata(stopReason="NEW_WORD")], "tool_use", "", id="S14-unknown-tool"
-        ),
+        pytest.param([text("a"), metadata(stopReason="NEW_WORD")], "end_turn", "", id="unknown"),
+        pytest.param([TOOL, metadata(stopReason="NEW_WORD")], "tool_use", "", id="unknown-tool"),
         pytest.param(
             [text("a"), metadata(stopReason="TOOL_USE"), tool("t1", input="{"), END],
             "truncated",
             "The arguments of the tool use 'lire' were cut off.",
-            id="S14-tool-use-cut-off",
+            id="tool-use-cut-off",
         ),
         *(
             pytest.param(
                 [TOOL, tool("t2", input='{"path":"a"}'), *signs],
                 "truncated",
                 "The arguments of the tool use 'lire' were cut off.",
-                id=f"S15-announced-and-cut-{name}",
+                id=f"announced-and-cut-{name}",
             )
             for name, signs in {
                 "said": [metadata(stopReason="TOOL_USE")],
@@ -221,35 +215,35 @@ def test_captured_frames_are_text_and_a_tool_use_that_was_cut_off() -> None:
             [tool("t1", input='{"path":"a"}'), metadata(stopReason="END_TURN"), END],
             "tool_use",
             "",
-            id="S15-announced-in-a-whole-answer",
+            id="announced-in-a-whole-answer",
         ),
         pytest.param(
             [text("a"), BUSY],
             "truncated",
             "The service ended its answer with error: busy",
-            id="S19-exception",
+            id="exception",
         ),
         pytest.param(
             [text("a"), metadata(stopReason="END_TURN"), exception("", reason="R")],
             "truncated",
             "The service ended its answer with an error: R",
-            id="S19-exception-after-the-stop-reason",
+            id="exception-after-the-stop-reason",
         ),
         pytest.param(
             [text("a"), exception("ContentLengthExceededException", message="m")],
             "max_tokens",
             "The service ended its answer with ContentLengthExceededException: m",
-            id="S20-too-long",
+            id="too-long",
         ),
         pytest.param(
             [text("a"), event("invalidStateEvent", {"reason": "R", "message": "m"})],
             "truncated",
             "The service ended its answer with invalidStateEvent: m",
-            id="S23-invalid-state",
+            id="invalid-state",
         ),
     ],
 )
-def test_stop_reason_and_truncation_follow_the_signs_in_order_of_trust(
+def test_the_most_reliable_sign_decides_stop_reason_and_truncation(
     data: list[bytes], stop_reason: str, why: str
 ) -> None:
     """Observed: some accounts never get a stop reason; the figures come to all."""
@@ -258,8 +252,8 @@ def test_stop_reason_and_truncation_follow_the_signs_in_order_of_trust(
     assert reply.truncated is bool(why)
 
 
-def test_of_several_stop_reasons_the_last_counts() -> None:
-    """Not observed: another client of the service takes it so."""
+def test_the_last_stop_reason_counts() -> None:
+    """Not observed: another client of the service does the same."""
     said = [metadata(stopReason="TOOL_USE"), text("a", stopReason="END_TURN")]
     assert read(b"".join([text("a"), *said])).stop_reason == "end_turn"
     later = event("messageStopEvent", {"stop_reason": "MAX_TOKENS"})
@@ -268,13 +262,13 @@ def test_of_several_stop_reasons_the_last_counts() -> None:
     assert read(b"".join([text("a"), *said, later, silent])).raw_stop_reason == "MAX_TOKENS"
 
 
-def test_service_s_own_word_is_kept() -> None:
+def test_the_services_own_stop_reason_is_kept() -> None:
     """An unknown one may mean something to a person."""
     assert read(text("a") + metadata(stopReason="newWord")).raw_stop_reason == "newWord"
     assert read(text("a") + END).raw_stop_reason == ""
 
 
-def test_refusal_says_what_the_service_says_about_it() -> None:
+def test_a_refusal_has_the_services_details() -> None:
     """The service's published event model: `stopDetails.refusal`."""
     details = {"refusal": {"category": "cyber", "explanation": "Not this."}}
     reply = read(text("a") + metadata(stopDetails=details))
@@ -283,18 +277,18 @@ def test_refusal_says_what_the_service_says_about_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [pytest.param(END, id="S8-only-figures"), pytest.param(b"", id="S9-no-frames")]
+    "data", [pytest.param(END, id="only-figures"), pytest.param(b"", id="no-frames")]
 )
-def test_answer_without_anything_is_empty_and_may_be_asked_again(data: bytes) -> None:
-    """Observed: it happens; nothing was delivered, so the call can be repeated."""
+def test_an_answer_without_content_is_empty(data: bytes) -> None:
+    """Observed: the call can then be repeated."""
     builder = ReplyBuilder()
     assert builder.feed(data) == []
     assert builder.close().is_empty
     assert not builder.has_begun
 
 
-def test_answer_of_thinking_only_is_complete_and_told() -> None:
-    """S10: complete by the rule of the service's own clients."""
+def test_an_answer_with_only_thinking_is_complete_with_a_warning() -> None:
+    """Complete by the rule of the service's own clients."""
     reply = read(reasoning("x", signature="s") + END)
     assert (reply.stop_reason, reply.truncated, reply.is_empty) == ("end_turn", False, False)
     assert reply.warnings == ("The answer is thinking only, without any text.",)
@@ -304,7 +298,7 @@ def test_answer_of_thinking_only_is_complete_and_told() -> None:
 
 
 def test_error_in_the_stream_keeps_what_came_before_and_nothing_after() -> None:
-    """S19: the error ends the answer."""
+    """The error ends the answer."""
     deltas, reply = read_all(text("a") + TOOL + BUSY + text("b") + END)
     assert outline(reply) == ["a", "lire{}"]
     assert (reply.fault, reply.truncated) == (BUSY_FAULT, True)
@@ -329,8 +323,8 @@ def test_fault_is_known_before_the_end_and_stops_reading() -> None:
         pytest.param(text("b")[:5], "with 5 bytes left over", id="cut-off-in-a-prelude"),
     ],
 )
-def test_bytes_that_are_no_frame_truncate_the_answer(tail: bytes, words: str) -> None:
-    """D7 and D3: frames before a fault are delivered."""
+def test_bytes_that_are_not_a_frame_truncate_the_answer(tail: bytes, words: str) -> None:
+    """Frames before a fault are delivered."""
     deltas, reply = read_all(text("a") + END + tail)
     assert (reply.text, said(deltas)[0]) == ("a", "a")
     assert isinstance(reply.fault, FrameError)
@@ -339,15 +333,15 @@ def test_bytes_that_are_no_frame_truncate_the_answer(tail: bytes, words: str) ->
     assert reply.usage.credits == 0.02
 
 
-def test_body_of_a_few_bytes_is_cut_off() -> None:
+def test_a_body_of_a_few_bytes_is_truncated() -> None:
     """Too short to tell what it is, and too short for a frame."""
     fault = read(b"dat").fault
     assert isinstance(fault, FrameError)
     assert "with 3 bytes left over" in str(fault)
 
 
-def test_what_ended_it_from_outside_is_the_fault() -> None:
-    """S26: the bytes left over are its consequence."""
+def test_a_fault_from_outside_is_the_replys_fault() -> None:
+    """The bytes left over are its consequence."""
     builder = ReplyBuilder()
     builder.feed(text("a") + tool("t1", input="{}") + text("b")[:20])
     silence = ServiceUnavailable("The service fell silent.", code="timeout")
@@ -358,7 +352,7 @@ def test_what_ended_it_from_outside_is_the_fault() -> None:
 
 
 def test_closing_twice_gives_the_same_reply() -> None:
-    """Whoever cleans up need not know whether it has been done."""
+    """Clean-up code may close again."""
     builder = ReplyBuilder()
     builder.feed(text("a") + END)
     reply = builder.close()
@@ -366,8 +360,8 @@ def test_closing_twice_gives_the_same_reply() -> None:
     assert builder.feed(text("b")) == []
 
 
-def test_unreadable_events_are_told_and_do_not_end_the_answer() -> None:
-    """D32: the next frame is none the worse."""
+def test_unreadable_events_give_warnings_and_do_not_end_the_answer() -> None:
+    """The next frame is still good."""
     bad = [event("assistantResponseEvent", payload) for payload in (b"[1,2]", b"nul")]
     reply = read(b"".join([text("a"), *bad, text("b"), END]))
     assert (reply.text, reply.truncated) == ("ab", False)
@@ -378,7 +372,7 @@ def test_unreadable_events_are_told_and_do_not_end_the_answer() -> None:
 
 
 def test_hostile_headers_in_the_middle_are_one_fault() -> None:
-    """D13: right checksums do not make a header readable."""
+    """Right checksums do not make a header readable."""
     reply = read(text("a") + raw_frame(b"\x01a\x0a") + text("b"))
     assert reply.text == "a"
     assert isinstance(reply.fault, FrameError)
@@ -396,65 +390,61 @@ REFUSAL = b'{"message":"Improperly formed request.","reason":"REQUEST_BODY_INVAL
         pytest.param(
             REFUSAL,
             Fault(reason="REQUEST_BODY_INVALID", message="Improperly formed request."),
-            id="D21-json",
+            id="json",
         ),
         pytest.param(
             b"\xef\xbb\xbf \r\n" + REFUSAL,
             Fault(reason="REQUEST_BODY_INVALID", message="Improperly formed request."),
-            id="D21-json-after-a-mark-and-white-space",
+            id="json-after-a-mark-and-white-space",
         ),
         pytest.param(
             b'{"__type":"com.amazon.x#ThrottlingException","message":"a } {"}',
             Fault(name="ThrottlingException", message="a } {"),
-            id="D21-type",
+            id="type",
         ),
         pytest.param(
             b'{"Output":{"__type":"x#UnknownOperationException"},"Version":"1.0"}',
             Fault(name="UnknownOperationException"),
-            id="D21-one-level-down",
+            id="one-level-down",
         ),
         pytest.param(
-            b'{"a":1}', Fault(message="The answer is JSON, not an event stream."), id="D21-silent"
+            b'{"a":1}', Fault(message="The answer is JSON, not an event stream."), id="silent"
         ),
         pytest.param(
             b'{"message":"a',
             Fault(message="The answer is JSON, not an event stream."),
-            id="D21-cut",
+            id="cut",
         ),
-        pytest.param(
-            b'{"message":"a {"}', Fault(message="a {"), id="D21-braces-that-do-not-add-up"
-        ),
-        pytest.param(
-            b"[1]", Fault(message="The answer is JSON, not an event stream."), id="D21-list"
-        ),
+        pytest.param(b'{"message":"a {"}', Fault(message="a {"), id="braces-that-do-not-add-up"),
+        pytest.param(b"[1]", Fault(message="The answer is JSON, not an event stream."), id="list"),
         pytest.param(
             b"<html><head><title> Sign in\n</title></head>",
             Fault(message="The answer is a page, not an event stream: Sign in"),
-            id="D22-html",
+            id="html",
         ),
         pytest.param(
             b"<Error><Code>AccessDenied</Code><Message>No.</Message></Error>",
             Fault(message="The answer is a page, not an event stream: No."),
-            id="D22-xml",
+            id="xml",
         ),
         pytest.param(
             b"<!doctype html>",
             Fault(message="The answer is a page, not an event stream."),
-            id="D22-html-without-title",
+            id="html-without-title",
         ),
         pytest.param(
             b'data: {"type":"x"}\n\n',
             Fault(message="The answer is a text stream, not an event stream of AWS."),
-            id="D22-server-sent-events",
+            id="server-sent-events",
         ),
         pytest.param(
             b"event: ping\ndata: {}\n\n",
             Fault(message="The answer is a text stream, not an event stream of AWS."),
-            id="D22-server-sent-events-with-names",
+            id="server-sent-events-with-names",
         ),
     ],
 )
-def test_body_that_is_no_event_stream_is_a_service_error(body: bytes, fault: Fault) -> None:
+def test_a_body_that_is_not_an_event_stream_is_a_service_error(body: bytes, fault: Fault) -> None:
     """A decoder of frames would wait for the two gigabytes that the letters spell."""
     reply = read(body)
     assert (reply.fault, reply.is_empty, reply.stop_reason) == (fault, True, "truncated")
@@ -466,7 +456,7 @@ def test_body_that_is_no_event_stream_is_a_service_error(body: bytes, fault: Fau
 
 @pytest.mark.parametrize("body", [REFUSAL, b"<html>", b"data: x\n", b"event: x\n"])
 def test_foreign_body_is_known_by_its_first_bytes(body: bytes) -> None:
-    """So that a caller need not wait for the rest of it."""
+    """A caller need not wait for the rest of it."""
     builder = ReplyBuilder()
     builder.feed(body[:6])
     assert builder.is_foreign
@@ -474,7 +464,7 @@ def test_foreign_body_is_known_by_its_first_bytes(body: bytes) -> None:
     assert isinstance(builder.fault, Fault)
 
 
-def test_error_document_is_told_when_it_is_whole() -> None:
+def test_an_error_document_is_read_as_soon_as_it_is_whole() -> None:
     """At once, but not before it can be read."""
     builder = ReplyBuilder()
     builder.feed(REFUSAL[:30])
@@ -483,8 +473,8 @@ def test_error_document_is_told_when_it_is_whole() -> None:
     assert builder.fault == read(REFUSAL).fault
 
 
-def test_foreign_body_of_any_length_is_read_only_so_far() -> None:
-    """Every buffer has its limit."""
+def test_only_the_beginning_of_a_foreign_body_is_read() -> None:
+    """Every buffer has a limit."""
     builder = ReplyBuilder()
     builder.feed(b'{"a":"')
     for _ in range(MAX_BODY_BYTES // 1024):
@@ -492,7 +482,7 @@ def test_foreign_body_of_any_length_is_read_only_so_far() -> None:
     assert builder.fault == Fault(message="The answer is JSON, not an event stream.")
 
 
-def test_foreign_body_is_what_went_wrong_whatever_ended_it() -> None:
+def test_a_foreign_body_is_the_fault_whatever_ended_it() -> None:
     """The document says more than a broken connection."""
     builder = ReplyBuilder()
     builder.feed(b'{"message":"a","b":{')
@@ -520,25 +510,25 @@ def test_other_first_bytes_are_left_to_the_decoder(first: bytes) -> None:
             [text("abcdefgh"), END],
             {"prompt_characters": 401},
             Usage(input_tokens=101, output_tokens=2, context_percent=2.5, credits=0.02),
-            id="S14-estimate-by-size",
+            id="estimate-by-size",
         ),
         pytest.param(
             [text("abcdefgh"), END],
             {"prompt_characters": 401, "context_window_tokens": 1000},
             Usage(input_tokens=23, output_tokens=2, context_percent=2.5, credits=0.02),
-            id="S15-estimate-by-percentage",
+            id="estimate-by-percentage",
         ),
         pytest.param(
             [text("abcdefgh"), CONTEXT, metadata(), metadata(tokenUsage={"outputTokens": 0})],
             {"context_window_tokens": 1000},
             Usage(input_tokens=23, output_tokens=2, context_percent=2.5),
-            id="S15-empty-counts-set-nothing-to-zero",
+            id="empty-counts-set-nothing-to-zero",
         ),
         pytest.param(
             [text("x" * 4000), CONTEXT],
             {"prompt_characters": 8, "context_window_tokens": 1000},
             Usage(input_tokens=2, output_tokens=1000, context_percent=2.5),
-            id="S15-percentage-too-small-to-be-true",
+            id="percentage-too-small-to-be-true",
         ),
         pytest.param(
             [
@@ -563,49 +553,49 @@ def test_other_first_bytes_are_left_to_the_decoder(first: bytes) -> None:
                 is_estimated=False,
                 context_percent=80,
             ),
-            id="S16-exact-counts",
+            id="exact-counts",
         ),
         pytest.param(
             [text("a"), event("usageEvent", {"usage": {"inputTokens": 3, "outputTokens": 4}})],
             {},
             Usage(input_tokens=3, output_tokens=4, is_estimated=False),
-            id="S17-other-exact-counts",
+            id="other-exact-counts",
         ),
         pytest.param(
             [text("a"), event("usageEvent", {"usage": {"outputTokens": 4}})],
             {"prompt_characters": 4},
             Usage(input_tokens=1, output_tokens=4),
-            id="S17-half-of-the-counts",
+            id="half-of-the-counts",
         ),
         pytest.param(
             [text("a"), event("usageEvent", {"usage": {"inputTokens": 3}})],
             {},
             Usage(input_tokens=3, output_tokens=1),
-            id="S17-the-other-half-of-the-counts",
+            id="the-other-half-of-the-counts",
         ),
         pytest.param(
             [event("usageEvent", {"usage": {"inputTokens": 3}})],
             {},
             Usage(input_tokens=3, is_estimated=False),
-            id="S17-an-answer-of-nothing",
+            id="an-answer-of-nothing",
         ),
         pytest.param(
             [text("a"), event("meteringEvent", {"unit": "credit", "usage": 0.0148})],
             {},
             Usage(output_tokens=1, credits=0.0148),
-            id="S18-credits-are-not-tokens",
+            id="credits-are-not-tokens",
         ),
         pytest.param(
             [METERING, METERING, event("meteringEvent", {})],
             {},
             Usage(credits=0.04),
-            id="S18-credits-add-up",
+            id="credits-add-up",
         ),
         pytest.param(
             [event("contextUsageEvent", {"contextUsagePercentage": "x"})],
             {},
             Usage(),
-            id="S18-figure-that-is-none",
+            id="figure-that-is-none",
         ),
         pytest.param(
             [
@@ -616,11 +606,11 @@ def test_other_first_bytes_are_left_to_the_decoder(first: bytes) -> None:
             ],
             {},
             Usage(output_tokens=6),
-            id="S18-thinking-and-tool-uses-count",
+            id="thinking-and-tool-uses-count",
         ),
     ],
 )
-def test_usage_is_what_the_service_says_or_an_estimate_marked_so(
+def test_usage_is_the_services_figures_or_a_marked_estimate(
     data: list[bytes], options: dict[str, Any], usage: Usage
 ) -> None:
     """Observed: credits and a percentage in all answers, exact counts in none so far."""
@@ -631,7 +621,7 @@ def test_usage_is_what_the_service_says_or_an_estimate_marked_so(
 
 
 def test_references_and_links_are_kept_and_the_text_too() -> None:
-    """S21 and S22: attributions belong to the answer."""
+    """Attributions belong to the answer."""
     reference = {"licenseName": "MIT", "repository": "r", "url": "u"}
     reply = read(
         text("x")
@@ -647,29 +637,29 @@ def test_references_and_links_are_kept_and_the_text_too() -> None:
     assert reply.links == (WebLink(url="l", title="t"), WebLink(url="c", snippet="s"))
 
 
-def test_events_that_say_nothing_are_counted_by_type() -> None:
-    """S22 and D28: no text comes of them, whatever they hold."""
+def test_events_without_content_are_counted_by_type() -> None:
+    """They add no text."""
     types = ["followupPromptEvent", "intentsEvent", "dryRunSucceedEvent", "futureThingEvent"]
     reply = read(b"".join([event(each, {"content": "x"}) for each in (*types, types[0])]) + END)
     assert reply.is_empty
     assert reply.ignored_events == dict.fromkeys(types, 1) | {types[0]: 2}
 
 
-def test_the_model_is_told() -> None:
+def test_the_reply_names_the_model() -> None:
     """Observed: newer answers name the model in each piece of text."""
     reply = read(text("a", modelId="claude-opus-4.8") + text("b") + END)
     assert reply.model_id == "claude-opus-4.8"
 
 
-def test_the_services_id_of_the_conversation_says_nothing() -> None:
-    """D31: observed in answers to the RPC form of a call, and it is the id that was sent."""
+def test_the_services_conversation_id_is_ignored() -> None:
+    """Observed in answers to the RPC form of a call, and it is the id that was sent."""
     first = event("initial-response", {"conversationId": ""})
     reply = read(first + event("messageMetadataEvent", {"conversationId": "c"}) + text("k") + END)
     assert (reply.text, reply.ignored_events, reply.warnings) == ("k", {}, ())
 
 
-def test_notes_have_their_limits() -> None:
-    """Every buffer has its limit."""
+def test_warnings_and_references_are_limited() -> None:
+    """Every buffer has a limit."""
     links = [{"url": str(number)} for number in range(limits.MAX_LISTED + 1)]
     references = [{"url": "u"}] * (limits.MAX_LISTED + 1)
     data = [
@@ -704,10 +694,10 @@ def test_notes_have_their_limits() -> None:
         pytest.param(TOOL, {}, True, id="tool-use-ends"),
     ],
 )
-def test_reader_knows_whether_the_model_has_begun(
+def test_the_builder_knows_whether_the_model_has_begun(
     data: bytes, options: dict[str, Any], has_begun: bool
 ) -> None:
-    """From then on it is waited for in another way, be nothing given out yet."""
+    """Another timeout applies from then on."""
     builder = ReplyBuilder(**options)
     builder.feed(data)
     assert builder.has_begun == has_begun
@@ -752,7 +742,7 @@ LARGES_LEFT = (limits.MAX_ANSWER_BYTES - len(FIRST)) % len(LARGE)
 def test_answer_over_a_limit_ends_there_with_what_came_before(
     up_to_the_limit: list[bytes], over: bytes, words: str
 ) -> None:
-    """Every buffer has its limit, and what is in it is kept."""
+    """Every buffer has a limit; what came before is kept."""
     builder = ReplyBuilder()
     for piece in (FIRST, *up_to_the_limit):
         builder.feed(piece)

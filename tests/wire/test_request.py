@@ -114,7 +114,7 @@ def user_turn(text: str, **members: Any) -> dict[str, object]:
 # --- the outline --------------------------------------------------------------------------
 
 
-def test_one_prompt_has_no_history_and_no_nulls() -> None:
+def test_a_single_prompt_has_no_history_and_no_nulls() -> None:
     """The service's published schema."""
     payload = (
         RequestWriter().write(request(("user", "hi")), Envelope(origin="O", profile_arn=ARN)).body
@@ -158,13 +158,13 @@ def test_an_empty_turn_is_sent_as_a_space() -> None:
 
 
 @pytest.mark.parametrize("said", [(), (("user", ""),), (("user", " \n"), ("assistant", ""))])
-def test_there_must_be_something_to_answer(said: tuple[tuple[Role, str], ...]) -> None:
-    """An answer to nothing would be paid for."""
+def test_a_request_that_says_nothing_is_refused(said: tuple[tuple[Role, str], ...]) -> None:
+    """The user would pay for the answer."""
     with pytest.raises(InvalidRequest, match="nothing to answer"):
         RequestWriter().write(request(*said), Envelope(origin="O", profile_arn=""))
 
 
-def test_the_agents_mode_is_in_the_body_only_where_it_is_not_a_header() -> None:
+def test_only_the_rpc_body_holds_the_agents_mode() -> None:
     """The service's published schema: the REST form has a header for it."""
     asked = replace(request(("user", "hi")), model="claude-opus-4.6", effort="low")
     bodies: dict[WireForm, Any] = {
@@ -175,21 +175,21 @@ def test_the_agents_mode_is_in_the_body_only_where_it_is_not_a_header() -> None:
     assert bodies["send_message"].keys() == {"conversationState"}
 
 
-def test_what_an_endpoint_cannot_carry_is_said() -> None:
+def test_a_warning_names_the_fields_that_an_endpoint_does_not_take() -> None:
     """The service's published schema: `SendMessage` has no fields for a model."""
     asked = replace(request(("user", "hi")), model="claude-opus-4.6", effort="low")
     assert len(sent(asked, form="send_message").warnings) == 1
     assert sent(asked).warnings == ()
 
 
-def test_the_origin_is_that_of_the_endpoint_throughout() -> None:
+def test_every_turn_has_the_origin_of_the_endpoint() -> None:
     """Observed: origin and endpoint must match; a payload is built for each endpoint."""
     text = encode_payload(sent(asked(*ROUND_TRIP, tools=[SPEC]), origin="CLI").body)
     assert text.count(b'"origin":"CLI"') == text.count(b'"origin"') == 2
 
 
 def test_inference_settings_are_never_sent() -> None:
-    """Observed: the service's schema has none, whatever other clients send."""
+    """The service's schema has none."""
     asked_for = replace(asked("hi", model="claude-sonnet-4.5"), max_tokens=500)
     assert b"inferenceConfig" not in encode_payload(sent(asked_for).body)
 
@@ -240,20 +240,20 @@ def test_turns_of_one_role_are_merged_with_all_their_parts() -> None:
     assert len(second["assistantResponseMessage"]["toolUses"]) == 1
 
 
-def test_what_the_assistant_says_last_goes_to_the_history() -> None:
-    """The current message is the user's, and holds no words of ours."""
+def test_an_assistant_turn_at_the_end_goes_to_the_history() -> None:
+    """The current message is the user's, and it is empty."""
     state = state_of(asked("a", {"role": "assistant", "content": "b"}))
     assert len(state["history"]) == 2
     assert state["currentMessage"]["userInputMessage"]["content"] == " "
 
 
-def test_the_next_turn_tells_of_an_answer_that_was_cut_off() -> None:
+def test_the_turn_after_a_cut_off_answer_says_so() -> None:
     """The model cannot know that its answer did not arrive."""
     cut = {"role": "assistant", "content": "b", "stop_reason": "max_tokens"}
     assert current_of(asked("a", cut, "c"))["content"] == f"{TRUNCATION_NOTICE}\nc"
 
 
-def test_signed_reasoning_goes_back_in_its_nested_form() -> None:
+def test_signed_reasoning_is_sent_in_its_nested_form() -> None:
     """Observed: a flat form is refused, and unsigned reasoning cannot be verified."""
     thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
     unsigned = {"type": "thinking", "thinking": "hm"}
@@ -271,7 +271,7 @@ def test_signed_reasoning_goes_back_in_its_nested_form() -> None:
 # --- tools --------------------------------------------------------------------------------
 
 
-def test_a_round_trip_of_a_tool() -> None:
+def test_a_tool_use_and_its_result_are_sent() -> None:
     """The service's published schema: tools and results come with the current message."""
     state = state_of(asked(*ROUND_TRIP, tools=[SPEC]))
     assert state["history"][1]["assistantResponseMessage"] == {
@@ -325,7 +325,7 @@ def test_a_result_without_an_id_answers_the_call_before_it() -> None:
         ]
 
 
-def test_a_tool_is_sent_by_a_legal_name_and_known_by_its_callers() -> None:
+def test_a_tool_is_sent_under_a_legal_name() -> None:
     """Observed: the service takes 64 letters, digits, `_` and `-`."""
     payload = sent(asked("hi", tools=[{**SPEC, "name": "server/look.at"}]))
     text = encode_payload(payload.body)
@@ -334,7 +334,7 @@ def test_a_tool_is_sent_by_a_legal_name_and_known_by_its_callers() -> None:
     assert payload.tool_names == {"server_look_at": "server/look.at"}
 
 
-def test_tool_uses_of_every_fault_are_mended_together() -> None:
+def test_faulty_tool_uses_are_repaired_together() -> None:
     """Observed: each of these alone is answered with "Improperly formed request"."""
     payload = sent(
         asked(
@@ -370,7 +370,7 @@ def test_tool_uses_of_every_fault_are_mended_together() -> None:
 
 
 def test_a_model_with_a_schema_gets_fields_and_no_tags() -> None:
-    """Observed: tags mean nothing to it."""
+    """Such a model ignores tags."""
     body = sent(asked("hi", model="claude-opus-4.8-high")).body
     assert body["additionalModelRequestFields"] == {
         "thinking": {"type": "adaptive", "display": "summarized"},
@@ -397,7 +397,7 @@ def images(count: int) -> tuple[ImagePart, ...]:
     return (image_from_bytes(b"GIF89a......", location="it"),) * count
 
 
-def test_images_go_with_their_turn_and_an_image_alone_is_a_prompt() -> None:
+def test_images_go_with_their_turn() -> None:
     """The service's published schema."""
     image = image_from_bytes(b"\xff\xd8\xff", location="it")
     alone = ChatRequest(
@@ -419,7 +419,7 @@ def test_images_go_with_their_turn_and_an_image_alone_is_a_prompt() -> None:
         ((ImagePart(format="png", data="A" * (MAX_IMAGE_BYTES // 3 * 4 + 8)),), "auto", "image"),
     ],
 )
-def test_images_that_cannot_be_sent_are_refused_by_name(
+def test_an_image_that_cannot_be_sent_is_refused_with_its_location(
     parts: tuple[ImagePart, ...], model: str, rule: str
 ) -> None:
     """The limits of the service; it would only say "Improperly formed request"."""
@@ -434,16 +434,16 @@ def test_images_that_cannot_be_sent_are_refused_by_name(
     assert findings[0].location == f"currentMessage.userInputMessage{images_at}"
 
 
-def test_a_description_is_refused_if_its_limit_was_raised_too_far() -> None:
-    """The setting may exceed what the service is said to take."""
+def test_a_description_over_the_services_limit_is_refused() -> None:
+    """The user's setting may be too high."""
     spec = {**SPEC, "description": "ü" * (MAX_DESCRIPTION_BYTES // 2 + 1)}
     options = PayloadOptions(description_max_bytes=50_000)
     with pytest.raises(InvalidRequest, match=r"tools\.look\.description is over"):
         sent(asked("hi", tools=[spec]), options)
 
 
-def test_an_attempt_writes_only_what_it_changes() -> None:
-    """Images and histories are repaired and checked once for a call."""
+def test_another_attempt_writes_only_what_changed() -> None:
+    """A history is repaired once for a call."""
     writer, prompt = RequestWriter(), request(("user", "hi"))
     here, there = (Envelope(origin=origin, profile_arn="") for origin in ("A", "B"))
     payload = writer.write(prompt, here)
@@ -469,7 +469,7 @@ def long_chat(pairs: int) -> ChatRequest:
 
 
 def test_nothing_is_trimmed_unless_a_limit_is_set() -> None:
-    """What a model was told must not vanish unasked."""
+    """The model would silently forget."""
     payload = sent(long_chat(50))
     assert payload.repairs == ()
     assert len(cast("Any", payload.body)["conversationState"]["history"]) == 100
@@ -477,7 +477,7 @@ def test_nothing_is_trimmed_unless_a_limit_is_set() -> None:
 
 @pytest.mark.parametrize("limit", [1_000, 3_000, 10_000])
 def test_the_oldest_pairs_are_trimmed_to_the_limit(limit: int) -> None:
-    """Under the limit, as little as will do, and the system prompt stays first."""
+    """No more than needed, and the system prompt stays first."""
     options = PayloadOptions(max_payload_bytes=limit)
     payload = sent(long_chat(50), options)
     size = len(encode_payload(payload.body))
@@ -487,14 +487,14 @@ def test_the_oldest_pairs_are_trimmed_to_the_limit(limit: int) -> None:
     assert [repair.rule for repair in payload.repairs] == ["trimmed_history"]
 
 
-def test_all_of_the_history_may_go() -> None:
+def test_the_whole_history_may_be_trimmed() -> None:
     state = state_of(long_chat(3), PayloadOptions(max_payload_bytes=250))
     assert "history" not in state
     assert state["currentMessage"] == user_turn("Be terse.\n\nnow")
 
 
 @pytest.mark.parametrize("chat", [long_chat(3), long_chat(0)])
-def test_what_no_trimming_can_help_is_too_long(chat: ChatRequest) -> None:
+def test_a_request_that_is_too_large_without_its_history_is_refused(chat: ChatRequest) -> None:
     with pytest.raises(InvalidRequest, match="over the limit of 100") as caught:
         sent(chat, PayloadOptions(max_payload_bytes=100))
     assert caught.value.code == "context_too_long"
@@ -556,8 +556,10 @@ def test_a_good_request_needs_no_repair() -> None:
         (user(ImagePart(format="png", data="x")), assistant(TextPart(text=" "))),
     ],
 )
-def test_what_says_nothing_once_it_is_repaired_is_refused(messages: tuple[Message, ...]) -> None:
-    """A character that cannot be sent, an old image for a model that reads text only."""
+def test_a_request_that_says_nothing_after_its_repair_is_refused(
+    messages: tuple[Message, ...],
+) -> None:
+    """A character that cannot be sent; an old image for a model that reads only text."""
     text_only = ModelInfo(id="m", name="M", input_types=("TEXT",))
     with pytest.raises(InvalidRequest, match="nothing to answer"):
         prepare(chat(*messages, model_info=text_only))
@@ -568,7 +570,7 @@ def test_a_request_without_a_message_is_refused() -> None:
         prepare(chat())
 
 
-def test_a_model_is_looked_up_by_its_name_where_nothing_is_known_of_it() -> None:
+def test_a_model_without_details_is_looked_up_by_its_name() -> None:
     """For those who use the engine as a library."""
     prepared = prepare(chat(user(A), model="claude-opus-4-6-high"))
     assert prepared.model.id == "claude-opus-4.6"
@@ -576,7 +578,7 @@ def test_a_model_is_looked_up_by_its_name_where_nothing_is_known_of_it() -> None
     assert prepare(chat(user(A), model="x")).warnings[0].startswith("'x' is not in the list")
 
 
-def test_what_is_known_of_the_model_stands() -> None:
+def test_given_details_of_a_model_are_used() -> None:
     """The server has the live list."""
     known = ModelInfo(id="claude-opus-4.6", name="Known")
     prepared = prepare(chat(user(A), model="claude-opus-4.6", model_info=known, effort="high"))
@@ -585,7 +587,7 @@ def test_what_is_known_of_the_model_stands() -> None:
     assert len(prepared.warnings) == 1
 
 
-def test_names_are_mapped_in_tools_and_history_and_back() -> None:
+def test_tools_have_the_same_name_in_declarations_and_history() -> None:
     """Observed: the service takes 64 letters, digits, `_` and `-`."""
     turns = (user(A), assistant(USE), user(ToolResult(id="t1", text="r")))
     prepared = prepare(chat(*turns, tools=(MY_TOOL,)))
@@ -601,7 +603,7 @@ def test_tools_of_the_history_are_declared() -> None:
     assert "stub_tool" in rules(prepared)
 
 
-def test_without_tools_nothing_of_them_is_left() -> None:
+def test_a_request_without_tools_has_only_text() -> None:
     """What `-chat` asks for."""
     turns = (user(A), assistant(USE), user(ToolResult(id="t1", text="r")))
     prepared = prepare(chat(*turns, tools=(MY_TOOL,), allows_tools=False))
@@ -611,14 +613,14 @@ def test_without_tools_nothing_of_them_is_left() -> None:
 
 
 @pytest.mark.parametrize("given", ["", CONVERSATION, CONVERSATION.upper()])
-def test_a_uuid_or_nothing_stays(given: str) -> None:
+def test_a_uuid_as_conversation_id_is_sent_unchanged(given: str) -> None:
     """The service takes a UUID for a conversation's id."""
     prepared = prepare(chat(user(A), conversation_id=given))
     assert (prepared.conversation_id, prepared.repairs) == (given, ())
 
 
 @pytest.mark.parametrize("given", ["my chat", "\ud800", "0"])
-def test_another_id_becomes_the_same_uuid_each_time(given: str) -> None:
+def test_any_other_conversation_id_becomes_a_stable_uuid(given: str) -> None:
     """A stable id lets the service cache."""
     first, second = (prepare(chat(user(A), conversation_id=given)) for _ in range(2))
     assert uuid.UUID(first.conversation_id)
@@ -627,7 +629,7 @@ def test_another_id_becomes_the_same_uuid_each_time(given: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["system", "prompt", "nowhere"])
-def test_tags_that_the_caller_has_put_in_are_not_put_in_twice(where: str) -> None:
+def test_the_callers_own_thinking_tags_are_not_repeated(where: str) -> None:
     tags = "<thinking_mode>enabled</thinking_mode>"
     prepared = prepare(
         chat(
@@ -642,7 +644,7 @@ def test_tags_that_the_caller_has_put_in_are_not_put_in_twice(where: str) -> Non
     assert ("<max_thinking_length>5000<" in prepared.system) == (where == "nowhere")
 
 
-def test_a_system_prompt_made_by_hand_is_made_fit_to_send() -> None:
+def test_a_system_prompt_made_by_hand_is_cleaned() -> None:
     assert prepare(chat(user(A), system="\ud800Be terse.\0")).system == "Be terse."
 
 
@@ -652,12 +654,12 @@ def test_a_system_prompt_made_by_hand_is_made_fit_to_send() -> None:
 NO_TOOLS = sendable_tools([], [])
 
 
-def test_nothing_to_say_is_no_prompt() -> None:
+def test_a_blank_system_prompt_is_left_out() -> None:
     request = ChatRequest(messages=(), conversation_id="", system="  ")
     assert compose_system(request, NO_TOOLS) == ""
 
 
-def test_the_pieces_stand_in_one_order() -> None:
+def test_the_pieces_of_the_system_prompt_have_a_fixed_order() -> None:
     """The tags that ask for thinking must come first; the rest never changes its place."""
     tool = ToolSpec(name="my.f", description="x" * 20, input_schema={})
     request = ChatRequest(
@@ -678,7 +680,7 @@ def test_the_pieces_stand_in_one_order() -> None:
     assert composed.endswith('JSON Schema:\n{"type":"array"}')
 
 
-def test_a_system_prompt_alone_is_sent_as_it_is() -> None:
+def test_a_system_prompt_is_sent_unchanged() -> None:
     """A prompt that changes each time cannot be cached."""
     request = ChatRequest(messages=(), conversation_id="", system="Be terse.")
     assert compose_system(request, NO_TOOLS) == "Be terse."
@@ -704,7 +706,7 @@ def test_tokens_are_estimated_by_text_and_by_image() -> None:
     assert 1_000 < expected - TOKENS_PER_IMAGE < 1_100
 
 
-def test_a_prompt_that_may_not_fit_is_warned_of_and_not_refused() -> None:
+def test_a_prompt_that_may_not_fit_gets_a_warning() -> None:
     """The estimate, and the listed window, can be wrong."""
     request = prompt_of(TextPart(text="x" * 400))
     tokens = draft_payload(request, ENVELOPE).estimated_tokens
@@ -749,7 +751,7 @@ SECRET_CHAT = ChatRequest(
 )
 
 
-def test_content_is_not_shown() -> None:
+def test_a_dry_run_hides_all_content() -> None:
     """A dry run may end up in a bug report."""
     payload = draft_payload(SECRET_CHAT, SECRET_ENVELOPE)
     hidden: Any = without_content(payload.body)
@@ -763,7 +765,7 @@ def test_content_is_not_shown() -> None:
     assert use["input"] == {"name": "<6 characters>", "l": ["<6 characters>", 1]}
 
 
-def test_structure_is_shown_and_the_callers_own_data_is_not_taken_for_it() -> None:
+def test_a_dry_run_shows_only_the_structure() -> None:
     """What a bug report needs, and no more."""
     structure: dict[str, Any] = {
         "conversationState": {"agentMode": "vibe", "chatTriggerType": "MANUAL"},

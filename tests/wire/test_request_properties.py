@@ -310,10 +310,10 @@ forms = st.sampled_from(list(FORMS))
 
 @moderate
 @given(request=requests(), form=forms, options=options)
-def test_what_is_built_is_taken_by_the_service(
+def test_the_service_takes_every_payload_without_findings(
     request: ChatRequest, form: Form, options: PayloadOptions
 ) -> None:
-    """Against the service's rules: a payload is taken, or a finding says why not."""
+    """The emulator's rules are the judge."""
     payload = drafted(request, form, options)
     if payload is None:
         return
@@ -325,7 +325,7 @@ def test_what_is_built_is_taken_by_the_service(
 
 @moderate
 @given(request=requests(), form=forms, options=options)
-def test_building_changes_nothing_of_the_callers_and_is_the_same_each_time(
+def test_equal_requests_give_equal_payloads_and_stay_unchanged(
     request: ChatRequest, form: Form, options: PayloadOptions
 ) -> None:
     """The service's prompt cache holds only for identical bytes."""
@@ -338,8 +338,8 @@ def test_building_changes_nothing_of_the_callers_and_is_the_same_each_time(
 
 @moderate
 @given(request=requests(), form=forms)
-def test_nothing_that_was_said_is_lost(request: ChatRequest, form: Form) -> None:
-    """What cannot go where it stood goes elsewhere, or a repair says that it went."""
+def test_all_text_and_images_are_sent_or_reported(request: ChatRequest, form: Form) -> None:
+    """At another position, or with a repair that says so."""
     payload = drafted(request, form, PayloadOptions())
     if payload is None:
         return
@@ -420,8 +420,8 @@ def numbered(value: object, path: tuple[str, ...], marks: dict[str, tuple[str, .
 
 @moderate
 @given(given=marked_messages)
-def test_what_no_reader_understands_is_sent_named_or_refused(given: list[Any]) -> None:
-    """Each text of any message is sent, or a note names its member, or an error its place."""
+def test_unknown_content_is_sent_reported_or_refused(given: list[Any]) -> None:
+    """Each text is sent, or a note names its member, or an error names its location."""
     marks: dict[str, tuple[str, ...]] = {}
     plain = numbered(given, (), marks)
     refusal = ""
@@ -458,7 +458,7 @@ def as_sent(text: str) -> str:
 @moderate
 @given(request=requests())
 def test_a_repaired_conversation_needs_no_repair(request: ChatRequest) -> None:
-    """Each step leaves alone what is right, so that a history stays as it was sent."""
+    """A history stays as it was sent."""
     options = PayloadOptions(tells_of_truncation=False)
     if not says_something(request):
         reject()
@@ -505,5 +505,5 @@ def test_a_sent_schema_comes_back_unchanged(schema: object) -> None:
 @moderate
 @given(results=st.lists(st.one_of(record(id=ids, content=contents), values)))
 def test_results_of_tools_are_never_refused(results: list[object]) -> None:
-    """Whoever runs the tools cannot change what they answered."""
+    """The caller cannot change what its tools answered."""
     assert len(read_tool_results(results)[0]) == len(results)

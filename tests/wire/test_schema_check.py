@@ -39,7 +39,7 @@ def test_each_violation_says_where_it_is() -> None:
 
 
 def test_violations_are_few_and_short() -> None:
-    """A thousand wrong items say the same thing each time, and one may be a whole file."""
+    """A thousand wrong items give the same error, and a value may be a whole file."""
     schema: JsonObject = {"additionalProperties": {"type": "integer"}}
     found = errors(schema, {str(number): "x" * 1000 for number in range(MAX_SCHEMA_ERRORS + 1)})
     assert [len(sentence) for sentence in found] == [MAX_SENTENCE_CHARACTERS] * MAX_SCHEMA_ERRORS
@@ -55,7 +55,7 @@ def test_violations_are_few_and_short() -> None:
         {"pattern": "("},
     ],
 )
-def test_why_a_schema_is_unusable_is_one_short_line(schema: JsonObject) -> None:
+def test_the_reason_for_an_unusable_schema_is_one_short_line(schema: JsonObject) -> None:
     """It ends a sentence. The library's own words are pages."""
     with pytest.raises(UnusableSchemaError) as caught:
         check_slowly(schema, [{"a": 1}], name="arguments")
@@ -68,7 +68,7 @@ def test_a_schema_with_a_reference_of_megabytes_is_unusable() -> None:
         SchemaCheck({"allOf": [{"$ref": "#/" + "a/" * 500_000}]})
 
 
-def test_nothing_outside_of_a_schema_is_ever_fetched(tmp_path: Path) -> None:
+def test_nothing_outside_a_schema_is_ever_fetched(tmp_path: Path) -> None:
     """A stranger's schema must not make this program open files and addresses."""
     outside = tmp_path / "outside.json"
     outside.write_text('{"type": "string"}', "utf-8")
@@ -90,7 +90,7 @@ def test_nothing_outside_of_a_schema_is_ever_fetched(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_schemas_can_say_is_checked(schema: JsonObject, valid: Any, invalid: Any) -> None:
+def test_every_kind_of_keyword_is_checked(schema: JsonObject, valid: Any, invalid: Any) -> None:
     """JSON Schema: patterns are ECMA-262, and a schema may refer to itself."""
     assert errors(schema, valid) == ()
     assert errors(schema, invalid)
@@ -125,20 +125,18 @@ def nested(levels: int) -> JsonObject:
         pytest.param({"items": {"type": "integer"}}, [""] * 2_000, id="many-violations"),
     ],
 )
-def test_what_could_take_long_is_left_to_a_process_of_its_own(
-    schema: JsonObject, value: Any
-) -> None:
-    """The library holds up the whole process, and some of these would take it hours."""
+def test_a_slow_check_is_left_to_a_process_of_its_own(schema: JsonObject, value: Any) -> None:
+    """The library blocks the whole process, and some of these would take hours."""
     assert SchemaCheck(schema).errors(value) is None
 
 
 def test_nested_quantifiers_take_linear_time() -> None:
-    """With a backtracking engine this takes longer than the universe is old."""
+    """A backtracking engine would never end."""
     assert errors({"pattern": "^([a-zA-Z0-9]+)+@x$"}, "a" * 10_000)
 
 
 def test_the_process_of_a_check_speaks_json() -> None:
-    """Schemas and values come from strangers, and JSON is all that they can be."""
+    """Schemas and values are JSON."""
     command = [sys.executable, "-m", "kiro_mcp.client.schema_process"]
     asked: dict[str, Any] = {"schema": {"type": "string"}, "values": ["ä", 1], "name": "$"}
     done = run(command, input=json.dumps(asked), capture_output=True, text=True, check=True)

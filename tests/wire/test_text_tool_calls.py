@@ -48,105 +48,103 @@ def shown(segments: list[str | TextCall]) -> list[str]:
         pytest.param(
             r'[Called cherche with args: {"q":"a ] } \" b"}]',
             ["cherche{'q': 'a ] } \" b'}"],
-            id="T27-brackets-and-quotes-in-a-string",
+            id="brackets-and-quotes-in-a-string",
         ),
         pytest.param(
             f"avant\n\n  {CALL}\t après  ",
             ["avant\n\n  ", "cherche{'q': 'a'}", "\t après  "],
-            id="T27-text-around-stays-as-it-is",
+            id="text-around-stays-as-it-is",
         ),
-        pytest.param(
-            f"{CALL}\n{CALL}", ["cherche{'q': 'a'}", "\n", "cherche{'q': 'a'}"], id="T27-two"
-        ),
+        pytest.param(f"{CALL}\n{CALL}", ["cherche{'q': 'a'}", "\n", "cherche{'q': 'a'}"], id="two"),
         pytest.param(
             '[Called cherche with args: {"q":{"a":[1,{}]}} \n]',
             ["cherche{'q': {'a': [1, {}]}}"],
-            id="T27-nested-and-white-space-before-the-end",
+            id="nested-and-white-space-before-the-end",
         ),
-        pytest.param("[Called cherche with args: {}]", ["cherche{}"], id="T27-no-arguments"),
+        pytest.param("[Called cherche with args: {}]", ["cherche{}"], id="no-arguments"),
         pytest.param(
             '[Called cherche with args: {"q":"a\nb"}]',
             ["cherche{'q': 'a\\nb'}"],
-            id="T27-raw-newline-in-a-string",
+            id="raw-newline-in-a-string",
         ),
         pytest.param(
             "[Called [Called cherche with args: {}]",
             ["[Called ", "cherche{}"],
-            id="T27-after-a-false-beginning",
+            id="after-a-false-beginning",
         ),
-        pytest.param(INVOKE, ["lire{'path': '/a'}"], id="T29-invoke"),
-        pytest.param('<invoke name="cherche"></invoke>', ["cherche{}"], id="T29-no-parameters"),
+        pytest.param(INVOKE, ["lire{'path': '/a'}"], id="invoke"),
+        pytest.param('<invoke name="cherche"></invoke>', ["cherche{}"], id="no-parameters"),
         pytest.param(
             INVOKE.replace("<inv", "<antml:inv")
             .replace("</inv", "</antml:inv")
             .replace("<par", "<antml:par")
             .replace("</par", "</antml:par"),
             ["lire{'path': '/a'}"],
-            id="T29-prefix",
+            id="prefix",
         ),
         pytest.param(
             f"a <function_calls>\n{INVOKE}\n</function_calls> b",
             ["a ", "lire{'path': '/a'}", " b"],
-            id="T29-wrapper",
+            id="wrapper",
         ),
         pytest.param(
             f"<function_calls>{INVOKE}\n{INVOKE}</function_calls>",
             ["lire{'path': '/a'}"] * 2,
-            id="T29-two-in-a-wrapper",
+            id="two-in-a-wrapper",
         ),
         pytest.param(
             f"<antml:function_calls>{INVOKE}</antml:function_calls>",
             ["lire{'path': '/a'}"],
-            id="T29-wrapper-with-prefix",
+            id="wrapper-with-prefix",
         ),
         pytest.param(
             f"<function_calls>\n{INVOKE}\n",
             ["lire{'path': '/a'}", "\n"],
-            id="T29-wrapper-left-open-at-the-end",
+            id="wrapper-left-open-at-the-end",
         ),
         pytest.param(
             f"<function_calls>{INVOKE} x",
             ["<function_calls>", "lire{'path': '/a'}", " x"],
-            id="T29-wrapper-left-open-before-text",
+            id="wrapper-left-open-before-text",
         ),
         pytest.param(
             '<invoke name="lire">\n<parameter name="path"> a\n<b>&lt; </parameter>\n</invoke>',
             ["lire{'path': ' a\\n<b>&lt; '}"],
-            id="T29-value-is-taken-as-it-is",
+            id="value-is-taken-as-it-is",
         ),
         pytest.param(
             invoke(lines="3", flags='["a"]'),
             ["lire{'lines': 3, 'flags': ['a']}"],
-            id="T29-values-by-schema",
+            id="values-by-schema",
         ),
         pytest.param(
             invoke(lines="x3", flags="[NaN]"),
             ["lire{'lines': 'x3', 'flags': '[NaN]'}"],
-            id="T29-values-that-are-no-json",
+            id="values-that-are-no-json",
         ),
         pytest.param(
             invoke(path="3", name="null", any="3", free="1", new="3"),
             ["lire{'path': '3', 'name': 'null', 'any': '3', 'free': 1, 'new': '3'}"],
-            id="T29-text-unless-the-schema-wants-something-else",
+            id="text-unless-the-schema-wants-something-else",
         ),
         pytest.param(
             f"```\ncode\n```\n{CALL}",
             ["```\ncode\n```\n", "cherche{'q': 'a'}"],
-            id="T28-after-a-fence",
+            id="after-a-fence",
         ),
         pytest.param(
             f"```a``` {CALL}",
             ["```a``` ", "cherche{'q': 'a'}"],
-            id="T28-code-in-a-line-is-no-fence",
+            id="code-in-a-line-is-no-fence",
         ),
         pytest.param(
             '[Called cherche with args: {"q":"\\n```\\n"}]\n' + CALL,
             ["cherche{'q': '\\n```\\n'}", "\n", "cherche{'q': 'a'}"],
-            id="T28-marks-in-arguments-are-no-fence",
+            id="marks-in-arguments-are-no-fence",
         ),
     ],
 )
-def test_call_in_text_is_found_and_only_its_span_goes(text: str, expected: list[str]) -> None:
+def test_a_call_in_text_is_taken_out_of_the_text(text: str, expected: list[str]) -> None:
     """Observed: the forms in which models spell calls out."""
     assert shown(find_calls(text, TOOLS)) == expected
 
@@ -154,12 +152,12 @@ def test_call_in_text_is_found_and_only_its_span_goes(text: str, expected: list[
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(f"```\n{CALL}\n```", id="T28-in-a-fence"),
-        pytest.param(f"  ~~~~py\n{CALL}\n~~~\n{CALL}", id="T28-fence-ends-only-at-its-like"),
-        pytest.param(f"> ```\n> {CALL}", id="T28-fence-in-a-quotation-never-closed"),
-        pytest.param(f"````\n```\n{INVOKE}\n```\n````", id="T28-fence-in-a-fence"),
-        pytest.param(f"```\n``` x\n{CALL}", id="T28-closing-fence-has-no-words"),
-        pytest.param(f"`{CALL}`", id="T28-in-backticks"),
+        pytest.param(f"```\n{CALL}\n```", id="in-a-fence"),
+        pytest.param(f"  ~~~~py\n{CALL}\n~~~\n{CALL}", id="fence-ends-only-at-its-like"),
+        pytest.param(f"> ```\n> {CALL}", id="fence-in-a-quotation-never-closed"),
+        pytest.param(f"````\n```\n{INVOKE}\n```\n````", id="fence-in-a-fence"),
+        pytest.param(f"```\n``` x\n{CALL}", id="closing-fence-has-no-words"),
+        pytest.param(f"`{CALL}`", id="in-backticks"),
         pytest.param("[Called autre with args: {}]", id="unknown-tool"),
         pytest.param('<invoke name="autre"></invoke>', id="unknown-tool-invoked"),
         pytest.param("[Called cherche with args: [1]]", id="list"),
@@ -186,13 +184,13 @@ def test_call_in_text_is_found_and_only_its_span_goes(text: str, expected: list[
         pytest.param("<function_calls>", id="wrapper-only"),
     ],
 )
-def test_what_is_not_exactly_a_call_stays_text(text: str) -> None:
-    """Text is more often about a call than a call."""
+def test_text_that_is_not_exactly_a_call_stays_text(text: str) -> None:
+    """Most such text only describes a call."""
     assert find_calls(text, TOOLS) == [text]
 
 
-def test_nothing_before_the_start_is_looked_at_but_for_fences() -> None:
-    """What has been handed out as text stays text."""
+def test_only_fences_before_the_start_count() -> None:
+    """Text that was already sent stays text."""
     whole = f"{CALL}{CALL}"
     assert shown(find_calls(whole, TOOLS, len(CALL))) == ["cherche{'q': 'a'}"]
     assert find_calls(f"```\n{CALL}", TOOLS, 4) == [CALL]
@@ -220,7 +218,7 @@ def test_repair_of_arguments_in_text_is_marked() -> None:
         max_size=8,
     )
 )
-def test_text_without_its_calls_is_what_was_there(pieces: list[str]) -> None:
+def test_the_text_around_calls_is_unchanged(pieces: list[str]) -> None:
     """Exactly the span of a call is taken out, whatever is around it."""
     text = "".join(pieces)
     rest = text
@@ -246,10 +244,10 @@ def options(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("deltas", "expected"),
     [
-        pytest.param([CALL], ["cherche{'q': 'a'}"], id="T27-alone"),
-        pytest.param(["a ", f"{CALL} b"], ["a ", "cherche{'q': 'a'}", " b"], id="T27-text-around"),
-        pytest.param(list(f"a[{CALL}]"), ["a[", "cherche{'q': 'a'}", "]"], id="T27-one-by-one"),
-        pytest.param(["```\n", CALL, "\n```"], [f"```\n{CALL}\n```"], id="T28-in-a-fence"),
+        pytest.param([CALL], ["cherche{'q': 'a'}"], id="alone"),
+        pytest.param(["a ", f"{CALL} b"], ["a ", "cherche{'q': 'a'}", " b"], id="text-around"),
+        pytest.param(list(f"a[{CALL}]"), ["a[", "cherche{'q': 'a'}", "]"], id="one-by-one"),
+        pytest.param(["```\n", CALL, "\n```"], [f"```\n{CALL}\n```"], id="in-a-fence"),
         pytest.param(["a [Cal"], ["a [Cal"], id="half-a-beginning"),
         pytest.param([f"<thinking>{CALL}</thinking>b"], [f"({CALL})", "b"], id="not-in-thinking"),
     ],
@@ -268,43 +266,43 @@ def test_call_in_text_becomes_a_tool_use_in_its_place(
 @pytest.mark.parametrize(
     ("data", "more", "expected"),
     [
-        pytest.param([text(CALL), END], {"reads_text_calls": False}, [CALL], id="T28-option-off"),
-        pytest.param([text(CALL), END], {"tools": []}, [CALL], id="T28-no-tools"),
+        pytest.param([text(CALL), END], {"reads_text_calls": False}, [CALL], id="option-off"),
+        pytest.param([text(CALL), END], {"tools": []}, [CALL], id="no-tools"),
         pytest.param(
             [text(f"a{CALL}"), tool("t1", stop=True), text("b"), END],
             {},
             [f"a{CALL}", "lire{}", "b"],
-            id="T28-native-call-after",
+            id="native-call-after",
         ),
         pytest.param(
-            [tool("t1", stop=True), text(CALL), END], {}, ["lire{}", CALL], id="T28-native-before"
+            [tool("t1", stop=True), text(CALL), END], {}, ["lire{}", CALL], id="native-before"
         ),
-        pytest.param([text(CALL)], {}, [CALL], id="T28-answer-not-whole"),
-        pytest.param([text(CALL), exception("X")], {}, [CALL], id="T28-answer-failed"),
+        pytest.param([text(CALL)], {}, [CALL], id="answer-not-whole"),
+        pytest.param([text(CALL), exception("X")], {}, [CALL], id="answer-failed"),
         pytest.param(
             [reasoning(CALL), text("b"), END],
             {"thinking": "inline"},
             [f"<thinking>{CALL}</thinking>\n\nb"],
-            id="T28-in-thinking-that-is-shown",
+            id="in-thinking-that-is-shown",
         ),
         pytest.param(
             [text("a[Cal"), reasoning("x"), text(f"led {CALL}"), END],
             {},
             ["a[Cal", "(x)", "led ", "cherche{'q': 'a'}"],
-            id="T28-beginning-does-not-go-on-after-thinking",
+            id="beginning-does-not-go-on-after-thinking",
         ),
         pytest.param(
             [text(f"{CALL}a"), reasoning("x"), text(f"b{INVOKE}"), END],
             {},
             ["cherche{'q': 'a'}", "a", "(x)", "b", "lire{'path': '/a'}"],
-            id="T28-thinking-between-two-calls",
+            id="thinking-between-two-calls",
         ),
     ],
 )
-def test_calls_in_text_count_only_where_nothing_speaks_against_it(
+def test_calls_in_text_count_only_in_a_whole_answer_without_native_calls(
     data: list[bytes], more: dict[str, Any], expected: list[str]
 ) -> None:
-    """Opt-in, no native call in the answer, the whole answer there, not in thinking."""
+    """Only if the option is on, and never in thinking."""
     deltas, reply = read_all(data, **options(**more))
     assert outline(reply) == expected
     assert said(deltas)[0] == reply.text
@@ -318,7 +316,7 @@ def test_call_by_a_sent_name_gets_the_callers_name_and_is_checked() -> None:
     assert tool_use.schema_errors == ('arguments.lines: "x" is not of types "null", "integer"',)
 
 
-def test_call_that_stands_in_the_text_twice_is_taken_once() -> None:
+def test_a_call_that_is_in_the_text_twice_is_taken_once() -> None:
     """Observed: models that spell a call out do so in both forms."""
     reply = read(text(f"a{CALL}b{CALL}c{INVOKE}") + END, **options())
     assert outline(reply) == ["a", "cherche{'q': 'a'}", "bc", "lire{'path': '/a'}"]
@@ -326,7 +324,7 @@ def test_call_that_stands_in_the_text_twice_is_taken_once() -> None:
 
 
 def test_ids_of_calls_in_text_differ() -> None:
-    """The service gave them none."""
+    """The service sent none."""
     more = {"new_tool_use_id": None}
     given = {key: value for key, value in options().items() if key not in more}
     first, second = read(text(f"{CALL}{INVOKE}") + END, **given).tool_uses
@@ -342,8 +340,8 @@ def test_text_before_a_possible_call_is_not_held_back() -> None:
 
 @pytest.mark.parametrize("beginning", ["[Called ", "<invoke", "<function_calls>"])
 @pytest.mark.parametrize("before", ["", "x", "[ ", "< ", "[<", "<[", "[Calle", "<invok", "<" * 30])
-def test_just_what_may_become_a_call_is_held_back(before: str, beginning: str) -> None:
-    """However the text is cut, and whatever stands before."""
+def test_only_a_possible_beginning_of_a_call_is_held_back(before: str, beginning: str) -> None:
+    """However the text is cut."""
     for end in range(1, len(beginning)):
         watch = CallWatch()
         assert watch.feed(before + beginning[:end]) == before

@@ -32,68 +32,66 @@ def of_kind(pieces: list[Piece], kind: PieceKind) -> str:
 H1 = "<thinking>\nje compte\n</thinking>\n\nQuatre"
 
 TAGGED = [
-    pytest.param([H1], "je compte\n", "Quatre", id="H1-whole"),
-    pytest.param(["<thi", "nking>ab</thin", "king>\n", "\nok"], "ab", "ok", id="H2-split-tags"),
-    pytest.param(list(H1), "je compte\n", "Quatre", id="H3-single-characters"),
-    pytest.param(["\n\n<think>x</think>y"], "x", "y", id="H4-think-after-newlines"),
-    pytest.param(["<reasoning>x</reasoning>y"], "x", "y", id="H5-reasoning"),
-    pytest.param(["<thought>x</thought>y"], "x", "y", id="H5-thought"),
-    pytest.param(["Utilise la balise <thinking> ici"], "", None, id="H6-in-prose"),
-    pytest.param(["`<thinking>` est une balise"], "", None, id="H7-quoted"),
-    pytest.param(["```\n<thinking>x</thinking>"], "", None, id="H7-in-code"),
-    pytest.param(["a\n<thinking>x</thinking>"], "", None, id="H8-after-text"),
-    pytest.param(["<thinking></thinking>a"], "", "a", id="H10-empty"),
-    pytest.param(["<thinking>\n</thinking>a"], "", "a", id="H10-newline-only"),
+    pytest.param([H1], "je compte\n", "Quatre", id="whole"),
+    pytest.param(["<thi", "nking>ab</thin", "king>\n", "\nok"], "ab", "ok", id="split-tags"),
+    pytest.param(list(H1), "je compte\n", "Quatre", id="single-characters"),
+    pytest.param(["\n\n<think>x</think>y"], "x", "y", id="think-after-newlines"),
+    pytest.param(["<reasoning>x</reasoning>y"], "x", "y", id="reasoning"),
+    pytest.param(["<thought>x</thought>y"], "x", "y", id="thought"),
+    pytest.param(["Utilise la balise <thinking> ici"], "", None, id="in-prose"),
+    pytest.param(["`<thinking>` est une balise"], "", None, id="quoted"),
+    pytest.param(["```\n<thinking>x</thinking>"], "", None, id="in-code"),
+    pytest.param(["a\n<thinking>x</thinking>"], "", None, id="after-text"),
+    pytest.param(["<thinking></thinking>a"], "", "a", id="empty"),
+    pytest.param(["<thinking>\n</thinking>a"], "", "a", id="newline-only"),
     pytest.param(
-        ["<thinking>a `</thinking>` b</thinking>c"], "a `</thinking>` b", "c", id="H11-in-backticks"
+        ["<thinking>a `</thinking>` b</thinking>c"], "a `</thinking>` b", "c", id="in-backticks"
     ),
     pytest.param(
         ['<thinking>a "</thinking>', '" b</thinking>c'],
         'a "</thinking>" b',
         "c",
-        id="H11-in-quotes-split-after-the-tag",
+        id="in-quotes-split-after-the-tag",
     ),
     pytest.param(
         ["<thinking>a \u201c</thinking>\u201d b</thinking>c"],
         "a \u201c</thinking>\u201d b",
         "c",
-        id="H11-in-typographic-quotes",
+        id="in-typographic-quotes",
     ),
-    pytest.param(["<thinking>`a`</thinking>b"], "`a`", "b", id="H11-quote-on-one-side-only"),
-    pytest.param(["<thinking>`a`</thinking>"], "`a`", "", id="H11-quote-then-end"),
+    pytest.param(["<thinking>`a`</thinking>b"], "`a`", "b", id="quote-on-one-side-only"),
+    pytest.param(["<thinking>`a`</thinking>"], "`a`", "", id="quote-then-end"),
     pytest.param(
         ["<thinking>a<thinking>b</thinking>c</thinking>d"],
         "a<thinking>b",
         "c</thinking>d",
-        id="H12-nested-ends-at-the-first-closing-tag",
+        id="nested-ends-at-the-first-closing-tag",
     ),
-    pytest.param(["<thinking>a</think>b</thinking>c"], "a</think>b", "c", id="H12-other-tag"),
-    pytest.param(["<thin"], "", None, id="H13-half-a-tag"),
-    pytest.param([" \n<"], "", None, id="H13-beginning-of-a-tag"),
-    pytest.param([" \n"], "", None, id="H13-white-space-only"),
-    pytest.param([""], "", None, id="H13-nothing"),
-    pytest.param(["<thinly sliced>"], "", None, id="H14-another-word"),
-    pytest.param(["</thinking>a"], "", None, id="H15-closing-tag-only"),
-    pytest.param(["<Thinking>a</Thinking>"], "", None, id="H15-other-case"),
-    pytest.param(["<thinking>a</thinking>\n\n\nb"], "a", "\nb", id="H17-two-newlines-go"),
-    pytest.param(["<thinking>\n\na</thinking> \nb"], "\na", " \nb", id="H17-one-newline-goes"),
+    pytest.param(["<thinking>a</think>b</thinking>c"], "a</think>b", "c", id="other-tag"),
+    pytest.param(["<thin"], "", None, id="half-a-tag"),
+    pytest.param([" \n<"], "", None, id="beginning-of-a-tag"),
+    pytest.param([" \n"], "", None, id="white-space-only"),
+    pytest.param([""], "", None, id="nothing"),
+    pytest.param(["<thinly sliced>"], "", None, id="another-word"),
+    pytest.param(["</thinking>a"], "", None, id="closing-tag-only"),
+    pytest.param(["<Thinking>a</Thinking>"], "", None, id="other-case"),
+    pytest.param(["<thinking>a</thinking>\n\n\nb"], "a", "\nb", id="two-newlines-go"),
+    pytest.param(["<thinking>\n\na</thinking> \nb"], "\na", " \nb", id="one-newline-goes"),
+    pytest.param(["<thinking>a</thinking>b<think>c</think>"], "a", "b<think>c</think>", id="once"),
     pytest.param(
-        ["<thinking>a</thinking>b<think>c</think>"], "a", "b<think>c</think>", id="H17-once"
-    ),
-    pytest.param(
-        [" " * MAX_LEADING_SPACES + "<think>a</think>"], "a", "", id="H17-as-much-space-as-is-held"
+        [" " * MAX_LEADING_SPACES + "<think>a</think>"], "a", "", id="as-much-space-as-is-held"
     ),
     pytest.param(
         [" " * (MAX_LEADING_SPACES + 1) + "<think>a</think>"],
         "",
         None,
-        id="H17-more-space-than-that",
+        id="more-space-than-that",
     ),
 ]
 
 
-def test_no_more_space_is_held_back_than_may_stand_before_a_tag() -> None:
-    """Every buffer has its limit."""
+def test_white_space_before_a_tag_is_held_back_up_to_a_limit() -> None:
+    """Every buffer has a limit."""
     extractor = ThinkingExtractor()
     assert extractor.feed(" " * MAX_LEADING_SPACES) == []
     assert extractor.feed(" <thi") == [
@@ -103,7 +101,7 @@ def test_no_more_space_is_held_back_than_may_stand_before_a_tag() -> None:
 
 
 @pytest.mark.parametrize(("deltas", "thinking", "answer"), TAGGED)
-def test_tagged_thinking_is_told_from_text_however_it_is_cut(
+def test_tagged_thinking_is_separated_from_text_however_it_is_cut(
     deltas: list[str], thinking: str, answer: str | None
 ) -> None:
     """Observed: answers of models that are asked to think in the prompt."""
@@ -118,30 +116,30 @@ def test_tagged_thinking_is_told_from_text_however_it_is_cut(
 @pytest.mark.parametrize(
     ("delta", "thinking"),
     [
-        pytest.param("<thinking>jamais fermé", "jamais fermé", id="H9-no-closing-tag"),
-        pytest.param("<thinking>a</thin", "a</thin", id="H9-half-a-closing-tag"),
-        pytest.param("<thinking>a `</thinking>`", "a `</thinking>`", id="H9-quoted-closing-tag"),
-        pytest.param("<thinking>", "", id="H9-nothing-in-it"),
+        pytest.param("<thinking>jamais fermé", "jamais fermé", id="no-closing-tag"),
+        pytest.param("<thinking>a</thin", "a</thin", id="half-a-closing-tag"),
+        pytest.param("<thinking>a `</thinking>`", "a `</thinking>`", id="quoted-closing-tag"),
+        pytest.param("<thinking>", "", id="nothing-in-it"),
     ],
 )
-def test_thinking_that_is_never_closed_is_thinking_and_marked(delta: str, thinking: str) -> None:
-    """What may be an answer's beginning of thought is not shown as the answer."""
+def test_unclosed_thinking_is_marked(delta: str, thinking: str) -> None:
+    """It is not shown as the answer."""
     assert extract(delta) == extract(*delta) == (thinking, "", True)
 
 
 @pytest.mark.parametrize(
     ("deltas", "released"),
     [
-        pytest.param(["<thin", "l"], ["", "<thinl"], id="H14-impossible-tag"),
+        pytest.param(["<thin", "l"], ["", "<thinl"], id="impossible-tag"),
         pytest.param(["a"], ["a"], id="plain-text-at-once"),
         pytest.param([" ", " a"], ["", "  a"], id="white-space-with-what-follows"),
         pytest.param(["<think>a<", "b"], ["a", "<b"], id="only-the-possible-tag-is-held"),
     ],
 )
-def test_text_is_released_as_soon_as_it_can_be_no_tag(
+def test_text_is_released_as_soon_as_it_cannot_be_a_tag(
     deltas: list[str], released: list[str]
 ) -> None:
-    """Nothing is held back but what may be a tag."""
+    """Only a possible tag is held back."""
     extractor = ThinkingExtractor()
     shown = (PieceKind.TEXT, PieceKind.THINKING)
     for delta, expected in zip(deltas, released, strict=True):
@@ -178,19 +176,19 @@ def blocks(reply: Reply) -> list[tuple[str, str, str]]:
             [reasoning("Je "), reasoning("vois"), reasoning(signature="c2ln"), text("ok")],
             [("Je vois", "c2ln", "")],
             "ok",
-            id="H18-text-then-signature",
+            id="text-then-signature",
         ),
         pytest.param(
             [reasoning("x"), reasoning(signature="a"), reasoning(signature="b")],
             [("x", "ab", "")],
             "",
-            id="H18-signature-in-pieces",
+            id="signature-in-pieces",
         ),
         pytest.param(
             [reasoning("x", signature="a"), text("ok")],
             [("x", "a", "")],
             "ok",
-            id="H18-text-and-signature-in-one",
+            id="text-and-signature-in-one",
         ),
         pytest.param(
             [
@@ -202,54 +200,52 @@ def blocks(reply: Reply) -> list[tuple[str, str, str]]:
             ],
             [("x", "s1", ""), ("y", "s2", "")],
             "",
-            id="H20-two-blocks-around-a-tool-use",
+            id="two-blocks-around-a-tool-use",
         ),
         pytest.param(
             [reasoning("x"), reasoning(signature="s1"), reasoning("y"), reasoning(signature="s2")],
             [("x", "s1", ""), ("y", "s2", "")],
             "",
-            id="H20-text-after-a-signature-begins-a-block",
+            id="text-after-a-signature-begins-a-block",
         ),
         pytest.param(
             [reasoning("x"), text("a"), reasoning("y"), text("b")],
             [("x", "", ""), ("y", "", "")],
             "ab",
-            id="H20-text-ends-a-block",
+            id="text-ends-a-block",
         ),
         pytest.param(
             [reasoning("x"), text(""), END, reasoning("y")],
             [("xy", "", "")],
             "",
-            id="H20-empty-text-and-figures-do-not",
+            id="empty-text-and-figures-do-not",
         ),
         pytest.param(
             [reasoning(redactedContent="cg=="), reasoning(signature="s"), text("ok")],
             [("", "s", "cg==")],
             "ok",
-            id="H21-redacted",
+            id="redacted",
         ),
         pytest.param(
             [reasoning("x"), reasoning(redactedContent="YQ=="), reasoning(redactedContent="Yg==")],
             [("x", "", ""), ("", "", "YQ=="), ("", "", "Yg==")],
             "",
-            id="H21-redacted-blocks-stand-alone",
+            id="redacted-blocks-stand-alone",
         ),
         pytest.param(
             [reasoning(redactedContent="YQ=="), reasoning("x")],
             [("", "", "YQ=="), ("x", "", "")],
             "",
-            id="H21-text-after-a-redacted-block",
+            id="text-after-a-redacted-block",
         ),
         pytest.param(
             [reasoning(signature="blob"), text("ok")],
             [("", "blob", "")],
             "ok",
-            id="H21-signature-alone-is-a-block",
+            id="signature-alone-is-a-block",
         ),
-        pytest.param(
-            [reasoning("x"), text("ok")], [("x", "", "")], "ok", id="H22-without-signature"
-        ),
-        pytest.param([reasoning(), text("ok")], [], "ok", id="H22-empty"),
+        pytest.param([reasoning("x"), text("ok")], [("x", "", "")], "ok", id="without-signature"),
+        pytest.param([reasoning(), text("ok")], [], "ok", id="empty"),
     ],
 )
 def test_thinking_events_become_blocks_with_their_own_signatures(
@@ -310,7 +306,7 @@ def test_thinking_events_become_blocks_with_their_own_signatures(
         pytest.param([reasoning("x"), text("<thi")], ["(x)", "<thi"], id="half-a-tag-is-text"),
     ],
 )
-def test_both_channels_at_once_say_nothing_twice_and_lose_nothing(
+def test_thinking_in_tags_and_events_is_neither_repeated_nor_lost(
     data: list[bytes], expected: list[str]
 ) -> None:
     """Reported by other clients of the service; events win, as they can be sent back."""
@@ -321,10 +317,10 @@ def test_both_channels_at_once_say_nothing_twice_and_lose_nothing(
 @pytest.mark.parametrize(
     ("before", "expected"),
     [
-        pytest.param("<thinking>p</thinking>", ["(p)", "lire{}"], id="H16-closed"),
-        pytest.param("<thinking>p", ["(p)", "lire{}"], id="H16-open"),
-        pytest.param("<thinking>p</thi", ["(p</thi)", "lire{}"], id="H16-half-a-closing-tag"),
-        pytest.param("<thi", ["<thi", "lire{}"], id="H16-half-an-opening-tag"),
+        pytest.param("<thinking>p</thinking>", ["(p)", "lire{}"], id="closed"),
+        pytest.param("<thinking>p", ["(p)", "lire{}"], id="open"),
+        pytest.param("<thinking>p</thi", ["(p</thi)", "lire{}"], id="half-a-closing-tag"),
+        pytest.param("<thi", ["<thi", "lire{}"], id="half-an-opening-tag"),
     ],
 )
 def test_thinking_is_closed_before_a_tool_use(before: str, expected: list[str]) -> None:
@@ -334,8 +330,8 @@ def test_thinking_is_closed_before_a_tool_use(before: str, expected: list[str]) 
     assert said(deltas)[:2] == (reply.text, reply.thinking)
 
 
-def test_block_that_the_answer_ended_in_is_marked_unclosed() -> None:
-    """H9: it may be cut off."""
+def test_a_block_that_is_open_at_the_end_is_marked_unclosed() -> None:
+    """It may be cut off."""
     reply = read(text("<thinking>jamais fermé") + END)
     assert reply.parts == (ThinkingPart(text="jamais fermé", is_unclosed=True),)
 
@@ -385,7 +381,9 @@ NATIVE = reasoning("je compte", signature="s") + text("Quatre") + END
         pytest.param("strip_tags", NATIVE, ["je compte\n\nQuatre"], id="strip-events"),
     ],
 )
-def test_thinking_goes_where_it_is_wanted(handling: Any, data: bytes, expected: list[str]) -> None:
+def test_thinking_goes_where_the_option_says(
+    handling: Any, data: bytes, expected: list[str]
+) -> None:
     """Four ways to handle it; deltas and reply say the same in each."""
     deltas, reply = read_all(chunks(data, 7), thinking=handling)
     assert outline(reply) == expected
@@ -400,7 +398,7 @@ def test_removed_thinking_still_counts_as_output() -> None:
     assert hidden.usage.output_tokens == pytest.approx(shown.usage.output_tokens, abs=10)
 
 
-def test_half_characters_meet_across_events_of_thinking() -> None:
+def test_half_characters_are_joined_across_thinking_events() -> None:
     """Observed: escapes may be split between events."""
     halves = [rb'{"text":"a\ud83d"}', rb'{"text":"\ude00b"}', rb'{"text":"c\ud83d"}']
     data = b"".join(event("reasoningContentEvent", half) for half in halves) + text("ok") + END

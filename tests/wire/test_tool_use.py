@@ -37,55 +37,55 @@ def only(data: bytes, **options: Any) -> ToolUse:
         pytest.param(
             [tool("t1", input='{"ch'), tool("t1", input='emin": "/a"}'), STOP],
             {"chemin": "/a"},
-            id="T1-fragments",
+            id="fragments",
         ),
-        pytest.param([tool("t1", input='{"n":1}'), STOP], {"n": 1}, id="T2-input-in-first-frame"),
-        pytest.param([tool("t1", input='{"n":1}', stop=True)], {"n": 1}, id="T3-all-in-one-frame"),
-        pytest.param([START, STOP], {}, id="T4-no-input"),
-        pytest.param([START, tool("t1", input=" \n"), STOP], {}, id="T4-blank-input"),
-        pytest.param([tool("t1", input="")], {}, id="T5-one-frame-without-stop"),
-        pytest.param([START], {}, id="T5-one-frame-without-input"),
-        pytest.param([START, tool("t1", input='{"a":1}')], {"a": 1}, id="T7-whole-without-stop"),
-        pytest.param([tool("t1", input={"p": 2}), STOP], {"p": 2}, id="T8-object"),
+        pytest.param([tool("t1", input='{"n":1}'), STOP], {"n": 1}, id="input-in-first-frame"),
+        pytest.param([tool("t1", input='{"n":1}', stop=True)], {"n": 1}, id="all-in-one-frame"),
+        pytest.param([START, STOP], {}, id="no-input"),
+        pytest.param([START, tool("t1", input=" \n"), STOP], {}, id="blank-input"),
+        pytest.param([tool("t1", input="")], {}, id="one-frame-without-stop"),
+        pytest.param([START], {}, id="one-frame-without-input"),
+        pytest.param([START, tool("t1", input='{"a":1}')], {"a": 1}, id="whole-without-stop"),
+        pytest.param([tool("t1", input={"p": 2}), STOP], {"p": 2}, id="object"),
         pytest.param(
             [tool("t1", input={}), tool("t1", input='{"p":2}'), STOP],
             {"p": 2},
-            id="T8-placeholder-then-fragments",
+            id="placeholder-then-fragments",
         ),
         pytest.param(
             [tool("t1", input="{}"), tool("t1", input='{"p"'), tool("t1", input=":2}"), STOP],
             {"p": 2},
-            id="T8-placeholder-as-text-then-fragments",
+            id="placeholder-as-text-then-fragments",
         ),
         pytest.param(
             [tool("t1", input={"p": 2}), tool("t1", input={}), STOP],
             {"p": 2},
-            id="T8-object-then-placeholder",
+            id="object-then-placeholder",
         ),
         pytest.param(
             [tool("t1", input={"a": 1}), tool("t1", input={"a": 1, "b": 2}), STOP],
             {"a": 1, "b": 2},
-            id="T9-objects-that-grow",
+            id="objects-that-grow",
         ),
         pytest.param(
             [tool("t1", input='{"a'), tool("t1", input={"a": 1}, stop=True)],
             {"a": 1},
-            id="T9-object-in-the-last-frame",
+            id="object-in-the-last-frame",
         ),
         pytest.param(
             [tool("t1", input={"a": 1}), tool("t1", input='{"a":'), tool("t1", input="2}"), STOP],
             {"a": 2},
-            id="T9-text-after-an-object-takes-its-place",
+            id="text-after-an-object-takes-its-place",
         ),
         pytest.param(
             [tool("t1", input='{"q":"v"}'), tool("t1", input='{"q":"v"}', stop=True)],
             {"q": "v"},
-            id="T10-whole-input-repeated-in-last-frame",
+            id="whole-input-repeated-in-last-frame",
         ),
         pytest.param(
             [tool("t1", input='{"q":"v"}\n'), tool("t1", input='\n{"q":"w"} ', stop=True)],
             {"q": "w"},
-            id="T11-later-snapshot-wins",
+            id="later-snapshot-wins",
         ),
         pytest.param(
             [
@@ -95,12 +95,12 @@ def only(data: bytes, **options: Any) -> ToolUse:
                 STOP,
             ],
             {"a": '"é'},
-            id="T14-cuts-inside-escapes",
+            id="cuts-inside-escapes",
         ),
         pytest.param(
             [tool("t1", input='{"a":"\\ud83d'), tool("t1", input='\\ude00"}'), STOP],
             {"a": "😀"},
-            id="T15-cut-between-surrogate-escapes",
+            id="cut-between-surrogate-escapes",
         ),
         pytest.param(
             [
@@ -111,23 +111,23 @@ def only(data: bytes, **options: Any) -> ToolUse:
                 STOP,
             ],
             {"a": "😀"},
-            id="T15-half-characters-in-two-events",
+            id="half-characters-in-two-events",
         ),
         pytest.param(
             [tool("t1", input='{"a":"\\ud83d","\\ude00":1}'), STOP],
             {"a": "\ufffd", "\ufffd": 1},
-            id="T15-lone-halves-are-replaced",
+            id="lone-halves-are-replaced",
         ),
-        pytest.param([tool("t1", input='{"a":"漢字"}'), STOP], {"a": "漢字"}, id="T16-raw-cjk"),
+        pytest.param([tool("t1", input='{"a":"漢字"}'), STOP], {"a": "漢字"}, id="raw-cjk"),
         pytest.param(
             [tool("t1", input='{"a":' * 170 + "{}" + "}" * 170), STOP],
             json.loads('{"a":' * 170 + "{}" + "}" * 170),
-            id="T17-deep",
+            id="deep",
         ),
         pytest.param(
             [START, STOP, tool("t1", input='{"a":1}'), STOP],
             {},
-            id="T13-late-fragments-change-nothing",
+            id="late-fragments-change-nothing",
         ),
     ],
 )
@@ -143,7 +143,7 @@ def test_fragments_make_one_complete_tool_use(data: list[bytes], arguments: obje
 
 
 def test_argument_of_40_kilobytes_in_700_fragments_is_complete() -> None:
-    """T30: the size at which the service has been seen to break off."""
+    """The size at which the service has been seen to break off."""
     content = "".join(f"{number:09}\n" for number in range(4_000))
     fragments = chunks(json.dumps({"a": content}), 60)
     data = b"".join([START, *(tool("t1", input=fragment) for fragment in fragments), STOP, END])
@@ -154,7 +154,7 @@ def test_argument_of_40_kilobytes_in_700_fragments_is_complete() -> None:
 
 
 def test_interleaved_tool_uses_keep_their_own_input_and_place() -> None:
-    """T11b: keyed by id; the order is that in which they began."""
+    """Keyed by id; the order is that in which they began."""
     data = [
         *(tool("t1", "lire"), tool("t2", "écrire"), tool("t1", "lire", input='{"a"')),
         *(tool("t2", "écrire", input='{"b":2}'), tool("t2", "écrire", stop=True)),
@@ -166,13 +166,13 @@ def test_interleaved_tool_uses_keep_their_own_input_and_place() -> None:
 
 
 def test_identical_calls_with_different_ids_stay_two() -> None:
-    """T12: only the id tells tool uses apart."""
+    """Only the id tells tool uses apart."""
     data = b"".join(tool(name, input='{"a":1}', stop=True) for name in ("t1", "t2"))
     assert outline(read(data + END)) == ["lire{'a': 1}", "lire{'a': 1}"]
 
 
-def test_repeated_tool_use_is_one_and_the_repetition_is_told() -> None:
-    """T13: the same id again after its last fragment."""
+def test_a_repeated_tool_use_is_taken_once_with_a_warning() -> None:
+    """The same id again after its last fragment."""
     once = START + tool("t1", input='{"a":1}') + STOP
     reply = read(once + once + END)
     assert outline(reply) == ["lire{'a': 1}"]
@@ -191,8 +191,8 @@ def test_another_call_with_the_same_id_is_kept_under_a_new_one() -> None:
     assert "3 fragment(s) of tool uses that had ended were left out." in reply.warnings
 
 
-def test_fragment_without_id_is_told_and_harms_no_other() -> None:
-    """T23: nothing says what it belongs to."""
+def test_a_fragment_without_an_id_gives_a_warning() -> None:
+    """Nothing says what it belongs to."""
     stray = event("toolUseEvent", {"name": "lire", "input": "x"})
     reply = read(START + stray + tool("t1", input='{"a":1}') + STOP + END)
     assert outline(reply) == ["lire{'a': 1}"]
@@ -204,16 +204,16 @@ def test_name_may_come_after_the_first_fragment() -> None:
     assert only(tool("t1", "") + tool("t1", "lire", stop=True) + END).name == "lire"
 
 
-def test_tool_use_without_a_name_is_left_out_and_told() -> None:
-    """T24: reported by other clients of the service."""
+def test_a_tool_use_without_a_name_is_left_out_with_a_warning() -> None:
+    """Reported by other clients of the service."""
     reply = read(text("a") + tool("t1", "") + text("b") + tool("t1", "", stop=True) + END)
     assert outline(reply) == ["ab"]
     assert reply.stop_reason == "end_turn"
     assert reply.warnings == ("The tool use 't1' has no tool's name and was left out.",)
 
 
-def test_name_that_was_sent_becomes_the_callers_name() -> None:
-    """T25: long names are sent shortened."""
+def test_a_sent_name_becomes_the_callers_name() -> None:
+    """Long names are sent shortened."""
     names = {"n_ab12": "un nom très long"}
     assert only(tool("t1", "n_ab12", stop=True) + END, caller_names=names).name == names["n_ab12"]
     assert only(tool("t1", "other", stop=True) + END, caller_names=names).name == "other"
@@ -225,17 +225,17 @@ def test_name_that_was_sent_becomes_the_callers_name() -> None:
         pytest.param(
             [text("before"), START, STOP, text("after")],
             ["before", "lire{}", "after"],
-            id="T26-text-around",
+            id="text-around",
         ),
         pytest.param(
             [text("before"), START, text("dur"), STOP, text("ing")],
             ["before", "lire{}", "during"],
-            id="T26-text-inside",
+            id="text-inside",
         ),
         pytest.param(
             [reasoning("x"), START, reasoning("y"), STOP, text("z")],
             ["(x)", "lire{}", "(y)", "z"],
-            id="T26-thinking-around",
+            id="thinking-around",
         ),
     ],
 )
@@ -255,8 +255,8 @@ def test_tool_use_stands_where_it_began(data: list[bytes], expected: list[str]) 
         pytest.param('{"a":' * 100_000 + "1" + ",}" * 100_000, "invalid", id="to-be-mended"),
     ],
 )
-def test_arguments_too_deep_to_be_read_are_kept_as_they_came(raw: str, state: str) -> None:
-    """No parser goes that deep, and no answer is lost for it."""
+def test_arguments_that_nest_too_deeply_are_kept_as_text(raw: str, state: str) -> None:
+    """The answer is not lost."""
     tool_use = only(tool("t1", input=raw, stop=True) + END)
     assert (tool_use.state, tool_use.arguments) == (state, {})
     assert tool_use.raw == raw
@@ -269,82 +269,82 @@ LONG = '{"path":"/a","content":"abc'
 @pytest.mark.parametrize(
     ("data", "state", "raw"),
     [
-        pytest.param([tool("t1", input="")], "truncated", "", id="T6-nothing-says-it-is-whole"),
+        pytest.param([tool("t1", input="")], "truncated", "", id="nothing-says-it-is-whole"),
         pytest.param(
-            [tool("t1", input='{"a":1}')], "truncated", '{"a":1}', id="T6-whole-but-nothing-says-so"
+            [tool("t1", input='{"a":1}')], "truncated", '{"a":1}', id="whole-but-nothing-says-so"
         ),
         pytest.param(
-            [tool("t1", input={"a": "é"})], "truncated", '{"a": "é"}', id="T6-object-that-may-grow"
+            [tool("t1", input={"a": "é"})], "truncated", '{"a": "é"}', id="object-that-may-grow"
         ),
         pytest.param(
             [tool("t1", input={"a": 1}), tool("t1", input='{"b"'), STOP, END],
             "truncated",
             '{"b"',
-            id="T9-text-after-an-object-is-cut-off",
+            id="text-after-an-object-is-cut-off",
         ),
         pytest.param(
             [START, metadata(stopReason="MAX_TOKENS"), END],
             "truncated",
             "",
-            id="T6-nothing-because-the-answer-was-too-long",
+            id="nothing-because-the-answer-was-too-long",
         ),
         pytest.param(
             [tool("t1", input='{"a":1}'), event("contextUsageEvent", FULL)],
             "truncated",
             '{"a":1}',
-            id="T6-whole-but-the-window-was-full",
+            id="whole-but-the-window-was-full",
         ),
-        pytest.param([tool("t1", input=LONG)], "truncated", LONG, id="T20-cut-off"),
-        pytest.param([tool("t1", input=LONG), END], "truncated", LONG, id="T21-cut-off-at-its-end"),
-        pytest.param([tool("t1", input=LONG), STOP, END], "truncated", LONG, id="T22-yet-stopped"),
+        pytest.param([tool("t1", input=LONG)], "truncated", LONG, id="cut-off"),
+        pytest.param([tool("t1", input=LONG), END], "truncated", LONG, id="cut-off-at-its-end"),
+        pytest.param([tool("t1", input=LONG), STOP, END], "truncated", LONG, id="yet-stopped"),
         pytest.param(
             [tool("t1", input='{"a":[1,{"b":2'), STOP, END],
             "truncated",
             '{"a":[1,{"b":2',
-            id="T22-open-brackets",
+            id="open-brackets",
         ),
         pytest.param(
             [tool("t1", input='{"a":1}'), tool("t1", input='{"a":1', stop=True), END],
             "truncated",
             '{"a":1}{"a":1',
-            id="T22-cut-off-snapshot",
+            id="cut-off-snapshot",
         ),
-        pytest.param([tool("t1", input="[1,2]"), STOP, END], "invalid", "[1,2]", id="T18-list"),
-        pytest.param([tool("t1", input=[1, 2]), STOP, END], "invalid", "[1, 2]", id="T18-as-list"),
-        pytest.param([tool("t1", input='"a'), STOP, END], "invalid", '"a', id="T18-half-a-string"),
-        pytest.param([tool("t1", input="nul"), STOP, END], "invalid", "nul", id="T18-half-a-word"),
+        pytest.param([tool("t1", input="[1,2]"), STOP, END], "invalid", "[1,2]", id="list"),
+        pytest.param([tool("t1", input=[1, 2]), STOP, END], "invalid", "[1, 2]", id="as-list"),
+        pytest.param([tool("t1", input='"a'), STOP, END], "invalid", '"a', id="half-a-string"),
+        pytest.param([tool("t1", input="nul"), STOP, END], "invalid", "nul", id="half-a-word"),
         pytest.param(
-            [tool("t1", input='{"a":NaN}'), STOP, END], "invalid", '{"a":NaN}', id="T18-no-number"
+            [tool("t1", input='{"a":NaN}'), STOP, END], "invalid", '{"a":NaN}', id="no-number"
         ),
         pytest.param(
             [tool("t1", input='{"a":1e999}'), STOP, END],
             "invalid",
             '{"a":1e999}',
-            id="T18-number-beyond-floats",
+            id="number-beyond-floats",
         ),
         pytest.param(
             [tool("t1", input='{"a":1}{"a":2}'), STOP, END],
             "invalid",
             '{"a":1}{"a":2}',
-            id="T10-two-objects-in-one-fragment",
+            id="two-objects-in-one-fragment",
         ),
         pytest.param(
             [tool("t1", input='{"a":1}'), tool("t1", input="[2]"), STOP, END],
             "invalid",
             '{"a":1}[2]',
-            id="T10-list-after-object",
+            id="list-after-object",
         ),
         pytest.param(
-            [tool("t1", input='{"a":]}'), STOP, END], "invalid", '{"a":]}', id="T22-wrong-bracket"
+            [tool("t1", input='{"a":]}'), STOP, END], "invalid", '{"a":]}', id="wrong-bracket"
         ),
         pytest.param(
-            [tool("t1", input='{"a":1}}'), STOP, END], "invalid", '{"a":1}}', id="T22-one-too-many"
+            [tool("t1", input='{"a":1}}'), STOP, END], "invalid", '{"a":1}}', id="one-too-many"
         ),
         pytest.param(
             [tool("t1", input='{"a":1} trailing'), STOP, END],
             "invalid",
             '{"a":1} trailing',
-            id="T22-words-after-it",
+            id="words-after-it",
         ),
     ],
 )
@@ -360,15 +360,15 @@ def test_arguments_that_are_not_whole_are_never_reported_complete(
 @pytest.mark.parametrize(
     ("fragments", "arguments"),
     [
-        pytest.param(['{"a":1,}'], {"a": 1}, id="T19-comma-in-object"),
-        pytest.param(['{"a":[1,2 ,\n],}'], {"a": [1, 2]}, id="T19-comma-in-list"),
-        pytest.param(['{"a":"x\n\ty"}'], {"a": "x\n\ty"}, id="T19-raw-control-characters"),
-        pytest.param(['{"a":"x\ny, }",}'], {"a": "x\ny, }"}, id="T19-both-and-a-comma-in-a-string"),
-        pytest.param(['{"a":"\\",}"', ",}"], {"a": '",}'}, id="T19-escaped-quote"),
+        pytest.param(['{"a":1,}'], {"a": 1}, id="comma-in-object"),
+        pytest.param(['{"a":[1,2 ,\n],}'], {"a": [1, 2]}, id="comma-in-list"),
+        pytest.param(['{"a":"x\n\ty"}'], {"a": "x\n\ty"}, id="raw-control-characters"),
+        pytest.param(['{"a":"x\ny, }",}'], {"a": "x\ny, }"}, id="both-and-a-comma-in-a-string"),
+        pytest.param(['{"a":"\\",}"', ",}"], {"a": '",}'}, id="escaped-quote"),
     ],
 )
 def test_repair_loses_nothing_and_is_marked(fragments: list[str], arguments: object) -> None:
-    """T19: raw control characters in strings and trailing commas are what models get wrong."""
+    """Raw control characters in strings and trailing commas are what models get wrong."""
     tool_use = only(b"".join(tool("t1", input=each) for each in fragments) + STOP + END)
     assert (tool_use.arguments, tool_use.is_repaired, tool_use.state) == (
         arguments,
@@ -378,7 +378,7 @@ def test_repair_loses_nothing_and_is_marked(fragments: list[str], arguments: obj
 
 
 @pytest.mark.parametrize("broken", ["{,}", '{"a":[,]}', '{"a":1,,}', '{"a":1,"b"}', '{"a":,}'])
-def test_what_a_repair_would_have_to_guess_is_invalid(broken: str) -> None:
+def test_arguments_that_need_a_guess_are_invalid(broken: str) -> None:
     """Only lossless repairs."""
     assert parse_arguments([broken]).state == "invalid"
 
@@ -470,8 +470,8 @@ def test_arguments_are_checked_against_the_callers_schema(
     assert tool_use.schema_errors == errors
 
 
-def test_of_a_tool_declared_twice_the_schema_that_was_sent_counts() -> None:
-    """The model has seen the first alone."""
+def test_the_first_schema_of_a_repeated_tool_counts() -> None:
+    """The model has seen only the first."""
     tools = [spec(SCHEMA), spec({"required": ["autre"]})]
     assert only(tool("t1", input='{"path":"/a"}') + STOP + END, tools=tools).schema_errors == ()
 
@@ -490,7 +490,7 @@ def test_tool_without_schema_and_incomplete_tool_use_are_not_checked() -> None:
         pytest.param({"$ref": "#/nowhere"}, id="refers-to-nothing"),
     ],
 )
-def test_schema_that_cannot_be_used_is_a_warning_once_and_no_error(schema: Any) -> None:
+def test_an_unusable_schema_gives_one_warning(schema: Any) -> None:
     """It is not the model's mistake, and nothing is fetched."""
     twice = b"".join(tool(name, input='{"a":"x"}', stop=True) for name in ("t1", "t2"))
     reply = read(twice + END, tools=[spec(schema)])
@@ -507,8 +507,8 @@ def test_schema_that_cannot_be_used_is_a_warning_once_and_no_error(schema: Any) 
         pytest.param({"$ref": "http://127.0.0.1:9/schema"}, id="refers-to-the-network"),
     ],
 )
-def test_a_check_that_could_take_long_is_left_to_others(schema: Any) -> None:
-    """Here everybody would wait for it."""
+def test_a_slow_check_is_left_to_the_caller(schema: Any) -> None:
+    """All other calls would wait."""
     (tool_use,) = read(
         tool("t1", input='{"a":"x"}', stop=True) + END, tools=[spec(schema)]
     ).tool_uses
@@ -517,7 +517,7 @@ def test_a_check_that_could_take_long_is_left_to_others(schema: Any) -> None:
 
 
 def test_schema_errors_are_few_and_short() -> None:
-    """They are for reading."""
+    """People and models read them."""
     check = SchemaCheck({"properties": {"a": {"items": {"type": "integer"}}}})
     wrong: list[JsonValue] = ["x" * 400] * 25
     errors = check.errors({"a": wrong}) or ()
@@ -531,7 +531,7 @@ def test_schema_errors_are_few_and_short() -> None:
 
 
 def test_more_tool_uses_than_are_kept_end_the_answer_with_those_before() -> None:
-    """Every buffer has its limit."""
+    """Every buffer has a limit."""
     many = range(limits.MAX_TOOL_USES + 1)
     reply = read(b"".join(tool(f"t{number}", stop=True) for number in many) + END)
     assert len(reply.tool_uses) == limits.MAX_TOOL_USES
@@ -553,7 +553,7 @@ def test_more_input_than_is_kept_ends_the_answer_with_what_came_before() -> None
 
 
 def test_snapshots_count_once_towards_the_limit() -> None:
-    """Each takes the place of the one before."""
+    """Each replaces the one before."""
     assembler = ToolUseAssembler()
     snapshot = json.dumps({"a": "x" * (limits.MAX_INPUT_CHARACTERS // 4)})
     for _ in range(5):
@@ -569,7 +569,7 @@ def test_snapshots_count_once_towards_the_limit() -> None:
 
 
 def test_every_delta_of_a_tool_use_encodes_to_utf8() -> None:
-    """Half characters, wherever they come, are mended or replaced."""
+    """Half characters are joined or replaced everywhere."""
     payload = rb'{"name":"l\ud83d","toolUseId":"t\ude00","input":"{\"\ud83d","stop":true}'
     (delta,), reply = read_all(event("toolUseEvent", payload) + metadata(stopReason="END_TURN"))
     assert isinstance(delta, ToolUseDelta)

@@ -51,12 +51,12 @@ def test_the_model_is_told_the_schema() -> None:
         'A long one: {"tags": ["' + "x" * 5000 + '"], "n": "y"}; a good one: {"n": 1}',
     ],
 )
-def test_a_valid_value_is_found_wherever_it_stands(text: str) -> None:
-    """Observed: models wrap JSON in words and fences, told otherwise or not."""
+def test_a_valid_value_is_found_anywhere_in_the_answer(text: str) -> None:
+    """Observed: models wrap JSON in words and fences, whatever the prompt says."""
     assert read_typed_answer(text, SCHEMA) == TypedAnswer(data={"n": 1}, violations=())
 
 
-def test_a_fence_inside_of_the_value_does_not_end_it() -> None:
+def test_a_fence_inside_the_value_does_not_end_it() -> None:
     """Code is a common value."""
     text = '```json\n{"n": 1, "tags": ["```py\\nx\\n```"]}\n```'
     assert read_typed_answer(text, SCHEMA).data == {"n": 1, "tags": ["```py\nx\n```"]}
@@ -76,7 +76,7 @@ def test_violations_name_their_paths() -> None:
 
 @pytest.mark.parametrize("text", ['```\n{"n": "x"}\n```\n```\n[]\n```', 'In {} and []: {"n": "x"}'])
 def test_of_several_invalid_values_the_largest_is_reported(text: str) -> None:
-    """The others are the likeliest to be no answers."""
+    """It is the most likely answer."""
     assert read_typed_answer(text, SCHEMA).data == {"n": "x"}
 
 
@@ -108,7 +108,7 @@ def test_values_are_found_in_linear_time(text: str) -> None:
     "text", ["", "No.", '{"n": 1', '```json\n{"tags": [{"n": 1}, {"n"\n```', "[{"]
 )
 def test_an_answer_without_a_whole_value_says_so(text: str) -> None:
-    """What is inside of a value that was cut off must not pass for all of it."""
+    """A part of a cut-off value must not count as the whole."""
     answer = read_typed_answer(text, SCHEMA)
     assert answer.data is None
     assert answer.violations == ("$: the answer holds no JSON value.",)
@@ -123,20 +123,20 @@ def test_an_answer_without_a_whole_value_says_so(text: str) -> None:
         pytest.param("[null, -0.0, 1.0]", [None, -0.0, 1.0], id="numbers"),
     ],
 )
-def test_data_is_what_the_answer_says(text: str, value: object) -> None:
-    """It goes to the caller, who may have asked for what the service would not take."""
+def test_data_is_exactly_the_answers_value(text: str, value: object) -> None:
+    """The caller may want values that the service does not take."""
     assert repr(read_typed_answer(text, {"title": "x"}).data) == repr(value)
 
 
 @pytest.mark.parametrize("text", ["NaN", '{"n": [1, 1e400]}', "[" * 300 + "]" * 300])
-def test_a_value_that_cannot_be_handed_over_is_none(text: str) -> None:
-    """Null in its place would be an answer that nobody gave."""
+def test_a_value_that_cannot_be_returned_is_an_error(text: str) -> None:
+    """Null would be a different answer."""
     answer = read_typed_answer(text, {"title": "x"})
     assert answer == TypedAnswer(data=None, violations=("$: the answer holds no JSON value.",))
 
 
-def test_what_is_inside_of_a_value_is_no_answer() -> None:
-    """Be the value itself an answer or not."""
+def test_a_part_of_a_value_is_not_an_answer() -> None:
+    """Whether the value itself is valid or not."""
     answer = read_typed_answer('Here: {"tags": ["a"]}', {"type": "array"})
     assert (answer.data, len(answer.violations)) == ({"tags": ["a"]}, 1)
 
@@ -156,14 +156,14 @@ def test_any_json_value_can_be_asked_for() -> None:
         {"type": "json_schema", "name": "answer", "schema": SCHEMA},
     ],
 )
-def test_a_schema_is_taken_out_of_a_wrapper(given: dict[str, Any]) -> None:
+def test_a_schema_is_unwrapped(given: dict[str, Any]) -> None:
     """OpenAI: its clients send a schema with its name beside it."""
     assert open_schema(given) == SCHEMA
 
 
 @pytest.mark.parametrize("schema", [{"colour": "string"}, {"title": "x"}, {"schema": {"a": 1}}])
 def test_a_schema_that_checks_nothing_is_refused(schema: dict[str, Any]) -> None:
-    """Before the question is asked, not after it was paid for."""
+    """Before the question is sent and paid for."""
     with pytest.raises(InvalidRequest, match=f"checks anything: '{next(iter(schema))}'") as caught:
         open_schema(schema)
     assert caught.value.next_step
