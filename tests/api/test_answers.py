@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import anyio
 import pytest
 from anyio import fail_after
 
@@ -95,6 +96,38 @@ async def test_the_usage_is_in_the_last_chunk_if_it_is_asked_for(
     assert last["choices"] == []
     assert last["usage"]["total_tokens"] > 0
     assert done == {}
+
+
+@pytest.mark.parametrize("path", [RESPONSES, MESSAGES])
+async def test_the_last_event_of_a_stream_has_the_usage_of_the_whole_answer(
+    path: str, emulator: RunningEmulator
+) -> None:
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            answer = await ask(client, path, "hello")
+            seen = await stream(client, path, "hello")
+    streamed = seen[-1]["response"]["usage"] if path == RESPONSES else seen[-2]["usage"]
+    assert streamed == answer["usage"]
+    assert streamed["input_tokens"] > 0
+    assert streamed["output_tokens"] > 0
+
+
+async def test_64_questions_at_once_get_their_own_answers(emulator: RunningEmulator) -> None:
+    said: dict[int, str] = {}
+
+    async def ask_one(number: int, path: str) -> None:
+        seen = await stream(client, path, f"mark-{number}.")
+        said[number] = streamed_text(path, seen)
+
+    with fail_after(TEST_SECONDS * 2):
+        async with (
+            serving_api(emulator, KIRO_MCP_MAX_CONCURRENCY="64") as client,
+            anyio.create_task_group() as tasks,
+        ):
+            for number in range(64):
+                tasks.start_soon(ask_one, number, PATHS[number % 3])
+    assert len(said) == 64
+    assert all(text.endswith(f"You said: mark-{number}.") for number, text in said.items())
 
 
 async def test_each_event_of_the_responses_api_has_the_next_number(
@@ -212,6 +245,24 @@ async def test_a_call_that_was_cut_off_is_not_handed_over(
     assert "tooluse_A" not in json.dumps(seen)
 
 
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_call_in_an_answer_that_breaks_off_is_not_handed_over(
+    path: str, emulator: RunningEmulator
+) -> None:
+    cut = frames.unfinished_tool_use("tooluse_A", "get_weather", '{"city": "Par')
+    script = (Send(frames.text("Let me look.")), Send(cut), Cut())
+    emulator.state.enqueue(script, script)
+    body = question(path, "Weather?", tools=[tool(path)])
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            whole = await client.post(path, json=body)
+            seen = await stream(client, path, "Weather?", tools=[tool(path)])
+    assert whole.status_code == 502
+    assert "tooluse_A" not in whole.text
+    assert "tooluse_A" not in json.dumps(seen)
+    assert "stream_broken" in json.dumps(seen[-1])
+
+
 async def test_a_custom_tool_takes_text_and_a_namespace_keeps_its_name(
     emulator: RunningEmulator,
 ) -> None:
@@ -295,6 +346,30 @@ async def test_the_model_is_told_which_tool_to_call(
     assert with_choice.count(told) > without.count(told)
 
 
+@pytest.mark.parametrize("path", PATHS)
+async def test_with_tool_choice_none_no_tool_is_offered(
+    path: str, emulator: RunningEmulator
+) -> None:
+    choice: Any = {"type": "none"} if path == MESSAGES else "none"
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            await ask(client, path, "Weather?", tools=[tool(path)], tool_choice=choice)
+    assert prompts(emulator)[0].tools == []
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_the_model_is_told_to_call_one_tool_at_a_time(
+    path: str, emulator: RunningEmulator
+) -> None:
+    members: Json = {"parallel_tool_calls": False}
+    if path == MESSAGES:
+        members = {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            await ask(client, path, "Weather?", tools=[tool(path)], **members)
+    assert "at most one tool" in json.dumps(emulator.state.requests_to(GENERATE)[0].body)
+
+
 # --- thinking -------------------------------------------------------------------------------
 
 
@@ -323,6 +398,51 @@ async def test_thinking_and_its_signature_come_back_in(emulator: RunningEmulator
     assert said["content"][0]["signature"] == frames.sign("I think.")
     for second in emulator.state.requests_to(GENERATE)[1::2]:
         assert frames.sign("I think.") in json.dumps(second.body)
+
+
+async def test_streamed_thinking_ends_with_its_signature(emulator: RunningEmulator) -> None:
+    script = (Send(frames.reasoning("I think.")), Send(frames.text("Hello.")), END)
+    emulator.state.enqueue(script, script, script)
+    model, signature = "claude-opus-4.8", frames.sign("I think.")
+    thinking = {"type": "adaptive"}
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            chat = await stream(client, CHAT, "hello", model=model)
+            answer = await stream(client, RESPONSES, "hello", model=model)
+            said = await stream(client, MESSAGES, "hello", model=model, thinking=thinking)
+    deltas = [event["choices"][0]["delta"] for event in chat if event.get("choices")]
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "I think."
+    blocks = [block for delta in deltas for block in delta.get("thinking_blocks", ())]
+    assert [block["signature"] for block in blocks] == [signature]
+    summaries = [one["delta"] for one in answer if one["type"].endswith("summary_text.delta")]
+    assert "".join(summaries) == "I think."
+    parts = [one["delta"] for one in said if one["type"] == "content_block_delta"]
+    assert "".join(part.get("thinking", "") for part in parts) == "I think."
+    assert [part["signature"] for part in parts if "signature" in part] == [signature]
+
+
+@pytest.mark.parametrize(
+    ("path", "members", "level"),
+    [
+        (CHAT, {"reasoning_effort": "high"}, "high"),
+        (CHAT, {"reasoning_effort": "minimal"}, "low"),
+        (RESPONSES, {"reasoning": {"effort": "medium"}}, "medium"),
+        (MESSAGES, {"output_config": {"effort": "max"}}, "max"),
+        (MESSAGES, {"thinking": {"type": "enabled", "budget_tokens": 10_000}}, "medium"),
+        (MESSAGES, {"thinking": {"type": "enabled", "budget_tokens": 60_000}}, "max"),
+    ],
+)
+async def test_an_effort_and_a_longest_answer_reach_the_service(
+    path: str, members: Json, level: str, emulator: RunningEmulator
+) -> None:
+    name = {CHAT: "max_completion_tokens", RESPONSES: "max_output_tokens"}.get(path, "max_tokens")
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            model = {"model": "claude-opus-4.8", name: 4321}
+            await ask(client, path, "hello", **model, **members)
+    sent = json.dumps(emulator.state.requests_to(GENERATE)[0].body)
+    assert f'"effort": "{level}"' in sent
+    assert "4321" in sent
 
 
 async def test_thinking_that_nobody_asked_for_is_left_out_of_messages(
@@ -375,6 +495,29 @@ async def test_an_answer_by_a_schema_is_json_alone(path: str, emulator: RunningE
     assert json.loads(text_of(path, first)) == {"n": 1}
     assert streamed_text(path, seen) == '{"n":  2.0e0}'
     assert emulator.state.prompts == 3
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_schema_that_cannot_be_used_is_refused_before_anything_is_paid(
+    path: str, emulator: RunningEmulator
+) -> None:
+    schema = {"type": "object", "properties": {"n": {"$ref": "https://example.com/n.json"}}}
+    given = {
+        "type": "json_schema",
+        "name": "x",
+        "schema": schema,
+        "json_schema": {"schema": schema},
+    }
+    members: Json = {"response_format": given}
+    if path != CHAT:
+        name = "text" if path == RESPONSES else "output_config"
+        members = {name: {"format": given}}
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            response = await client.post(path, json=question(path, "Count.", **members))
+    assert response.status_code == 400
+    assert "schema" in response.json()["error"]["message"]
+    assert emulator.state.prompts == 0
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -437,7 +580,12 @@ async def test_an_answer_that_is_too_long_says_so(path: str, emulator: RunningEm
             answer = await ask(client, path, "Count.")
             seen = await stream(client, path, "Count.")
     assert ending_of(path, answer) in ("length", "max_tokens", "max_output_tokens")
-    assert any(word in json.dumps(seen) for word in ('"length"', '"max_tokens"', '"incomplete"'))
+    if path == CHAT:
+        assert seen[-2]["choices"][0]["finish_reason"] == "length"
+    elif path == MESSAGES:
+        assert seen[-2]["delta"]["stop_reason"] == "max_tokens"
+    else:
+        assert seen[-1]["type"] == "response.incomplete"
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -1,5 +1,6 @@
 """What the APIs take, refuse and answer to requests that fail."""
 
+import base64
 import json
 
 import pytest
@@ -140,6 +141,52 @@ async def test_images_and_documents_reach_the_model(emulator: RunningEmulator) -
     sent = [json.dumps(request.body) for request in emulator.state.requests_to(GENERATE)]
     assert all(png in body for body in sent)
     assert "Owls." in sent[-1]
+
+
+@pytest.mark.parametrize(
+    ("path", "block"),
+    [
+        (
+            CHAT,
+            {
+                "type": "file",
+                "file": {"filename": "notes.txt", "file_data": "data:text/plain;base64,$"},
+            },
+        ),
+        (
+            RESPONSES,
+            {
+                "type": "input_file",
+                "filename": "notes.txt",
+                "file_data": "data:text/plain;base64,$",
+            },
+        ),
+        (
+            MESSAGES,
+            {
+                "type": "document",
+                "title": "notes.txt",
+                "source": {"type": "base64", "media_type": "text/plain", "data": "$"},
+            },
+        ),
+    ],
+)
+async def test_a_document_reaches_the_model_as_text(
+    path: str, block: Json, emulator: RunningEmulator
+) -> None:
+    encoded = base64.b64encode("Owls — at night.".encode()).decode()
+    content = json.loads(
+        json.dumps(block).replace("$", encoded).replace("data:;", "data:text/plain;")
+    )
+    name = "input" if path == RESPONSES else "messages"
+    turns = [{"role": "user", "content": [content]}]
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            response = await client.post(path, json={"model": "auto", name: turns})
+    assert response.status_code == 200, response.text
+    [sent] = emulator.state.requests_to(GENERATE)
+    assert "Owls — at night." in json.dumps(sent.body, ensure_ascii=False)
+    assert "notes.txt" in json.dumps(sent.body)
 
 
 async def test_models_are_listed_in_the_shape_of_who_asks(emulator: RunningEmulator) -> None:
