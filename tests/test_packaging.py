@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import runpy
+import shutil
 import sys
 import tomllib
 import zipfile
@@ -374,6 +375,91 @@ def test_every_link_gives_the_server_the_same_name() -> None:
     named = [link for link in links if "name=" in link]
     assert len(named) == len(links) - 2  # The two of VS Code's own scheme have it inside.
     assert {query(link)["name"] for link in named} == {"kiro"}
+
+
+# --- plugins ------------------------------------------------------------------------------
+
+
+def plugin(folder: str) -> dict[str, Any]:
+    return json.loads((ROOT / folder / "plugin.json").read_text("utf-8"))
+
+
+def test_the_marketplace_serves_the_checkout_as_a_plugin() -> None:
+    """Claude Code and Codex both read this file; `tests.interop.agents` runs the real programs."""
+    marketplace = json.loads((ROOT / ".claude-plugin" / "marketplace.json").read_text("utf-8"))
+    assert marketplace.keys() >= {"name", "owner", "plugins"}
+    (entry,) = marketplace["plugins"]
+    assert (ROOT / entry["source"]).resolve() == ROOT
+    assert entry["source"].startswith("./")
+    assert marketplace["name"] == entry["name"] == PROJECT["name"]
+
+
+@pytest.mark.parametrize("folder", [".claude-plugin", ".codex-plugin"])
+def test_a_plugin_has_the_name_and_the_version_of_the_package(folder: str) -> None:
+    assert plugin(folder)["name"] == PROJECT["name"]
+    assert plugin(folder)["version"] == __version__
+    assert plugin(folder)["license"] == PROJECT["license"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "root"), [(".claude-plugin", "${CLAUDE_PLUGIN_ROOT}"), (".codex-plugin", ".")]
+)
+async def test_a_plugin_starts_the_server_of_its_checkout(folder: str, root: str) -> None:
+    """Claude Code fills in its root; Codex has no such variable, but starts it in a folder."""
+    (server,) = plugin(folder)["mcpServers"].values()
+    assert root in (*server["args"], server.get("cwd"))
+    arguments = [word.replace(root, str(ROOT)) for word in server["args"]]
+    with fail_after(RUN_SECONDS):
+        done = await anyio.run_process(
+            [server["command"], *arguments, "--version"],
+            cwd=ROOT / server.get("cwd", ""),
+            # This environment has all that the server needs, and other tests use it now.
+            env=environment(UV_NO_SYNC="1"),
+        )
+    assert __version__ in done.stdout.decode()
+
+
+def test_codex_passes_every_setting_on() -> None:
+    """Codex hides all other variables from a server, and its users cannot add any to a plugin."""
+    (server,) = plugin(".codex-plugin")["mcpServers"].values()
+    assert sorted(server["env_vars"]) == sorted(variables())
+
+
+# --- the unit -----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+async def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """It warns about what it does not know, and says if the command does not exist."""
+    program = tmp_path / ".local" / "bin" / "kiro-mcp"
+    program.parent.mkdir(parents=True)
+    program.symlink_to(Path(sys.executable).with_name("kiro-mcp"))
+    verify = ["systemd-analyze", "--user", "verify", "--man=no"]
+    with fail_after(RUN_SECONDS):
+        done = await anyio.run_process(
+            [*verify, str(PACKAGING / "kiro-mcp.service")],
+            check=False,
+            stderr=STDOUT,
+            env=environment(HOME=str(tmp_path), XDG_RUNTIME_DIR=str(tmp_path)),
+        )
+    assert (done.returncode, done.stdout.decode()) == (0, "")
+
+
+async def test_the_unit_starts_a_server_over_http() -> None:
+    """Its command is run, on a free port."""
+    unit = (PACKAGING / "kiro-mcp.service").read_text("utf-8")
+    (words,) = re.findall(r"^ExecStart=%h/\.local/bin/kiro-mcp (.+)$", unit, re.M)
+    with fail_after(RUN_SECONDS):
+        async with await anyio.open_process(
+            [*COMMAND, *words.split()],
+            stdin=DEVNULL,
+            stderr=PIPE,
+            env=environment(KIRO_MCP_PORT="0"),
+        ) as process:
+            try:
+                assert await _port(process)
+            finally:
+                process.kill()
 
 
 # --- the image ----------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Let real command-line agents use the server: `python -m tests.interop.agents [STARTS]`.
 
 Claude Code, Codex and Cline run without a person, against a stand-in for their model that calls
-`ask_claude`, and an emulator in place of the service. For each: are the tools there when it first
+`ask_claude`, and an emulator in place of the service. Claude Code and Codex also run with the
+plugin of a checkout instead of an entry of `install`. For each: are the tools there when it first
 asks its model, and does the model see an answer, a call of a tool of its own, an error, and an
 answer that takes longer than the client waits? npm installs them; what cannot be had is skipped.
 One line a client and check; exits with 0 if all are ok. Takes minutes, so CI does not run it.
@@ -110,51 +111,129 @@ class Agent:
     """Writes its configuration and returns the variables that it is run with."""
 
 
+CLAUDE_CODE, CODEX = "2.1.197", "0.171.0"
+PLUGIN = "kiro-mcp@kiro-mcp"
+"""The plugin's name and its marketplace's."""
+
+
 async def claude_code() -> Agent:
     """Claude Code, with the entry that `install claude-code` writes."""
-    version = "2.1.197"
-    node, entry = await program("@anthropic-ai/claude-code", version)
-    # The package's program is put in its place by a script that npm does not always run.
-    wrapper = Path(entry).parents[1] / "cli-wrapper.cjs"
+    command = await _claude_code()
     flags = ["-p", "Go on.", "--allowedTools", "mcp__kiro__ask_claude"]
 
     async def set_up(_: Sequence[str], place: Workspace) -> dict[str, str]:
         await _install("claude-code", place, {})
-        patience = {"MCP_TOOL_TIMEOUT": f"{place.patience_seconds}000"}
-        return {
-            "ANTHROPIC_BASE_URL": place.model_url,
-            "ANTHROPIC_API_KEY": "sk-nobody",
-            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-            "DISABLE_AUTOUPDATER": "1",
-            **(patience if place.patience_seconds else {}),
-        }
+        return _claude_code_variables(place)
 
-    return Agent(name=f"Claude Code {version}", command=[node, str(wrapper), *flags], set_up=set_up)
+    return Agent(name=f"Claude Code {CLAUDE_CODE}", command=[*command, *flags], set_up=set_up)
+
+
+async def claude_code_plugin() -> Agent:
+    """Claude Code, with the plugin of a checkout."""
+    command = await _claude_code()
+    flags = ["-p", "Go on.", "--allowedTools", "mcp__plugin_kiro-mcp_kiro__ask_claude"]
+
+    async def set_up(_: Sequence[str], place: Workspace) -> dict[str, str]:
+        variables = _claude_code_variables(place)
+        checkout = await _check_out(place)
+        for step in (["marketplace", "add", str(checkout)], ["install", PLUGIN]):
+            await run_program([*command, "plugin", *step], place.home, variables)
+        return {**variables, **place.service}
+
+    name = f"Claude Code {CLAUDE_CODE}, plugin"
+    return Agent(name=name, command=[*command, *flags], set_up=set_up)
+
+
+async def _claude_code() -> list[str]:
+    node, entry = await program("@anthropic-ai/claude-code", CLAUDE_CODE)
+    # The package's program is put in its place by a script that npm does not always run.
+    return [node, str(Path(entry).parents[1] / "cli-wrapper.cjs")]
+
+
+def _claude_code_variables(place: Workspace) -> dict[str, str]:
+    patience = {"MCP_TOOL_TIMEOUT": f"{place.patience_seconds}000"}
+    return {
+        "ANTHROPIC_BASE_URL": place.model_url,
+        "ANTHROPIC_API_KEY": "sk-nobody",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        **(patience if place.patience_seconds else {}),
+    }
+
+
+CODEX_FLAGS = ["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
 
 
 async def codex() -> Agent:
     """Codex, with the entry that `install codex` writes."""
-    version = "0.171.0"
-    command = await program("@openai/codex", version)
-    flags = ["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+    command = await program("@openai/codex", CODEX)
 
     async def set_up(_: Sequence[str], place: Workspace) -> dict[str, str]:
-        home = {"CODEX_HOME": str(place.home / ".codex")}
-        config = place.home / ".codex" / "config.toml"
-        config.parent.mkdir()
-        config.write_text(
-            'model = "scripted"\nmodel_provider = "scripted"\n\n'
-            '[model_providers.scripted]\nname = "scripted"\nwire_api = "responses"\n'
-            f'base_url = "{place.model_url}/v1"\nenv_key = "NOBODYS_KEY"\n'
-        )
-        await _install("codex", place, home)
+        config, variables = _configure_codex(place)
+        await _install("codex", place, variables)
         if place.patience_seconds:
             table = "[mcp_servers.kiro]\n"
             patience = f"{table}tool_timeout_sec = {place.patience_seconds}\n"
             config.write_text(config.read_text().replace(table, patience))
-        return {**home, "NOBODYS_KEY": "sk-nobody"}
+        return variables
 
-    return Agent(name=f"Codex {version}", command=[*command, *flags, "Go on."], set_up=set_up)
+    run = [*command, *CODEX_FLAGS, "Go on."]
+    return Agent(name=f"Codex {CODEX}", command=run, set_up=set_up)
+
+
+async def codex_plugin() -> Agent:
+    """Codex, with the plugin of a checkout."""
+    command = await program("@openai/codex", CODEX)
+
+    async def set_up(_: Sequence[str], place: Workspace) -> dict[str, str]:
+        variables = _configure_codex(place)[1]
+        checkout = await _check_out(place)
+        if place.patience_seconds:
+            manifest = checkout / ".codex-plugin" / "plugin.json"
+            plugin = json.loads(manifest.read_text())
+            plugin["mcpServers"]["kiro"]["tool_timeout_sec"] = place.patience_seconds
+            manifest.write_text(json.dumps(plugin))
+        for step in (["marketplace", "add", str(checkout)], ["add", PLUGIN]):
+            await run_program([*command, "plugin", *step], place.home, variables)
+        # Codex starts a copy. Its first session installs what the server needs, but does not wait.
+        copies = place.home.glob(".codex/plugins/cache/kiro-mcp/kiro-mcp/*")
+        await _sync(next(copies))
+        return {**variables, **place.service}
+
+    run = [*command, *CODEX_FLAGS, "Go on."]
+    return Agent(name=f"Codex {CODEX}, plugin", command=run, set_up=set_up)
+
+
+def _configure_codex(place: Workspace) -> tuple[Path, dict[str, str]]:
+    """Name the model; return the file of the configuration, and the variables."""
+    config = place.home / ".codex" / "config.toml"
+    config.parent.mkdir()
+    config.write_text(
+        'model = "scripted"\nmodel_provider = "scripted"\n\n'
+        '[model_providers.scripted]\nname = "scripted"\nwire_api = "responses"\n'
+        f'base_url = "{place.model_url}/v1"\nenv_key = "NOBODYS_KEY"\n'
+    )
+    return config, {"CODEX_HOME": str(config.parent), "NOBODYS_KEY": "sk-nobody"}
+
+
+async def _check_out(place: Workspace) -> Path:
+    """Copy the tracked files and install what they need; let the home share uv's cache."""
+    folder = place.home / "checkout"
+    git = ["git", "-C", str(Path(__file__).parents[2]), "checkout-index", "--all"]
+    await anyio.run_process([*git, f"--prefix={folder}/"])
+    (place.home / ".cache").mkdir()
+    (place.home / ".cache" / "uv").symlink_to(await _uv_cache())
+    await _sync(folder)
+    return folder
+
+
+async def _sync(folder: Path) -> None:
+    sync = ["uv", "sync", "--quiet", "--no-dev", "--directory", str(folder)]
+    await anyio.run_process(sync, env=environment(UV_CACHE_DIR=await _uv_cache()))
+
+
+async def _uv_cache() -> str:
+    return (await anyio.run_process(["uv", "cache", "dir"])).stdout.decode().strip()
 
 
 async def cline() -> Agent:
@@ -296,6 +375,6 @@ if __name__ == "__main__":
     sys.exit(
         max(
             exit_code(f"agents: {make.__name__}", partial(works, make, count))
-            for make in (claude_code, codex, cline)
+            for make in (claude_code, claude_code_plugin, codex, codex_plugin, cline)
         )
     )
