@@ -29,7 +29,7 @@ from kiro_mcp.chat import (
 )
 from kiro_mcp.client.off_loop import SMALL, off_loop
 from kiro_mcp.errors import InvalidRequest, KiroError
-from kiro_mcp.wire.json_values import is_larger
+from kiro_mcp.wire.json_values import is_larger, json_bytes
 from kiro_mcp.wire.schema_check import SchemaCheck, UnusableSchemaError
 from kiro_mcp.wire.typed_answers import (
     TypedAnswer,
@@ -45,7 +45,7 @@ MAX_PROCESSES: Final = 2
 """How many checks run in processes at the same time."""
 MAX_CHECKED_PARTS: Final = 100_000
 """How many JSON values schema and values may have together."""
-MAX_CHECKED_CHARACTERS: Final = 2_000_000
+MAX_CHECKED_BYTES: Final = 2_000_000
 """How large schema and values may be together, as JSON. Writing that takes 10 ms."""
 
 _CHILD: Final = (
@@ -223,10 +223,10 @@ async def with_schema_errors(reply: Reply, request: ChatRequest) -> tuple[Reply,
 def _question(schema: JsonObject, values: Sequence[JsonValue], name: str) -> bytes:
     if is_larger([schema, list(values)], MAX_CHECKED_PARTS):
         raise UncheckedError(f"that is over {MAX_CHECKED_PARTS} values")
-    asked = json.dumps({"schema": schema, "values": values, "name": name})
-    if len(asked) > MAX_CHECKED_CHARACTERS:
-        raise UncheckedError(f"that is over {MAX_CHECKED_CHARACTERS} characters")
-    return asked.encode()
+    asked = json_bytes({"schema": schema, "values": list(values), "name": name})
+    if len(asked) > MAX_CHECKED_BYTES:
+        raise UncheckedError(f"that is over {MAX_CHECKED_BYTES} bytes")
+    return asked
 
 
 async def _in_process(

@@ -19,7 +19,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         if sys.platform == "linux":
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    asked: dict[str, Any] = json.load(sys.stdin)
+    asked: dict[str, Any] = json.load(sys.stdin.buffer)
     try:
         found: Any = {"errors": check_slowly(asked["schema"], asked["values"], name=asked["name"])}
     except UnusableSchemaError as error:

@@ -82,7 +82,9 @@ def _is_empty(value: object) -> bool:
 
 
 def _says_nothing(value: object) -> bool:
-    return not value.strip() if isinstance(value, str) else value is None or value in ({}, [])
+    if isinstance(value, str):
+        return not value or value.isspace()  # `strip` would copy megabytes.
+    return value is None or value in ({}, [])
 
 
 def _from_text(text: str) -> Any:

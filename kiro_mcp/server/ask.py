@@ -300,7 +300,7 @@ async def plan_request(engine: Engine, given: AskArguments, *, owner: str) -> Pl
     parts: list[Part] = [*results]
     for number, path in enumerate(given.files):
         parts.append(await read_text_file(path, roots, f"files[{number}]"))
-    if given.prompt.strip():
+    if given.prompt and not given.prompt.isspace():  # `strip` would copy megabytes.
         parts.append(TextPart(text=given.prompt))
     for number, image in enumerate(given.images):
         parts.append(await read_image(image, roots, f"images[{number}]"))

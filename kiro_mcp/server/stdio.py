@@ -41,7 +41,7 @@ from kiro_mcp.client.off_loop import off_loop
 from kiro_mcp.server import faststart
 from kiro_mcp.server.app import KiroServer
 from kiro_mcp.server.faststart import CHUNK_BYTES, PIECE_BYTES, Handover, LineSplitter, decode
-from kiro_mcp.wire.json_values import load_in_steps, mend_escaped_surrogates
+from kiro_mcp.wire.json_values import load_large_json, mend_escaped_surrogates
 
 logger = logging.getLogger(__name__)
 
@@ -282,7 +282,7 @@ def _parse(text: str) -> types.JSONRPCMessage | Refusal:
     try:
         if len(text) > _LARGE_LINE:
             adapter = types.jsonrpc_message_adapter
-            message = adapter.validate_python(load_in_steps(text), by_name=False)
+            message = adapter.validate_python(load_large_json(text), by_name=False)
         else:
             text = mend_escaped_surrogates(text)
             message = types.jsonrpc_message_adapter.validate_json(text, by_name=False)
@@ -307,7 +307,7 @@ def _refuse(text: str) -> Refusal:
 
 
 def _load(text: str) -> Any:
-    return load_in_steps(text) if len(text) > _LARGE_LINE else json.loads(text)
+    return load_large_json(text) if len(text) > _LARGE_LINE else json.loads(text)
 
 
 def _refused(refusal: Refusal) -> str:

@@ -16,12 +16,12 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
-from json import decoder, scanner
 from typing import Any, Final, cast
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from kiro_mcp.chat import JsonObject, JsonValue, ToolUseState
 
@@ -45,46 +45,47 @@ def clean_text(text: str) -> str:
         text = text.replace("\0", "")
     if text.isascii():
         return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
-    return text
+    return _join_surrogates(text, instead="")
 
 
-class _SteppedDecoder(json.JSONDecoder):
-    """The library's decoder with its scanner in Python, which it has for where there is no C."""
-
-    def __init__(self) -> None:
-        super().__init__(object_pairs_hook=_mended_members)
-        self.parse_string = _mended_text
-        self.scan_once = cast("Any", scanner).py_make_scanner(self)
+MAX_COMMAS: Final = 20_000
+"""How dense JSON may be that is parsed in one go, which takes 20 ms. The number of its values
+depends on its commas, and long texts cost little."""
 
 
-def _mended_text(text: str, start: int, strict: bool = True) -> tuple[str, int]:
-    value, end = cast("Any", decoder).scanstring(text, start, strict)
-    return mend_surrogates(value), end
+def load_large_json(text: str) -> Any:
+    """Parse large JSON in a thread, while others run. Halves of surrogate pairs become U+FFFD.
 
-
-def _mended_members(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {mend_surrogates(name): value for name, value in members}
-
-
-def load_in_steps(text: str) -> Any:
-    """Parse large JSON in a thread, while others run.
-
-    The C parsers let no other thread run before they are done. This is the library's parser in
-    Python, which needs some ten times as long for all but texts. Halves of surrogate pairs become
-    U+FFFD.
+    A parser in C lets no other thread run before it is done. What has few values goes to the
+    fastest parser. What has many goes to the library's, which calls a function of ours for each
+    number and object: while Python code runs, other threads get their turn. Only a list of nothing
+    but texts and lists holds them up, by some 10 ms for each megabyte.
 
     Raises:
         ValueError: It is not JSON.
         RecursionError: It nests too deeply.
     """
-    return _STEPPED.decode(text)
+    if text.count(",") <= MAX_COMMAS:
+        with suppress(ValueError):  # Half surrogate pairs, deep nesting.
+            return from_json(text)
+    value = json.loads(
+        text,
+        object_pairs_hook=lambda members: dict(members),
+        parse_int=lambda digits: int(digits),
+        parse_float=lambda digits: float(digits),
+    )
+    return _mended(value) if "\\ud" in text or "\\uD" in text else value
 
 
-_STEPPED: Final = _SteppedDecoder()
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return mend_surrogates(value)
+    if isinstance(value, list):
+        return [_mended(item) for item in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value)
+        return {mend_surrogates(name): _mended(member) for name, member in members.items()}
+    return value
 
 
 def plain_json(value: object, *, levels: int = MAX_JSON_DEPTH) -> JsonValue:
@@ -162,7 +163,16 @@ def has_null(value: JsonValue) -> bool:
 
 def json_text(value: JsonValue) -> str:
     """Write a value as compact JSON, text as it is."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json_bytes(value).decode(errors="surrogatepass")
+
+
+def json_bytes(value: JsonValue) -> bytes:
+    """Write a value as compact JSON in UTF-8, text as it is."""
+    try:
+        return to_json(value)
+    except ValueError:  # Half surrogate pairs, deep nesting: what the fast encoder does not take.
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="surrogatepass")
 
 
 # --- members of the service's objects -----------------------------------------------------
@@ -270,15 +280,28 @@ _WINDOW_CHARACTERS: Final = 1024 * 1024
 
 _FIRST_HIGH, _LAST_HIGH = "\ud800", "\udbff"
 
+_SURROGATES: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")
+"""A pair, or a half that stands alone."""
+
 
 def mend_surrogates(text: str) -> str:
     """Return `text` with adjacent halves joined and lone ones replaced by U+FFFD."""
-    if text.isascii():
-        return text
+    return text if text.isascii() else _join_surrogates(text, instead="\ufffd")
+
+
+def _join_surrogates(text: str, *, instead: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        # One after the other, so that other threads get their turn between two of them.
+        return _SURROGATES.sub(
+            lambda found: (
+                found[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+                if len(found[0]) == 2
+                else instead
+            ),
+            text,
+        )
     return text
 
 

@@ -20,6 +20,7 @@ import uuid
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from typing import Final, Literal, cast
 
 from kiro_mcp.chat import (
@@ -50,7 +51,7 @@ from kiro_mcp.wire.images import (
     size_warning,
     sniff_format,
 )
-from kiro_mcp.wire.json_values import clean_text, json_text, object_member, object_members
+from kiro_mcp.wire.json_values import clean_text, json_bytes, object_member, object_members
 from kiro_mcp.wire.models import nearest_effort, resolve_model
 from kiro_mcp.wire.schema import rename_members
 from kiro_mcp.wire.tools import (
@@ -635,38 +636,40 @@ def _write_tool(spec: ToolSpec) -> JsonObject:
 
 
 _LARGE_IMAGE_CHARACTERS: Final = 64 * 1024
-_STAND_IN: Final = re.compile(r"\\u0000image ([0-9]{1,4})\\u0000")
+_STAND_IN: Final = re.compile(rb'"\\u0000image ([0-9]{1,4})\\u0000"')
 """What stands for a large image in JSON until the rest of it is encoded."""
 
 
 def encode_payload(payload: JsonObject) -> bytes:
     """Encode a payload as compact UTF-8 JSON.
 
-    Large images are put in as they are: to look in base64 for what JSON escapes takes longer than
-    all else together.
+    Large images are encoded one by one, and the result grows in place: one call for all of them
+    would hold up every other thread of the process.
     """
-    taken: list[tuple[JsonObject, str]] = []
+    taken: list[tuple[JsonObject, JsonValue]] = []
     state = object_member(payload, "conversationState")
     current = object_member(state, "currentMessage")
     for turn in (*object_members(state, "history"), current, payload):
         for image in object_members(object_member(turn, "userInputMessage"), "images"):
             source = object_member(image, "source")
             data = source.get("bytes")
-            if isinstance(data, str) and len(data) > _LARGE_IMAGE_CHARACTERS and is_base64(data):
+            if isinstance(data, str) and len(data) > _LARGE_IMAGE_CHARACTERS:
                 taken.append((source, data))
     if not taken:
-        return json_text(payload).encode()
+        return json_bytes(payload)
     try:
         for number, (source, _) in enumerate(taken):
             source["bytes"] = f"\0image {number}\0"
-        pieces = _STAND_IN.split(json_text(payload))
+        pieces = _STAND_IN.split(json_bytes(payload))
     finally:
         for source, data in taken:
             source["bytes"] = data
     if len(pieces) != 2 * len(taken) + 1:  # A text looks like a stand-in.
-        return json_text(payload).encode()
-    pieces[1::2] = [taken[int(number)][1] for number in pieces[1::2]]
-    return b"".join(piece.encode() for piece in pieces)
+        return json_bytes(payload)
+    encoded = BytesIO()
+    for index, piece in enumerate(pieces):
+        encoded.write(piece if index % 2 == 0 else json_bytes(taken[int(piece)][1]))
+    return encoded.getvalue()
 
 
 # --- the id of a whole history ------------------------------------------------------------

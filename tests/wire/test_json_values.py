@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from pydantic_core import from_json
 
 from kiro_mcp.wire.json_values import (
+    MAX_COMMAS,
     MAX_JSON_DEPTH,
     SurrogateJoiner,
     clean_text,
     has_null,
     json_text,
-    load_in_steps,
+    load_large_json,
     mend_escaped_surrogates,
     mend_surrogates,
     plain_json,
@@ -128,21 +129,33 @@ def test_json_is_written_compactly_with_text_as_it_is() -> None:
     assert json_text({"a": ["ü", 1]}) == '{"a":["ü",1]}'
 
 
+def dense(text: str) -> str:
+    """Return a list of JSON and of so many commas that it is not parsed in one go."""
+    return f'[{text},"{"," * MAX_COMMAS}"]'
+
+
 @given(VALUES, st.booleans())
-def test_json_that_is_parsed_in_steps_has_the_same_value(value: Any, is_ascii: bool) -> None:
-    assert load_in_steps(json.dumps(value, ensure_ascii=is_ascii)) == value
+def test_large_json_has_the_same_value_however_many_values_it_holds(
+    value: Any, is_ascii: bool
+) -> None:
+    text = json.dumps(value, ensure_ascii=is_ascii)
+    assert load_large_json(text) == value
+    assert load_large_json(dense(text))[0] == value
 
 
 def test_half_characters_in_large_json_become_replacement_characters() -> None:
     """Clients cut texts in the middle of a character, and JavaScript writes such a half."""
     text = r'{"a\ud83d": ["\ud83d", "\ud83d\ude42"]}'
-    assert load_in_steps(text) == {"a\ufffd": ["\ufffd", "🙂"]}
+    expected = {"a\ufffd": ["\ufffd", "🙂"]}
+    assert load_large_json(text) == expected
+    assert load_large_json(dense(text))[0] == expected
 
 
 @pytest.mark.parametrize("text", ["", "[1,]", '{"a":}', '"a', "[" * 5_000, "1" * 5_000])
 def test_what_is_not_json_or_too_much_of_it_raises_the_errors_of_the_library(text: str) -> None:
-    with pytest.raises((ValueError, RecursionError)):
-        load_in_steps(text)
+    for large in (text, dense(text)):
+        with pytest.raises((ValueError, RecursionError)):
+            load_large_json(large)
 
 
 # --- halves of surrogate pairs, joined where they meet and replaced where they stay alone -
