@@ -36,6 +36,11 @@ async def connected(
     environ.setdefault("KIRO_MCP_MAX_RETRIES", "0")  # Or a test would wait as a person does.
     with fail_after(CALL_SECONDS):
         async with Client(build_server(lambda: Engine.from_environ(environ)), mode=mode) as client:
+            # Each client would check and compile the output schemas itself, which takes longer than
+            # most tests. `tests.server.test_stdio` has clients that do it.
+            session: Any = client.session
+            session._tool_output_schemas.update(_output_schemas())
+            session._tool_output_validators.update(_validators())
             yield client
 
 
@@ -81,8 +86,13 @@ def assert_valid(tool: str, structured: object) -> None:
 
 
 @cache
+def _output_schemas() -> dict[str, Any]:
+    return {tool.name: tool.output_schema for tool in declarations()}
+
+
+@cache
 def _validators() -> dict[str, Any]:
-    return {tool.name: Draft202012Validator(tool.output_schema or False) for tool in declarations()}
+    return {name: Draft202012Validator(schema) for name, schema in _output_schemas().items()}
 
 
 def assert_describes_the_server(found: dict[str, Any]) -> None:
