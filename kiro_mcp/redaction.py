@@ -32,11 +32,7 @@ Span: TypeAlias = tuple[int, int]
 
 _NAMES: Final = "|".join(
     (
-        r"access[_-]?token",
-        r"refresh[_-]?token",
-        r"id[_-]?token",
-        r"session[_-]?token",
-        r"bearer[_-]?token",
+        r"(?:access|refresh|id|session|bearer)[_-]?token",
         r"client[_-]?secret",
         r"device[_-]?code",
         r"code[_-]?verifier",
@@ -46,10 +42,9 @@ _NAMES: Final = "|".join(
     )
 )
 _SHAPES: Final = (
-    re.compile(
-        r"\bao[ar][A-Za-z0-9+/_=.-]{8,}(?::[A-Za-z0-9+/_=.-]+)*"
-    ),  # access and refresh tokens
-    re.compile(r"\bksk_[A-Za-z0-9_-]+"),  # API keys
+    # Access and refresh tokens, and API keys.
+    re.compile(r"\bao[ar][A-Za-z0-9+/_=.-]{8,}(?::[A-Za-z0-9+/_=.-]+)*"),
+    re.compile(r"\bksk_[A-Za-z0-9_-]+"),
 )
 _JWT: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{4,}+(?P<rest>(?:\.[A-Za-z0-9_-]*+){2,4})?")
 """A match with a `rest` is a JWT, signed or encrypted. A match without it is text that only begins
@@ -172,20 +167,14 @@ def spans_in_windows(text: str, find: Callable[[str], list[Span]]) -> list[Span]
 
 def beginning_of_secret(text: str) -> int | None:
     """Return where, at the end of a text, a remembered secret may begin; None for nowhere."""
-    found = [
-        start
-        for literal in _literals()
-        for start in _ends_like(text, literal)
-        if literal.startswith(text[start:])
-    ]
-    return min(found, default=None)
-
-
-def _ends_like(text: str, literal: str) -> Iterator[int]:
-    start = text.find(literal[0], max(0, len(text) - len(literal) + 1))
-    while start >= 0:
-        yield start
-        start = text.find(literal[0], start + 1)
+    first: int | None = None
+    for literal in _literals():
+        start = text.find(literal[0], max(0, len(text) - len(literal) + 1))
+        while start >= 0 and (first is None or start < first):
+            if literal.startswith(text[start:]):
+                first = start
+            start = text.find(literal[0], start + 1)
+    return first
 
 
 def _literals() -> Iterator[str]:
@@ -221,7 +210,11 @@ def _spans(text: str) -> list[Span]:
     lowered = text.lower()
     if any(hint in lowered for hint in _HINTS):
         spans += [match.span("secret") for match in _QUOTED.finditer(text)]
-        spans += [match.span("secret") for match in _BARE.finditer(text) if not _is_hidden(match)]
+        spans += [
+            match.span("secret")
+            for match in _BARE.finditer(text)
+            if not match["secret"].startswith(HIDDEN[:-1])
+        ]
     return _merge(spans)
 
 
@@ -244,10 +237,6 @@ def _redact_member(name: str, value: Any) -> Any:
     if is_plain and value != "" and _NAME.fullmatch(name):
         return HIDDEN
     return redact_json(value)
-
-
-def _is_hidden(match: re.Match[str]) -> bool:
-    return match["secret"].startswith(HIDDEN[:-1])
 
 
 def _merge(spans: list[Span]) -> list[Span]:
