@@ -1,4 +1,4 @@
-"""Credentials as values: their kinds, and what a request needs from each kind. Pure."""
+"""Credentials as values: their kinds, what a request needs from each, and which is used. Pure."""
 
 import base64
 import hashlib
@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias, cast
 
 from kiro_mcp.chat import AccessToken, TokenType
 from kiro_mcp.client.endpoints import BUILDER_ID_PROFILE_ARN
+from kiro_mcp.errors import KiroError, SignInRequired
 from kiro_mcp.redaction import remember_secret
 from kiro_mcp.regions import DEFAULT_REGION, region_of
 
@@ -26,6 +27,11 @@ CredentialKind: TypeAlias = Literal[
 Origin: TypeAlias = Literal["environment", "own", "file", "database", "caller"]
 """Where a credential comes from. A `file` or `database` belongs to another program; `own` is
 kiro-mcp's own store. A `caller` over HTTP sends a key with each request."""
+
+Stamp: TypeAlias = tuple[int, int, int] | None
+"""Time, size and inode of a file, to notice that it has changed; None if it does not exist."""
+
+NOT_THERE: Final = "not there"
 
 _TOKEN_TYPES: Final[dict[CredentialKind, TokenType]] = {
     "api_key": "API_KEY",
@@ -111,6 +117,49 @@ class Credential:
         return bool(self.refresh_token) and not self.problem and self.kind != "api_key"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What the search found at one source."""
+
+    source: str
+    why: str = NOT_THERE
+    credential: Credential | None = None
+    problem: KiroError | None = None
+    """Why no other source may be used instead."""
+    is_used: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.source}: {'used, ' if self.is_used else ''}{self.why}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """Which credential is used, and why."""
+
+    credential: Credential | None
+    findings: tuple[Finding, ...]
+    watched: tuple[tuple[str, Stamp], ...]
+    """The files that decided, each with its stamp at the time of the search."""
+    problem: KiroError | None = None
+    """Why the source that the user named cannot be used."""
+
+    def require(self) -> Credential:
+        """Return the credential.
+
+        Raises:
+            KiroError: No credential was found, or the source that the user named cannot be used.
+        """
+        if self.problem:
+            raise self.problem
+        if self.credential is None:
+            raise SignInRequired(
+                "No Kiro credential was found.",
+                next_step="Call the tool `login` (or run `kiro-mcp login`), or set KIRO_API_KEY"
+                " (made at https://app.kiro.dev) where this server is configured.",
+            )
+        return self.credential
+
+
 def known_profile(credential: Credential, chosen_arn: str = "") -> str:
     """Return the profile to bill if it is known without asking the service; "" otherwise.
 
@@ -136,12 +185,6 @@ def as_access_token(
     """Return the token, the profile and the region that requests use.
 
     The region is the setting's, else the profile's, else the default; never the login's.
-
-    Args:
-        credential: The credential.
-        profile_arn: The profile to bill.
-        api_region: The region of the service that the user chose.
-        token_type: The value of the header `TokenType`; "" for the usual one of the kind.
     """
     # The owner is a digest of the parts of a credential that a renewal does not change. A variable
     # keeps its secret. The secrets in a file change, so the digest uses the file's path, the client

@@ -124,10 +124,7 @@ def read_registration(
 ) -> ClientRegistration | None:
     """Read a client registration; None if its id or its secret is missing.
 
-    Args:
-        document: The JSON object.
-        is_all: Whether the document holds nothing else. Then `expiresAt` is the client's end;
-            otherwise it is the token's.
+    `expiresAt` is the client's end if the document holds nothing else; otherwise the token's.
     """
     client_id, secret = text_of(document, "client_id"), text_of(document, "client_secret")
     if not client_id or not secret:
@@ -149,10 +146,8 @@ def read_credential(
 ) -> Credential | None:
     """Read a credential; None if the document has neither of the two tokens.
 
-    Args:
-        document: The JSON object.
-        where: An empty credential that says where the document comes from.
-        registration: Its client registration, if that has a file of its own.
+    `where` is an empty credential that says where the document comes from. The registration may
+    have a file of its own.
 
     Raises:
         ValueError: A token or a profile has characters that no HTTP header may contain.

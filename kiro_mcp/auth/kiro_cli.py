@@ -73,10 +73,7 @@ _BUSY_CODES: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 def login_in(rows: Rows, where: Credential, now: datetime) -> Credential | None:
     """Return the login that is usable now, or else the one that ends last; None for none.
 
-    Args:
-        rows: The rows of `read_rows`. Those that cannot be read are skipped.
-        where: An empty credential that says where the rows come from.
-        now: The time.
+    Rows that cannot be read are skipped. `where` is an empty credential that says where they are.
     """
     found = (_login(key, rows, where) for key in _TOKENS if key in rows)
     return max(
@@ -239,12 +236,6 @@ async def token_of_kiro_cli(
     program: str, credential: Credential, machine: Machine, *, is_refused: bool
 ) -> Credential | None:
     """Ask kiro-cli for the token of its login; have an older kiro-cli renew the login.
-
-    Args:
-        program: The full path of kiro-cli.
-        credential: The login as it is known here.
-        machine: Provides the environment of the program.
-        is_refused: Whether the service refused the login's token, even if it has not expired.
 
     Returns:
         The login with kiro-cli's token; None if kiro-cli returned none. Then its database may

@@ -17,7 +17,12 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from kiro_mcp.auth.credentials import Credential, as_access_token, known_profile
+from kiro_mcp.auth.credentials import (
+    Credential,
+    Resolution,
+    as_access_token,
+    known_profile,
+)
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.oidc import SignInService
 from kiro_mcp.auth.refresh import (
@@ -27,7 +32,7 @@ from kiro_mcp.auth.refresh import (
     has_cooled_down,
     must_sign_in,
 )
-from kiro_mcp.auth.sources import Resolution, Sources
+from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore, hosts_key
 from kiro_mcp.chat import AccessToken, TokenType
 from kiro_mcp.client.http import Fetcher

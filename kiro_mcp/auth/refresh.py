@@ -112,9 +112,7 @@ class Refresher:
     async def refresh(self, credential: Credential, *, rejected: str = "") -> Credential:
         """Return the credential after a refresh by this process or by another one.
 
-        Args:
-            credential: The credential as it is known now.
-            rejected: An access token that the service refused although it has not expired.
+        `rejected` is an access token that the service refused although it has not expired.
 
         Raises:
             SignInRequired: Only a person can renew this login.

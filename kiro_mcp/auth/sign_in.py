@@ -21,7 +21,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from kiro_mcp.auth.credentials import ClientRegistration, Credential
+from kiro_mcp.auth.credentials import ClientRegistration, Credential, Finding
 from kiro_mcp.auth.device_flow import (
     DeviceLogin,
     LoginPlan,
@@ -36,7 +36,6 @@ from kiro_mcp.auth.device_flow import (
 )
 from kiro_mcp.auth.oidc import SignInService
 from kiro_mcp.auth.provider import TokenProvider
-from kiro_mcp.auth.sources import Finding
 from kiro_mcp.auth.store import OwnStore
 from kiro_mcp.client.management import UsageLimits
 from kiro_mcp.errors import (

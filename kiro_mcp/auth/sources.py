@@ -12,13 +12,21 @@ belong to another account, which would then be billed.
 The search blocks: run it in a worker thread.
 """
 
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeAlias
 
-from kiro_mcp.auth.credentials import ClientRegistration, Credential, jwt_expiry
+from kiro_mcp.auth.credentials import (
+    NOT_THERE,
+    ClientRegistration,
+    Credential,
+    Finding,
+    Resolution,
+    Stamp,
+    jwt_expiry,
+)
 from kiro_mcp.auth.documents import (
     API_KEY_PREFIX,
     decode_refresh_token,
@@ -42,64 +50,11 @@ from kiro_mcp.redaction import redact
 from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
 
-Stamp: TypeAlias = tuple[int, int, int] | None
-"""Time, size and inode of a file, to notice that it has changed; None if it does not exist."""
-
-_NOT_THERE: Final = "not there"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What the search found at one source."""
-
-    source: str
-    why: str = _NOT_THERE
-    credential: Credential | None = None
-    problem: KiroError | None = None
-    """Why no other source may be used instead."""
-    is_used: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.source}: {'used, ' if self.is_used else ''}{self.why}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
-    """Which credential is used, and why."""
-
-    credential: Credential | None
-    findings: tuple[Finding, ...]
-    watched: tuple[tuple[Path, Stamp], ...]
-    """The files that decided, each with its stamp at the time of the search."""
-    problem: KiroError | None = None
-    """Why the source that the user named cannot be used."""
-
-    def require(self) -> Credential:
-        """Return the credential.
-
-        Raises:
-            KiroError: No credential was found, or the source that the user named cannot be used.
-        """
-        if self.problem:
-            raise self.problem
-        if self.credential is None:
-            raise SignInRequired(
-                "No Kiro credential was found.",
-                next_step="Call the tool `login` (or run `kiro-mcp login`), or set KIRO_API_KEY"
-                " (made at https://app.kiro.dev) where this server is configured.",
-            )
-        return self.credential
-
 
 class Sources:
     """All sources of one machine and one configuration.
 
-    Args:
-        settings: All settings.
-        machine: Where the user's files are.
-        store: Our own logins; None if no folder for them is known.
-        now: Returns the time.
-        key_header: The HTTP header with the API key; "" if the key is in the environment.
+    `key_header` is the HTTP header with the API key; "" if the key is in the environment.
     """
 
     def __init__(
@@ -121,9 +76,7 @@ class Sources:
     def remember(self, newer: Credential, note: str) -> None:
         """Use newer tokens in this process for as long as their source holds the old ones.
 
-        Args:
-            newer: The credential with the newer tokens.
-            note: Why the source does not hold them, for people.
+        The note says to people why the source does not hold them.
         """
         self._newer[newer.identity] = (newer, note)
 
@@ -159,7 +112,7 @@ class _Search:
         self._machine = sources.machine
         self._store = sources.store
         self._now = sources.now()
-        self._watched: dict[Path, Stamp] = {}
+        self._watched: dict[str, Stamp] = {}
 
     def resolve(self) -> Resolution:
         """Return the first credential that the user set or named, else the best one found."""
@@ -339,7 +292,7 @@ class _Search:
     def _database(self, path: Path, source: str, *, is_explicit: bool = False) -> Finding:
         self._watch(path)
         self._watch(path.with_name(f"{path.name}-wal"))
-        if self._watched[path] is None:
+        if self._watched[str(path)] is None:
             return Finding(source=source)
         where = Credential(
             kind="access_token",
@@ -375,7 +328,7 @@ class _Search:
 
     def _watch(self, path: Path) -> None:
         # Stamp before reading: then a change during the reading is noticed.
-        self._watched.setdefault(path, _stamp(path))
+        self._watched.setdefault(str(path), _stamp(str(path)))
 
 
 def _explained(finding: Finding, *, is_winner: bool) -> Finding:
@@ -399,16 +352,16 @@ def _with_tokens_of(newer: Credential, credential: Credential) -> Credential:
 
 def _why_unreadable(error: Exception) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return _NOT_THERE
+        return NOT_THERE
     if isinstance(error, PermissionError):
         return "kiro-mcp may not read it"
     why = error.strerror if isinstance(error, OSError) and error.strerror else error
     return f"it cannot be read ({why})"
 
 
-def _stamp(path: Path) -> Stamp:
+def _stamp(path: str) -> Stamp:
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino

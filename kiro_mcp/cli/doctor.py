@@ -55,12 +55,12 @@ from kiro_mcp.auth.credentials import (
     BUILDER_ID_PROFILE_ARN,
     SOCIAL_PROFILE_ARN,
     Credential,
+    Resolution,
     as_access_token,
     known_profile,
 )
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.refresh import how_to_renew
-from kiro_mcp.auth.sources import Resolution
 from kiro_mcp.chat import AccessToken
 from kiro_mcp.cli.clients import config_file
 from kiro_mcp.cli.clients.config_file import servers

@@ -45,9 +45,6 @@ class FairSlots:
 
     While a slot is free, a call takes it at once. Otherwise the waiting callers take turns: a slot
     that becomes free goes to the oldest call of the next caller.
-
-    Args:
-        count: How many answers may run at once.
     """
 
     def __init__(self, count: int) -> None:
@@ -150,13 +147,9 @@ class CallSpending:
 
 
 class Budget:
-    """Counts credits, and refuses further requests once a limit is reached.
+    """Counts credits, and refuses further requests once a limit is reached; 0 is no limit.
 
-    Args:
-        per_call: Credits that one call may cost; 0 for no limit.
-        per_day: Credits that a day may cost; 0 for no limit.
-        folder: Where to save the day's sum; None to keep it in memory only.
-        now: The time.
+    The day's sum is saved in the folder; without one, it is in memory only.
     """
 
     def __init__(

@@ -24,12 +24,8 @@ _LASTING_REASONS: Final[tuple[StopReason, ...]] = (
 class AnswerStream:
     """An answer: iterate over it for its deltas, then read `reply`.
 
-    Args:
-        response: The HTTP answer that carries it.
-        builder: Makes the deltas and the reply from its bytes.
-        payload: The request that it answers.
-        first_token_deadline: When it must have begun, in `anyio.current_time`.
-        idle_timeout_seconds: How long it may pause after that.
+    It must have begun at the deadline, a time of `anyio.current_time`. After that it may pause for
+    `idle_timeout_seconds`.
     """
 
     def __init__(

@@ -160,12 +160,8 @@ def service_url(host: HostName, path: str, *, region: str, overrides: Mapping[st
 def require_may_send(url: str, what: str, *, is_explicit: bool) -> None:
     """Allow any secret for the vendor's own hosts, and an explicit one for any other host.
 
-    Host names are compared as a whole, because anybody can get a name under amazonaws.com.
-
-    Args:
-        url: A URL of `service_url`.
-        what: The secret, for the error.
-        is_explicit: Whether the user named the secret for this run.
+    Host names are compared as a whole, because anybody can get a name under amazonaws.com. A secret
+    is explicit if the user named it for this run. `what` names it in the error.
 
     Raises:
         SignInRequired: The secret was found on this machine, and the host is not the vendor's.
@@ -193,14 +189,7 @@ def build_request(
 ) -> tuple[str, dict[str, str]]:
     """Return the URL and the headers of a request.
 
-    Args:
-        endpoint: The operation.
-        token: The token to send.
-        settings: All settings.
-        call_id: The same for all attempts of a call, so that the service recognizes repetitions.
-        attempt: The number of this attempt, from 1 on.
-        max_attempts: How many attempts the call may make.
-        query: The members of the query.
+    All attempts of a call have the same id, so that the service recognizes repetitions.
 
     Raises:
         SignInRequired: This host may not receive the token.

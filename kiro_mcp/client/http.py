@@ -60,27 +60,21 @@ class Recorder(Protocol):
 
     def sent(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> None:
         """Record a request. Its headers hold the bearer, which must not be written down."""
-        ...
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         """Record the status and the headers of the answer."""
-        ...
 
     def received(self, chunk: bytes) -> None:
         """Record the next bytes of the answer's body."""
-        ...
 
     def reads_with(self, options: ReplyOptions) -> None:
         """Record how the answer is going to be read."""
-        ...
 
     def replied(self, reply: Reply) -> None:
         """Record the reply that was read from the answer."""
-        ...
 
     def failed(self, error: KiroError) -> None:
         """Record why the exchange failed."""
-        ...
 
 
 class Fetcher(Protocol):

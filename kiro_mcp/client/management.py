@@ -99,9 +99,7 @@ class Management:
     async def find_profile(self, token: AccessToken, *, login_region: str = "") -> str:
         """Return the ARN of the login's profile, after asking every region that may have it.
 
-        Args:
-            token: The login's token.
-            login_region: Where the login was made. GovCloud has separate profiles.
+        A login that was made in a GovCloud region has its profile in one, too.
 
         Raises:
             InvalidRequest: The login has no active profile, or several: then the user decides.
@@ -152,9 +150,7 @@ class Management:
     async def find_key_profile(self, token: AccessToken, *, besides: str = "") -> str:
         """Return the ARN of an API key's profile; "" if the service does not say. Never raises.
 
-        Args:
-            token: The key.
-            besides: A region to skip.
+        `besides` is a region to skip.
         """
         for region in self._profile_regions(token.region):
             if region == besides:
@@ -196,13 +192,7 @@ class Management:
     ) -> JsonObject:
         """Send one request and return the JSON object of its answer.
 
-        Args:
-            endpoint: The operation.
-            token: The token to send.
-            members: The operation's members, besides its origin.
-            call_id: The id of the call; "" for a call with one attempt.
-            attempt: The number of this attempt.
-            max_attempts: How many attempts the call may make.
+        The operation's origin is added to its members. A call with one attempt needs no id.
 
         Raises:
             SignInRequired: This host may not receive the token, or the service refused it.

@@ -90,10 +90,7 @@ def recovery_for(error: KiroError) -> Recovery | None:
 class RetryPlan:
     """The attempts of one call: report each failure to it and do what it says.
 
-    Args:
-        settings: How often to try again, and how long to wait. Recoveries do not count.
-        endpoint_count: How many endpoints the call may use.
-        random: Returns numbers from 0 up to 1, for the jitter.
+    Recoveries do not count as retries. `random` returns numbers from 0 up to 1, for the jitter.
     """
 
     def __init__(

@@ -83,11 +83,7 @@ class Inference:
         self.common["server.port"] = parts.port or (443 if parts.scheme == "https" else 80)
 
     def begins(self, read_reply: Callable[[], Reply]) -> None:
-        """Record that the first delta has arrived.
-
-        Args:
-            read_reply: Returns the part of the answer that has arrived.
-        """
+        """Record that the first delta has arrived; `read_reply` returns what has arrived so far."""
         self.read_reply = read_reply
         self.of_span["gen_ai.response.time_to_first_chunk"] = self._clock() - self._sent_at
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kiro_mcp.auth.credentials import Resolution
 from kiro_mcp.auth.machine import Machine, own_home
-from kiro_mcp.auth.sources import Resolution, Sources
+from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore, hosts_key
 from kiro_mcp.emulator import EMULATOR_ACCESS_TOKEN, EMULATOR_SOCIAL_ACCESS_TOKEN
 from kiro_mcp.errors import ServiceUnavailable

@@ -23,9 +23,10 @@ from kiro_mcp.auth.credentials import (
     SOCIAL_PROFILE_ARN,
     Credential,
     CredentialKind,
+    Finding,
+    Resolution,
 )
 from kiro_mcp.auth.machine import Machine
-from kiro_mcp.auth.sources import Finding, Resolution
 from kiro_mcp.cli.clients.known import CLIENTS
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.doctor import (
