@@ -1,7 +1,7 @@
-"""The values that cross layers: what is asked, what is answered, and with which token.
+"""The values that cross layers: requests, messages, models, replies and tokens. All are frozen.
 
-All are frozen. `ChatRequest` goes in at `kiro_mcp.wire.request`; deltas and a `Reply`
-come out at `kiro_mcp.wire.reply`. The spelling of the wire (`toolUseId`) stays there.
+`kiro_mcp.wire.request` turns a `ChatRequest` into the service's JSON, and `kiro_mcp.wire.reply`
+makes deltas and a `Reply` of its answer. The service's member names (`toolUseId`) stay there.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,7 +33,7 @@ class ThinkingPart:
 
     text: str
     signature: str = ""
-    """What the service needs to take the block back in a later turn; "" where it sent none."""
+    """The service needs it to accept the block in a later turn; "" if it sent none."""
     redacted: str = ""
     """Reasoning that the service sent encrypted, as base64; "" for readable reasoning."""
     is_unclosed: bool = False
@@ -45,24 +45,24 @@ ToolUseState = Literal["complete", "truncated", "invalid"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolUse:
-    """A tool that the model asks its caller to run. Nothing in this package runs it."""
+    """A tool that the model asks its caller to run. This package never runs it."""
 
     id: str
     name: str
     arguments: JsonObject
-    """The parsed arguments; {} where `state` is not `complete`."""
+    """The parsed arguments; {} unless `state` is `complete`."""
     state: ToolUseState = "complete"
     """`truncated`: the arguments were cut off. `invalid`: they are not a JSON object."""
     raw: str = ""
-    """The arguments as received, only where `state` is not `complete`."""
+    """The arguments as received; "" if `state` is `complete`."""
     text: str = field(default="", compare=False, repr=False)
     """The arguments as the model wrote them; "" if they were repaired, renamed or not JSON."""
     is_repaired: bool = False
     """Whether the JSON needed a lossless repair: raw control characters, trailing commas."""
     schema_errors: tuple[str, ...] = ()
-    """Where the arguments break the tool's own schema, one sentence each."""
+    """How the arguments violate the tool's own schema, one sentence each."""
     is_unchecked: bool = False
-    """Whether nobody has looked, because checking by that schema could take long."""
+    """Whether they were not checked against it, because that could take long."""
 
 
 ImageFormat = Literal["gif", "jpeg", "png", "webp"]
@@ -70,26 +70,26 @@ ImageFormat = Literal["gif", "jpeg", "png", "webp"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePart:
-    """A picture that the model is to look at."""
+    """An image for the model."""
 
     format: ImageFormat
     data: str = field(repr=False)
-    """Its bytes as base64, without line breaks."""
+    """The bytes as base64, without line breaks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
-    """What a caller's tool answered."""
+    """The result of a caller's tool."""
 
     id: str
-    """The id of the `ToolUse` that it answers."""
+    """The id of its `ToolUse`."""
     text: str = ""
     is_error: bool = False
     data: JsonObject | None = None
-    """A structured answer, beside the text or in its place."""
+    """Structured content, beside the text or instead of it."""
     images: tuple[ImagePart, ...] = ()
     name: str = ""
-    """The tool's name, by which a result without an id finds its use."""
+    """The tool's name; a result without an id is matched to its use by it."""
 
 
 Part: TypeAlias = TextPart | ThinkingPart | ToolUse | ToolResult | ImagePart
@@ -102,14 +102,14 @@ class Message:
     role: Role
     parts: tuple[Part, ...]
     is_truncated: bool = False
-    """Whether it is an answer that was cut off; the turn after it then tells the model so."""
+    """Whether it is an answer that was cut off; the next turn then tells the model so."""
     is_refusal: bool = False
-    """Whether it is an answer that the service refused to give; its turn is not sent again."""
+    """Whether it is a refusal; such a turn is not sent again."""
     model: str = ""
-    """The id of the model that gave the answer; "" where that is not known."""
+    """The id of the model that gave the answer; "" if it is not known."""
 
     def with_parts(self, parts: Iterable[Part]) -> "Message":
-        """Return the same turn with other parts; itself where they are the very same ones."""
+        """Return the turn with other parts; itself if they are the same objects."""
         given = tuple(parts)
         if len(given) == len(self.parts) and all(map(is_, given, self.parts)):
             return self
@@ -128,10 +128,10 @@ class ToolSpec:
 # --- the models ---------------------------------------------------------------------------
 
 Effort: TypeAlias = str
-"""How hard a model is to think: `off`, or a word that its published schema lists, such as `low`.
+"""How hard a model thinks: `off`, or a word that its published schema lists, such as `low`.
 
 "" leaves it to the service. Not a `Literal`: the service may list words that this version does
-not know. `kiro_mcp.wire.models.read_effort` reads what a caller writes.
+not know. `kiro_mcp.wire.models.read_effort` reads a caller's word.
 """
 
 ThinkingSupport = Literal["none", "tags", "native"]
@@ -145,10 +145,10 @@ class ModelFields:
     effort_path: tuple[str, ...] = ()
     """The members that lead to the effort, such as `output_config`, `effort`; () for none."""
     efforts: tuple[Effort, ...] = ()
-    """The efforts that it takes, in the service's words: `none` first if it is listed, then from
-    the least to the most, then those that this version does not know."""
+    """The efforts that it takes, in the service's words: from `none` to the highest, then
+    those that this version does not know."""
     default_effort: Effort = ""
-    """What the service takes if a request names no effort; "" if the schema does not say."""
+    """The effort of a request that names none; "" if the schema does not say."""
     thinking_types: tuple[str, ...] = ()
     """The values that `thinking.type` takes; () if the schema has no such member."""
     thinking_displays: tuple[str, ...] = ()
@@ -167,7 +167,7 @@ class ListPrice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HigherRate:
-    """The rate of a request whose prompt is long; it holds for the whole request."""
+    """The rate of a whole request with a long prompt."""
 
     above_tokens: int
     rate_multiplier: float
@@ -175,7 +175,7 @@ class HigherRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """What is known of a model; None where it is not known."""
+    """The known details of a model; None for what is not known."""
 
     id: str
     name: str
@@ -186,14 +186,14 @@ class ModelInfo:
     rate_multiplier: float | None = None
     """Credits per unit of work, relative to `auto`."""
     higher_rate: HigherRate | None = None
-    """What long prompts cost instead, where that differs."""
+    """The rate for long prompts, if it differs."""
     list_price: ListPrice | None = None
     input_types: tuple[str, ...] = ("TEXT",)
-    """What it reads, `TEXT` and maybe `IMAGE`; () where that is not known."""
+    """What it reads, `TEXT` and maybe `IMAGE`; () if that is not known."""
     thinking: ThinkingSupport = "none"
     effort_levels: tuple[Effort, ...] = ()
     fields: ModelFields | None = None
-    """What a request may carry for it; None where it takes no extra fields at all."""
+    """The extra fields of a request to it; None if it takes none."""
     refusal_fallbacks: tuple[str, ...] = ()
     """The ids of the models to ask if this one refuses, in the service's order."""
 
@@ -203,25 +203,25 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """What is asked of the model."""
+    """A question to a model."""
 
     messages: tuple[Message, ...]
     """The turns, oldest first; the last one is the user's."""
     model: str = "auto"
     """A model id of the service."""
     model_info: ModelInfo | None = None
-    """What is known of the model; None for what the built-in list knows."""
+    """The known details of the model; None for those of the built-in list."""
     conversation_id: str = ""
     """A UUID, or "" for a new one. The same for every turn of a chat lets the service cache."""
     history_head: str = ""
-    """For a caller's own history: the digest that the id sent to the service is derived from,
-    by `kiro_mcp.wire.request`. "" sends `conversation_id` itself."""
+    """For a caller's own history: `kiro_mcp.wire.request` derives the id for the service from this
+    digest. "" sends `conversation_id` itself."""
     system: str = ""
     tools: tuple[ToolSpec, ...] = ()
     allows_tools: bool = True
     """Whether the model may ask for tools; if not, earlier tool uses become text."""
     tool_choice: str = ""
-    """Asks for tool uses: `required`, or the name of one of `tools`; "" for no wish."""
+    """`required`, or the name of the tool to use; "" leaves that to the model."""
     effort: Effort = ""
     max_tokens: int = 0
     """The longest answer, in tokens; 0 leaves it to the service."""
@@ -232,17 +232,17 @@ class ChatRequest:
 
 
 # --- what was wrong with a request --------------------------------------------------------
-# Facts for whoever made the request: they are shown, never parsed.
+# For the caller to read; no code parses them.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """Something in a request that was changed, so that the service takes it."""
+    """A change in a request, so that the service takes it."""
 
     rule: str
     """The name of the step that changed it."""
     detail: str
-    """What it did, and where, as one sentence."""
+    """What was changed, and where, as one sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,18 +252,18 @@ class Finding:
     rule: str
     """The name of the rule that it breaks."""
     location: str
-    """Where it is: the caller's own (`messages[2].content[0]`) or a path in the payload."""
+    """A path in the caller's arguments (`messages[2].content[0]`) or in the payload."""
     cause: str
-    """What is wrong there, in words that follow the location."""
+    """What is wrong, in words that follow the location."""
     cure: str
-    """What to do about it, as a sentence."""
+    """The next step, as a sentence."""
     code: ErrorCode = "invalid_request"
 
     def __str__(self) -> str:
         return f"{self.location} {self.cause} ({self.rule})."
 
     def as_error(self) -> InvalidRequest:
-        """Return the error that refuses the request for it."""
+        """Return the error that refuses the request."""
         return InvalidRequest(str(self), next_step=self.cure, code=self.code)
 
 
@@ -302,11 +302,11 @@ StopReason = Literal[
     "stop_sequence",
     "truncated",
 ]
-"""Why the model stopped; `truncated` where the stream ended before the model said why."""
+"""Why the model stopped; `truncated` if the stream ended before it said why."""
 
 
 BYTES_PER_TOKEN: Final = 4
-"""For estimates, in UTF-8: right for English, and, at three bytes a character, for Chinese."""
+"""For estimates, in UTF-8: about right for English and for Chinese."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,7 +323,7 @@ class Usage:
     context_percent: float | None = None
     """How full the context window is, 0 to 100 and over, as the service says."""
     credits: float | None = None
-    """What the service charged, the only figure that is billed; None where it did not say."""
+    """What the service charged, the only figure that is billed; None if it did not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -369,7 +369,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """What the service says about an answer that it refused to give; "" for what it leaves out."""
+    """The service's details of a refusal; "" for each that it leaves out."""
 
     category: str = ""
     """The kind of content, such as `REASONING_EXTRACTION`."""
@@ -386,9 +386,9 @@ class Reply:
     """Text, thinking and tool uses in the order in which the model gave them."""
     stop_reason: StopReason
     raw_stop_reason: str = ""
-    """The service's own word, where it sent one."""
+    """The service's own word; "" if it sent none."""
     refusal: Refusal | None = None
-    """The details of a refusal, where the service sent any."""
+    """The details of a refusal, if the service sent any."""
     truncated: bool = False
     """Whether the answer is known to be incomplete."""
     truncation_reason: str = ""
@@ -397,13 +397,13 @@ class Reply:
     """What ended the stream early: the service's error, or ours about its bytes."""
     usage: Usage = field(default_factory=Usage)
     model_id: str = ""
-    """The model that answered, as the service calls it; "" where it does not say."""
+    """The service's id of the model; "" if it does not say."""
     references: tuple[CodeReference, ...] = ()
     links: tuple[WebLink, ...] = ()
     warnings: tuple[str, ...] = ()
-    """What was odd in the stream and mended or left out, one sentence each."""
+    """What was repaired or left out of the stream, one sentence each."""
     ignored_events: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Events that carry nothing for a caller, counted by type."""
+    """Events without content for a caller, counted by type."""
 
     @property
     def text(self) -> str:
@@ -423,7 +423,7 @@ class Reply:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing in it that a caller could use."""
+        """Whether it has no parts."""
         return not self.parts
 
 
@@ -435,22 +435,21 @@ TokenType = Literal["", "API_KEY", "EXTERNAL_IDP", "SSO_OIDC"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessToken:
-    """What a request carries to be let in."""
+    """The credential of a request."""
 
     value: str = field(repr=False)
     """The bearer itself. Never logged, never returned."""
     token_type: TokenType = ""
     profile_arn: str = ""
-    """The profile to bill; "" where the service must be asked without one."""
+    """The profile to bill; "" if the request must name none."""
     region: str = "us-east-1"
     """The region of the service's data plane, not that of the sign-in."""
     is_explicit: bool = False
     """Whether the user gave it for this run. Only then may an overridden host receive it."""
     preferred_endpoint: str = ""
-    """The endpoint that its store says to try first, in the store's words; "" for none."""
+    """The endpoint to try first, as its store names it; "" for none."""
     owner: str = field(default="", repr=False, compare=False)
-    """A digest that stays the same while the credential is renewed, and differs from every other
-    credential's; "" where that is not known."""
+    """A digest that identifies the credential, also after it was renewed; "" if it is not known."""
 
     def __post_init__(self) -> None:
         remember_secret(self.value)

@@ -1,8 +1,8 @@
-"""A picture in any form a caller may have it -> an `ImagePart` that the service takes.
+"""An image in any form that a caller may have -> an `ImagePart` that the service takes.
 
-The service takes the bytes of PNG, JPEG, GIF and WebP, no addresses, at most `MAX_IMAGES` to a
-request of at most `MAX_IMAGE_BYTES` each (the limits of its official client). What kind it is
-is read from the bytes: the type that a caller names is often wrong, `image/jpg` not being one.
+The service takes the bytes of PNG, JPEG, GIF and WebP, at most `MAX_IMAGES` in a request and at
+most `MAX_IMAGE_BYTES` each (the limits of its official client); it takes no URLs. The format is
+read from the bytes: the type that a caller names is often wrong.
 """
 
 from base64 import b64decode, b64encode
@@ -19,8 +19,8 @@ MAX_IMAGE_BYTES: Final = 10 * 1024 * 1024
 
 SAFE_BASE64_BYTES: Final = 5 * 1024 * 1024
 SAFE_PIXELS: Final = 8_000
-"""The model's own limits, base64 and the longer side. Nobody knows whether the service scales
-larger images down, so they are a warning."""
+"""The models' own limits: bytes of base64, and the longer side. The service may scale larger images
+down, so they only give a warning."""
 
 _PIECE_CHARACTERS: Final = 64 * 1024
 
@@ -40,11 +40,11 @@ _BEGINNINGS: Final[tuple[tuple[bytes, ImageFormat], ...]] = (
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SNIFFED: Final = 64
-"""How many characters of base64 hold what an image's kind is known by."""
+"""How many characters of base64 tell an image's format."""
 
 
 def sniff_format(data: bytes) -> ImageFormat | None:
-    """Say which kind of picture the bytes are, or None if the service would not take it."""
+    """Return the format of an image; None if the service does not take it."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     return next((kind for beginning, kind in _BEGINNINGS if data.startswith(beginning)), None)
@@ -67,10 +67,10 @@ def image_from_bytes(data: bytes, *, location: str) -> ImagePart:
 
     Args:
         data: The bytes of the picture.
-        location: What the caller calls it, for the error.
+        location: The caller's name for it, for the error.
 
     Raises:
-        InvalidRequest: It is too large, or of a kind that the service does not take.
+        InvalidRequest: It is too large, or of a format that the service does not take.
     """
     _require_size(len(data), location)
     image_format = _format_of(data, location)
@@ -93,7 +93,7 @@ def image_from_base64(text: str, *, location: str) -> ImagePart:
     """Make an image of base64, plain or URL-safe, wrapped or not, padded or not.
 
     Raises:
-        InvalidRequest: It is not base64, or no image that the service takes.
+        InvalidRequest: It is not base64, or not an image that the service takes.
     """
     data = text.encode("ascii", "replace").rstrip(b"=")
     # Not decoded: for ten large images that would take longer than all else that is done with them.
@@ -115,13 +115,13 @@ def image_from_url(url: str, *, location: str) -> ImagePart:
     """Make an image of a data URL.
 
     Raises:
-        InvalidRequest: It is another URL, or no image that the service takes.
+        InvalidRequest: It is another URL, or not an image that the service takes.
     """
     if url[:5].lower() != "data:":
         raise Finding(
             rule="image_address",
             location=location,
-            cause="is an address, and the service takes only an image's bytes",
+            cause="is a URL, and the service takes only an image's bytes",
             cure="Download it and send it as a data URL or as base64.",
         ).as_error()
     header, _, body = url[5:].partition(",")
@@ -133,7 +133,7 @@ def image_from_url(url: str, *, location: str) -> ImagePart:
 
 
 def _unquoted(text: str) -> bytes:
-    """Decode percent signs piece by piece. In one piece it holds up all threads for 200 ms."""
+    """Decode percent signs piece by piece: in one piece it blocks all threads for 200 ms."""
     pieces: list[bytes] = []
     start = 0
     while start < len(text):
@@ -155,7 +155,7 @@ def is_base64(text: str) -> bool:
 
 
 def size_warning(encoded: str) -> str:
-    """Say which limit of the models an image exceeds, in words that follow its name; "" if none."""
+    """Say which limit of the models an image exceeds, to follow its name; "" for none."""
     if len(encoded) > SAFE_BASE64_BYTES:
         return f"is {len(encoded)} bytes of base64, and models take {SAFE_BASE64_BYTES}"
     try:
@@ -168,7 +168,7 @@ def size_warning(encoded: str) -> str:
 
 
 def _pixels(data: bytes) -> tuple[int, int]:
-    """Return width and height as an image's first bytes say; zeros where they do not."""
+    """Return width and height by an image's first bytes; zeros if they do not say."""
     kind = sniff_format(data)
     if kind == "png":
         return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])

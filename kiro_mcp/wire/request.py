@@ -2,14 +2,14 @@
 
     ChatRequest ─ prepare ─▶ Prepared ─ write_payload ─▶ Payload
 
-`prepare` does what depends on the request alone, once for a call: it repairs the history, makes
-tools that can be sent, composes the system prompt, and looks for what the service would refuse.
-`write_payload` writes that down for one endpoint; a second attempt only writes again.
+`prepare` does what depends only on the request, once for a call: it repairs the history, makes
+tools that can be sent, composes the system prompt, and finds what the service would refuse.
+`write_payload` writes the result for one endpoint; another attempt only writes again.
 
-Rules, as the service's official clients keep them and as probes of the service confirm: the system
-prompt has no member of its own and goes before the first user turn's text; the history ends with an
-assistant turn and the current message is the user's; tools are declared with the current message
-only; absent members are left out, never null; origin and model are the same throughout. Equal
+The rules come from the service's official clients and from probes of the service: the system prompt
+has no member of its own and goes before the first user turn's text; the history ends with an
+assistant turn and the current message is the user's; tools are declared only with the current
+message; absent members are left out, never null; origin and model are the same in all turns. Equal
 requests give byte-identical payloads, so that the service's prompt cache holds. Source of truth:
 the service's published request model.
 """
@@ -82,23 +82,23 @@ WRITE_IN_CHUNKS: Final = (
 """For models that run for minutes in one tool use, longer than the service keeps it open."""
 
 TOKENS_PER_IMAGE: Final = 1_600
-"""About what the models count for a large image; its bytes say nothing about it."""
+"""About what models count for a large image, whatever its size in bytes."""
 
 LEGAL_CONVERSATION_ID: Final = re.compile(
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 )
-"""What the service takes as the id of a conversation: a UUID."""
+"""The id of a conversation is a UUID."""
 
 MAX_DESCRIPTION_BYTES: Final = 10_240
-"""The longest description of a tool that the service is said to take; the default is less."""
+"""The longest description of a tool that the service takes, by reports."""
 
 BLANK: Final = " "
-"""Stands where there is no text: the service refuses empty text, and models imitate words."""
+"""Replaces an empty text: the service refuses it, and models imitate words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadOptions:
-    """What the user can set, for all requests alike."""
+    """The user's settings, the same for all requests."""
 
     description_max_bytes: int = DESCRIPTION_MAX_BYTES
     """Where a tool's description is cut; the whole text then goes to the system prompt."""
@@ -279,7 +279,7 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
 
 
 def _with_sent_names(turns: Sequence[Message], tools: SentTools) -> tuple[Message, ...]:
-    """Name tools and their properties in the history as they are declared."""
+    """Give tools and their properties in the history the names that are declared."""
     sent = {
         tool: {name: other for other, name in names.items()}
         for tool, names in tools.property_names.items()
@@ -298,10 +298,10 @@ def _with_sent_names(turns: Sequence[Message], tools: SentTools) -> tuple[Messag
 def _find_faults(
     turns: Sequence[Message], tools: Sequence[ToolSpec], model: ModelInfo
 ) -> Iterator[Finding]:
-    """Find what the service would refuse and no repair could change.
+    """Find what the service would refuse and no repair can change.
 
-    That is about images, and about descriptions if the user has raised their limit;
-    `write_payload` looks at the size.
+    These are images, and descriptions if the user has raised their limit. `write_payload` checks
+    the size.
     """
     for spec in tools:
         if len(spec.description.encode()) > MAX_DESCRIPTION_BYTES:
@@ -336,7 +336,7 @@ def _find_faults(
         yield Finding(
             rule="images_unseen",
             location=current,
-            cause="holds images, and the model reads text",
+            cause="holds images, and the model reads only text",
             cure="Choose a model that reads images, or send none.",
         )
 
@@ -357,7 +357,7 @@ def _image_fault(image: ImagePart) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOptions:
-    """How effort and length are asked of one model."""
+    """How a request asks one model for effort and length."""
 
     fields: JsonObject
     """The model's own fields; {} sends none."""
@@ -375,18 +375,17 @@ _BUDGET_FACTORS: Final[dict[Effort, float]] = {
 }
 _LEAST_BUDGET: Final = 1_024
 _MOST_BUDGET: Final = 24_576
-"""Between which the service's models think by tags; other clients keep to the same."""
+"""The limits of other clients for thinking by tags."""
 
 
 def ask_model(
     model: ModelInfo, *, effort: Effort, max_tokens: int, thinking_budget: int = THINKING_BUDGET
 ) -> ModelOptions:
-    """Say how a model is asked to think, and to keep to a length.
+    """Say how a request asks a model to think and to limit its answer.
 
-    Newer models take fields of their own, which the service checks strictly against the schema that
-    it publishes for the model; what is out of range is brought into it, with a warning. Older ones
-    think if tags at the front of the prompt say so, and answer in tags of the same name. The others
-    can be asked for neither.
+    Newer models have fields of their own. The service checks these strictly against the model's
+    published schema, so a value out of range is brought into it, with a warning. Older models think
+    if tags at the front of the prompt say so, and answer with tags. All others take neither.
 
     Args:
         model: What is known of the model.
@@ -464,14 +463,14 @@ def _nest(path: Sequence[str], value: JsonValue) -> JsonObject:
 
 
 def compose_system(request: ChatRequest, tools: SentTools, *, tags: str = "") -> str:
-    """Return all that the model is told before the conversation; "" if there is nothing to say.
+    """Return the whole system prompt; "" if it is empty.
 
-    The order is fixed and nothing in it changes from turn to turn: the service caches by prefix.
+    The order is fixed and nothing changes from turn to turn: the service caches by prefix.
 
     Args:
         request: What is asked.
         tools: Its tools; those with descriptions too long to send are described here.
-        tags: What asks an older model to think.
+        tags: The tags that ask an older model to think.
     """
     choice = request.tool_choice
     chosen = tools.names.get(choice)
@@ -494,9 +493,9 @@ def compose_system(request: ChatRequest, tools: SentTools, *, tags: str = "") ->
 
 
 def write_payload(prepared: Prepared, envelope: Envelope) -> Payload:
-    """Write a prepared request down for one endpoint.
+    """Write a prepared request for one endpoint.
 
-    If it is too large, the oldest turns are left out; what is too large even so is a finding.
+    If it is too large, the oldest turns are left out; if that is not enough, it gets a finding.
     """
     limit = prepared.max_payload_bytes
     body = _write_body(prepared, envelope)
@@ -637,14 +636,14 @@ def _write_tool(spec: ToolSpec) -> JsonObject:
 
 _LARGE_IMAGE_CHARACTERS: Final = 64 * 1024
 _STAND_IN: Final = re.compile(rb'"\\u0000image ([0-9]{1,4})\\u0000"')
-"""What stands for a large image in JSON until the rest of it is encoded."""
+"""Replaces a large image until the rest of the JSON is encoded."""
 
 
 def encode_payload(payload: JsonObject) -> bytes:
     """Encode a payload as compact UTF-8 JSON.
 
     Large images are encoded one by one, and the result grows in place: one call for all of them
-    would hold up every other thread of the process.
+    would block every other thread of the process.
     """
     taken: list[tuple[JsonObject, JsonValue]] = []
     state = object_member(payload, "conversationState")
@@ -724,7 +723,7 @@ _SHOWN: Final = frozenset(
 """Members whose texts are structure, not content."""
 
 _ALL_CONTENT: Final = frozenset({"input", "json"})
-"""Members that hold a caller's own JSON, in which any name may mean anything."""
+"""Members that hold a caller's own JSON, in which a name may mean anything."""
 
 
 def without_content(body: JsonObject) -> JsonObject:

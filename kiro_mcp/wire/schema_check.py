@@ -1,12 +1,11 @@
-"""A value against the JSON Schema that a stranger gave for it.
+"""Checks a value against a caller's JSON Schema: the arguments of a tool use, or a typed answer.
 
-A tool use's arguments, or a typed answer. The result is for reading, by the caller or its model:
-nothing here refuses either.
+The caller or its model reads the result; nothing is refused here.
 
-The library checks in native code that holds up the whole process, and some schemas take it a time
-that doubles with each of their lines. `SchemaCheck` therefore estimates the work first and does
-only what is known to be quick. `check_slowly` does anything; it belongs in a process of its own,
-which can be killed.
+The library's native code blocks the whole process, and some schemas take it a time that doubles
+with each of their lines. `SchemaCheck` therefore estimates the work first and does only what is
+known to be quick. `check_slowly` does anything; it belongs in a process of its own, which can be
+killed.
 """
 
 from collections.abc import Sequence
@@ -18,9 +17,9 @@ from kiro_mcp.wire.json_values import size_up_to
 from kiro_mcp.wire.schema import MAX_REFERENCE_CHARACTERS, local_target
 
 MAX_SCHEMA_ERRORS: Final = 20
-"""Enough to mend a call by; a list of a thousand wrong items says the same thing each time."""
+"""Enough to correct a call; a thousand wrong items give the same error each time."""
 MAX_SENTENCE_CHARACTERS: Final = 300
-"""A sentence quotes the value at fault, which may be a whole file."""
+"""A sentence quotes the wrong value, which may be a whole file."""
 
 MAX_QUICK_SCHEMA: Final = 5_000
 """How many JSON values a schema may have, with its references followed, to be compiled at once."""
@@ -65,11 +64,11 @@ class SchemaCheck:
         return self._validator is not None
 
     def errors(self, value: JsonValue, *, name: str = "arguments") -> tuple[str, ...] | None:
-        """Say where a value breaks the schema, one sentence each, in a stable order.
+        """Return the violations of the schema, one sentence each, in a stable order.
 
         Args:
             value: Any JSON value.
-            name: What it is called in the sentences.
+            name: The value's name in the sentences.
 
         Returns:
             The sentences; None if finding them could take long.
@@ -87,7 +86,7 @@ class SchemaCheck:
 def check_slowly(
     schema: JsonObject, values: Sequence[JsonValue], *, name: str
 ) -> list[tuple[str, ...]]:
-    """Say for each value where it breaks the schema, however long that takes.
+    """Return the violations of the schema for each value, however long that takes.
 
     Raises:
         UnusableSchemaError: It is not a valid JSON Schema, or a reference has no target.

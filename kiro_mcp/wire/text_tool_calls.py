@@ -1,4 +1,4 @@
-"""Tool calls that a model wrote into its text, into tool calls.
+"""Finds tool calls that a model wrote into its text.
 
 Some models now and then spell a call out instead of making it, in one of two forms::
 
@@ -11,8 +11,8 @@ Some models now and then spell a call out instead of making it, in one of two fo
     </function_calls>
 
 Used by `kiro_mcp.wire.reply`, and only when its caller asks for it. Text is more often
-about a call than a call, so whatever is not exactly one of the forms, names no tool of the
-caller or stands in code stays text. A call takes its own span out of the text and no more.
+about a call than a call. Whatever is not exactly one of the forms, has another name than the
+caller's tools, or is in code stays text. Only the span of a call is taken out of the text.
 
 Source of truth: the service's answers as observed.
 """
@@ -27,7 +27,7 @@ from kiro_mcp.chat import JsonObject, JsonValue
 from kiro_mcp.wire.json_values import parse_arguments, plain_object
 
 MAX_CANDIDATES: Final = 200
-"""Beginnings of calls that are looked into. Each may read to the end of the text in vain."""
+"""How many beginnings of calls are read. Each may read to the end of the text in vain."""
 
 _NAME: Final = r"[\w.:/-]{1,128}"
 _PREFIX: Final = "antml:"
@@ -65,15 +65,15 @@ Segment: TypeAlias = str | TextCall
 
 
 class _NoCallError(ValueError):
-    """What looked like the beginning of a call is none."""
+    """The text only looks like the beginning of a call."""
 
 
 def find_calls(text: str, tools: Mapping[str, JsonObject], start: int = 0) -> list[Segment]:
     """Return `text` from `start` on, in order, as runs of text and the calls between them.
 
     Args:
-        text: All of a run of text; where it begins says what stands in code.
-        tools: The schema of each tool's arguments, by each name that it may be called by.
+        text: A whole run of text; its code fences are counted from its beginning.
+        tools: The schema of each tool's arguments, by each of its names.
         start: Where to look for calls.
     """
     segments: list[Segment] = []
@@ -94,10 +94,9 @@ def find_calls(text: str, tools: Mapping[str, JsonObject], start: int = 0) -> li
 
 
 class CallWatch:
-    """Tells how much of an answer's text can be shown before its calls are looked for.
+    """Holds back the text of an answer from the first possible beginning of a call on.
 
-    Whether a call in the text counts is known only at the end of the answer. So from the
-    first thing on that looks like the beginning of one, text is held back.
+    Whether a call in the text counts is known only at the end of the answer.
     """
 
     def __init__(self) -> None:
@@ -125,14 +124,14 @@ class CallWatch:
 
 
 def _possible_beginning(text: str) -> int:
-    """Return how many characters at the end of `text` may be the beginning of a beginning."""
+    """Return how many characters at the end of `text` may begin a call."""
     start = max(text.rfind("[", -_LONGEST_BEGINNING), text.rfind("<", -_LONGEST_BEGINNING))
     tail = text[start:] if start >= 0 else ""
     return len(tail) if any(beginning.startswith(tail) for beginning in _BEGINNINGS) else 0
 
 
 def _fence_after(marks: str, info: str, fence: str) -> str:
-    """Return the fence that is open after a line of marks, "" for none.
+    """Return the code fence that is open after a line of marks; "" for none.
 
     Source of truth: https://spec.commonmark.org/0.31.2/#fenced-code-blocks
     """
@@ -205,7 +204,7 @@ def _read_invoke(text: str, position: int, tools: Mapping[str, JsonObject]) -> t
 
 
 def _typed(values: Mapping[str, str], schema: JsonObject) -> JsonObject:
-    """Read values that the schema wants to be something other than text as JSON."""
+    """Read the values as JSON whose schema is not that of a text."""
     properties = schema.get("properties")
     known = properties if isinstance(properties, dict) else {}
     return {name: _typed_value(value, known.get(name)) for name, value in values.items()}
@@ -234,7 +233,7 @@ def _expect(pattern: re.Pattern[str], text: str, position: int) -> re.Match[str]
 
 
 def _expect_tag(text: str, position: int, tag: str) -> int:
-    """Return where `tag` ends, which must come next but for white space."""
+    """Return where `tag` ends; only white space may come before it."""
     start = _after_blank(text, position)
     if not text.startswith(tag, start):
         raise _NoCallError

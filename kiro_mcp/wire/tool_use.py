@@ -1,8 +1,8 @@
-"""Fragments of tool uses into whole tool uses.
+"""Fragments of tool uses -> whole tool uses.
 
 Fed by `kiro_mcp.wire.reply` with the `ToolUseFragment`s of one answer. Tool uses are told
-apart by their id alone: their fragments may interleave, and two calls of one tool with the
-same arguments are two calls.
+apart only by their id: their fragments may interleave, and two calls of one tool with the same
+arguments are two calls.
 
     first fragment ── open ── last fragment ──────────────────── complete | truncated | invalid
                         └──── end of the answer ─ close() ────── the same, but complete only
@@ -42,14 +42,14 @@ class _OpenToolUse:
     pieces: list[str] = field(default_factory=list[str])
     characters: int = 0
     fragments: int = 0
-    """How many fragments it has, where that is counted."""
+    """How many fragments have come after another tool use with its id had ended."""
     is_snapshot: bool = False
-    """Whether the pieces are one that holds all of the arguments so far."""
+    """Whether the only piece holds all of the arguments so far."""
 
     def add(self, fragment: ToolUseFragment) -> None:
         self.name = self.name or fragment.name
         if fragment.input and not fragment.input.isspace():
-            # What follows a snapshot cannot be the next piece of it, only its successor.
+            # What follows a snapshot replaces it.
             if fragment.is_snapshot or self.is_snapshot:
                 self.pieces.clear()
                 self.characters = 0
@@ -92,7 +92,7 @@ class ToolUseAssembler:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was odd, one sentence each."""
+        """What was left out or changed, one sentence each."""
         if not self._late_fragments:
             return tuple(self._warnings)
         late = f"{self._late_fragments} fragment(s) of tool uses that had ended were left out."
@@ -102,7 +102,7 @@ class ToolUseAssembler:
         """Take a fragment; return the tool use if this was its last one.
 
         Raises:
-            AnswerLimitError: there is too much of it; what came before is kept.
+            AnswerLimitError: The answer has too many tool uses or too long arguments.
         """
         if fragment.id in self._ended:
             return self._add_late(fragment)
@@ -117,8 +117,8 @@ class ToolUseAssembler:
     def _add_late(self, fragment: ToolUseFragment) -> ToolUse | None:
         """Take a fragment of a tool use that has ended; return another call with the same id.
 
-        A whole call that begins anew and differs from the first is one that the model made. What
-        repeats the first, or is only a piece, is left out and counted.
+        A whole call with other arguments than the first is a call of the model. A repetition of the
+        first, or only a piece, is left out and counted.
         """
         late = self._late.get(fragment.id)
         if late is None and not fragment.input and not fragment.is_last:
@@ -158,7 +158,7 @@ class ToolUseAssembler:
         return [tool_use for tool_use in ended if tool_use]
 
     def schemas_by_any_name(self) -> dict[str, JsonObject]:
-        """Return the tools' schemas by every name that a model may call them by."""
+        """Return the tools' schemas by every name that a model may use."""
         schemas = {
             name: with_legal_names(schema)[0] if name in self._property_names else schema
             for name, schema in self._schemas.items()
@@ -167,7 +167,7 @@ class ToolUseAssembler:
         return {**schemas, **sent}
 
     def add_text_call(self, call: TextCall, tool_use_id: str) -> ToolUse | None:
-        """Return a call found in text as a tool use; None if it has been found before."""
+        """Return a call in the text as a tool use; None if the same call came before."""
         name = self._aliases.get(call.name, call.name)
         content = (name, json.dumps(call.arguments, sort_keys=True))
         if content in self._text_calls:

@@ -1,12 +1,12 @@
 """Tools as callers declare them -> tool specs as the service takes them.
 
-`read_tool_specs` reads the shapes of MCP, Anthropic and OpenAI. `sendable_tools` gives legal names,
-descriptions and schemas, and declares what only the history uses: the service refuses a tool use
-without its spec.
+`read_tool_specs` reads the forms of MCP, Anthropic and OpenAI. `sendable_tools` makes names,
+descriptions and schemas legal, and declares tools that only the history uses: the service refuses a
+tool use whose tool is not declared.
 
 The service takes a letter, then up to 63 letters, digits, `_` and `-` as a name. MCP clients join
 server and tool into longer names, with dots and slashes. Names are mapped once for a request. The
-map goes to the reply side, so that a caller meets its own names again.
+map goes to the reply side, so that a caller gets its own names back.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class SentTools:
 
 
 def read_tool_specs(given: Sequence[object]) -> tuple[tuple[ToolSpec, ...], tuple[Repair, ...]]:
-    """Read declarations of tools in any of the three shapes.
+    """Read declarations of tools in any of the three forms.
 
     Tools that a provider runs itself have no schema and cannot be offered: they are left out.
 
@@ -113,7 +113,7 @@ def _read_spec(item: JsonValue, location: str) -> ToolSpec:
 def _custom_spec(name: str, description: str, text_format: JsonValue) -> ToolSpec:
     """Make a tool with one text property of a custom tool of OpenAI, which takes text.
 
-    A grammar for the text is told in the description: the service cannot enforce one.
+    The description tells a grammar for the text: the service cannot enforce one.
     """
     members = text_format if isinstance(text_format, dict) else {}
     grammar = members.get("grammar")
@@ -141,7 +141,7 @@ def sendable_tools(
     """Make tools that the service takes.
 
     Args:
-        specs: What the caller declares; of one name, the first.
+        specs: The caller's tools; the first one counts if two have the same name.
         used_names: The names of the tool uses in the history.
         description_max_bytes: Where a description is cut.
     """
@@ -222,7 +222,7 @@ def _tool_repairs(
 
 
 def _shorten(text: str, max_bytes: int) -> str:
-    """Cut a text between characters, and say where the rest is if there is room for that."""
+    """Cut a text between characters, and say where the rest is if that fits."""
     encoded = text.encode()
     if len(encoded) <= max_bytes:
         return text
@@ -254,10 +254,10 @@ _HASH_CHARACTERS: Final = 8
 
 
 def sent_names(names: Iterable[str]) -> dict[str, str]:
-    """Map each name to one that the service takes, no two to the same.
+    """Map each name to a different one that the service takes.
 
-    A name that is legal is its own; of the others each depends on those before it only, so
-    that a tool added at the end changes no other.
+    A legal name stays. Each other one depends only on those before it, so that a tool added at
+    the end changes no other.
 
     Returns:
         The sent name of each of the caller's names.

@@ -1,8 +1,8 @@
-"""A JSON Schema and an answer's text -> the value that it holds, or where it breaks the schema.
+"""A JSON Schema and an answer's text -> the value in the answer, or its violations of the schema.
 
-The service has no member for a schema: the model is told it in the system prompt, the values in
-its text are found here and checked, and what is wrong is told to it in one further turn. Pure
-pieces; `kiro_mcp.client.schema_checks` asks and checks.
+The service has no member for a schema. The system prompt tells it to the model, the values are
+found in the text, and one further turn tells the model what is wrong. These are the pure pieces;
+`kiro_mcp.client.schema_checks` asks and checks.
 """
 
 import json
@@ -17,7 +17,7 @@ from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.wire.json_values import json_text, plain_object
 
 MAX_CANDIDATES: Final = 100
-"""How many values of an answer are checked: the last ones."""
+"""How many values of an answer are checked, from the end."""
 
 _CHECKING: Final = frozenset(
     """
@@ -29,27 +29,27 @@ _CHECKING: Final = frozenset(
     """.split()  # noqa: SIM905 - a list of names is easier to read without quotes
 )
 _WRAPPERS: Final = ("schema", "json_schema")
-"""The members in which OpenAI's clients put a schema, beside its name and `strict`."""
-_NO_JSON: Final = "$: the answer holds no JSON value."
+"""The members in which OpenAI's clients send a schema, beside its name and `strict`."""
+_NO_JSON: Final = "$: the answer has no JSON value."
 _BRACKET: Final = re.compile(r"[{\[]")
 _DECODER: Final = json.JSONDecoder()
 _FIRST_WINDOW: Final = 64
 _MARGIN: Final = 16
-"""How near to the end of a window a fault may come from its being cut there."""
+"""An error this near to the end of a window may come only from the cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypedAnswer:
-    """What an answer is worth, measured by a schema."""
+    """The value of an answer, and its violations of the schema."""
 
     data: JsonValue
-    """The value, whether or not it is valid; null if the answer holds no value."""
+    """The value, valid or not; null if the answer has none."""
     violations: tuple[str, ...]
-    """Where it breaks the schema, each as a JSON path and what is wrong there; () if valid."""
+    """Each as a JSON path and what is wrong there; () if the value is valid."""
 
 
 def typed_instruction(schema: JsonObject) -> str:
-    """Return what the system prompt says to a model that is to answer by a schema."""
+    """Return the instruction in the system prompt to answer by a schema."""
     return (
         "Answer with one JSON value and nothing else: no words before or after it, no code fence."
         f" It must be valid against this JSON Schema:\n{json_text(schema)}"
@@ -67,11 +67,11 @@ def repair_prompt(violations: Sequence[str]) -> str:
 
 
 def open_schema(given: JsonObject, name: str = "output_schema") -> JsonObject:
-    """Return the schema that a caller gave, taken out of OpenAI's wrapper if there is one.
+    """Return a caller's schema, without OpenAI's wrapper around it.
 
     Args:
         given: The schema, or OpenAI's object around one.
-        name: What the caller calls it.
+        name: The caller's name for it, for the error.
 
     Raises:
         InvalidRequest: It has no keyword that checks anything.
@@ -90,10 +90,9 @@ def open_schema(given: JsonObject, name: str = "output_schema") -> JsonObject:
 
 
 def json_candidates(text: str) -> list[JsonValue]:
-    """Find the values that the answer may be, in their order: all of it, or what is in it.
+    """Return the values that may be the answer, in order: the whole text, or values in it.
 
-    A part of another value is not one of them: the rest of an answer that was cut off must not
-    pass for the whole.
+    Parts of another value are left out: a part of a cut-off answer must not count as the whole.
     """
     return _parsed([text]) or _in_prose(text) or _parsed(_fenced(text))
 
@@ -101,11 +100,11 @@ def json_candidates(text: str) -> list[JsonValue]:
 def best_answer(
     candidates: Sequence[JsonValue], violations: Sequence[tuple[str, ...]]
 ) -> TypedAnswer:
-    """Return the last value that fits its schema; if there is none, the largest.
+    """Return the last valid value, or the largest one if none is valid.
 
     Args:
         candidates: The values of an answer.
-        violations: Where each breaks the schema; () for one that fits.
+        violations: Those of each value; () for a valid one.
     """
     if not candidates:
         return TypedAnswer(data=None, violations=(_NO_JSON,))
@@ -128,12 +127,12 @@ def _parsed(texts: Sequence[str]) -> list[JsonValue]:
 
 
 def _fenced(text: str) -> list[str]:
-    """Return what stands between each two code fences, without the word behind the first."""
+    """Return the text between each two code fences, without the word after the first."""
     return [block.partition("\n")[2] for block in text.split("```")[1:-1:2]][-MAX_CANDIDATES:]
 
 
 def _in_prose(text: str) -> list[JsonValue]:
-    """Find whole objects and lists, in linear time: each fault is left behind, not read again."""
+    """Find whole objects and lists, in linear time: text before an error is not read again."""
     found: deque[JsonValue] = deque(maxlen=MAX_CANDIDATES)
     start = _next_bracket(text, 0)
     size = _FIRST_WINDOW
@@ -157,12 +156,12 @@ def _in_prose(text: str) -> list[JsonValue]:
 
 
 def _next_bracket(text: str, start: int) -> int:
-    """Return where the next object or list may begin; the text's length for nowhere."""
+    """Return where the next object or list may begin; the text's length if none does."""
     found = _BRACKET.search(text, start)
     return found.start() if found else len(text)
 
 
 def _plain(value: JsonValue) -> list[JsonValue]:
-    """Return the value as the caller gets it: the model's own, or none if it cannot be that."""
+    """Return the value as the caller gets it; [] if it cannot be sent as JSON."""
     plain = plain_object({"value": value})
     return [] if plain is None else [plain["value"]]

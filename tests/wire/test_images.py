@@ -87,7 +87,7 @@ def test_a_data_url_is_read_whatever_type_it_names(url: str) -> None:
 @pytest.mark.parametrize("url", ["https://example.com/a.png?token=s3cret", "file:///etc/passwd"])
 def test_a_url_is_refused_without_repeating_it(url: str) -> None:
     """The service takes only bytes, and a URL can hold a secret."""
-    with pytest.raises(InvalidRequest, match="is an address") as caught:
+    with pytest.raises(InvalidRequest, match="is a URL") as caught:
         image_from_url(url, location="it")
     assert "s3cret" not in str(caught.value)
     assert "data URL" in caught.value.next_step

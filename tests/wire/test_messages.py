@@ -231,7 +231,7 @@ def test_images_of_every_shape_are_read(block: dict[str, Any]) -> None:
     [
         ({"type": "image"}, "holds no image"),
         ({"type": "image", "source": {"type": "file", "file_id": "f"}}, "holds no image"),
-        ({"type": "image_url", "image_url": {"url": "https://x/y.png"}}, "is an address"),
+        ({"type": "image_url", "image_url": {"url": "https://x/y.png"}}, "is a URL"),
         ({"type": "image", "data": "aGVsbG8="}, "is not a PNG"),
         ({"type": "input_audio", "input_audio": {}}, "is input_audio, which the service does not"),
         ({"type": "file", "file": {"file_id": "f"}}, "is a document without readable text"),

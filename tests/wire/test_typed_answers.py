@@ -111,7 +111,7 @@ def test_an_answer_without_a_whole_value_says_so(text: str) -> None:
     """A part of a cut-off value must not count as the whole."""
     answer = read_typed_answer(text, SCHEMA)
     assert answer.data is None
-    assert answer.violations == ("$: the answer holds no JSON value.",)
+    assert answer.violations == ("$: the answer has no JSON value.",)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_data_is_exactly_the_answers_value(text: str, value: object) -> None:
 def test_a_value_that_cannot_be_returned_is_an_error(text: str) -> None:
     """Null would be a different answer."""
     answer = read_typed_answer(text, {"title": "x"})
-    assert answer == TypedAnswer(data=None, violations=("$: the answer holds no JSON value.",))
+    assert answer == TypedAnswer(data=None, violations=("$: the answer has no JSON value.",))
 
 
 def test_a_part_of_a_value_is_not_an_answer() -> None:
