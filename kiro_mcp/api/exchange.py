@@ -264,13 +264,12 @@ class StopSequences:
 
     def _beginning_at_the_end_of(self, text: str) -> int:
         """Return how many characters at the end of the text may begin a stop sequence."""
-        longest = 0
-        for stop in self._texts:
-            for size in range(min(len(stop) - 1, len(text)), longest, -1):
-                if text.endswith(stop[:size]):
-                    longest = size
-                    break
-        return longest
+        longest = max(map(len, self._texts))
+        for place in range(max(0, len(text) - longest + 1), len(text)):
+            end = text[place:]
+            if any(stop.startswith(end) for stop in self._texts):
+                return len(end)
+        return 0
 
 
 def _cut(reply: Reply, characters: int) -> Reply:

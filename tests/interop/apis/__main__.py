@@ -2,9 +2,10 @@
 
 The vendors' SDKs, LangChain and LiteLLM make their checks by themselves, each in an environment of
 its own (`with_NAME.py`). Four coding agents then work on a file with a tool of their own, and must
-end with the model's last words. The server is a process as users start it; it answers from an
-emulator, which plays the model's part. What cannot be installed is skipped. One line for a client
-and a check; exits with 0 if all are ok. Takes minutes, so CI does not run it.
+end with the model's last words. Then they meet a used-up plan, which must end their turn. The
+server is a process as users start it; it answers from an emulator, which plays the model's part.
+What cannot be installed is skipped. One line for a client and a check; exits with 0 if all are ok.
+Takes minutes, so CI does not run it.
 """
 
 import json
@@ -16,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kiro_mcp.emulator import EmulatorState, Send, frames, running
 from kiro_mcp.emulator.request import RestRequest
@@ -44,6 +46,8 @@ THOUGHT = "The emulator reasons before it answers."
 
 MODEL = "claude-sonnet-4.5"
 NOTE = "The lapwing has 4711 feathers."
+MOST_REQUESTS = 3
+"""How often an agent may ask for one task: some also ask for a title."""
 LAST_WORDS = "I counted 4711 of them."
 HERE = Path(__file__).parent
 
@@ -216,30 +220,37 @@ AGENTS: Mapping[str, Callable[[], Awaitable[Agent]]] = {
 }
 
 
-async def agent_works(make: Callable[[], Awaitable[Agent]]) -> bool:
-    """Let an agent do its task."""
-    agent = await make()
-    began = time.monotonic()
+async def run_agent(agent: Agent, answers: Sequence[Json]) -> tuple[str, list[Any]]:
+    """Let an agent do a task with a model that gives these answers.
+
+    Returns what it said, and the bodies of the requests that the service was sent.
+    """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         work = home / "work"
         work.mkdir()
         (work / "notes.txt").write_text(f"{NOTE}\n")
         script = home / "script.json"
-        arguments = json.loads(json.dumps(agent.arguments).replace("$WORK", str(work)))
-        call = {"name": agent.tool, "arguments": arguments}
-        steps = [{"reasoning": "I read it."}, {"text": "Let me look."}, {"tool_use": call}]
-        answers = [
-            {"when": NOTE, "steps": [{"text": LAST_WORDS}]},
-            {"when": "How many feathers", "steps": steps},
-        ]
-        script.write_text(json.dumps({"answers": answers}))
+        script.write_text(json.dumps({"answers": answers}).replace("$WORK", str(work)))
         state = EmulatorState(script_files=[read_script(script)])
         async with serving(state) as url:
             variables = dict(await agent.set_up(home, url))
             task = "How many feathers has the lapwing? It is in notes.txt."
             said = await run_program([*agent.command, task], home, variables)
-    asked = [request.body for request in state.requests_to(GENERATE)]
+    return said, [request.body for request in state.requests_to(GENERATE)]
+
+
+async def agent_works(make: Callable[[], Awaitable[Agent]]) -> bool:
+    """Let an agent do its task, then let it meet a used-up plan."""
+    agent = await make()
+    began = time.monotonic()
+    call = {"name": agent.tool, "arguments": agent.arguments}
+    steps = [{"reasoning": "I read it."}, {"text": "Let me look."}, {"tool_use": call}]
+    answers = [
+        {"when": NOTE, "steps": [{"text": LAST_WORDS}]},
+        {"when": "How many feathers", "steps": steps},
+    ]
+    said, asked = await run_agent(agent, answers)
     prompts = [RestRequest.model_validate(body) for body in asked[:-1]]
     offered = {tool.name for prompt in prompts for tool in prompt.tools}
     rules = {
@@ -248,7 +259,13 @@ async def agent_works(make: Callable[[], Awaitable[Agent]]) -> bool:
         f"it said {said[-1000:]}": LAST_WORDS in said and said.startswith("exit code 0"),
     }
     wrong = "; ".join(what for what, is_right in rules.items() if not is_right)
-    return _report(agent.name, f"reads a file with {agent.tool}", began, wrong)
+    has_read = _report(agent.name, f"reads a file with {agent.tool}", began, wrong)
+
+    began = time.monotonic()
+    said, asked = await run_agent(agent, [{"steps": [{"emulate": "quota"}]}])
+    has_ended = said.startswith("exit code") and 0 < len(asked) <= MOST_REQUESTS
+    wrong = "" if has_ended else f"it made {len(asked)} requests and said {said[-1000:]}"
+    return _report(agent.name, "takes a used-up plan as final", began, wrong) and has_read
 
 
 def _report(name: str, what: str, began: float, wrong: str) -> bool:

@@ -130,7 +130,7 @@ def _():
 @check("errors")
 def _():
     kinds = {
-        "quota": anthropic.RateLimitError,
+        "quota": anthropic.PaymentRequiredError,
         "throttle": anthropic.RateLimitError,
         "busy": anthropic.OverloadedError,
         "failed": anthropic.InternalServerError,

@@ -84,7 +84,7 @@ for one in MODELS.items():
 
 @check("errors")
 def _():
-    kinds = (openai.RateLimitError, openai.RateLimitError, anthropic.RateLimitError)
+    kinds = (openai.APIStatusError, openai.APIStatusError, anthropic.APIStatusError)
     for model, kind in zip(MODELS.values(), kinds, strict=True):
         raises(kind, lambda model=model: model.invoke("/emulate quota"))
 

@@ -6,6 +6,7 @@ import os
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
+import openai
 from checks import (
     ARGUMENTS,
     BASE,
@@ -98,7 +99,8 @@ def add_checks(provider, base):
 
     @check(f"{provider}/, errors")
     def _():
-        raises(litellm.RateLimitError, lambda: ask("/emulate quota"))
+        error = raises(openai.APIError, lambda: ask("/emulate quota"))
+        same(isinstance(error, litellm.RateLimitError), False)
         raises(litellm.AuthenticationError, lambda: ask("/emulate expired"))
         raises(litellm.ContextWindowExceededError, lambda: ask("/emulate too_long"))
 

@@ -195,7 +195,7 @@ def _():
 @check("errors")
 def _():
     kinds = {
-        "quota": openai.RateLimitError,
+        "quota": openai.APIStatusError,
         "throttle": openai.RateLimitError,
         "busy": openai.InternalServerError,
         "failed": openai.InternalServerError,
@@ -210,8 +210,8 @@ def _():
         same(bool(error.request_id), True)
         if name != "reset":  # Streamed, it breaks after the status.
             raises(kind, lambda name=name: ask(f"/emulate {name}", stream=True))
-    error = raises(openai.RateLimitError, lambda: ask("/emulate quota"))
-    same([error.code, error.type], ["insufficient_quota", "insufficient_quota"])
+    error = raises(openai.APIStatusError, lambda: ask("/emulate quota"))
+    same([error.status_code, error.code, error.type], [402, *["insufficient_quota"] * 2])
     error = raises(openai.BadRequestError, lambda: ask("/emulate too_long"))
     same(error.code, "context_length_exceeded")
     raises(openai.NotFoundError, lambda: client.models.retrieve("no-such-model"))
