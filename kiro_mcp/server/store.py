@@ -6,11 +6,14 @@ answered; both are on disk, in one transaction, before the answer is returned. T
     conversations   id, owner, updated_at
     histories       conversation_id, turn (from 1), origin
     turns           conversation_id, turn, created_at, model, system, tools, messages, answer
+    long_texts      conversation_id, turn, number, text
     answers         id, created_at, result, owner, undelivered
 
 A turn is stored once, under the conversation that it was made in. `histories` says which turns a
 conversation has: its own, whose origin it is, and those that it shares with the conversation that
-it was forked from. A turn is deleted with the last history that has it. An owner is one of
+it was forked from. A turn is deleted with the last history that has it. The tools, messages and
+answer of a turn are JSON; a long text in it, such as an image, is a row of `long_texts` instead:
+to escape megabytes, and to read them again, would hold up all other threads. An owner is one of
 `kiro_mcp.server.owners`. A conversation whose `updated_at` is 0 is being deleted. `undelivered` is
 the id of the question, as `kiro_mcp.server.jobs` makes it, while no caller has got the answer;
 else it is empty.
@@ -23,6 +26,8 @@ Several servers, of one user's several clients, may use the database at the same
 never waits for a lock: while another process has it, the caller waits on the event loop and tries
 again, and others can read meanwhile. If the disk is slow, only the thread waits, and the caller
 gives up in time. Between calls the thread deletes, in small parts, what is too old or too much.
+
+    a method ─▶ _run ─▶ queue ─▶ _work ─▶ _in_transaction ─▶ SQL      forget_some, when it is due
 """
 
 import asyncio
@@ -38,14 +43,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import anyio
 
 from kiro_mcp.chat import (
     ImagePart,
     Message,
-    Part,
     TextPart,
     ThinkingPart,
     ToolResult,
@@ -53,11 +57,12 @@ from kiro_mcp.chat import (
     ToolUse,
 )
 from kiro_mcp.errors import InternalFault, InvalidRequest
-from kiro_mcp.wire.images import is_base64
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+Work: TypeAlias = Callable[[sqlite3.Connection], Result]
+"""What a method does in the store's thread, in a transaction."""
 
 PATIENCE_SECONDS: Final = 5.0
 """How long a call waits for a store that another process has locked, or for a slow disk."""
@@ -155,15 +160,6 @@ class _LockedError(Exception):
     """Another process is using the database just now."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Job:
-    """Something to do in the store's thread, for one caller."""
-
-    work: Callable[[sqlite3.Connection], Any]
-    writes: bool
-    result: Future[Any]
-
-
 class ConversationStore:
     """The store. Opened at its first use; every method works in the store's thread.
 
@@ -202,7 +198,7 @@ class ConversationStore:
         self._max_bytes = max_bytes or (MAX_BYTES if path else MAX_BYTES_IN_MEMORY)
         self._patience_seconds = PATIENCE_SECONDS
         self._waiting: set[anyio.CancelScope] = set()
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Work[Any], bool, Future[Any]] | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._is_closed: Future[None] = Future()
         self._is_closed.set_running_or_notify_cancel()  # From here on nobody can cancel it.
@@ -220,9 +216,46 @@ class ConversationStore:
             InvalidRequest: `not_found`: the owner has no such conversation, or it no such turn.
         """
         _require_id("conversation_id", conversation_id)
-        return await self._run(
-            lambda db: self._load(db, conversation_id, owner, up_to_turn), writes=False
-        )
+
+        def work(db: sqlite3.Connection) -> Conversation:
+            (last_turn,) = db.execute(
+                "SELECT count(*) FROM conversations JOIN histories ON conversation_id = id"
+                " WHERE id = ? AND owner = ? AND updated_at >= ?",
+                (conversation_id, owner, self._oldest_kept()),
+            ).fetchone()
+            if not last_turn:
+                raise InvalidRequest(
+                    f"There is no conversation {_quoted(conversation_id)}; it may have been too"
+                    " long unused.",
+                    next_step="Start a new one: leave conversation_id empty.",
+                    code="not_found",
+                )
+            if up_to_turn > last_turn:
+                raise InvalidRequest(
+                    f"The conversation has no turn {up_to_turn}; its last one is {last_turn}.",
+                    next_step="Give a turn that it has, or 0 for the last.",
+                    code="not_found",
+                )
+            last = up_to_turn or last_turn
+            turns: list[Turn] = []
+            warnings: list[str] = []
+            for number, turn in _read_turns(db, conversation_id, last):
+                if turn is not None:
+                    turns.append(turn)
+                    continue
+                warnings.append(
+                    f"Turn {number} of the conversation {conversation_id!r} is damaged in"
+                    f" {self._path or 'memory'}, so it was left out."
+                )
+            if not turns:
+                raise InternalFault(
+                    " ".join(warnings), next_step="Start a new one: leave conversation_id empty."
+                )
+            return Conversation(
+                id=conversation_id, turns=tuple(turns), last_turn=last, warnings=tuple(warnings)
+            )
+
+        return await self._run(work, writes=False)
 
     async def append(
         self,
@@ -254,15 +287,54 @@ class ConversationStore:
             InternalFault: Also if the turns before were forgotten since they were loaded; then
                 only the answer is saved.
         """
+        source = forked_from or position.conversation_id
 
         def work(db: sqlite3.Connection) -> Position | None:
-            stands = self._append(db, position, turn, owner, forked_from)
-            if answer_id and stands in (position, None):
-                _put_answer(db, answer_id, owner, self._now(), result, undelivered)
+            target = position.conversation_id
+            is_taken = (
+                target == source
+                and db.execute(
+                    "SELECT 1 FROM histories WHERE conversation_id = ? AND turn = ?",
+                    (target, position.turn),
+                ).fetchone()
+            )
+            if is_taken:
+                target = self._new_id()
+            stands = Position(conversation_id=target, turn=position.turn)
+            if answer_id and not is_taken:
+                self._put_answer(db, answer_id, result, owner, undelivered)
+            if position.turn > 1:
+                (turns_before,) = db.execute(
+                    "SELECT count(*) FROM conversations JOIN histories ON conversation_id = id"
+                    " WHERE id = ? AND owner = ? AND updated_at > 0 AND turn < ?",
+                    (source, owner, position.turn),
+                ).fetchone()
+                if turns_before < position.turn - 1:
+                    return None
+            if target != source:
+                db.execute(
+                    "INSERT INTO histories SELECT ?, turn, origin FROM histories"
+                    " WHERE conversation_id = ? AND turn < ?",
+                    (target, source, position.turn),
+                )
+            db.execute(
+                "INSERT INTO conversations VALUES (?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at",
+                (target, owner, self._now()),
+            )
+            db.execute("INSERT INTO histories VALUES (?, ?, ?)", (target, position.turn, target))
+            row, long_texts = _row_of(turn)
+            db.execute(
+                "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (target, position.turn, self._now(), *row),
+            )
+            for number, text in enumerate(long_texts):
+                data = text.encode(errors="surrogatepass")
+                values = (target, position.turn, number, data)
+                db.execute("INSERT INTO long_texts VALUES (?, ?, ?, ?)", values)
             return stands
 
         if (stands := await self._run(work, writes=True)) is None:
-            source = forked_from or position.conversation_id
             raise InternalFault(
                 f"The conversation {source!r} was forgotten while its answer was on its way.",
                 next_step="Start a new one: leave conversation_id empty.",
@@ -271,23 +343,40 @@ class ConversationStore:
 
     async def listed(self, *, owner: str) -> tuple[Listed, ...]:
         """Return the owner's latest conversations, the last used first."""
-        return await self._run(lambda db: _listed(db, owner, self._oldest_kept()), writes=False)
+
+        def work(db: sqlite3.Connection) -> tuple[Listed, ...]:
+            rows = db.execute(
+                "SELECT id, updated_at,"
+                " (SELECT count(*) FROM histories WHERE conversation_id = id)"
+                " FROM conversations WHERE owner = ? AND updated_at >= ?"
+                " ORDER BY updated_at DESC, id LIMIT ?",
+                (owner, self._oldest_kept(), MAX_LISTED),
+            )
+            return tuple(Listed(id=id_, updated_at=at, turn_count=count) for id_, at, count in rows)
+
+        return await self._run(work, writes=False)
 
     async def save_answer(
         self, answer_id: str, result: str, *, owner: str, undelivered: str = ""
     ) -> None:
         """Write a finished answer, such as a failure, as JSON under its id."""
         await self._run(
-            lambda db: _put_answer(db, answer_id, owner, self._now(), result, undelivered),
+            lambda db: self._put_answer(db, answer_id, result, owner, undelivered),
             writes=True,
         )
 
     async def answer(self, answer_id: str, *, owner: str) -> bytes | None:
         """Return a finished answer's JSON, or None if the owner has none under the id."""
         _require_id("answer_id", answer_id)
-        return await self._run(
-            lambda db: _answer(db, answer_id, owner, self._oldest_kept()), writes=False
+        row = await self._run(
+            lambda db: db.execute(
+                "SELECT CAST(result AS BLOB) FROM answers"
+                " WHERE id = ? AND owner = ? AND created_at >= ?",
+                (answer_id, owner, self._oldest_kept()),
+            ).fetchone(),
+            writes=False,
         )
+        return row[0] if row else None
 
     async def mark_undelivered(self, answer_id: str, question: str, *, owner: str) -> None:
         """Note that no caller has got an answer to this question; with "", that one has."""
@@ -341,12 +430,16 @@ class ConversationStore:
             with anyio.move_on_after(ENDING_SECONDS):
                 await asyncio.wrap_future(self._is_closed)
 
-    async def _run(self, work: Callable[[sqlite3.Connection], Result], *, writes: bool) -> Result:
+    async def _run(self, work: Work[Result], *, writes: bool) -> Result:
         """Do something in the thread, in a transaction.
 
         The caller never waits longer than its patience. What the thread has begun by then, it
         finishes.
         """
+        if self._thread is None:
+            # A daemon: a disk that does not answer must not keep the process from ending.
+            self._thread = Thread(target=self._work, name="conversations", daemon=True)
+            self._thread.start()
         pause = _FIRST_PAUSE_SECONDS
         reason = "did not answer in time"
         with anyio.move_on_after(self._patience_seconds) as scope:
@@ -354,7 +447,7 @@ class ConversationStore:
             try:
                 while True:
                     result: Future[Result] = Future()
-                    self._submit(_Job(work=work, writes=writes, result=result))
+                    self._jobs.put((work, writes, result))
                     try:
                         return await asyncio.wrap_future(result)
                     except _LockedError:
@@ -368,13 +461,6 @@ class ConversationStore:
             next_step="Try again later, name another folder in KIRO_MCP_HOME, or set"
             " KIRO_MCP_STORE=memory where this server is configured.",
         )
-
-    def _submit(self, job: _Job) -> None:
-        if self._thread is None:
-            # A daemon: a disk that does not answer must not keep the process from ending.
-            self._thread = Thread(target=self._work, name="conversations", daemon=True)
-            self._thread.start()
-        self._jobs.put(job)
 
     @property
     def _name(self) -> str:
@@ -394,29 +480,30 @@ class ConversationStore:
                 continue
             if job is None:
                 break
-            if job.result.set_running_or_notify_cancel():
-                self._do(job)
+            work, writes, result = job
+            if not result.set_running_or_notify_cancel():
+                continue
+            try:
+                result.set_result(self._in_transaction(work, writes=writes))
+            except Exception as error:
+                result.set_exception(error)
+                continue
+            if writes and self._connection:
+                self._writes_until_check -= 1
+                with suppress(sqlite3.Error):
+                    if (
+                        self._writes_until_check < 0
+                        or used_bytes(self._connection) > self._max_bytes
+                    ):
+                        self._next_forgetting = min(self._next_forgetting, time.monotonic())
         with suppress(sqlite3.Error):
             self._close()
         self._is_closed.set_result(None)
 
-    def _do(self, job: _Job) -> None:
+    def _in_transaction(self, work: Work[Result], *, writes: bool) -> Result:
         try:
-            result = self._in_transaction(job)
-        except Exception as error:
-            job.result.set_exception(error)
-            return
-        job.result.set_result(result)
-        if job.writes and self._connection:
-            self._writes_until_check -= 1
-            with suppress(sqlite3.Error):
-                if self._writes_until_check < 0 or used_bytes(self._connection) > self._max_bytes:
-                    self._next_forgetting = min(self._next_forgetting, time.monotonic())
-
-    def _in_transaction(self, job: _Job) -> Any:
-        try:
-            with transaction(self._opened(), writes=job.writes) as db:
-                return job.work(db)
+            with transaction(self._opened(), writes=writes) as db:
+                return work(db)
         except NewerStoreError as error:
             self._close()
             raise InternalFault(
@@ -467,97 +554,14 @@ class ConversationStore:
         # Above 0, which is the age of what is being deleted, also if nothing ever gets too old.
         return max(self._now() - self._lifetime_seconds, 1.0)
 
-    def _load(
-        self, db: sqlite3.Connection, conversation_id: str, owner: str, up_to_turn: int
-    ) -> Conversation:
-        (last_turn,) = db.execute(
-            "SELECT count(*) FROM conversations JOIN histories ON conversation_id = id"
-            " WHERE id = ? AND owner = ? AND updated_at >= ?",
-            (conversation_id, owner, self._oldest_kept()),
-        ).fetchone()
-        if not last_turn:
-            raise InvalidRequest(
-                f"There is no conversation {_quoted(conversation_id)}; it may have been too long"
-                " unused.",
-                next_step="Start a new one: leave conversation_id empty.",
-                code="not_found",
-            )
-        if up_to_turn > last_turn:
-            raise InvalidRequest(
-                f"The conversation has no turn {up_to_turn}; its last one is {last_turn}.",
-                next_step="Give a turn that it has, or 0 for the last.",
-                code="not_found",
-            )
-        # As bytes, because SQLite refuses a whole result if one text in it is damaged.
-        rows = db.execute(
-            "SELECT histories.turn, CAST(model AS BLOB), CAST(system AS BLOB),"
-            " CAST(tools AS BLOB), CAST(messages AS BLOB), CAST(answer AS BLOB)"
-            " FROM histories LEFT JOIN turns"
-            " ON turns.conversation_id = origin AND turns.turn = histories.turn"
-            " WHERE histories.conversation_id = ? AND histories.turn <= ? ORDER BY histories.turn",
-            (conversation_id, up_to_turn or last_turn),
-        )
-        turns: list[Turn] = []
-        warnings: list[str] = []
-        for number, *row in rows:
-            try:
-                turns.append(_turn_of(row))
-            except UnreadableRecordError:
-                warnings.append(
-                    f"Turn {number} of the conversation {conversation_id!r} is damaged in"
-                    f" {self._path or 'memory'}, so it was left out."
-                )
-        if not turns:
-            raise InternalFault(
-                " ".join(warnings), next_step="Start a new one: leave conversation_id empty."
-            )
-        return Conversation(
-            id=conversation_id,
-            turns=tuple(turns),
-            last_turn=up_to_turn or last_turn,
-            warnings=tuple(warnings),
-        )
-
-    def _append(
-        self, db: sqlite3.Connection, position: Position, turn: Turn, owner: str, forked_from: str
-    ) -> Position | None:
-        """Write a turn; return where it stands, or None if the turns before are gone."""
-        source = forked_from or position.conversation_id
-        target = position.conversation_id
-        is_taken = (
-            target == source
-            and db.execute(
-                "SELECT 1 FROM histories WHERE conversation_id = ? AND turn = ?",
-                (target, position.turn),
-            ).fetchone()
-        )
-        if is_taken:
-            target = self._new_id()
-        if position.turn > 1:
-            (turns_before,) = db.execute(
-                "SELECT count(*) FROM conversations JOIN histories ON conversation_id = id"
-                " WHERE id = ? AND owner = ? AND updated_at > 0 AND turn < ?",
-                (source, owner, position.turn),
-            ).fetchone()
-            if turns_before < position.turn - 1:
-                return None
-        if target != source:
-            db.execute(
-                "INSERT INTO histories SELECT ?, turn, origin FROM histories"
-                " WHERE conversation_id = ? AND turn < ?",
-                (target, source, position.turn),
-            )
+    def _put_answer(
+        self, db: sqlite3.Connection, answer_id: str, result: str, owner: str, undelivered: str
+    ) -> None:
         db.execute(
-            "INSERT INTO conversations VALUES (?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at",
-            (target, owner, self._now()),
+            "INSERT OR REPLACE INTO answers (id, created_at, result, owner, undelivered)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (answer_id, self._now(), result, owner, undelivered),
         )
-        db.execute("INSERT INTO histories VALUES (?, ?, ?)", (target, position.turn, target))
-        db.execute(
-            "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (target, position.turn, self._now(), *_row_of(turn)),
-        )
-        return Position(conversation_id=target, turn=position.turn)
 
     def _close(self) -> None:
         if self._connection is None:
@@ -594,66 +598,106 @@ def _cure(error: Exception) -> str:
     return "Move it away"
 
 
-def _listed(db: sqlite3.Connection, owner: str, oldest_kept: float) -> tuple[Listed, ...]:
-    rows = db.execute(
-        "SELECT id, updated_at, (SELECT count(*) FROM histories WHERE conversation_id = id)"
-        " FROM conversations WHERE owner = ? AND updated_at >= ?"
-        " ORDER BY updated_at DESC, id LIMIT ?",
-        (owner, oldest_kept, MAX_LISTED),
+# --- turns as rows, and back ------------------------------------------------------------------
+#
+# Each part carries its kind, because several have the same members.
+
+LONG_CHARACTERS: Final = 64 * 1024
+"""From this length on a text is kept outside of its turn's JSON, as it is."""
+
+_KINDS: Final[Mapping[str, type[Any]]] = {
+    "text": TextPart,
+    "thinking": ThinkingPart,
+    "tool_use": ToolUse,
+    "tool_result": ToolResult,
+    "image": ImagePart,
+}
+_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
+_MEMBERS: Final = {
+    Message: ("role", "parts", "is_truncated", "is_refusal"),
+    **{
+        kind: tuple(field.name for field in fields(kind) if field.compare)
+        for kind in (*_KINDS.values(), ToolSpec)
+    },
+}
+"""What is stored: not the text that the arguments of a tool use were read from."""
+
+_OBJECTS: Final = {(ToolUse, "arguments"), (ToolResult, "data"), (ToolSpec, "input_schema")}
+"""Members that are JSON objects of a caller or a model."""
+
+
+def _row_of(turn: Turn) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the columns of a turn, and its long texts: `{"long": 0}` stands for the first."""
+    long_texts: list[str] = []
+
+    def write(value: Any) -> dict[str, Any]:
+        # Not `asdict`, which copies all that is inside, such as megabytes of arguments.
+        record = {name: getattr(value, name) for name in _MEMBERS[type(value)]}
+        for name, member in record.items():
+            if isinstance(member, str) and len(member) >= LONG_CHARACTERS:
+                record[name] = {"long": len(long_texts)}
+                long_texts.append(member)
+        return {"kind": _NAMES[type(value)], **record} if type(value) in _NAMES else record
+
+    tools, messages, answer = (
+        json.dumps(value, default=write) for value in (turn.tools, turn.messages, turn.answer)
     )
-    return tuple(Listed(id=id_, updated_at=at, turn_count=count) for id_, at, count in rows)
+    return (turn.model, turn.system, tools, messages, answer), long_texts
 
 
-def _put_answer(
-    db: sqlite3.Connection,
-    answer_id: str,
-    owner: str,
-    now: float,
-    result: str,
-    undelivered: str,
-) -> None:
-    db.execute(
-        "INSERT OR REPLACE INTO answers (id, owner, created_at, result, undelivered)"
-        " VALUES (?, ?, ?, ?, ?)",
-        (answer_id, owner, now, result, undelivered),
+def _read_turns(
+    db: sqlite3.Connection, conversation_id: str, last: int
+) -> Generator[tuple[int, Turn | None]]:
+    """Yield the numbers and turns of a history, None for one that is damaged or missing."""
+    long_texts: dict[int, dict[int, bytes]] = {}
+    for turn, number, text in db.execute(
+        "SELECT histories.turn, number, CAST(text AS BLOB) FROM histories JOIN long_texts"
+        " ON long_texts.conversation_id = origin AND long_texts.turn = histories.turn"
+        " WHERE histories.conversation_id = ? AND histories.turn <= ?",
+        (conversation_id, last),
+    ):
+        long_texts.setdefault(turn, {})[number] = text
+    # As bytes, because SQLite refuses a whole result if one text in it is damaged.
+    for turn, *row in db.execute(
+        "SELECT histories.turn, CAST(model AS BLOB), CAST(system AS BLOB),"
+        " CAST(tools AS BLOB), CAST(messages AS BLOB), CAST(answer AS BLOB)"
+        " FROM histories LEFT JOIN turns"
+        " ON turns.conversation_id = origin AND turns.turn = histories.turn"
+        " WHERE histories.conversation_id = ? AND histories.turn <= ? ORDER BY histories.turn",
+        (conversation_id, last),
+    ):
+        try:
+            yield turn, _turn_of(row, long_texts.get(turn, {}))
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+            yield turn, None
+
+
+def _turn_of(row: Sequence[bytes], long_texts: Mapping[int, bytes]) -> Turn:
+    def read(record: Mapping[str, Any], kind: type[Any]) -> Any:
+        members: dict[str, Any] = {
+            name: long_texts[member["long"]].decode(errors="surrogatepass")
+            if isinstance(member, dict) and (kind, name) not in _OBJECTS
+            else member
+            for name, member in record.items()
+            if name != "kind"
+        }
+        if kind is Message:
+            parts = members["parts"]
+            members["parts"] = tuple(read(part, _KINDS[part["kind"]]) for part in parts)
+        if kind is ToolResult:
+            members["images"] = tuple(read(image, ImagePart) for image in members["images"])
+        if kind is ToolUse:
+            members["schema_errors"] = tuple(members["schema_errors"])
+        return kind(**members)
+
+    model, system, tools, messages, answer = row
+    return Turn(
+        model=model.decode(),
+        system=system.decode(),
+        tools=tuple(read(tool, ToolSpec) for tool in json.loads(tools)),
+        messages=tuple(read(message, Message) for message in json.loads(messages)),
+        answer=read(json.loads(answer), Message),
     )
-
-
-def _answer(db: sqlite3.Connection, answer_id: str, owner: str, oldest_kept: float) -> bytes | None:
-    row = db.execute(
-        "SELECT CAST(result AS BLOB) FROM answers WHERE id = ? AND owner = ? AND created_at >= ?",
-        (answer_id, owner, oldest_kept),
-    ).fetchone()
-    return row[0] if row else None
-
-
-def _row_of(turn: Turn) -> Sequence[str]:
-    return (
-        turn.model,
-        turn.system,
-        json.dumps(records_of_tools(turn.tools)),
-        json_of(turn.messages),
-        json.dumps(record_of(turn.answer)),
-    )
-
-
-def _turn_of(row: Sequence[bytes]) -> Turn:
-    """Read a row back.
-
-    Raises:
-        UnreadableRecordError: It is damaged, or missing.
-    """
-    try:
-        model, system, tools, messages, answer = row
-        return Turn(
-            model=model.decode(),
-            system=system.decode(),
-            tools=tools_of(json.loads(tools)),
-            messages=tuple(message_of(record) for record in json.loads(messages)),
-            answer=message_of(json.loads(answer)),
-        )
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise UnreadableRecordError(str(error)) from error
 
 
 # --- the database: how it is opened and kept small -----------------------------------------
@@ -701,6 +745,13 @@ _MIGRATIONS: Final = (
     ALTER TABLE answers ADD COLUMN undelivered TEXT NOT NULL DEFAULT '';
     CREATE INDEX answers_undelivered ON answers (undelivered) WHERE undelivered <> '';
     """,
+    """
+    CREATE TABLE long_texts (
+        conversation_id TEXT NOT NULL, turn INTEGER NOT NULL, number INTEGER NOT NULL,
+        text BLOB NOT NULL, PRIMARY KEY (conversation_id, turn, number),
+        FOREIGN KEY (conversation_id, turn) REFERENCES turns ON DELETE CASCADE
+    );
+    """,
 )
 """Each brings the schema one version further; `PRAGMA user_version` counts them."""
 
@@ -741,6 +792,7 @@ def open_database(path: Path | None) -> sqlite3.Connection:
         # With the log, this loses nothing to a process that is killed; only to a power failure.
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}")
+        db.execute("PRAGMA foreign_keys = ON")
         if _version(db) < SCHEMA_VERSION:
             _migrate(db)
     except BaseException:
@@ -871,108 +923,3 @@ def _version(db: sqlite3.Connection) -> int:
 def _pragma(db: sqlite3.Connection, name: str) -> int:
     (value,) = db.execute(f"PRAGMA {name}").fetchone()
     return value
-
-
-# --- messages as JSON, and back --------------------------------------------------------------
-#
-# Each part carries its kind, because several have the same members. A row that this version
-# cannot read is an error of its own kind, so that one bad row does not take a store down.
-
-_KINDS: Final[Mapping[str, type[Any]]] = {
-    "text": TextPart,
-    "thinking": ThinkingPart,
-    "tool_use": ToolUse,
-    "tool_result": ToolResult,
-    "image": ImagePart,
-}
-_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
-_MEMBERS: Final = {
-    kind: tuple(field.name for field in fields(kind) if field.compare)
-    for kind in (*_KINDS.values(), ToolSpec)
-}
-"""What is stored: not the text that the arguments of a tool use were read from."""
-
-
-class UnreadableRecordError(ValueError):
-    """A record was written by another version, or is damaged."""
-
-
-def record_of(message: Message) -> dict[str, Any]:
-    """Turn a message into a JSON object."""
-    parts = [{"kind": _NAMES[type(part)], **_members_of(part)} for part in message.parts]
-    record = {"role": message.role, "parts": parts, "is_truncated": message.is_truncated}
-    return {**record, "is_refusal": True} if message.is_refusal else record
-
-
-def json_of(messages: Sequence[Message]) -> str:
-    """Write messages as the JSON of their records.
-
-    One part after the other, because the library lets no other thread run meanwhile; and base64
-    as it is, because it has nothing to escape.
-    """
-    pieces: list[str] = []  # Joined once: each copy of ten images takes tens of milliseconds.
-    for message in messages:
-        record = json.dumps(record_of(replace(message, parts=())) | {"parts": None})
-        head, tail = record.split('"parts": null', 1)
-        pieces += (", " if pieces else "[", head, '"parts": [')
-        for index, part in enumerate(message.parts):
-            pieces += (", " if index else "", *_json_of_part(part))
-        pieces += ("]", tail)
-    return "".join((*pieces, "]")) if pieces else "[]"
-
-
-def _json_of_part(part: Part) -> Sequence[str]:
-    kind = _NAMES[type(part)]
-    if isinstance(part, ImagePart) and is_base64(part.data):
-        record = json.dumps({"kind": kind, **_members_of(replace(part, data=""))})
-        head, tail = record.split('"data": ""', 1)
-        return head, '"data": "', part.data, '"', tail
-    return (json.dumps({"kind": kind, **_members_of(part)}),)
-
-
-def message_of(record: Mapping[str, Any]) -> Message:
-    """Turn a JSON object back into the message.
-
-    Raises:
-        UnreadableRecordError: It is not one that `record_of` made.
-    """
-    try:
-        return Message(
-            role=record["role"],
-            parts=tuple(_part_of(part) for part in record["parts"]),
-            is_truncated=record["is_truncated"],
-            is_refusal=record.get("is_refusal", False),
-        )
-    except (KeyError, TypeError) as error:
-        raise UnreadableRecordError(str(error)) from error
-
-
-def records_of_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
-    """Turn tool specs into JSON objects."""
-    return [_members_of(tool) for tool in tools]
-
-
-def tools_of(records: Sequence[Mapping[str, Any]]) -> tuple[ToolSpec, ...]:
-    """Turn JSON objects back into the tool specs."""
-    try:
-        return tuple(ToolSpec(**record) for record in records)
-    except TypeError as error:
-        raise UnreadableRecordError(str(error)) from error
-
-
-def _members_of(value: Part | ToolSpec) -> dict[str, Any]:
-    # Not `asdict`, which copies all that is inside, such as megabytes of arguments.
-    members = {name: getattr(value, name) for name in _MEMBERS[type(value)]}
-    if isinstance(value, ToolResult):
-        members["images"] = [_members_of(image) for image in value.images]
-    return members
-
-
-def _part_of(record: Mapping[str, Any]) -> Part:
-    members = dict(record)
-    kind = _KINDS[members.pop("kind")]
-    if kind is ToolResult:
-        members["images"] = tuple(ImagePart(**image) for image in members["images"])
-    if kind is ToolUse:
-        members["schema_errors"] = tuple(members["schema_errors"])
-    return kind(**members)

@@ -1,10 +1,12 @@
 """Conversations on disk: continued, forked, never mixed, never lost."""
 
+import json
 import sqlite3
 import stat
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -32,10 +34,6 @@ from kiro_mcp.server.store import (
     ConversationStore,
     Position,
     Turn,
-    UnreadableRecordError,
-    message_of,
-    record_of,
-    tools_of,
 )
 from tests.support.mcp import ask, ask_with_id, code, connected, sent, words
 
@@ -252,45 +250,56 @@ async def test_people_find_nothing_that_belongs_to_others(store: ConversationSto
         assert await store.answer(f"a{number}", owner=mine) is None
 
 
+LONG = "grüß 🙂 " * 20_000
+
 PARTS = (
     TextPart(text="grüß 🙂"),
     ThinkingPart(text="hm", signature="s"),
     ToolUse(id="t", name="n", arguments={"a": [1, None]}, schema_errors=("x",)),
     ToolResult(id="t", text="r", is_error=True, images=(ImagePart(format="png", data="AAAA"),)),
     ImagePart(format="png", data="AAAA"),
+    TextPart(text=LONG),
+    TextPart(text=f"half a character: \ud83d{LONG}"),
+    ToolResult(id="t", text=LONG, images=(ImagePart(format="png", data="AAAA" * 20_000),)),
+    ToolUse(id="t", name="n", arguments={"a": {"long": 0}, "b": LONG}),
 )
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: type(part).__name__)
-def test_every_kind_of_part_comes_back_as_it_was(part: Any) -> None:
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: f"{type(part).__name__}-{len(str(part))}")
+async def test_every_kind_of_part_comes_back_as_it_was(store: ConversationStore, part: Any) -> None:
     message = Message(role="user", parts=(part,), is_truncated=True)
-    assert message_of(record_of(message)) == message
+    stored = replace(turn("One?"), messages=(message,), answer=replace(message, is_refusal=True))
+    await store.append(FIRST, stored, owner=OWN)
+    assert (await store.load("c", owner=OWN)).turns == (stored,)
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        {},
-        {"role": "user", "parts": [{"kind": "smell"}], "is_truncated": False},
-        {"role": "user", "parts": [{"kind": "text", "words": "x"}], "is_truncated": False},
-    ],
-)
-def test_a_record_of_another_version_is_refused_in_words(record: dict[str, Any]) -> None:
-    """One bad row must not end the server."""
-    with pytest.raises(UnreadableRecordError):
-        message_of(record)
+async def test_a_long_text_goes_with_its_turn_and_with_a_fork_of_it(
+    store: ConversationStore, tmp_path: Path
+) -> None:
+    """It is kept once, as it is, beside the JSON of its turn."""
+    await store.append(FIRST, turn(LONG), owner=OWN)
+    await store.append(SECOND, turn("Two?"), owner=OWN)
+    await store.append(replace(SECOND, conversation_id="d"), turn("?"), owner=OWN, forked_from="c")
+    assert (await store.load("d", owner=OWN)).turns == (turn(LONG), turn("?"))
+    with closing(sqlite3.connect(tmp_path / "private" / "store.sqlite3")) as db:
+        rows = db.execute("SELECT conversation_id, turn, text FROM long_texts").fetchall()
+        assert rows == [("c", 1, LONG.encode())]
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("DELETE FROM turns WHERE turn = 1")
+        assert db.execute("SELECT * FROM long_texts").fetchall() == []
 
 
-def test_the_text_that_arguments_were_read_from_is_not_stored() -> None:
+async def test_the_text_that_arguments_were_read_from_is_not_stored(
+    store: ConversationStore, tmp_path: Path
+) -> None:
     """Another version, which knows no such member, must be able to read the store."""
     use = ToolUse(id="1", name="read", arguments={"path": "a"}, text='{"path":  "a"}')
-    (part,) = record_of(Message(role="assistant", parts=(use,)))["parts"]
-    assert "text" not in part
-
-
-def test_tools_of_another_version_are_refused_in_words() -> None:
-    with pytest.raises(UnreadableRecordError):
-        tools_of([{"title": "x"}])
+    answer = Message(role="assistant", parts=(use,))
+    await store.append(FIRST, replace(turn("One?"), answer=answer), owner=OWN)
+    with closing(sqlite3.connect(tmp_path / "private" / "store.sqlite3")) as db:
+        ((record,),) = db.execute("SELECT answer FROM turns")
+    assert json.loads(record)["parts"][0]["arguments"] == {"path": "a"}
+    assert '"text"' not in record
 
 
 # --- through the tool ---------------------------------------------------------------------
@@ -409,6 +418,10 @@ async def test_an_answer_that_cannot_be_kept_is_returned_with_a_warning(
         ("answer", "CAST(x'ff' AS TEXT)"),
         ("model", "x'ff'"),
         ("tools", "'[1]'"),
+        ("tools", """'[{"title": "x"}]'"""),
+        ("messages", """'[{"role": "user", "parts": [{"kind": "smell"}]}]'"""),
+        ("messages", """'[{"role": "user", "parts": [{"kind": "text", "words": "x"}]}]'"""),
+        ("messages", """'[{"role": "user", "parts": [{"kind": "text", "text": {"long": 7}}]}]'"""),
     ],
 )
 async def test_a_turn_that_is_damaged_is_left_out_and_named(
