@@ -100,7 +100,7 @@ def test_each_command_of_ours_exists(command: str) -> None:
 OTHERS = (
     "uv sync", "uv build", "uv run ruff", "uv run pyright", "uv run pytest", "uv run python",
     "uv tool install", "docker build", "docker run", "git clone", ".ci/run",
-    "export ANTHROPIC_", "claude",
+    "export ANTHROPIC_", "claude", "codex plugin",
 )  # fmt: skip
 
 

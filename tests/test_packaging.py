@@ -419,10 +419,13 @@ async def test_a_plugin_starts_the_server_of_its_checkout(folder: str, root: str
     assert __version__ in done.stdout.decode()
 
 
-def test_codex_passes_every_setting_on() -> None:
+def test_codex_passes_every_setting_and_the_way_to_the_network_on() -> None:
     """Codex hides all other variables from a server, and its users cannot add any to a plugin."""
     (server,) = plugin(".codex-plugin")["mcpServers"].values()
-    assert sorted(server["env_vars"]) == sorted(variables())
+    proxies = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"]
+    certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+    others = {*proxies, *map(str.lower, proxies), *certificates}
+    assert sorted(server["env_vars"]) == sorted({*variables(), *others})
 
 
 # --- the unit -----------------------------------------------------------------------------
