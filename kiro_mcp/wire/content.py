@@ -283,8 +283,10 @@ class ContentReader:
         elif isinstance(content, dict) and not _is_block(content):
             values = [content]
             is_error = is_error or str(content.get("type", "")).endswith("_error")
+        elif _is_plain_data(content):
+            parts = [TextPart(text=json_text(content))]
         else:
-            parts = self._result_parts(content, location)
+            parts = self.parts(content, location)
         is_more = _says_something(structured) or not (parts or values)
         is_known = structured in values or _repeats(parts, structured)
         if structured is not None and is_more and not is_known:
@@ -295,13 +297,6 @@ class ContentReader:
             values.append(failure)
         self.note_unused(block)
         return parts, values, is_error
-
-    def _result_parts(self, content: JsonValue, location: str) -> list[Part]:
-        items = content if isinstance(content, list) else [content]
-        if items and not any(isinstance(item, str) or _is_block(item) for item in items):
-            # A list of plain data, such as file names, is not a list of blocks.
-            return [] if content is None else [TextPart(text=json_text(content))]
-        return self.parts(content, location)
 
     def _read(self, given: JsonObject, location: str, read: _Reader) -> list[Part]:
         block = Members(given, location)
@@ -373,6 +368,14 @@ def _is_block(item: JsonValue) -> bool:
         return False
     needed = _RESULT_BLOCKS.get(kind_of(item), ())
     return any(key in item for key in needed) or item.keys() == {"text"}
+
+
+def _is_plain_data(content: JsonValue) -> bool:
+    """Whether content is data, such as a list of file names, and not text or a list of blocks."""
+    if content is None:
+        return False
+    items = content if isinstance(content, list) else [content]
+    return bool(items) and not any(isinstance(item, str) or _is_block(item) for item in items)
 
 
 def _is_call_result(value: JsonObject) -> bool:

@@ -1,4 +1,4 @@
-"""Bytes of an AWS event stream into frames, and frames into bytes.
+"""Bytes of an AWS event stream -> frames, and frames -> bytes.
 
 The first stage of reading an answer; `kiro_mcp.wire.events` reads what comes out.
 Source of truth: https://smithy.io/2.0/aws/amazon-eventstream.html
@@ -39,9 +39,9 @@ from zlib import crc32
 from kiro_mcp.errors import FrameError
 
 MAX_PAYLOAD_BYTES: Final = 24 * 1024 * 1024
-"""The largest payload a service may send, by the specification. Larger is not ours to hold."""
+"""The largest payload that a service may send, by the specification."""
 MAX_HEADERS_BYTES: Final = 128 * 1024
-"""The largest block of headers a service may send, by the specification."""
+"""The largest block of headers that a service may send, by the specification."""
 MAX_KNOWN_PRELUDES: Final = 1024
 """Preludes kept as verified: frames of one length and type have the same one."""
 MAX_KNOWN_BLOCKS: Final = 64
@@ -282,7 +282,10 @@ def _decode_headers(raw: bytes) -> dict[str, HeaderValue]:
     headers: dict[str, HeaderValue] = {}
     position = 0
     while position < len(raw):
-        name, position = _decode_name(raw, position)
+        if not raw[position]:
+            raise _BadHeadersError("a header has no name")
+        raw_name, position = _take(raw, position + 1, raw[position])
+        name = _decode_text(raw_name)
         if name in headers:
             raise _BadHeadersError(f"the header {name!r} appears twice")
         kind, position = _take(raw, position, 1)
@@ -292,14 +295,6 @@ def _decode_headers(raw: bytes) -> dict[str, HeaderValue]:
 
 _decode_shared_headers: Final = lru_cache(MAX_KNOWN_BLOCKS)(_decode_headers)
 """Shared by all streams: a short answer has hardly two frames of a kind."""
-
-
-def _decode_name(raw: bytes, position: int) -> tuple[str, int]:
-    length = raw[position]
-    if not length:
-        raise _BadHeadersError("a header has no name")
-    name, position = _take(raw, position + 1, length)
-    return _decode_text(name), position
 
 
 def _decode_value(raw: bytes, position: int, kind: int) -> tuple[HeaderValue, int]:

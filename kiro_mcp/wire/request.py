@@ -57,7 +57,6 @@ from kiro_mcp.wire.schema import rename_members
 from kiro_mcp.wire.tools import (
     DESCRIPTION_MAX_BYTES,
     SentTools,
-    clean_spec,
     sendable_tools,
 )
 from kiro_mcp.wire.typed_answers import typed_instruction
@@ -256,7 +255,7 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
         tells_of_truncation=options.tells_of_truncation,
     )
     used = [part.name for turn in turns for part in turn.parts if isinstance(part, ToolUse)]
-    specs = [clean_spec(spec) for spec in request.tools] if request.allows_tools else []
+    specs = request.tools if request.allows_tools else ()
     tools = sendable_tools(specs, used, description_max_bytes=options.description_max_bytes)
     if used:
         turns = _with_sent_names(turns, tools)

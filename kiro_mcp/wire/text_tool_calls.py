@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from kiro_mcp.chat import JsonObject, JsonValue
-from kiro_mcp.wire.json_values import parse_arguments, plain_object
+from kiro_mcp.wire.json_values import object_member, parse_arguments, plain_object
 
 MAX_CANDIDATES: Final = 200
 """How many beginnings of calls are read. Each may read to the end of the text in vain."""
@@ -200,17 +200,13 @@ def _read_invoke(text: str, position: int, tools: Mapping[str, JsonObject]) -> t
         values[parameter["name"]] = text[parameter.end() : value_end]
         end = value_end + len(closing_tag)
     end = _expect_tag(text, end, f"</{head['prefix']}invoke>")
-    return TextCall(name=head["name"], arguments=_typed(values, tools[head["name"]])), end
-
-
-def _typed(values: Mapping[str, str], schema: JsonObject) -> JsonObject:
-    """Read the values as JSON whose schema is not that of a text."""
-    properties = schema.get("properties")
-    known = properties if isinstance(properties, dict) else {}
-    return {name: _typed_value(value, known.get(name)) for name, value in values.items()}
+    known = object_member(tools[head["name"]], "properties")
+    arguments = {name: _typed_value(value, known.get(name)) for name, value in values.items()}
+    return TextCall(name=head["name"], arguments=arguments), end
 
 
 def _typed_value(value: str, schema: JsonValue) -> JsonValue:
+    """Read a value as JSON unless its schema is that of a text."""
     if not isinstance(schema, dict) or not schema:
         return value
     kinds = schema.get("type", "")

@@ -13,8 +13,8 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, cast
 
 from kiro_mcp.chat import Finding, JsonObject, JsonValue, Repair, ToolSpec
 from kiro_mcp.errors import quoted
@@ -145,8 +145,16 @@ def sendable_tools(
         used_names: The names of the tool uses in the history.
         description_max_bytes: Where a description is cut.
     """
-    declared = {spec.name: spec for spec in reversed(specs)}
-    given = [spec for spec in specs if spec is declared[spec.name]]
+    clean = [
+        ToolSpec(
+            name=clean_text(spec.name),
+            description=clean_text(spec.description),
+            input_schema=cast("JsonObject", plain_json(spec.input_schema)),
+        )
+        for spec in specs
+    ]
+    declared = {spec.name: spec for spec in reversed(clean)}
+    given = [spec for spec in clean if spec is declared[spec.name]]
     stubs = [
         ToolSpec(
             name=name,
@@ -229,17 +237,6 @@ def _shorten(text: str, max_bytes: int) -> str:
     room = max_bytes - len(_POINTER.encode())
     cut, pointer = (room, _POINTER) if room > 0 else (max_bytes, "")
     return encoded[:cut].decode("utf-8", "ignore") + pointer
-
-
-def clean_spec(spec: ToolSpec) -> ToolSpec:
-    """Return the spec with clean texts and a schema that is JSON throughout."""
-    schema = plain_json(spec.input_schema)
-    return replace(
-        spec,
-        name=clean_text(spec.name),
-        description=clean_text(spec.description),
-        input_schema=schema if isinstance(schema, dict) else {},
-    )
 
 
 # --- names --------------------------------------------------------------------------------

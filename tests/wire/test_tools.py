@@ -12,7 +12,6 @@ from kiro_mcp.wire.tools import (
     DESCRIPTION_MAX_BYTES,
     LEGAL_NAME,
     SentTools,
-    clean_spec,
     read_tool_specs,
     sendable_tools,
     sent_names,
@@ -248,9 +247,12 @@ def test_a_changed_schema_is_reported_and_the_callers_own_stays() -> None:
 def test_a_tool_made_by_hand_is_cleaned() -> None:
     """A library's user can put anything in."""
     odd = ToolSpec(name="f\0", description="\ud800x", input_schema={"a": "\0"})
-    assert clean_spec(odd) == ToolSpec(name="f", description="x", input_schema={"a": ""})
-    listed = ToolSpec(name="f", description="", input_schema=["x"])  # pyright: ignore[reportArgumentType]
-    assert clean_spec(listed).input_schema == {}
+    listed = ToolSpec(name="g", description="y", input_schema=["x"])  # pyright: ignore[reportArgumentType]
+    empty: dict[str, Any] = {"type": "object", "properties": {}}
+    assert sendable_tools([odd, listed], []).specs == (
+        spec("f", "x", {**empty, "a": ""}),
+        spec("g", "y", empty),
+    )
 
 
 # --- names of tools, and back -------------------------------------------------------------
