@@ -21,6 +21,7 @@ An error has attributes, so nobody needs to parse its text: the `code`, the next
 wait, and the service's request id. No error contains a token or the body of a request.
 """
 
+import re
 from typing import ClassVar, Final, Literal
 
 from kiro_mcp.redaction import redact_values
@@ -50,6 +51,21 @@ ErrorCode = Literal[
     "internal_error",
 ]
 """All codes of failed calls. The list is closed: a new code is a breaking change."""
+
+
+_LOGIN_TOOL: Final = re.compile(
+    r"call (?:the tool )?`login`(?: with action `\w+`)?(?:,? \(?or run `kiro-mcp login`\)?)?",
+    re.IGNORECASE,
+)
+
+
+def name_login_command(text: str) -> str:
+    """Replace the tool `login` by the command `kiro-mcp login`, for readers who have no tools."""
+
+    def command(found: re.Match[str]) -> str:
+        return f"{'R' if found[0][0] == 'C' else 'r'}un `kiro-mcp login`"
+
+    return _LOGIN_TOOL.sub(command, text).replace("the tool `login`", "`kiro-mcp login`")
 
 
 def quoted(value: str) -> str:

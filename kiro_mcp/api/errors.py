@@ -9,14 +9,13 @@ Codex ends its turn after a stream's error with the code `insufficient_quota` or
 `context_length_exceeded`, and asks again after any other. So a message says what may be charged.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from kiro_mcp.chat import Fault, JsonObject, Reply
 from kiro_mcp.client.classify import classify
-from kiro_mcp.errors import AnswerBroken, ErrorCode, KiroError
+from kiro_mcp.errors import AnswerBroken, ErrorCode, KiroError, name_login_command
 
 
 class _Kind(NamedTuple):
@@ -59,19 +58,10 @@ _KINDS: Final[Mapping[ErrorCode, _Kind]] = {
     "internal_error": _Kind(500, "server_error", None, "api_error"),
 }
 
-_TOOLS: Final[Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]] = (
-    (re.compile(r"call `login` with action `status` to try at once"), "restart the server"),
-    (
-        re.compile(
-            r"call (?:the tool )?`login`(?: with action `\w+`)?"
-            r"(?:,? \(?or run `kiro-mcp login`\)?)?",
-            re.IGNORECASE,
-        ),
-        lambda found: f"{'R' if found[0][0] == 'C' else 'r'}un `kiro-mcp login`",
-    ),
-    (re.compile(r"the tool `login`"), "`kiro-mcp login`"),
-    (re.compile(r"Call `list_models`, or run `kiro-mcp models`,"), "See GET /v1/models"),
-)
+_TOOLS: Final = {
+    "call `login` with action `status` to try at once": "restart the server",
+    "Call `list_models`, or run `kiro-mcp models`,": "See GET /v1/models",
+}
 """How the texts of lower layers name MCP tools, and what users of the APIs have instead."""
 
 OVERLOADED: Final = 529
@@ -134,9 +124,9 @@ def api_error(error: KiroError, *, is_anthropic: bool, request_id: str) -> ApiEr
 
 def for_programs(text: str) -> str:
     """Return an error's text with commands and paths in the place of MCP tools."""
-    for pattern, words in _TOOLS:
-        text = pattern.sub(words, text)
-    return text
+    for words, replacement in _TOOLS.items():
+        text = text.replace(words, replacement)
+    return name_login_command(text)
 
 
 def error_of(reply: Reply) -> KiroError | None:

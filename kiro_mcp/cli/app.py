@@ -346,6 +346,8 @@ def _exit_code() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption):
+            error = _with_the_right_command(error)
         with suppress(OSError):  # Standard error may be closed.
             error.show()
         return error.exit_code
@@ -353,3 +355,19 @@ def _exit_code() -> int:
         return output_failed(error.cause)
     except click.Abort:  # Ctrl-C before the command's event loop ran.
         return INTERRUPTED
+
+
+def _with_the_right_command(error: click.NoSuchOption) -> click.UsageError:
+    """Return the error with the command that has the option; without one, as it is."""
+    name, context = error.option_name, error.ctx
+    every = {"": commands, **commands.commands}
+    owners = [owner for owner, one in every.items() if any(name in p.opts for p in one.params)]
+    if context is None or not owners:
+        return error
+    if owners == [""]:
+        where = f"comes before the command: kiro-mcp {name} … {context.info_name}."
+    elif context.command is commands:
+        where = f"comes after the command: kiro-mcp {owners[0]} {name} …"
+    else:
+        where = f"is an option of `{'`, `'.join(owners)}`."
+    return click.UsageError(f"No such option '{name}' here. It {where}", context)

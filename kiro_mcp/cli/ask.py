@@ -530,7 +530,8 @@ def _cost(answer: dict[str, Any]) -> Iterator[str]:
     usage = answer["usage"]
     about = "about " if usage.get("estimated") else ""
     yield answer["model"]
-    yield f"{about}{usage['input_tokens']} tokens in, {usage['output_tokens']} out"
+    count = usage["input_tokens"]
+    yield f"{about}{count} token{'' if count == 1 else 's'} in, {usage['output_tokens']} out"
     if (credits := usage.get("credits")) is not None:
         yield f"{credits:g} credits"
     if (percent := usage.get("context_percent")) is not None:

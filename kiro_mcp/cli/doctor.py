@@ -86,7 +86,13 @@ from kiro_mcp.client.endpoints import ENDPOINTS, LIST_MODELS, service_url
 from kiro_mcp.client.http import HttpPool
 from kiro_mcp.client.management import UsageLimits
 from kiro_mcp.emulator import EMULATOR_API_KEY, running
-from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, quoted
+from kiro_mcp.errors import (
+    InvalidRequest,
+    KiroError,
+    ServiceUnavailable,
+    name_login_command,
+    quoted,
+)
 from kiro_mcp.redaction import redact
 from kiro_mcp.regions import DEFAULT_REGION, is_govcloud, region_of
 from kiro_mcp.server.engine import STORE_NAME, Engine
@@ -821,11 +827,11 @@ _STYLES: Final = {"ok": "green", "warning": "yellow", "failed": "bold red", "ski
 
 
 def redacted(check: Check) -> Check:
-    """Return a check without secrets."""
+    """Return a check without secrets, and for a reader who has no tools."""
     return replace(
         check,
         found=redact(check.found),
-        cure=redact(check.cure),
+        cure=redact(name_login_command(check.cure)),
         details=tuple(redact(detail) for detail in check.details),
     )
 

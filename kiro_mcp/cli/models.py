@@ -1,12 +1,20 @@
 """`kiro-mcp models`: prints the models as a table."""
 
-from typing import Any
+from typing import Any, Final
 
 from rich.table import Table
 
 from kiro_mcp.cli.output import harmless_json
 from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import say, show, tell, waiting
+
+_LEGEND: Final = (
+    "window, output: limits in tokens.",
+    "rate: credits that a request costs, as a multiple of a model with rate 1.",
+    "efforts: values of --effort. tags: --effort makes the model think in its text. none: it has"
+    " no effort to choose.",
+    "long prompts: the rate of prompts with more tokens than that.",
+)
 
 
 def run_models(*, as_json: bool, offline: bool) -> int:
@@ -45,6 +53,8 @@ def _show(listed: dict[str, Any]) -> None:
             _higher_rate(model.get("higher_rate")),
         )
     show(table)
+    for line in _LEGEND:
+        tell(line, style="dim")
     tell(f"default {listed['default_model']} · {listed['source']} list", style="dim")
     for warning in listed.get("warnings", []):
         tell(f"warning: {warning}")

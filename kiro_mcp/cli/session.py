@@ -18,6 +18,7 @@ from kiro_mcp.cli.output import CODES, INTERRUPTED, REFUSED, TERMINATED, end_pro
 from kiro_mcp.cli.serve import log_to, server_for, service_environ, skip_loaded_modules_in_gc
 from kiro_mcp.cli.terminal import StderrHandler, tell
 from kiro_mcp.client.telemetry import flush_telemetry
+from kiro_mcp.errors import name_login_command
 from kiro_mcp.server.results import ERROR_META_KEY
 
 ENDING_SECONDS: Final = 0.5
@@ -93,7 +94,7 @@ async def connected(
 
 def failed(result: types.CallToolResult) -> int:
     """Print an error result to stderr and return the exit code for its error code."""
-    tell(text_of(result))
+    tell(name_login_command(text_of(result)))
     facts = cast("dict[str, Any]", (result.meta or {}).get(ERROR_META_KEY, {}))
     return CODES.get(facts.get("code", ""), REFUSED)
 

@@ -5,12 +5,15 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
+from rich.table import Table
 from rich.text import Text
 
 from kiro_mcp.cli.output import SIGN_IN, harmless_json
 from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import is_terminal, say, show, tell, waiting
+from kiro_mcp.errors import name_login_command
 
+_NAME_COLUMNS: Final = 12
 _BAR_COLUMNS: Final = 30
 _WARNING_SHARE: Final = 0.9
 """From this share of used credits on, the bar is red."""
@@ -36,10 +39,14 @@ def run_status(*, as_json: bool, offline: bool) -> int:
 
 
 def _print(status: dict[str, Any]) -> None:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True, min_width=_NAME_COLUMNS)
+    table.add_column(overflow="fold")  # Between words, where it is too long for a line.
     for name, value in _rows(status):
-        show(Text(f"{name:<14}", style="bold").append(value, style="not bold"))
+        table.add_row(name, Text(value))
         if name == "credits used" and is_terminal(sys.stdout):
-            show(_bar(status["credits"]))
+            table.add_row("", _bar(status["credits"]))
+    show(table)
     for warning in status.get("warnings", []):
         tell(f"warning: {warning}")
 
@@ -55,14 +62,14 @@ def _rows(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "credits used", f"{_amount(credits.get('used'))} of {_amount(credits.get('limit'))}"
         yield "resets at", credits.get("resets_at", "")
     if status["state"] != "signed_in":
-        yield "next", status["next_step"]
+        yield "next", name_login_command(status["next_step"])
 
 
 def _bar(credits: dict[str, Any]) -> Text:
     used, limit = credits.get("used", 0.0), credits.get("limit", 0.0)
     share = min(1.0, used / limit) if limit else 0.0
     full = math.ceil(share * _BAR_COLUMNS)
-    bar = Text(" " * 14).append("█" * full, style="red" if share >= _WARNING_SHARE else "green")
+    bar = Text().append("█" * full, style="red" if share >= _WARNING_SHARE else "green")
     return bar.append("░" * (_BAR_COLUMNS - full)).append(f" {share:.0%}")
 
 

@@ -21,7 +21,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from kiro_mcp.cli.output import CODES, REFUSED, OutputError, harmless, note
-from kiro_mcp.errors import KiroError
+from kiro_mcp.errors import KiroError, name_login_command
 
 PIPE_WIDTH: Final = 1000
 """A pipe has no width: text must be neither cut nor wrapped there."""
@@ -105,12 +105,12 @@ def tell(line: str, *, style: str = "") -> None:
         note(text)  # Rich would end the process if the reader has closed the pipe.
         return
     with suppress(OSError):
-        errors().print(Text(text, style=style))
+        errors().print(Text(text, style=style), soft_wrap=False)  # Wraps between words.
 
 
 def tell_error(error: KiroError) -> int:
     """Print an error to standard error and return its exit code."""
-    tell(f"{error.code}: {error}")
+    tell(name_login_command(f"{error.code}: {error}"))
     return CODES.get(error.code, REFUSED)
 
 

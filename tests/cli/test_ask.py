@@ -204,6 +204,12 @@ async def test_a_small_prompt_costs_few_tokens(emulator: RunningEmulator) -> Non
     assert b"under 0.1 % of the context window" in done.stderr
 
 
+async def test_one_token_is_one_token(emulator: RunningEmulator) -> None:
+    """Numbers and words agree."""
+    done = await ask(emulator, "hi")
+    assert b"about 1 token in, 14 out" in done.stderr
+
+
 async def test_tools_that_claude_asks_for_are_told(emulator: RunningEmulator) -> None:
     """A conversation of another client may have tools."""
     done = await ask(emulator, "/emulate tool_use")

@@ -300,6 +300,41 @@ async def test_where_nobody_reads_the_remarks_all_else_goes_on(
     assert done.stdout.endswith(printed)
 
 
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("ask --env-file x hi", "It comes before the command: kiro-mcp --env-file … ask."),
+        ("--model x ask hi", "It comes after the command: kiro-mcp ask --model …"),
+        ("models --model x", "It is an option of `ask`."),
+        ("ask --modle x hi", "Did you mean"),
+    ],
+)
+async def test_a_wrong_option_names_the_right_one_or_its_command(typed: str, says: str) -> None:
+    """The nearest name within one command is often another option."""
+    done = await run(*typed.split())
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert says in done.stderr.decode()
+
+
+async def test_a_message_names_commands_and_no_tools() -> None:
+    """Nobody can call a tool at a prompt."""
+    for command in (["ask", "hi"], ["status"]):
+        done = await run(*command)
+        assert done.returncode == 3
+        assert b"Run `kiro-mcp login`, or set KIRO_API_KEY" in done.stdout + done.stderr
+        assert b"tool" not in done.stdout + done.stderr
+
+
+async def test_the_columns_of_the_models_are_explained() -> None:
+    """On standard error, so that standard output is the table alone."""
+    done = await run("models", "--offline")
+    said = done.stderr.decode()
+    for column in done.stdout.decode().splitlines()[0].split("  "):
+        if column.strip() not in ("", "model", "input"):
+            assert column.strip() in said
+    assert "tags: " in said
+
+
 async def test_an_unknown_command_is_a_usage_error() -> None:
     done = await run("aks", "hi")
     assert done.returncode == 2

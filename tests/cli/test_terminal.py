@@ -102,6 +102,26 @@ async def test_status_has_a_bar_of_the_credits(emulator: RunningEmulator) -> Non
     assert f"credits used  12.5 of 1000\n{' ' * 14}█{'░' * 29} 1%\n" in screen.words
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("command", ["status", "models", "doctor"])
+async def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(
+    command: str, columns: int, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Half a terminal is what many have beside an editor."""
+    environ = {"HOME": str(tmp_path), "KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_API_KEY": ""}
+    with fail_after(RUN_SECONDS):
+        async with on_terminal(command, columns=columns, environ=environ) as screen:
+            await screen.end()
+    lines = screen.words.splitlines()
+    assert max(len(line) for line in lines) <= columns
+    words = screen.words.split()
+    known = {"status": "signed_out", "models": "claude-sonnet-4.5", "doctor": "installation"}
+    assert known[command] in words
+    if command != "models":
+        assert "`kiro-mcp" in words
+        assert {"login`,", "KIRO_API_KEY"} <= {word.rstrip(".") for word in words}
+
+
 async def test_login_shows_the_code_in_a_frame(emulator: RunningEmulator) -> None:
     """The code is what has to be compared."""
     environ = {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_MCP_STORE": "memory"}

@@ -38,8 +38,8 @@ class Screen:
 
     @property
     def words(self) -> str:
-        """What it wrote, without what steers a terminal, and with plain newlines."""
-        return _ESCAPES.sub("", self.seen).replace("\r\n", "\n")
+        """What it wrote, without what steers a terminal, and with plain ends of lines."""
+        return re.sub(r" *\r\n", "\n", _ESCAPES.sub("", self.seen))
 
     async def until(self, words: str) -> None:
         """Read until it has written this."""
@@ -69,24 +69,28 @@ class Screen:
 
 @asynccontextmanager
 async def on_terminal(
-    *arguments: str, stdout: bool = True, environ: Mapping[str, str] = MappingProxyType({})
+    *arguments: str,
+    stdout: bool = True,
+    columns: int = 100,
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncGenerator[Screen]:
     """Run a command on a terminal, and make sure that it is gone in the end.
 
     Args:
         *arguments: The command's.
         stdout: Whether its standard output is the terminal, too; else it is a pipe.
+        columns: The width of the terminal.
         environ: Environment variables.
     """
     ours, theirs = os.openpty()
-    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = await anyio.open_process(
         [sys.executable, "-c", _TAKE_TERMINAL, *COMMAND[1:], *arguments],
         stdin=theirs,
         stdout=theirs if stdout else PIPE,
         stderr=theirs,
         start_new_session=True,
-        env=environment(**{"TERM": "xterm-256color", "NO_COLOR": "", **environ}),
+        env=environment(**{"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "", **environ}),
     )
     os.close(theirs)
     async with process:
