@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import anyio
-import pytest
 from anyio import fail_after
 
 from tests.support.stdio import COMMAND, environment
@@ -114,11 +113,10 @@ def test_failing(kiro_emulator):
 """
 
 
-async def outcome_of(folder: Path, suite: str, conftest: str = CONFTEST) -> tuple[int, str]:
+async def outcome_of(folder: Path, suite: str, conftest: str) -> tuple[int, str]:
     """Run a suite with warnings as errors, and return its exit code and what was said."""
     (folder / "conftest.py").write_text(conftest, "utf-8")
-    source = f"COMMAND = {COMMAND!r}\n{SUITE}{suite}"
-    (folder / "test_agent.py").write_text(source, "utf-8")
+    (folder / "test_agent.py").write_text(suite, "utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "."]
     with fail_after(120):
         done = await anyio.run_process(
@@ -131,21 +129,15 @@ async def outcome_of(folder: Path, suite: str, conftest: str = CONFTEST) -> tupl
     return done.returncode, done.stdout.decode()
 
 
-@pytest.mark.parametrize(("suite", "passed"), [(SYNC, 9), (ASYNC, 1)], ids=["sync", "async"])
-async def test_a_suite_gets_the_emulator_as_a_fixture(
-    suite: str, passed: int, tmp_path: Path
+async def test_a_suite_gets_the_emulator_as_a_fixture_and_its_failing_test_ends_like_any_other(
+    tmp_path: Path,
 ) -> None:
-    """The plugin's own description."""
-    code, said = await outcome_of(tmp_path, suite)
-    assert code == 0, said
-    assert f"{passed} passed" in said
-
-
-async def test_a_failing_test_ends_like_any_other(tmp_path: Path) -> None:
-    """Neither a hang nor a warning comes after it."""
-    code, said = await outcome_of(tmp_path, FAILING)
+    """The plugin's own description. Neither a hang nor a warning comes after a failure."""
+    suite = f"COMMAND = {COMMAND!r}\n{SUITE}{SYNC}{ASYNC}{FAILING}"
+    code, said = await outcome_of(tmp_path, suite, CONFTEST)
     assert code == 1, said
-    assert "1 failed" in said
+    assert "1 failed, 10 passed" in said
+    assert "FAILED test_agent.py::test_failing" in said
 
 
 async def test_without_the_plugin_there_is_no_fixture(tmp_path: Path) -> None:
