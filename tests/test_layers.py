@@ -46,6 +46,12 @@ NOT_IMPORTED = {
 """What a layer does without, although it is below it."""
 
 PURE = [
+    "api.chat_completions",
+    "api.errors",
+    "api.messages",
+    "api.reading",
+    "api.responses",
+    "api.writing",
     "errors",
     "redaction",
     "regions",

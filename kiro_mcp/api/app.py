@@ -25,7 +25,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from kiro_mcp.api import chat_completions, messages, responses
-from kiro_mcp.api.errors import api_error, error_of
+from kiro_mcp.api.errors import Api, api_error, error_of
 from kiro_mcp.api.exchange import Emit, Event, Question, ask, events_of, read_request
 from kiro_mcp.api.writing import Writer, json_bytes
 from kiro_mcp.chat import JsonObject, ModelInfo, Reply
@@ -93,22 +93,17 @@ async def read_body(request: Request, max_bytes: int) -> JsonObject:
     Raises:
         InvalidRequest: It is too large, or not a JSON object.
     """
-    declared = request.headers.get("content-length", "")
-    size = int(declared) if declared.isdecimal() else 0
     pieces: list[bytes] = []
-    if size <= max_bytes:
-        size = 0
-        async for piece in request.stream():
-            pieces.append(piece)
-            size += len(piece)
-            if size > max_bytes:
-                break
-    if size > max_bytes:
-        raise InvalidRequest(
-            f"The body is larger than {max_bytes} bytes.",
-            next_step="Send less, or raise KIRO_MCP_MAX_BODY_BYTES.",
-            status=413,
-        )
+    size = 0
+    async for piece in request.stream():
+        pieces.append(piece)
+        size += len(piece)
+        if size > max_bytes:
+            raise InvalidRequest(
+                f"The body is larger than {max_bytes} bytes.",
+                next_step="Send less, or raise KIRO_MCP_MAX_BODY_BYTES.",
+                status=413,
+            )
     data = b"".join(pieces)
     try:
         text = data.decode()
@@ -162,8 +157,7 @@ class _Endpoint:
                 reply = await _ask(request, question, stream.emit if stream else _ignore)
             except KiroError as error:
                 if stream and stream.has_begun:
-                    is_anthropic = _is_anthropic(request)
-                    said = api_error(error, is_anthropic=is_anthropic, request_id=request_id)
+                    said = api_error(error, api=_api_of(request), request_id=request_id)
                     await stream.end(writer.fail(said.body))
                 else:
                     response = _refuse(request, error, request_id)
@@ -288,7 +282,7 @@ async def _list_models(request: Request) -> Response:
     except KiroError as error:
         return _refuse(request, error)
     listed = [_describe(model, request) for model in models]
-    if not _is_anthropic(request):
+    if _api_of(request) != "messages":
         return JSONResponse({"object": "list", "data": listed})
     first, last = (models[0].id, models[-1].id) if models else (None, None)
     return JSONResponse({"data": listed, "has_more": False, "first_id": first, "last_id": last})
@@ -312,7 +306,7 @@ async def _get_model(request: Request) -> Response:
 
 
 def _describe(model: ModelInfo, request: Request) -> JsonObject:
-    if _is_anthropic(request):
+    if _api_of(request) == "messages":
         named: JsonObject = {"type": "model", "id": model.id, "display_name": model.name}
         return {**named, "created_at": _MODELS_SINCE}
     created = _MODELS_SINCE_SECONDS
@@ -322,15 +316,17 @@ def _describe(model: ModelInfo, request: Request) -> JsonObject:
 # --- refusals -------------------------------------------------------------------------------
 
 
-def _is_anthropic(request: Request) -> bool:
-    """Whether a request is meant for Anthropic's API."""
-    has_path = request.url.path.startswith(f"{API_PATH}/messages")
-    return has_path or "anthropic-version" in request.headers
+def _api_of(request: Request) -> Api:
+    """Return which API a request is meant for."""
+    path = request.url.path
+    if path.startswith(f"{API_PATH}/messages") or "anthropic-version" in request.headers:
+        return "messages"
+    return "responses" if path == f"{API_PATH}/responses" else "chat completions"
 
 
 def _refuse(request: Request, error: KiroError, request_id: str = "") -> Response:
     request_id = request_id or f"req_{uuid.uuid4().hex}"
-    refused = api_error(error, is_anthropic=_is_anthropic(request), request_id=request_id)
+    refused = api_error(error, api=_api_of(request), request_id=request_id)
     return JSONResponse(refused.body, refused.status, refused.headers)
 
 

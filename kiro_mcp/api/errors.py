@@ -2,20 +2,24 @@
 
 A client decides by the status whether to try again. The engine has tried again by itself where that
 helps. So clients are told not to, with `x-should-retry`, where another try would fail or be charged
-again. Some agents (Cline, opencode) ask again after each 429, whatever its headers say. So what is
-used up for days gets 402, as Anthropic has it (`billing_error`), and not 429, as OpenAI has it.
+again. Agents do not read that header:
 
-Codex ends its turn after a stream's error with the code `insufficient_quota` or
-`context_length_exceeded`, and asks again after any other. So a message says what may be charged.
+* Cline and opencode ask again after 429. So what is used up for days is 402, as in Anthropic's API
+  (`billing_error`), and not 429, as in OpenAI's.
+* Codex, which speaks the Responses API, asks again after all but 400 and 429. So there it is 400.
+* In a stream, Codex ends its turn after an error with the code `insufficient_quota` or
+  `context_length_exceeded`, and asks again after any other. So a message says what may be charged.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from kiro_mcp.chat import Fault, JsonObject, Reply
 from kiro_mcp.client.classify import classify
 from kiro_mcp.errors import AnswerBroken, ErrorCode, KiroError, name_login_command
+
+Api: TypeAlias = Literal["chat completions", "responses", "messages"]
 
 
 class _Kind(NamedTuple):
@@ -77,26 +81,28 @@ class ApiError:
     body: JsonObject
 
 
-def api_error(error: KiroError, *, is_anthropic: bool, request_id: str) -> ApiError:
+def api_error(error: KiroError, *, api: Api, request_id: str) -> ApiError:
     """Say an error in the words of an API.
 
     Args:
         error: What happened.
-        is_anthropic: Whose API it is: Anthropic's, else OpenAI's.
+        api: Which API it is.
         request_id: The id of the request, which goes into headers and Anthropic's body.
     """
     kind = _KINDS[error.code]
     status = 413 if error.status == 413 else kind.status
+    if status == 402 and api == "responses":
+        status = 400
     message = f"{error.code}: {for_programs(str(error))}"
     headers = {"x-request-id": request_id, "request-id": request_id}
     if error.retry_after_seconds is not None:
         seconds = max(1, round(error.retry_after_seconds))
         headers["retry-after"] = str(seconds)
-        if not is_anthropic:
+        if api != "messages":
             message += f" Please try again in {seconds}s."  # Codex reads it from a stream's error.
     if not kind.allows_retry:
         headers["x-should-retry"] = "false"
-    if is_anthropic:
+    if api == "messages":
         if error.code == "context_too_long":
             message = f"prompt is too long: {message}"  # Claude Code looks for these words.
         return ApiError(

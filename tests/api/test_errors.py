@@ -101,11 +101,14 @@ async def test_a_body_that_is_too_large_is_refused_however_it_is_sent(
 async def test_a_quota_that_is_used_up_is_not_to_be_asked_for_again(
     path: str, emulator: RunningEmulator
 ) -> None:
-    """Libraries and agents ask again after 408, 409, 429 and 5xx, some by words in the text."""
+    """Libraries ask again after 408, 409, 429 and 5xx, Codex after all but 400 and 429.
+
+    Some agents ask again after certain words in the text.
+    """
     with fail_after(TEST_SECONDS):
         async with serving_api(emulator) as client:
             response = await client.post(path, json=question(path, "/emulate quota"))
-    assert response.status_code == 402
+    assert response.status_code == (400 if path == RESPONSES else 402)
     kind = "billing_error" if path == MESSAGES else "insufficient_quota"
     assert response.json()["error"]["type"] == kind
     assert response.headers["x-should-retry"] == "false"

@@ -54,6 +54,8 @@ async def test_a_refusal_of_the_service_has_its_status_and_the_apis_own_shape(
             response = await client.post(path, json=body)
     if path == MESSAGES and code == "model_busy":
         status = 529
+    if path == RESPONSES and code == "quota_exhausted":
+        status = 400
     assert response.status_code == status
     assert code in message_of(path, response.json())
     assert response.headers["x-request-id"].startswith("req_")
