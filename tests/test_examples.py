@@ -7,7 +7,7 @@ import anyio
 import pytest
 from anyio import fail_after
 
-from tests.support.examples import FILES, FOLDER, dependencies, missing, with_kiro_mcp
+from tests.interop.examples import FILES, FOLDER, dependencies, missing, with_kiro_mcp
 
 PAGE = (FOLDER.parent / "agents.md").read_text("utf-8")
 RUN_SECONDS = 60
