@@ -165,18 +165,6 @@ def spans_in_windows(text: str, find: Callable[[str], list[Span]]) -> list[Span]
     return _merge(spans)
 
 
-def beginning_of_secret(text: str) -> int | None:
-    """Return where, at the end of a text, a remembered secret may begin; None for nowhere."""
-    first: int | None = None
-    for literal in _literals():
-        start = text.find(literal[0], max(0, len(text) - len(literal) + 1))
-        while start >= 0 and (first is None or start < first):
-            if literal.startswith(text[start:]):
-                first = start
-            start = text.find(literal[0], start + 1)
-    return first
-
-
 def _literals() -> Iterator[str]:
     for known in (_lasting, _passing):
         for spellings in tuple(known.values()):
