@@ -2,7 +2,8 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 
 import anyio
 import httpx
@@ -80,35 +81,53 @@ async def test_a_client_that_leaves_before_the_answer_ends_the_request_to_the_se
     assert emulator.state.disconnects == 1
 
 
+@asynccontextmanager
+async def stalled(emulator: RunningEmulator) -> AsyncGenerator[tuple[SocketStream, bytes]]:
+    """A client that reads the beginning of a long answer, and then so little that nothing moves."""
+    deltas = Deltas((END,))
+    emulator.state.chunk_bytes = 64 * 1024
+    emulator.state.enqueue(deltas)
+    async with serving_api(emulator) as client:
+        opened = socket.socket()
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        opened.connect(("127.0.0.1", client.base_url.port or 0))
+        request = client.build_request("POST", CHAT, json=question(CHAT, "x", stream=True))
+        request.headers["connection"] = "close"
+        async with await SocketStream.from_socket(opened) as stream:
+            await stream.send(raw(request))
+            beginning = await stream.receive()
+            played = -1
+            while deltas.played > played:  # Until nothing moves during a whole call.
+                played = deltas.played
+                await ask(client, CHAT, "hello")
+            assert played < Deltas.COUNT / 2
+            assert emulator.state.disconnects == 0
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)
+            yield stream, beginning
+
+
 async def test_a_client_that_stops_reading_is_waited_for_and_gets_the_whole_answer(
     emulator: RunningEmulator,
 ) -> None:
     """Meanwhile nothing is read from the service: `MAX_UNSENT_BYTES` may wait for the client."""
-    deltas = Deltas((END,))
-    emulator.state.chunk_bytes = 64 * 1024
-    emulator.state.enqueue(deltas)
     with fail_after(TEST_SECONDS * 4):
-        async with serving_api(emulator) as client:
-            address = ("127.0.0.1", client.base_url.port or 0)
-            opened = socket.socket()
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            opened.connect(address)
-            request = client.build_request("POST", CHAT, json=question(CHAT, "x", stream=True))
-            request.headers["connection"] = "close"
-            async with await SocketStream.from_socket(opened) as stream:
-                await stream.send(raw(request))
-                received = bytearray(await stream.receive())
-                played = -1
-                while deltas.played > played:  # Until nothing moves during a whole call.
-                    played = deltas.played
-                    await ask(client, CHAT, "hello")
-                assert played < Deltas.COUNT / 2
-                assert emulator.state.disconnects == 0
-                opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)
-                async for piece in stream:
-                    received += piece
+        async with stalled(emulator) as (stream, beginning):
+            received = bytearray(beginning)
+            async for piece in stream:
+                received += piece
     assert received.count(b"x" * Deltas.CHARACTERS) == Deltas.COUNT
     assert b"data: [DONE]" in received[-50:]
+
+
+async def test_a_client_that_stops_reading_and_leaves_ends_the_request_to_the_service(
+    emulator: RunningEmulator,
+) -> None:
+    with fail_after(TEST_SECONDS * 4):
+        async with stalled(emulator) as (stream, _):
+            await stream.aclose()
+            with fail_after(PROMPTLY_SECONDS):
+                await emulator.state.until(lambda state: state.open_streams == 0)
+    assert emulator.state.disconnects == 1
 
 
 @pytest.mark.parametrize("path", PATHS)
