@@ -172,7 +172,7 @@ def ask(**given: Any) -> None:
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def models(as_json: bool, offline: bool) -> None:
     """List the models with their windows, credit rates and efforts."""
-    from kiro_mcp.cli.models import run_models  # Imports mcp, which takes half a second.
+    from kiro_mcp.cli.account import run_models  # Imports mcp, which takes half a second.
 
     sys.exit(run_models(as_json=as_json, offline=offline))
 
@@ -191,7 +191,7 @@ def models(as_json: bool, offline: bool) -> None:
 @click.option("--offline", is_flag=True, help="Sign in to the built-in emulator; save nothing.")
 def login(method: str, start_url: str, region: str, no_browser: bool, offline: bool) -> None:
     """Sign in with a code that you confirm in a browser on any device."""
-    from kiro_mcp.cli.login import run_login  # Imports mcp, which takes half a second.
+    from kiro_mcp.cli.account import run_login  # Imports mcp, which takes half a second.
 
     sys.exit(
         run_login(
@@ -207,7 +207,7 @@ def login(method: str, start_url: str, region: str, no_browser: bool, offline: b
 @commands.command()
 def logout() -> None:
     """Delete the login of kiro-mcp. Logins of other programs stay as they are."""
-    from kiro_mcp.cli.login import run_logout  # Imports mcp, which takes half a second.
+    from kiro_mcp.cli.account import run_logout  # Imports mcp, which takes half a second.
 
     sys.exit(run_logout())
 
@@ -217,7 +217,7 @@ def logout() -> None:
 @click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
 def status(as_json: bool, offline: bool) -> None:
     """Show who is signed in, why, and how many credits are left."""
-    from kiro_mcp.cli.status import run_status  # Imports mcp, which takes half a second.
+    from kiro_mcp.cli.account import run_status  # Imports mcp, which takes half a second.
 
     sys.exit(run_status(as_json=as_json, offline=offline))
 
@@ -291,7 +291,7 @@ def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
     DIR is the folder of one call; the server writes it if KIRO_MCP_DEBUG_MODE is set. The exit
     code is 1 if the result differs from the recorded one.
     """
-    from kiro_mcp.cli.replay import run_replay  # Imports the engine.
+    from kiro_mcp.cli.developer import run_replay  # Imports the emulator.
 
     sys.exit(run_replay(folder, as_json=as_json, shows_diff=shows_diff))
 
@@ -314,7 +314,7 @@ def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
 )
 def emulate(port: int, scripts: tuple[str, ...]) -> None:
     """Run an emulator of the Kiro service on this machine, for tests."""
-    from kiro_mcp.cli.emulate import run_emulate  # Imports the HTTP server.
+    from kiro_mcp.cli.developer import run_emulate  # Imports the emulator.
 
     sys.exit(run_emulate(port, scripts))
 

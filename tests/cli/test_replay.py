@@ -10,7 +10,7 @@ import pytest
 
 from kiro_mcp.captures import folder
 from kiro_mcp.captures.folder import MAX_READ_BYTES
-from kiro_mcp.cli.replay import run_replay
+from kiro_mcp.cli.developer import run_replay
 from kiro_mcp.emulator import (
     EMULATOR_API_KEY,
     Pause,

@@ -161,7 +161,7 @@ def _run(request: dict[str, Any], ends: list[int]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    for module in ("ask", "doctor", "emulate", "install", "login", "models", "replay", "status"):
+    for module in ("account", "ask", "developer", "doctor", "install"):
         import_module(f"kiro_mcp.cli.{module}")
     import_module("kiro_mcp.server.engine")
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,14 +1,20 @@
-"""`kiro-mcp replay`: parses the replies of a capture again and compares them with the record."""
+"""`kiro-mcp replay` and `emulate`: what helps to find faults and to write tests."""
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import anyio
 
 from kiro_mcp.captures.folder import read_capture
 from kiro_mcp.captures.replaying import as_recorded, replay
 from kiro_mcp.chat import Reply
-from kiro_mcp.cli.output import DIFFERENT, USAGE, harmless_json
+from kiro_mcp.cli.output import DIFFERENT, NETWORK, USAGE, harmless_json
+from kiro_mcp.cli.session import run_command
 from kiro_mcp.cli.terminal import say, tell, tell_error
+from kiro_mcp.emulator import EMULATOR_API_KEY, EmulatorState, running
+from kiro_mcp.emulator.script_files import read_script
 from kiro_mcp.errors import InvalidRequest, KiroError
 from kiro_mcp.redaction import HIDDEN, redact_json
 
@@ -88,3 +94,31 @@ def _reply_json(reply: Reply) -> dict[str, Any]:
         "warnings": list(reply.warnings),
         "ignored_events": dict(reply.ignored_events),
     }
+
+
+# --- emulate --------------------------------------------------------------------------------------
+
+
+def run_emulate(port: int, scripts: Sequence[str] = ()) -> int:
+    """Serve on 127.0.0.1 until interrupted and return the exit code."""
+    try:
+        files = [read_script(Path(script)) for script in scripts]
+    except InvalidRequest as error:
+        return tell_error(error)
+
+    async def command() -> int:
+        async with running(EmulatorState(script_files=files), port=port) as emulator:
+            tell("Emulating the Kiro service until Ctrl-C. To use it, set:")
+            say(f"KIRO_MCP_ENDPOINT_URL={emulator.url}")
+            say(f"KIRO_API_KEY={EMULATOR_API_KEY}")
+            if files:
+                names = ", ".join(file.name for file in files)
+                tell(f"Scripts for prompts with `/emulate NAME`: {names}")
+            await anyio.sleep_forever()
+        return 0
+
+    try:
+        return run_command(command)
+    except OSError as error:
+        tell(f"Cannot listen on 127.0.0.1:{port}: {error.strerror}. Choose another with --port.")
+        return NETWORK

@@ -1,0 +1,261 @@
+"""`kiro-mcp login`, `logout`, `status` and `models`: what concerns the user's account."""
+
+import math
+import os
+import sys
+import tempfile
+import webbrowser
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, Final
+
+import anyio.to_thread
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from kiro_mcp.auth.device_flow import DeviceLogin, Method
+from kiro_mcp.auth.sign_in import sign_in_status
+from kiro_mcp.cli.output import SIGN_IN, harmless_json
+from kiro_mcp.cli.serve import offline_environ
+from kiro_mcp.cli.session import connected, failed, run_command
+from kiro_mcp.cli.terminal import is_terminal, say, show, tell, tell_error, waiting
+from kiro_mcp.errors import InternalFault, KiroError, name_login_command
+from kiro_mcp.server.engine import Engine
+
+# --- login, logout --------------------------------------------------------------------------------
+
+
+_HOUR_SECONDS: Final = 3600.0
+"""Longer than any code is valid, so the login itself ends first and gives the reason."""
+
+
+def run_login(
+    method: Method, *, start_url: str, region: str, opens_browser: bool, offline: bool
+) -> int:
+    """Sign in and return the exit code."""
+
+    async def command() -> int:
+        try:
+            async with _engine(offline=offline) as engine:
+                login = await engine.sign_in.start(
+                    method, start_url=start_url, region=region or engine.settings.region
+                )
+                await _show_code(login, opens_browser=opens_browser and not offline)
+                with waiting("waiting for you to allow it in the browser"):
+                    state = await engine.sign_in.wait(_HOUR_SECONDS)
+                if state.state != "done":
+                    raise state.error or InternalFault("The login ended without a result.")
+                return await _report(engine)
+        except KiroError as error:
+            return tell_error(error)
+
+    return run_command(command)
+
+
+def run_logout() -> int:
+    """Delete our own login and return the exit code."""
+
+    async def command() -> int:
+        async with connected(offline=False) as client:
+            result = await client.call_tool("login", {"action": "logout"})
+        if result.is_error:
+            return failed(result)
+        say(result.structured_content["next_step"])
+        return 0
+
+    return run_command(command)
+
+
+@asynccontextmanager
+async def _engine(*, offline: bool) -> AsyncGenerator[Engine]:
+    """Make an engine for the service, or for an emulator and a temporary store."""
+    async with AsyncExitStack() as stack:
+        environ: Mapping[str, str] = dict(os.environ)
+        if offline:
+            from kiro_mcp.emulator import running  # The other commands here do without it.
+
+            emulator = await stack.enter_async_context(running())
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kiro-mcp-"))
+            environ = {**offline_environ(os.environ, emulator.url), "KIRO_MCP_HOME": folder}
+        yield await stack.enter_async_context(Engine.from_environ(environ))
+
+
+async def _show_code(login: DeviceLogin, *, opens_browser: bool) -> None:
+    if login.plan.is_social:
+        tell("Note: this sign-in uses an undocumented service of Kiro.")
+    if not is_terminal(sys.stdout):
+        say(f"Open  {login.verification_url}")
+        say(f"Code  {login.user_code}")
+        return
+    show(Text("Open  ").append(login.verification_url, style="underline"))
+    if login.user_code:
+        code = Text(login.user_code, style="bold")
+        show(Panel.fit(code, padding=(1, 4), title="the page must show this code"))
+    if opens_browser and _has_browser(os.environ):
+        await anyio.to_thread.run_sync(_open_browser, login.verification_url)
+
+
+def _has_browser(environ: Mapping[str, str]) -> bool:
+    """Whether a browser opens in a window, and not as a program in this terminal."""
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    return sys.platform in ("darwin", "win32") or any(environ.get(name) for name in names)
+
+
+def _open_browser(url: str) -> None:
+    with suppress(webbrowser.Error):  # No browser is installed; the URL has been printed.
+        webbrowser.open(url)
+
+
+async def _report(engine: Engine) -> int:
+    """Print who is signed in; return the exit code."""
+    found = await sign_in_status(engine.tokens)
+    if not found.is_signed_in and found.problem:
+        return tell_error(found.problem)
+    plan = f", {found.credits.plan}" if found.credits.plan else ""
+    say(f"Signed in as {found.account}{plan}.")
+    if not found.is_usable:
+        tell(f"warning: {found.problem}")
+    used = found.credential
+    if used and used.origin != "own":
+        tell(f"warning: {used.source} is set and is used instead of this login.")
+    return 0
+
+
+# --- status ---------------------------------------------------------------------------------------
+
+
+_NAME_COLUMNS: Final = 12
+_BAR_COLUMNS: Final = 30
+_WARNING_SHARE: Final = 0.9
+"""From this share of used credits on, the bar is red."""
+
+
+def run_status(*, as_json: bool, offline: bool) -> int:
+    """Print the status and return the exit code: 0 signed in, 3 not."""
+
+    async def command() -> int:
+        with waiting("asking the service"):
+            async with connected(offline=offline) as client:
+                result = await client.call_tool("login", {"action": "status"})
+        if result.is_error:
+            return failed(result)
+        status = result.structured_content
+        if as_json:
+            say(harmless_json(status))
+        else:
+            _show_status(status)
+        return 0 if status["state"] == "signed_in" else SIGN_IN
+
+    return run_command(command)
+
+
+def _show_status(status: dict[str, Any]) -> None:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True, min_width=_NAME_COLUMNS)
+    table.add_column(overflow="fold")  # Between words, where it is too long for a line.
+    for name, value in _rows(status):
+        table.add_row(name, Text(value))
+        if name == "credits used" and is_terminal(sys.stdout):
+            table.add_row("", _bar(status["credits"]))
+    show(table)
+    for warning in status.get("warnings", []):
+        tell(f"warning: {warning}")
+
+
+def _rows(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in ("state", "method", "account", "source", "expires_at", "region", "profile_arn"):
+        if status.get(name):
+            yield name.replace("_", " "), str(status[name])
+    for index, source in enumerate(status.get("looked_at", [])):
+        yield "" if index else "looked at", source
+    if credits := status.get("credits"):
+        yield "plan", credits.get("plan", "")
+        yield "credits used", f"{_amount(credits.get('used'))} of {_amount(credits.get('limit'))}"
+        yield "resets at", credits.get("resets_at", "")
+    if status["state"] != "signed_in":
+        yield "next", name_login_command(status["next_step"])
+
+
+def _bar(credits: dict[str, Any]) -> Text:
+    used, limit = credits.get("used", 0.0), credits.get("limit", 0.0)
+    share = min(1.0, used / limit) if limit else 0.0
+    full = math.ceil(share * _BAR_COLUMNS)
+    bar = Text().append("█" * full, style="red" if share >= _WARNING_SHARE else "green")
+    return bar.append("░" * (_BAR_COLUMNS - full)).append(f" {share:.0%}")
+
+
+def _amount(value: float | None) -> str:
+    return "?" if value is None else f"{value:g}"
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+_LEGEND: Final = (
+    "window, output: limits in tokens.",
+    "rate: credits that a request costs, as a multiple of a model with rate 1.",
+    "efforts: values of --effort. tags: --effort makes the model think in its text. none: it has"
+    " no effort to choose.",
+    "long prompts: the rate of prompts with more tokens than that.",
+)
+
+
+def run_models(*, as_json: bool, offline: bool) -> int:
+    """List the models and return the exit code."""
+
+    async def command() -> int:
+        with waiting("asking the service"):
+            async with connected(offline=offline) as client:
+                result = await client.call_tool("list_models")
+        if result.is_error:
+            return failed(result)
+        if as_json:
+            say(harmless_json(result.structured_content))
+        else:
+            _show_models(result.structured_content)
+        return 0
+
+    return run_command(command)
+
+
+def _show_models(listed: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", no_wrap=True)  # People copy the id.
+    for name in ("window", "output", "rate"):
+        table.add_column(name, justify="right", overflow="fold")
+    for name in ("efforts", "input", "long prompts"):
+        table.add_column(name, overflow="fold")
+    for model in listed["models"]:
+        table.add_row(
+            model["id"],
+            _tokens(model.get("context_window")),
+            _tokens(model.get("max_output_tokens")),
+            _rate(model.get("rate_multiplier")),
+            ", ".join(model.get("effort_levels", [])) or model["thinking"],
+            ", ".join(model.get("input_types", [])).lower(),
+            _higher_rate(model.get("higher_rate")),
+        )
+    show(table)
+    for line in _LEGEND:
+        tell(line, style="dim")
+    tell(f"default {listed['default_model']} · {listed['source']} list", style="dim")
+    for warning in listed.get("warnings", []):
+        tell(f"warning: {warning}")
+
+
+def _rate(multiplier: float | None) -> str:
+    return "" if multiplier is None else f"{multiplier:g}"
+
+
+def _higher_rate(higher: dict[str, Any] | None) -> str:
+    """Write the rate of long prompts: `0.3 above 100K`."""
+    if higher is None:
+        return ""
+    return f"{_rate(higher['rate_multiplier'])} above {_tokens(higher['above_tokens'])}"
+
+
+def _tokens(count: int | None) -> str:
+    if count is None:
+        return ""
+    return f"{count / 1_000_000:g}M" if count >= 1_000_000 else f"{count / 1000:g}K"
