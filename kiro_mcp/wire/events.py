@@ -217,8 +217,12 @@ def read_event(frame: Frame) -> Event:
         return Malformed(str(event_type), f"is a message of the kind {kind!r:.80}")
     try:
         members = parse_object(frame.payload)
-        if event_type == "assistantResponseEvent" and (text := _read_plain_text(members)):
-            return text
+        if event_type == "assistantResponseEvent":  # Four frames in five are just this.
+            content = members.get("content")
+            if isinstance(content, str) and len(members) == 1:
+                return Text(content)
+            if isinstance(content, str) and len(members) == 2 and "modelId" in members:
+                return Text(content, word_member(members, "modelId"))
         if not event_type and not _is_error(members):
             event_type = next((key for key in members if key in _READERS), "")
         inner = members.get(event_type) if isinstance(event_type, str) else None
@@ -274,17 +278,6 @@ def _is_error(members: JsonObject) -> bool:
 
 
 # --- one reader for each event ------------------------------------------------------------
-
-
-def _read_plain_text(members: JsonObject) -> Text | None:
-    """Read the most frequent event if it has only its two usual members."""
-    content = members.get("content")
-    if not isinstance(content, str):
-        return None
-    if len(members) == 1:
-        return Text(content)
-    is_plain = len(members) == 2 and "modelId" in members
-    return Text(content, word_member(members, "modelId")) if is_plain else None
 
 
 def _read_assistant_response(members: JsonObject) -> Event:

@@ -21,8 +21,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Final, cast
 
 from kiro_mcp.chat import (
@@ -113,7 +112,7 @@ def repair_history(
         InvalidRequest: Neither a message nor the system prompt says anything.
     """
     counts: Counter[str] = Counter()
-    turns = _alternate(_clean(messages, model.id, counts), counts)
+    turns = _alternate(messages, model.id, counts)
     is_one_text = len(turns) == 1 and all(isinstance(part, TextPart) for part in turns[0].parts)
     if not is_one_text:  # Most calls are one text, in which the rest has nothing to repair.
         if allows_tools:
@@ -183,20 +182,19 @@ def trim_oldest(
 # --- values and turns ---------------------------------------------------------------------
 
 
-def _clean(
-    messages: Iterable[Message], model_id: str, counts: Counter[str]
-) -> Iterable[tuple[Message, list[Part]]]:
-    """Yield each message with its parts, made fit to send.
+def _alternate(messages: Sequence[Message], model_id: str, counts: Counter[str]) -> list[_Turn]:
+    """Make turns of user and assistant, each part clean and with the role that may say it.
 
-    A library's user may have made anything by hand; what came through `kiro_mcp.wire.messages` is
-    clean already. Half surrogate pairs, NUL characters and nulls are removed. So is reasoning
-    that the service would refuse: it takes back only what it signed, and only for the same model.
+    Reasoning that the service would refuse is left out: it takes back only what it signed, only for
+    the same model, and one block in a turn.
     """
+    turns: list[_Turn] = []
     for message in messages:
-        parts: list[Part] = []
+        run: _Turn | None = None
         for given in message.parts:
             part = _clean_part(given)
             counts["unsendable_value"] += part != given
+            role = message.role
             if isinstance(part, ThinkingPart):
                 if not (part.signature or part.redacted):
                     counts["unsigned_reasoning"] += 1
@@ -204,11 +202,52 @@ def _clean(
                 if message.model not in ("", model_id):
                     counts["foreign_reasoning"] += 1
                     continue
-            parts.append(part)
-        yield message, parts
+                role = "assistant"
+            elif isinstance(part, ToolUse):
+                role = "assistant"
+            elif isinstance(part, ToolResult | ImagePart):
+                role = "user"
+            counts["misplaced_part"] += role != message.role
+            if run is None or run.role != role:
+                run = _begin_run(turns, role, counts)
+            run.parts.append(part)
+        run = run or _begin_run(turns, message.role, counts)
+        run.is_truncated = message.is_truncated and run.role == "assistant"
+    if not turns or turns[0].role != "user":
+        turns.insert(0, _Turn("user", []))
+        counts["user_first"] += 1
+    if turns[-1].role != "user":
+        turns.append(_Turn("user", []))
+        counts["user_last"] += 1
+    for turn in turns:
+        reasoning = [part for part in turn.parts if isinstance(part, ThinkingPart)]
+        if len(reasoning) > 1:
+            counts["one_reasoning"] += len(reasoning) - 1
+            kept = turn.parts.index(reasoning[0])
+            turn.parts = [
+                part
+                for index, part in enumerate(turn.parts)
+                if index == kept or not isinstance(part, ThinkingPart)
+            ]
+    return turns
+
+
+def _begin_run(turns: list[_Turn], role: Role, counts: Counter[str]) -> _Turn:
+    """Return the turn for the next parts of a role: a new one, or the last if it has that role."""
+    if turns and turns[-1].role == role:
+        counts["merged_turns"] += 1
+        turns[-1].is_truncated = False
+    else:
+        turns.append(_Turn(role, []))
+    return turns[-1]
 
 
 def _clean_part(part: Part) -> Part:
+    """Make a part fit to send: without half surrogate pairs, NUL characters and nulls.
+
+    A library's user may have made anything by hand; what came through `kiro_mcp.wire.messages` is
+    clean already.
+    """
     match part:
         case TextPart():
             text = clean_text(part.text)
@@ -239,48 +278,6 @@ def _clean_part(part: Part) -> Part:
 def _plain_object(value: JsonObject) -> JsonObject:
     plain = plain_json(value)
     return plain if isinstance(plain, dict) else {}
-
-
-def _alternate(messages: Iterable[tuple[Message, list[Part]]], counts: Counter[str]) -> list[_Turn]:
-    """Make turns of user and assistant, each part with the role that may say it."""
-    turns: list[_Turn] = []
-    for message, parts in messages:
-        runs: list[tuple[Role, list[Part]]] = [
-            (role, list(run))
-            for role, run in groupby(parts, key=partial(_role_of, speaker=message.role))
-        ]
-        for role, run in runs or [(message.role, [])]:
-            counts["misplaced_part"] += len(run) if role != message.role else 0
-            if turns and turns[-1].role == role:
-                turns[-1].parts += run
-                counts["merged_turns"] += 1
-            else:
-                turns.append(_Turn(role, run))
-            turns[-1].is_truncated = False
-        turns[-1].is_truncated = message.is_truncated and turns[-1].role == "assistant"
-    if not turns or turns[0].role != "user":
-        turns.insert(0, _Turn("user", []))
-        counts["user_first"] += 1
-    if turns[-1].role != "user":
-        turns.append(_Turn("user", []))
-        counts["user_last"] += 1
-    for turn in turns:  # The service has room for one block of reasoning in a turn.
-        reasoning = [part for part in turn.parts if isinstance(part, ThinkingPart)]
-        if len(reasoning) > 1:
-            counts["one_reasoning"] += len(reasoning) - 1
-            kept = turn.parts.index(reasoning[0])
-            turn.parts = [
-                part
-                for index, part in enumerate(turn.parts)
-                if index == kept or not isinstance(part, ThinkingPart)
-            ]
-    return turns
-
-
-def _role_of(part: Part, speaker: Role) -> Role:
-    if isinstance(part, ToolUse | ThinkingPart):
-        return "assistant"
-    return "user" if isinstance(part, ToolResult | ImagePart) else speaker
 
 
 # --- tool uses and results ----------------------------------------------------------------

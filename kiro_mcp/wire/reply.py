@@ -170,7 +170,7 @@ class ReplyBuilder:
         self.last_deltas: tuple[Delta, ...] = ()
         """What only the end of the answer released: set by `close`, follows the others."""
         self._decoder = FrameDecoder(max_payload_bytes, max_headers_bytes)
-        self._foreign_body = ForeignBody()
+        self._foreign_body: ForeignBody | None = None
         self._head: bytes | None = b""
         self._received_bytes = 0
         self._parts = _Parts(thinking, holds_calls=reads_text_calls)
@@ -235,7 +235,8 @@ class ReplyBuilder:
                     self._head = data
                     return []
                 self.is_foreign, self._head = verdict, None
-            if self.is_foreign:
+                self._foreign_body = ForeignBody() if verdict else None
+            if self._foreign_body:
                 self.fault = self._foreign_body.feed(data)
                 return []
             for frame in self._decoder.feed(data):
@@ -260,7 +261,7 @@ class ReplyBuilder:
         """
         if self._reply is not None:
             return self._reply
-        if self.fault is None and self.is_foreign:
+        if self.fault is None and self._foreign_body:
             self.fault = self._foreign_body.close()
         self.fault = self.fault or fault
         if self.fault is None:
