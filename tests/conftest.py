@@ -4,14 +4,19 @@ import signal
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from kiro_mcp.emulator import RunningEmulator, running
 from tests.support.secrets import begin_with_one_secret
 from tests.support.stdio import forget_home
 
 # A busy machine may hold any example up for a second; what is tested is never how long it takes.
-settings.register_profile("tests", deadline=None, derandomize=True)
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("tests")
 
 
