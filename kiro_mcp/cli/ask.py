@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from select import select
@@ -34,7 +35,7 @@ from mcp.client import IncomingMessage
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.cli.output import REFUSED, OutputError, harmless, harmless_json
 from kiro_mcp.cli.session import connected, failed, run_command
-from kiro_mcp.cli.terminal import Wait, tell, tell_error, waiting
+from kiro_mcp.cli.terminal import tell, tell_error, waiting
 from kiro_mcp.errors import InvalidRequest, KiroError
 from kiro_mcp.files import read_text, replace_text
 from kiro_mcp.server.ask import NOT_SAVED
@@ -387,121 +388,101 @@ def run_ask(question: Question) -> int:
         arguments = arguments_of(question, piped_in(question, sys.stdin), conversation_id)
     except KiroError as error:
         return tell_error(error)
-    return run_command(Asking(question, arguments, last).run)
+    return run_command(partial(_ask, question, arguments, last))
 
 
-class Asking:
-    """One call of `ask_claude`, and what it prints."""
+async def _ask(question: Question, arguments: dict[str, Any], last: LastConversation) -> int:
+    """Ask, print the answer while it comes, and return the exit code.
 
-    def __init__(
-        self, question: Question, arguments: dict[str, Any], last: LastConversation
-    ) -> None:
-        self._question = question
-        self._arguments = arguments
-        self._last = last
-        self._live = LiveText()
-        self._has_begun = False
-        self._is_live = not (question.as_json or question.schema or question.dry_run)
+    A task of its own prints, beside the call. If nobody reads any more, it cancels the call.
 
-    async def run(self) -> int:
-        """Ask, print, and return the exit code."""
-        try:
-            result = await self._ask_and_print()
-        except anyio.get_cancelled_exc_class():
-            # The server saves the partial answer in a conversation whose id is not known here.
-            if self._has_begun:
-                self._forget_older()
-            raise
-        return failed(result) if result.is_error else self._report(result.structured_content)
+    Raises:
+        OutputError: The answer cannot be printed.
+    """
+    live, output = LiveText(), Output(sys.stdout)
+    is_live = not (question.as_json or question.schema or question.dry_run)
+    has_begun = False
+    result: types.CallToolResult | None = None
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(output.run, tasks.cancel_scope)
+            with waiting("thinking") as wait:
 
-    async def _ask_and_print(self) -> types.CallToolResult:
-        """Ask and print the answer.
+                async def take(message: IncomingMessage) -> None:
+                    nonlocal has_begun
+                    if not isinstance(message, types.ProgressNotification):
+                        return
+                    piece = (message.params.meta or {}).get(STREAM_META_KEY)
+                    if piece is None:
+                        return
+                    has_begun = True
+                    wait.words = "receiving"
+                    if is_live and (text := live.take(piece["offset"], piece["text"])):
+                        wait.end()  # For a pipe, too: its reader may print to this terminal.
+                        output.put(text)
 
-        Raises:
-            OutputError: The answer cannot be printed. The call is cancelled.
-        """
-        output = Output(sys.stdout)
-        result: types.CallToolResult | None = None
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(output.run, tasks.cancel_scope)
-                with waiting("thinking") as wait:
-                    result = await self._ask(output, wait)
-                output.put(self._live.finish(self._text(result)))
-                output.close()
-        finally:
-            output.end_line()
-        if output.fault:
-            raise OutputError(output.fault)
-        assert result  # Only a failed write ends the group without a result.
-        return result
+                async with connected(offline=question.offline, on_message=take) as client:
+                    result = await client.call_tool(
+                        "ask_claude",
+                        arguments,
+                        meta={"progress_token": "answer", STREAM_META_KEY: True},  # pyright: ignore[reportArgumentType]  # an open map
+                    )
+            output.put(live.finish(_printed_text(question, result)))
+            output.close()
+    except anyio.get_cancelled_exc_class():
+        # The server saves the partial answer in a conversation whose id is not known here, and
+        # the next `--continue` must not continue an older one.
+        if has_begun and not arguments["conversation_id"]:
+            last.forget()
+        raise
+    finally:
+        output.end_line()
+    if output.fault:
+        raise OutputError(output.fault)
+    assert result  # Only a failed write ends the group without a result.
+    if result.is_error:
+        return failed(result)
+    is_new = not arguments["conversation_id"]
+    return _report(question, result.structured_content, last, is_new=is_new)
 
-    async def _ask(self, output: Output, wait: Wait) -> types.CallToolResult:
-        async def take(message: IncomingMessage) -> None:
-            piece = _piece_of(message)
-            if piece is None:
-                return
-            self._has_begun = True
-            wait.words = "receiving"
-            if self._is_live and (text := self._live.take(piece["offset"], piece["text"])):
-                wait.end()  # For a pipe, too: its reader may print to this terminal.
-                output.put(text)
 
-        async with connected(offline=self._question.offline, on_message=take) as client:
-            return await client.call_tool(
-                "ask_claude",
-                self._arguments,
-                meta={"progress_token": "answer", STREAM_META_KEY: True},  # pyright: ignore[reportArgumentType]  # an open map
-            )
+def _printed_text(question: Question, result: types.CallToolResult) -> str:
+    """Return the text for standard output."""
+    if result.is_error:
+        return ""
+    answer = result.structured_content
+    if question.as_json:
+        return harmless_json(answer)
+    if question.schema and answer.get("data") is not None:
+        return harmless_json(answer["data"])
+    return answer["text"]
 
-    def _text(self, result: types.CallToolResult) -> str:
-        """Return the text for standard output."""
-        if result.is_error:
-            return ""
-        answer = result.structured_content
-        if self._question.as_json:
-            return harmless_json(answer)
-        if self._question.schema and answer.get("data") is not None:
-            return harmless_json(answer["data"])
-        return answer["text"]
 
-    # --- standard error -----------------------------------------------------------------------
-
-    def _report(self, answer: dict[str, Any]) -> int:
-        """Print warnings, cost and how to continue to stderr; return the exit code."""
-        is_saved = answer["status"] == "completed" and self._last.can_continue
-        warnings = answer.get("warnings", [])
-        if is_saved and any(warning.startswith(NOT_SAVED) for warning in warnings):
-            is_saved = False
-            self._forget_older()
+def _report(
+    question: Question, answer: dict[str, Any], last: LastConversation, *, is_new: bool
+) -> int:
+    """Print warnings, cost and how to continue to stderr; return the exit code."""
+    is_whole = answer["status"] == "completed"
+    is_saved = is_whole and last.can_continue
+    if is_saved and any(one.startswith(NOT_SAVED) for one in answer.get("warnings", [])):
+        is_saved = False
+        if is_new:
+            last.forget()
+    if is_saved:
+        last.write(answer["conversation_id"])
+    if question.as_json:
+        if answer["truncated"]:
+            tell("warning: The answer is incomplete.")
+    else:
+        for line in _remarks(answer):
+            tell(line)
+        if is_whole:
+            tell(" · ".join(_cost(answer)), style="dim")
         if is_saved:
-            self._last.write(answer["conversation_id"])
-        if self._question.as_json:
-            if answer["truncated"]:
-                tell("warning: The answer is incomplete.")
-        else:
-            for line in _remarks(answer):
-                tell(line)
-            for line in _facts(answer, is_saved=is_saved):
-                tell(line, style="dim")
-        return REFUSED if self._is_incomplete(answer) else 0
-
-    def _forget_older(self) -> None:
-        """Prevent the next `--continue` from continuing an older conversation."""
-        if not self._arguments["conversation_id"]:
-            self._last.forget()
-
-    def _is_incomplete(self, answer: dict[str, Any]) -> bool:
-        """Whether the answer, or the data that `--schema` asks for, is missing or incomplete."""
-        lacks_data = answer["status"] == "completed" and answer.get("data") is None
-        lacks_data = lacks_data and bool(self._question.schema)
-        return bool(answer["truncated"] or answer.get("findings") or lacks_data)
-
-
-def _piece_of(message: IncomingMessage) -> dict[str, Any] | None:
-    if isinstance(message, types.ProgressNotification) and message.params.meta:
-        return message.params.meta.get(STREAM_META_KEY)
-    return None
+            later = f'(later: -c {answer["conversation_id"]} "…")'
+            tell(f'Continue with: kiro-mcp ask -c "…"   {later}', style="dim")
+    lacks_data = bool(question.schema) and is_whole and answer.get("data") is None
+    return REFUSED if answer["truncated"] or answer.get("findings") or lacks_data else 0
 
 
 def _remarks(answer: dict[str, Any]) -> Iterator[str]:
@@ -516,14 +497,6 @@ def _remarks(answer: dict[str, Any]) -> Iterator[str]:
     for citation in answer.get("citations", []):
         names = ("title", "license", "repository", "url")
         yield f"source: {' '.join(citation[name] for name in names if name in citation)}"
-
-
-def _facts(answer: dict[str, Any], *, is_saved: bool) -> Iterator[str]:
-    if answer["status"] == "completed":
-        yield " · ".join(_cost(answer))
-    if is_saved:
-        conversation_id = answer["conversation_id"]
-        yield f'Continue with: kiro-mcp ask -c "…"   (later: -c {conversation_id} "…")'
 
 
 def _cost(answer: dict[str, Any]) -> Iterator[str]:
