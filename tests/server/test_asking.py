@@ -184,7 +184,7 @@ async def test_a_call_that_was_cut_off_is_never_complete(emulator: RunningEmulat
     assert answer["truncated"]
 
 
-async def test_arguments_that_had_to_be_mended_are_told(emulator: RunningEmulator) -> None:
+async def test_repaired_arguments_give_a_warning(emulator: RunningEmulator) -> None:
     """Whoever runs the tool must be able to tell them from the model's own JSON."""
     call = frames.tool_use("t1", "read", '{"path": "a",}') + frames.tool_use("t2", "list", "{}")
     emulator.state.enqueue((Send(call + frames.ending("TOOL_USE")),))
@@ -192,7 +192,7 @@ async def test_arguments_that_had_to_be_mended_are_told(emulator: RunningEmulato
         answer = await ask(client, prompt="x", tools=[TOOLS["mcp"]])
     assert [call["arguments"] for call in answer["tool_calls"]] == [{"path": "a"}, {}]
     (warning,) = answer["warnings"]
-    assert "mended, of: 'read'." in warning
+    assert "repaired, for: 'read'." in warning
 
 
 @pytest.mark.parametrize(
