@@ -152,6 +152,11 @@ def test_quotes_and_the_word_bearer_around_a_credential_are_removed(value: str) 
         assert [one.get_secret_value() for one in found if one.get_secret_value()] == ["ksk_abc"]
 
 
+@pytest.mark.parametrize("written", ["~/proj", '"~/proj"', " ~/proj "])
+def test_a_tilde_in_an_open_folder_is_the_users_folder(written: str) -> None:
+    assert Settings.load({"KIRO_MCP_ROOTS": written}).roots == (str(Path.home() / "proj"),)
+
+
 def test_the_examples_of_this_project_are_placeholders() -> None:
     root = Path(__file__).parent.parent
     for file in ("README.md", "mcp.json.example", "packaging/server.json"):

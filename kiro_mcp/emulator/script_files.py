@@ -77,6 +77,7 @@ from kiro_mcp.emulator.scripts import (
     Script,
     ScriptMaker,
     Send,
+    Step,
     Until,
     whole_answer,
 )
@@ -262,18 +263,25 @@ class _Step(_Strict):
         """The name of its member."""
         return next(iter(self.model_fields_set))
 
-    def play(self, prompt: Prompt, number: int) -> Script:
-        """Return what this step, which has a number in its answer, does when it is played."""
+    @property
+    def said(self) -> str:
+        """What the model says in it."""
+        call = self.tool_use
+        arguments = call.arguments if call else ""
+        written = arguments if isinstance(arguments, str) else frames.compact_json(arguments)
+        return self.text or self.reasoning or written
+
+    def play(self, prompt: Prompt, number: int, said: str) -> Script:
+        """Return what this step does, which has a number in its answer and comes after `said`."""
         if self.text is not None:
             return (Send(frames.text(self.text, model_id=prompt.model_id)),)
         if self.reasoning is not None:
             return (Send(frames.reasoning(self.reasoning)),)
         if self.tool_use is not None:
-            call, given = self.tool_use, self.tool_use.arguments
-            arguments = given if isinstance(given, str) else frames.compact_json(given)
+            call = self.tool_use
             tool_use_id = call.id or f"tooluse_Scripted{prompt.serial:06d}{number}"
             write = frames.unfinished_tool_use if call.unfinished else frames.tool_use
-            return (Send(write(tool_use_id, call.name, arguments)),)
+            return (Send(write(tool_use_id, call.name, self.said)),)
         if self.pause is not None:
             return (Pause(self.pause),)
         if self.until_prompts is not None:
@@ -302,7 +310,7 @@ class _Step(_Strict):
             )
         if self.emulate is not None:
             return BUILT_IN[self.emulate](prompt)
-        return (Send(b"" if self.end is None else frames.ending(self.end)),)
+        return (Send(b"" if self.end is None else prompt.ending(said, self.end)),)
 
 
 KINDS: Final = tuple(_Step.model_fields)
@@ -335,13 +343,15 @@ class _Answer(_Strict):
 
     def script(self, prompt: Prompt) -> Script:
         """Return all steps as one script, with an end if the last one that is not silent spoke."""
-        script = [
-            played for number, step in enumerate(self.steps) for played in step.play(prompt, number)
-        ]
+        script: list[Step] = []
+        said = ""
+        for number, step in enumerate(self.steps):
+            said += step.said
+            script += step.play(prompt, number, said)
         kinds = [step.kind for step in self.steps if step.kind not in _SILENT]
         if kinds and kinds[-1] in _SPOKEN:
             reason = "TOOL_USE" if "tool_use" in kinds else "END_TURN"
-            script.append(Send(frames.ending(reason)))
+            script.append(Send(prompt.ending(said, reason)))
         return tuple(script)
 
 

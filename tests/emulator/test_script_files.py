@@ -35,6 +35,7 @@ from tests.emulator.calls import (
 )
 from tests.support import mcp
 
+CONTEXT_USE = "contextUsageEvent"
 ENDING = events_of(frames.ending("END_TURN"))
 ENDING_WITH_TOOL = events_of(frames.ending("TOOL_USE"))
 
@@ -64,6 +65,11 @@ async def events_for(state: EmulatorState, *prompts: Json | str) -> list[Event]:
     response = await response_to(state, *prompts)
     assert response.status_code == 200
     return events_of(response.content)
+
+
+def without_use(events: list[Event]) -> list[Event]:
+    """The events without how much of the context is used."""
+    return [(name, {} if name == CONTEXT_USE else payload) for name, payload in events]
 
 
 # --- steps --------------------------------------------------------------------------------
@@ -99,7 +105,18 @@ async def test_a_step_sends_what_it_says(
     """The documented steps."""
     events = await events_for(playing(script_of(tmp_path / "s.json", answer(*steps))), "x")
     is_spoken = "text" in steps[-1]
-    assert events == expected + (ENDING if is_spoken else [])
+    assert without_use(events) == without_use(expected + (ENDING if is_spoken else []))
+
+
+async def test_the_context_use_of_a_script_grows_with_what_is_sent_and_said(
+    tmp_path: Path,
+) -> None:
+    used: list[float] = []
+    for said, prompt in (("Hi.", "x"), ("Hi.", "x" * 9_000), ("y" * 9_000, "x" * 9_000)):
+        state = playing(script_of(tmp_path / "s.json", answer({"text": said})))
+        events = await events_for(state, prompt)
+        used += [event["contextUsagePercentage"] for name, event in events if name == CONTEXT_USE]
+    assert used[0] < used[1] < used[2]
 
 
 async def test_reasoning_is_signed_as_the_emulators_own(tmp_path: Path) -> None:
@@ -121,7 +138,7 @@ async def test_a_tool_use_ends_its_answer_as_the_service_does(tmp_path: Path) ->
     calls = [payload for name, payload in events if name == "toolUseEvent"]
     assert [call["input"] for call in calls if "input" in call] == ['{"path":"ci.log"}'] * 2
     assert len({call["toolUseId"] for call in calls}) == 2
-    assert events[-3:] == ENDING_WITH_TOOL
+    assert without_use(events[-3:]) == without_use(ENDING_WITH_TOOL)
 
 
 async def test_a_tool_use_can_be_broken_on_purpose(tmp_path: Path) -> None:

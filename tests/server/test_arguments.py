@@ -169,6 +169,16 @@ async def test_an_empty_value_means_that_an_argument_is_not_given(
     assert not answer.get("warnings")
 
 
+@pytest.mark.parametrize("empty", ["", None, [], {}])
+async def test_login_without_an_action_says_who_is_signed_in(
+    empty: object, emulator: RunningEmulator
+) -> None:
+    """Some clients send every argument."""
+    async with connected(emulator) as client:
+        result = await client.call_tool("login", {"action": empty, "method": "", "region": ""})
+    assert result.structured_content["state"] == "signed_in"
+
+
 async def test_a_schema_is_read_in_each_form_that_models_write(emulator: RunningEmulator) -> None:
     async with connected(emulator) as client:
         for row in (SCHEMA, json.dumps(SCHEMA), [SCHEMA], f"```\n{json.dumps(SCHEMA)}\n```"):

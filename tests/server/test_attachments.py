@@ -137,6 +137,12 @@ async def test_a_path_that_names_nothing_is_an_error_that_quotes_at_most_80_char
     assert len(words(result)) < 600
 
 
+async def test_one_path_is_read_as_a_list_of_one(root: Path, emulator: RunningEmulator) -> None:
+    async with connected(emulator, KIRO_MCP_ROOTS=str(root)) as client:
+        await ask(client, prompt="x", files=str(root / "notes.txt"))
+    assert "notes.txt" in emulator.state.requests[-1].prompt
+
+
 async def test_open_folders_are_read_as_people_write_them(
     root: Path, emulator: RunningEmulator
 ) -> None:

@@ -87,6 +87,15 @@ def test_a_tools_annotations_say_what_it_may_change(
     )
 
 
+async def test_no_result_of_a_call_carries_the_icon() -> None:
+    """MCP 2026-07-28 stamps each result with the server's description."""
+    async with connected(mode="2026-07-28") as client:
+        result = await client.call_tool("list_models", {})
+    stamp: dict[str, Any] = (result.meta or {})[types.SERVER_INFO_META_KEY]
+    assert stamp["name"] == "kiro-mcp"
+    assert "icons" not in stamp
+
+
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_the_server_says_who_it_is_and_shows_a_small_icon(mode: str) -> None:
     """MCP 2025-11-25: an icon is a data address or https; every client that shows one reads PNG."""
