@@ -261,7 +261,7 @@ async def test_a_release_overwrites_nothing(tmp_path: Path) -> None:
 # --- the templates ------------------------------------------------------------------------
 
 
-def test_the_bundle_names_the_tools_that_there_are() -> None:
+def test_the_bundle_names_the_tools_that_exist() -> None:
     assert [tool["name"] for tool in MANIFEST["tools"]] == [tool.name for tool in declarations()]
 
 

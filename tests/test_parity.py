@@ -75,7 +75,7 @@ def is_there(node: str) -> bool:
 
 
 @pytest.mark.parametrize("program", PROMISES)
-def test_no_promise_is_missing_and_none_was_made_up(program: str) -> None:
+def test_no_promise_is_missing_and_none_is_invented(program: str) -> None:
     """What is no longer listed would be forgotten."""
     assert sorted(ENTRIES[program]) == sorted(PROMISES[program])
 
@@ -90,7 +90,7 @@ def test_a_promise_is_proven_or_answered(entry: Entry) -> None:
 
 
 @pytest.mark.parametrize("entry", BY_NAME.values(), ids=BY_NAME)
-def test_what_proves_a_promise_is_there(entry: Entry) -> None:
+def test_the_tests_that_prove_a_promise_exist(entry: Entry) -> None:
     """A test that was renamed or deleted proves nothing."""
     assert [node for node in entry.tests if not is_there(node)] == []
     assert [page for page in entry.pages if not (ROOT / page).is_file()] == []
@@ -107,7 +107,7 @@ def names_in(cell: str) -> list[str]:
     return re.findall(r"`([A-Z][A-Z0-9_]*[A-Z0-9])`", cell)
 
 
-def test_each_variable_is_a_setting_or_told_as_one() -> None:
+def test_each_variable_is_a_setting_or_has_a_row() -> None:
     """Whoever comes with a .env of the gateway finds every line of it."""
     told = [name for theirs, _ in ROWS for name in names_in(theirs)]
     assert len(set(told)) == len(told)
@@ -115,7 +115,7 @@ def test_each_variable_is_a_setting_or_told_as_one() -> None:
 
 
 @pytest.mark.parametrize(("theirs", "ours"), ROWS, ids=[row[0] for row in ROWS])
-def test_what_a_variable_is_told_to_be_here_is_a_setting(theirs: str, ours: str) -> None:
+def test_each_row_names_settings_that_exist(theirs: str, ours: str) -> None:
     settings = {name for name in names_in(ours) if name.startswith("KIRO_")}
     assert settings <= set(variables())
     if ours.startswith("the same after `KIRO_MCP_`"):

@@ -589,7 +589,7 @@ async def test_an_answer_that_is_too_long_says_so(path: str, emulator: RunningEm
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_refused_answer_is_no_success(path: str, emulator: RunningEmulator) -> None:
+async def test_a_refused_answer_is_not_a_success(path: str, emulator: RunningEmulator) -> None:
     why = {"category": "CYBER", "explanation": "Not this."}
     emulator.state.enqueue((Send(frames.ending("CONTENT_FILTERED", refusal=why)),))
     with fail_after(TEST_SECONDS):

@@ -265,7 +265,7 @@ async def test_an_expired_login_of_another_program_is_shown_with_why_it_is_not_u
     assert not status.is_misconfigured
 
 
-async def test_a_token_that_is_refused_is_renewed_before_anything_is_said(
+async def test_a_token_that_is_refused_is_renewed_before_anything_is_reported(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """It may have been voided elsewhere."""
@@ -291,7 +291,7 @@ async def test_a_login_that_may_not_be_sent_there_is_neither_sent_nor_renewed(
     assert not emulator.state.requests
 
 
-async def test_a_source_that_the_user_named_and_that_cannot_be_used_is_said_so(
+async def test_a_source_that_the_user_named_and_that_cannot_be_used_is_reported(
     tmp_path: Path,
 ) -> None:
     """No new login would be used before it."""

@@ -126,7 +126,7 @@ def test_the_files_of_one_call_have_a_limit_together(tmp_path: Path) -> None:
     assert (capture / folder.ERROR).stat().st_size == 50
 
 
-def test_what_is_cut_is_said(tmp_path: Path) -> None:
+def test_what_is_cut_is_reported(tmp_path: Path) -> None:
     """JSON that ends in the middle must not puzzle anybody."""
     with capturing(tmp_path, max_file_bytes=200) as captures:
         capture = begun(captures, prompt="word " * 100)
@@ -241,7 +241,7 @@ def test_what_comes_after_the_end_is_not_noted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_arguments_that_are_no_unicode_are_kept(tmp_path: Path) -> None:
+def test_arguments_that_are_not_unicode_are_kept(tmp_path: Path) -> None:
     """Observed: models write half surrogate pairs."""
     with capturing(tmp_path) as captures:
         begun(captures, prompt="\ud83d").finish("completed")
@@ -249,7 +249,7 @@ def test_arguments_that_are_no_unicode_are_kept(tmp_path: Path) -> None:
     assert "\\ud83d" in (capture / folder.REQUEST).read_text("utf-8")
 
 
-def test_a_body_that_is_no_json_is_kept_as_text(tmp_path: Path) -> None:
+def test_a_body_that_is_not_json_is_kept_as_text(tmp_path: Path) -> None:
     """Whatever was sent."""
     with capturing(tmp_path) as captures:
         capture = begun(captures)

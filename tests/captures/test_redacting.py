@@ -150,7 +150,7 @@ def test_a_long_token_in_single_letters_is_masked_to_its_end(secret: str) -> Non
     assert read(kept + frames.ending()).text == f"{HIDDEN} is it"
 
 
-def test_what_is_no_frame_is_kept_up_to_a_limit() -> None:
+def test_bytes_that_are_not_a_frame_are_kept_up_to_a_limit() -> None:
     """A page of a proxy can be long."""
     assert len(redacted_stream((b"<html>" + b"x" * 100_000) * 20)) == MAX_UNFRAMED_BYTES
 

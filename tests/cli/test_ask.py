@@ -117,7 +117,7 @@ async def test_what_is_printed_is_the_answer(
 
 
 @pytest.mark.parametrize("option", [(), ("--json",)], ids=["text", "json"])
-async def test_an_answer_that_was_cut_off_is_printed_and_is_no_success(
+async def test_an_answer_that_was_cut_off_is_printed_and_is_not_a_success(
     option: tuple[str, ...], emulator: RunningEmulator
 ) -> None:
     """A script must not take a part of an answer for the whole of it."""
@@ -178,7 +178,7 @@ async def test_a_reader_that_has_seen_enough_ends_it_quietly(emulator: RunningEm
         ["install", "cursor", "--dry-run", "--file", "mcp.json"],
     ],
 )
-async def test_a_full_disk_is_told(command: list[str]) -> None:
+async def test_a_full_disk_is_reported(command: list[str]) -> None:
     """The exit code says that the output is not whole."""
     with fail_after(RUN_SECONDS):
         async with await anyio.open_file("/dev/full", "wb") as full:
@@ -210,7 +210,7 @@ async def test_one_token_is_one_token(emulator: RunningEmulator) -> None:
     assert b"about 1 token in, 14 out" in done.stderr
 
 
-async def test_tools_that_claude_asks_for_are_told(emulator: RunningEmulator) -> None:
+async def test_tools_that_claude_asks_for_are_reported(emulator: RunningEmulator) -> None:
     """A conversation of another client may have tools."""
     done = await ask(emulator, "/emulate tool_use")
     assert b"warning: Claude calls get_weather. No tool is run here" in done.stderr
@@ -324,7 +324,7 @@ async def test_a_schema_gives_json_that_keeps_it(tmp_path: Path, emulator: Runni
     assert (done.returncode, json.loads(done.stdout)) == (0, {"a": 1})
 
 
-async def test_an_answer_that_breaks_the_schema_is_no_success(emulator: RunningEmulator) -> None:
+async def test_an_answer_that_breaks_the_schema_is_not_a_success(emulator: RunningEmulator) -> None:
     """The text is printed all the same, for it has been paid for."""
     done = await ask(emulator, "x", "--schema", '{"type": "array"}')
     assert done.returncode == 5
@@ -429,7 +429,7 @@ async def test_a_conversation_that_could_not_be_kept_is_not_offered_nor_is_an_ol
 
 
 @pytest.mark.parametrize("noted", [b"\xff", b" \n"])
-def test_a_note_that_is_no_use_is_no_conversation(noted: bytes, tmp_path: Path) -> None:
+def test_a_useless_note_is_not_a_conversation(noted: bytes, tmp_path: Path) -> None:
     """And it stands in nobody's way."""
     note = tmp_path / "last-conversation"
     note.write_bytes(noted)
@@ -460,7 +460,7 @@ async def test_a_warning_that_is_logged_is_a_line_like_all_others() -> None:
     assert "warning: No setting is named KIRO_MCP_MODLE. Did you mean KIRO_MCP_MODEL?" in lines
 
 
-async def test_what_is_logged_for_a_capture_is_not_told(
+async def test_what_is_logged_for_a_capture_is_not_logged_elsewhere(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """A capture takes every line, a person those of `KIRO_MCP_LOG_LEVEL`."""

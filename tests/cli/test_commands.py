@@ -66,7 +66,7 @@ async def test_offline_the_users_settings_count_but_for_whom_and_where(tmp_path:
     assert not (tmp_path / "home").exists()
 
 
-async def test_offline_a_setting_that_cannot_be_used_is_told() -> None:
+async def test_offline_a_setting_that_cannot_be_used_is_reported() -> None:
     done = await run("ask", "--offline", "hi", KIRO_MCP_MAX_RETRIES="many")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"KIRO_MCP_MAX_RETRIES" in done.stderr
@@ -141,7 +141,7 @@ async def test_models_works_signed_out() -> None:
 
 
 @pytest.mark.parametrize("command", ["models", "status", "login"])
-async def test_a_wrong_setting_is_told(command: str) -> None:
+async def test_a_wrong_setting_is_reported(command: str) -> None:
     done = await run(command, KIRO_MCP_MODEL_CACHE_TTL="never")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"KIRO_MCP_MODEL_CACHE_TTL" in done.stderr
@@ -167,7 +167,7 @@ async def test_models_are_aligned_without_anything_that_steers_a_terminal() -> N
     assert b" \n" not in done.stdout
 
 
-async def test_a_port_that_is_taken_is_told() -> None:
+async def test_a_port_that_is_taken_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         done = await run("emulate", "--port", str(port))

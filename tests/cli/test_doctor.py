@@ -204,7 +204,7 @@ def test_hosts_that_nobody_has_confirmed_are_said_to_be_so() -> None:
         ("api_key", "", "ok", "name none"),
     ],
 )
-def test_a_profile_and_the_kind_of_its_token_are_told_apart(
+def test_a_profile_and_the_kind_of_its_token_are_distinguished(
     kind: CredentialKind, arn: str, outcome: str, says: str
 ) -> None:
     """Observed: each other pair is refused, and in the same words as a token that is void."""
@@ -212,7 +212,7 @@ def test_a_profile_and_the_kind_of_its_token_are_told_apart(
     assert (check.outcome, says in check.found) == (outcome, True)
 
 
-async def test_a_builder_id_that_is_good_for_usage_alone_is_told(tmp_path: Path) -> None:
+async def test_a_builder_id_that_is_good_for_usage_alone_is_reported(tmp_path: Path) -> None:
     state = EmulatorState(accounts=Accounts(refuses_shared_profile=True))
     async with running(state) as emulator:
         checks = await examined(
@@ -350,7 +350,7 @@ async def test_a_host_that_hangs_is_left_after_its_time() -> None:
     assert "within 0.1 s" in check.found
 
 
-async def test_a_host_that_is_not_there_is_a_network_error() -> None:
+async def test_a_host_that_does_not_exist_is_a_network_error() -> None:
     with fail_after(RUN_SECONDS):
         async with pool() as http:
             check, _ = await host_check(http, "http://127.0.0.1:1/", "prompts")
@@ -461,7 +461,7 @@ async def test_a_start_that_fails_says_why(program: str, says: str) -> None:
     assert says in started.error
 
 
-async def test_a_command_that_is_not_there_is_told() -> None:
+async def test_a_command_that_does_not_exist_is_reported() -> None:
     with fail_after(RUN_SECONDS):
         started = await start(Launch(command="/not/there"), {})
     assert "cannot be started" in started.error
@@ -671,7 +671,7 @@ async def test_a_login_found_on_the_machine_goes_to_no_other_host(
     assert all("authorization" not in request.headers for request in emulator.state.requests)
 
 
-async def test_signed_out_and_unreachable_is_told_with_its_cure_and_its_code(
+async def test_signed_out_and_unreachable_is_reported_with_its_cure_and_its_code(
     tmp_path: Path,
 ) -> None:
     """README's exit codes: the network is worse than the sign-in."""
@@ -686,7 +686,7 @@ async def test_signed_out_and_unreachable_is_told_with_its_cure_and_its_code(
     assert "Traceback" not in done.stderr.decode()
 
 
-async def test_wrong_settings_are_told_and_the_rest_is_looked_at(tmp_path: Path) -> None:
+async def test_wrong_settings_are_reported_and_the_rest_is_looked_at(tmp_path: Path) -> None:
     """A client's entry may be right where the shell is wrong."""
     broken = {"command": "/not/there/kiro-mcp"}
     put(tmp_path / ".cursor" / "mcp.json", json.dumps({"mcpServers": {"kiro": broken}}))
@@ -701,7 +701,7 @@ async def test_wrong_settings_are_told_and_the_rest_is_looked_at(tmp_path: Path)
     assert "ksk_secret" not in said
 
 
-async def test_an_open_folder_that_is_not_there_is_warned_of(tmp_path: Path) -> None:
+async def test_an_open_folder_that_does_not_exist_is_warned_of(tmp_path: Path) -> None:
     roots = "~/gone:~"
     command = {"command": sys.executable, "args": ["-m", "kiro_mcp"]}
     entry = {**command, "env": {"KIRO_MCP_ROOTS": roots}}
@@ -711,7 +711,7 @@ async def test_an_open_folder_that_is_not_there_is_warned_of(tmp_path: Path) -> 
     assert done.stdout.decode().count(said) == 2
 
 
-async def test_a_wrong_profile_is_told(tmp_path: Path) -> None:
+async def test_a_wrong_profile_is_reported(tmp_path: Path) -> None:
     """The service would answer with `Improperly formed request`."""
     checks = await examined(tmp_path, KIRO_API_KEY="ksk_x", KIRO_PROFILE_ARN="mine")
     assert exit_code_of(checks) == 5
@@ -720,7 +720,7 @@ async def test_a_wrong_profile_is_told(tmp_path: Path) -> None:
     assert "not 'mine'" in found
 
 
-async def test_a_login_whose_region_is_none_is_told_and_the_rest_is_looked_at(
+async def test_a_login_with_a_wrong_region_is_reported_and_the_rest_is_checked(
     tmp_path: Path,
 ) -> None:
     """Another program's file may hold anything."""

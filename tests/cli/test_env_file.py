@@ -42,7 +42,7 @@ def test_a_line_is_a_name_and_what_can_be_read_after_it(line: str, value: str) -
 
 
 @pytest.mark.parametrize("line", ["A", "A b=c", "1A=b", "=b", 'A="b', "A='b' c", "ä=b"])
-def test_a_line_that_is_none_is_named_without_what_it_says(line: str) -> None:
+def test_a_line_that_sets_nothing_is_named_without_its_text(line: str) -> None:
     """It may be a secret."""
     with pytest.raises(EnvFileError) as caught:
         parse_env_file(f"X=y\n{line}")

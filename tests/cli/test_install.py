@@ -231,7 +231,7 @@ async def test_a_variable_is_taken_from_here_and_its_value_is_not_shown(tmp_path
     assert said(forced).count("[redacted]") == 2
 
 
-async def test_a_key_that_a_desktop_program_does_not_see_is_told(tmp_path: Path) -> None:
+async def test_a_key_that_a_desktop_program_does_not_see_is_reported(tmp_path: Path) -> None:
     """It works in the shell, and the client would say that nobody is signed in."""
     done = await install(tmp_path, "windsurf", KIRO_API_KEY=KEY)
     assert "does not pass it on: add `--env KIRO_API_KEY`" in said(done)
@@ -254,7 +254,7 @@ async def test_what_leads_to_a_login_here_alone_is_named(tmp_path: Path) -> None
     assert "--env" not in said(done)
 
 
-async def test_whoever_is_signed_in_is_not_told_to(tmp_path: Path) -> None:
+async def test_a_person_who_is_signed_in_is_not_told_to_sign_in(tmp_path: Path) -> None:
     await sign_in_before(tmp_path / ".local" / "share" / "kiro-mcp", "")
     done = await install(tmp_path, "cursor")
     assert "kiro-mcp login" not in said(done)
@@ -307,7 +307,7 @@ async def test_a_file_that_cannot_be_edited_is_left_alone(
     assert backups(path) == []
 
 
-async def test_an_entry_that_is_switched_off_stays_so_and_that_is_said(tmp_path: Path) -> None:
+async def test_an_entry_that_is_switched_off_stays_so_and_reported(tmp_path: Path) -> None:
     """Its owner has switched it off."""
     await install(tmp_path, "kiro")
     path = tmp_path / ".kiro" / "settings" / "mcp.json"
@@ -350,7 +350,7 @@ async def test_another_server_of_the_same_name_is_not_taken_out(tmp_path: Path) 
         (("cursor", "--file", "."), "cannot be read"),
     ],
 )
-async def test_a_wrong_option_is_told_before_anything_is_written(
+async def test_a_wrong_option_is_reported_before_anything_is_written(
     tmp_path: Path, arguments: tuple[str, ...], says: str
 ) -> None:
     """README's exit codes."""

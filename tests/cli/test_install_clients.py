@@ -95,7 +95,7 @@ def test_the_second_name_of_a_file_is_used_where_it_is_there(tmp_path: Path) -> 
     assert user_file(CLIENTS["opencode"], here).name == "opencode.jsonc"
 
 
-def test_without_a_home_the_cure_is_told() -> None:
+def test_without_a_home_the_error_names_the_cure() -> None:
     with pytest.raises(InvalidRequest, match="--file"):
         user_file(CLIENTS["kiro"], Machine(home=None, platform="linux", environ={}))
 
@@ -268,7 +268,7 @@ def test_where_a_package_came_from_is_read_as_uvx_takes_it(
         ("/Users/me/Library/Caches/pipx/1f2/bin/kiro-mcp", False),
     ],
 )
-def test_caches_are_told_from_installations(path: str, lasts: bool) -> None:
+def test_caches_are_distinguished_from_installations(path: str, lasts: bool) -> None:
     """Observed: uv 0.13 and pipx 1.8."""
     assert is_lasting(path) is lasts
 

@@ -153,7 +153,7 @@ def test_a_value_is_replaced_where_it_stands() -> None:
 
 
 @pytest.mark.parametrize("text", ["[]", '"x"', '{"servers": []}', '{"servers": null}'])
-def test_what_is_no_object_is_not_written_into(text: str) -> None:
+def test_a_file_that_is_not_an_object_is_left_alone(text: str) -> None:
     """Replacing it would lose what it is."""
     with pytest.raises(CannotEdit, match="not an object"):
         set_json(text, PLACE, 1)
@@ -228,7 +228,7 @@ def test_whatever_the_document_taking_out_brings_the_old_one_back(text: str) -> 
 
 @moderate
 @given(st.text(alphabet=st.sampled_from('{}[]:,"/*\\ \n\r\ta1.-etrufalsn'), max_size=40))
-def test_whatever_the_text_it_is_read_or_its_fault_is_told(text: str) -> None:
+def test_whatever_the_text_it_is_read_or_its_fault_is_reported(text: str) -> None:
     """Plain JSON is read as that."""
     plain = plain_json(text)
     try:

@@ -90,7 +90,7 @@ def test_what_cannot_be_used_is_named(typed: list[str], says: str) -> None:
     assert says in str(error.value)
 
 
-def test_a_schema_that_is_no_object_is_named(tmp_path: Path) -> None:
+def test_a_schema_that_is_not_an_object_is_named(tmp_path: Path) -> None:
     """JSON Schema has booleans too; an answer to `true` would need no schema."""
     (tmp_path / "schema.json").write_text("true")
     with pytest.raises(InvalidRequest, match="it is not a JSON object"):

@@ -187,7 +187,7 @@ async def test_a_masked_secret_stays_masked(
     assert "It is [redacted]." in capsys.readouterr().out
 
 
-async def test_a_difference_that_masking_may_have_made_is_said_so(
+async def test_a_difference_that_masking_may_have_made_is_reported(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
     emulator.state.enqueue((Send(frames.text(KEY) + frames.ending("END_TURN")),))
@@ -258,7 +258,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("spoil", "says"), BAD.values(), ids=BAD)
-def test_what_is_no_capture_is_a_usage_error_that_says_why(
+def test_a_folder_that_is_not_a_capture_is_a_usage_error_that_says_why(
     spoil: Callable[[Path], object], says: str, tmp_path: Path, capsys: Capsys
 ) -> None:
     """The folder may have come by mail."""

@@ -80,7 +80,7 @@ async def test_offline_over_stdio_answers_from_the_emulator() -> None:
     ],
     ids=["the-systems-folder", "ours", "homeless"],
 )
-async def test_a_token_is_made_and_its_place_is_told_but_not_the_token(
+async def test_a_token_is_made_and_its_file_is_named_but_not_the_token(
     variables: dict[str, str], folder: str, tmp_path: Path
 ) -> None:
     """It lies with all else that is kept; and stderr ends up in logs of the client."""
@@ -236,7 +236,7 @@ async def test_what_is_for_http_alone_is_refused_without_it(option: list[str]) -
     assert "--transport http" in said
 
 
-async def test_a_port_that_is_taken_is_told() -> None:
+async def test_a_port_that_is_taken_is_reported() -> None:
     with listen("127.0.0.1", 0) as listener:
         listener.listen()
         port = str(listener.getsockname()[1])
@@ -255,7 +255,7 @@ async def test_the_port_of_the_settings_is_used_where_the_command_names_none() -
     assert f"127.0.0.1:{port}" in said
 
 
-async def test_other_machines_are_served_with_a_token_and_told_names() -> None:
+async def test_other_machines_are_served_with_a_token_under_allowed_names() -> None:
     """A name that clients may use has to be allowed first."""
     environ = {
         "KIRO_MCP_HTTP_TOKEN": TOKEN,

@@ -54,7 +54,7 @@ async def test_what_a_model_writes_cannot_steer_the_terminal(emulator: RunningEm
     assert "a␛]52;c;eA==␇\tb\N{REPLACEMENT CHARACTER}2J\n" in screen.words
 
 
-async def test_neither_can_it_steer_one_that_can_do_little_nor_through_json(
+async def test_a_model_cannot_steer_a_simple_terminal_nor_through_json(
     emulator: RunningEmulator,
 ) -> None:
     hostile = "a\x1b]52;c;eA==\x07\x9b2J\x7f\u202eb"
@@ -69,7 +69,9 @@ async def test_neither_can_it_steer_one_that_can_do_little_nor_through_json(
 
 
 @pytest.mark.parametrize("arguments", [("models",), ("models", "--json")])
-async def test_nor_can_a_models_name(arguments: tuple[str, ...], emulator: RunningEmulator) -> None:
+async def test_a_models_name_cannot_steer_the_terminal(
+    arguments: tuple[str, ...], emulator: RunningEmulator
+) -> None:
     hostile = "a\x1b]52;c;eA==\x07\x9b2J\x7f\u202eb"
     emulator.state.catalogue = ({**emulator.state.catalogue[0], "modelId": hostile},)
     with fail_after(RUN_SECONDS):

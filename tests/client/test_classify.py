@@ -241,7 +241,7 @@ def test_the_longer_wait_of_header_and_body_counts(
         ("86400", "24 hours"),
     ],
 )
-def test_the_wait_that_the_service_asks_for_is_said(seconds: str, said: str) -> None:
+def test_the_wait_that_the_service_asks_for_is_reported(seconds: str, said: str) -> None:
     """A model or a person reads it; it is never shorter than what was asked for."""
     assert f"Wait for {said}" in str(classify(fault(429, b"", retry_after=seconds)))
 

@@ -100,7 +100,7 @@ async def test_the_two_forms_are_not_mixed(
     assert "REST form" in response.headers["x-emulator-fault"]
 
 
-async def test_an_unknown_target_is_no_operation(emulator: RunningEmulator) -> None:
+async def test_an_unknown_target_is_refused(emulator: RunningEmulator) -> None:
     """The RPC protocol."""
     async with connected(emulator.url) as client:
         response = await rpc(client, "Nonsense.Nothing", {}, AS_USER)
@@ -144,7 +144,7 @@ async def test_a_refusal_says_in_a_header_what_the_service_would_not(
     [b"", b"{", b'{"a": NaN}', b'"\xff"', b"[" * 100_000, b"1" * 5_000],
     ids=["nothing", "half", "NaN", "not UTF-8", "too deep", "too long a number"],
 )
-async def test_a_body_that_is_no_json_is_refused(raw: bytes, emulator: RunningEmulator) -> None:
+async def test_a_body_that_is_not_json_is_refused(raw: bytes, emulator: RunningEmulator) -> None:
     """Observed: 400 REQUEST_BODY_INVALID."""
     headers = {**AS_USER, "Content-Type": "application/json"}
     async with connected(emulator.url) as client:
@@ -389,7 +389,7 @@ async def test_an_api_key_gets_its_profile(
         assert response.json()["profile"]["arn"] == EMULATOR_PROFILE_ARN
 
 
-async def test_a_key_without_a_profile_is_told_so() -> None:
+async def test_a_key_without_a_profile_gets_an_error_that_says_so() -> None:
     """Observed for standalone keys: clients leave the profile out."""
     state = EmulatorState(accounts=Accounts(profile_arns=()))
     async with running(state) as emulator, connected(emulator.url) as client:

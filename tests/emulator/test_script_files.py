@@ -291,7 +291,7 @@ async def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     assert read_script(path).name == "s"
 
 
-def test_a_file_whose_name_is_no_word_is_named_by_what_is_left_of_it(tmp_path: Path) -> None:
+def test_a_file_whose_name_is_not_a_word_is_named_by_what_is_left_of_it(tmp_path: Path) -> None:
     """The name must be one that a prompt can have."""
     path = script_of(tmp_path / "my script (1).json", answer({"text": "x"}))
     assert read_script(path).name == "my-script-1-"
@@ -368,14 +368,14 @@ def test_steps_that_cannot_be_played_are_refused_by_member(
     ],
     ids=["encoding", "depth", "size"],
 )
-def test_a_file_that_is_no_text_of_json_is_refused(data: bytes, says: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_json_text_is_refused(data: bytes, says: str, tmp_path: Path) -> None:
     path = tmp_path / "s.json"
     path.write_bytes(data)
     with pytest.raises(InvalidRequest, match=says):
         read_script(path)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="No such file"):
         read_script(tmp_path / "none.json")
 

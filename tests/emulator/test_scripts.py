@@ -170,7 +170,7 @@ async def test_the_arguments_of_a_tool_use_can_be_given(emulator: RunningEmulato
     assert list(calls_in(events).values()) == [("read_log", {"path": "a b"}, True)]
 
 
-async def test_arguments_that_are_no_object_are_not_taken(emulator: RunningEmulator) -> None:
+async def test_arguments_that_are_not_an_object_are_not_taken(emulator: RunningEmulator) -> None:
     """The service gives objects only."""
     events = await events_for(emulator, "/emulate tool_use nonsense")
     assert list(calls_in(events).values()) == [("get_weather", {"city": "Paris"}, True)]

@@ -42,7 +42,9 @@ SLOW = (Send(frames.text("Once upon a time")), Pause(0.6), Send(frames.text(" it
 SLOW_TO_THE_END = (*SLOW, Send(frames.ending("END_TURN")))
 
 
-async def test_a_call_whose_patience_ends_returns_what_there_is(emulator: RunningEmulator) -> None:
+async def test_a_call_whose_patience_ends_returns_what_has_arrived(
+    emulator: RunningEmulator,
+) -> None:
     """Many clients give up on a call after 60 seconds, whatever is still to come."""
     slowly = (SLOW[0], Pause(2), *SLOW_TO_THE_END[2:])
     emulator.state.enqueue(slowly)

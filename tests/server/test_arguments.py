@@ -498,7 +498,7 @@ async def test_no_tools_are_sent_with_none_and_the_next_turn_has_them_again(
         ([], "read", "tool_choice is 'read', and there are no tools"),
     ],
 )
-async def test_a_choice_of_a_tool_that_is_not_there_is_refused(
+async def test_a_choice_of_a_tool_that_does_not_exist_is_refused(
     tools: list[Any], choice: str, says: str
 ) -> None:
     async with connected() as client:

@@ -165,7 +165,9 @@ async def test_a_tool_whose_name_the_service_refuses_comes_back_under_its_own(
     assert [call["name"] for call in answer["tool_calls"]] == [name]
 
 
-async def test_arguments_that_break_the_callers_schema_are_told(emulator: RunningEmulator) -> None:
+async def test_arguments_that_break_the_callers_schema_are_reported(
+    emulator: RunningEmulator,
+) -> None:
     """The caller decides what to do with such a call."""
     async with connected(emulator) as client:
         answer = await ask(client, prompt='/emulate tool_use {"path": 3}', tools=[TOOLS["mcp"]])
@@ -324,7 +326,7 @@ async def test_an_answer_outlives_a_repair_turn_that_is_cancelled(
     assert "cancelled" in kept["warnings"][0]
 
 
-async def test_a_schema_that_is_none_is_refused_before_anything_is_sent(
+async def test_a_schema_that_is_invalid_is_refused_before_anything_is_sent(
     emulator: RunningEmulator,
 ) -> None:
     async with connected(emulator) as client:
@@ -414,7 +416,7 @@ async def test_what_cannot_be_repaired_is_refused_by_its_name(emulator: RunningE
     assert not emulator.state.requests
 
 
-async def test_what_was_repaired_is_said(emulator: RunningEmulator) -> None:
+async def test_what_was_repaired_is_reported(emulator: RunningEmulator) -> None:
     history = [{"role": "assistant", "content": "I begin."}, {"role": "user", "content": "Go on."}]
     async with connected(emulator) as client:
         answer = await ask(client, messages=history)

@@ -74,12 +74,12 @@ async def test_a_relative_path_is_refused(root: Path) -> None:
         await read_text_file("notes.txt", [str(root)], "files[0]")
 
 
-async def test_a_file_that_is_not_there_is_named(root: Path) -> None:
+async def test_a_file_that_does_not_exist_is_named(root: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"files\[0\] cannot be read"):
         await read_text_file(str(root / "gone.txt"), [str(root)], "files[0]")
 
 
-async def test_a_file_that_is_no_text_is_refused(root: Path) -> None:
+async def test_a_file_that_is_not_text_is_refused(root: Path) -> None:
     with pytest.raises(InvalidRequest, match="UTF-8"):
         await read_text_file(str(root / "pixel.png"), [str(root)], "files[0]")
 
@@ -157,7 +157,7 @@ async def test_open_folders_are_read_as_people_write_them(
                 assert answer["status"] == "completed", roots
 
 
-async def test_an_open_folder_that_is_not_there_is_said(root: Path) -> None:
+async def test_an_open_folder_that_does_not_exist_is_reported(root: Path) -> None:
     async with connected(KIRO_MCP_ROOTS=f"{root}/gone:{root}") as client:
         result = await client.call_tool("ask_claude", {"prompt": "x", "files": ["/etc/hosts"]})
     assert f"(open folders: {root}/gone, which does not exist; {root})" in words(result)

@@ -338,7 +338,7 @@ async def test_no_secret_is_in_a_capture_wherever_it_came_from(
             assert secret.encode() not in pieces
 
 
-async def test_who_somebody_is_is_in_a_capture_only_where_claude_says_it(
+async def test_a_persons_identity_is_in_a_capture_only_if_claude_says_it(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """A report is read by strangers; the words of an answer are its owner's to look at."""

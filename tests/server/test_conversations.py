@@ -389,7 +389,7 @@ async def test_kept_in_memory_a_conversation_ends_with_the_server(
         ({"tool_results": [{"id": "t", "content": "x"}]}, "invalid_request", "earlier turn"),
     ],
 )
-async def test_a_call_that_continues_nothing_is_told_so(
+async def test_a_call_that_continues_nothing_gets_an_error_that_says_so(
     arguments: dict[str, Any], expected: str, says: str
 ) -> None:
     async with connected() as client:

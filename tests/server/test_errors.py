@@ -119,7 +119,7 @@ async def test_a_listed_model_that_is_refused_is_named_too(emulator: RunningEmul
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7), ("0.5", 0.5), ("soon", None)])
-async def test_how_long_to_wait_is_said_where_the_service_says_it(
+async def test_how_long_to_wait_is_reported_if_the_service_says_it(
     header: str, seconds: float | None, emulator: RunningEmulator
 ) -> None:
     """RFC 9110, Retry-After; a program waits by the number, a model reads the words."""
@@ -211,7 +211,7 @@ async def test_a_refusal_is_not_sent_to_be_repaired_where_data_is_asked_for(
     ("arguments", "state"),
     [('{"path": "a"}', "complete"), ("[1, 2]", "invalid"), ('{"path": "a', "truncated")],
 )
-async def test_a_call_whose_arguments_are_no_object_is_told_with_what_came(
+async def test_a_call_whose_arguments_are_not_an_object_is_reported_with_what_came(
     arguments: str, state: str, emulator: RunningEmulator
 ) -> None:
     """It must be neither lost nor taken for complete."""

@@ -121,7 +121,7 @@ async def test_the_other_tools_results_are_valid_too(server: Peer) -> None:
         assert all(name in block["text"] for name in result["structuredContent"])
 
 
-async def test_what_is_wrong_with_a_request_is_told_and_the_next_one_is_answered(
+async def test_what_is_wrong_with_a_request_is_reported_and_the_next_one_is_answered(
     server: Peer,
 ) -> None:
     """JSON-RPC: -32601 for a method, -32602 for parameters; a tool's arguments are its own."""

@@ -229,7 +229,7 @@ def test_the_address_that_is_listened_on_is_a_name_unless_it_is_every_address(
     assert names.allow_origin(f"http://{name}", "localhost:8000") is is_allowed
 
 
-def test_a_setting_that_names_no_host_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_setting_that_names_no_host_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """`*` would allow what the check is there to refuse."""
     names = allowed_names("127.0.0.1", 8000, ["https://a.example", "*", "b.example"])
     assert [names.allow_host(name) for name in ("a.example", "x", "b.example")] == [
@@ -273,7 +273,9 @@ async def test_a_body_that_is_not_json_is_refused_by_its_type() -> None:
     [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b'{"jsonrpc":"2.0"}', b"[" * 50_000],
     ids=["blank", "cut", "batch", "string", "no-utf-8", "no-method", "deep"],
 )
-async def test_a_body_that_is_no_message_is_refused_and_survived(body: bytes, era: str) -> None:
+async def test_a_body_that_is_not_a_message_is_refused_and_the_next_is_answered(
+    body: bytes, era: str
+) -> None:
     """JSON-RPC; MCP has had no batches since 2025-06-18."""
     headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"}
     with fail_after(TEST_SECONDS):

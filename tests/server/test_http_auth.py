@@ -137,13 +137,13 @@ def test_a_token_that_can_be_guessed_is_not_enough_for_other_machines() -> None:
     assert choose_token("x" * 16, host="0.0.0.0", no_auth=False).secret
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InvalidRequest, match="Set KIRO_MCP_HTTP_TOKEN instead"):
         choose_token("", host="127.0.0.1", no_auth=False, file=tmp_path / "file" / "token")
 
 
-def test_where_nothing_can_be_kept_a_token_has_to_be_set() -> None:
+def test_a_token_must_be_set_where_no_file_can_keep_one() -> None:
     """Containers often have no home."""
     with pytest.raises(InvalidRequest, match="KIRO_MCP_HTTP_TOKEN"):
         choose_token("", host="127.0.0.1", no_auth=False, file=None)

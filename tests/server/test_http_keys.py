@@ -225,7 +225,7 @@ async def test_a_session_can_be_used_only_with_the_key_that_opened_it(
             assert (await server.post("ping")).status_code == 200
 
 
-async def test_nothing_of_a_callers_key_is_kept_or_told(
+async def test_a_callers_key_is_neither_stored_nor_shown(
     emulator: RunningEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither in the store, captures, logs nor in what other callers or the caller itself gets."""

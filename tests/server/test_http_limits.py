@@ -133,7 +133,7 @@ async def test_connections_that_ask_nothing_never_lock_anybody_out(
             tasks.cancel_scope.cancel()
 
 
-async def test_where_every_connection_is_in_use_a_newcomer_is_told_to_come_back() -> None:
+async def test_a_new_client_is_told_to_come_back_while_every_connection_is_in_use() -> None:
     """RFC 9110, 503 and Retry-After."""
     limits = HttpLimits(connections=1)
     with fail_after(TEST_SECONDS):

@@ -52,7 +52,7 @@ async def test_a_finished_answer_is_read_by_its_id(emulator: RunningEmulator) ->
         "kiro://answers",
     ],
 )
-async def test_a_resource_that_is_not_there_is_a_protocol_error(uri: str) -> None:
+async def test_a_resource_that_does_not_exist_is_a_protocol_error(uri: str) -> None:
     """MCP 2026-07-28: -32602, and the data names what was asked for."""
     async with connected() as client:
         with pytest.raises(MCPError) as caught:
@@ -113,7 +113,7 @@ async def test_models_are_completed(typed: str, argument: str, some: str) -> Non
     assert result.completion.values == ([some] if some else [])
 
 
-async def test_a_wrong_setting_is_told_there_too() -> None:
+async def test_a_wrong_setting_is_reported_there_too() -> None:
     async with connected(KIRO_MCP_CONNECT_TIMEOUT="soon") as client:
         with pytest.raises(MCPError, match="KIRO_MCP_CONNECT_TIMEOUT"):
             await client.read_resource("kiro://conversations")

@@ -258,7 +258,7 @@ async def test_before_the_first_call_nothing_is_sent_and_nothing_written(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_setting_that_cannot_be_used_is_told_to_whoever_calls() -> None:
+async def test_a_setting_that_cannot_be_used_is_an_error_of_each_call() -> None:
     """A server that does not start says nothing to the person in the chat."""
     with fail_after(START_SECONDS):
         async with started(environment(KIRO_MCP_CONNECT_TIMEOUT="soon")) as server:

@@ -239,7 +239,7 @@ async def test_a_fork_costs_one_turn_and_outlives_its_origin(tmp_path: Path) -> 
 # --- other processes, and slow disks -----------------------------------------------------------
 
 
-async def test_whoever_reads_is_answered_while_another_program_writes(
+async def test_a_reader_is_answered_while_another_program_writes(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """Also a server that opens the store only then."""
@@ -260,7 +260,7 @@ async def test_whoever_reads_is_answered_while_another_program_writes(
                     assert first["conversation_id"] in str(listing)
 
 
-async def test_whoever_reads_is_answered_while_a_writer_waits_for_the_lock(
+async def test_a_reader_is_answered_while_a_writer_waits_for_the_lock(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "store.sqlite3"

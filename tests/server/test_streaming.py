@@ -118,7 +118,7 @@ async def test_it_goes_out_with_progress_that_says_what_it_always_says(
     [{"progress_token": "p"}, {STREAM_META_KEY: True}, {**ASKED, STREAM_META_KEY: "yes"}],
     ids=["not asked", "no token", "not true"],
 )
-async def test_nobody_gets_it_who_did_not_ask(
+async def test_only_a_caller_who_asked_gets_it(
     emulator: RunningEmulator, meta: dict[str, Any]
 ) -> None:
     """The specification: progress goes to whoever gave a token."""

@@ -198,7 +198,7 @@ async def test_a_service_that_cannot_be_reached_is_named() -> None:
     assert "127.0.0.1" in words(result)
 
 
-async def test_a_wrong_setting_is_told_by_each_tool() -> None:
+async def test_a_wrong_setting_is_reported_by_each_tool() -> None:
     """The server starts all the same, so that it can say so."""
     async with connected(KIRO_MCP_CONNECT_TIMEOUT="soon") as client:
         for tool in ("ask_claude", "list_models", "login"):
@@ -294,7 +294,7 @@ async def test_a_short_secret_is_not_shown_at_all() -> None:
     assert result.structured_content["account"] == "…"
 
 
-async def test_a_defect_of_ours_is_told_without_its_details(
+async def test_a_defect_of_ours_is_reported_without_its_details(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A traceback may hold a prompt or a token; it goes to the log alone."""
