@@ -512,7 +512,7 @@ async def _save(
         messages=plan.added,
         answer=said,
     )
-    arguments = [use.arguments for use in reply.tool_uses]
+    arguments = [[use.arguments, use.raw] for use in reply.tool_uses]
     is_large = is_larger([reply.text, reply.thinking, arguments, list(reply.links)], SMALL)
 
     async def build(position: Position) -> tuple[types.CallToolResult, str]:
