@@ -70,7 +70,7 @@ def load_large_json(text: str) -> Any:
             return from_json(text)
     value = json.loads(
         text,
-        object_pairs_hook=lambda members: dict(members),
+        object_hook=lambda members: members,
         parse_int=lambda digits: int(digits),
         parse_float=lambda digits: float(digits),
     )
