@@ -53,19 +53,35 @@ MAX_COMMAS: Final = 20_000
 number of its values depends on its commas, and long texts cost little."""
 
 
-def load_large_json(text: str) -> Any:
+_MARKS: Final = tuple(f"cut{number}:" for number in range(10))
+"""What may stand for a text that is cut out. One is used that the JSON does not hold."""
+
+LONG_TEXT: Final = 256 * 1024
+"""Texts of more characters are not parsed with the rest of large JSON."""
+
+
+def load_large_json(text: str, *, long_text: int = LONG_TEXT) -> Any:
     """Parse large JSON in a thread, while others run. Halves of surrogate pairs become U+FFFD.
 
-    A parser in C lets no other thread run before it is done. What has few values goes to the
-    fastest parser. What has many goes to the library's, which calls a function of ours for each
-    number and object: while Python code runs, other threads get their turn. Only a list of nothing
-    but texts and lists holds them up, by some 10 ms for each megabyte.
+    A parser in C lets no other thread run before it is done. So long texts without escapes, such as
+    images, are cut out first; control characters in them are accepted. What then has few values
+    goes to the fastest parser. What has many goes to the library's, which calls a function of ours
+    for each number and object: while Python code runs, other threads get their turn. Only a list of
+    nothing but texts and lists holds them up, by some 10 ms for each megabyte.
 
     Raises:
         ValueError: It is not JSON.
         RecursionError: It nests too deeply.
     """
-    # It reads escapes slowly, such as four megabytes of emoji as JavaScript's ASCII.
+    rest, cut = _cut_long_texts(text, long_text)
+    found: list[str] = []
+    value = _put_back(_parse_large(rest), cut, found) if cut else _parse_large(rest)
+    # A text that only looks like a mark once its escapes are read.
+    return value if len(found) <= len(cut) else _parse_large(text)
+
+
+def _parse_large(text: str) -> Any:
+    # The fastest parser is slow with escapes, such as 4 MB of emoji as JavaScript's ASCII.
     if text.count(",") + text.count("\\") <= MAX_COMMAS:
         with suppress(ValueError):  # Half surrogate pairs, deep nesting.
             return from_json(text)
@@ -76,6 +92,57 @@ def load_large_json(text: str) -> Any:
         parse_float=lambda digits: float(digits),
     )
     return _mended(value) if "\\ud" in text or "\\uD" in text else value
+
+
+def _cut_long_texts(text: str, long_text: int) -> tuple[str, dict[str, str]]:
+    """Replace long texts by marks; return the JSON, and the texts by their marks."""
+    pieces: list[str] = []
+    cut: list[str] = []
+    done = end = 0
+    for _ in range(MAX_COMMAS):
+        start = text.find('"', end)
+        end = text.find('"', start + 1) if start >= 0 else -1
+        while end > 0 and _is_escaped(text, end):
+            end = text.find('"', end + 1)
+        if end < 0:
+            break
+        if end - start > long_text and text.find("\\", start, end) < 0:
+            pieces.append(text[done : start + 1])
+            cut.append(text[start + 1 : end])
+            done = end
+        end += 1
+    pieces.append(text[done:])
+    rest = "".join(pieces)
+    mark = next((mark for mark in _MARKS if mark not in rest), "")
+    if not mark:
+        return text, {}
+    marks = [f"{mark}{number}" for number in range(len(cut))]
+    marked = "".join(piece + after for piece, after in zip(pieces, [*marks, ""], strict=True))
+    return marked, dict(zip(marks, cut, strict=True))
+
+
+def _is_escaped(text: str, position: int) -> bool:
+    """Whether an odd number of backslashes stands before a position."""
+    before = position
+    while text[before - 1] == "\\":
+        before -= 1
+    return (position - before) % 2 == 1
+
+
+def _put_back(value: Any, cut: Mapping[str, str], found: list[str]) -> Any:
+    if isinstance(value, str):
+        if value not in cut:
+            return value
+        found.append(value)
+        return cut[value]
+    if isinstance(value, list):
+        return [_put_back(item, cut, found) for item in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value).items()
+        return {
+            _put_back(name, cut, found): _put_back(member, cut, found) for name, member in members
+        }
+    return value
 
 
 def _mended(value: Any) -> Any:

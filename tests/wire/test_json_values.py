@@ -151,6 +151,28 @@ def test_half_characters_in_large_json_become_replacement_characters() -> None:
     assert load_large_json(dense(text))[0] == expected
 
 
+@given(VALUES, st.booleans(), st.integers(0, 3))
+def test_json_has_the_same_value_when_long_texts_are_cut_out(
+    value: Any, is_ascii: bool, long_text: int
+) -> None:
+    text = json.dumps(value, ensure_ascii=is_ascii)
+    assert load_large_json(text, long_text=long_text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'["long text", "cut0:0", "cut1:0"]',
+        r'["long text", "\u0063ut0:0"]',
+        r'["\\", "long text\\", "long text", "\"long text"]',
+        r'{"long text": "long text", "long text": ["long text"]}',
+        json.dumps(["long text", *(f"cut{number}:0" for number in range(10))]),
+    ],
+)
+def test_a_text_that_looks_like_a_mark_of_a_cut_one_stays(text: str) -> None:
+    assert load_large_json(text, long_text=5) == json.loads(text)
+
+
 @pytest.mark.parametrize("text", ["", "[1,]", '{"a":}', '"a', "[" * 5_000, "1" * 5_000])
 def test_what_is_not_json_or_too_much_of_it_raises_the_errors_of_the_library(text: str) -> None:
     for large in (text, dense(text)):
