@@ -27,7 +27,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
@@ -41,7 +41,7 @@ from kiro_mcp.client.off_loop import off_loop
 from kiro_mcp.server import faststart
 from kiro_mcp.server.app import KiroServer
 from kiro_mcp.server.faststart import CHUNK_BYTES, PIECE_BYTES, Handover, LineSplitter, decode
-from kiro_mcp.wire.json_values import load_large_json, mend_escaped_surrogates
+from kiro_mcp.wire.json_values import cut_long_texts, load_large_json, mend_escaped_surrogates
 
 logger = logging.getLogger(__name__)
 
@@ -189,19 +189,21 @@ class Session:
         self.is_settled = anyio.Event()
         self.is_settled.set()
 
-    def parse(self, line: str) -> "_Parsed":
+    def parse(self, line: "faststart.Line") -> "_Parsed":
         """Read a line. This changes nothing, so it may be done in a thread."""
-        if not line:
+        rest, cut = cut_long_texts(line) if len(line) > _LARGE_LINE else (line, {})
+        text = decode(rest)
+        if not text:
             return []
-        if not line.startswith("["):
-            return _parse(line)
+        if not text.startswith("["):
+            return _parse(text, cut)
         try:
-            items: list[Any] = _load(line)
+            items: list[Any] = _load(text, cut)
         except (ValueError, RecursionError) as error:
-            return faststart.not_json(line, error)
+            return faststart.not_json(text, error)
         if refusal := faststart.refuse_batch(items, self._revision):
             return refusal
-        return [_parse(json.dumps(item)) for item in items]
+        return [_parse(json.dumps(item), {}) for item in items]
 
     def take(self, parsed: "_Parsed") -> tuple[list[types.JSONRPCMessage], str]:
         """Return the messages for the server, and text to write to the client at once."""
@@ -277,26 +279,26 @@ class _Batch:
         return f"[{','.join(self.answers)}]\n" if self.answers else ""
 
 
-def _parse(text: str) -> types.JSONRPCMessage | Refusal:
+def _parse(text: str, cut: Mapping[str, str]) -> types.JSONRPCMessage | Refusal:
     """Return the message that a line holds, or the error that answers it."""
     try:
-        if len(text) > _LARGE_LINE:
+        if cut or len(text) > _LARGE_LINE:
             adapter = types.jsonrpc_message_adapter
-            message = adapter.validate_python(load_large_json(text), by_name=False)
+            message = adapter.validate_python(load_large_json(text, cut), by_name=False)
         else:
             text = mend_escaped_surrogates(text)
             message = types.jsonrpc_message_adapter.validate_json(text, by_name=False)
     except (ValueError, RecursionError):
-        return _refuse(text)
+        return _refuse(text, cut)
     if isinstance(message, types.JSONRPCNotification) and not message.method.startswith(_NOTICE):
         # A request whose id is null or a fraction looks like this, too.
-        return faststart.refuse_message(_load(text)) or message
+        return faststart.refuse_message(_load(text, cut)) or message
     return message
 
 
-def _refuse(text: str) -> Refusal:
+def _refuse(text: str, cut: Mapping[str, str]) -> Refusal:
     try:
-        message = _load(text)
+        message = _load(text, cut)
     except (ValueError, RecursionError) as error:
         return faststart.not_json(text, error)
     if refusal := faststart.refuse_message(message):
@@ -306,8 +308,9 @@ def _refuse(text: str) -> Refusal:
     return faststart.refuse(faststart.INVALID_REQUEST, why, text, request_id)
 
 
-def _load(text: str) -> Any:
-    return load_large_json(text) if len(text) > _LARGE_LINE else json.loads(text)
+def _load(text: str, cut: Mapping[str, str]) -> Any:
+    is_large = cut or len(text) > _LARGE_LINE
+    return load_large_json(text, cut) if is_large else json.loads(text)
 
 
 def _refused(refusal: Refusal) -> str:
@@ -319,10 +322,7 @@ def _refused(refusal: Refusal) -> str:
 
 
 class LineReader:
-    """The lines of a file descriptor, decoded. Bytes that are not UTF-8 become U+FFFD.
-
-    So a line with half a character can still be parsed, and is answered.
-    """
+    """The lines of a file descriptor."""
 
     def __init__(self, fd: int, handover: Handover | None = None) -> None:
         """Take the descriptor, and what the fast start has read from it."""
@@ -335,14 +335,13 @@ class LineReader:
     def __aiter__(self) -> "LineReader":
         return self
 
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> "faststart.Line":
         """Return the next line. The last one needs no end."""
         while not self._lines:
             if self._is_ended:
                 raise StopAsyncIteration
             await self._read()
-        line = self._lines.pop()
-        return await off_loop(lambda: decode(line), is_large=len(line) > _LARGE_LINE)
+        return self._lines.pop()
 
     async def _read(self) -> None:
         if self._can_wait:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any, Final, cast
 
 from pydantic_core import from_json, to_json
@@ -53,31 +54,38 @@ MAX_COMMAS: Final = 20_000
 number of its values depends on its commas, and long texts cost little."""
 
 
-_MARKS: Final = tuple(f"cut{number}:" for number in range(10))
+_MARKS: Final = tuple(b"cut%d:" % number for number in range(10))
 """What may stand for a text that is cut out. One is used that the JSON does not hold."""
 
 LONG_TEXT: Final = 256 * 1024
 """Texts of more characters are not parsed with the rest of large JSON."""
 
 
-def load_large_json(text: str, *, long_text: int = LONG_TEXT) -> Any:
+def load_large_json(text: str, cut: Mapping[str, str] = MappingProxyType({})) -> Any:
     """Parse large JSON in a thread, while others run. Halves of surrogate pairs become U+FFFD.
 
-    A parser in C lets no other thread run before it is done. So long texts without escapes, such as
-    images, are cut out first; control characters in them are accepted. What then has few values
-    goes to the fastest parser. What has many goes to the library's, which calls a function of ours
-    for each number and object: while Python code runs, other threads get their turn. Only a list of
-    nothing but texts and lists holds them up, by some 10 ms for each megabyte.
+    A parser in C lets no other thread run before it is done. What has few values goes to the
+    fastest parser. What has many goes to the library's, which calls a function of ours for each
+    number and object: while Python code runs, other threads get their turn. Only a list of nothing
+    but texts and lists holds them up, by some 10 ms for each megabyte.
+
+    Args:
+        text: The JSON.
+        cut: What `cut_long_texts` has cut out of it, by the marks that stand there instead.
 
     Raises:
         ValueError: It is not JSON.
         RecursionError: It nests too deeply.
     """
-    rest, cut = _cut_long_texts(text, long_text)
+    if not cut:
+        return _parse_large(text)
     found: list[str] = []
-    value = _put_back(_parse_large(rest), cut, found) if cut else _parse_large(rest)
-    # A text that only looks like a mark once its escapes are read.
-    return value if len(found) <= len(cut) else _parse_large(text)
+    value = _put_back(_parse_large(text), cut, found)
+    if len(found) > len(cut):  # A text that only looks like a mark once its escapes are read.
+        for mark, long_text in cut.items():
+            text = text.replace(mark, long_text)
+        return _parse_large(text)
+    return value
 
 
 def _parse_large(text: str) -> Any:
@@ -94,37 +102,43 @@ def _parse_large(text: str) -> Any:
     return _mended(value) if "\\ud" in text or "\\uD" in text else value
 
 
-def _cut_long_texts(text: str, long_text: int) -> tuple[str, dict[str, str]]:
-    """Replace long texts by marks; return the JSON, and the texts by their marks."""
-    pieces: list[str] = []
+def cut_long_texts(
+    line: bytes | bytearray, long_text: int = LONG_TEXT
+) -> tuple[bytes | bytearray, dict[str, str]]:
+    """Replace long texts in JSON, such as images, by marks; return the JSON, and the texts by mark.
+
+    To decode and parse tens of megabytes at once would hold up other threads. Only texts without
+    escapes are cut out. Control characters in them are accepted, although JSON forbids them.
+    """
+    pieces: list[bytes] = []
     cut: list[str] = []
     done = end = 0
     for _ in range(MAX_COMMAS):
-        start = text.find('"', end)
-        end = text.find('"', start + 1) if start >= 0 else -1
-        while end > 0 and _is_escaped(text, end):
-            end = text.find('"', end + 1)
+        start = line.find(b'"', end)
+        end = line.find(b'"', start + 1) if start >= 0 else -1
+        while end > 0 and _is_escaped(line, end):
+            end = line.find(b'"', end + 1)
         if end < 0:
             break
-        if end - start > long_text and text.find("\\", start, end) < 0:
-            pieces.append(text[done : start + 1])
-            cut.append(text[start + 1 : end])
+        if end - start > long_text and line.find(b"\\", start, end) < 0:
+            pieces.append(bytes(line[done : start + 1]))
+            cut.append(line[start + 1 : end].decode(errors="replace"))
             done = end
         end += 1
-    pieces.append(text[done:])
-    rest = "".join(pieces)
-    mark = next((mark for mark in _MARKS if mark not in rest), "")
-    if not mark:
-        return text, {}
-    marks = [f"{mark}{number}" for number in range(len(cut))]
-    marked = "".join(piece + after for piece, after in zip(pieces, [*marks, ""], strict=True))
-    return marked, dict(zip(marks, cut, strict=True))
+    pieces.append(bytes(line[done:]))
+    rest = b"".join(pieces)
+    mark = next((mark for mark in _MARKS if mark not in rest), b"")
+    if not cut or not mark:
+        return line, {}
+    marks = [b"%s%d." % (mark, number) for number in range(len(cut))]
+    marked = b"".join(piece + after for piece, after in zip(pieces, [*marks, b""], strict=True))
+    return marked, {one.decode(): text for one, text in zip(marks, cut, strict=True)}
 
 
-def _is_escaped(text: str, position: int) -> bool:
+def _is_escaped(line: bytes | bytearray, position: int) -> bool:
     """Whether an odd number of backslashes stands before a position."""
     before = position
-    while text[before - 1] == "\\":
+    while line[before - 1] == 0x5C:
         before -= 1
     return (position - before) % 2 == 1
 

@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.faststart import TOO_LONG, FastStart, Handover, LineSplitter, read_answers
+from kiro_mcp.server.faststart import (
+    TOO_LONG,
+    FastStart,
+    Handover,
+    LineSplitter,
+    decode,
+    read_answers,
+)
 from kiro_mcp.server.stdio import LineReader, LineWriter, can_wait_for, serve_lines
 from tests.server.faststart_answers import FILE
 
@@ -108,7 +115,7 @@ async def test_a_request_over_the_limit_is_answered_and_the_next_one_too(
 
 async def _read_all(fd: int) -> list[str]:
     with fail_after(10):
-        return [line async for line in LineReader(fd)]
+        return [decode(line) async for line in LineReader(fd)]
 
 
 async def test_a_pipe_is_read_to_its_end_and_a_last_line_needs_none() -> None:
