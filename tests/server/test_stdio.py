@@ -1,19 +1,22 @@
 """The server as a process on stdio: every revision, and an end that always comes."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from anyio import fail_after
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
 from kiro_mcp._version import __version__
-from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
+from kiro_mcp.client.schema_checks import CHECK_SECONDS
+from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator, Send, frames
 from tests.support.mcp import assert_describes_the_server
 from tests.support.stdio import COMMAND, PROMPTLY_SECONDS, StdioServer, environment, started
 
@@ -148,6 +151,50 @@ async def test_a_signal_in_the_middle_of_an_answer_closes_the_way_to_the_service
             server.process.send_signal(number)
             await ended(server)
             await emulator.state.until(lambda state: state.open_streams == 0)
+
+
+SLOW_TO_CHECK: dict[str, Any] = {
+    "$defs": {
+        **{f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)},
+        "a40": {"required": ["product"]},
+    },
+    "$ref": "#/$defs/a0",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for a process's children")
+@pytest.mark.parametrize("ending", ["SIGTERM", "end of input", "cancellation"])
+async def test_the_process_that_checks_an_answer_ends_with_whoever_waits_for_it(
+    ending: str, emulator: RunningEmulator
+) -> None:
+    emulator.state.enqueue((Send(frames.text('{"sum": 4}') + frames.ending("END_TURN")),))
+    with fail_after(START_SECONDS):
+        async with started(against(emulator)) as server:
+            await server.initialize()
+            arguments = {"prompt": "2 + 2", "output_schema": SLOW_TO_CHECK}
+            call = {"name": "ask_claude", "arguments": arguments}
+            request_id = await server.post("tools/call", call)
+            while not (children := await anyio.to_thread.run_sync(_children, server.process.pid)):
+                pass
+            checking = os.pidfd_open(children[0])
+            try:
+                if ending == "SIGTERM":
+                    server.process.send_signal(signal.SIGTERM)
+                elif ending == "end of input":
+                    assert server.process.stdin
+                    await server.process.stdin.aclose()
+                else:
+                    await server.cancel(request_id)
+                with fail_after(CHECK_SECONDS - 1):  # Then it would end by itself.
+                    await anyio.wait_readable(checking)  # It is readable when the process ends.
+            finally:
+                os.close(checking)
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that a process has started, by any of its threads."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
 
 
 async def test_a_client_that_stops_reading_ends_the_server() -> None:
