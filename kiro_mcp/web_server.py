@@ -84,8 +84,9 @@ class HttpLimits:
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if descriptors == resource.RLIM_INFINITY:
             return cls()
-        at_once = min(MAX_ACCEPTED_AT_ONCE, max(1, descriptors // 8))
-        room = descriptors - OWN_DESCRIPTORS - at_once
+        at_once = min(MAX_ACCEPTED_AT_ONCE, max(1, descriptors // 24))
+        # A connection that is refused closes two turns of the event loop after it is accepted.
+        room = descriptors - OWN_DESCRIPTORS - 3 * at_once
         return cls(
             connections=max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, room)), accepted_at_once=at_once
         )
