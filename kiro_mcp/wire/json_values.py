@@ -57,6 +57,8 @@ number of its values depends on its commas, and long texts cost little."""
 _MARKS: Final = tuple(b"cut%d:" % number for number in range(10))
 """What may stand for a text that is cut out. One is used that the JSON does not hold."""
 
+_MARK: Final = re.compile(r"cut\d:\d+\.")
+
 LONG_TEXT: Final = 256 * 1024
 """Texts of more characters are not parsed with the rest of large JSON."""
 
@@ -82,9 +84,7 @@ def load_large_json(text: str, cut: Mapping[str, str] = MappingProxyType({})) ->
     found: list[str] = []
     value = _put_back(_parse_large(text), cut, found)
     if len(found) > len(cut):  # A text that only looks like a mark once its escapes are read.
-        for mark, long_text in cut.items():
-            text = text.replace(mark, long_text)
-        return _parse_large(text)
+        return _parse_large(_MARK.sub(lambda mark: cut.get(mark[0], mark[0]), text))
     return value
 
 

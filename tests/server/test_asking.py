@@ -10,7 +10,7 @@ from mcp.client import Client
 
 from kiro_mcp.emulator import Cut, HttpAnswer, Pause, RunningEmulator, Script, Send, frames
 from kiro_mcp.wire.json_values import MAX_DEPTH
-from tests.support.mcp import ask, ask_with_id, code, connected, sent, words
+from tests.support.mcp import SLOW_TO_CHECK, ask, ask_with_id, code, connected, sent, words
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
@@ -85,16 +85,6 @@ SUM_SCHEMA = {
     "properties": {"sum": {"type": "integer"}},
     "required": ["sum"],
 }
-
-
-DOUBLED: dict[str, Any] = {
-    "$defs": {
-        **{f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)},
-        "a40": {"required": ["product"]},
-    },
-    "$ref": "#/$defs/a0",
-}
-"""A schema whose violations are a million millions, and a checker lists them all."""
 
 
 def saying(text: str) -> tuple[Send]:
@@ -344,7 +334,7 @@ async def test_an_answer_outlives_a_check_that_takes_too_long(emulator: RunningE
     async with connected(emulator) as client, anyio.create_task_group() as tasks:
 
         async def ask_typed() -> None:
-            answers.append(await ask(client, prompt="2 + 2", output_schema=DOUBLED))
+            answers.append(await ask(client, prompt="2 + 2", output_schema=SLOW_TO_CHECK))
 
         tasks.start_soon(ask_typed)
         await client.list_tools()
@@ -358,7 +348,9 @@ async def test_a_call_outlives_a_check_that_takes_too_long(emulator: RunningEmul
     """The tool may be a third party's."""
     emulator.state.enqueue((Send(frames.tool_use("t1", "look", '{"sum": 4}') + frames.ending()),))
     async with connected(emulator) as client:
-        answer = await ask(client, prompt="x", tools=[{"name": "look", "inputSchema": DOUBLED}])
+        answer = await ask(
+            client, prompt="x", tools=[{"name": "look", "inputSchema": SLOW_TO_CHECK}]
+        )
     (call,) = answer["tool_calls"]
     assert (call["arguments"], call["state"]) == ({"sum": 4}, "complete")
     assert "schema_errors" not in call

@@ -17,7 +17,7 @@ from mcp.client.stdio import StdioServerParameters
 from kiro_mcp._version import __version__
 from kiro_mcp.client.schema_checks import CHECK_SECONDS
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator, Send, frames
-from tests.support.mcp import assert_describes_the_server
+from tests.support.mcp import SLOW_TO_CHECK, assert_describes_the_server
 from tests.support.stdio import COMMAND, PROMPTLY_SECONDS, StdioServer, environment, started
 
 START_SECONDS = 20
@@ -151,15 +151,6 @@ async def test_a_signal_in_the_middle_of_an_answer_closes_the_way_to_the_service
             server.process.send_signal(number)
             await ended(server)
             await emulator.state.until(lambda state: state.open_streams == 0)
-
-
-SLOW_TO_CHECK: dict[str, Any] = {
-    "$defs": {
-        **{f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)},
-        "a40": {"required": ["product"]},
-    },
-    "$ref": "#/$defs/a0",
-}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for a process's children")

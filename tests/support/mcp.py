@@ -22,6 +22,16 @@ CALL_SECONDS = 20
 """How long a test's calls may take together on a busy machine."""
 
 
+SLOW_TO_CHECK: dict[str, Any] = {
+    "$defs": {
+        **{f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)},
+        "a40": {"required": ["product"]},
+    },
+    "$ref": "#/$defs/a0",
+}
+"""A schema whose violations are a million millions, and a checker lists them all."""
+
+
 @asynccontextmanager
 async def connected(
     emulator: RunningEmulator | None = None, *, mode: str = "2026-07-28", **environ: str
