@@ -40,7 +40,7 @@ from kiro_mcp.wire.models import read_effort
 PREFIX = "KIRO_MCP_"
 
 _MOST = 1_000_000_000
-"""The largest number that a setting may have, whatever it counts. As seconds it is 30 years."""
+"""The largest number that any setting may have. In seconds, it is 30 years."""
 
 _NO_SECRET = SecretStr("")
 

@@ -90,7 +90,7 @@ def make_release(*, owner: str, repository: str, out: Path) -> None:
 
     uv = shutil.which("uv")
     if uv is None:
-        sys.exit("There is no uv. Install it: pip install uv")
+        sys.exit("uv is missing. Install it: pip install uv")
     subprocess.run(  # noqa: S603  # Our own command.
         [uv, "build", "--quiet", "--out-dir", str(out), str(source)], check=True
     )
@@ -279,7 +279,7 @@ def _write_json(file: Path, value: object) -> None:
 def _git(*arguments: str) -> str:
     git = shutil.which("git")
     if git is None:
-        sys.exit("There is no git. A release is made from a clone of the repository.")
+        sys.exit("git is missing. A release is made from a clone of the repository.")
     done = subprocess.run(  # noqa: S603  # Our own command.
         [git, "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False
     )

@@ -133,7 +133,7 @@ def test_each_command_in_running_text_exists(command: str) -> None:
 
 
 def test_no_page_runs_a_package_name_that_anybody_could_take() -> None:
-    """Before the first release, whoever registers the name would run programs with users' keys."""
+    """Before the first release, a stranger could register the name and get users' keys."""
     for name, page in PAGES.items():
         assert "uvx kiro-mcp" not in page.replace("Do not run `uvx kiro-mcp`", ""), name
 
@@ -223,6 +223,6 @@ def test_the_picture_of_a_terminal_shows_what_the_commands_print() -> None:
 
 
 def test_each_script_of_the_emulator_is_named_once() -> None:
-    """Whoever writes a test looks for the refusal that it needs."""
+    """An author of tests looks here for a refusal."""
     table = PAGES["docs/testing.md"].partition("picks what happens:")[2].partition("\n\nA refusal")
     assert sorted(re.findall(r"`(\w+)`", table[0])) == sorted(BUILT_IN)

@@ -109,7 +109,7 @@ def git_files() -> list[Path]:
 
 
 def test_no_file_names_an_owner_or_a_namespace_of_this_project() -> None:
-    """Whoever registers an invented name would run in users' clients, with their keys."""
+    """A stranger could register an invented name and run in users' clients, with their keys."""
     hosted = r"(?:github\.com[/:]|ghcr\.io/)[\w.-]+/kiro[-_]mcp"
     registered = r"io\.github\.(?!OWNER)[\w-]|mcp-name: \w"
     for file in filter(Path.is_file, git_files()):
@@ -431,7 +431,7 @@ def test_codex_passes_every_setting_and_the_way_to_the_network_on() -> None:
 # --- the unit -----------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is missing")
 async def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     """It warns about what it does not know, and says if the command does not exist."""
     program = tmp_path / ".local" / "bin" / "kiro-mcp"

@@ -296,7 +296,7 @@ async def _get_model(request: Request) -> Response:
             choice = resolve_model(name, models, aliases=engine.settings.model_aliases)
         if not choice.is_listed:
             raise InvalidRequest(
-                f"There is no model {quoted(name)}.",
+                f"Unknown model {quoted(name)}.",
                 next_step="GET /v1/models lists them.",
                 code="model_unavailable",
             )
@@ -332,7 +332,7 @@ def _refuse(request: Request, error: KiroError, request_id: str = "") -> Respons
 
 async def _refuse_path(request: Request) -> Response:
     error = InvalidRequest(
-        f"There is no {request.method} {quoted(request.url.path)}.",
+        f"Unknown path: {request.method} {quoted(request.url.path)}.",
         next_step="Use GET /v1/models, or POST /v1/chat/completions, /v1/responses, /v1/messages or"
         " /v1/messages/count_tokens.",
         code="not_found",

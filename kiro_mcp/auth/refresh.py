@@ -50,10 +50,10 @@ from kiro_mcp.regions import DEFAULT_REGION
 logger = logging.getLogger(__name__)
 
 MANDATORY_SECONDS: Final = 60.0
-"""How long before its end a token is no longer sent. Requests take time, and clocks differ."""
+"""A token with less time left than this is not sent: requests take time, and clocks differ."""
 
 COOL_DOWN_SECONDS: Final = 30.0
-"""How long after an attempt to renew the next one waits, unless there is no token to send.
+"""The least time between two attempts to renew a token, unless no other token can be sent.
 
 A token that was renewed within this time is sent even if it seems to have expired. Then the clock
 of this machine or the stated lifetime is wrong, and another refresh would not change that."""

@@ -93,7 +93,7 @@ def frames_text(data: bytes, decoder: FrameDecoder | None = None) -> Iterator[st
         yield from text.splitlines()
         return
     shown = rest[:_SHOWN_REST_BYTES]
-    yield f"{offset:>8}  {len(rest)} bytes that are no whole frame"
+    yield f"{offset:>8}  {len(rest)} bytes that are not a whole frame"
     yield from (f"{' ' * 10}{shown[at : at + 32].hex(' ')}" for at in range(0, len(shown), 32))
 
 

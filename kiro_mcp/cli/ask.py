@@ -147,7 +147,7 @@ def arguments_of(question: Question, piped: str, conversation_id: str) -> dict[s
     typed = "" if question.words == (STDIN,) else " ".join(question.words)
     if not (question.words or piped or documents or images):
         raise InvalidRequest(
-            "There is nothing to ask.",
+            "Nothing was asked.",
             next_step='Give a prompt: kiro-mcp ask "…". Or pipe one in.',
         )
     return {
@@ -272,7 +272,7 @@ class LastConversation:
         """
         if self._path is None:
             raise InvalidRequest(
-                "There is nothing to continue: with --offline or KIRO_MCP_STORE=memory a"
+                "No conversation can be continued: with --offline or KIRO_MCP_STORE=memory a"
                 " conversation ends with its command.",
                 next_step="Ask without --continue; `kiro-mcp emulate` runs an emulator that stays.",
             )

@@ -147,7 +147,7 @@ class CallSpending:
 
 
 class Budget:
-    """Counts credits, and refuses further requests once a limit is reached; 0 is no limit.
+    """Counts credits, and refuses requests after a limit is reached. A limit of 0 means no limit.
 
     The day's sum is saved in the folder; without one, it is in memory only.
     """

@@ -114,4 +114,4 @@ MODEL_BUSY: Final = replace(
 )
 FAILED: Final = Refusal(500, "InternalServerException", "Encountered an internal error.")
 UNAVAILABLE: Final = Refusal(503, "ServiceUnavailableException", "The service is unavailable.")
-UNKNOWN_OPERATION: Final = Refusal(404, "UnknownOperationException", "There is no such operation.")
+UNKNOWN_OPERATION: Final = Refusal(404, "UnknownOperationException", "Unknown operation.")

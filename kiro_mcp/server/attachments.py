@@ -1,7 +1,7 @@
 """Images and text files that a call names -> parts of its message.
 
 A path is read only under the folders that the user opened for it, after links are resolved:
-whoever can make a model call a tool must not thereby read the whole disk.
+a person who can make a model call a tool must not get to read the whole disk.
 """
 
 import errno

@@ -1,7 +1,7 @@
 """What the tools work with: settings, the account, the client and the list of models.
 
 Made at the first tool call, not before: starting the server reads nothing and sends nothing,
-and a setting that cannot be used is told to whoever calls, in words, instead of keeping the
+and a wrong setting is an error of each call, in words, instead of keeping the
 server from starting.
 """
 

@@ -225,7 +225,7 @@ class ConversationStore:
             ).fetchone()
             if not last_turn:
                 raise InvalidRequest(
-                    f"There is no conversation {_quoted(conversation_id)}; it may have been too"
+                    f"Unknown conversation {_quoted(conversation_id)}: it may have been too"
                     " long unused.",
                     next_step="Start a new one: leave conversation_id empty.",
                     code="not_found",
@@ -514,7 +514,7 @@ class ConversationStore:
             if is_busy(error):
                 raise _LockedError from error
             if self._path:
-                self._close()  # Whoever mends or moves the file need not restart the server.
+                self._close()  # A person who repairs or moves the file need not restart the server.
             raise InternalFault(
                 f"{self._name} failed: {error}.",
                 next_step=f"{_cure(error)}, or set KIRO_MCP_STORE=memory where this server is"

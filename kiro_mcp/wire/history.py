@@ -128,7 +128,7 @@ def repair_history(
     )
     if not messages or not says_something:
         raise InvalidRequest(
-            "There is nothing to answer: no message says anything.", next_step="Give a prompt."
+            "Nothing was asked: all messages are empty.", next_step="Give a prompt."
         )
     if tells_of_truncation:
         for before, turn in pairwise(turns):

@@ -111,13 +111,13 @@ def test_a_frame_that_is_broken_is_shown_as_bytes_after_the_fault() -> None:
     good, bad = event("x", {}), frames.with_bad_checksum(event("y", {}))
     lines = list(frames_text(good + bad))
     assert lines[2].startswith(f"{len(good):>8}  fault  ")
-    assert lines[3] == f"{len(good):>8}  {len(bad)} bytes that are no whole frame"
+    assert lines[3] == f"{len(good):>8}  {len(bad)} bytes that are not a whole frame"
     assert bytes.fromhex(lines[4]) == bad[:32]
 
 
 def test_a_frame_that_was_cut_is_shown_as_bytes() -> None:
     lines = list(frames_text(event("x", {})[:20]))
-    assert lines[1] == "       0  20 bytes that are no whole frame"
+    assert lines[1] == "       0  20 bytes that are not a whole frame"
 
 
 @pytest.mark.parametrize(

@@ -301,8 +301,8 @@ async def test_files_and_images_that_are_named_are_sent(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], b"invalid_request: There is nothing to ask."),
-        (["x", "--continue=abc"], b"not_found: There is no conversation 'abc'"),
+        ([], b"invalid_request: Nothing was asked."),
+        (["x", "--continue=abc"], b"not_found: Unknown conversation 'abc'"),
     ],
 )
 async def test_what_cannot_be_asked_is_named(

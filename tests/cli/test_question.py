@@ -80,7 +80,7 @@ def test_a_schema_may_be_typed() -> None:
         (["x", "--schema", "{no"], "--schema cannot be used: '{no' (it is not JSON)."),
         (["x", "--schema", "/dev/null"], "(it is not JSON)."),
         (["x", "--schema", "no such"], "--schema cannot be read: 'no such'"),
-        ([], "There is nothing to ask."),
+        ([], "Nothing was asked."),
     ],
 )
 def test_what_cannot_be_used_is_named(typed: list[str], says: str) -> None:

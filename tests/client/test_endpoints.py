@@ -79,7 +79,7 @@ def test_text_that_is_not_a_region_never_becomes_part_of_a_host(region: str) -> 
     ],
 )
 def test_another_host_receives_only_a_secret_that_the_user_named(url: str) -> None:
-    """A found credential belongs to where it was found; whoever sets both means it."""
+    """A found credential stays with its service. A user who sets host and secret means it."""
     with pytest.raises(SignInRequired, match="does not send a secret"):
         require_may_send(url, "a secret", is_explicit=False)
     require_may_send(url, "a secret", is_explicit=True)

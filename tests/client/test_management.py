@@ -168,7 +168,7 @@ def page(*arns: str, after: str = "") -> Answer:
 async def test_the_only_profile_of_a_login_is_found_wherever_it_is_kept(
     america: list[Answer], europe: list[Answer], expected: str
 ) -> None:
-    """Observed: a profile's region is no matter of where the login was made."""
+    """Observed: the region of a profile need not be the region of the login."""
     assert await management(Regions(america, europe)).find_profile(TOKEN) == expected
 
 
@@ -186,7 +186,7 @@ async def test_the_only_profile_of_a_login_is_found_wherever_it_is_kept(
 async def test_a_login_without_exactly_one_profile_is_an_error(
     america: list[Answer], europe: list[Answer], error: type[KiroError], words: str
 ) -> None:
-    """No profile is guessed, and silence is no proof that there is none."""
+    """No profile is guessed, and a request without an answer proves nothing."""
     with pytest.raises(error, match=words):
         await management(Regions(america, europe)).find_profile(TOKEN)
 
@@ -241,7 +241,7 @@ async def test_an_api_key_that_its_region_refuses_is_sent_to_the_one_that_knows_
 
 
 async def test_calls_at_once_with_a_key_of_another_region_all_find_it(tmp_path: Path) -> None:
-    """Whoever is refused while another call looks must not be told to renew a good key."""
+    """A call that is refused while another one looks must not ask for a new key."""
     regions = Regions([DOWN], [(200, {"profile": {"arn": THERE}})])
     settings = Settings.load({"KIRO_API_KEY": "ksk_x"})
     tokens = TokenProvider(settings, http=regions, environ={"HOME": str(tmp_path)})

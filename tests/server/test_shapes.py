@@ -140,7 +140,7 @@ async def test_messages_that_say_nothing_are_not_sent(emulator: RunningEmulator)
         ):
             result = await client.call_tool("ask_claude", {"messages": messages})
             assert code(result) == "invalid_request"
-            assert "nothing to answer" in words(result)
+            assert "Nothing was asked" in words(result)
     assert not emulator.state.requests
 
 

@@ -342,7 +342,7 @@ def test_a_result_without_a_use_becomes_text() -> None:
 
 
 def test_a_use_without_a_result_gets_an_error() -> None:
-    """Observed: the service refuses it; the model learns why there is no result."""
+    """Observed: the service refuses a tool use without a result. The model learns what happened."""
     turns, rules = repaired(
         user(A), assistant(use("t1"), use("t2"), use("t3", "truncated")), user(result("t1"), A)
     )

@@ -160,7 +160,7 @@ def test_an_empty_turn_is_sent_as_a_space() -> None:
 @pytest.mark.parametrize("said", [(), (("user", ""),), (("user", " \n"), ("assistant", ""))])
 def test_a_request_that_says_nothing_is_refused(said: tuple[tuple[Role, str], ...]) -> None:
     """The user would pay for the answer."""
-    with pytest.raises(InvalidRequest, match="nothing to answer"):
+    with pytest.raises(InvalidRequest, match="Nothing was asked"):
         RequestWriter().write(request(*said), Envelope(origin="O", profile_arn=""))
 
 
@@ -561,12 +561,12 @@ def test_a_request_that_says_nothing_after_its_repair_is_refused(
 ) -> None:
     """A character that cannot be sent; an old image for a model that reads only text."""
     text_only = ModelInfo(id="m", name="M", input_types=("TEXT",))
-    with pytest.raises(InvalidRequest, match="nothing to answer"):
+    with pytest.raises(InvalidRequest, match="Nothing was asked"):
         prepare(chat(*messages, model_info=text_only))
 
 
 def test_a_request_without_a_message_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="nothing to answer"):
+    with pytest.raises(InvalidRequest, match="Nothing was asked"):
         prepare(chat())
 
 

@@ -7,8 +7,8 @@ still exist after this process, and a path in the cache of `uvx` or `pipx run` m
     from a cache             /home/me/.local/bin/uvx --from /home/me/src/kiro-mcp kiro-mcp
     … and the package index  /home/me/.local/bin/uvx kiro-mcp
 
-The name of a package is written only if this copy was installed by that name: otherwise, whoever
-registered the name could run a program with the user's key.
+The name of a package is written only if this copy was installed by that name. Otherwise a stranger
+could register the name, and their program would run with the user's key.
 """
 
 import json
