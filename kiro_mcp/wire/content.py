@@ -1,16 +1,16 @@
 """Reads the content blocks of Anthropic, OpenAI and MCP chats into the parts of a `Message`.
 
-Used by `kiro_mcp.wire.messages`, which reads what stands around the blocks.
+`kiro_mcp.wire.messages` reads the messages around the blocks.
 
-Nothing is lost in silence. A reader gets each object as `Members`, which remember the members that
-were used. Afterwards there are three cases:
+Nothing is dropped silently. A reader gets each object as `Members`, which remember the members that
+were used. Then there are three cases:
 
-* All of them were used, except for metadata such as ids.
-* Something was found, and other members were not used: a repair note names them.
-* Nothing was found: the whole object is sent as its JSON, and a repair note says so.
+* All members were used, except for metadata such as ids.
+* Only some were used: a repair note names the others.
+* None was used: the whole object is sent as JSON, and a repair note says so.
 
-Media that the service does not take are an error that names their location. In a tool's result
-they are left out and the model is told, because the caller cannot change what its tools answered.
+Media that the service refuses are an error that names their location. In a tool's result they are
+left out and the model is told, because the caller cannot change what its tools returned.
 
 Sources of truth: Anthropic's Messages API, OpenAI's Chat Completions and Responses APIs, and the
 content types of the Model Context Protocol (2026-07-28).
@@ -44,10 +44,10 @@ from kiro_mcp.wire.json_values import clean_text, json_text, parse_arguments
 MAX_NOTES: Final = 50
 """Repair notes of one kind for one call; further ones are counted."""
 MAX_KEY_CHARACTERS: Final = 80
-"""How much of a member's name a note quotes."""
+"""How many characters of a member's name a note shows."""
 
 CUSTOM_INPUT: Final = "input"
-"""The one property of a custom tool, which takes text instead of JSON arguments."""
+"""The only property of a custom tool, whose input is text instead of JSON arguments."""
 
 _METADATA: Final = frozenset(
     {
@@ -59,14 +59,14 @@ _METADATA: Final = frozenset(
         *("stop_reason", "stop_sequence", "truncated", "turn", "usage"),
     }
 )
-"""Members that say nothing to the model: no note tells that they were left out."""
+"""Members without meaning for the model. They are left out without a note."""
 
 _CALL_ID_KEYS: Final = ("call_id", "toolUseId", "tool_call_id", "toolCallId", "id")
 _RESULT_ID_KEYS: Final = ("tool_use_id", *_CALL_ID_KEYS)
 _TOOL_NAME_KEYS: Final = ("name", "tool_name", "toolName")
 _ARGUMENT_KEYS: Final = ("input", "arguments", "args", "parameters")
 _ACTION_KEYS: Final = ("action", "operation")
-"""What the calls of OpenAI's own tools have instead of arguments."""
+"""The members of OpenAI's own tool calls that replace arguments."""
 _ANSWER_KEYS: Final = ("content", "output", "outputs", "results", "result", "response")
 _STRUCTURED_KEYS: Final = ("structuredContent", "structured_content")
 _ERROR_FLAGS: Final = ("is_error", "isError")
@@ -99,11 +99,11 @@ _RESULT_BLOCKS: Final[Mapping[str, Sequence[str]]] = {
     "search_result": ("content",),
     "web_fetch_result": ("content",),
 }
-"""What a tool may answer with, and the members by one of which each is known."""
+"""The blocks that a tool may return, each with members of which a real block has at least one."""
 
 
 class Members:
-    """An object that remembers which of its members were used."""
+    """An object that remembers which of its members a reader has used."""
 
     __slots__ = ("_inner", "_used", "location", "values")
 
@@ -114,7 +114,7 @@ class Members:
         self._inner: list[Members] = []
 
     def text(self, *keys: str) -> str:
-        """Use the first text that is not empty under one of the keys; "" if there is none."""
+        """Use the first of these members that is a non-empty text; return "" if there is none."""
         for key in keys:
             value = self.values.get(key)
             if isinstance(value, str) and value:
@@ -123,7 +123,7 @@ class Members:
         return ""
 
     def value(self, *keys: str) -> JsonValue:
-        """Use the first value that is not null under one of the keys."""
+        """Use the first of these members that is not null."""
         for key in keys:
             value = self.values.get(key)
             if value is not None:
@@ -132,7 +132,7 @@ class Members:
         return None
 
     def inner(self, key: str) -> "Members | None":
-        """Use the object under the key, member by member; None if there is no object."""
+        """Use an object member, whose own members are used one by one; None if it is none."""
         value = self.values.get(key)
         if not isinstance(value, dict):
             return None
@@ -142,7 +142,7 @@ class Members:
         return inner
 
     def unused(self) -> Iterator[tuple[str, str]]:
-        """Yield the location and the key of each member that says something and was not used."""
+        """Yield the location and the key of each meaningful member that was not used."""
         for key in self._rest(()):
             shown = key if len(key) <= MAX_KEY_CHARACTERS else f"{key[:MAX_KEY_CHARACTERS]}…"
             yield f"{self.location}.{shown}", shown
@@ -150,7 +150,7 @@ class Members:
             yield from inner.unused()
 
     def take_rest(self, *but: str) -> JsonObject:
-        """Use all members that say something and were not used yet, except for `but`."""
+        """Use all remaining meaningful members, except for `but`."""
         rest = self._rest(but)
         self._used.update(rest)
         return rest
@@ -164,7 +164,7 @@ class Members:
 
 
 def _says_something(value: JsonValue) -> bool:
-    """Whether anything is in a value but nulls, blank texts and `false`."""
+    """Whether a value contains anything except nulls, blank texts and `false`."""
     if isinstance(value, dict):
         return any(map(_says_something, value.values()))
     if isinstance(value, list):
@@ -175,11 +175,11 @@ def _says_something(value: JsonValue) -> bool:
 
 
 _Reader: TypeAlias = "Callable[[ContentReader, Members], list[Part] | None]"
-"""Reads an object. None means that the object is not what it looked like."""
+"""Reads an object. None means that it is of another kind than its `type` says."""
 
 
 class ContentReader:
-    """Reads content of any shape, and collects in `repairs` what a caller should know of it."""
+    """Reads content of any form. Collects in `repairs` what a caller should know."""
 
     def __init__(self) -> None:
         self._notes: dict[str, list[str]] = {}
@@ -188,16 +188,16 @@ class ContentReader:
 
     @property
     def repairs(self) -> tuple[Repair, ...]:
-        """What was left out, or read as something else than it looked like."""
+        """What was left out or read differently than its `type` says."""
         repairs: list[Repair] = []
         for rule, details in self._notes.items():
             repairs += [Repair(rule=rule, detail=detail) for detail in details[:MAX_NOTES]]
             if further := len(details[MAX_NOTES:]):
-                repairs.append(Repair(rule=rule, detail=f"The same holds for {further} more."))
+                repairs.append(Repair(rule=rule, detail=f"The same applies to {further} more."))
         named = list(self._left_out.items())
         for key, (location, count) in named[:MAX_NOTES]:
             others = f" and {count - 1} more {quoted(key)}" if count > 1 else ""
-            detail = f"{location}{others} left out: nothing of the kind can be sent."
+            detail = f"{location}{others} left out: the service has no such member."
             repairs.append(Repair(rule="left_out", detail=detail))
         if further := len(named[MAX_NOTES:]):
             detail = f"Members of {further} more names were left out."
@@ -218,7 +218,7 @@ class ContentReader:
         """Return the parts of a message's content: text, a block, or a list of both.
 
         Raises:
-            InvalidRequest: It holds media that the service does not take.
+            InvalidRequest: It contains media that the service refuses.
         """
         if isinstance(content, list):
             return [
@@ -233,13 +233,13 @@ class ContentReader:
         return [TextPart(text=content if isinstance(content, str) else json_text(content))]
 
     def tool_call(self, call: JsonValue, location: str) -> list[Part]:
-        """Read a tool that an assistant asked for, from a list of tool calls."""
+        """Read one item of an assistant's list of tool calls."""
         if isinstance(call, dict):
             return self._read(call, location, _read_tool_use)
         return self.parts(call, location)
 
     def tool_result(self, given: JsonObject, location: str) -> ToolResult:
-        """Read what a tool answered, in any of the three shapes."""
+        """Read the result of a tool, in any of the three forms."""
         block = Members(given, location)
         result_id = block.text(*_RESULT_ID_KEYS)
         name = block.text(*_TOOL_NAME_KEYS)
@@ -259,9 +259,9 @@ class ContentReader:
         )
 
     def _answer(self, block: Members) -> tuple[list[Part], list[JsonValue], bool]:
-        """Return what a result says as parts, what it says as data, and whether it is an error.
+        """Return a result's parts, its data, and whether it is an error.
 
-        The content may be a whole `CallToolResult` of MCP, which is opened.
+        The content may be a whole MCP `CallToolResult`. Its content is then read instead.
         """
         is_error = _is_error(block)
         content = block.value(*_ANSWER_KEYS)
@@ -337,24 +337,24 @@ class ContentReader:
 
 
 def first_text(members: JsonObject, keys: Sequence[str]) -> str:
-    """Return the first text that is not empty under one of the keys, or ""."""
+    """Return the first of these members that is a non-empty text, or ""."""
     values = (members.get(key) for key in keys)
     return next((value for value in values if isinstance(value, str) and value), "")
 
 
 def kind_of(block: JsonObject) -> str:
-    """Return the `type` of a block as one word; "" if it has none."""
+    """Return the `type` of a block, in lower case with underscores; "" if it has none."""
     kind = block.get("type")
     return kind.lower().replace("-", "_") if isinstance(kind, str) else ""
 
 
 def is_assistants(kind: str) -> bool:
-    """Whether a block of this kind, without a message around it, is what an assistant said."""
+    """Whether a block of this kind, outside a message, belongs to the assistant."""
     return kind in _ASSISTANTS_KINDS or kind.endswith(("_call", "_tool_use"))
 
 
 def is_result(item: JsonValue) -> bool:
-    """Whether it is a block that holds the result of a tool."""
+    """Whether it is a block with the result of a tool."""
     return isinstance(item, dict) and _is_result_kind(kind_of(item))
 
 
@@ -363,7 +363,7 @@ def _is_result_kind(kind: str) -> bool:
 
 
 def _is_block(item: JsonValue) -> bool:
-    """Whether it is a content block, and not data that happens to have a `type`."""
+    """Whether it is a content block, rather than data that happens to have a `type`."""
     if not isinstance(item, dict):
         return False
     needed = _RESULT_BLOCKS.get(kind_of(item), ())
@@ -371,7 +371,7 @@ def _is_block(item: JsonValue) -> bool:
 
 
 def _is_plain_data(content: JsonValue) -> bool:
-    """Whether content is data, such as a list of file names, and not text or a list of blocks."""
+    """Whether content is data, such as a list of file names, rather than text or blocks."""
     if content is None:
         return False
     items = content if isinstance(content, list) else [content]
@@ -379,7 +379,7 @@ def _is_plain_data(content: JsonValue) -> bool:
 
 
 def _is_call_result(value: JsonObject) -> bool:
-    """Whether a tool's answer is a whole `CallToolResult` of MCP."""
+    """Whether a tool's result is a whole MCP `CallToolResult`."""
     if not value.keys() <= _CALL_RESULT_KEYS:
         return False
     content = value.get("content")
@@ -389,7 +389,7 @@ def _is_call_result(value: JsonObject) -> bool:
 
 
 def _is_error(block: Members) -> bool:
-    """Whether a result is marked as an error, by a flag that may be text, or by its status."""
+    """Whether a flag, which may be text, or the status marks a result as an error."""
     is_error = block.values.get("status") in _ERROR_STATUSES
     for key in _ERROR_FLAGS:
         flag = block.values.get(key)
@@ -401,9 +401,9 @@ def _is_error(block: Members) -> bool:
 
 
 def _repeats(parts: Sequence[Part], structured: JsonValue) -> bool:
-    """Whether structured content says what the text beside it says already, as MCP advises.
+    """Whether structured content only repeats the text beside it, as MCP advises.
 
-    Servers wrap what is not an object as `{"result": …}`.
+    Servers wrap values that are not objects as `{"result": …}`.
     """
     texts = [part.text for part in parts if isinstance(part, TextPart)]
     if not texts:
@@ -431,7 +431,7 @@ def _part_says_something(part: Part) -> bool:
 
 
 def _text_and_images(parts: Sequence[Part]) -> tuple[str, list[ImagePart]]:
-    """Return all that the parts say as one text, and the images in them."""
+    """Return the content of parts as one text, and their images."""
     texts: list[str] = []
     images: list[ImagePart] = []
     for part in parts:
@@ -470,7 +470,7 @@ def _read_text(reader: ContentReader, block: Members) -> list[Part]:
 def _read_thinking(reader: ContentReader, block: Members) -> list[Part]:
     """Read reasoning: Anthropic's blocks, or an item of OpenAI's Responses.
 
-    OpenAI's encrypted reasoning means nothing to the service.
+    OpenAI's encrypted reasoning is dropped: the service cannot read it.
     """
     texts = [block.text("thinking", "text", "reasoning")]
     for key in ("content", "summary"):
@@ -523,7 +523,7 @@ def _read_document(reader: ContentReader, block: Members) -> list[Part]:
 
 
 def _read_web_fetch(reader: ContentReader, block: Members) -> list[Part]:
-    """Read a page from Anthropic's web fetch tool: its address and a document."""
+    """Read a page from Anthropic's web fetch tool: its URL and a document."""
     parts = reader.parts(block.value("content"), f"{block.location}.content")
     return [TextPart(text=block.text("url")), *parts]
 
@@ -534,11 +534,10 @@ def _read_resource_link(reader: ContentReader, block: Members) -> list[Part]:
 
 
 def _read_tool_use(reader: ContentReader, block: Members) -> list[Part] | None:
-    """Read a tool call. None if it does not name its tool.
+    """Read a tool call; None if it does not name its tool.
 
-    A custom tool of OpenAI takes text: it becomes the one argument of a tool. The calls of
-    OpenAI's own tools have no name but their kind, such as `web_search_call`, and some of them
-    hold the result, too.
+    The text for an OpenAI custom tool becomes the tool's only argument. Calls of OpenAI's own tools
+    have no name except their kind, such as `web_search_call`, and some contain their result, too.
     """
     kind = kind_of(block.values)
     custom = block.inner("custom")
@@ -572,12 +571,12 @@ def _read_tool_use(reader: ContentReader, block: Members) -> list[Part] | None:
 
 def _read_tool_result(reader: ContentReader, block: Members) -> list[Part]:
     result = reader.tool_result(block.values, block.location)
-    block.take_rest()  # `tool_result` has noted what it did not use.
+    block.take_rest()  # `tool_result` has added notes about them.
     return [result]
 
 
 def _read_unknown(reader: ContentReader, block: Members) -> list[Part] | None:
-    """Read a block of an unknown kind: as text if it holds only that."""
+    """Read a block of an unknown kind: as text if it has nothing else."""
     text = block.text("text")
     return [TextPart(text=text)] if text and not any(block.unused()) else None
 
@@ -586,8 +585,8 @@ def _refuse_media(reader: ContentReader, block: Members) -> list[Part]:
     raise Finding(
         rule="media_kind",
         location=block.location,
-        cause=f"is {block.values['type']}, which the service does not take",
-        cure="Send text or images; transcribe sound and film first.",
+        cause=f"is {block.values['type']}, which the service does not accept",
+        cure="Send text or images. Transcribe audio and video first.",
     ).as_error()
 
 
@@ -621,13 +620,13 @@ def _reader_of(block: JsonObject) -> _Reader:
 
 
 # --- documents ----------------------------------------------------------------------------
-# Text between tags that name it is what every model reads; the service has a member for documents
-# too, but none of its official clients was seen to use it. What is not text, such as a PDF, is
-# refused.
+# A document is sent as text between tags with its name, which all models understand. The service
+# also has a member for documents, but no official client was seen to use it. Documents without
+# text, such as a PDF, are refused.
 
 
 def document_text(name: str, text: str) -> TextPart:
-    """Frame a document's text, so that the model can tell it from the prompt."""
+    """Put a document's text between tags, so that the model can tell it from the prompt."""
     label = name.replace('"', "'").replace("\n", " ")
     opening = f'<document name="{label}">' if label else "<document>"
     return TextPart(text=f"{opening}\n{text}\n</document>")

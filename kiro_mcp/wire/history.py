@@ -1,19 +1,19 @@
-"""Turns in any order -> a conversation as the service takes it: user, assistant, …, user.
+"""Turns any messages into a conversation that the service accepts: user, assistant, …, user.
 
-`repair_history` changes only what is wrong, and says what it changed. Its steps, in order:
+`repair_history` changes only what is wrong, and reports each change. Its steps, in order:
 
-1. Values: text and JSON that can be sent.
-2. Turns: each part goes to the role that may say it, the roles take turns, the user is first and
-   last, and a turn has one block of reasoning at most.
-3. Tools: each use has one result, in the turn after it. The service refuses ids of other forms, ids
-   that stand for two uses, and (by most observations) uses without results and results without
-   uses. For a model without tools, all of them become text.
-4. Images: beside the tool results that they came in, few enough, and with a line that tells them
-   apart.
+1. Values: all text and JSON can be sent.
+2. Turns: each part belongs to the role that may send it, the roles alternate, the user is first and
+   last, and a turn has at most one block of reasoning.
+3. Tools: each use has one result, in the next turn. The service refuses malformed ids, ids that two
+   uses share, and (by most observations) uses without results and results without uses. For a model
+   without tools, all of them become text.
+4. Images: they stand beside the tool result that they came in, within the limit, with a line that
+   says which is which.
 
-Source of truth: the invariants that the service's official clients keep; not each version of the
-service enforces each of them. What has to be filled in is filled with white space at most: the
-model imitates readable fillers ("Continue"), and then ends its turn.
+Source of truth: the rules that the service's official clients keep. Not every version of the
+service enforces all of them. Gaps are filled with white space at most: the model imitates readable
+fillers ("Continue"), and then ends its turn.
 """
 
 import hashlib
@@ -46,10 +46,10 @@ TRUNCATION_NOTICE: Final = (
     " of the service. What is above is all of it that arrived. Do not repeat it; go on from"
     " there, in smaller pieces if it was long.]"
 )
-"""Goes before the turn after an answer that was cut off."""
+"""Comes before the turn that follows a cut-off answer."""
 
 LEGAL_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What the service takes as the id of a tool use."""
+"""The ids of tool uses that the service accepts."""
 
 NO_RESULT: Final = "No result of this tool use was recorded."
 CUT_OFF: Final = (
@@ -58,33 +58,33 @@ CUT_OFF: Final = (
 )
 
 _DETAILS: Final = {
-    "unsendable_value": "{} part(s) held what cannot be sent.",
+    "unsendable_value": "{} part(s) contained values that cannot be sent.",
     "unsigned_reasoning": "{} unsigned block(s) of reasoning left out.",
     "foreign_reasoning": "{} block(s) of another model's reasoning left out.",
-    "misplaced_part": "{} part(s) moved to the role that may say them.",
+    "misplaced_part": "{} part(s) moved to the role that may send them.",
     "merged_turns": "{} turn(s) joined to the one before.",
     "user_first": "The assistant spoke first; an empty user turn was put before it.",
     "user_last": "The assistant spoke last; an empty user turn was put after it.",
-    "one_reasoning": "{} further block(s) of reasoning left out.",
+    "one_reasoning": "{} additional block(s) of reasoning left out.",
     "missing_id": "{} id(s) of tool uses were missing.",
     "illegal_id": "{} id(s) of tool uses were replaced.",
     "repeated_id": "{} repeated id(s) of tool uses were renamed.",
     "repeated_tool_use": "{} repetition(s) of the same tool use or result were left out.",
     "orphan_result": "{} tool result(s) without a tool use became text.",
-    "missing_result": "{} tool use(s) without a result got one that says so.",
+    "missing_result": "{} tool use(s) without a result got a result that says so.",
     "result_order": "{} turn(s) had tool results in another order than their tool uses.",
     "tools_as_text": "{} tool use(s) and result(s) became text.",
     "truncation_notice": "{} notice(s) of a cut-off answer added.",
     "hoisted_image": "{} image(s) put beside their tool results.",
     "old_image": "{} image(s) of earlier turns left out.",
-    "image_legend": "{} turn(s) got a line that tells images apart.",
+    "image_legend": "{} turn(s) got a line that says which image is which.",
 }
-"""What a repair says, by its rule; {} is how many were changed."""
+"""The text of each repair, by its rule; {} is the number of changes."""
 
 
 @dataclass(slots=True)
 class _Turn:
-    """A turn that is being repaired."""
+    """A turn during its repair."""
 
     role: Role
     parts: list[Part]
@@ -99,22 +99,22 @@ def repair_history(
     allows_tools: bool = True,
     tells_of_truncation: bool = True,
 ) -> tuple[tuple[Message, ...], list[Repair]]:
-    """Make turns that the service takes, and say what was changed.
+    """Return turns that the service accepts, and the changes that were made.
 
     Args:
-        messages: The turns as the caller gave them.
+        messages: The caller's turns.
         model: The model that reads them.
         system: The system prompt.
-        allows_tools: Whether tool uses and results stay what they are; if not, they become text.
+        allows_tools: Whether tool uses and results are sent as such; if not, they become text.
         tells_of_truncation: Whether the model is told that an earlier answer was cut off.
 
     Raises:
-        InvalidRequest: Neither a message nor the system prompt says anything.
+        InvalidRequest: All messages and the system prompt are empty.
     """
     counts: Counter[str] = Counter()
     turns = _alternate(messages, model.id, counts)
     is_one_text = len(turns) == 1 and all(isinstance(part, TextPart) for part in turns[0].parts)
-    if not is_one_text:  # Most calls are one text, in which the rest has nothing to repair.
+    if not is_one_text:  # Most calls are one text, which needs no other repair.
         if allows_tools:
             _pair_tools(turns, counts)
         else:
@@ -132,7 +132,7 @@ def repair_history(
         )
     if tells_of_truncation:
         for before, turn in pairwise(turns):
-            # In each place, not only the last: a history must not change under the service's cache.
+            # After each one, not only the last: else the service's cache would not match.
             if before.is_truncated:
                 turn.parts.insert(0, TextPart(text=TRUNCATION_NOTICE))
                 counts["truncation_notice"] += 1
@@ -153,16 +153,15 @@ def repair_history(
 def trim_oldest(
     turns: Sequence[Message], sizes: Sequence[int], *, excess_bytes: int
 ) -> tuple[tuple[Message, ...], list[Repair]]:
-    """Leave out the oldest pairs of turns, as few as will do; the last turn always stays.
+    """Leave out the oldest pairs of turns, as few as possible. The last turn always stays.
 
-    Only if the user has set a limit: what a model has been told should not vanish unasked. Turns go
-    in pairs of user and assistant, so that the first one left is the user's; results whose tool use
-    went become text.
+    This happens only if the user has set a limit. Turns are removed in pairs of user and assistant,
+    so that the first remaining one is the user's. Results whose tool use was removed become text.
 
     Args:
         turns: The repaired turns.
-        sizes: How many bytes each turn but the last takes.
-        excess_bytes: By how many bytes all of it is too large.
+        sizes: The size of each turn except the last, in bytes.
+        excess_bytes: By how many bytes the request is too large.
     """
     count = 0
     while excess_bytes > 0 and count < len(sizes):
@@ -183,10 +182,10 @@ def trim_oldest(
 
 
 def _alternate(messages: Sequence[Message], model_id: str, counts: Counter[str]) -> list[_Turn]:
-    """Make turns of user and assistant, each part clean and with the role that may say it.
+    """Return alternating turns of user and assistant, with each part clean and in the right role.
 
-    Reasoning that the service would refuse is left out: it takes back only what it signed, only for
-    the same model, and one block in a turn.
+    Reasoning that the service would refuse is left out: it accepts only blocks that it signed, of
+    the same model, and one per turn.
     """
     turns: list[_Turn] = []
     for message in messages:
@@ -243,10 +242,9 @@ def _begin_run(turns: list[_Turn], role: Role, counts: Counter[str]) -> _Turn:
 
 
 def _clean_part(part: Part) -> Part:
-    """Make a part fit to send: without half surrogate pairs, NUL characters and nulls.
+    """Return a part that can be sent: without half surrogate pairs, NUL characters and nulls.
 
-    A library's user may have made anything by hand; what came through `kiro_mcp.wire.messages` is
-    clean already.
+    Parts from `kiro_mcp.wire.messages` are already clean. Users of this library may pass others.
     """
     match part:
         case TextPart():
@@ -267,7 +265,7 @@ def _clean_part(part: Part) -> Part:
             data = None if part.data is None else _plain_object(part.data)
             text = clean_text(part.text)
             if data is not None and has_null(data):
-                # As text it stays as it is; the service takes no null in data.
+                # The service refuses null in data, but not in text.
                 text, data = "\n".join(filter(None, (text, json_text(data)))), None
             name = clean_text(part.name)
             return replace(part, id=clean_text(part.id), name=name, text=text, data=data)
@@ -284,14 +282,14 @@ def _plain_object(value: JsonObject) -> JsonObject:
 
 
 def legal_id(tool_use_id: str) -> str:
-    """Return the id if the service takes it, else a hash of it: the same one each time."""
+    """Return the id if the service accepts it, else a hash of it, always the same one."""
     if LEGAL_ID.fullmatch(tool_use_id):
         return tool_use_id
     return f"tooluse_{hashlib.sha256(tool_use_id.encode()).hexdigest()[:32]}"
 
 
 def _pair_tools(turns: Sequence[_Turn], counts: Counter[str]) -> None:
-    """Give each tool use an id of its own and one result, in the turn after it."""
+    """Give each tool use a unique id and one result, in the next turn."""
     seen: set[str] = set()
     uses: list[tuple[str, ToolUse]] = []
     for index, turn in enumerate(turns):
@@ -305,12 +303,12 @@ def _pair_tools(turns: Sequence[_Turn], counts: Counter[str]) -> None:
 def _name_uses(
     turn: _Turn, index: int, seen: set[str], counts: Counter[str]
 ) -> list[tuple[str, ToolUse]]:
-    """Give each use in a turn an id that stands for nothing else in the whole history.
+    """Give each use in a turn an id that is unique in the whole history.
 
-    A use that only repeats another of its turn is left out: a library keeps each call twice.
+    A use that repeats another one of its turn is left out: one library keeps each call twice.
 
     Returns:
-        The uses, each after the id by which the caller's results know it.
+        The uses, each with the id that the caller's results refer to.
     """
     uses: list[tuple[str, ToolUse]] = []
     met: set[Hashable] = set()
@@ -340,11 +338,12 @@ def _name_uses(
 
 
 def _match_results(turn: _Turn, uses: Sequence[tuple[str, ToolUse]], counts: Counter[str]) -> None:
-    """Give each of `uses` its one result in this turn, in the order of the uses.
+    """Give each of `uses` one result in this turn, in the order of the uses.
 
-    A result without an id answers the first use, of the tool that it names if it names one, that
-    no other result answers. Several results of one id go to the uses of that id in order. A result
-    without a use becomes text, unless it repeats another. A use without a result gets an error.
+    A result without an id belongs to the first use without a result; if the result names a tool, to
+    the first such use of that tool. Several results of one id belong to the uses of that id, in
+    order. A result without a use becomes text, unless it repeats another one. A use without a
+    result gets an error.
     """
     waiting: dict[str, deque[str]] = {}
     for given_id, use in uses:
@@ -388,7 +387,7 @@ def _match_results(turn: _Turn, uses: Sequence[tuple[str, ToolUse]], counts: Cou
         for _, use in uses
         if use.id in missing
     ]
-    # Models tell the images of results by their order.
+    # Models identify the images of results by their order.
     order = {use.id: position for position, (_, use) in enumerate(uses)}
     results = [part for part in parts if isinstance(part, ToolResult)]
     in_order = sorted(results, key=lambda result: order[result.id])
@@ -408,7 +407,7 @@ def _tools_to_text(turns: Sequence[_Turn], counts: Counter[str]) -> None:
 
 
 def _as_text(part: Part) -> Sequence[Part]:
-    """Return a tool use or a result as text, and the images of a result; other parts stay."""
+    """Return a tool use or result as text, with the images of a result; other parts unchanged."""
     if isinstance(part, ToolUse):
         return (TextPart(text=f"Tool {part.name} was used with {json_text(part.arguments)}"),)
     if isinstance(part, ToolResult):
@@ -420,7 +419,7 @@ def _as_text(part: Part) -> Sequence[Part]:
 
 
 def result_text(result: ToolResult) -> str:
-    """Return all that a result says, as text."""
+    """Return the content of a result as text."""
     data = "" if result.data is None else json_text(result.data)
     return "\n".join(filter(None, (result.text, data)))
 
@@ -430,10 +429,10 @@ def result_text(result: ToolResult) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LabelledImage(ImagePart):
-    """An image of a tool result, on its way out of it. `_tell_images_apart` removes the label."""
+    """An image moved out of a tool result. `_tell_images_apart` removes the label."""
 
     label: str
-    """Where it comes from, in words for the model."""
+    """Where it comes from, for the model."""
 
 
 def _labelled(images: Iterable[ImagePart], label: str) -> list[ImagePart]:
@@ -441,10 +440,10 @@ def _labelled(images: Iterable[ImagePart], label: str) -> list[ImagePart]:
 
 
 def _place_images(turns: Sequence[_Turn], limit: int, counts: Counter[str]) -> None:
-    """Move images out of tool results into their turn, and leave out the oldest over the limit.
+    """Move images from tool results to their turn, and leave out the oldest above the limit.
 
-    The service accepts images in a tool result and drops them in silence. The last turn keeps all
-    of its own, even if they are too many: its caller gets an error.
+    The service accepts images in a tool result but silently drops them. The last turn keeps all of
+    its images, even if they are too many: then the caller gets an error.
     """
     names: dict[str, str] = {}
     for turn in turns:
@@ -476,10 +475,10 @@ def _place_images(turns: Sequence[_Turn], limit: int, counts: Counter[str]) -> N
 
 
 def _tell_images_apart(turns: Sequence[_Turn], counts: Counter[str]) -> None:
-    """Say at the head of a turn which of its images is which tool result's.
+    """Say at the head of a turn which image belongs to which tool result.
 
-    Only where there are two images or more: the model tells them by their order alone, and
-    takes one tool's image for another's.
+    Only if there are at least two images: the model sees only their order, and would take one
+    tool's image for another's.
     """
     for turn in turns:
         images = [part for part in turn.parts if isinstance(part, ImagePart)]

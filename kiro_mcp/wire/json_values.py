@@ -1,15 +1,15 @@
 """JSON and text in both directions: from callers, and from the service and its models.
 
-* A caller's values become JSON that can be sent: plain types, clean text, bounded depth. Later
-  steps then meet nothing but JSON. The caller's own objects are read, never changed.
-* The service may leave any member out or send null for it. The `..._member` readers return a value
-  of a known type; `text_member` raises, because an answer cannot do without that text.
-* Text may be cut between the halves of a surrogate pair, of which each alone encodes to nothing.
-  Halves that meet again are joined. A half that stays alone is removed from what a caller gives,
-  and becomes U+FFFD in what the service sends.
-* Models write the arguments of tools as JSON text, and make mistakes. Mistakes that can be
-  repaired without guessing are repaired and marked. Arguments that were cut off are never
-  completed: a tool that runs with half of its arguments does harm.
+* A caller's values become JSON that can be sent: plain types, clean text, limited depth. Later
+  steps see only JSON. The caller's own objects are never changed.
+* The service may leave out any member, or send null for it. The `..._member` readers return a value
+  of a known type. `text_member` raises an error, because an answer needs that text.
+* Text may be cut in the middle of a surrogate pair, and half a pair cannot be encoded. If the other
+  half follows, the two are joined. Otherwise the half is removed from a caller's text, and replaced
+  by U+FFFD in the service's text.
+* Models write the arguments of tools as JSON text, and make mistakes. Mistakes that can be repaired
+  without guessing are repaired and marked. Arguments that were cut off are never completed: a tool
+  that runs with half of its arguments does harm.
 """
 
 import json
@@ -29,18 +29,18 @@ from kiro_mcp.chat import JsonObject, JsonValue, ToolUseState
 # --- values that can be sent --------------------------------------------------------------
 
 MAX_JSON_DEPTH: Final = 96
-"""How deep a value may nest; what is deeper becomes its JSON as text."""
+"""How deep a value may nest. A deeper value is sent as its JSON text."""
 
 _CHARACTERS_PER_PART: Final = 64
 
 _MAX_INTEGER_BITS: Final = 1024
-"""Where a whole number exceeds what JSON readers hold, and Python's limit for writing it."""
+"""The largest integer: most JSON readers hold no larger one, and Python does not write one."""
 
 
 def clean_text(text: str) -> str:
     """Return `text` without NUL characters and without halves of surrogate pairs.
 
-    Two halves that belong together are joined into the character that they stand for.
+    Two halves of one pair are joined into their character.
     """
     if "\0" in text:
         text = text.replace("\0", "")
@@ -50,30 +50,30 @@ def clean_text(text: str) -> str:
 
 
 MAX_COMMAS: Final = 20_000
-"""How many commas and escapes may be in JSON that is parsed in one go, which takes 20 ms. The
-number of its values depends on its commas, and long texts cost little."""
+"""How many commas and escapes JSON may have to be parsed in one go, which then takes 20 ms. The
+commas tell how many values there are; long texts cost little."""
 
 
 _MARKS: Final = tuple(b"cut%d:" % number for number in range(10))
-"""What may stand for a text that is cut out. One is used that the JSON does not hold."""
+"""Beginnings of the marks that replace long texts. The one used does not occur in the JSON."""
 
 _MARK: Final = re.compile(r"cut\d:\d+\.")
 
 LONG_TEXT: Final = 256 * 1024
-"""Texts of more characters are not parsed with the rest of large JSON."""
+"""Texts with more characters are cut out before large JSON is parsed."""
 
 
 def load_large_json(text: str, cut: Mapping[str, str] = MappingProxyType({})) -> Any:
     """Parse large JSON in a thread, while others run. Halves of surrogate pairs become U+FFFD.
 
-    A parser in C lets no other thread run before it is done. What has few values goes to the
-    fastest parser. What has many goes to the library's, which calls a function of ours for each
-    number and object: while Python code runs, other threads get their turn. Only a list of nothing
-    but texts and lists holds them up, by some 10 ms for each megabyte.
+    A parser in C lets no other thread run until it is done. JSON with few values goes to the
+    fastest parser. JSON with many goes to the standard library's, which calls a Python function
+    for each number and object, and other threads run meanwhile. Only a list that contains just
+    texts and lists blocks them, by about 10 ms per megabyte.
 
     Args:
         text: The JSON.
-        cut: What `cut_long_texts` has cut out of it, by the marks that stand there instead.
+        cut: The texts that `cut_long_texts` replaced by marks, by their marks.
 
     Raises:
         ValueError: It is not JSON.
@@ -83,7 +83,7 @@ def load_large_json(text: str, cut: Mapping[str, str] = MappingProxyType({})) ->
         return _parse_large(text)
     found: list[str] = []
     value = _put_back(_parse_large(text), cut, found)
-    if len(found) > len(cut):  # A text that only looks like a mark once its escapes are read.
+    if len(found) > len(cut):  # A text became a mark when its escapes were read.
         return _parse_large(_MARK.sub(lambda mark: cut.get(mark[0], mark[0]), text))
     return value
 
@@ -107,8 +107,8 @@ def cut_long_texts(
 ) -> tuple[bytes | bytearray, dict[str, str]]:
     """Replace long texts in JSON, such as images, by marks; return the JSON, and the texts by mark.
 
-    To decode and parse tens of megabytes at once would hold up other threads. Only texts without
-    escapes are cut out. Control characters in them are accepted, although JSON forbids them.
+    Parsing tens of megabytes at once would block other threads. Only texts without escapes are cut
+    out. Control characters in them are accepted, although JSON forbids them.
     """
     pieces: list[bytes] = []
     cut: list[str] = []
@@ -171,10 +171,10 @@ def _mended(value: Any) -> Any:
 
 
 def plain_json(value: object, *, levels: int = MAX_JSON_DEPTH) -> JsonValue:
-    """Return a copy of `value` that is JSON throughout.
+    """Return a copy of `value` that contains only JSON.
 
-    Numbers that JSON cannot hold become null, other objects text. What is nested too deeply becomes
-    its JSON as text, or null if it is too deep even for that.
+    Numbers that JSON cannot hold become null, and other objects become text. A value that is nested
+    too deeply becomes its JSON text, or null if it is too deep even for that.
     """
     if isinstance(value, str):
         return clean_text(value)
@@ -200,9 +200,9 @@ def plain_json(value: object, *, levels: int = MAX_JSON_DEPTH) -> JsonValue:
 
 
 def size_up_to(value: object, limit: int) -> int:
-    """Count a value's parts, and every 64 characters of its texts.
+    """Return how many parts a value has; every 64 characters of a text count as one more.
 
-    Counting stops over the limit: the result then is over it, too.
+    Counting stops above the limit, and the result is then above it, too.
     """
     count = 0
     waiting = [value]
@@ -221,12 +221,12 @@ def size_up_to(value: object, limit: int) -> int:
 
 
 def is_larger(value: object, limit: int) -> bool:
-    """Whether a value has more parts, or more than 64 times as many characters, than a limit."""
+    """Whether `size_up_to` of a value is above a limit."""
     return size_up_to(value, limit) > limit
 
 
 def without_nulls(value: JsonValue) -> JsonValue:
-    """Return a copy without null members and null items; null itself stays."""
+    """Return a copy without null members and null items. Null itself is returned as it is."""
     if isinstance(value, dict):
         return {name: without_nulls(inner) for name, inner in value.items() if inner is not None}
     if isinstance(value, list):
@@ -235,7 +235,7 @@ def without_nulls(value: JsonValue) -> JsonValue:
 
 
 def has_null(value: JsonValue) -> bool:
-    """Whether a null is in it, at any depth."""
+    """Whether it contains a null, at any depth."""
     if isinstance(value, dict):
         return any(map(has_null, value.values()))
     if isinstance(value, list):
@@ -244,15 +244,15 @@ def has_null(value: JsonValue) -> bool:
 
 
 def json_text(value: JsonValue) -> str:
-    """Write a value as compact JSON, text as it is."""
+    """Return a value as compact JSON, without escapes for characters outside ASCII."""
     return json_bytes(value).decode(errors="surrogatepass")
 
 
 def json_bytes(value: JsonValue) -> bytes:
-    """Write a value as compact JSON in UTF-8, text as it is."""
+    """Return a value as compact JSON in UTF-8."""
     try:
         return to_json(value)
-    except ValueError:  # Half surrogate pairs, deep nesting: what the fast encoder does not take.
+    except ValueError:  # The fast encoder refuses half surrogate pairs and deep nesting.
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         return text.encode(errors="surrogatepass")
 
@@ -261,11 +261,11 @@ def json_bytes(value: JsonValue) -> bytes:
 
 
 class UnreadableError(ValueError):
-    """A payload or a needed member cannot be read; its text is the end of a sentence about it."""
+    """A payload or a required member cannot be read. The text ends a sentence that names it."""
 
 
 def parse_object(payload: bytes) -> JsonObject:
-    """Parse a payload; an empty one is an object without members.
+    """Parse a payload; return {} if it is empty.
 
     Raises:
         UnreadableError: It is not a JSON object.
@@ -275,7 +275,7 @@ def parse_object(payload: bytes) -> JsonObject:
     try:
         document: JsonValue = from_json(payload)
     except ValueError:
-        try:  # Half surrogate pairs, deep nesting: what the fast parser does not take.
+        try:  # The fast parser refuses half surrogate pairs and deep nesting.
             document = json.loads(payload.decode())
         except (ValueError, RecursionError) as error:
             raise UnreadableError("is not JSON") from error
@@ -285,7 +285,7 @@ def parse_object(payload: bytes) -> JsonObject:
 
 
 def text_member(members: JsonObject, key: str) -> str:
-    """Return a text as it is; a missing one is empty.
+    """Return a text unchanged; "" if it is missing.
 
     Raises:
         UnreadableError: It is not text.
@@ -337,13 +337,13 @@ def count_member(members: JsonObject, key: str) -> int:
 
 
 def object_member(members: JsonObject, key: str) -> JsonObject:
-    """Return an object; empty for anything else."""
+    """Return an object; {} for anything else."""
     value = members.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def object_members(members: JsonObject, key: str) -> list[JsonObject]:
-    """Return the objects in a list; its other items are left out."""
+    """Return the objects in a list, without its other items."""
     value = members.get(key)
     items: list[JsonValue] = value if isinstance(value, list) else []
     return [item for item in items if isinstance(item, dict)]
@@ -355,15 +355,15 @@ _ESCAPE: Final = re.compile(
     r"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
-"""An escape in JSON: of a whole pair, of a half that stands alone, or any other."""
+"""An escape in JSON: of a whole pair, of a lone half, or of anything else."""
 
 _WINDOW_CHARACTERS: Final = 1024 * 1024
-"""How much is searched at once: a search holds up every other thread of the process."""
+"""How much is searched at once, because a search blocks all other threads of the process."""
 
 _FIRST_HIGH, _LAST_HIGH = "\ud800", "\udbff"
 
 _SURROGATES: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")
-"""A pair, or a half that stands alone."""
+"""A pair, or a lone half."""
 
 
 def mend_surrogates(text: str) -> str:
@@ -375,7 +375,7 @@ def _join_surrogates(text: str, *, instead: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # One after the other, so that other threads get their turn between two of them.
+        # One at a time, so that other threads can run in between.
         return _SURROGATES.sub(
             lambda found: (
                 found[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le")
@@ -388,11 +388,11 @@ def _join_surrogates(text: str, *, instead: str) -> str:
 
 
 def mend_escaped_surrogates(json_text: str) -> str:
-    """Return JSON in which no escape stands for a lone half: strict parsers refuse all of it.
+    """Replace escapes of lone halves by that of U+FFFD: strict parsers refuse JSON with them.
 
     JavaScript writes such escapes for text that was cut in the middle of a character.
     """
-    start = json_text.find("\\")  # In a line of images there is none, and that is found at once.
+    start = json_text.find("\\")  # A line with only images has none, and this is fast.
     while start >= 0:
         window = json_text[start : start + _WINDOW_CHARACTERS]
         if "\\ud" in window or "\\uD" in window:
@@ -406,13 +406,13 @@ def mend_escaped_surrogates(json_text: str) -> str:
 
 
 class SurrogateJoiner:
-    """Makes each piece of one running text encodable, joining halves across pieces."""
+    """Makes each piece of a stream of text encodable. Joins halves across pieces."""
 
     def __init__(self) -> None:
         self._half = ""
 
     def feed(self, text: str) -> str:
-        """Return all that is certain: a first half at the end waits for its second."""
+        """Return the text so far. A first half at its end waits for the second."""
         if not self._half and text.isascii():
             return text
         text = self._half + text
@@ -422,7 +422,7 @@ class SurrogateJoiner:
         return mend_surrogates(text)
 
     def close(self) -> str:
-        """Return U+FFFD if a first half is still waiting; the text may then go on."""
+        """Return U+FFFD if a first half is still waiting. More text may follow."""
         half, self._half = self._half, ""
         return mend_surrogates(half)
 
@@ -430,15 +430,15 @@ class SurrogateJoiner:
 # --- arguments that a model wrote ---------------------------------------------------------
 
 MAX_DEPTH: Final = 180
-"""How deep arguments may nest. MCP clients read 200 levels, and a result needs some itself."""
+"""How deep arguments may nest. MCP clients read 200 levels, and the result itself needs some."""
 
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.?)*+(?:"|\Z)', re.DOTALL)
-"""A JSON string, or what there is of one that the text ends in."""
+"""A JSON string; the last one may be cut off."""
 MAX_REPAIRED_CHARACTERS: Final = 100_000
-"""The longest arguments that are repaired, which takes 12 ms. The service breaks off at 40,000."""
+"""The longest arguments that are repaired, which takes 12 ms. The service cuts off at 40,000."""
 
 _TRAILING_COMMA: Final = re.compile(rf"({_STRING.pattern}|[{{\[]\s*,)|,(?=\s*[}}\]])", re.DOTALL)
-"""A comma before a closing bracket; or, to be kept, a string or a comma that follows nothing."""
+"""A comma before a closing bracket. Group 1 is kept: a string, or a comma after no value."""
 _BLANK: Final = re.compile(r"\s*")
 _BRACKET: Final = re.compile(r"[{}\[\]]")
 _CLOSING: Final = {"{": "}", "[": "]"}
@@ -447,7 +447,7 @@ _DECODER: Final = json.JSONDecoder()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """The arguments of a tool use, as read from their text."""
+    """The arguments of a tool use, read from their text."""
 
     value: JsonObject | None
     """The arguments; None unless `state` is `complete`."""
@@ -458,7 +458,7 @@ class Arguments:
 def parse_arguments(fragments: Sequence[str]) -> Arguments:
     """Read arguments from all of their fragments.
 
-    Fragments may be cut anywhere, so they are parsed as one. Blank text means no arguments.
+    Fragments may be cut anywhere, so they are joined first. Blank text means no arguments.
     """
     text = mend_surrogates("".join(fragments))
     if not text or text.isspace():
@@ -467,8 +467,8 @@ def parse_arguments(fragments: Sequence[str]) -> Arguments:
         return Arguments(value=value)
     if (value := _last_snapshot(text, fragments)) is not None:
         return Arguments(value=value)
-    # The two repairs that lose nothing: raw control characters in strings are taken for what they
-    # are, and a comma before a closing bracket is left out.
+    # Two repairs lose nothing: raw control characters in strings are accepted, and a comma before a
+    # closing bracket is removed.
     if len(text) <= MAX_REPAIRED_CHARACTERS:
         repaired = _TRAILING_COMMA.sub(r"\1", text)
         if (value := _parse_slowly(repaired, strict=False)) is not None:
@@ -477,10 +477,10 @@ def parse_arguments(fragments: Sequence[str]) -> Arguments:
 
 
 def plain_object(value: object) -> JsonObject | None:
-    """Return `value` if it is a JSON object that can be sent on as UTF-8, else None.
+    """Return `value` if it is a JSON object that can be written as UTF-8, else None.
 
-    Halves of surrogate pairs are repaired. A number that Python holds as infinite is not JSON, and
-    a client could not read a result with anything that nests deeper than `MAX_DEPTH`.
+    Halves of surrogate pairs are repaired. Infinite numbers are not JSON, and clients cannot read
+    values that nest deeper than `MAX_DEPTH`.
     """
     if not isinstance(value, dict):
         return None
@@ -494,7 +494,7 @@ def plain_object(value: object) -> JsonObject | None:
 
 
 def _is_too_deep(value: JsonObject, text: str) -> bool:
-    if text.count("[") + text.count("{") <= MAX_DEPTH:  # All but a few: nothing is walked through.
+    if text.count("[") + text.count("{") <= MAX_DEPTH:  # Enough for nearly all arguments.
         return False
     level: list[JsonObject | list[JsonValue]] = [value]
     for _ in range(MAX_DEPTH):
@@ -510,7 +510,7 @@ def _is_too_deep(value: JsonObject, text: str) -> bool:
 def _parse(text: str) -> JsonObject | None:
     try:
         return plain_object(from_json(text))
-    except ValueError:  # Half surrogate pairs, deep nesting: what the fast parser does not take.
+    except ValueError:  # The fast parser refuses half surrogate pairs and deep nesting.
         return _parse_slowly(text)
 
 
@@ -522,10 +522,10 @@ def _parse_slowly(text: str, *, strict: bool = True) -> JsonObject | None:
 
 
 def _last_snapshot(text: str, fragments: Sequence[str]) -> JsonObject | None:
-    """Return the last of several whole objects, each begun by a fragment of its own.
+    """Return the last of several whole objects, each of which begins with its own fragment.
 
-    Not observed: other clients of the service meet senders that repeat the whole of the
-    arguments in the last fragment.
+    Not observed by us: other clients of the service report that the last fragment can repeat all
+    of the arguments.
     """
     starts = {0, *accumulate(map(len, fragments))}
     value: object = None
@@ -542,7 +542,7 @@ def _last_snapshot(text: str, fragments: Sequence[str]) -> JsonObject | None:
 
 
 def _is_cut_off(text: str) -> bool:
-    """Whether the text is an object, or several, that ends before its last bracket."""
+    """Whether the text is an object without its end; whole objects may precede it."""
     if not text.lstrip().startswith("{"):
         return False
     open_brackets: list[str] = []

@@ -1,18 +1,18 @@
-"""A tool's JSON Schema as callers write it -> one that the service takes.
+"""Turns a caller's JSON Schema for a tool into one that the service accepts.
 
-In this order, each step on a copy; the caller's object is never changed:
+The steps, each on a copy of the schema:
 
-1. References are inlined: the service takes no `$ref`. A schema that contains itself ends, where it
-   comes round, with only its type. Definitions that refer to each other can multiply without
-   limit, so the result is bounded in depth and in size.
-2. What the service or JSON Schema 2020-12 does not take is left out: nulls, boolean schemas,
-   keywords of older drafts, values that a keyword must not have.
-3. The root becomes an object with properties. What `oneOf`, `anyOf` and `allOf` say of the
-   properties is merged into it.
-4. Properties get names that the service takes.
+1. References are inlined, because the service refuses `$ref`. Where a schema contains itself, the
+   inner one keeps only its type. Definitions that refer to each other can multiply without limit,
+   so the result is limited in depth and size.
+2. Everything that the service or JSON Schema 2020-12 refuses is left out: nulls, boolean schemas,
+   keywords of older drafts, invalid values of keywords.
+3. The root becomes an object with properties. The properties in its `oneOf`, `anyOf` and `allOf`
+   are merged into it.
+4. Properties get names that the service accepts.
 
-A change allows more rather than less than before: arguments are checked against the caller's own
-schema later. Source of truth: the refusals that users of the service report, and JSON Schema.
+A change never makes a schema stricter: arguments are later checked against the caller's own schema.
+Sources of truth: the refusals that users of the service report, and JSON Schema.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ from kiro_mcp.chat import JsonObject, JsonValue
 from kiro_mcp.wire.json_values import json_text, object_member, object_members, plain_json
 
 # --- a schema as a tree -------------------------------------------------------------------
-# A member is a keyword only where the schema says so: `properties` maps names to schemas, and a
-# property may be named `$ref` or `items`. Older drafts are read, too: callers still write them.
+# Whether a member is a keyword depends on where it is: `properties` maps names to schemas, and a
+# property may be named `$ref` or `items`. Callers still write older drafts, so they are read, too.
 
 Change: TypeAlias = Callable[[JsonValue], JsonValue]
-"""What becomes of a schema inside another; None leaves it out."""
+"""Changes a schema inside another one; None leaves it out."""
 
 _SCHEMA_MAPS: Final = frozenset(
     {"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"}
@@ -55,7 +55,7 @@ _SCHEMAS: Final = frozenset(
 
 
 def is_schema_keyword(keyword: str) -> bool:
-    """Whether a keyword holds schemas; what any other one holds is data."""
+    """Whether a keyword contains schemas. All other keywords contain data."""
     return keyword in _SCHEMAS or keyword in _SCHEMA_LISTS or keyword in _SCHEMA_MAPS
 
 
@@ -82,52 +82,52 @@ def _changed(keyword: str, member: JsonValue, change: Change) -> JsonValue:
 # --- references ---------------------------------------------------------------------------
 
 MAX_DEPTH: Final = 32
-"""How deep schemas may nest; what is deeper allows anything."""
+"""How deep schemas may nest. A deeper schema allows anything."""
 
 MAX_NODES: Final = 4_000
-"""How many schemas may come of inlining, in all; what comes after allows anything."""
+"""How many schemas one tool may have after inlining. Further schemas allow anything."""
 
 MAX_REFERRED_NODES: Final = 5_000
-"""How many schemas references may bring in, for all tools of a call together."""
+"""How many schemas references may add, for all tools of a call together."""
 
 MAX_HOPS: Final = 64
 """How many references may lead to one schema."""
 
 MAX_REFERENCE_CHARACTERS: Final = 1_000
-"""How long a reference may be; a longer one refers to nothing."""
+"""How long a reference may be. A longer one is treated as if it had no target."""
 
 _RESOLVED: Final = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "$defs", "definitions"})
-"""Keywords that mean nothing once references are inlined."""
+"""Keywords without meaning after inlining."""
 
 
 MAX_PATTERN_CHARACTERS: Final = 4_000
-"""How much of regular expressions is checked, for all tools of a call together (40 ms). What comes
-after is left out."""
+"""How many characters of regular expressions are checked, for all tools of a call together (40 ms).
+Further expressions are left out."""
 
 
 @dataclass(slots=True)
 class SchemaBudget:
-    """What the schemas of all tools of a call may still take."""
+    """The limits that the schemas of all tools of a call share."""
 
     nodes: int = MAX_REFERRED_NODES
-    """How many schemas references may still bring in. What comes after allows anything."""
+    """How many schemas references may still add. Further schemas allow anything."""
     pattern_characters: int = MAX_PATTERN_CHARACTERS
     patterns: dict[str, bool] = field(default_factory=dict[str, bool])
-    """Which texts were checked, and whether they are regular expressions."""
+    """The texts that were checked, and whether each is a regular expression."""
 
 
 def inline_references(schema: JsonObject, budget: SchemaBudget | None = None) -> JsonObject:
-    """Return a copy of the schema without references. The schema itself is not changed.
+    """Return a copy of the schema without references.
 
     Args:
         schema: A schema.
-        budget: What several schemas share; by default this one is alone.
+        budget: The limits that several schemas share; by default, limits for this one alone.
     """
     budget = budget or SchemaBudget()
     count = 0
 
     def inline(node: JsonValue, around: frozenset[str], depth: int) -> JsonValue:
-        """Inline the references in one schema; `around` holds those that led to it."""
+        """Inline the references in one schema; `around` holds the references that led to it."""
         nonlocal count
         if not isinstance(node, dict):
             return {"type": "null"} if node is None else node
@@ -136,7 +136,7 @@ def inline_references(schema: JsonObject, budget: SchemaBudget | None = None) ->
         if count > MAX_NODES or depth > MAX_DEPTH or budget.nodes < 0:
             return _type_alone(node)
         while isinstance(reference := node.get("$ref"), str):
-            # A schema's own members win over those of the schema that it refers to.
+            # A schema's own members win over those of its target.
             own = _without_resolved(node)
             target = local_target(schema, reference)
             if reference in around or len(around) > MAX_HOPS:
@@ -152,7 +152,7 @@ def inline_references(schema: JsonObject, budget: SchemaBudget | None = None) ->
 
 
 def local_target(root: JsonObject, reference: str) -> JsonObject:
-    """Return the schema that a reference within a schema points to; {} for none."""
+    """Return the target of a reference within a schema; {} if it has none."""
     if len(reference) > MAX_REFERENCE_CHARACTERS:
         return {}
     start, *steps = reference.split("/")
@@ -182,14 +182,14 @@ def _type_alone(node: JsonObject) -> JsonObject:
 COMBINATORS: Final = ("allOf", "anyOf", "oneOf")
 
 VALUE_PROPERTY: Final = "value"
-"""What holds the whole, if a schema is not for an object."""
+"""The property that contains the value of a schema that is not for an object."""
 
 
 def object_root(schema: JsonObject) -> JsonObject:
-    """Return a schema that is for an object at its root.
+    """Return a schema whose root is for an object.
 
     Args:
-        schema: A schema without references; a boolean or null in it is not a schema.
+        schema: A schema without references, null schemas and boolean schemas.
     """
     if not _is_object(schema):
         value: JsonObject = {VALUE_PROPERTY: schema}
@@ -217,10 +217,10 @@ def _is_object(schema: JsonObject) -> bool:
 
 
 def _members(schema: JsonObject) -> tuple[JsonObject, list[str]]:
-    """Return what a schema and its combinators say of an object: its properties and what it needs.
+    """Return the properties of a schema and of its combinators, and the required ones.
 
-    All of `allOf` hold. Of `anyOf` and `oneOf` only one need hold: whatever any of them allows is
-    allowed, and only what all of them require is required.
+    All schemas of `allOf` apply. Of `anyOf` and `oneOf` only one has to apply: a property of any of
+    them is allowed, and it is required only if all of them require it.
     """
     properties, required = object_member(schema, "properties"), _texts(schema.get("required"))
     for name in COMBINATORS:
@@ -236,7 +236,7 @@ def _members(schema: JsonObject) -> tuple[JsonObject, list[str]]:
 
 
 def _joined(pieces: Sequence[JsonObject], combinator: str) -> JsonObject:
-    """Join the properties of all pieces; of one name, the different schemas are combined."""
+    """Join the properties of all pieces. Different schemas of one name are combined."""
     variants: dict[str, dict[str, JsonValue]] = {}
     for properties in pieces:
         for name, schema in properties.items():
@@ -252,13 +252,13 @@ def _texts(value: JsonValue) -> list[str]:
 
 
 # --- names of properties ------------------------------------------------------------------
-# The service takes 1 to 64 letters, digits, `_`, `.` and `-`, at any depth. Real tools have
-# `$filter`, `items[]` and names in other scripts. Such a name is sent in a form that depends on the
-# name alone: so one map serves a whole tool, whatever its nesting, and the name is the same in each
-# call. The map goes to the reply side, so that a caller meets its own names again.
+# The service accepts 1 to 64 letters, digits, `_`, `.` and `-`, at any depth. Real tools have
+# `$filter`, `items[]` and names in other scripts. The name that is sent instead depends only on the
+# old one: so one map serves a whole tool, and the new name is the same in each call. The reader of
+# the answer gets the map, so that callers see their own names.
 
 LEGAL_PROPERTY_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-"""What the service takes as the name of a property."""
+"""The property names that the service accepts."""
 
 _ILLEGAL_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _BEGINNING_CHARACTERS: Final = 40
@@ -266,10 +266,10 @@ _DIGEST_CHARACTERS: Final = 8
 
 
 def with_legal_names(schema: JsonObject) -> tuple[JsonObject, Mapping[str, str]]:
-    """Rename the properties of a schema that the service does not take.
+    """Rename the properties of a schema whose names the service refuses.
 
     Returns:
-        The schema, and the caller's name of each renamed property, by the name that is sent.
+        The schema, and the caller's name of each renamed property, by the sent name.
     """
     names: dict[str, str] = {}
 
@@ -296,7 +296,7 @@ def with_legal_names(schema: JsonObject) -> tuple[JsonObject, Mapping[str, str]]
                 if isinstance(items, list)
             }
         if changed.get("properties", {}) != node.get("properties", {}):
-            changed.pop("propertyNames", None)  # It was meant for the names as they were.
+            changed.pop("propertyNames", None)  # It was written for the old names.
         return changed
 
     root = renamed(schema)
@@ -304,14 +304,14 @@ def with_legal_names(schema: JsonObject) -> tuple[JsonObject, Mapping[str, str]]
 
 
 def sent_property_name(name: str) -> str:
-    """Return the form in which an illegal name is sent."""
+    """Return the name that is sent instead of an illegal one."""
     plain = _ILLEGAL_CHARACTERS.sub("_", name).strip("_")[:_BEGINNING_CHARACTERS] or "property"
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
     return f"{plain}_{digest[:_DIGEST_CHARACTERS]}"
 
 
 def rename_members(value: JsonValue, names: Mapping[str, str]) -> JsonValue:
-    """Return a value whose members are renamed, at any depth; itself if there are no names."""
+    """Return a copy with renamed members, at any depth; the value itself if there are no names."""
     if not names:
         return value
     if isinstance(value, dict):
@@ -326,7 +326,7 @@ def rename_members(value: JsonValue, names: Mapping[str, str]) -> JsonValue:
 # --- cleaning, and all steps together -----------------------------------------------------
 
 _TYPES: Final = frozenset({"string", "number", "integer", "boolean", "object", "array"})
-"""Every type but null: what may be null may as well be left out."""
+"""All types but null, which the service refuses."""
 
 _COUNTS: Final = (
     *("minLength", "maxLength", "minItems", "maxItems"),
@@ -343,10 +343,10 @@ _KEYWORD_TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
     **dict.fromkeys(("properties", "patternProperties", "dependentSchemas"), dict),
     **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems", "enum", "examples"), list),
 }
-"""What a keyword's value must be; one with another value is left out."""
+"""The type that a keyword's value must have. A keyword with another value is left out."""
 
 MAX_NOTED: Final = 10
-"""How many keywords that were left out are named for one tool."""
+"""How many of a tool's dropped keywords are reported."""
 
 _NAMED_GROUP: Final = re.compile(r"\(\?<(?![=!])")
 _UNICODE_CLASS: Final = re.compile(r"\\[pP]\{[^{}]*\}|\\u\{[0-9a-fA-F]+\}|\\c[A-Za-z]")
@@ -357,8 +357,8 @@ _LEFT_OUT: Final = frozenset(
     {"nullable", "id", "additionalItems", "dependencies", "contentSchema"}
     | {"not", "if", "then", "else"}
 )
-"""Keywords of older drafts, one that checks nothing, and those that would forbid more if what is
-in them allows more."""
+"""Keywords of older drafts, one that checks nothing, and those that become stricter if the schemas
+in them become less strict."""
 
 _ANNOTATIONS: Final = frozenset({"title", "description", "default", "examples"})
 
@@ -366,15 +366,15 @@ _ANNOTATIONS: Final = frozenset({"title", "description", "default", "examples"})
 def sendable_schema(
     schema: object, budget: SchemaBudget | None = None
 ) -> tuple[JsonObject, Mapping[str, str], tuple[str, ...]]:
-    """Make a schema that the service takes for a tool's input, out of anything at all.
+    """Return a schema that the service accepts for a tool's input.
 
     Args:
-        schema: What a caller gave.
-        budget: What the schemas of all tools of a call share.
+        schema: A caller's schema. It may be anything.
+        budget: The limits that the schemas of all tools of a call share.
 
     Returns:
-        The schema; the caller's name of each renamed property, by the name that is sent; and the
-        keywords whose value JSON Schema forbids, each with that value.
+        The schema; the caller's name of each renamed property, by the sent name; and the dropped
+        keywords, each with the value that JSON Schema forbids.
     """
     budget = budget or SchemaBudget()
     plain = plain_json(schema)
@@ -385,7 +385,7 @@ def sendable_schema(
 
 
 class _Cleaner:
-    """Cleans one tool's schema, and notes which keywords had a value that JSON Schema forbids."""
+    """Cleans one tool's schema. Collects the keywords whose value JSON Schema forbids."""
 
     def __init__(self, budget: SchemaBudget) -> None:
         self.dropped: list[str] = []
@@ -420,7 +420,7 @@ class _Cleaner:
         return _without_idle_combinators(_without_idle_keywords(cleaned))
 
     def _takes(self, keyword: str, member: JsonValue) -> bool:
-        """Whether a keyword may have a value; notes the value if JSON Schema forbids it."""
+        """Whether a keyword is kept. Collects it if JSON Schema forbids its value."""
         if member is None or keyword.startswith("$") or keyword in _LEFT_OUT:
             return False
         kinds = _KEYWORD_TYPES.get(keyword)
@@ -434,7 +434,7 @@ class _Cleaner:
         return False
 
     def _is_legal(self, keyword: str, member: Any) -> bool:
-        """Whether JSON Schema allows a value that is of the keyword's type."""
+        """Whether JSON Schema allows a value of the right type."""
         if keyword in _COUNTS:
             return member >= 0
         if keyword == "multipleOf":
@@ -451,14 +451,14 @@ class _Cleaner:
 def _is_pattern(value: str) -> bool:
     """Whether a text is a regular expression, as far as Python can tell.
 
-    JSON Schema has those of ECMAScript, so what only they have is first written in Python's way.
+    JSON Schema uses those of ECMAScript. Their own forms are first replaced by Python's.
     """
     if "(?P" in value:  # Python's own.
         return False
     pattern = _UNICODE_CLASS.sub("x", _NAMED_GROUP.sub("(?P<", value))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of sets that a later Python will read otherwise.
+            warnings.simplefilter("ignore")  # A later Python will read some sets differently.
             re.compile(pattern)
     except (re.error, OverflowError, RecursionError):
         return False
@@ -466,7 +466,7 @@ def _is_pattern(value: str) -> bool:
 
 
 def _modern(node: JsonObject) -> JsonObject:
-    """Write what older drafts write in another way as JSON Schema 2020-12 does."""
+    """Replace forms of older drafts by those of JSON Schema 2020-12."""
     modern = {**node}
     for exclusive, inclusive in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if node.get(exclusive) is True and inclusive in node:
@@ -477,7 +477,7 @@ def _modern(node: JsonObject) -> JsonObject:
 
 
 def _options(keyword: str, member: JsonValue) -> JsonValue:
-    """Leave null out of `anyOf` and `oneOf`: clients write it for what is optional."""
+    """Remove null from `anyOf` and `oneOf`: clients use it to mark optional values."""
     if keyword not in ("anyOf", "oneOf") or not isinstance(member, list):
         return member
     return [
@@ -493,7 +493,7 @@ def _options(keyword: str, member: JsonValue) -> JsonValue:
 
 
 def _data(value: JsonValue) -> JsonValue:
-    """Return data without nulls, and without what would look like a reference."""
+    """Return data without nulls and without `$ref` members that look like references."""
     if isinstance(value, dict):
         return {
             name: _data(member)
@@ -509,7 +509,7 @@ _CHECKED: Final = frozenset({"type", "required", "enum", "prefixItems", "depende
 
 
 def _without_idle_keywords(node: JsonObject) -> JsonObject:
-    """Leave out types, choices and requirements that say nothing or cannot be met."""
+    """Remove types, choices and requirements that are empty, unknown or impossible."""
     kinds = node.get("type")
     known: list[JsonValue] = [
         kind
@@ -534,7 +534,7 @@ def _without_idle_keywords(node: JsonObject) -> JsonObject:
 
 
 def _without_idle_combinators(node: JsonObject) -> JsonObject:
-    """Take a combinator of nothing out, and that of one schema into its parent."""
+    """Remove empty combinators, and merge those of a single schema into their parent."""
     for keyword in COMBINATORS:
         pieces = node.get(keyword)
         if not isinstance(pieces, list) or len(pieces) > 1:
