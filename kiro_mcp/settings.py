@@ -366,6 +366,12 @@ class Settings(BaseModel):
     tell_time: bool = _setting(
         False, "Whether to tell the model the time; the service then caches no prompt"
     )
+    engine: Annotated[Literal["direct", "kiro-cli"], AnyCaseLower] = _setting(
+        "direct", "What asks the service: direct (this server itself), kiro-cli (Kiro's program)"
+    )
+    kiro_cli: str = _setting(
+        "", "For the engine kiro-cli: path or command line of the program; by default it is found"
+    )
     origin: str = _setting("", "The origin sent with requests; by default the endpoint's own")
     user_agent: HeaderText = _setting("", "The User-Agent; by default kiro-mcp and its version")
     extra_headers: Headers = _setting(_NO_SECRET, "Headers to add or to replace, as a JSON object")

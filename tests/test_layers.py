@@ -26,6 +26,7 @@ LAYERS = (
     "auth",  # credentials, sign-in, refresh
     "captures",  # calls written to files, and read again
     "web_server",  # an HTTP port, for the emulator and the server
+    "acp",  # the second engine: the vendor's own program
     "emulator",  # the stand-in for the service
     "server",  # the MCP server
     "api",  # the vendors' APIs, on the same HTTP server
@@ -40,6 +41,7 @@ NOT_IMPORTED = {
         "settings",
         "client",
         "auth",
+        "acp",
     ),  # it must not share faults
     "server": ("emulator",),
 }
