@@ -72,7 +72,7 @@ class Question:
 
 
 async def ask(question: Question, engine: Engine, emit: Emit, *, caller: str = "") -> Reply:
-    """Ask, hand over each event as soon as it is there, and return the reply.
+    """Ask, pass on each event as soon as it arrives, and return the reply.
 
     Args:
         question: The question.

@@ -358,7 +358,7 @@ def _exit_code() -> int:
 
 
 def _with_the_right_command(error: click.NoSuchOption) -> click.UsageError:
-    """Return the error with the command that has the option; without one, as it is."""
+    """Return the error with the command that has the option; unchanged if none has it."""
     name, context = error.option_name, error.ctx
     every = {"": commands, **commands.commands}
     owners = [owner for owner, one in every.items() if any(name in p.opts for p in one.params)]

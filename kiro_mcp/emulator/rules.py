@@ -330,9 +330,9 @@ def tool_uses_are_declared(call: Call) -> Iterator[str]:
 
 
 def tool_use_ids_are_unique(call: Call) -> Iterator[str]:
-    """An id stands for one use in the whole conversation, and is answered once."""
+    """An id belongs to one use in the whole conversation, and gets one result."""
     for tool_use_id in _repeated(one for _, message in call.history for one in _used(message)):
-        yield f"the id {tool_use_id!r} stands for two tool uses"
+        yield f"the id {tool_use_id!r} belongs to two tool uses"
     for where, message in call.messages:
         for tool_use_id in _repeated(_answered(message)):
             yield f"{where} has two results for {tool_use_id!r}"

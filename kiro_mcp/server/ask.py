@@ -95,7 +95,7 @@ _WAS_UNDELIVERED = (
 
 
 async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> Result:
-    """Send what is asked and return the whole answer; if needed, have the person sign in first.
+    """Send a question and return the whole answer. If necessary, let the person sign in first.
 
     Raises:
         KiroError: The service gave neither an answer nor a part of one.
@@ -161,7 +161,7 @@ async def _wait(engine: Engine, job: Job, given: AskArguments, call: Call) -> ty
         await _note_delivery(engine, job)
     if result is not None:
         return result
-    if job.is_cancelled:  # What had come of it may have been saved.
+    if job.is_cancelled:  # Its partial answer may have been saved.
         return await _load_result(engine, job.id, job.owner)
     return build_running_result(
         "".join(job.pieces),
@@ -477,7 +477,7 @@ async def _send(engine: Engine, job: Job, spending: CallSpending, request: ChatR
 
 
 async def _after_refusal(engine: Engine, model: str, reply: Reply) -> str:
-    """Say what to do after a refusal: which model may answer. It is not asked without a call."""
+    """Say which other model may answer after a refusal. It is never asked automatically."""
     fallback = reply.refusal.recommended_model if reply.refusal else ""
     if not fallback:
         listed = (await engine.catalogue(refresh=False)).models
@@ -539,8 +539,8 @@ async def _save(
             )
             if position != plan.position:
                 answer.warnings.append(
-                    "Another call went on with this conversation meanwhile: this answer stands in"
-                    f" a conversation of its own, {position.conversation_id}."
+                    "Another call continued this conversation meanwhile: this answer is in a new"
+                    f" conversation, {position.conversation_id}."
                 )
                 result, saved = await build(position)
                 await engine.conversations.save_answer(

@@ -54,7 +54,7 @@ CatalogueSource = Literal["live", "cache", "builtin"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """The models as they are known now, and how."""
+    """The known models, and where the list comes from."""
 
     models: tuple[ModelInfo, ...]
     source: CatalogueSource
@@ -64,7 +64,7 @@ class Catalogue:
     default_model: str = DEFAULT_NAME
     """The service's own default."""
     fault: KiroError | None = None
-    """Why it is not fresher than it is."""
+    """Why no newer list could be fetched; None if that did not fail."""
 
 
 class Engine:
@@ -228,9 +228,9 @@ class Engine:
             await self._tasks.__aexit__(None, None, None)
 
     async def aclose(self) -> None:
-        """Let what is under way reach the disk, then close every connection and the store.
+        """Save refreshes, answers and captures, then close all connections and the store.
 
-        All that is waited for shares one time limit, so that closing is always reached.
+        One time limit applies to all of this together, so that closing always happens.
         """
         self.conversations.end_soon()
         with anyio.move_on_after(SETTLING_SECONDS):
@@ -268,7 +268,7 @@ class Engine:
         )
 
     async def catalogue(self, *, refresh: bool) -> Catalogue:
-        """Return the models: fresh, kept from before, or the snapshot, whichever can be had.
+        """Return the models: a fresh list, else the last one, else the snapshot.
 
         The last good list outlives a failure to fetch a new one.
         """

@@ -1,18 +1,18 @@
-"""Answers what every MCP client asks first, before the MCP SDK is imported.
+"""Answers the first requests of every MCP client, before the MCP SDK is imported.
 
 Clients give a server little time: some drop it after three seconds, some ask their model after
 one. Importing the SDK can take longer than that, and most servers are never called in a session.
 So this module answers the opening requests (`initialize`, `server/discover`, `ping` and the four
 lists) from `faststart.json`, which is generated from the real server.
 
-It reads lines in a plain blocking loop and answers a line only if the SDK's answer to it is
-certain. The first line that is anything else ends the loop: the SDK server is loaded, receives the
-few messages that bring it into the state of the session (`FastStart.opening`), then that line and
-everything behind it. Each request is answered exactly once, because the SDK's answers to the
-opening messages are dropped by their id.
+It reads lines in a plain blocking loop, and answers a line only if the SDK's answer to it is
+certain. Any other line ends the loop: the SDK server is loaded and receives the few messages that
+bring it into the state of the session (`FastStart.opening`), then that line and all later ones.
+Each request is answered exactly once, because the SDK's answers to the opening messages are dropped
+by their id.
 
-Import nothing here but modules that start with the interpreter or cost almost nothing: an idle
-server consists of this module alone.
+Import only modules that start with the interpreter or cost almost nothing: an idle server consists
+of this module alone.
 """
 
 import json
@@ -55,10 +55,10 @@ TERMINATED = 143
 """The exit code after SIGTERM."""
 
 TOO_LONG = "kiro-mcp/too-long"
-"""The member that stands for a line over the limit, in a message that takes its place."""
+"""The member that marks the message which replaces a line over the limit."""
 
 _ENDS_BYTES = 1024
-"""How much is kept of the start and of the end of a line over the limit: its id is there."""
+"""How much of the start and end of a line over the limit is kept, because its id is there."""
 
 _ID = rb'"id"\s*:\s*(-?(?:0|[1-9]\d{0,19})|"[^"\\\x00-\x1f]{0,200}")\s*'
 _ID_AT_START = re.compile(
@@ -70,14 +70,14 @@ _QUOTED_CHARACTERS = 80
 """How much of a line an error quotes."""
 
 _MAX_BRACKETS = 150
-"""A line with more of them is left to the SDK, which refuses what is nested too deeply."""
+"""A line with more brackets is left to the SDK, which refuses JSON that nests too deeply."""
 
 _PREFIX = "io.modelcontextprotocol/"
 _VERSION = f"{_PREFIX}protocolVersion"
 
-# The shapes of what clients say of themselves, as far as the SDK checks it. Members that are not
-# named are free, `*` stands for every member, `!` marks one that must be there, and what has no
-# shape (None) is left to the SDK.
+# The shapes of clients' opening requests, as far as the SDK checks them. Other members may have any
+# value. `*` means every member, `!` marks a required one, and a shape of None leaves the request to
+# the SDK.
 _CAPABILITIES: "Object" = {
     "experimental": {"*": {}},
     "extensions": {"*": {}},
@@ -122,13 +122,15 @@ class LineSplitter:
 
     def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._max_line_bytes = max_line_bytes
-        self._line = bytearray()  # It grows in place. To join its parts would take 50 ms at last.
+        self._line = (
+            bytearray()
+        )  # It grows in place: joining its parts at the end would take 50 ms.
         self._start = self._end = b""
 
     def feed(self, chunk: bytes) -> "list[Line]":
         """Return the lines that a chunk completes.
 
-        The place of a line that is too long takes a message that `refuse_message` refuses.
+        A line that is too long is replaced by a message that `refuse_message` refuses.
         """
         *ends, rest = chunk.split(b"\n")
         lines: list[Line] = []
@@ -139,7 +141,7 @@ class LineSplitter:
         return lines
 
     def rest(self) -> "Line":
-        """Return what has come since the end of the last line, and forget it."""
+        """Return the bytes since the end of the last line, and forget them."""
         line = self._stand_in() if self._end else self._line
         self._line = bytearray()
         self._start = self._end = b""
@@ -164,18 +166,18 @@ class LineSplitter:
 
 
 class Undecided(Exception):
-    """Only the SDK server knows the answer to a line."""
+    """The answer to a line is certain only from the SDK server."""
 
 
 class FastStart:
-    """A session for as long as it asks only for what the packaged answers hold. No I/O."""
+    """A session as long as the packaged answers are enough for it. No I/O."""
 
     def __init__(
         self,
         answers: "Mapping[str, Object]",
         note: "Callable[[str], object]" = lambda _: None,
     ) -> None:
-        """Take the answers by revision and method, and where to note that a line was refused.
+        """Take the answers by revision and method, and a function that notes refused lines.
 
         The last revision is the modern one, without a handshake.
         """
@@ -185,14 +187,14 @@ class FastStart:
         self._opening_request: Object | None = None
         self._is_initialized = False
         self.revision = ""
-        """The revision of the session; empty until a request has told it."""
+        """The revision of the session; "" until a request says it."""
 
     @property
     def opening(self) -> list[bytes]:
         """The lines that bring an SDK server into the state of this session.
 
-        Pings and lists leave no trace in that state, so there are two lines at most, however long
-        the session has been idle.
+        Pings and lists do not change that state, so there are at most two lines, however long the
+        session has been idle.
         """
         lines: list[bytes] = []
         if self._opening_request is not None:
@@ -202,7 +204,7 @@ class FastStart:
         return lines
 
     def answer(self, line: "Line") -> bytes:
-        """Return what to write for a line: one line, or nothing.
+        """Return the answer to a line: one line, or b"".
 
         Raises:
             Undecided: The SDK server has to answer this line and all that follow.
@@ -211,7 +213,7 @@ class FastStart:
         if not text:
             return b""
         if text.count("[") + text.count("{") > _MAX_BRACKETS or "\\ud" in text.lower():
-            raise Undecided  # It may nest too deeply for the SDK, or hold half a character.
+            raise Undecided  # It may nest too deeply for the SDK, or contain half a character.
         try:
             message = json.loads(text)
         except json.JSONDecodeError as error:
@@ -254,8 +256,8 @@ class FastStart:
     def _revision_for(self, method: str, params: "Object") -> str:
         """Return the revision at which to answer a request.
 
-        The first request of a session decides whether it is modern, where each request names its
-        revision, or legacy, where `initialize` does and only a ping may come before.
+        The first request decides whether a session is modern or legacy. In a modern session each
+        request names its revision. In a legacy one `initialize` does, after nothing but pings.
 
         Raises:
             Undecided: The request is an error, or may be one.
@@ -283,10 +285,10 @@ class FastStart:
 
 
 class Handover:
-    """What the SDK server takes over."""
+    """The state that the SDK server takes over."""
 
     def __init__(self, start: FastStart, lines: "list[Line]", splitter: LineSplitter) -> None:
-        """Take the session, the lines that have not been answered, and the start of the next."""
+        """Take the session, the unanswered lines, and the splitter with the rest of the bytes."""
         self.revision = start.revision
         self.taken_at = time.monotonic()
         """When its lines were read; loading the SDK server comes after that."""
@@ -295,7 +297,7 @@ class Handover:
 
 
 def serve_until_undecided(read_fd: int = 0, write_fd: int = 1) -> Handover | None:
-    """Answer lines until the SDK server is needed, or return None when the client has left."""
+    """Answer lines until the SDK server is needed; return None when the client has left."""
     with open(os.path.join(os.path.dirname(__file__), "faststart.json"), "rb") as file:
         start = FastStart(read_answers(file.read()), note)
     splitter = LineSplitter()
@@ -308,7 +310,7 @@ def serve_until_undecided(read_fd: int = 0, write_fd: int = 1) -> Handover | Non
                 return Handover(start, lines[number:], splitter)
             if answer and not _write(write_fd, answer):
                 return None
-    rest = splitter.rest()  # A last line needs no end.
+    rest = splitter.rest()  # The last line may have no line end.
     try:
         _write(write_fd, start.answer(rest))
     except Undecided:
@@ -380,7 +382,7 @@ def fits(value: object, shape: "Any") -> bool:
 
 def not_json(text: str, error: ValueError | RecursionError) -> "Object":
     """Refuse text that cannot be read as JSON."""
-    why = "it nests too deeply, or holds a number with too many digits"
+    why = "it nests too deeply, or contains a number with too many digits"
     if isinstance(error, json.JSONDecodeError):
         why = f"{error.msg} at character {error.pos + 1}"
     return refuse(PARSE_ERROR, f"Parse error: this line is not readable as JSON ({why}).", text)
@@ -415,7 +417,7 @@ def refuse_batch(messages: "list[Any]", revision: str) -> "Object | None":
 
 
 def refuse(code: int, text: str, what: object, request_id: object = None) -> "Object":
-    """Return a JSON-RPC error that quotes the start of what was refused."""
+    """Return a JSON-RPC error that quotes the start of the refused value."""
     quoted = (what if isinstance(what, str) else json.dumps(what))[:_QUOTED_CHARACTERS]
     return {
         "jsonrpc": "2.0",
@@ -429,7 +431,7 @@ def _encode(message: object) -> bytes:
 
 
 def note(line: str) -> None:
-    """Write a line to standard error, if anybody takes it."""
+    """Write a line to standard error, if it can be written."""
     try:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
@@ -438,10 +440,10 @@ def note(line: str) -> None:
 
 
 def _read(read_fd: int, write_fd: int) -> bytes:
-    """Return the next bytes; none where the client has left, on either side."""
+    """Return the next bytes; b"" if the client has closed either end."""
     try:
         if hasattr(select, "poll"):
-            # Wait for both, so that a client that only stops reading is noticed, too.
+            # Wait for both, to notice also a client that closes only its reading end.
             poll = select.poll()
             poll.register(read_fd, select.POLLIN)
             poll.register(write_fd, 0)
@@ -454,7 +456,7 @@ def _read(read_fd: int, write_fd: int) -> bytes:
 
 
 def _write(write_fd: int, data: bytes) -> bool:
-    """Write it all; return False where nobody reads any more."""
+    """Write all data; return False if nobody reads any more."""
     left = memoryview(data)
     try:
         while left:

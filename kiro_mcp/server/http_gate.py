@@ -1,6 +1,6 @@
 """Who may use the server over HTTP, and how much memory requests may take together.
 
-`HttpGate` stands in front of everything that the server answers, and checks in this order:
+All requests pass through `HttpGate`, which checks in this order:
 
     Host and Origin    421 or 403 for a name or a web page that is not allowed
     token              401 without the bearer of this server; `/` and `/health` need none
@@ -87,7 +87,7 @@ _API_ERRORS: Final = {
 """Type and code of each refusal in the vendors' APIs."""
 
 _SEEN_IN_PUBLIC: Final = frozenset({"my-super-secret-password-123"})
-"""Tokens that stand in the examples of other gateways: everybody knows them."""
+"""Tokens from the examples of other gateways: everybody knows them."""
 
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]*]+)(?::([0-9]{1,5}))?")
 
@@ -97,7 +97,7 @@ _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]*]+)(?::([0-9]{1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllowedNames:
-    """The names by which the server may be called, in lower case."""
+    """The host names that requests may use, in lower case."""
 
     port: int
     """The port that is listened on."""
@@ -162,7 +162,7 @@ def allowed_names(host: str, port: int, also: Iterable[str] = ()) -> AllowedName
 
 
 def in_url(host: str) -> str:
-    """Return a host as it stands in a URL: IPv6 in brackets."""
+    """Return a host in the form for a URL: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
 
 

@@ -271,7 +271,7 @@ class Jobs:
                     self._detach(job)
 
     async def stop(self) -> None:
-        """Cancel all jobs, and wait until what had come of them is saved."""
+        """Cancel all jobs, and wait until their partial answers are saved."""
         running = self.running
         for job in running:
             job.cancel("The server ended before the answer was complete.")

@@ -55,7 +55,7 @@ SECRET_BYTES: Final = 32
 
 
 def owner_of(credential: str, secret: bytes) -> str:
-    """Return the owner that stands for a credential.
+    """Return the owner of a credential.
 
     The secret keeps anybody who has only the store from testing which credentials were used.
     """
@@ -135,7 +135,7 @@ class _Guest:
 
 
 class Guests:
-    """The engines of callers with keys of their own, by the owner that stands for the key."""
+    """The engines of callers with their own keys, by the owner of the key."""
 
     def __init__(self, host: "Engine", tasks: TaskGroup, *, max_keys: int) -> None:
         """Prepare for guests.

@@ -155,7 +155,7 @@ def defect(tool: str) -> types.CallToolResult:
 def build_result(
     plan: Plan, answer: Answer, position: Position, answer_id: str
 ) -> types.CallToolResult:
-    """Build the result of an answer that stands at a position."""
+    """Build the result of an answer at its position in a conversation."""
     reply = answer.reply
     warnings = [*plan.warnings, *answer.warnings, *reply.warnings]
     if reply.truncation_reason:
@@ -260,7 +260,7 @@ def build_dry_run_result(plan: Plan, payload: Payload) -> types.CallToolResult:
 
 
 def with_warning(result: types.CallToolResult, warning: str) -> types.CallToolResult:
-    """Return a result of `ask_claude` with one more warning. An error stays as it is."""
+    """Return a result of `ask_claude` with one more warning; an error unchanged."""
     if result.is_error:
         return result
     structured = dict(result.structured_content)

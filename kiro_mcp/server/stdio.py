@@ -1,22 +1,20 @@
-"""MCP over standard input and output, and an end to it that always comes.
+"""MCP over standard input and output. The server always ends when it should.
 
     fd 0 ► LineReader ► Session.parse, take ► the SDK's server ► Session.write ► LineWriter ► fd 1
 
-The SDK's own runner hangs on SIGINT until its input closes, dies of SIGTERM without cleaning
-up, stays for ever when only its output is closed, and never answers a line that it cannot read.
-This one ends within half a second of any of: end of input, SIGINT, SIGTERM, a reader that went
-away; and always cleans up first. It answers every line that asks for an answer.
+The SDK's own runner hangs on SIGINT until its input closes, dies at SIGTERM without cleaning up,
+stays forever if only its output is closed, and never answers a line that it cannot read. This one
+cleans up and ends within half a second of the end of input, SIGINT, SIGTERM or the end of its
+reader. It answers every line that needs an answer.
 
-While it serves, nothing but JSON-RPC reaches the client: file descriptor 1 is stderr, and so is
-`sys.stdout`, so that a stray `print` that is never flushed is not written among the messages when
-the process ends.
+While it serves, the client receives only JSON-RPC: file descriptor 1 and `sys.stdout` lead to
+stderr, so that a stray `print` does not appear among the messages, not even when the process ends.
 
-Lines are read and written without a thread if the system can say that a descriptor is ready. A
-message in and one out would take three trips to a worker thread otherwise, which is a quarter of
-what a short call costs. Pipes and sockets can be waited for; a terminal, a regular file, and
-anything on Windows is read and written in a thread. The descriptors stay in blocking mode, because
-they may be shared with other processes: nothing is read or written that was not announced to be
-possible at once.
+Lines are read and written without a thread if the system can report that a descriptor is ready:
+threads would make a short call a quarter slower. This works for pipes and sockets. Terminals,
+regular files and all descriptors on Windows are read and written in a thread. The descriptors stay
+in blocking mode, because other processes may share them, so only as much is read or written as is
+possible without blocking.
 """
 
 import json
@@ -51,11 +49,11 @@ _CLOSED_OUTPUT = 0
 _NOTICE = "notifications/"
 
 _LARGE_LINE = 256 * 1024
-"""A line of up to so many bytes or characters is read on the event loop, which takes up to 5 ms."""
+"""The largest line that is parsed on the event loop, which takes up to 5 ms; in bytes."""
 
 Refusal = dict[str, Any]
 _Parsed: TypeAlias = types.JSONRPCMessage | Refusal | list[types.JSONRPCMessage | Refusal]
-"""What a line holds: a message, or the error that answers it; a list for a batch."""
+"""The content of a line: a message, or the error that answers it; a list for a batch."""
 
 
 async def serve_stdio(server: KiroServer, handover: Handover | None = None) -> int:

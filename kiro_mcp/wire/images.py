@@ -203,7 +203,7 @@ def _webp_pixels(data: bytes) -> tuple[int, int]:
 
 
 def decoded_size(encoded: str) -> int:
-    """Return how many bytes padded base64 stands for."""
+    """Return how many bytes padded base64 encodes."""
     return len(encoded) // 4 * 3 - encoded.count("=", -2)
 
 

@@ -344,7 +344,7 @@ THINKING_EFFORT: Final[Effort] = "medium"
 """What `-thinking` asks for, where no effort is named."""
 
 DEFAULT_NAME: Final = "auto"
-"""What an empty name stands for."""
+"""The model for an empty name."""
 
 MAX_NAME_CHARACTERS: Final = 256
 """How long a name may be that is compared with others."""
@@ -372,7 +372,7 @@ class ModelChoice:
     model_requested: str
     """The name as the caller wrote it."""
     model: ModelInfo
-    """The model that it stands for; its `id` is what is sent."""
+    """The model; its `id` is sent."""
     effort: Effort = ""
     """The effort that the name asks for, by `-thinking` or by itself; "" for none."""
     writes_in_chunks: bool = False
@@ -401,7 +401,7 @@ def resolve_model(
     *,
     aliases: Mapping[str, str] | None = None,
 ) -> ModelChoice:
-    """Find the model that a name stands for.
+    """Find the model with a name.
 
     Args:
         name: What the caller wrote.

@@ -502,7 +502,7 @@ class _Thinking:
 class _Parts:
     """Sorts what the model says into the parts of a reply and its deltas.
 
-    Parts stand in the order in which they began. Text that adjoins is one part; a tool use keeps
+    Parts are in the order in which they began. Text that adjoins is one part; a tool use keeps
     the position of its first fragment while text goes on around it.
 
     Newer models send thinking as events of its own, older ones between tags at the start of the

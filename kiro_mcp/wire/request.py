@@ -390,7 +390,7 @@ def ask_model(
         model: What is known of the model.
         effort: How hard it is to think; "" leaves that to the service.
         max_tokens: The longest answer; 0 leaves that to the service.
-        thinking_budget: How many tokens medium effort stands for, where tags ask for it.
+        thinking_budget: How many tokens of thinking medium effort means, where tags ask for it.
     """
     own = model.fields or ModelFields()
     fields: JsonObject = {}

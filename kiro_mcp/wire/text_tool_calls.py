@@ -117,7 +117,7 @@ class CallWatch:
         return text[:end]
 
     def release(self) -> str:
-        """Return what is held back, to be shown as it is."""
+        """Return the text that was held back, unchanged."""
         held = "".join(self._held)
         self._held.clear()
         return held
