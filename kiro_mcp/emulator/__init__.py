@@ -8,28 +8,33 @@ enqueue its own::
         emulator.state.enqueue((Send(frames.text("One word.") + frames.ending()),))
 
 Scripts can also be files (`kiro_mcp.emulator.script_files`). `kiro_mcp.emulator.pytest_plugin` has
-a fixture for the tests of other projects.
+a fixture for the tests of other projects, `kiro_mcp.emulator.kiro_cli` a stand-in for the vendor's
+program. Each name is imported at its first use, so that the stand-in starts quickly.
 """
 
-from kiro_mcp.emulator import frames, refusals
-from kiro_mcp.emulator.accounts import (
-    BUILDER_ID_PROFILE_ARN,
-    BUILDER_ID_START_URL,
-    EMULATOR_ACCESS_TOKEN,
-    EMULATOR_API_KEY,
-    EMULATOR_BUILDER_ID_ACCESS_TOKEN,
-    EMULATOR_CLIENT_ID,
-    EMULATOR_CLIENT_SECRET,
-    EMULATOR_PROFILE_ARN,
-    EMULATOR_REFRESH_TOKEN,
-    EMULATOR_SOCIAL_ACCESS_TOKEN,
-    EMULATOR_SOCIAL_REFRESH_TOKEN,
-    Accounts,
-)
-from kiro_mcp.emulator.app import RunningEmulator, build_app, running
-from kiro_mcp.emulator.refusals import Refusal
-from kiro_mcp.emulator.scripts import Cut, HttpAnswer, Pause, Script, Send, Until
-from kiro_mcp.emulator.state import EmulatorState, SeenRequest
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kiro_mcp.emulator import frames, refusals
+    from kiro_mcp.emulator.accounts import (
+        BUILDER_ID_PROFILE_ARN,
+        BUILDER_ID_START_URL,
+        EMULATOR_ACCESS_TOKEN,
+        EMULATOR_API_KEY,
+        EMULATOR_BUILDER_ID_ACCESS_TOKEN,
+        EMULATOR_CLIENT_ID,
+        EMULATOR_CLIENT_SECRET,
+        EMULATOR_PROFILE_ARN,
+        EMULATOR_REFRESH_TOKEN,
+        EMULATOR_SOCIAL_ACCESS_TOKEN,
+        EMULATOR_SOCIAL_REFRESH_TOKEN,
+        Accounts,
+    )
+    from kiro_mcp.emulator.app import RunningEmulator, build_app, running
+    from kiro_mcp.emulator.refusals import Refusal
+    from kiro_mcp.emulator.scripts import Cut, HttpAnswer, Pause, Script, Send, Until
+    from kiro_mcp.emulator.state import EmulatorState, SeenRequest
 
 __all__ = [
     "BUILDER_ID_PROFILE_ARN",
@@ -59,3 +64,38 @@ __all__ = [
     "refusals",
     "running",
 ]
+
+_MODULES = {
+    "BUILDER_ID_PROFILE_ARN": "accounts",
+    "BUILDER_ID_START_URL": "accounts",
+    "EMULATOR_ACCESS_TOKEN": "accounts",
+    "EMULATOR_API_KEY": "accounts",
+    "EMULATOR_BUILDER_ID_ACCESS_TOKEN": "accounts",
+    "EMULATOR_CLIENT_ID": "accounts",
+    "EMULATOR_CLIENT_SECRET": "accounts",
+    "EMULATOR_PROFILE_ARN": "accounts",
+    "EMULATOR_REFRESH_TOKEN": "accounts",
+    "EMULATOR_SOCIAL_ACCESS_TOKEN": "accounts",
+    "EMULATOR_SOCIAL_REFRESH_TOKEN": "accounts",
+    "Accounts": "accounts",
+    "RunningEmulator": "app",
+    "build_app": "app",
+    "running": "app",
+    "Refusal": "refusals",
+    "Cut": "scripts",
+    "HttpAnswer": "scripts",
+    "Pause": "scripts",
+    "Script": "scripts",
+    "Send": "scripts",
+    "Until": "scripts",
+    "EmulatorState": "state",
+    "SeenRequest": "state",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in ("frames", "refusals"):
+        return import_module(f"{__name__}.{name}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
