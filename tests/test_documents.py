@@ -16,7 +16,10 @@ import pytest
 from anyio import fail_after
 
 from kiro_mcp.cli.app import commands
-from kiro_mcp.cli.clients.known import CLIENTS
+from kiro_mcp.cli.clients.config_file import servers
+from kiro_mcp.cli.clients.edits import as_object
+from kiro_mcp.cli.clients.known import CLIENTS, entry_of
+from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.emulator import Send, frames, running
 from kiro_mcp.emulator.scripts import BUILT_IN
 from tests.support.mcp import connected
@@ -148,6 +151,14 @@ def test_each_configuration_starts_the_installed_program(document: dict[str, Any
 def test_codex_configuration_starts_the_installed_program() -> None:
     (text,) = [text for language, text in BLOCKS if language == "toml"]
     assert tomllib.loads(text)["mcp_servers"]["kiro"]["command"] == "kiro-mcp"
+
+
+def test_goose_configuration_has_the_shape_that_install_writes() -> None:
+    (text,) = [text for language, text in BLOCKS if language == "yaml"]
+    goose, launch = CLIENTS["goose"], Launch(command="kiro-mcp")
+    entry = servers(text, goose)["kiro"]
+    written = entry_of(launch, {"KIRO_API_KEY": "ksk_your_key"}, goose, "kiro")
+    assert {**as_object(entry), **written} == entry
 
 
 def test_the_example_file_is_the_readmes_block_and_a_setting() -> None:

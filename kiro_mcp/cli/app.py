@@ -229,7 +229,7 @@ def status(as_json: bool, offline: bool) -> None:
     type=click.Choice(
         [
             *("claude-desktop", "claude-code", "vscode", "cursor", "zed", "codex", "kiro"),
-            *("windsurf", "gemini", "qwen", "opencode", "cline", "lm-studio"),
+            *("windsurf", "gemini", "qwen", "opencode", "cline", "goose", "lm-studio"),
         ]
     ),
 )
@@ -256,7 +256,7 @@ def install(
     """Add this server to the configuration of an MCP client.
 
     CLIENT is claude-desktop, claude-code, vscode, cursor, zed, codex, kiro, windsurf, gemini,
-    qwen, opencode, cline or lm-studio.
+    qwen, opencode, cline, goose or lm-studio.
     """
     from kiro_mcp.cli.install import Options, run_install  # Imports the settings and sign-in.
 

@@ -121,7 +121,7 @@ def _change(client: Client, machine: Machine, options: Options) -> int:
         if options.is_removal:
             after = without_server(before.text, client, name)
         else:
-            entry = entry_of(_launch(), variables, client)
+            entry = entry_of(_launch(), variables, client, name)
             if existing is None:
                 entry |= client.new_entry
             after = with_server(before.text, client, name, entry)
@@ -246,10 +246,11 @@ is hidden."""
 
 _SECRET: Final = re.compile(
     r"""((?<![\w.-])["']?[\w.-]*(?:auth\w*|cookie|credential|key|pass\w*|pat|secret|token)s?["']?\s*[:=]\s*)
-        (["'])(?:\\.|(?!\2).)*\2""",
+        (?:(["'])(?:\\.|(?!\2).)*\2|(?<=:\ )[^\s"'].*)""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""A string whose name sounds secret: the file contains variables of other servers, too."""
+"""A value whose name sounds secret: the file contains variables of other servers, too. In YAML, it
+may have no quotes."""
 
 
 def shown_change(before: str, after: str, name: str) -> Iterator[str]:

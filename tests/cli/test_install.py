@@ -58,6 +58,24 @@ args = [
 trust_level = "trusted"
 """
 
+GOOSE = """\
+# Written by hand
+GOOSE_MODE: smart_approve  # asks first
+
+extensions:
+  docs:
+    type: stdio
+    cmd: npx
+    args: [-y, docs-mcp]
+    envs:
+      DOCS_TOKEN: hunter2
+    enabled: true
+
+# Where else to look for programs
+GOOSE_SEARCH_PATHS:
+  - ~/bin
+"""
+
 
 async def install(
     home: Path, *arguments: str, cwd: Path | None = None, **environ: str
@@ -158,8 +176,23 @@ async def test_codex_keeps_the_start_time_that_its_owner_set(tmp_path: Path) -> 
                 "startup_timeout_sec = 60",
             ],
         ),
+        (
+            "goose",
+            ".config/goose/config.yaml",
+            "\ufeff" + GOOSE.replace("\n", "\r\n"),
+            [
+                "  kiro:",
+                '    name: "kiro"',
+                '    type: "stdio"',
+                f'    cmd: "{SCRIPT}"',
+                "    args: []",
+                '    description: "Claude through your own Kiro subscription"',
+                "    enabled: true",
+                "    timeout: 300",
+            ],
+        ),
     ],
-    ids=["Zed", "Zed on Windows", "Codex"],
+    ids=["Zed", "Zed on Windows", "Codex", "Goose on Windows"],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="The places are those of Linux")
 async def test_installing_adds_lines_and_uninstalling_brings_the_file_back(
@@ -317,6 +350,33 @@ async def test_an_entry_that_is_switched_off_stays_so_and_reported(tmp_path: Pat
     done = await install(tmp_path, "kiro")
     assert "warning: 'kiro' is switched off in that file" in said(done)
     assert json.loads(path.read_bytes()) == document
+
+
+async def test_goose_gets_a_second_server_and_changes_only_what_is_named(tmp_path: Path) -> None:
+    path = tmp_path / ".config" / "goose" / "config.yaml"
+    await install(tmp_path, "goose", "--env", f"KIRO_API_KEY={KEY}")
+    path.write_text(path.read_text().replace("enabled: true", "enabled: false # for now"))
+    before = path.read_text()
+    done = await install(tmp_path, "goose")
+    assert "nothing changed" in said(done)
+    assert "warning: 'kiro' is switched off in that file" in said(done)
+    assert path.read_text() == before
+    await install(tmp_path, "goose", "--name", "other")
+    done = await install(tmp_path, "goose", "--env", "KIRO_API_KEY=ksk_other12345678")
+    assert done.returncode == 0, said(done)
+    assert KEY not in said(done)
+    after = path.read_text()
+    assert after.startswith(before.replace(KEY, "ksk_other12345678"))
+    assert '\n  other:\n    name: "other"\n' in after
+
+
+async def test_broken_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path / ".config" / "goose" / "config.yaml", "a: 1\nextensions: [\n")
+    done = await install(tmp_path, "goose")
+    assert done.returncode == 2
+    assert f"{path}, line 3, column 1: " in said(done)
+    assert path.read_text() == "a: 1\nextensions: [\n"
+    assert backups(path) == []
 
 
 async def test_an_empty_list_of_servers_stays_when_ours_goes(tmp_path: Path) -> None:

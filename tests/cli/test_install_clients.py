@@ -67,6 +67,11 @@ def machine(platform: str = "linux", **environ: str) -> Machine:
         ("opencode", "linux", {"XDG_CONFIG_HOME": "/x"}, "/x/opencode/opencode.json"),
         ("cline", "linux", {}, ".cline/data/settings/cline_mcp_settings.json"),
         ("cline", "linux", {"CLINE_DATA_DIR": "/c"}, "/c/settings/cline_mcp_settings.json"),
+        ("goose", "darwin", {}, ".config/goose/config.yaml"),
+        ("goose", "linux", {"XDG_CONFIG_HOME": "/x"}, "/x/goose/config.yaml"),
+        ("goose", "win32", {"APPDATA": "/a"}, "/a/Block/goose/config/config.yaml"),
+        ("goose", "linux", {"GOOSE_PATH_ROOT": "/g"}, "/g/config/config.yaml"),
+        ("goose", "linux", {"GOOSE_PATH_ROOT": "g"}, ".config/goose/config.yaml"),
         ("lm-studio", "darwin", {}, ".lmstudio/mcp.json"),
     ],
 )
@@ -279,7 +284,7 @@ def test_caches_are_distinguished_from_installations(path: str, lasts: bool) -> 
 @pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
 def test_an_entry_is_read_back_as_it_was_written(client: Client) -> None:
     """For each client."""
-    entry = entry_of(LAUNCH, {"A": "1"}, client)
+    entry = entry_of(LAUNCH, {"A": "1"}, client, "kiro")
     text = with_server("", client, "kiro", entry)
     [(name, found)] = servers(text, client).items()
     assert (name, launch_of(found), variables_of(found)) == ("kiro", LAUNCH, {"A": "1"})
@@ -290,7 +295,7 @@ def test_an_entry_is_read_back_as_it_was_written(client: Client) -> None:
 def test_entries_have_the_shape_of_their_client() -> None:
     """The clients' documentation: where the servers stand, and whether the transport is named."""
     shapes = {
-        name: with_server("", client, "kiro", entry_of(LAUNCH, {}, client))
+        name: with_server("", client, "kiro", entry_of(LAUNCH, {}, client, "kiro"))
         for name, client in CLIENTS.items()
     }
     plain: dict[str, object] = {"command": "/opt/kiro-mcp", "args": []}
@@ -303,6 +308,7 @@ def test_entries_have_the_shape_of_their_client() -> None:
     assert json.loads(shapes["zed"]) == {"context_servers": {"kiro": plain}}
     local = {"type": "local", "command": ["/opt/kiro-mcp"]}
     assert json.loads(shapes["opencode"]) == {"mcp": {"kiro": local}}
+    assert shapes["goose"].startswith('extensions:\n  kiro:\n    name: "kiro"\n    type: "stdio"\n')
     assert shapes["codex"] == '[mcp_servers.kiro]\ncommand = "/opt/kiro-mcp"\nargs = []\n'
 
 
@@ -338,21 +344,20 @@ def test_an_entry_can_be_switched_off_in_two_ways() -> None:
     assert not is_switched_off({"command": "x", "disabled": False, "enabled": True})
 
 
-@pytest.mark.parametrize("client", ["kiro", "codex"])
+@pytest.mark.parametrize("client", ["kiro", "codex", "goose"])
 def test_an_entry_that_is_there_keeps_what_its_owner_set(client: str) -> None:
     """Only the command, its arguments and the variables that were named are changed."""
     known = CLIENTS[client]
     old = {
-        "command": "uvx",
-        "args": ["kiro-mcp"],
-        "env": {"A": "1", "B": "1"},
+        **entry_of(Launch(command="uvx", args=("kiro-mcp",)), {"A": "1", "B": "1"}, known, "kiro"),
         "autoApprove": ["x"],
     }
+    variables = "envs" if client == "goose" else "env"
     text = with_server("", known, "kiro", old)
-    new = entry_of(LAUNCH, {"B": "2", "C": "3"}, known)
+    new = entry_of(LAUNCH, {"B": "2", "C": "3"}, known, "kiro")
     found = servers(with_server(text, known, "kiro", new), known)["kiro"]
-    assert found == {**new, "env": {"A": "1", "B": "2", "C": "3"}, "autoApprove": ["x"]}
-    without = entry_of(LAUNCH, {}, known)
+    assert found == {**new, variables: {"A": "1", "B": "2", "C": "3"}, "autoApprove": ["x"]}
+    without = entry_of(LAUNCH, {}, known, "kiro")
     again = servers(with_server(text, known, "kiro", without), known)["kiro"]
     assert again == {**old, **without}
 
@@ -372,6 +377,14 @@ def test_only_clients_that_take_comments_are_given_files_with_some() -> None:
     assert servers(text, CLIENTS["cursor"]) == {}
     with pytest.raises(Unparsable):
         servers(text, CLIENTS["claude-desktop"])
+
+
+@pytest.mark.parametrize(
+    "text", ["{}\n# mine\n", "extensions: {a: 1}\n", "a: &a\n  b: 1\nextensions: *a\n"]
+)
+def test_yaml_whose_layout_has_no_place_for_an_entry_is_refused(text: str) -> None:
+    with pytest.raises(CannotEdit):
+        with_server(text, CLIENTS["goose"], "kiro", {"cmd": "x"})
 
 
 @pytest.mark.parametrize("text", ["[]", '{"mcpServers": []}'])
@@ -398,7 +411,8 @@ def test_a_change_is_shown_without_any_secret_of_any_server() -> None:
     assert "GITHUB_TOKEN" in shown
     assert sum(line.startswith(("-  ", "+  ")) for line in shown.splitlines()) == 2
     assert not any(secret in shown for secret in secrets)
-    assert "'hunter2'" not in "\n".join(shown_change("", "password = 'hunter2'", "f"))
+    for line in ("password = 'hunter2'", "API_KEY: hunter2", "- token: {a: hunter2}"):
+        assert "hunter2" not in "\n".join(shown_change("", line, "f"))
 
 
 def test_a_file_of_one_long_line_is_not_shown_whole() -> None:

@@ -4,5 +4,5 @@
 
     launch (which command) ─▶ known (which file, which entry) ─▶ config_file (read, replace)
                                                                      │
-                                                                   edits (JSON, TOML)
+                                                                   edits (JSON, TOML, YAML)
 """

@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from kiro_mcp.cli.clients import edits
-from kiro_mcp.cli.clients.edits import CannotEdit, Document, as_object, is_object, value_at
+from kiro_mcp.cli.clients.edits import (
+    CannotEdit,
+    Document,
+    Unparsable,
+    as_object,
+    is_object,
+    value_at,
+)
 from kiro_mcp.cli.clients.known import Client, Entry
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.files import can_replace, read_regular_file, replace_text
@@ -140,6 +147,7 @@ _EDITORS: Final[Mapping[str, _Editor]] = {
     "json": _Editor(edits.read_json, edits.set_json, edits.remove_json),
     "jsonc": _Editor(edits.read_jsonc, edits.set_json, edits.remove_json),
     "toml": _Editor(edits.read_toml, edits.set_toml, edits.remove_toml),
+    "yaml": _Editor(edits.read_yaml, edits.set_yaml, edits.remove_yaml),
 }
 
 
@@ -184,9 +192,7 @@ def with_server(text: str, client: Client, name: str, entry: Entry) -> str:
         for key in path[:-1]:
             inside = inside.setdefault(key, {})
         inside[path[-1]] = deepcopy(value)
-    if editor.read(changed) != wanted:
-        raise CannotEdit("its layout does not allow a safe change")
-    return changed
+    return _checked(editor, changed, wanted, client)
 
 
 def without_server(text: str, client: Client, name: str) -> str:
@@ -201,8 +207,16 @@ def without_server(text: str, client: Client, name: str) -> str:
     body = text.removeprefix(_BYTE_ORDER_MARK)
     wanted = editor.read(body)
     del as_object(wanted[client.key])[name]
-    changed = editor.remove(body, (client.key, name))
-    # In TOML, the table of the servers goes with its last member.
-    if {client.key: {}, **editor.read(changed)} != {client.key: {}, **wanted}:
+    return _checked(editor, editor.remove(body, (client.key, name)), wanted, client)
+
+
+def _checked(editor: _Editor, changed: str, wanted: Document, client: Client) -> str:
+    """Return the edited text, after a check that it says what it should."""
+    try:
+        found = editor.read(changed)
+    except Unparsable:
+        found = None
+    # In TOML and YAML, the table of the servers goes with its last member.
+    if found is None or {client.key: {}, **found} != {client.key: {}, **wanted}:
         raise CannotEdit("its layout does not allow a safe change")
     return changed

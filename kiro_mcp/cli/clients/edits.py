@@ -1,4 +1,4 @@
-"""Changes one value in a JSON or TOML text; comments, order and layout stay. Pure.
+"""Changes one value in a JSON, TOML or YAML text; comments, order and layout stay. Pure.
 
 JSON may contain `//` and `/* */` comments and a comma after the last member, as in the settings of
 VS Code and Zed. A copy with blanks in their place is plain JSON with the same offsets: `json`
@@ -12,6 +12,9 @@ parses it, and `_members` finds the offsets of members in it. The original text 
 In TOML, a new table is appended to the document, and a table is removed by its lines, so that
 nothing else can change. tomlkit makes all other edits.
 
+In YAML, ruamel.yaml tells where each value stands. A new member gets lines of its own after the
+other members, and a removed member loses its lines. Values are written as JSON, which is YAML too.
+
 Removing an inserted member restores the text exactly. Only comments inside the replaced or removed
 part are lost. `config_file` parses the result again and compares it.
 """
@@ -20,7 +23,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeGuard
 
 Path: TypeAlias = tuple[str, ...]
 """The keys that lead to a value from the top of a document."""
@@ -42,7 +45,7 @@ class CannotEdit(ValueError):
 
 
 def is_object(value: object) -> TypeGuard[Document]:
-    """Whether a value from JSON or TOML is an object, whose keys are strings."""
+    """Whether a value from a document is an object."""
     return isinstance(value, dict)
 
 
@@ -503,3 +506,132 @@ def _toml_item(value: object) -> Any:
     for key, one in value.items():
         table[key] = _toml_item(one)
     return table
+
+
+# --- YAML ----------------------------------------------------------------------------------------
+
+
+def read_yaml(text: str) -> Document:
+    """Parse a YAML document; its members without a value are left out.
+
+    Raises:
+        Unparsable: The text is not one YAML document, or a mapping has a key twice.
+        CannotEdit: The document is not a mapping.
+    """
+    document = _with_yaml("load", text) if text else None
+    if document is not None and not is_object(document):
+        raise CannotEdit("the document is not a mapping")
+    return {key: value for key, value in as_object(document).items() if value is not None}
+
+
+def set_yaml(text: str, path: Path, value: object) -> str:
+    """Return the document with a value set at a path; missing mappings are created.
+
+    Raises:
+        Unparsable, CannotEdit: As `read_yaml`; or a mapping on the path is written in braces.
+    """
+    if value_at(read_yaml(text), path) == value:
+        return text
+    holder, members = _yaml_members(text, path)
+    newline = _newline_of(text)
+    rest = _nested(path[len(members) :], value)
+    if len(members) < len(path) and holder is not None:
+        stop = _line_end(text, _yaml_end(text, *holder.value[-1]))
+        return (
+            text[:stop] + _yaml_text(rest, newline + " " * holder.start_mark.column) + text[stop:]
+        )
+    if not members:
+        lines = _yaml_text(rest, newline)
+        is_open = text and not text.endswith("\n")
+        return text + lines if is_open else text + lines.removeprefix(newline) + newline
+    key = members[-1][0]
+    new = _yaml_text(rest, newline + " " * (key.start_mark.column + 2))
+    stop = _yaml_end(text, *members[-1])
+    after = _line_end(text, stop) if new.startswith(newline) else stop
+    return f"{text[: key.end_mark.index]}:{text[stop:after]}{new}{text[after:]}"
+
+
+def remove_yaml(text: str, path: Path) -> str:
+    """Return the document without the value at a path. A mapping goes with its last member.
+
+    Raises:
+        Unparsable, CannotEdit: As `set_yaml`.
+    """
+    if value_at(read_yaml(text), path) is None:
+        return text
+    _, members = _yaml_members(text, path)
+    while len(members) > 1 and len(members[-2][1].value) == 1:
+        members.pop()
+    start = text.rfind("\n", 0, members[-1][0].start_mark.index)
+    stop = _line_end(text, _yaml_end(text, *members[-1]))
+    if start < 0:
+        return text[stop:].removeprefix("\r").removeprefix("\n")
+    return text[: start - text.endswith("\r", 0, start)] + text[stop:]
+
+
+def _with_yaml(method: Literal["load", "compose"], text: str) -> Any:
+    from ruamel.yaml import YAML, YAMLError  # Only one client has YAML.
+
+    yaml: Any = YAML(typ="safe", pure=True)
+    try:
+        return yaml.load(text) if method == "load" else yaml.compose(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = mark.index if mark else getattr(error, "position", 0)
+        problem = str(getattr(error, "problem", None) or error).partition("\n")[0]
+        raise Unparsable(
+            problem.partition(" with value ")[0],  # The values of a double key may be secret.
+            line=text.count("\n", 0, at) + 1,
+            column=at - text.rfind("\n", 0, at),
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise Unparsable("it has a value that cannot be read", line=1, column=1) from error
+
+
+def _yaml_members(text: str, path: Path) -> tuple[Any, list[tuple[Any, Any]]]:
+    """Find the members on a path, each as the nodes of its key and its value.
+
+    Returns:
+        The mapping that has no member for the next key, None if it is missing or empty; and the
+        members before.
+    """
+    node = _with_yaml("compose", text)
+    members: list[tuple[Any, Any]] = []
+    for depth, key in enumerate(path):
+        if node is None or node.tag.endswith(":null") or (node.id == "mapping" and not node.value):
+            return None, members
+        if node.id != "mapping" or node.flow_style:
+            where = ".".join(path[:depth]) or "the document"
+            raise CannotEdit(f"{where} is not a mapping with lines of its own")
+        member = next((pair for pair in node.value if pair[0].value == key), None)
+        if member is None:
+            return node, members
+        members.append(member)
+        node = member[1]
+    return None, members
+
+
+def _yaml_end(text: str, key: Any, value: Any) -> int:
+    """Return the end of a member, without the comments after it."""
+    while value.id != "scalar" and value.value and not value.flow_style:
+        last = value.value[-1]
+        key, value = last if value.id == "mapping" else (key, last)
+    if value.start_mark.index == value.end_mark.index:  # It has no value.
+        return text.index(":", key.end_mark.index) + 1
+    return len(text[: value.end_mark.index].rstrip())
+
+
+def _yaml_text(value: object, own_line: str) -> str:
+    """Format what comes after a key and its colon; `own_line` is as in `_written`."""
+    if not is_object(value) or not value:
+        return f" {json.dumps(value, ensure_ascii=False)}"
+    lines = ""
+    for key, one in value.items():
+        name = key if _with_yaml("load", key) == key else json.dumps(key)
+        lines += f"{own_line}{name}:{_yaml_text(one, own_line + '  ')}"
+    return lines
+
+
+def _line_end(text: str, at: int) -> int:
+    found = text.find("\n", at)
+    return len(text) if found < 0 else found - text.endswith("\r", 0, found)

@@ -3,8 +3,7 @@
 `_TABLE` has a row for each client: a template of its user's file, the member that holds the
 servers, and where it differs from the others. `_folders` fills the templates in.
 
-Sources (2026-11): the clients' own documentation; for Zed and Codex their source code. Goose is
-not here: it keeps its extensions in YAML, and nothing here edits that without losing comments.
+Sources (2026-11): the clients' own documentation; for Zed, Codex and Goose their source code.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,9 +40,9 @@ class Client:
     """Its file in a project's folder; "" if it has none."""
     key: str = "mcpServers"
     """The member of its configuration that contains the servers."""
-    format: Literal["json", "jsonc", "toml"] = "jsonc"
+    format: Literal["json", "jsonc", "toml", "yaml"] = "jsonc"
     """`jsonc` allows comments and a comma after the last member."""
-    entry: Literal["plain", "typed", "opencode"] = "plain"
+    entry: Literal["plain", "typed", "opencode", "goose"] = "plain"
     """The shape of an entry (`entry_of`)."""
     new_entry: Mapping[str, object] = field(default_factory=dict[str, object])
     """The members of a new entry besides the command and the variables."""
@@ -167,6 +166,21 @@ _TABLE: Final = (
         next_step="Cline lists the server under its MCP servers; start a new session of its CLI.",
     ),
     Client(
+        id="goose",
+        title="Goose",
+        file="{goose}/config.yaml",
+        key="extensions",
+        format="yaml",
+        entry="goose",
+        new_entry={
+            "description": "Claude through your own Kiro subscription",
+            "enabled": True,
+            "timeout": 300,  # Seconds for a call of a tool; what Goose writes itself.
+        },
+        inherits="shell",
+        next_step="Start a new session of `goose`; `goose info -v` shows the extension.",
+    ),
+    Client(
         id="lm-studio",
         title="LM Studio",
         file="{home}/.lmstudio/mcp.json",
@@ -216,12 +230,16 @@ def _folders(home: Path, machine: Machine) -> dict[str, object]:
         case "darwin":
             config = home / "Library" / "Application Support"
             zed = home / ".config" / "zed"
+            goose = Path(xdg_config) / "goose"
         case "win32":
             config = environ.get("APPDATA") or home / "AppData" / "Roaming"
             zed = Path(config) / "Zed"
+            goose = Path(config) / "Block" / "goose" / "config"
         case _:
             config = xdg_config
             zed = Path(config) / "zed"
+            goose = Path(config) / "goose"
+    goose_root = Path(environ.get("GOOSE_PATH_ROOT", ""))
     return {
         "home": home,
         "config": config,
@@ -231,6 +249,7 @@ def _folders(home: Path, machine: Machine) -> dict[str, object]:
         "claude_file": environ.get("CLAUDE_CONFIG_DIR") or home,
         "codex": environ.get("CODEX_HOME") or home / ".codex",
         "cline": environ.get("CLINE_DATA_DIR") or home / ".cline" / "data",
+        "goose": goose_root / "config" if goose_root.is_absolute() else goose,
     }
 
 
@@ -249,13 +268,16 @@ Entry = Mapping[str, object]
 _NAMES: Final = ("kiro-mcp", "kiro_mcp")
 
 
-def entry_of(launch: Launch, variables: Mapping[str, str], client: Client) -> dict[str, object]:
+def entry_of(
+    launch: Launch, variables: Mapping[str, str], client: Client, name: str
+) -> dict[str, object]:
     """Make the entry that has a client start this server.
 
     Args:
         launch: The command.
         variables: The environment variables that the client sets for it; {} leaves them out.
         client: The client, which says what the entry looks like.
+        name: The name of the server, which some clients want inside of the entry, too.
     """
     entry: dict[str, object] = {"command": launch.command, "args": list(launch.args)}
     name_of_variables = "env"
@@ -264,6 +286,10 @@ def entry_of(launch: Launch, variables: Mapping[str, str], client: Client) -> di
     elif client.entry == "opencode":
         entry = {"type": "local", "command": [launch.command, *launch.args]}
         name_of_variables = "environment"
+    elif client.entry == "goose":
+        command = {"cmd": launch.command, "args": list(launch.args)}
+        entry = {"name": name, "type": "stdio", **command}
+        name_of_variables = "envs"
     return {**entry, name_of_variables: dict(variables)} if variables else entry
 
 
@@ -275,7 +301,7 @@ def launch_of(entry: object) -> Launch | None:
     members = as_object(entry)
     if isinstance(members.get("command"), dict):
         members = as_object(members["command"])
-    command = members.get("command", members.get("path"))
+    command = members.get("command", members.get("path", members.get("cmd")))
     words = [*_texts(command), *_texts(members.get("args"))]
     if isinstance(command, str):
         words = [command, *words]
@@ -286,7 +312,8 @@ def variables_of(entry: object) -> dict[str, str]:
     """Read the environment variables of an entry."""
     members = as_object(entry)
     inner = as_object(members.get("command"))
-    found = members.get("env") or members.get("environment") or inner.get("env")
+    names = ("env", "environment", "envs")
+    found = next((members[name] for name in names if members.get(name)), inner.get("env"))
     return {name: value for name, value in as_object(found).items() if isinstance(value, str)}
 
 
