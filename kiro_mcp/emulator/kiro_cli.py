@@ -1251,9 +1251,9 @@ async def _hang() -> None:
 
 
 def _write(text: str, stream: TextIO | None = None) -> None:
-    stream = stream or sys.stdout
-    stream.write(f"{text}\n")
-    stream.flush()
+    out = stream or sys.stdout
+    out.write(f"{text}\n")
+    out.flush()
 
 
 def _exit(code: int, last_words: str = "") -> NoReturn:
