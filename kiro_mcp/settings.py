@@ -44,7 +44,7 @@ _MOST = 1_000_000_000
 
 _NO_SECRET = SecretStr("")
 
-ENDPOINT_NAMES = ("runtime", "q", "amazonq", "codewhisperer")
+ENDPOINT_NAMES = ("runtime", "kas", "q", "amazonq", "codewhisperer")
 """The endpoints that answer prompts. `kiro_mcp.client.endpoints` describes them."""
 
 _URL_TEXT = re.compile(r"[!-\[\]-~]+")
@@ -382,7 +382,7 @@ class Settings(BaseModel):
         "VPN_PROXY_URL",
     )
     endpoints: EndpointNames = _setting(
-        "runtime", "Endpoints, the next if one is overloaded: runtime q amazonq codewhisperer"
+        "runtime", "Endpoints, the next if one is overloaded: runtime kas q amazonq codewhisperer"
     )
     endpoint_url: Endpoint = _setting("", "Replaces all hosts of the service")
     endpoint_url_runtime: Endpoint = _setting("", "Replaces only the runtime host")

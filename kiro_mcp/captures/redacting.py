@@ -46,8 +46,10 @@ _SHOWN_REQUEST_HEADERS: Final = frozenset(
         "user-agent",
         "x-amz-target",
         "x-amzn-codewhisperer-optout",
+        "x-amzn-kiro-client-attribution",
         "x-amzn-kiro-agent-mode",
         "x-amzn-kiro-profile-arn",
+        "x-kiro-attempt",
     )
 )
 """Our own headers. Other headers are the bearer token, or come from KIRO_MCP_EXTRA_HEADERS and may

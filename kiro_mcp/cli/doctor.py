@@ -82,7 +82,13 @@ from kiro_mcp.cli.output import CODES, REFUSED, SIGN_IN, USAGE, harmless_json
 from kiro_mcp.cli.serve import offline_environ
 from kiro_mcp.cli.session import run_command
 from kiro_mcp.cli.terminal import is_terminal, say, show, waiting
-from kiro_mcp.client.endpoints import ENDPOINTS, LIST_MODELS, service_url
+from kiro_mcp.client.endpoints import (
+    ENDPOINTS,
+    LIST_MODELS,
+    LIST_MODELS_KAS,
+    list_models_beside,
+    service_url,
+)
 from kiro_mcp.client.http import HttpPool
 from kiro_mcp.client.management import UsageLimits
 from kiro_mcp.emulator import EMULATOR_API_KEY, running
@@ -329,7 +335,8 @@ async def _account_checks(
     is_error = isinstance(limits, KiroError)
     credits = fault("credits", limits) if is_error else credits_check(limits, now)
     models = ok("models", "the service lists models for this login")
-    answer = await _answer_or_error(management.count_models(token))
+    endpoint = list_models_beside(engine.settings.endpoint_names[0])
+    answer = await _answer_or_error(management.count_models(token, endpoint))
     if isinstance(answer, KiroError):
         models = fault("models", answer)
         if answer.status in (400, 401, 403):  # Some tokens can only query usage.
@@ -341,7 +348,13 @@ async def _account_checks(
                     " are refused. Create an API key at https://app.kiro.dev and set KIRO_API_KEY."
                 )
                 models = replace(models, cure=cure)
-    return [*found, profile_check(credential, token.profile_arn), credits, models]
+    newer = ok("newer form", "the service lists models in the form of KIRO_MCP_ENDPOINTS=kas, too")
+    answer = await _answer_or_error(management.count_models(token, LIST_MODELS_KAS))
+    if isinstance(answer, KiroError):
+        newer = skipped(
+            "newer form", f"KIRO_MCP_ENDPOINTS=kas would not work here: {answer.message}"
+        )
+    return [*found, profile_check(credential, token.profile_arn), credits, models, newer]
 
 
 def sign_in_checks(

@@ -38,11 +38,10 @@ from kiro_mcp.client.answer import AnswerStream, no_answer_in_time
 from kiro_mcp.client.classify import classify, fault_from_response
 from kiro_mcp.client.endpoints import (
     AGENT_MODE,
-    LIST_MODELS,
-    LIST_MODELS_REST,
     EndpointProfile,
     build_request,
     endpoints_in_order,
+    list_models_beside,
 )
 from kiro_mcp.client.http import HttpPool, Recorder
 from kiro_mcp.client.management import Management
@@ -285,8 +284,7 @@ class KiroClient:
         Raises:
             KiroError: The service did not send one of the pages.
         """
-        is_rest = self._settings.endpoint_names[0] != "runtime"
-        endpoint = LIST_MODELS_REST if is_rest else LIST_MODELS
+        endpoint = list_models_beside(self._settings.endpoint_names[0])
         token = await self._tokens.access_token()
         models: dict[str, ModelInfo] = {}
         default = next_token = ""

@@ -3,18 +3,20 @@
 Only this module decides which host may receive a secret, and which headers a request has.
 
 Sources: captures of the official command line client (2.15.2, 2026-07), the vendor's list of
-hosts for firewalls, and the vendor's open source clients for the older hosts. Four endpoints
+hosts for firewalls, and the vendor's open source clients for the older hosts. Five endpoints
 answer prompts; the host `management` returns models, usage and profiles; `oidc` (AWS) and `auth`
 (Kiro) make and renew logins::
 
     endpoint       host                            form                      origin
     runtime        runtime.{region}.kiro.dev       REST                      KIRO_CLI
+    kas            runtime.{region}.kiro.dev       RPC of Kiro's own service AI_EDITOR
     q              q.{region}.amazonaws.com        REST                      AI_EDITOR
     amazonq        q.{region}.amazonaws.com        RPC SendMessage           CLI
     codewhisperer  codewhisperer.us-east-1...      RPC Generate...           AI_EDITOR
 
 Host, path, form and origin must fit together, or the service answers 403. So each endpoint is one
-`EndpointProfile`.
+`EndpointProfile`. `kas` is the form of the vendor's programs since 2026-10 (captures of the command
+line client 2.22 to 2.23.1).
 """
 
 import re
@@ -74,6 +76,12 @@ _GENERATE: Final = "/generateAssistantResponse"
 ENDPOINTS: Final[Mapping[str, EndpointProfile]] = MappingProxyType(
     {
         "runtime": EndpointProfile(host="runtime", path=_GENERATE, origin="KIRO_CLI"),
+        "kas": EndpointProfile(
+            host="runtime",
+            target="KiroRuntimeService.GenerateAssistantResponse",
+            origin="AI_EDITOR",
+            form="kas",
+        ),
         "q": EndpointProfile(host="q", path=_GENERATE, origin="AI_EDITOR"),
         "amazonq": EndpointProfile(
             host="q",
@@ -116,6 +124,17 @@ LIST_MODELS_REST: Final = EndpointProfile(
     host="management", path="/List-Available-Models", method="GET", origin="AI_EDITOR"
 )
 """The REST form, for users of the older endpoints."""
+LIST_MODELS_KAS: Final = EndpointProfile(
+    host="management",
+    target="KiroControlPlaneBearerService.ListAvailableModels",
+    origin="AI_EDITOR",
+    form="kas",
+)
+
+
+def list_models_beside(endpoint_name: str) -> EndpointProfile:
+    """Return the endpoint that lists models for the users of an endpoint that answers prompts."""
+    return {"runtime": LIST_MODELS, "kas": LIST_MODELS_KAS}.get(endpoint_name, LIST_MODELS_REST)
 
 
 def endpoints_in_order(
@@ -209,6 +228,9 @@ def build_request(
         "amz-sdk-request": f"attempt={attempt}; max={max_attempts}",
         "x-amzn-codewhisperer-optout": "true",
     }
+    if endpoint.form == "kas":
+        headers["x-amzn-kiro-client-attribution"] = "unrecognized"  # As captured.
+        headers["x-kiro-attempt"] = f"{attempt};max={max_attempts}"
     if token.token_type:
         headers["TokenType"] = token.token_type
     if endpoint.target:

@@ -172,13 +172,15 @@ class Management:
         """
         return read_usage_limits(await self.ask(USAGE_LIMITS, token, {"isEmailRequired": True}))
 
-    async def count_models(self, token: AccessToken) -> int:
+    async def count_models(
+        self, token: AccessToken, endpoint: EndpointProfile = LIST_MODELS
+    ) -> int:
         """Return how many models are on the first page of the service's list.
 
         Raises:
             KiroError: The service refused, or could not be reached.
         """
-        return len(models_from_page(await self.ask(LIST_MODELS, token))[0])
+        return len(models_from_page(await self.ask(endpoint, token))[0])
 
     async def ask(
         self,
@@ -199,6 +201,8 @@ class Management:
             KiroError: The service refused, did not answer in time or could not be reached.
         """
         members = dict(members or {})
+        if endpoint.form == "kas" and token.profile_arn:
+            members["profileArn"] = token.profile_arn
         if endpoint.origin:
             members = {"origin": self._settings.origin or endpoint.origin, **members}
         query = {
@@ -210,6 +214,8 @@ class Management:
                 query["profileArn"] = token.profile_arn
         else:
             query.pop("nextToken", None)  # The official client sends it only in the body.
+            if endpoint.form == "kas":
+                query.clear()
             body = json.dumps(members).encode()
         url, headers = build_request(
             endpoint,

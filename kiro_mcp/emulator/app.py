@@ -27,7 +27,14 @@ from starlette.types import Send as AsgiSend
 
 from kiro_mcp.emulator import operations
 from kiro_mcp.emulator.frames import initial_response
-from kiro_mcp.emulator.refusals import BODY_INVALID, BODY_TOO_LARGE, UNKNOWN_OPERATION, Refusal
+from kiro_mcp.emulator.refusals import (
+    BODY_INVALID,
+    BODY_TOO_LARGE,
+    KAS_NAMESPACE,
+    NAMESPACE,
+    UNKNOWN_OPERATION,
+    Refusal,
+)
 from kiro_mcp.emulator.request import WireForm
 from kiro_mcp.emulator.scripts import Cut, HttpAnswer, Pause, Script, Send, Until
 from kiro_mcp.emulator.state import (
@@ -57,12 +64,14 @@ class Operation:
 
 
 _LIST_MODELS: Final = Operation("ListAvailableModels", operations.list_models)
+_LIST_MODELS_KAS: Final = Operation("ListAvailableModels", operations.list_models_in_kas)
 _USAGE_LIMITS: Final = Operation("GetUsageLimits", operations.usage_limits)
 _LIST_PROFILES: Final = Operation("ListAvailableProfiles", operations.list_profiles)
 _GET_PROFILE: Final = Operation("GetProfile", operations.get_profile)
 _GENERATE_REST: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.REST))
 _GENERATE_RPC: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.RPC_GENERATE))
 _SEND_RPC: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.RPC_SEND))
+_GENERATE_KAS: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.KAS))
 
 PATHS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/generateAssistantResponse"): _GENERATE_REST,
@@ -88,6 +97,8 @@ TARGETS: Final[Mapping[str, Operation]] = {
     "AmazonCodeWhispererStreamingService.GenerateAssistantResponse": _GENERATE_RPC,
     "AmazonCodeWhispererStreamingService.SendMessage": _SEND_RPC,
     "AmazonQDeveloperStreamingService.SendMessage": _SEND_RPC,
+    "KiroRuntimeService.GenerateAssistantResponse": _GENERATE_KAS,
+    "KiroControlPlaneBearerService.ListAvailableModels": _LIST_MODELS_KAS,
     "AmazonCodeWhispererService.ListAvailableModels": _LIST_MODELS,
     "AmazonCodeWhispererService.GetUsageLimits": _USAGE_LIMITS,
     "AmazonCodeWhispererService.ListAvailableProfiles": _LIST_PROFILES,
@@ -109,7 +120,11 @@ def build_app(state: EmulatorState | None = None) -> Starlette:
 
 async def _answer_target(state: EmulatorState, request: Request) -> ASGIApp:
     target = request.headers.get("x-amz-target", "")
-    unknown = Operation("", lambda _state, _request: (UNKNOWN_OPERATION,))
+    refusal = UNKNOWN_OPERATION
+    if target.startswith("Kiro"):
+        known = ", ".join(name for name in TARGETS if name.startswith("Kiro"))
+        refusal = replace(refusal, status=400, message=f"{target!r:.80} is not one of {known}.")
+    unknown = Operation("", lambda _state, _request: (refusal,))
     return await _answer(state, TARGETS.get(target) or unknown, request)
 
 
@@ -165,6 +180,7 @@ class _ScriptPlayer:
     def __init__(self, state: EmulatorState, request: SeenRequest, script: Script) -> None:
         self._state = state
         self._is_rpc = request.is_rpc
+        self._namespace = KAS_NAMESPACE if request.is_kas else NAMESPACE
         self._script = script
         self._headers = {"x-amzn-requestid": f"00000000-0000-4000-8000-{state.next_id():012d}"}
         self._has_begun = False
@@ -204,7 +220,7 @@ class _ScriptPlayer:
                 case HttpAnswer() | Refusal():
                     self._is_over = True
                     response = (
-                        step.to_response(is_rpc=self._is_rpc)
+                        step.to_response(self._namespace if self._is_rpc else "")
                         if isinstance(step, Refusal)
                         else Response(step.body, step.status, dict(step.headers), step.content_type)
                     )

@@ -44,6 +44,7 @@ _CONTENT_TYPES: Final = {
     WireForm.REST: "application/json",
     WireForm.RPC_GENERATE: "application/x-amz-json-1.0",
     WireForm.RPC_SEND: "application/x-amz-json-1.0",
+    WireForm.KAS: "application/x-amz-json-1.0",
 }
 
 _MAX_DETAIL_CHARACTERS: Final = 300
@@ -127,7 +128,10 @@ def generate(state: EmulatorState, request: SeenRequest, form: WireForm) -> Scri
         requires_profile_arn=caller != "api_key",
     )
     if call is None or faults:
-        return (_explained(faults[0].refusal, str(faults[0])),)
+        refusal = faults[0].refusal
+        if form is WireForm.KAS and refusal.message == MALFORMED.message:
+            refusal = refusal.saying(str(faults[0]))  # Help with a form that is not documented.
+        return (_explained(refusal, str(faults[0])),)
     images = sum(len(image.source.data) for image in call.request.images)
     if request.size_bytes - images > state.max_input_bytes:
         return (INPUT_TOO_LONG,)
@@ -153,6 +157,13 @@ def list_models(state: EmulatorState, request: SeenRequest) -> Script:
     default = {"modelId": state.default_model_id}
     others = {"defaultModel": default} if state.default_model_id in ids else {}
     return _page(request, "models", state.catalogue, (len(ids) + 1) // 2, others)
+
+
+def list_models_in_kas(state: EmulatorState, request: SeenRequest) -> Script:
+    """Return the catalogue in Kiro's own newer form, which has all parameters in the body."""
+    if request.query or not request.text("origin"):
+        return (MALFORMED.saying("All parameters, the origin included, belong in the body."),)
+    return list_models(state, request)
 
 
 def usage_limits(state: EmulatorState, request: SeenRequest) -> Script:

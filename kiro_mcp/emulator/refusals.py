@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from starlette.responses import JSONResponse
 
-_NAMESPACE: Final = "com.amazon.aws.codewhisperer"
+NAMESPACE: Final = "com.amazon.aws.codewhisperer"
+KAS_NAMESPACE: Final = "com.amazon.kiro.runtimeservice"
+"""Of Kiro's own newer service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,13 @@ class Refusal:
         """Return the refusal with additional headers."""
         return replace(self, headers={**self.headers, **headers})
 
-    def to_response(self, *, is_rpc: bool) -> JSONResponse:
-        """Return the HTTP response, in the form of the refused call."""
+    def to_response(self, namespace: str) -> JSONResponse:
+        """Return the HTTP response; in the RPC form, the body names the error in a namespace."""
         body: dict[str, Any] = {"message": self.message, "reason": self.reason}
         if self.retry_after_milliseconds is not None:
             body["retryAfterMilliseconds"] = self.retry_after_milliseconds
-        if is_rpc:
-            body = {"__type": f"{_NAMESPACE}#{self.error_type}", **body}
+        if namespace:
+            body = {"__type": f"{namespace}#{self.error_type}", **body}
         headers = {"x-amzn-errortype": self.error_type, **self.headers}
         return JSONResponse(body, status_code=self.status, headers=headers)
 

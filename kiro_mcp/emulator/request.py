@@ -33,6 +33,7 @@ class WireForm(StrEnum):
     REST = "REST"
     RPC_GENERATE = "GenerateAssistantResponse"
     RPC_SEND = "SendMessage"
+    KAS = "Kiro's own"
 
 
 # --- values
@@ -65,13 +66,15 @@ def _check_image(value: str) -> str:
 
 
 _Label: TypeAlias = Annotated[str, StringConstraints(pattern=r"\S")]
-_Content: TypeAlias = Annotated[str, StringConstraints(min_length=1)]  # one space is enough
 _Base64: TypeAlias = Annotated[str, AfterValidator(_check_base64)]
 _Image: TypeAlias = Annotated[_Base64, AfterValidator(_check_image)]
 _ToolName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 _ToolUseId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 _Uuid: TypeAlias = Annotated[
     str, StringConstraints(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")
+]
+_ConversationId: TypeAlias = Annotated[
+    str, StringConstraints(pattern=r"^(sess_)?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")
 ]
 _DocumentName: TypeAlias = Annotated[
     str,
@@ -182,7 +185,7 @@ class _Document(_Structure):
 class UserMessage(_Structure):
     """A message of the user, with the results of tools."""
 
-    content: _Content
+    content: str
     user_input_message_context: _UserContext = Field(default_factory=_UserContext)
     user_intent: _Label = ""
     origin: _Origin | None = None
@@ -196,6 +199,11 @@ class UserMessage(_Structure):
     def context(self) -> _UserContext:
         """The tools, tool results and other context of the message."""
         return self.user_input_message_context
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether it returns results of tools."""
+        return bool(self.context.tool_results)
 
 
 class ToolUse(_Structure):
@@ -221,7 +229,7 @@ class _Reasoning(_Union):
 class AssistantMessage(_Structure):
     """An earlier answer of the model."""
 
-    content: _Content
+    content: str
     message_id: _Label = ""
     tool_uses: list[ToolUse] = []
     references: list[dict[str, Any]] = []
@@ -229,6 +237,11 @@ class AssistantMessage(_Structure):
     followup_prompt: dict[str, Any] = {}
     cache_point: _CachePoint | None = None
     reasoning_content: _Reasoning | None = None
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether it uses tools."""
+        return bool(self.tool_uses)
 
 
 class _ChatMessage(_Union):
@@ -243,7 +256,7 @@ class _CurrentMessage(_Structure):
 class _ConversationState(_Structure):
     chat_trigger_type: Literal["MANUAL", "DIAGNOSTIC", "INLINE_CHAT"]
     current_message: _CurrentMessage
-    conversation_id: _Uuid = ""
+    conversation_id: _ConversationId = ""
     history: list[_ChatMessage] = []
     workspace_id: _Label = ""
     customization_arn: _Label = ""
@@ -298,6 +311,11 @@ class _RpcRequest(RestRequest):
     agent_mode: _Label = "vibe"
 
 
+class _KasRequest(RestRequest):
+    agent_mode: _Label
+    root_conversation_id: _ConversationId
+
+
 class _SendRequest(Request):
     source: _Label = ""
     dry_run: bool = False
@@ -307,4 +325,5 @@ REQUESTS: Final[Mapping[WireForm, type[Request]]] = {
     WireForm.REST: RestRequest,
     WireForm.RPC_GENERATE: _RpcRequest,
     WireForm.RPC_SEND: _SendRequest,
+    WireForm.KAS: _KasRequest,
 }

@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import Any, Final, TypeAlias, cast
 
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 
 from kiro_mcp.emulator.catalogue import CATALOGUE, Model
 from kiro_mcp.emulator.frames import sign
@@ -45,6 +46,7 @@ ORIGINS_TAKEN: Final[Mapping[WireForm, frozenset[str]]] = {
     WireForm.REST: frozenset({"KIRO_CLI", "AI_EDITOR"}),
     WireForm.RPC_GENERATE: frozenset({"KIRO_CLI", "AI_EDITOR", "CLI"}),
     WireForm.RPC_SEND: frozenset({"CLI"}),
+    WireForm.KAS: frozenset({"AI_EDITOR"}),
 }
 """The origins that each form of the call was observed to work with (2026)."""
 
@@ -218,6 +220,40 @@ def roles_alternate(call: Call) -> Iterator[str]:
             yield f"{where} has the same role as the message before it"
 
 
+def conversation_id_fits(call: Call) -> Iterator[str]:
+    """The id is a UUID; in Kiro's own form it is `sess_` and a UUID, and there must be one."""
+    conversation_id = call.request.conversation_state.conversation_id
+    is_kas = call.form is WireForm.KAS
+    if conversation_id.startswith("sess_") != is_kas:
+        wanted = "`sess_` and a UUID" if is_kas else "a UUID"
+        yield f"conversationState.conversationId {conversation_id!r} is not {wanted}"
+
+
+def contents_say_something(call: Call) -> Iterator[str]:
+    """A message has a text; in Kiro's own form, one with tool uses or results has an empty one."""
+    for where, message in call.messages:
+        if not message.content and not (call.form is WireForm.KAS and message.has_tools):
+            yield f"{where}.content is empty"
+
+
+def newer_members_fit(call: Call) -> Iterator[str]:
+    """In Kiro's own form there are no `envState`, `messageId` and empty collections."""
+    if call.form is not WireForm.KAS:
+        return
+    for where, message in call.messages:
+        parts = [message, message.context] if isinstance(message, UserMessage) else [message]
+        for part in parts:
+            for name in sorted(part.model_fields_set):
+                if name in ("env_state", "message_id"):
+                    yield f"{where} has {to_camel(name)}, which this form does not have"
+                elif getattr(part, name) in ([], {}):
+                    yield f"{where} has an empty {to_camel(name)}, which must be left out"
+    if not call.request.conversation_state.agent_continuation_id:
+        yield "conversationState lacks agentContinuationId"
+    if "history" in call.request.conversation_state.model_fields_set and not call.history:
+        yield "conversationState has an empty history, which must be left out"
+
+
 def signatures_are_genuine(call: Call) -> Iterator[str]:
     """A signature, if there is one, belongs to its text."""
     for where, message in call.history:
@@ -373,6 +409,9 @@ Rule: TypeAlias = Callable[[Call], Iterator[str]]
 RULES: Final[Sequence[tuple[Rule, Refusal]]] = (
     (origin_is_one, MALFORMED),
     (origin_is_taken, NOT_AUTHORIZED),
+    (conversation_id_fits, INVALID_CONVERSATION),
+    (contents_say_something, MALFORMED),
+    (newer_members_fit, MALFORMED),
     (history_is_whole, MALFORMED),
     (roles_alternate, MALFORMED),
     (tools_are_current, MALFORMED),

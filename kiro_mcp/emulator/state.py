@@ -59,6 +59,11 @@ class SeenRequest:
     """Whether it was addressed by `X-Amz-Target`."""
 
     @property
+    def is_kas(self) -> bool:
+        """Whether it was addressed to Kiro's own newer service."""
+        return self.headers.get("x-amz-target", "").startswith("Kiro")
+
+    @property
     def members(self) -> Mapping[str, object]:
         """The members of the body; none if it is not an object."""
         body = self.body

@@ -61,10 +61,11 @@ from kiro_mcp.wire.tools import (
 )
 from kiro_mcp.wire.typed_answers import typed_instruction
 
-WireForm = Literal["rest", "rpc", "send_message"]
+WireForm = Literal["rest", "rpc", "kas", "send_message"]
 """How an endpoint is addressed, which decides what the body may carry.
 
 `rest`: by path; the agent's mode is a header. `rpc`: by `X-Amz-Target`; the mode is in the body.
+`kas`: the same at Kiro's own newer service, with ids of sessions and of user turns.
 `send_message`: the older operation `SendMessage`, which takes neither mode nor model fields.
 """
 
@@ -136,6 +137,8 @@ class Prepared:
     """A UUID, or ""."""
     turns: tuple[Message, ...]
     """User and assistant in turn, the user first and last."""
+    prompt_count: int
+    """How many of the user's turns are prompts, and not results of tools."""
     system: str
     tools: tuple[ToolSpec, ...]
     fields: JsonObject
@@ -265,6 +268,7 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
         model=model,
         conversation_id=conversation_id,
         turns=turns,
+        prompt_count=sum(turn.role == "user" and not _has(turn, ToolResult) for turn in turns),
         system=compose_system(request, tools, tags="" if has_own_tags else asked.tags),
         tools=tools.specs,
         fields=asked.fields,
@@ -275,6 +279,10 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
         warnings=(*model_warnings, *asked.warnings),
         findings=tuple(_find_faults(turns, tools.specs, model)),
     )
+
+
+def _has(turn: Message, kind: type[ToolUse | ToolResult]) -> bool:
+    return any(isinstance(part, kind) for part in turn.parts)
 
 
 def _with_sent_names(turns: Sequence[Message], tools: SentTools) -> tuple[Message, ...]:
@@ -501,7 +509,7 @@ def write_payload(prepared: Prepared, envelope: Envelope) -> Payload:
     encoded = encode_payload(body)
     repairs: Sequence[Repair] = ()
     if limit and len(encoded) > limit and len(prepared.turns) > 1:
-        turns = _write_turns(replace(prepared, system=""), envelope.origin)[:-1]
+        turns = _write_turns(replace(prepared, system=""), envelope)[:-1]
         sizes = [len(encode_payload(turn)) + 1 for turn in turns]
         kept, repairs = trim_oldest(prepared.turns, sizes, excess_bytes=len(encoded) - limit)
         prepared = replace(prepared, turns=kept)
@@ -549,34 +557,42 @@ def write_payload(prepared: Prepared, envelope: Envelope) -> Payload:
 
 
 def _write_body(prepared: Prepared, envelope: Envelope) -> JsonObject:
-    *earlier, current = _write_turns(prepared, envelope.origin)
+    *earlier, current = _write_turns(prepared, envelope)
     state: JsonObject = {"chatTriggerType": "MANUAL", "currentMessage": current}
+    body: JsonObject = {"conversationState": state}
     if conversation_id := envelope.conversation_id or prepared.conversation_id:
         state["conversationId"] = conversation_id
+        if envelope.form == "kas":
+            # One for each prompt: the requests that return results of its tools repeat it.
+            of_prompt = uuid.uuid5(uuid.UUID(conversation_id), str(prepared.prompt_count))
+            state["agentContinuationId"] = str(of_prompt)
+            state["conversationId"] = body["rootConversationId"] = f"sess_{conversation_id}"
     if earlier:
         state["history"] = list[JsonValue](earlier)
-    body: JsonObject = {"conversationState": state}
     if envelope.profile_arn:
         body["profileArn"] = envelope.profile_arn
-    if envelope.form == "rpc":
+    if envelope.form in ("rpc", "kas"):
         body["agentMode"] = envelope.agent_mode
     if prepared.fields and envelope.form != "send_message" and envelope.sends_model_fields:
         body["additionalModelRequestFields"] = prepared.fields
     return body
 
 
-def _write_turns(prepared: Prepared, origin: str) -> list[JsonObject]:
+def _write_turns(prepared: Prepared, envelope: Envelope) -> list[JsonObject]:
     """Write all turns, the system prompt in the first and the tools in the last."""
     last = len(prepared.turns) - 1
     turns: list[JsonObject] = []
     for index, turn in enumerate(prepared.turns):
         texts = [part.text for part in turn.parts if isinstance(part, TextPart)]
-        text = "\n".join(text for text in texts if text.strip()) or BLANK
+        is_only_tools = _has(turn, ToolUse) or _has(turn, ToolResult)
+        blank = "" if envelope.form == "kas" and is_only_tools else BLANK
+        text = "\n".join(text for text in texts if text.strip()) or blank
         if turn.role == "assistant":
             turns.append(_write_assistant_turn(turn, text))
             continue
         if index == 0 and prepared.system:
             text = f"{prepared.system}\n\n{text}"
+        origin = envelope.origin
         message: JsonObject = {"content": text, "modelId": prepared.model.id, "origin": origin}
         context: JsonObject = {}
         if results := [_write_result(part) for part in turn.parts if isinstance(part, ToolResult)]:

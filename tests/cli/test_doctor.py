@@ -67,6 +67,8 @@ from kiro_mcp.emulator import (
     Accounts,
     EmulatorState,
     RunningEmulator,
+    Script,
+    refusals,
     running,
 )
 from kiro_mcp.errors import SignInRequired
@@ -658,6 +660,23 @@ async def test_credits_are_asked_for_with_a_login_that_is_good(
     environ = {"KIRO_MCP_HOME": str(tmp_path / "own"), "KIRO_MCP_ENDPOINT_URL": emulator.url}
     assert outcomes(await examined(tmp_path, **environ))["credits"] == "ok"
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"), [((), "ok"), ((refusals.UNKNOWN_OPERATION,), "skipped")]
+)
+async def test_the_newer_form_is_tried_without_credits(
+    answer: Script, outcome: str, tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Nothing depends on it as long as the older form is answered."""
+    # The older form is asked first.
+    emulator.state.enqueue((), answer, operation="ListAvailableModels")
+    environ = {"KIRO_API_KEY": EMULATOR_API_KEY, "KIRO_MCP_ENDPOINT_URL": emulator.url}
+    found = outcomes(await examined(tmp_path, **environ))
+    assert (found["models"], found["newer form"]) == ("ok", outcome)
+    targets = [seen.headers.get("x-amz-target") for seen in emulator.state.requests]
+    assert "KiroControlPlaneBearerService.ListAvailableModels" in targets
+    assert emulator.state.prompts == 0
 
 
 async def test_a_login_found_on_the_machine_goes_to_no_other_host(

@@ -229,6 +229,7 @@ async def test_the_profile_goes_into_the_header_of_the_list(emulator: RunningEmu
     ("endpoint", "path", "target", "origin"),
     [
         ("runtime", "/generateAssistantResponse", None, "KIRO_CLI"),
+        ("kas", "/", "KiroRuntimeService.GenerateAssistantResponse", "AI_EDITOR"),
         ("q", "/generateAssistantResponse", None, "AI_EDITOR"),
         ("amazonq", "/", "AmazonQDeveloperStreamingService.SendMessage", "CLI"),
         (
@@ -250,13 +251,14 @@ async def test_each_endpoint_gets_its_own_form_of_the_request(
     assert (seen.path, seen.headers.get("x-amz-target")) == (path, target)
     assert f'"origin": "{origin}"' in body
     assert ("x-amzn-kiro-agent-mode" in seen.headers) == (target is None)
-    assert ("agentMode" in body) == (endpoint == "codewhisperer")
+    assert ("agentMode" in body) == (endpoint in ("kas", "codewhisperer"))
 
 
 @pytest.mark.parametrize(
     ("endpoint", "content_type"),
     [
         ("runtime", "application/json"),
+        ("kas", "application/x-amz-json-1.0"),
         ("q", "application/json"),
         ("amazonq", "application/x-amz-json-1.0"),
         ("codewhisperer", "application/x-amz-json-1.0"),

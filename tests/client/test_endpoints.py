@@ -101,6 +101,13 @@ def test_the_setting_names_every_endpoint() -> None:
             "application/json",
         ),
         (
+            "kas",
+            "https://runtime.us-east-1.kiro.dev/",
+            "KiroRuntimeService.GenerateAssistantResponse",
+            "AI_EDITOR",
+            "application/x-amz-json-1.0",
+        ),
+        (
             "q",
             "https://q.us-east-1.amazonaws.com/generateAssistantResponse",
             "",

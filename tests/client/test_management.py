@@ -24,7 +24,7 @@ from tests.client.driving import KEY, LOGIN, FixedToken, RenewableToken, driven,
 LIST = "ListAvailableModels"
 
 
-@pytest.mark.parametrize("endpoints", ["runtime", "q"])
+@pytest.mark.parametrize("endpoints", ["runtime", "kas", "q"])
 async def test_all_pages_of_the_list_come_together(
     endpoints: str, emulator: RunningEmulator
 ) -> None:

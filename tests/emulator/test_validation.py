@@ -10,6 +10,7 @@ from kiro_mcp.emulator.request import WireForm
 from kiro_mcp.emulator.rules import RULES, Fault, read_call
 from tests.emulator.calls import PNG, Json, assistant, body_of, context, result, tool, use, user
 
+KAS = WireForm.KAS
 IMAGE: Json = {"format": "png", "source": {"bytes": PNG}}
 DOCUMENT: Json = {"name": "Notes (v2)", "format": "md", "source": {"bytes": "Tm90ZXM="}}
 FIELDS: Json = {
@@ -159,8 +160,11 @@ REFUSED: dict[str, tuple[Json, str]] = {
         body_of("Now?", user(), assistant(), assistant()),
         "roles_alternate",
     ),
-    "empty user message": (body_of(""), "content: String"),
-    "empty assistant message": (body_of("Now?", user(), assistant("")), "content: String"),
+    "empty user message": (body_of(""), "contents_say_something: currentMessage"),
+    "empty assistant message": (
+        body_of("Now?", user(), assistant("")),
+        "contents_say_something: history[1]",
+    ),
     "tools in the history": (
         body_of("Now?", user(**context(tools=[tool()])), assistant()),
         "tools_are_current",
@@ -429,10 +433,73 @@ def test_the_agent_mode_is_a_member_of_the_rpc_body_only() -> None:
     assert "agentMode" in str(faults_of(body, form=WireForm.RPC_SEND)[0])
 
 
+def kas_body(current: Json | None = None, *history: Json, **members: Any) -> Json:
+    """A body that the emulator takes in Kiro's own newer form."""
+    body = body_of(current or user(origin="AI_EDITOR"), *history)
+    session = f"sess_{body['conversationState']['conversationId']}"
+    state = {
+        **body["conversationState"],
+        "conversationId": session,
+        "agentContinuationId": "0d6d1d53-8a39-4f7b-8b3c-0b8a52a6a7a4",
+    }
+    whole = {**body, "agentMode": "vibe", "rootConversationId": session}
+    return {**whole, "conversationState": state, **members}
+
+
+def kas_state(**members: Any) -> Json:
+    body = kas_body()
+    return {**body, "conversationState": {**body["conversationState"], **members}}
+
+
+def kas_user(content: str = "Hello", **members: Any) -> Json:
+    return user(content, origin="AI_EDITOR", **members)
+
+
+KAS_ROUND_TRIP = (kas_user(), assistant("", toolUses=[use()]))
+KAS_TAKEN = {
+    "one message": kas_body(),
+    "a turn with only tool results": kas_body(
+        kas_user("", **context(toolResults=[result()], tools=[tool()])), *KAS_ROUND_TRIP
+    ),
+}
+KAS_REFUSED = {
+    "no agent mode": ({**kas_body(), "agentMode": ""}, "$.agentMode"),
+    "no root conversation": (
+        {name: it for name, it in kas_body().items() if name != "rootConversationId"},
+        "$.rootConversationId: Field required",
+    ),
+    "no continuation": (kas_state(agentContinuationId=""), "agentContinuationId: String"),
+    "an id without sess_": (
+        kas_state(conversationId="6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11"),
+        "is not `sess_` and a UUID",
+    ),
+    "the origin of the older form": (kas_body(user()), "'KIRO_CLI' is not accepted"),
+    "envState": (kas_body(kas_user(**context(envState={"a": 1}))), "has envState"),
+    "messageId": (kas_body(kas_user(), kas_user(), assistant(messageId="m")), "has messageId"),
+    "an empty list": (kas_body(kas_user(images=[])), "an empty images"),
+    "an empty history": (kas_state(history=[]), "an empty history"),
+    "an empty text without tools": (kas_body(kas_user("")), "currentMessage.content is empty"),
+}
+
+
+@pytest.mark.parametrize("body", KAS_TAKEN.values(), ids=KAS_TAKEN)
+def test_the_newer_form_is_taken_as_it_was_captured(body: Json) -> None:
+    """Captures of the vendor's command line client 2.22 to 2.23.1."""
+    assert [str(fault) for fault in faults_of(body, form=KAS)] == []
+    assert faults_of(body), "it is not the older form"
+
+
+@pytest.mark.parametrize(("body", "says"), KAS_REFUSED.values(), ids=KAS_REFUSED)
+def test_a_deviation_from_the_newer_form_is_named(body: Json, says: str) -> None:
+    assert says in str(faults_of(body, form=KAS)[0])
+
+
 def test_every_rule_is_broken_by_some_test() -> None:
     """No rule without a case."""
     broken = {fault for _, fault in REFUSED.values()} | {case[1] for case in NAMED.values()}
-    assert {rule.__name__ for rule, _ in RULES} <= broken | {"origin_is_taken"}
+    broken |= {"origin_is_taken", "contents_say_something"}
+    kas = {fault.rule for body, _ in KAS_REFUSED.values() for fault in faults_of(body, form=KAS)}
+    assert {rule.__name__ for rule, _ in RULES} <= broken | kas
 
 
 def test_a_body_of_any_shape_is_judged_without_a_fault_of_ours() -> None:

@@ -5,6 +5,7 @@ The service is the emulator's own reading of its rules, written without a look a
 
 import copy
 import json
+import uuid
 from base64 import b64encode
 from dataclasses import replace
 from typing import Any, TypeAlias, cast
@@ -50,6 +51,7 @@ PNG = b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 12).decode()
 FORMS: dict[Form, tuple[WireForm, str]] = {
     "rest": (WireForm.REST, "KIRO_CLI"),
     "rpc": (WireForm.RPC_GENERATE, "KIRO_CLI"),
+    "kas": (WireForm.KAS, "AI_EDITOR"),
     "send_message": (WireForm.RPC_SEND, "CLI"),
 }
 
@@ -286,7 +288,10 @@ def refused(payload: object, form: Form) -> list[str]:
 
 def drafted(request: ChatRequest, form: Form, options: PayloadOptions) -> Payload | None:
     """Draft a payload; None for a request that says nothing, which alone has none."""
-    envelope = Envelope(origin=FORMS[form][1], profile_arn=ARN, form=form)
+    conversation_id = str(uuid.UUID(int=1)) if form == "kas" else ""  # There must be one.
+    envelope = Envelope(
+        origin=FORMS[form][1], profile_arn=ARN, form=form, conversation_id=conversation_id
+    )
     try:
         return draft_payload(request, envelope, options)
     except InvalidRequest as error:
