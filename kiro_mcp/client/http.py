@@ -1,9 +1,10 @@
 """Sends HTTP requests, and turns all errors of the HTTP library into a `KiroError`.
 
 Only this module imports `httpx`, so that moving to its fork `httpx2` changes one line.
-It creates a transport at the first request, because the TLS context takes 75 to 90 ms.
+It creates the TLS context at the first request, because that takes 75 to 90 ms.
 It uses httpx's transports directly: httpx's client would add cookies, redirects and logins from
-`.netrc`, and no request may have those.
+`.netrc`, and no request may have those. Each transport holds one connection: one that holds many
+looks at all of them twice for each request, and closes idle ones while many are busy.
 
 A `Recorder` sees the requests and answers of a captured call; `kiro_mcp.captures` implements one.
 """
@@ -11,9 +12,10 @@ A `Recorder` sees the requests and answers of a captured call; `kiro_mcp.capture
 import ipaddress
 import re
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 from urllib.request import getproxies
 
@@ -43,7 +45,8 @@ PIECE_BYTES = 256 * 1024
 """How much of a body is sent at once. Copying and encrypting megabytes at once would block the
 event loop."""
 
-MAX_IDLE_CONNECTIONS = 16
+MAX_IDLE_CONNECTIONS = 64
+"""How many idle connections stay open."""
 
 MAX_FETCHED_BYTES = 4 * 1024 * 1024
 """How much of an answer `fetch` reads. The service's list of models has about 20 KiB."""
@@ -139,12 +142,22 @@ async def _pieces(body: bytes) -> AsyncGenerator[bytes]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Route:
-    """A parsed URL, and the transport and proxy for its requests."""
+    """A parsed URL, and the proxy for its requests."""
 
     url: http.URL
+    proxy: http.URL
+    """The proxy; an empty URL for none. Its user name and password must not be shown."""
+    ends: tuple[str, str] = field(repr=False)
+    """The host and the proxy, which are the same for all requests of a connection."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Idle:
+    """A connection that no request uses."""
+
+    since: float
+    ends: tuple[str, str]
     transport: http.AsyncHTTPTransport
-    proxy: str
-    """Host and port of the proxy, without user name and password; "" for no proxy."""
 
 
 class HttpPool:
@@ -168,7 +181,10 @@ class HttpPool:
         self._timeouts = {"connect": connect_timeout_seconds}
         self._proxy_url = proxy_url
         self._system_proxies = system_proxies
-        self._transports: dict[str, http.AsyncHTTPTransport] = {}
+        self._tls: ssl.SSLContext | None = None
+        self._transports: set[http.AsyncHTTPTransport] = set()
+        self._idle: list[_Idle] = []
+        """The idle connections, the one that was used last at the end."""
         self._routes: dict[str, _Route] = {}
         self._is_closed = False
 
@@ -184,8 +200,7 @@ class HttpPool:
         """Close all connections, for good. Open requests fail."""
         self._is_closed = True
         while self._transports:
-            _, transport = self._transports.popitem()
-            await transport.aclose()
+            await self._transports.pop().aclose()
 
     async def fetch(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
@@ -221,23 +236,58 @@ class HttpPool:
         if recorder is not None:
             recorder.sent(method, url, headers, body)
         route = self._route_to(url)
+        async with self._transport_for(route) as transport:
+            try:
+                request = http.Request(
+                    method,
+                    route.url,
+                    headers=(
+                        {**headers, "Content-Length": str(len(body))} if body else dict(headers)
+                    ),
+                    content=_pieces(body) if len(body) > PIECE_BYTES else body,
+                    extensions={"timeout": self._timeouts},
+                )
+                response = await transport.handle_async_request(request)
+            except Exception as error:  # Also errors of the libraries for SOCKS and TLS.
+                raise _unreachable(error, route) from error
+            try:
+                if recorder is not None:
+                    recorder.answered(response.status_code, response.headers)
+                yield HttpResponse(response, recorder)
+            finally:
+                await response.aclose()
+
+    @asynccontextmanager
+    async def _transport_for(self, route: _Route) -> AsyncGenerator[http.AsyncHTTPTransport]:
+        """Yield a transport that no other request uses until the end."""
+        idle = self._idle
+        for index in range(len(idle) - 1, -1, -1):
+            if idle[index].ends == route.ends:
+                transport = idle.pop(index).transport
+                break
+        else:
+            transport = self._open_transport(route)
         try:
-            request = http.Request(
-                method,
-                route.url,
-                headers={**headers, "Content-Length": str(len(body))} if body else dict(headers),
-                content=_pieces(body) if len(body) > PIECE_BYTES else body,
-                extensions={"timeout": self._timeouts},
-            )
-            response = await route.transport.handle_async_request(request)
-        except Exception as error:  # Also errors of the libraries below httpx, for SOCKS or TLS.
-            raise _unreachable(error, route) from error
-        try:
-            if recorder is not None:
-                recorder.answered(response.status_code, response.headers)
-            yield HttpResponse(response, recorder)
+            yield transport
         finally:
-            await response.aclose()
+            now = time.monotonic()
+            idle.append(_Idle(now, route.ends, transport))
+            while len(idle) > MAX_IDLE_CONNECTIONS or idle[0].since < now - KEEP_ALIVE_SECONDS:
+                oldest = idle.pop(0).transport
+                self._transports.discard(oldest)
+                await oldest.aclose()
+
+    def _open_transport(self, route: _Route) -> http.AsyncHTTPTransport:
+        if self._tls is None:
+            self._tls = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        limits = http.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS)
+        proxy = route.proxy if route.proxy.host else None
+        try:
+            transport = http.AsyncHTTPTransport(verify=self._tls, limits=limits, proxy=proxy)
+        except (ValueError, ImportError):  # Their texts show the proxy's password.
+            raise _invalid_proxy() from None
+        self._transports.add(transport)
+        return transport
 
     def _route_to(self, url: str) -> _Route:
         if self._is_closed:
@@ -252,14 +302,12 @@ class HttpPool:
                     f"The URL {quoted(url)} is not valid ({error}).",
                     next_step="Correct KIRO_MCP_ENDPOINT_URL, or the variable for this host.",
                 ) from None
-            proxy = self._proxy_for(parsed)
-            if proxy not in self._transports:
-                self._transports[proxy] = _open_transport(proxy)
-            self._routes[url] = _Route(
-                url=parsed,
-                transport=self._transports[proxy],
-                proxy=http.URL(proxy).netloc.decode("ascii"),
-            )
+            try:
+                proxy = http.URL(self._proxy_for(parsed))
+            except http.InvalidURL:  # Its text shows the proxy's password.
+                raise _invalid_proxy() from None
+            ends = (str(parsed.copy_with(raw_path=b"/")), str(proxy))
+            self._routes[url] = _Route(url=parsed, proxy=proxy, ends=ends)
         return self._routes[url]
 
     def _proxy_for(self, url: http.URL) -> str:
@@ -299,27 +347,17 @@ def _is_exempt(url: http.URL, exempted: str) -> bool:
     return False
 
 
-def _open_transport(proxy: str) -> http.AsyncHTTPTransport:
-    try:
-        return http.AsyncHTTPTransport(
-            verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            limits=http.Limits(
-                max_connections=None,
-                max_keepalive_connections=MAX_IDLE_CONNECTIONS,
-                keepalive_expiry=KEEP_ALIVE_SECONDS,
-            ),
-            proxy=proxy or None,
-        )
-    except (ValueError, ImportError, http.InvalidURL):  # Their texts show the proxy's password.
-        raise InvalidRequest(
-            "The proxy of this server is not an HTTP or SOCKS URL.",
-            next_step="Correct KIRO_MCP_PROXY_URL, or HTTPS_PROXY and ALL_PROXY.",
-        ) from None
+def _invalid_proxy() -> InvalidRequest:
+    return InvalidRequest(
+        "The proxy of this server is not an HTTP or SOCKS URL.",
+        next_step="Correct KIRO_MCP_PROXY_URL, or HTTPS_PROXY and ALL_PROXY.",
+    )
 
 
 def _unreachable(error: Exception, route: _Route) -> KiroError:
     what = "in time" if isinstance(error, http.TimeoutException) else f"({type(error).__name__})"
-    through = f" through the proxy at {route.proxy!r}" if route.proxy else ""
+    proxy = route.proxy.netloc.decode("ascii")
+    through = f" through the proxy at {proxy!r}" if proxy else ""
     # An error about the request itself quotes the request, with the token in it.
     is_about_request = isinstance(error, http.LocalProtocolError | UnicodeError)
     details = "" if is_about_request else redact(str(error))

@@ -36,8 +36,8 @@ ROUNDS = 8
 CALLS_A_ROUND = 60
 IN_FLIGHT = 64
 CALLS_IN_FLIGHT = 640
-OVERHEAD_BAR = 1.5
-THROUGHPUT_BAR = 0.6
+OVERHEAD_BAR = 1.4
+THROUGHPUT_BAR = 0.7
 
 PROMPT = "What is the capital of France?"
 ANSWER = frames.text("The capital of France is Paris. " * 4) + frames.ending()

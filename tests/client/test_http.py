@@ -5,6 +5,7 @@ import gzip
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
+import anyio
 import pytest
 from anyio import fail_after
 from anyio.abc import SocketStream
@@ -12,6 +13,8 @@ from anyio.abc import SocketStream
 from kiro_mcp.client.http import MAX_REFUSAL_BYTES, HttpPool
 from kiro_mcp.errors import AnswerBroken, CallCancelled, InvalidRequest, ServiceUnavailable
 from tests.support.wire import saying, speaking
+
+AT_ONCE = 40
 
 
 @pytest.fixture
@@ -314,6 +317,35 @@ async def test_a_connection_is_reused_for_the_next_request() -> None:
                     assert await response.beginning() == b"ok"
         await pool.aclose()
     assert connections == [1]
+
+
+async def test_all_connections_of_many_requests_at_once_are_reused(pool: HttpPool) -> None:
+    """A handshake for each of them would cost more than the rest of our part."""
+    connections = 0
+    all_are_there = anyio.Event()
+
+    async def host(client: SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        async with client:
+            for _ in range(2):
+                await client.receive()
+                if connections == AT_ONCE:
+                    all_are_there.set()
+                await all_are_there.wait()
+                await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async def ask(url: str) -> None:
+        async with pool.request("POST", url, headers={}, body=b"") as response:
+            assert await response.beginning() == b"ok"
+
+    async with speaking(host) as url:
+        with fail_after(10):
+            for _ in range(2):
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(AT_ONCE):
+                        tasks.start_soon(ask, url)
+    assert connections == AT_ONCE
 
 
 async def test_an_answer_that_was_compressed_all_the_same_is_read(pool: HttpPool) -> None:
