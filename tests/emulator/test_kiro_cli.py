@@ -1,6 +1,9 @@
 """The stand-in for the vendor's program, driven by a plain client that reads and writes lines."""
 
 import json
+import logging
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Sequence
@@ -12,6 +15,12 @@ import anyio
 import pytest
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from kiro_mcp.web_server import listen, serve
 
 Json: TypeAlias = dict[str, Any]
 
@@ -271,3 +280,488 @@ async def test_a_built_in_agent_uses_its_own_tools(engine: str, tmp_path: Path) 
         await client.prompt("Say hello")
 
     assert client.updates("tool_call")[0]["title"] == "Running: ls"
+
+
+# --- strict views
+
+
+@pytest.mark.anyio
+async def test_the_version_of_the_protocol_is_an_integer() -> None:
+    wrong: Json = {"protocolVersion": "1.0", "clientCapabilities": {}}
+    async with client_of(V3) as client:
+        refused = await client.request("initialize", wrong)
+    async with client_of(V2) as client:
+        await client.start_request("initialize", wrong)
+        assert await client.process.wait() == 1
+
+    assert refused["error"]["code"] == -32602
+
+
+@engines
+@pytest.mark.anyio
+@pytest.mark.parametrize("params", [{"cwd": "here", "mcpServers": []}, {"cwd": "/"}])
+async def test_a_session_needs_an_absolute_folder_and_servers(engine: str, params: Json) -> None:
+    async with client_of(V2 if engine == "v2" else V3) as client:
+        await client.initialize()
+        refused = await client.request("session/new", params)
+
+    assert refused["error"]["code"] == -32602
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "server",
+    [
+        {"name": "caller", "url": "http://127.0.0.1:9/", "headers": []},
+        {"name": "caller", "url": "http://127.0.0.1:9/", "type": "http"},
+        {"name": "caller", "url": "http://127.0.0.1:9/", "type": "http", "headers": {}},
+    ],
+)
+async def test_an_incomplete_server_ends_the_program_without_a_word(
+    tmp_path: Path, server: Json
+) -> None:
+    async with client_of(V2) as client:
+        await client.initialize()
+        await client.start_request("session/new", {"cwd": str(tmp_path), "mcpServers": [server]})
+
+        assert await client.process.wait() == 0
+
+
+@pytest.mark.anyio
+async def test_an_agent_without_a_file_is_replaced_and_this_is_told(tmp_path: Path) -> None:
+    environ = {"KIRO_HOME": str(tmp_path)}
+    async with client_of((*V2, "--agent", "pure"), env=environ) as client:
+        opened = await client.new_session(tmp_path)
+        await client.prompt("Say hello")
+
+    assert opened["modes"]["currentModeId"] == "kiro_default"
+    (told,) = client.notices("_kiro.dev/agent/not_found")
+    assert (told["requestedAgent"], told["fallbackAgent"]) == ("pure", "kiro_default")
+
+
+@pytest.mark.anyio
+async def test_a_broken_agent_file_is_told(tmp_path: Path) -> None:
+    write_agent(tmp_path)
+    (tmp_path / "agents" / "pure.json").write_text("{")
+    environ = {"KIRO_HOME": str(tmp_path)}
+    async with client_of((*V2, "--agent", "pure"), env=environ) as client:
+        await client.new_session(tmp_path)
+
+    assert client.notices("_kiro.dev/agent/config_error")
+
+
+@engines
+@pytest.mark.anyio
+async def test_a_session_takes_one_prompt_at_a_time(engine: str, tmp_path: Path) -> None:
+    async with pure_session(engine, tmp_path) as client:
+        first = await client.start_prompt("/emulate stall 600")
+        refused = await client.prompt("And this?")
+        await client.send({"method": "session/cancel", "params": {"sessionId": client.session}})
+        cancelled = await client.response_to(first)
+        later = await client.prompt("Say hello")
+
+    assert refused["error"]["data"] == "Prompt already in progress"
+    assert cancelled["result"] == {"stopReason": "cancelled"}
+    assert later["result"] == {"stopReason": "end_turn"}
+
+
+@engines
+@pytest.mark.anyio
+async def test_each_engine_has_its_own_methods(engine: str, tmp_path: Path) -> None:
+    async with pure_session(engine, tmp_path) as client:
+        session = {"sessionId": client.session}
+        model = "claude-opus-4.8"
+        option = await client.request(
+            "session/set_config_option", {**session, "configId": "model", "value": model}
+        )
+        plain = await client.request("session/set_model", {**session, "modelId": model})
+        credits = await client.request("_kiro/account/getUsage", {})
+        await client.prompt("/emulate session")
+
+    assert json.loads(client.text())["model"] == model
+    wrong = (plain,) if engine == "v3" else (option, credits)
+    assert all(one["error"]["code"] == -32601 for one in wrong)
+
+
+@pytest.mark.anyio
+async def test_v3_forgets_the_effort_with_another_model_and_ignores_a_wrong_one(
+    tmp_path: Path,
+) -> None:
+    async with pure_session("v3", tmp_path) as client:
+        efforts: list[object] = []
+        for name, value in (
+            ("model", "claude-opus-5"),
+            ("effortLevel", "low"),
+            ("effortLevel", "enormous"),
+            ("model", "claude-opus-4.8"),
+        ):
+            params = {"sessionId": client.session, "configId": name, "value": value}
+            answer = await client.request("session/set_config_option", params)
+            efforts.append(answer["result"]["configOptions"][1]["currentValue"])
+
+    assert efforts == ["high", "low", "low", "high"]
+
+
+@pytest.mark.anyio
+async def test_v3_without_the_flag_asks_the_client_for_a_login(tmp_path: Path) -> None:
+    async with client_of(("acp", "--agent-engine", "v3")) as client:
+        await client.new_session(tmp_path)
+        refused = await client.prompt("Say hello")
+
+    assert client.heard[0]["method"] == "_kiro/auth/getAccessToken"
+    assert refused["error"]["code"] == -32000
+
+
+@engines
+@pytest.mark.anyio
+async def test_images_are_taken_and_resources_by_v3_only(engine: str, tmp_path: Path) -> None:
+    image = {"type": "image", "mimeType": "image/png", "data": "iVBORw0="}
+    resource = {"type": "resource", "resource": {"uri": "file:///a.txt", "text": "A note."}}
+    text = {"type": "text", "text": "/emulate session"}
+    async with pure_session(engine, tmp_path) as client:
+        params: Json = {"sessionId": client.session, "prompt": [image, text]}
+        await client.request("session/prompt", params)
+        answer = await client.request("session/prompt", {**params, "prompt": [resource, text]})
+
+    assert json.loads(client.text().partition("}")[0] + "}")["images"] == 1
+    assert ("error" in answer) is (engine == "v2")
+
+
+# --- scenes
+
+
+@engines
+@pytest.mark.anyio
+@pytest.mark.parametrize("scene", ["id_collision", "bad_lines", "full_stderr"])
+async def test_a_patient_client_gets_its_answer(engine: str, scene: str, tmp_path: Path) -> None:
+    async with pure_session(engine, tmp_path, "--scene", scene) as client:
+        answer = await client.prompt("Say hello")
+
+    assert answer["result"] == {"stopReason": "end_turn"}
+    assert client.text().endswith("Say hello")
+
+
+@engines
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("scene", "words"),
+    [
+        ("rate_limited", "ThrottlingException"),
+        ("usage_limit", "monthly usage limit"),
+        ("expired_prompt", "ExpiredTokenException"),
+        ("invalid_history", "invalid conversation history"),
+        ("network_error", "ClientNetworkError"),
+        ("throttle", "Too many requests"),
+        ("expired", "ExpiredTokenException"),
+    ],
+)
+async def test_a_failed_prompt_says_why_in_its_data(
+    engine: str, scene: str, words: str, tmp_path: Path
+) -> None:
+    own = () if scene == "expired" else ("--scene", scene)
+    async with pure_session(engine, tmp_path, *own) as client:
+        failed = await client.prompt("/emulate expired" if scene == "expired" else "Say hello")
+
+    assert words in json.dumps(failed["error"]["data"])
+    limited = client.notices("_kiro.dev/error/rate_limit") + client.notices(
+        "_kiro/error/rate_limit"
+    )
+    assert len(limited) == (scene in ("rate_limited", "throttle"))
+
+
+@engines
+@pytest.mark.anyio
+async def test_an_expired_login_fails_the_start(engine: str, tmp_path: Path) -> None:
+    async with client_of(V2 if engine == "v2" else V3, "--scene", "expired") as client:
+        await client.initialize()
+        failed = await client.request("session/new", {"cwd": str(tmp_path), "mcpServers": []})
+
+    assert failed["error"]["code"] == -32603
+    assert "ExpiredTokenException" in failed["error"]["data"]["details"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("scene", "code", "method"),
+    [("exit_0", 0, "session/new"), ("crash", 101, "session/prompt"), ("not_logged_in", 1, "")],
+)
+async def test_the_program_ends(scene: str, code: int, method: str, tmp_path: Path) -> None:
+    async with client_of(V2, "--scene", scene) as client:
+        if method:
+            await client.initialize()
+            params: Json = {"cwd": str(tmp_path), "mcpServers": []}
+            if method == "session/prompt":
+                opened = await client.request("session/new", params)
+                blocks = [{"type": "text", "text": "Say hello"}]
+                params = {"sessionId": opened["result"]["sessionId"], "prompt": blocks}
+            await client.start_request(method, params)
+        assert await client.process.wait() == code
+
+
+@engines
+@pytest.mark.anyio
+@pytest.mark.parametrize("scene", ["hang_initialize", "hang_session", "hang_prompt"])
+async def test_the_program_hangs_until_its_input_ends(
+    engine: str, scene: str, tmp_path: Path
+) -> None:
+    async with client_of(V2 if engine == "v2" else V3, "--scene", scene) as client:
+        reached = ["initialize", "session/new", "session/prompt"]
+        with anyio.move_on_after(1.5):
+            await client.new_session(tmp_path)
+            reached.pop(0)
+            await client.prompt("Say hello")
+            reached.clear()
+        assert reached
+        assert client.process.stdin is not None
+        await client.process.stdin.aclose()
+        assert await client.process.wait() == 0
+
+
+@engines
+@pytest.mark.anyio
+async def test_a_refused_permission_lets_the_turn_go_on(engine: str, tmp_path: Path) -> None:
+    async with pure_session(engine, tmp_path, "--scene", "permission") as client:
+        client.permission["optionId"] = "reject_once" if engine == "v2" else "reject"
+        rejected = await client.prompt("Say hello")
+        status = client.updates("tool_call_update")[-1]["status"]
+        client.permission = {"outcome": "cancelled"}
+        cancelled = await client.prompt("Say hello")
+
+    assert (rejected["result"]["stopReason"], status) == ("end_turn", "failed")
+    assert cancelled["result"]["stopReason"] == "refusal"
+
+
+@engines
+@pytest.mark.anyio
+async def test_an_empty_refusal_has_no_text(engine: str, tmp_path: Path) -> None:
+    async with pure_session(engine, tmp_path, "--scene", "refusal_empty") as client:
+        answer = await client.prompt("Say hello")
+
+    assert answer["result"] == {"stopReason": "refusal"}
+    assert client.text() == ""
+
+
+@pytest.mark.anyio
+async def test_a_discarded_text_is_sent_again(tmp_path: Path) -> None:
+    async with pure_session("v2", tmp_path, "--scene", "watchdog") as client:
+        await client.prompt("Say hello")
+
+    kinds = [one["update"]["sessionUpdate"] for one in client.notices("_kiro.dev/session/update")]
+    assert kinds == ["stream_stall_notice", "stream_discarded", "retry_warning"]
+
+
+@pytest.mark.anyio
+async def test_the_late_model_option_comes_after_the_session(tmp_path: Path) -> None:
+    async with client_of(V3, "--scene", "late_model") as client:
+        opened = await client.new_session(tmp_path)
+        await client.prompt("Say hello")
+
+    assert "configOptions" not in opened
+    (update,) = client.updates("config_option_update")
+    assert update["configOptions"][0]["currentValue"] == "auto"
+
+
+@engines
+@pytest.mark.anyio
+async def test_late_usage_comes_after_the_answer(engine: str, tmp_path: Path) -> None:
+    async with pure_session(engine, tmp_path, "--scene", "late_usage") as client:
+        await client.prompt("Say hello")
+        late = await client.receive()
+
+    assert late["method"] == ("_kiro.dev/metadata" if engine == "v2" else "session/update")
+
+
+@pytest.mark.anyio
+async def test_a_cancel_can_be_ignored(tmp_path: Path) -> None:
+    async with pure_session("v3", tmp_path, "--scene", "cancel_ignored") as client:
+        number = await client.start_prompt("Say hello")
+        await client.send({"method": "session/cancel", "params": {"sessionId": client.session}})
+        with anyio.move_on_after(1) as waiting:
+            await client.response_to(number)
+
+    assert waiting.cancelled_caught
+
+
+@pytest.mark.anyio
+async def test_interrupted_tools_leave_the_prompt_open(tmp_path: Path) -> None:
+    async with pure_session("v2", tmp_path, "--scene", "tools_interrupted") as client:
+        number = await client.start_prompt("Say hello")
+        with anyio.move_on_after(1) as waiting:
+            await client.response_to(number)
+
+    assert waiting.cancelled_caught
+    assert client.text() == "Tool uses were interrupted, waiting for the next user prompt"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX")
+@pytest.mark.anyio
+async def test_the_child_of_the_launcher_outlives_it(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    async with client_of(V2, "--log", str(log), "--scene", "orphan") as client:
+        await client.initialize()
+        launcher, child = [json.loads(line)["pid"] for line in log.read_text().splitlines()[:2]]
+        os.kill(launcher, signal.SIGTERM)
+        await client.process.wait()
+        assert "result" in await client.request("session/new", {"cwd": "/", "mcpServers": []})
+        os.kill(child, signal.SIGKILL)
+
+
+# --- tools
+
+
+class Caller:
+    """An MCP server of the client: one tool, which is answered when `release` is set."""
+
+    def __init__(self) -> None:
+        self.calls: list[Json] = []
+        self.release = anyio.Event()
+        self.dropped = 0
+        self.url = ""
+
+    async def answer(self, request: Request) -> Response:
+        message = await request.json()
+        method = message["method"]
+        if request.headers.get("authorization") != "Bearer mine":
+            return Response(status_code=401)
+        if "id" not in message:
+            return Response(status_code=202)
+        results: Json = {
+            "initialize": {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}},
+            "tools/list": {
+                "tools": [
+                    {
+                        "name": "get_time",
+                        "inputSchema": {
+                            "type": "object",
+                            "properties": {"zone": {"type": "string"}},
+                            "required": ["zone"],
+                        },
+                    }
+                ]
+            },
+            "tools/call": {"content": [{"type": "text", "text": "It is noon."}]},
+        }
+        if method == "tools/call":
+            self.calls.append(message["params"])
+            try:
+                await self.release.wait()
+            except anyio.get_cancelled_exc_class():
+                self.dropped += 1
+                raise
+        answer = {"result": results[method]} if method in results else {"error": {"code": -32601}}
+        body = json.dumps({"jsonrpc": "2.0", "id": message["id"], **answer})
+        if method == "tools/list":  # Both forms of a response are read.
+            return Response(f"event: message\ndata: {body}\n\n", media_type="text/event-stream")
+        return Response(body, media_type="application/json")
+
+
+@asynccontextmanager
+async def tool_session(
+    engine: str, home: Path, *own: str, tools: Sequence[str] = ("@caller",)
+) -> AsyncGenerator[tuple[LineClient, Caller]]:
+    """Open a session with a tool of the client."""
+    caller = Caller()
+    listener = listen("127.0.0.1", 0)
+    app = Starlette(routes=[Route("/", caller.answer, methods=["POST"])])
+    async with serve(app, listener, logger=logging.getLogger("silent")):
+        server: Json = {"name": "caller", "type": "http"}
+        server["url"] = "http://{}:{}/".format(*listener.getsockname())
+        server["headers"] = [{"name": "Authorization", "value": "Bearer mine"}]
+        rules = [{"capability": "mcp", "match": ["caller/*"], "effect": "allow"}]
+        permissions = {"rules": rules if tools else []}
+        agent = {"id": "pure", "prompt": "Be brief.", "tools": ["@caller"]}
+        more: Json = {"_meta": {"kiro": {"customAgents": [{**agent, "permissions": permissions}]}}}
+        words = V3
+        if engine == "v2":
+            write_agent(home, tools=["@caller"], allowedTools=list(tools))
+            words, more = (*V2, "--agent", "pure"), {}
+        async with client_of(words, *own, env={"KIRO_HOME": str(home)}) as client:
+            await client.new_session(home, **more, mcpServers=[server])
+            if engine == "v3":
+                await client.request(
+                    "session/set_mode", {"sessionId": client.session, "modeId": "pure"}
+                )
+            yield client, caller
+
+
+@engines
+@pytest.mark.anyio
+async def test_a_tool_is_really_called_and_its_result_read(engine: str, tmp_path: Path) -> None:
+    async with tool_session(engine, tmp_path) as (client, caller):
+        caller.release.set()
+        answer = await client.prompt('/emulate tool_use {"zone": "UTC"}')
+
+    assert answer["result"] == {"stopReason": "end_turn"}
+    assert client.text().endswith("Your tools said: It is noon.")
+    (shown,) = client.updates("tool_call")
+    assert (shown["title"], shown["rawInput"]["zone"]) == ("Running: @caller/get_time", "UTC")
+    (call,) = caller.calls
+    assert (call["name"], call["arguments"]) == ("get_time", {"zone": "UTC"})
+
+
+@engines
+@pytest.mark.anyio
+async def test_two_calls_are_open_at_a_time(engine: str, tmp_path: Path) -> None:
+    async with tool_session(engine, tmp_path, "--scene", "two_calls") as (client, caller):
+        number = await client.start_prompt("What time is it?")
+        while len(client.updates("tool_call")) < 2:
+            client.heard.append(await client.receive())
+        caller.release.set()
+        answer = await client.response_to(number)
+
+    assert answer["result"] == {"stopReason": "end_turn"}
+    assert len(caller.calls) == 2
+
+
+@engines
+@pytest.mark.anyio
+async def test_a_held_call_is_dropped_and_made_again(engine: str, tmp_path: Path) -> None:
+    own = ("--scale", "240", "--scene", "retry_call")
+    async with tool_session(engine, tmp_path, *own) as (client, caller):
+        number = await client.start_prompt("/emulate tool_use")
+        while not client.updates("tool_call_update"):
+            client.heard.append(await client.receive())
+        caller.release.set()
+        await client.response_to(number)
+
+    assert client.updates("tool_call_update")[0]["status"] == "failed"
+    assert len(caller.calls) == 2
+    assert caller.calls[0]["arguments"] == caller.calls[1]["arguments"]
+
+
+@engines
+@pytest.mark.anyio
+async def test_a_cancel_drops_the_held_call(engine: str, tmp_path: Path) -> None:
+    async with tool_session(engine, tmp_path) as (client, caller):
+        number = await client.start_prompt("/emulate tool_use")
+        while not client.updates("tool_call"):
+            client.heard.append(await client.receive())
+        await client.send({"method": "session/cancel", "params": {"sessionId": client.session}})
+        answer = await client.response_to(number)
+
+    assert answer["result"] == {"stopReason": "cancelled"}
+    assert len(caller.calls) <= 1
+
+
+@engines
+@pytest.mark.anyio
+async def test_a_tool_that_is_not_allowed_needs_permission(engine: str, tmp_path: Path) -> None:
+    async with tool_session(engine, tmp_path, tools=()) as (client, caller):
+        client.permission["optionId"] = "reject_once" if engine == "v2" else "reject"
+        await client.prompt("/emulate tool_use")
+
+    assert client.text().endswith("Denied by the client.")
+    assert not caller.calls
+
+
+@engines
+@pytest.mark.anyio
+async def test_a_server_that_is_not_there_is_told(engine: str, tmp_path: Path) -> None:
+    server: Json = {"name": "caller", "type": "http", "url": "http://127.0.0.1:9/", "headers": []}
+    async with client_of(V2 if engine == "v2" else V3) as client:
+        await client.new_session(tmp_path, mcpServers=[server])
+
+    if engine == "v2":
+        assert client.notices("_kiro.dev/mcp/server_init_failure")
+    else:
+        assert client.notices("_kiro/mcp/status")[0]["servers"][0]["status"] == "failed"
