@@ -117,12 +117,14 @@ PLUGIN = "kiro-mcp@kiro-mcp"
 
 
 async def claude_code() -> Agent:
-    """Claude Code, with the entry that `install claude-code` writes."""
+    """Claude Code, by the steps of the README: a clone, `uv tool install .`, `install`."""
     command = await _claude_code()
     flags = ["-p", "Go on.", "--allowedTools", "mcp__kiro__ask_claude"]
 
     async def set_up(_: Sequence[str], place: Workspace) -> dict[str, str]:
-        await _install("claude-code", place, {})
+        clone = await _check_out(place)
+        await run_program(["uv", "tool", "install", "--quiet", str(clone)], place.home, {})
+        await _install("claude-code", place, {}, [str(place.home / ".local" / "bin" / "kiro-mcp")])
         return _claude_code_variables(place)
 
     return Agent(name=f"Claude Code {CLAUDE_CODE}", command=[*command, *flags], set_up=set_up)
@@ -136,6 +138,7 @@ async def claude_code_plugin() -> Agent:
     async def set_up(_: Sequence[str], place: Workspace) -> dict[str, str]:
         variables = _claude_code_variables(place)
         checkout = await _check_out(place)
+        await _sync(checkout)
         for step in (["marketplace", "add", str(checkout)], ["install", PLUGIN]):
             await run_program([*command, "plugin", *step], place.home, variables)
         return {**variables, **place.service}
@@ -188,6 +191,7 @@ async def codex_plugin() -> Agent:
     async def set_up(_: Sequence[str], place: Workspace) -> dict[str, str]:
         variables = _configure_codex(place)[1]
         checkout = await _check_out(place)
+        await _sync(checkout)
         if place.patience_seconds:
             manifest = checkout / ".codex-plugin" / "plugin.json"
             plugin = json.loads(manifest.read_text())
@@ -217,13 +221,12 @@ def _configure_codex(place: Workspace) -> tuple[Path, dict[str, str]]:
 
 
 async def _check_out(place: Workspace) -> Path:
-    """Copy the tracked files and install what they need; let the home share uv's cache."""
+    """Copy the tracked files, and let the home share uv's cache."""
     folder = place.home / "checkout"
     git = ["git", "-C", str(Path(__file__).parents[2]), "checkout-index", "--all"]
     await anyio.run_process([*git, f"--prefix={folder}/"])
     (place.home / ".cache").mkdir()
     (place.home / ".cache" / "uv").symlink_to(await _uv_cache())
-    await _sync(folder)
     return folder
 
 
@@ -256,9 +259,11 @@ async def cline() -> Agent:
     return Agent(name=f"Cline {version}", command=[*command, "Go on."], set_up=set_up)
 
 
-async def _install(client: str, place: Workspace, variables: dict[str, str]) -> None:
+async def _install(
+    client: str, place: Workspace, variables: dict[str, str], command: Sequence[str] = COMMAND
+) -> None:
     given = [f"--env={name}={value}" for name, value in place.service.items()]
-    await run_program([*COMMAND, "install", client, *given], place.home, variables)
+    await run_program([*command, "install", client, *given], place.home, variables)
 
 
 async def run_program(command: Sequence[str], home: Path, variables: dict[str, str]) -> str:
