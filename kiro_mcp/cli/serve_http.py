@@ -18,7 +18,6 @@ from kiro_mcp.server.http import (
     Transport,
     WebOptions,
     serving,
-    signalled,
 )
 from kiro_mcp.server.http_gate import (
     HTTP_AUTH_FILE,
@@ -28,6 +27,7 @@ from kiro_mcp.server.http_gate import (
     give_large_blocks_back,
     in_url,
 )
+from kiro_mcp.server.stdio import wait_for_signal
 from kiro_mcp.settings import Settings, is_loopback
 from kiro_mcp.web_server import listen
 
@@ -102,7 +102,7 @@ async def _serve(
     async with serving(server, options, listener) as served:
         for line in _announcement(options, settings, port):
             note(line)
-        code = await signalled()
+        code = await wait_for_signal()
         await served.end()
         exit_at_once(code)
 

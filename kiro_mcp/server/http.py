@@ -1,43 +1,41 @@
-"""MCP over HTTP: Streamable HTTP at `/mcp`, or the older SSE at `/sse`, and a prompt, clean end.
+"""MCP over HTTP: Streamable HTTP at `/mcp`, or the older SSE at `/sse`. It ends fast and cleanly.
 
-A request passes, from the outside in:
+A request passes these layers:
 
-    connection      how many there are, and how long each may do nothing (`kiro_mcp.web_server`)
-    OpenRequests    knows what is running, to end it with the server
-    HttpGate        Host, Origin, token, memory (`http_gate`)
-    RequestContext  the engines, and the user that the request's own API key stands for
-    routes          `/` and `/health`; further applications, such as an API under `/v1`; and MCP:
-    McpSessions     ends the session that was unused for longest when there are too many
+    connection      limits their number and idle time (`kiro_mcp.web_server`)
+    OpenRequests    knows the running requests and ends them with the server
+    HttpGate        checks Host, Origin, token and memory (`http_gate`)
+    RequestContext  adds the engines, and a user for a request with its own API key
+    routes          `/` and `/health`; other applications, such as an API under `/v1`; and MCP:
+    McpSessions     ends the least recently used session when there are too many
     the SDK         limits the body, keeps sessions, serves every revision at one address
 
-A further application gets the engine of a request, which is the server's or that of the request's
-own key, by `request.state.engines.engine_for(request)`. It answers inside of
+Another application gets the engine for a request, the server's or that of the request's own key,
+from `request.state.engines.engine_for(request)`. It answers inside
 `request.state.calls.running()`, whose scope is cancelled when the server ends.
 
-A client of MCP 2026-07-28 cancels a call by hanging up. An older one does not: its revision says
-that a lost connection is not a cancellation. Such a call goes on until it is cancelled, its session
-is deleted, or the timeouts of the settings end it; and its session is dropped after
-SESSION_IDLE_SECONDS without a request. On SSE the connection is the session and ends its calls.
+A client of MCP 2026-07-28 cancels a call by closing its connection. In older revisions a lost
+connection is not a cancellation. Such a call goes on until it is cancelled, its session is deleted
+or it times out. Its session is dropped after SESSION_IDLE_SECONDS without a request. On SSE the
+connection is the session; its end cancels the calls.
 
 The server ends within half a second, in steps:
 
-1. new requests are refused, running calls are answered with an error, the engines close;
-2. what is still open then, such as the streams of sessions, is completed.
+1. It refuses new requests, answers running calls with an error, and closes the engines.
+2. It completes the responses that are still open, such as the streams of sessions.
 
-Now the process may exit. Ending the tasks of hundreds of sessions, too, would take longer than
-all of this. A program that goes on does so when it leaves the block:
+Then the process may exit at once: ending the tasks of hundreds of sessions would take longer. A
+program that continues leaves the block of `serving`, which does the last step:
 
-3. what has not ended by now is ended as if its client had hung up, then cancelled; the
-   connections are closed.
+3. Remaining requests end as if their clients had disconnected, then are cancelled. The connections
+   are closed.
 """
 
 import hmac
 import secrets
-import signal
 import socket
-import sys
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -75,31 +73,28 @@ from kiro_mcp.server.owners import KEY_HEADER
 from kiro_mcp.web_server import HttpLimits, serve
 
 SESSION_IDLE_SECONDS: Final = 30 * 60
-"""When a session without requests is dropped; its client starts another."""
+"""A session without requests for this time is dropped; its client starts another."""
 
 MAX_SESSIONS: Final = 1000
-"""How many sessions there are at once; the one unused for longest makes room for another."""
-
-EXIT_CODES: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
-"""The shell's convention: 128 and the number of the signal."""
+"""How many sessions may exist at once. A new one replaces the least recently used one."""
 
 STREAMABLE_PATH: Final = "/mcp"
 SSE_PATH: Final = "/sse"
 SSE_MESSAGES_PATH: Final = "/messages/"
 
 _ANSWERING_SECONDS: Final = 0.1
-"""How long the answers to calls that were ended may take to go out."""
+"""How long sending the errors of ended calls may take."""
 
 _NOTICING_SECONDS: Final = 0.1
-"""How long a request may take to notice that its client is gone, before it is cancelled."""
+"""How long a request may take to notice its client's disconnect, before it is cancelled."""
 
-_LAST_WORD_SECONDS: Final = 0.05
-"""How long a client that reads nothing may hold up the end of its answer."""
+_COMPLETING_SECONDS: Final = 0.05
+"""How long the end of a response waits for a client that does not read."""
 
 _SESSION: Final = "mcp-session-id"
 
 _UNCHECKED: Final = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-"""The SDK does not check Host and Origin again: `HttpGate` has done so for every path."""
+"""The SDK need not check Host and Origin: `HttpGate` does so for every path."""
 
 Transport = Literal["http", "sse"]
 
@@ -114,14 +109,14 @@ class WebOptions:
     max_body_bytes: int
     max_sessions: int = MAX_SESSIONS
     body_wait_seconds: float = BODY_WAIT_SECONDS
-    """How long a request waits while other large ones take all the memory there is for them."""
+    """How long a request waits while other large ones use the whole memory budget."""
     mounted: Mapping[str, ASGIApp] = field(default_factory=dict[str, ASGIApp])
-    """Further applications by path, such as `/v1`, behind the same gate. Each limits the size of
-    its bodies itself, as the SDK does for MCP."""
+    """Other applications by path, such as `/v1`, behind the same gate. Each must limit the size of
+    its bodies, as the SDK does for MCP."""
 
 
 class Serving:
-    """A server that is being served over HTTP."""
+    """A server while it is served over HTTP."""
 
     def __init__(self, calls: "RunningCalls", requests: "OpenRequests", engines: Engines) -> None:
         self._calls = calls
@@ -129,7 +124,7 @@ class Serving:
         self._engines = engines
 
     async def end(self) -> None:
-        """Answer and complete all that is open, close the engines: the process may then exit."""
+        """Complete all open responses and close the engines. Then the process may exit."""
         with anyio.CancelScope(shield=True):
             self._requests.refuse_new_ones()
             has_calls = self._calls.end()
@@ -147,14 +142,13 @@ async def serving(
     listener: socket.socket,
     limits: HttpLimits | None = None,
 ) -> AsyncGenerator[Serving]:
-    """Serve while the block runs; what is being served when it ends is cancelled.
+    """Serve while the block runs, then cancel the remaining requests.
 
     Args:
-        server: The server, which is served only once and nowhere else.
+        server: The server. It can be served only once.
         options: How it is served.
-        listener: A port that was taken with `kiro_mcp.web_server.listen`.
-        limits: How many connections there may be, and for how long; None for the limits that
-            suit this process.
+        listener: A listening socket, from `kiro_mcp.web_server.listen`.
+        limits: The limits on connections; None for limits that suit this process.
     """
     calls = RunningCalls()
     server.middleware.append(calls)
@@ -175,7 +169,11 @@ async def serving(
                 Mount(SSE_MESSAGES_PATH, transport.handle_post_message),
             ]
         else:
-            server.lifespan = _entered(engines)  # For the SDK, which enters it once more.
+
+            def entered(_: Server[Engines]) -> nullcontext[Engines]:
+                return nullcontext(engines)
+
+            server.lifespan = entered  # The SDK enters it again.
             manager = StreamableHTTPSessionManager(
                 server,
                 security_settings=_UNCHECKED,
@@ -207,23 +205,9 @@ async def serving(
                 await requests.end()
 
 
-async def signalled() -> int:
-    """Wait for SIGINT or SIGTERM and return the exit code that the process then has."""
-    if sys.platform == "win32":
-        await anyio.sleep_forever()  # Event loops have no signal handlers there.
-    with anyio.open_signal_receiver(*EXIT_CODES) as signals:
-        async for number in signals:
-            return EXIT_CODES[number]
-    raise AssertionError("signals never run out")
-
-
-def _entered(engines: Engines) -> Callable[[Server[Engines]], nullcontext[Engines]]:
-    return lambda _: nullcontext(engines)
-
-
 async def _health(request: Request) -> JSONResponse:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    # Anybody may ask, so nobody keeps a connection for it.
+    # No token is needed here, so the connection is closed: nobody can occupy it.
     return JSONResponse({"status": "ok", "time": now}, headers={"Connection": "close"})
 
 
@@ -231,10 +215,10 @@ async def _health(request: Request) -> JSONResponse:
 
 
 class RequestContext:
-    """ASGI middleware: tells a request the engines, the calls, and the user of its own API key.
+    """ASGI middleware: gives a request the engines, the calls, and a user if it has an API key.
 
-    The SDK lets a session be used only by the user that opened it. A request that brings no key
-    of its own has no user.
+    The SDK lets only the user who opened a session use it. A request without its own key has no
+    user.
     """
 
     def __init__(self, app: ASGIApp, engines: Engines, calls: "RunningCalls") -> None:
@@ -243,7 +227,7 @@ class RequestContext:
         self._secret = secrets.token_bytes(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with all of them."""
+        """Add them to the request's scope and pass it on."""
         scope = {**scope, "state": {**scope["state"], **self._state}}
         if keys := Headers(scope=scope).getlist(KEY_HEADER):
             user = hmac.digest(self._secret, "\n".join(keys).encode(), "sha256").hex()
@@ -255,14 +239,13 @@ class RequestContext:
 class _Session:
     user: Any
     requests: int = 0
-    """How many are being answered; an open stream is one."""
+    """The number of running requests, including open streams."""
 
 
 class McpSessions:
-    """ASGI middleware: ends the session that was unused for longest when there are too many.
+    """ASGI middleware: ends the least recently used session when there are too many.
 
-    The SDK keeps the sessions, and answers 503 when there are too many, although most clients never
-    end a session.
+    The SDK would answer 503 then, but most clients never end a session.
     """
 
     def __init__(self, app: ASGIApp, max_sessions: int) -> None:
@@ -300,7 +283,7 @@ class McpSessions:
                 session.requests -= 1
 
     async def _make_room(self, scope: Scope) -> None:
-        """End unused sessions, by the request that a client would send, until there is room."""
+        """End unused sessions until there is room, each with a DELETE as a client would send it."""
         while len(self._sessions) >= self._max_sessions:
             unused = (name for name, session in self._sessions.items() if not session.requests)
             name = next(unused, None)
@@ -326,7 +309,7 @@ async def _send_nowhere(message: Message) -> None:
 
 
 class _SseEndpoint:
-    """An SSE connection, which is a session of its own."""
+    """Serves an SSE connection, which is a session."""
 
     def __init__(
         self, server: Server[Engines], transport: SseServerTransport, engines: Engines
@@ -344,10 +327,10 @@ class _SseEndpoint:
 
 
 class RunningCalls:
-    """Knows the calls that are running, and ends them all at once. It is a server middleware.
+    """Server middleware: knows the running calls and can end them all at once.
 
-    The SDK, cancelled in the middle of a call, waits a second for an answer to be read that
-    nothing reads any more. So calls are ended first, while their answers can still go out.
+    If the SDK is cancelled during a call, it waits a second for a reader of the answer that no
+    longer exists. So the calls are ended first, while their answers can still be sent.
     """
 
     def __init__(self) -> None:
@@ -356,14 +339,15 @@ class RunningCalls:
     async def __call__(
         self, ctx: ServerRequestContext[Engines], call_next: CallNext
     ) -> HandlerResult:
-        """Pass a message on, and answer for it if the server ends meanwhile."""
+        """Pass a message on. If the server ends meanwhile, answer with an error."""
         with self.running():
             return await call_next(ctx)
+        # Reached only if `end` has cancelled the scope.
         raise MCPError(code=types.INTERNAL_ERROR, message="The server is ending.")
 
     @contextmanager
     def running(self) -> Generator[anyio.CancelScope]:
-        """Count the block as a call; its scope is cancelled if the server ends meanwhile."""
+        """Treat the block as a call: its scope is cancelled if the server ends."""
         with anyio.CancelScope() as call:
             self._running.add(call)
             try:
@@ -372,14 +356,14 @@ class RunningCalls:
                 self._running.discard(call)
 
     def end(self) -> bool:
-        """End the calls that are running; return whether there are any."""
+        """End the running calls; return whether there are any."""
         for running in self._running:
             running.cancel()
         return bool(self._running)
 
 
 class OpenRequests:
-    """ASGI middleware: knows the requests that are running, and ends them all at once."""
+    """ASGI middleware: knows the running requests and can end them all at once."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -387,7 +371,7 @@ class OpenRequests:
         self._is_ending = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request to its end, or to the server's."""
+        """Serve a request until it ends or the server ends."""
         request = _Request(scope, receive, send)
         if not self._is_ending:
             self._running.add(request)
@@ -411,7 +395,7 @@ class OpenRequests:
                 await request.is_over.wait()
 
     async def complete(self) -> None:
-        """Complete the answers of running requests, as far as their clients read."""
+        """Complete the responses to running requests, if their clients still read."""
         async with anyio.create_task_group() as tasks:
             for request in tuple(self._running):
                 tasks.start_soon(request.complete)
@@ -425,10 +409,10 @@ class OpenRequests:
 
 
 class _Request:
-    """One request: how far its answer has come, and ways to end it.
+    """One request: how far its response is, and ways to end it.
 
-    It ends as if the client had hung up, for which the SDK closes its streams. A request that does
-    not notice in time, or is still being read, is cancelled.
+    It ends as if the client had disconnected; then the SDK closes its streams. A request that does
+    not notice in time, or is still being received, is cancelled.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -467,8 +451,8 @@ class _Request:
         await self._send(message)
 
     async def complete(self) -> None:
-        """Make the answer a complete one, if the client still reads."""
-        with anyio.move_on_after(_LAST_WORD_SECONDS, shield=True):
+        """Complete the response, if the client still reads."""
+        with anyio.move_on_after(_COMPLETING_SECONDS, shield=True):
             if not self._is_answered:
                 refusal = refuse(self._scope["path"], 503, "The server is ending.")
                 await refusal(self._scope, self._receive, self._send)

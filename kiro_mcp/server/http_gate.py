@@ -1,25 +1,25 @@
-"""Who may use the server over HTTP, and how much memory requests may take together.
+"""Who may use the server over HTTP, and how much memory all requests may use together.
 
 All requests pass through `HttpGate`, which checks in this order:
 
     Host and Origin    421 or 403 for a name or a web page that is not allowed
-    token              401 without the bearer of this server; `/` and `/health` need none
-    memory             503 if a large body finds no room in time
+    token              401 without the server's token; `/` and `/health` need none
+    memory             503 if there is no room for a large body in time
 
 *Host and Origin.* A web page that a user visits can make their browser call this machine, also by
-a name that its author points here ("DNS rebinding"). So the names in Host and Origin are checked
-on every address and every path, whether a token is asked for or not. Such a page chooses the name
-freely, so only exact names are allowed. The port of Host says nothing about who calls: it differs
-where a container or a tunnel maps the server's port.
+a host name that the page's author points here ("DNS rebinding"). So Host and Origin are checked on
+every address and path, with and without a token. The author chooses the name, so only exact names
+are allowed. The port in Host is not checked, because containers and tunnels map the server's port
+to another one.
 https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#security-warning
 
-*Token.* A machine is shared by its users and programs, and this server spends its owner's
-subscription. So a token is asked for by default, also on loopback: the one that was set, or one
-that is made once and kept in a file that only its owner can read.
+*Token.* The users and programs of a machine share it, and this server uses its owner's
+subscription. So a token is required by default, also on loopback. It comes from a setting, or is
+generated once and stored in a file that only its owner can read.
 
-*Memory.* A body is read whole before it is understood, and its content is held as long as its call
-runs. So each request takes its share of one budget before its body is read, and gives it back at
-its end. If the budget is used up, a request waits: its client cannot send more meanwhile.
+*Memory.* A body is read completely before it is parsed, and its content stays in memory until its
+call ends. So each request reserves a share of one budget before its body is read, and returns it at
+its end. If the budget is used up, a request waits, and its client cannot send more.
 """
 
 import ctypes
@@ -50,33 +50,33 @@ logger = logging.getLogger(__name__)
 LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-"""Clients leave these ports out of Host and Origin."""
+"""Clients omit these ports in Host and Origin."""
 
 PUBLIC_PATHS: Final = frozenset({"/", "/health"})
-"""They need no token: they say only that the server is up."""
+"""They need no token: they say only that the server runs."""
 
 TOKEN_BYTES: Final = 32
-"""As long as a key of AES-256: it cannot be guessed."""
+"""The length of an AES-256 key, which cannot be guessed."""
 
 MIN_TOKEN_CHARACTERS: Final = 16
-"""The shortest token that protects a server which other machines can reach."""
+"""The shortest token for a server that other machines can reach."""
 
 HTTP_AUTH_FILE: Final = "http-token"
-"""The file of a token that was made, in the folder of the package's data."""
+"""The file with the generated token, in the folder of the package's data."""
 
 MAX_TOKEN_FILE_BYTES: Final = 4096
 
 BODIES_AT_ONCE: Final = 4
-"""How many of the largest bodies fit into the memory budget."""
+"""How many bodies of the largest size fit into the memory budget."""
 
 BODY_WAIT_SECONDS: Final = 30.0
-"""How long a request waits for room."""
+"""How long a request waits for memory."""
 
 SMALL_BYTES: Final = 16 * 1024
-"""A body up to this size does not wait: one for each connection takes little memory."""
+"""A body up to this size does not wait: one per connection needs little memory."""
 
 LARGE_BYTES: Final = 128 * 1024
-"""Blocks of at least this size go back to the system as soon as they are freed."""
+"""Freed blocks of at least this size are returned to the system at once."""
 
 _API_ERRORS: Final = {
     401: ("authentication_error", "invalid_api_key"),
@@ -84,10 +84,10 @@ _API_ERRORS: Final = {
     421: ("invalid_request_error", "invalid_request"),
     503: ("overloaded_error", "overloaded"),
 }
-"""Type and code of each refusal in the vendors' APIs."""
+"""Type and code of each refusal in the APIs of OpenAI and Anthropic."""
 
 _SEEN_IN_PUBLIC: Final = frozenset({"my-super-secret-password-123"})
-"""Tokens from the examples of other gateways: everybody knows them."""
+"""Tokens from the examples of other gateways, which everybody knows."""
 
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]*]+)(?::([0-9]{1,5}))?")
 
@@ -100,16 +100,16 @@ class AllowedNames:
     """The host names that requests may use, in lower case."""
 
     port: int
-    """The port that is listened on."""
+    """The server's port."""
     own: frozenset[str]
-    """This machine's names and the address that is listened on."""
+    """The names of this machine and the server's address."""
     others: frozenset[str]
-    """Names that the settings allow, with any port."""
+    """Names that the settings allow with any port."""
     with_port: frozenset[tuple[str, int]]
     """Names that the settings allow with one port only."""
 
     def allow_host(self, host: str) -> bool:
-        """Whether clients may call the server by this Host."""
+        """Whether clients may use this Host."""
         if not (found := _split(host)):
             return False
         name, port = found
@@ -118,10 +118,10 @@ class AllowedNames:
         return name in self.own or name in self.others or has_port
 
     def allow_origin(self, origin: str, host: str) -> bool:
-        """Whether pages of this Origin may call the server by this Host.
+        """Whether pages of this Origin may use this Host.
 
-        Pages of the address that is called may, and pages of the server's own addresses. Another
-        port of this machine belongs to another program.
+        They may if the Origin is the Host itself or one of the server's own addresses. Another port
+        of this machine belongs to another program.
         """
         scheme, _, authority = origin.lower().partition("://")
         found, called = _split(authority), _split(host)
@@ -138,10 +138,10 @@ class AllowedNames:
 
 
 def allowed_names(host: str, port: int, also: Iterable[str] = ()) -> AllowedNames:
-    """Allow this machine's names, the address that is listened on and the names in `also`."""
+    """Allow this machine's names, the server's address and the names in `also`."""
     own = {*LOOPBACK_NAMES}
     try:
-        # Browsers take 0.0.0.0 for this machine, so it is not a name to be called by.
+        # Any web page can reach this machine as 0.0.0.0, so that name is not allowed.
         is_any_address = ipaddress.ip_address(host).is_unspecified
     except ValueError:
         is_any_address = False
@@ -162,12 +162,12 @@ def allowed_names(host: str, port: int, also: Iterable[str] = ()) -> AllowedName
 
 
 def in_url(host: str) -> str:
-    """Return a host in the form for a URL: IPv6 in brackets."""
+    """Return a host as in a URL: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def _split(authority: str) -> tuple[str, int | None] | None:
-    """Return the name in lower case, and the port if there is one; None if it cannot be read."""
+    """Return the name in lower case and the port, if there is one; None if it is invalid."""
     found = _AUTHORITY.fullmatch(authority)
     if not found:
         return None
@@ -180,10 +180,10 @@ def _split(authority: str) -> tuple[str, int | None] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """What a client has to send."""
+    """The token that clients must send."""
 
     secret: str = field(repr=False)
-    """Empty if no token is asked for."""
+    """Empty if none is required."""
     where: str
     """Where its owner finds it: a file or a variable, never the token itself."""
 
@@ -192,22 +192,22 @@ class Token:
 
 
 def choose_token(token: str, *, host: str, no_auth: bool, file: Path | None = None) -> Token:
-    """Return the token to ask for: the one that was set, or the one in the file.
+    """Return the token to require: the one of the settings, or the one in the file.
 
     Args:
-        token: The one that was set; empty for none.
+        token: The one of the settings; empty for none.
         host: The address that the server will listen on.
-        no_auth: Ask for no token.
-        file: Where a token is kept that was made, and is made if need be; None if the machine
-            has no place for it.
+        no_auth: Require no token.
+        file: The file with the generated token, which is created if it is missing; None if this
+            machine has no folder for it.
 
     Raises:
         InvalidRequest: Anyone could use a server with these settings, or the file cannot be used.
     """
     if token in _SEEN_IN_PUBLIC:
         raise InvalidRequest(
-            "KIRO_MCP_HTTP_TOKEN is a password that examples print.",
-            next_step="Set another one, or none: then one is made.",
+            "KIRO_MCP_HTTP_TOKEN is a password from published examples.",
+            next_step="Set another one, or none: then one is generated.",
         )
     if not is_loopback(host) and (no_auth or not token):
         raise InvalidRequest(
@@ -227,7 +227,7 @@ def choose_token(token: str, *, host: str, no_auth: bool, file: Path | None = No
         return Token(secret=token, where="KIRO_MCP_HTTP_TOKEN")
     if file is None:
         raise InvalidRequest(
-            "No folder can keep the token: neither HOME nor KIRO_MCP_HOME is set.",
+            "There is no folder for the token: neither HOME nor KIRO_MCP_HOME is set.",
             next_step="Set one of them, or KIRO_MCP_HTTP_TOKEN.",
         )
     try:
@@ -238,7 +238,7 @@ def choose_token(token: str, *, host: str, no_auth: bool, file: Path | None = No
             secret = _read_token(file)
     except OSError as error:
         raise InvalidRequest(
-            f"The token cannot be kept in {file}: {error.strerror}.",
+            f"The token cannot be stored in {file}: {error.strerror}.",
             next_step="Set KIRO_MCP_HTTP_TOKEN instead.",
         ) from error
     return Token(secret=secret, where=str(file))
@@ -251,13 +251,13 @@ def _make_token(file: Path) -> str:
         with open(descriptor, "w", encoding="ascii") as opened:
             opened.write(f"{token}\n")
     except OSError:
-        file.unlink(missing_ok=True)  # Half a token would keep every later start from working.
+        file.unlink(missing_ok=True)  # With half a token in it, every later start would fail.
         raise
     return token
 
 
 def _read_token(file: Path) -> str:
-    """Read the token that an earlier start made, if nobody else can have put it there.
+    """Read the token of an earlier start, unless another user can have written it.
 
     Root can read every file, so the owner is compared and links are not followed.
     """
@@ -283,7 +283,7 @@ def _read_token(file: Path) -> str:
 
 
 class HttpGate:
-    """ASGI middleware: refuses a request, or lets it in as soon as there is memory for its body."""
+    """ASGI middleware: refuses a request, or passes it on when there is memory for its body."""
 
     def __init__(
         self,
@@ -294,7 +294,7 @@ class HttpGate:
         max_body_bytes: int,
         body_wait_seconds: float = BODY_WAIT_SECONDS,
     ) -> None:
-        """Stand in front of an application, which limits the size of each body itself."""
+        """Protect an application, which must limit the size of each body itself."""
         self._app = app
         self._secret = token.secret.encode()
         self._names = names
@@ -304,7 +304,7 @@ class HttpGate:
         self._given_back = anyio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a request, or pass it on."""
+        """Refuse the request or pass it on."""
         headers = Headers(scope=scope)
         path: str = scope["path"]
         refusal = self._check_names(path, headers) or self._check_token(path, headers)
@@ -315,7 +315,7 @@ class HttpGate:
         declared = headers.get("content-length", "")
         is_chunked = "transfer-encoding" in headers
         size = int(declared) if declared.isdecimal() else self._max_body_bytes * is_chunked
-        share = min(size, self._max_body_bytes)  # More is refused without being read.
+        share = min(size, self._max_body_bytes)  # The application refuses a larger body unread.
         if share <= SMALL_BYTES:
             share = 0
         with anyio.move_on_after(self._body_wait_seconds) as waiting:
@@ -332,7 +332,7 @@ class HttpGate:
             message = await receive()
             received += len(message.get("body", b""))
             if message["type"] == "http.request" and not message.get("more_body"):
-                # The size of a chunked body is known now.
+                # Now the size of the chunked body is known.
                 self._give_back(share - received)
                 share = received
             return message
@@ -344,30 +344,30 @@ class HttpGate:
             self._give_back(share)
 
     def _check_names(self, path: str, headers: Headers) -> Response | None:
-        """Return the refusal of a foreign Host or Origin; None if they are allowed."""
+        """Return a refusal if Host or Origin is not allowed."""
         hosts = headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""
         if not self._names.allow_host(host):
             return _refuse_name(
                 path,
                 421,
-                f"This server does not answer to the name {quoted(host)}. If it is yours, add it"
-                " to KIRO_MCP_ALLOWED_HOSTS where the server is configured.",
+                f"The Host {quoted(host)} is not allowed here. If it is a name of this server, add"
+                " it to KIRO_MCP_ALLOWED_HOSTS in the server's configuration.",
             )
         for origin in headers.getlist("origin"):
             if origin and not self._names.allow_origin(origin, host):
                 return _refuse_name(
                     path,
                     403,
-                    f"This server takes no calls from pages of {quoted(origin)}. If they are yours,"
-                    " add their host to KIRO_MCP_ALLOWED_HOSTS where the server is configured.",
+                    f"Pages of {quoted(origin)} may not call this server. If they are yours, add"
+                    " their host to KIRO_MCP_ALLOWED_HOSTS in the server's configuration.",
                 )
         return None
 
     def _check_token(self, path: str, headers: Headers) -> Response | None:
-        """Return the refusal of a request without the token; None if it may come in.
+        """Return a refusal if the token is missing.
 
-        Clients send the token as a bearer or as `x-api-key`.
+        Clients send the token as a bearer token or in `x-api-key`.
         """
         offered = headers.getlist("x-api-key")
         for value in headers.getlist("authorization"):
@@ -378,10 +378,10 @@ class HttpGate:
             return None
         if any(secrets.compare_digest(one.encode("latin-1"), self._secret) for one in offered):
             return None
-        # https://www.rfc-editor.org/rfc/rfc6750#section-3.1: no error code if nothing was offered.
+        # https://www.rfc-editor.org/rfc/rfc6750#section-3.1: no error code if no token was sent.
         challenge = 'Bearer realm="kiro-mcp"' + (', error="invalid_token"' if offered else "")
-        said = "Send the token of this server as `Authorization: Bearer …` or `x-api-key`."
-        return refuse(path, 401, said, {"WWW-Authenticate": challenge})
+        why = "Send the token of this server as `Authorization: Bearer …` or `x-api-key`."
+        return refuse(path, 401, why, {"WWW-Authenticate": challenge})
 
     def _give_back(self, size: int) -> None:
         self._free_bytes += size
@@ -390,7 +390,7 @@ class HttpGate:
 
 
 def refuse(path: str, status: int, why: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Build the refusal of a request: in the shape of both vendors' APIs for their paths."""
+    """Build the refusal of a request, under `/v1/` in the form of OpenAI's and Anthropic's APIs."""
     sent = {**(headers or {}), "Connection": "close"}
     if path.startswith("/v1/"):
         kind, code = _API_ERRORS[status]
@@ -405,10 +405,10 @@ def _refuse_name(path: str, status: int, why: str) -> Response:
 
 
 def give_large_blocks_back() -> None:
-    """Have the C library return large blocks to the system when they are freed.
+    """Make the C library return large blocks to the system when they are freed.
 
-    glibc learns from the first large block that is freed to keep such blocks, so that a server
-    that has read a few large requests would hold hundreds of megabytes for good.
+    By default glibc keeps such blocks after the first one is freed. A server would then occupy
+    hundreds of megabytes for ever after a few large requests.
     """
     if sys.platform != "linux":
         return

@@ -1,24 +1,24 @@
-"""Jobs: the answers that are being worked on, and who waits for them.
+"""Jobs: answers in progress, and the calls that wait for them.
 
-A job runs in a task of the server, not of the call that started it. The call waits for it. When
-the call's patience ends, it returns what there is and leaves the job running; the job is then
-*detached*, and any call can collect its result by its id. Cancelling a call cancels its job,
-unless another call waits for the job or the job is detached.
+A job runs in a task of the server, and the call that started it waits for it. If the call's waiting
+time ends first, the call returns the text so far and the job goes on: it is then *detached*, and
+any call can collect its result by its id. Cancelling a call cancels its job, unless another call
+waits for the job or the job is detached.
 
 Clients give up on a call after 5 to 60 seconds and tell their model to try again. So a cancellation
 because of a timeout detaches the job instead of ending it, and a later call with the same arguments
-joins the job: nothing is asked and paid for twice.
+joins the job. Thus the service is asked and paid only once.
 
-While a call waits, its client gets progress notifications. They keep it from giving up, and show
-a person that the answer grows; the answer itself is only in the result. MCP has no streamed
-results, but a caller that puts `"kiro-mcp/stream": true` beside its `progressToken` in the call's
-`_meta` gets the text, too, in the `_meta` of the notifications::
+While a call waits, its client gets progress notifications. They keep it from giving up and show a
+person that the answer grows. MCP has no streamed results, but a caller that puts
+`"kiro-mcp/stream": true` beside its `progressToken` in the call's `_meta` also gets the text, in
+the `_meta` of the notifications::
 
-    "kiro-mcp/stream": {"offset": 120, "text": "what came since the last notification"}
+    "kiro-mcp/stream": {"offset": 120, "text": "the text since the last notification"}
 
-`offset` counts the characters (Unicode code points) of the text before these. It is 0 again if the
-model answers a second time, to repair what broke an `output_schema`. Thinking is left out, and so
-is what came after the last notification: the result has the whole text, and the result counts.
+`offset` is the number of characters (Unicode code points) before this text. It is 0 again if the
+model answers a second time because its answer broke an `output_schema`. The notifications contain
+no thinking, and may miss the last characters. The result always has the whole text.
 """
 
 import hashlib
@@ -50,59 +50,59 @@ from kiro_mcp.wire.json_values import is_larger
 logger = logging.getLogger(__name__)
 
 MAX_REMEMBERED: Final = 100
-"""How many finished jobs are held in memory; the store on disk has all their results."""
+"""How many finished jobs stay in memory. The store on disk has all their results."""
 
 MAX_DETACHED: Final = 100
-"""How many jobs of one credential may run without anybody waiting for them."""
+"""How many jobs of one credential may run while no call waits for them."""
 
 MAX_DETACHED_SECONDS: Final = 60 * 60.0
-"""How long a job may run without anybody waiting for it."""
+"""How long a job may run while no call waits for it."""
 
 JOIN_AFTER_SECONDS: Final = 3.0
-"""How much later a call must begin to join a running job that asks the same.
+"""A call joins a running job with the same question only if it begins this much later.
 
-Calls that begin closer together are meant to get an answer each.
+Calls that begin closer together each want an answer of their own.
 """
 
 ABANDONED_SECONDS: Final = 0.1
-"""How long a cancelled call's job runs on: the SDK ends the call before it says why."""
+"""How long a cancelled call's job runs on: the SDK ends the call before it tells the reason."""
 
 UNCLEAR_SECONDS: Final = 15.0
-"""How long it runs on if the client's reason may be a timeout or a person who stopped the call.
+"""How long it runs on if the reason can mean a timeout as well as a person who stopped the call.
 
-After a timeout the model repeats its call within seconds. If nobody does, little is paid for.
+After a timeout the model repeats its call within seconds. Otherwise 15 seconds cost little.
 """
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Job:
-    """One answer: what is being worked on, or has just been finished."""
+    """One answer in progress, or one that has just finished."""
 
     id: str
     """The answer's id."""
     conversation_id: str
     model: str
     turn: int = 1
-    """Which turn of the conversation the answer is expected to be."""
+    """The expected number of the answer's turn in the conversation."""
     owner: str = OWN
-    """Whose it is; nobody else can find it."""
+    """The owner, who alone can find it."""
     caller: str = ""
-    """Which client asked, as far as that can be told."""
+    """The client that asked, as far as it is known."""
     question: str = ""
-    """What `question_id` returned for the call; "" for a job that no other call joins."""
+    """The result of `question_id` for the call; "" for a job that no other call joins."""
     began_at: float = 0.0
     """When its call began, on the event loop's clock."""
     token: AccessToken | None = None
-    """The token that its call has looked up, for its first request."""
+    """The token for its first request, which its call has already looked up."""
     recorder: Recorder | None = None
-    """What notes its requests, where calls are captured."""
+    """Records its requests, if calls are captured."""
 
     pieces: list[str] = field(default_factory=list[str])
     """The text so far. The list only grows; a second answer begins another list."""
     characters: int = 0
-    """How much has come so far, thinking included."""
+    """The length of the answer so far, including thinking."""
     partial: Reply | None = None
-    """What to save if the job is cancelled: its first whole answer, or the part that came."""
+    """The reply to save if the job is cancelled: its first whole answer, or a partial one."""
     result: types.CallToolResult | None = None
     is_running: bool = True
     why_cancelled: str = "The call was cancelled before its answer was complete."
@@ -112,23 +112,23 @@ class Job:
     left_by: CallId | None = None
     """The last call that was cancelled while it waited."""
     is_detached: bool = False
-    """Whether it runs on without anybody waiting."""
+    """Whether it runs on even if no call waits for it."""
     may_be_repeated: bool = False
     """Whether its client has cancelled for a reason that may be a timeout."""
     join_count: int = 0
     """How many repeated calls have joined it."""
 
     is_saved_whole: bool = False
-    """Whether its answer is complete, and in the store."""
+    """Whether the store has its complete answer."""
     is_delivered: bool = False
-    """Whether a caller has got its result."""
+    """Whether a caller has received its result."""
     undelivered: str = ""
-    """What the store says about it: its question while no caller has got its result, else ""."""
+    """As in the store: its question until a caller has received its result, then ""."""
 
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
     _changed: anyio.Event | None = None
-    """There while somebody waits for news of it."""
+    """Set when the answer grows or ends; None while nobody waits for that."""
 
     @property
     def is_cancelled(self) -> bool:
@@ -136,25 +136,25 @@ class Job:
         return self.result is None and not self.is_running
 
     def add(self, text: str, *, is_thinking: bool = False) -> None:
-        """Note a piece of the answer."""
+        """Add a piece of the answer."""
         self.characters += len(text)
         if not is_thinking:
             self.pieces.append(text)
         self._announce()
 
     async def changed(self) -> None:
-        """Wait until more has come, or the job has ended."""
+        """Wait until the answer grows or the job ends."""
         if self._changed is None:
             self._changed = anyio.Event()
         await self._changed.wait()
 
     def cancel(self, why: str = "") -> None:
-        """Stop it; say why, if its caller did not cancel it."""
+        """Stop the job. `why` is the reason, unless its caller cancelled it."""
         self.why_cancelled = why or self.why_cancelled
         self.scope.cancel()
 
     async def work(self, make: Callable[["Job"], Awaitable[types.CallToolResult]]) -> None:
-        """Make the result, unless cancelled. An unexpected error must not end other jobs."""
+        """Set `result`, unless cancelled. An unexpected error must not end other jobs."""
         try:
             with self.scope:
                 self.result = await make(self)
@@ -196,22 +196,22 @@ class Jobs:
         return [job for job in self._jobs.values() if job.is_running]
 
     def get(self, answer_id: str, *, owner: str) -> Job | None:
-        """Return an owner's job that is running or has just finished, unless cancelled."""
+        """Return a running or recently finished job of an owner, unless it was cancelled."""
         job = self._jobs.get(answer_id)
         return None if job is None or job.is_cancelled or job.owner != owner else job
 
     def running_in(self, conversation_id: str, *, owner: str) -> Job | None:
-        """Return a job that is running in this conversation of an owner, if any."""
+        """Return a running job in an owner's conversation, if there is one."""
         for job in self.running:
             if job.owner == owner and job.conversation_id == conversation_id:
                 return job
         return None
 
     def to_join(self, question: str, *, owner: str, began_at: float) -> Job | None:
-        """Return a running job that a call with the same question joins, if there is one.
+        """Return the running job that a call with the same question joins, if there is one.
 
-        It is one that began long enough before, or that its client has given up because of what is
-        or may be a timeout. Of several, the one that the fewest calls have joined.
+        A job can be joined if it began long enough before the call, or if its client has cancelled
+        it for a reason that is or may be a timeout. Of several, the least joined one is returned.
         """
         candidates = [
             job
@@ -227,7 +227,7 @@ class Jobs:
         return min(candidates, key=lambda job: job.join_count, default=None)
 
     def start(self, job: Job, make: Callable[[Job], Awaitable[types.CallToolResult]]) -> None:
-        """Start a job in a task of the server. `make` makes its result."""
+        """Start a job in a task of the server. `make` returns its result."""
         self._jobs[job.id] = job
         if len(self._jobs) > MAX_REMEMBERED:
             finished = (key for key, other in self._jobs.items() if not other.is_running)
@@ -238,16 +238,16 @@ class Jobs:
     async def wait(
         self, job: Job, call: CallId, progress: "ProgressReporter", *, patience_seconds: float
     ) -> types.CallToolResult | None:
-        """Return a job's result; None if patience ends before the job does, or it is cancelled.
+        """Return a job's result; None if the time is over or the job is cancelled.
 
-        If the wait is cancelled, the job is, too, unless another call waits for it, it is
-        detached, or the client says within a moment that it has timed out.
+        If the wait is cancelled, the job is cancelled, too, unless another call waits for it, it is
+        detached, or the client's reason, which follows in a moment, is a timeout.
 
         Args:
-            job: What to wait for.
+            job: The job.
             call: The call that waits.
             progress: Reports to that call.
-            patience_seconds: How long to wait; 0 for as long as it takes.
+            patience_seconds: How long to wait; 0 for no limit.
         """
         job.calls.append(call)
         try:
@@ -263,11 +263,11 @@ class Jobs:
                 self._tasks.start_soon(self._cancel_abandoned, job)
 
     def note_cancellation(self, call: CallId, reason: object) -> None:
-        """Let a cancelled call's job run on if the client's reason is, or may be, a timeout."""
+        """Let the job of a cancelled call run on if the reason is, or may be, a timeout."""
         for job in self.running:
             if [call] == (job.calls or [job.left_by]) and not job.is_detached:
                 job.may_be_repeated = _says(_UNCLEAR, reason)
-                if _says(_TIMED_OUT, reason):
+                if says_timed_out(reason):
                     self._detach(job)
 
     async def stop(self) -> None:
@@ -287,7 +287,7 @@ class Jobs:
             if other.is_detached and (other is job or not other.calls)
         ]
         for oldest in detached[: -self._max_detached]:
-            oldest.cancel("Too many answers were left to go on: the oldest was ended.")
+            oldest.cancel("Too many answers ran without a waiting call: the oldest was ended.")
 
     async def _cancel_abandoned(self, job: Job) -> None:
         with anyio.move_on_after(ABANDONED_SECONDS):
@@ -299,7 +299,7 @@ class Jobs:
             job.cancel()
 
     async def _cancel_uncollected(self, job: Job) -> None:
-        """Cancel a detached job that nobody waits for when its time is over."""
+        """Cancel a detached job when its time is over and no call waits for it."""
         while job.is_running:
             with anyio.move_on_after(self._max_detached_seconds):
                 await job.ended.wait()
@@ -311,23 +311,23 @@ class Jobs:
 # --- progress -----------------------------------------------------------------------------
 
 MIN_INTERVAL_SECONDS: Final = 0.25
-"""The least time between two notifications."""
+"""The shortest time between two notifications."""
 
 STREAM_INTERVAL_SECONDS: Final = 0.05
-"""The same with text in them: as smooth as anybody reads."""
+"""The same for notifications with text: short enough to look smooth."""
 
 HEARTBEAT_SECONDS: Final = 9.0
-"""The most time between two: clients that count on progress give up after ten or more."""
+"""The longest time between two. Clients that expect progress give up after ten seconds or more."""
 
 TAIL_CHARACTERS: Final = 80
-"""How much of the end of the text a notification shows."""
+"""How many of the last characters of the text a notification shows."""
 
 
 class ProgressReporter:
-    """Reports on one job to one waiting call.
+    """Reports the progress of one job to one waiting call.
 
-    At once, then on what comes but not too often, and after some silence all the same. The
-    progress value always grows, as MCP requires.
+    It reports at once, then when the answer grows, but not too often, and after some silence in any
+    case. The progress value always grows, as MCP requires.
     """
 
     def __init__(
@@ -363,11 +363,11 @@ class ProgressReporter:
                     await job.changed()
 
     def seconds_until(self, interval_seconds: float) -> float:
-        """Return how much of an interval since the last report is left."""
+        """Return the time until an interval since the last report is over."""
         return max(0.0, self._reported_at + interval_seconds - self._now())
 
     async def report(self) -> None:
-        """Say how far the answer has come."""
+        """Send a notification about the answer so far."""
         job = self._job
         self._reported_at = self._now()
         elapsed = self._reported_at - self._began_at
@@ -390,7 +390,7 @@ class ProgressReporter:
 # --- repeated calls -----------------------------------------------------------------------
 
 _TIMED_OUT: Final = re.compile(r"time[d ]?[ -]?out|deadline exceeded|-32001", re.IGNORECASE)
-"""What clients write when they cancel because of a timeout.
+"""The reasons that clients give when they cancel because of a timeout.
 
 TypeScript SDK: `McpError: MCP error -32001: Request timed out`, `Maximum total timeout exceeded`;
 Python SDK 2: `timed out after 5.0s`; Rust SDK: `request timeout`; Go SDK: `context deadline
@@ -398,7 +398,7 @@ exceeded`. Python SDK 1 does not cancel.
 """
 
 _UNCLEAR: Final = re.compile("cancelled by caller")
-"""What Codex 0.171 writes both when it times out and when a person stops it."""
+"""The reason that Codex 0.171 gives both after a timeout and when a person stops it."""
 
 _MAX_REASON_CHARACTERS: Final = 1000
 
@@ -415,11 +415,11 @@ def says_timed_out(reason: object) -> bool:
 
 
 async def question_id(given: AskArguments, settings: Settings, secret: bytes) -> str:
-    """Return what is equal for two calls that ask the same; "" for a call that asks nothing.
+    """Return a hash that is equal for calls that ask the same; "" for a call that asks nothing.
 
-    It is a keyed hash. The store keeps it, and nobody can test with it what was asked. The
-    settings are a part of it, because servers with other settings may use the same store. A file
-    counts by its path, size and time of change.
+    The hash is keyed, so that nobody can use the store to test what was asked. It includes the
+    settings, because servers with other settings may use the same store. For a file it includes
+    path, size and time of the last change.
     """
     if given.dry_run or given.answer_id:
         return ""
@@ -450,8 +450,8 @@ async def question_id(given: AskArguments, settings: Settings, secret: bytes) ->
 
 def _hash(value: object, secret: bytes) -> str:
     digest = hashlib.blake2b(key=secret, digest_size=32)
-    # No recursion, because arguments may nest deeply. Each value begins with its kind and size,
-    # so different values never give the same bytes.
+    # No recursion, because arguments may nest deeply. Each value begins with its kind and size, so
+    # that different values never produce the same bytes.
     left = [value]
     while left:
         value = left.pop()

@@ -1,6 +1,6 @@
 """MCP over standard input and output. The server always ends when it should.
 
-    fd 0 ► LineReader ► Session.parse, take ► the SDK's server ► Session.write ► LineWriter ► fd 1
+    fd 0 ► LineReader ► Session.parse, accept ► the SDK's server ► Session.write ► LineWriter ► fd 1
 
 The SDK's own runner hangs on SIGINT until its input closes, dies at SIGTERM without cleaning up,
 stays forever if only its output is closed, and never answers a line that it cannot read. This one
@@ -44,9 +44,8 @@ from kiro_mcp.wire.json_values import cut_long_texts, load_large_json, mend_esca
 logger = logging.getLogger(__name__)
 
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: faststart.TERMINATED}
+"""The shell's convention: 128 and the number of the signal."""
 _CLOSED_OUTPUT = 0
-
-_NOTICE = "notifications/"
 
 _LARGE_LINE = 256 * 1024
 """The largest line that is parsed on the event loop, which takes up to 5 ms; in bytes."""
@@ -59,7 +58,7 @@ _Parsed: TypeAlias = types.JSONRPCMessage | Refusal | list[types.JSONRPCMessage 
 async def serve_stdio(server: KiroServer, handover: Handover | None = None) -> int:
     """Serve until the client leaves or a signal comes; return the exit code of the process.
 
-    `handover` is what the fast start has read and answered before.
+    `handover` contains what the fast start has already read and answered.
     """
     exit_code = 0
 
@@ -68,11 +67,14 @@ async def serve_stdio(server: KiroServer, handover: Handover | None = None) -> i
         exit_code = code
         tasks.cancel_scope.cancel()
 
-    wire_in = _take(0, instead=os.open(os.devnull, os.O_RDONLY))
-    wire_out = _take(1, instead=_stderr())
+    async def end_on_signal() -> None:
+        end(await wait_for_signal())
+
+    wire_in = _replace(0, by=os.open(os.devnull, os.O_RDONLY))
+    wire_out = _replace(1, by=_stderr())
     sys.stdout = sys.stderr
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_end_on_signal, end)
+        tasks.start_soon(end_on_signal)
         tasks.start_soon(_end_on_closed_output, wire_out, end)
         with suppress(BrokenPipeError):
             await serve_lines(server, wire_in, wire_out, handover)
@@ -83,25 +85,25 @@ async def serve_stdio(server: KiroServer, handover: Handover | None = None) -> i
 async def serve_lines(
     server: KiroServer, wire_in: int, wire_out: int, handover: Handover | None = None
 ) -> None:
-    """Serve a session over two file descriptors until the first of them ends.
+    """Serve a session over two file descriptors until `wire_in` ends.
 
     Raises:
-        BrokenPipeError: Nobody reads the answers any more.
+        BrokenPipeError: `wire_out` has no reader any more.
     """
     session = Session(handover.revision if handover else "")
     reader = LineReader(wire_in, handover)
-    writer, turn = LineWriter(wire_out), anyio.Lock()
+    writer, lock = LineWriter(wire_out), anyio.Lock()
     to_server, from_client = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     to_client, from_server = anyio.create_memory_object_stream[SessionMessage](0)
 
-    # Patience is counted from when a call arrived, and not from when the SDK was loaded.
+    # The waiting time of a call is counted from its arrival, before the SDK was loaded.
     handed_over = len(handover.lines) if handover else 0
     loading_began_at = anyio.current_time()
     if handover:
         loading_began_at -= time.monotonic() - handover.taken_at
 
     async def write(text: str) -> None:
-        async with turn:
+        async with lock:
             await writer.write(text)
 
     async def read_lines() -> None:
@@ -109,7 +111,7 @@ async def serve_lines(
             number = -1
             async for line in reader:
                 number += 1
-                messages, refusals = session.take(
+                messages, refusals = session.accept(
                     await off_loop(partial(session.parse, line), is_large=len(line) > _LARGE_LINE)
                 )
                 for message in messages:
@@ -132,38 +134,40 @@ async def serve_lines(
         await server.run(from_client, to_client, server.create_initialization_options())
 
 
-def _take(fd: int, *, instead: int) -> int:
-    """Return a private duplicate of a standard descriptor, and put something else in its place.
+def _replace(fd: int, *, by: int) -> int:
+    """Return a private duplicate of a standard descriptor, and put another in its place.
 
-    So no library and no child process can eat the client's messages, or write among ours.
+    So no library and no child process can read the client's messages or write between the answers.
     """
     private = os.dup(fd)
-    os.dup2(instead, fd)
-    os.close(instead)
+    os.dup2(by, fd)
+    os.close(by)
     return private
 
 
 def _stderr() -> int:
     try:
         return os.dup(2)
-    except OSError:  # Started without one.
+    except OSError:  # The process was started without stderr.
         return os.open(os.devnull, os.O_WRONLY)
 
 
-async def _end_on_signal(end: Callable[[int], None]) -> None:
+async def wait_for_signal() -> int:
+    """Wait for SIGINT or SIGTERM and return the exit code that the process then has."""
     if sys.platform == "win32":
-        return  # Event loops have no signal handlers there. The default one ends the process.
+        await anyio.sleep_forever()  # Event loops have no signal handlers there.
     with anyio.open_signal_receiver(*_EXIT_CODES) as signals:
         async for number in signals:
-            end(_EXIT_CODES[number])
+            return _EXIT_CODES[number]
+    raise AssertionError("signals never run out")
 
 
 async def _end_on_closed_output(wire_out: int, end: Callable[[int], None]) -> None:
-    """Notice at once that the reader has left: the next answer, which would tell, may not come."""
+    """Call `end` as soon as the client closes its end: there may be no next write that fails."""
     if not hasattr(select, "poll"):
-        return  # Windows: the next write tells.
+        return  # Windows: the next write fails.
     watched = select.poll()
-    watched.register(wire_out, 0)  # Errors and hang-ups are reported without being asked for.
+    watched.register(wire_out, 0)  # Errors and hang-ups are always reported.
     await anyio.to_thread.run_sync(watched.poll, abandon_on_cancel=True)
     end(_CLOSED_OUTPUT)
 
@@ -174,13 +178,13 @@ async def _end_on_closed_output(wire_out: int, end: Callable[[int], None]) -> No
 class Session:
     """Translates between lines of text and the SDK's messages, for one client.
 
-    Its state: the revision, since only one revision has batches; and which requests came in a
-    batch, since their answers leave together in one line. No line is read while `initialize`
-    waits for its answer, which decides the revision.
+    It remembers the protocol revision, because only one revision has batches, and the requests of
+    each batch, because one line answers them all. The answer to `initialize` decides the revision,
+    so no further line is read before it.
     """
 
     def __init__(self, revision: str) -> None:
-        """Take the revision, or "" if the client has not named one yet."""
+        """Begin with the revision that the client has named; "" for none yet."""
         self._revision = revision
         self._batches: dict[types.RequestId, _Batch] = {}
         self._initialize_id: types.RequestId | None = None
@@ -188,7 +192,7 @@ class Session:
         self.is_settled.set()
 
     def parse(self, line: "faststart.Line") -> "_Parsed":
-        """Read a line. This changes nothing, so it may be done in a thread."""
+        """Parse a line. This changes no state, so it may run in a thread."""
         rest, cut = cut_long_texts(line) if len(line) > _LARGE_LINE else (line, {})
         text = decode(rest)
         if not text:
@@ -203,18 +207,18 @@ class Session:
             return refusal
         return [_parse(json.dumps(item), {}) for item in items]
 
-    def take(self, parsed: "_Parsed") -> tuple[list[types.JSONRPCMessage], str]:
+    def accept(self, parsed: "_Parsed") -> tuple[list[types.JSONRPCMessage], str]:
         """Return the messages for the server, and text to write to the client at once."""
         if isinstance(parsed, list):
-            return self._take_batch(parsed)
+            return self._accept_batch(parsed)
         if isinstance(parsed, dict):
-            return [], _refused(parsed)
+            return [], _refusal_line(parsed)
         if isinstance(parsed, types.JSONRPCRequest) and parsed.method == "initialize":
             self._initialize_id, self.is_settled = parsed.id, anyio.Event()
         return [parsed], self._forget_cancelled(parsed)
 
     def write(self, message: types.JSONRPCMessage) -> str:
-        """Return the text to write for a message of the server; "" if it has to wait."""
+        """Return the text to write for a message of the server; "" if its batch is incomplete."""
         text = message.model_dump_json(by_alias=True, exclude_unset=True)
         if not isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
             return text + "\n"
@@ -228,14 +232,14 @@ class Session:
             return text + "\n"
         return self._finish(message.id, text)
 
-    def _take_batch(
+    def _accept_batch(
         self, parsed: Sequence[types.JSONRPCMessage | Refusal]
     ) -> tuple[list[types.JSONRPCMessage], str]:
         batch, messages = _Batch(), list[types.JSONRPCMessage]()
         text = ""
         for message in parsed:
             if isinstance(message, dict):
-                batch.answers.append(_refused(message).strip())
+                batch.answers.append(_refusal_line(message).strip())
                 continue
             if isinstance(message, types.JSONRPCRequest):
                 if message.method == "initialize":
@@ -243,7 +247,7 @@ class Session:
                     code = faststart.INVALID_REQUEST
                     item = message.model_dump(by_alias=True, exclude_unset=True)
                     refusal = faststart.refuse(code, why, item, message.id)
-                    batch.answers.append(_refused(refusal).strip())
+                    batch.answers.append(_refusal_line(refusal).strip())
                     continue
                 batch.waiting.add(message.id)
                 self._batches[message.id] = batch
@@ -252,7 +256,7 @@ class Session:
         return messages, text if batch.waiting or text else batch.text()
 
     def _forget_cancelled(self, message: types.JSONRPCMessage) -> str:
-        """Let no batch wait for a request that is cancelled, which the SDK does not answer."""
+        """Stop waiting for a cancelled request of a batch: the SDK does not answer it."""
         if not isinstance(message, types.JSONRPCNotification):
             return ""
         cancelled = (message.params or {}).get("requestId")
@@ -267,7 +271,7 @@ class Session:
 
 
 class _Batch:
-    """The answers to the requests of one batch. They wait until all are there."""
+    """The answers to the requests of one batch, which are written together."""
 
     def __init__(self) -> None:
         self.waiting = set[types.RequestId]()
@@ -278,7 +282,7 @@ class _Batch:
 
 
 def _parse(text: str, cut: Mapping[str, str]) -> types.JSONRPCMessage | Refusal:
-    """Return the message that a line holds, or the error that answers it."""
+    """Return the message of a line, or the error that answers it."""
     try:
         if cut or len(text) > _LARGE_LINE:
             adapter = types.jsonrpc_message_adapter
@@ -288,8 +292,9 @@ def _parse(text: str, cut: Mapping[str, str]) -> types.JSONRPCMessage | Refusal:
             message = types.jsonrpc_message_adapter.validate_json(text, by_name=False)
     except (ValueError, RecursionError):
         return _refuse(text, cut)
-    if isinstance(message, types.JSONRPCNotification) and not message.method.startswith(_NOTICE):
-        # A request whose id is null or a fraction looks like this, too.
+    is_notification = isinstance(message, types.JSONRPCNotification)
+    if is_notification and not message.method.startswith("notifications/"):
+        # A request whose id is null or a fraction is parsed as a notification, too.
         return faststart.refuse_message(_load(text, cut)) or message
     return message
 
@@ -311,7 +316,7 @@ def _load(text: str, cut: Mapping[str, str]) -> Any:
     return load_large_json(text, cut) if is_large else json.loads(text)
 
 
-def _refused(refusal: Refusal) -> str:
+def _refusal_line(refusal: Refusal) -> str:
     logger.warning("A message was refused: %s", refusal["error"]["message"])
     return json.dumps(refusal) + "\n"
 
@@ -323,7 +328,7 @@ class LineReader:
     """The lines of a file descriptor."""
 
     def __init__(self, fd: int, handover: Handover | None = None) -> None:
-        """Take the descriptor, and what the fast start has read from it."""
+        """Begin with the lines that the fast start has already read."""
         self._fd = fd
         self._can_wait = can_wait_for(fd)
         self._splitter = handover.splitter if handover else LineSplitter()
@@ -334,7 +339,7 @@ class LineReader:
         return self
 
     async def __anext__(self) -> "faststart.Line":
-        """Return the next line. The last one needs no end."""
+        """Return the next line. The last one may lack its newline."""
         while not self._lines:
             if self._is_ended:
                 raise StopAsyncIteration
@@ -368,10 +373,10 @@ class LineWriter:
             self._ready.register(fd, select.POLLOUT)
 
     async def write(self, text: str) -> None:
-        """Write it all.
+        """Write the whole text.
 
         Raises:
-            BrokenPipeError: Nobody reads any more.
+            BrokenPipeError: The descriptor has no reader any more.
         """
         left = memoryview(text.encode())
         while left:
@@ -385,7 +390,7 @@ class LineWriter:
 
 
 def can_wait_for(fd: int) -> bool:
-    """Say whether an event loop can wait until a file descriptor is ready."""
+    """Whether an event loop can wait until a file descriptor is ready."""
     if not hasattr(select, "poll"):
         return False  # Windows.
     mode = os.fstat(fd).st_mode

@@ -111,7 +111,7 @@ async def test_a_token_that_cannot_be_written_leaves_no_file_behind(tmp_path: Pa
             command, check=False, env=environment(KIRO_MCP_HOME=str(tmp_path)), stdin=None
         )
     assert done.returncode == 2
-    assert b"The token cannot be kept" in done.stderr
+    assert b"The token cannot be stored" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
