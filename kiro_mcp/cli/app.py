@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, TextIO
+from typing import Any, Final, Literal, NoReturn
 
 import click
 
@@ -240,19 +240,13 @@ def status(as_json: bool, offline: bool) -> None:
     metavar="NAME[=VALUE]",
     help="Variable for the server; without =VALUE, the value it has here. Repeatable.",
 )
-@click.option("--project", is_flag=True, help="Edit the file of the project in this folder.")
+@click.option(
+    "--project", "in_project", is_flag=True, help="Edit the file of the project in this folder."
+)
 @click.option("--file", default="", metavar="PATH", help="Edit this file instead of the usual one.")
-@click.option("--dry-run", is_flag=True, help="Show the change, but write nothing.")
-@click.option("--uninstall", is_flag=True, help="Remove the server again.")
-def install(
-    client: str,
-    name: str,
-    env: tuple[str, ...],
-    project: bool,
-    file: str,
-    dry_run: bool,
-    uninstall: bool,
-) -> None:
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Show the change, but write nothing.")
+@click.option("--uninstall", "is_removal", is_flag=True, help="Remove the server again.")
+def install(client: str, **given: Any) -> None:
     """Add this server to the configuration of an MCP client.
 
     CLIENT is claude-desktop, claude-code, vscode, cursor, zed, codex, kiro, windsurf, gemini,
@@ -260,15 +254,7 @@ def install(
     """
     from kiro_mcp.cli.install import Options, run_install  # Imports the settings and sign-in.
 
-    options = Options(
-        name=name,
-        env=env,
-        in_project=project,
-        file=file,
-        is_dry_run=dry_run,
-        is_removal=uninstall,
-    )
-    sys.exit(run_install(client, options))
+    sys.exit(run_install(client, Options(**given)))
 
 
 @commands.command()
@@ -322,8 +308,8 @@ def emulate(port: int, scripts: tuple[str, ...]) -> None:
 def run() -> NoReturn:
     """Run the command line and end the process."""
     # A stream that the caller has closed is opened on /dev/null, so that no socket gets its number.
-    sys.stdout = sys.stdout or _open_null()
-    sys.stderr = sys.stderr or _open_null()
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
         # A console in another encoding must not make an answer unprintable.
         stream.reconfigure(encoding="utf-8", errors="replace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # both are TextIOWrappers in a process
@@ -334,10 +320,6 @@ def run() -> NoReturn:
         code = output_failed(error)
     flush_notes()
     end_process(code)
-
-
-def _open_null() -> TextIO:
-    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _exit_code() -> int:

@@ -95,11 +95,16 @@ def piped_in(question: Question, stdin: TextIO | None) -> str:
     Raises:
         InvalidRequest: It is not UTF-8 text, or it is too large.
     """
-    if stdin is None or not (question.words == (STDIN,) or _is_pipe_or_file(stdin.fileno())):
+    if stdin is None:
         return ""
-    has_prompt = question.words and question.words != (STDIN,)
-    if has_prompt and not _has_input_soon(stdin):
-        return ""
+    if question.words != (STDIN,):
+        mode = os.fstat(stdin.fileno()).st_mode
+        if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
+            return ""
+        # On Windows `select` takes sockets only, so a pipe is always read to its end.
+        can_wait = question.words and sys.platform != "win32"
+        if can_wait and not select([stdin], [], [], FIRST_BYTE_SECONDS)[0]:
+            return ""
     is_typed = stdin.isatty()
     words = "Type the prompt; Ctrl-D ends it." if is_typed else "Reading standard input …"
     hint = Timer(0 if is_typed else PATIENCE_SECONDS, tell, [words])
@@ -123,17 +128,6 @@ def _read_to_end(stream: BufferedReader, limit: int) -> bytes:
             break
         data += piece
     return bytes(data)
-
-
-def _has_input_soon(stdin: TextIO) -> bool:
-    """Wait a moment; return whether a byte, or the end of the input, has come."""
-    # On Windows `select` takes sockets only, so a pipe is always read to its end.
-    return sys.platform == "win32" or bool(select([stdin], [], [], FIRST_BYTE_SECONDS)[0])
-
-
-def _is_pipe_or_file(fd: int) -> bool:
-    mode = os.fstat(fd).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
 def arguments_of(question: Question, piped: str, conversation_id: str) -> dict[str, Any]:
@@ -216,23 +210,16 @@ def _schema(given: str) -> dict[str, Any]:
     try:
         schema = json.loads(given if is_inline else _read(given, "--schema", MAX_FILE_BYTES))
     except (ValueError, RecursionError):
-        raise _bad_schema(given, "it is not JSON") from None
+        schema = None
     if not isinstance(schema, dict):
-        raise _bad_schema(given, "it is not a JSON object")
+        raise InvalidRequest(
+            f"--schema cannot be used: {given[:60]!r} (it is not a JSON object).",
+            next_step="Give a JSON Schema, or the path of a file with one.",
+        )
     return cast("dict[str, Any]", schema)
 
 
-def _bad_schema(given: str, why: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"--schema cannot be used: {given[:60]!r} ({why}).",
-        next_step="Give a JSON Schema, or the path of a file with one.",
-    )
-
-
 # --- the last conversation ----------------------------------------------------------------
-
-
-FILE_NAME: Final = "last-conversation"
 
 
 class LastConversation:
@@ -257,7 +244,7 @@ class LastConversation:
         settings = Settings.load(environ)
         home = own_home(Machine.of(environ, sys.platform), settings.home)
         is_saved = home is not None and settings.store == "disk"
-        return cls(home / FILE_NAME if home and is_saved else None)
+        return cls(home / "last-conversation" if home and is_saved else None)
 
     @property
     def can_continue(self) -> bool:

@@ -15,7 +15,7 @@ from kiro_mcp.cli.session import run_command
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.emulator import EMULATOR_API_KEY, EmulatorState, running
 from kiro_mcp.emulator.script_files import read_script
-from kiro_mcp.errors import InvalidRequest, KiroError
+from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.redaction import HIDDEN, redact_json
 
 
@@ -51,12 +51,17 @@ def run_replay(folder: str, *, as_json: bool, shows_diff: bool) -> int:
             if HIDDEN.encode() in exchange.raw:
                 verdict += " (masked secrets can be the reason)"
         verdicts.append(f"request {exchange.facts.number}: {verdict}")
-        is_reply = isinstance(outcome, Reply)
+        reply = error = None
+        if isinstance(outcome, Reply):
+            reply = _reply_json(outcome)
+        else:
+            members = ("code", "message", "next_step")
+            error = {name: getattr(outcome, name) for name in members}
         documents.append(
             {
                 "request": exchange.facts.number,
-                "reply": _reply_json(outcome) if is_reply else None,
-                "error": None if is_reply else _error_json(outcome),
+                "reply": reply,
+                "error": error,
                 "is_as_recorded": None if verdict.startswith("nothing") else not difference,
                 "difference": difference,
             }
@@ -69,10 +74,6 @@ def run_replay(folder: str, *, as_json: bool, shows_diff: bool) -> int:
     for verdict in verdicts:
         tell(verdict)
     return DIFFERENT if is_different else 0
-
-
-def _error_json(error: KiroError) -> dict[str, Any]:
-    return {"code": error.code, "message": error.message, "next_step": error.next_step}
 
 
 def _reply_json(reply: Reply) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import NoReturn
 
 from starlette.types import ASGIApp
@@ -52,9 +51,14 @@ def serve_http_and_exit(
         offline: Whether to use the emulator instead of the service.
     """
     try:
-        settings = _settings(host, port, api=api)
+        # Options of the command line win over the environment.
+        given = {"KIRO_MCP_HOST": host, "KIRO_MCP_PORT": None if port is None else str(port)}
+        given["KIRO_MCP_API"] = "true" if api else None
+        options = {name: value for name, value in given.items() if value is not None}
+        settings = Settings.load({**os.environ, **options})
         secret = settings.http_token.get_secret_value()
-        file = _token_file(settings)
+        home = own_home(Machine.of(os.environ, sys.platform), settings.home)
+        file = home / HTTP_AUTH_FILE if home else None
         token = choose_token(secret, host=settings.host, no_auth=no_auth, file=file)
     except InvalidRequest as error:
         note(f"{error.code}: {error}")
@@ -67,19 +71,6 @@ def serve_http_and_exit(
     run_and_exit(serve)
 
 
-def _settings(host: str | None, port: int | None, *, api: bool) -> Settings:
-    """Load the settings; options of the command line win over the environment."""
-    options = {"KIRO_MCP_HOST": host, "KIRO_MCP_PORT": None if port is None else str(port)}
-    options["KIRO_MCP_API"] = "true" if api else None
-    given = {name: value for name, value in options.items() if value is not None}
-    return Settings.load({**os.environ, **given})
-
-
-def _token_file(settings: Settings) -> Path | None:
-    home = own_home(Machine.of(os.environ, sys.platform), settings.home)
-    return home / HTTP_AUTH_FILE if home else None
-
-
 async def _serve(
     transport: Transport, settings: Settings, token: Token, environ: Mapping[str, str]
 ) -> int:
@@ -90,12 +81,17 @@ async def _serve(
         note(f"Cannot listen on {address}: {error.strerror}. Choose another with --host or --port.")
         return NETWORK
     port = listener.getsockname()[1]
+    mounted: dict[str, ASGIApp] = {}
+    if settings.api:
+        from kiro_mcp.api.app import API_PATH, build_api  # Few servers need this import.
+
+        mounted = {API_PATH: build_api(settings.max_body_bytes)}
     options = WebOptions(
         transport=transport,
         token=token,
         names=allowed_names(settings.host, port, settings.allowed_host_names),
         max_body_bytes=settings.max_body_bytes,
-        mounted=_mounted(settings),
+        mounted=mounted,
     )
     give_large_blocks_back()
     server = server_for(environ)
@@ -105,14 +101,6 @@ async def _serve(
         code = await wait_for_signal()
         await served.end()
         exit_at_once(code)
-
-
-def _mounted(settings: Settings) -> dict[str, ASGIApp]:
-    if not settings.api:
-        return {}
-    from kiro_mcp.api.app import API_PATH, build_api  # Few servers need this import.
-
-    return {API_PATH: build_api(settings.max_body_bytes)}
 
 
 def _announcement(options: WebOptions, settings: Settings, port: int) -> Iterator[str]:

@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from threading import Timer
 from typing import Any, Final, cast
 
@@ -55,25 +55,12 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
         last_resort.daemon = True
         last_resort.start()
 
-    with anyio.CancelScope() as scope, _signals_to(end):
+    with anyio.CancelScope() as scope:
+        if sys.platform != "win32":  # There, event loops have no signal handlers.
+            for number, signalled in _SIGNALS.items():
+                asyncio.get_running_loop().add_signal_handler(number, end, signalled)
         code = await command()
     return code
-
-
-@contextmanager
-def _signals_to(end: Callable[[int], None]) -> Generator[None]:
-    """Call `end` with the exit code of a signal that comes while the block runs."""
-    if sys.platform == "win32":
-        yield  # Event loops have no signal handlers there.
-        return
-    loop = asyncio.get_running_loop()
-    for number, code in _SIGNALS.items():
-        loop.add_signal_handler(number, end, code)
-    try:
-        yield
-    finally:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
 
 
 @asynccontextmanager

@@ -136,20 +136,15 @@ def _parse(text: str) -> tuple[Document, str, str]:
     except (ValueError, RecursionError):
         with_commas = _COMMENT_OR_STRING.sub(_blank_comment, text)
         plain = _COMMA_OR_STRING.sub(lambda m: " " if m[0] == "," else m[0], with_commas)
-        document = _read_plain(plain) if plain.strip(_BLANKS) else {}
+        try:
+            document = json.loads(plain if plain.strip(_BLANKS) else "{}")
+        except json.JSONDecodeError as error:
+            raise Unparsable(error.msg, line=error.lineno, column=error.colno) from error
+        except (ValueError, RecursionError) as error:
+            raise Unparsable("it has a value that cannot be read", line=1, column=1) from error
     if not is_object(document):
         raise CannotEdit("the document is not an object in braces")
     return document, plain, with_commas
-
-
-def _read_plain(plain: str) -> object:
-    try:
-        return json.loads(plain)
-    except json.JSONDecodeError as error:
-        raise Unparsable(error.msg, line=error.lineno, column=error.colno) from error
-    except (ValueError, RecursionError) as error:
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise Unparsable(why, line=1, column=1) from error
 
 
 def _blank_comment(found: re.Match[str]) -> str:
@@ -244,15 +239,8 @@ def _insert(
 ) -> str:
     """Add a member after the others of an object, in their style.
 
-    Args:
-        text: The document.
-        start: The start of the object.
-        close: Its closing brace, if it has no members.
-        members: Its members.
-        key: The key of the new one.
-        value: Its value.
-        unit: The indentation of one level.
-        newline: The line ending.
+    The object begins at `start`. If it has no members, `close` is its closing brace. `unit` is the
+    indentation of one level.
     """
     name = json.dumps(key, ensure_ascii=False)
     one_line = f"{name}: {json.dumps(value, ensure_ascii=False)}"
