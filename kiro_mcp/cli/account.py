@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import webbrowser
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -56,13 +56,23 @@ def run_login(
 def run_logout() -> int:
     """Delete our own login and return the exit code."""
 
-    async def command() -> int:
-        async with connected(offline=False) as client:
-            result = await client.call_tool("login", {"action": "logout"})
-        if result.is_error:
-            return failed(result)
-        say(result.structured_content["next_step"])
+    def show_it(answer: dict[str, Any]) -> int:
+        say(answer["next_step"])
         return 0
+
+    return _run_tool("login", {"action": "logout"}, show_it, offline=False)
+
+
+def _run_tool(
+    tool: str, arguments: dict[str, Any], show_it: Callable[[dict[str, Any]], int], *, offline: bool
+) -> int:
+    """Call a tool of our server, show its result, and return the exit code."""
+
+    async def command() -> int:
+        with waiting("asking the service"):
+            async with connected(offline=offline) as client:
+                result = await client.call_tool(tool, arguments)
+        return failed(result) if result.is_error else show_it(result.structured_content)
 
     return run_command(command)
 
@@ -134,20 +144,14 @@ _WARNING_SHARE: Final = 0.9
 def run_status(*, as_json: bool, offline: bool) -> int:
     """Print the status and return the exit code: 0 signed in, 3 not."""
 
-    async def command() -> int:
-        with waiting("asking the service"):
-            async with connected(offline=offline) as client:
-                result = await client.call_tool("login", {"action": "status"})
-        if result.is_error:
-            return failed(result)
-        status = result.structured_content
+    def show_it(status: dict[str, Any]) -> int:
         if as_json:
             say(harmless_json(status))
         else:
             _show_status(status)
         return 0 if status["state"] == "signed_in" else SIGN_IN
 
-    return run_command(command)
+    return _run_tool("login", {"action": "status"}, show_it, offline=offline)
 
 
 def _show_status(status: dict[str, Any]) -> None:
@@ -171,7 +175,8 @@ def _rows(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "" if index else "looked at", source
     if credits := status.get("credits"):
         yield "plan", credits.get("plan", "")
-        yield "credits used", f"{_amount(credits.get('used'))} of {_amount(credits.get('limit'))}"
+        used, limit = (_number(credits.get(name), "?") for name in ("used", "limit"))
+        yield "credits used", f"{used} of {limit}"
         yield "resets at", credits.get("resets_at", "")
     if status["state"] != "signed_in":
         yield "next", name_login_command(status["next_step"])
@@ -183,10 +188,6 @@ def _bar(credits: dict[str, Any]) -> Text:
     full = math.ceil(share * _BAR_COLUMNS)
     bar = Text().append("█" * full, style="red" if share >= _WARNING_SHARE else "green")
     return bar.append("░" * (_BAR_COLUMNS - full)).append(f" {share:.0%}")
-
-
-def _amount(value: float | None) -> str:
-    return "?" if value is None else f"{value:g}"
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -204,19 +205,14 @@ _LEGEND: Final = (
 def run_models(*, as_json: bool, offline: bool) -> int:
     """List the models and return the exit code."""
 
-    async def command() -> int:
-        with waiting("asking the service"):
-            async with connected(offline=offline) as client:
-                result = await client.call_tool("list_models")
-        if result.is_error:
-            return failed(result)
+    def show_it(listed: dict[str, Any]) -> int:
         if as_json:
-            say(harmless_json(result.structured_content))
+            say(harmless_json(listed))
         else:
-            _show_models(result.structured_content)
+            _show_models(listed)
         return 0
 
-    return run_command(command)
+    return _run_tool("list_models", {}, show_it, offline=offline)
 
 
 def _show_models(listed: dict[str, Any]) -> None:
@@ -231,7 +227,7 @@ def _show_models(listed: dict[str, Any]) -> None:
             model["id"],
             _tokens(model.get("context_window")),
             _tokens(model.get("max_output_tokens")),
-            _rate(model.get("rate_multiplier")),
+            _number(model.get("rate_multiplier")),
             ", ".join(model.get("effort_levels", [])) or model["thinking"],
             ", ".join(model.get("input_types", [])).lower(),
             _higher_rate(model.get("higher_rate")),
@@ -244,15 +240,15 @@ def _show_models(listed: dict[str, Any]) -> None:
         tell(f"warning: {warning}")
 
 
-def _rate(multiplier: float | None) -> str:
-    return "" if multiplier is None else f"{multiplier:g}"
+def _number(value: float | None, unknown: str = "") -> str:
+    return unknown if value is None else f"{value:g}"
 
 
 def _higher_rate(higher: dict[str, Any] | None) -> str:
     """Write the rate of long prompts: `0.3 above 100K`."""
     if higher is None:
         return ""
-    return f"{_rate(higher['rate_multiplier'])} above {_tokens(higher['above_tokens'])}"
+    return f"{_number(higher['rate_multiplier'])} above {_tokens(higher['above_tokens'])}"
 
 
 def _tokens(count: int | None) -> str:

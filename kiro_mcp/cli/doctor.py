@@ -193,12 +193,12 @@ def run_doctor(*, as_json: bool, offline: bool) -> int:
         checks = [redacted(check) for check in found]
         if as_json:
             say(checks_as_json(checks))
-            return exit_code_of(checks)
-        if is_terminal(sys.stdout):
-            show(checks_as_table(checks))
         else:
-            say("\n".join(checks_as_lines(checks)))
-        say(summary(checks))
+            if is_terminal(sys.stdout):
+                show(checks_as_table(checks))
+            else:
+                say("\n".join(checks_as_lines(checks)))
+            say(summary(checks))
         return exit_code_of(checks)
 
     return run_command(command)
@@ -240,21 +240,26 @@ async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
             return [*found, fault("sign-in", error), *await starts()]
         found.append(endpoint_check(settings, region, offline=offline))
         elsewhere = sorted({entry.client.title for entry in entries if entry.brings_credential})
-        sections: list[Callable[[], Awaitable[list[Check]]]] = [
-            lambda: _account_checks(engine, resolution, elsewhere),
-            lambda: _network_checks(settings, resolution.credential, region, environ),
-            lambda: _store_checks(settings, machine),
-            starts,
-        ]
-        outcomes: dict[int, list[Check]] = {}
+        sections = await all_of(
+            _account_checks(engine, resolution, elsewhere),
+            _network_checks(settings, resolution.credential, region, environ),
+            _store_checks(settings, machine),
+            starts(),
+        )
+        return [*found, *(check for section in sections for check in section)]
 
-        async def run(index: int) -> None:
-            outcomes[index] = await sections[index]()
 
-        async with anyio.create_task_group() as tasks:
-            for index in range(len(sections)):
-                tasks.start_soon(run, index)
-        return [*found, *(check for index in sorted(outcomes) for check in outcomes[index])]
+async def all_of(*calls: Awaitable[Answer]) -> list[Answer]:
+    """Wait for several calls at the same time, and return their results in order."""
+    results: dict[int, Answer] = {}
+
+    async def run(index: int, call: Awaitable[Answer]) -> None:
+        results[index] = await call
+
+    async with anyio.create_task_group() as tasks:
+        for index, call in enumerate(calls):
+            tasks.start_soon(run, index, call)
+    return [results[index] for index in range(len(calls))]
 
 
 # --- settings ------------------------------------------------------------------------------------
@@ -485,19 +490,14 @@ async def _network_checks(
     variables = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
     is_proxied = bool(proxy or any(environ.get(name) for name in variables))
     pool = HttpPool(connect_timeout_seconds=settings.connect_timeout_seconds, proxy_url=proxy)
-    found: dict[str, tuple[Check, float | None]] = {}
-
-    async def ask(url: str) -> None:
-        found[url] = await host_check(pool, url, hosts[url], is_proxied=is_proxied)
-
     try:
-        async with anyio.create_task_group() as tasks:
-            for url in hosts:
-                tasks.start_soon(ask, url)
+        found = await all_of(
+            *(host_check(pool, url, use, is_proxied=is_proxied) for url, use in hosts.items())
+        )
     finally:
         await pool.aclose()
-    checks = [found[url][0] for url in hosts]
-    return [*checks, clock_check([skew for _, skew in found.values() if skew is not None])]
+    skews = [skew for _, skew in found if skew is not None]
+    return [*(check for check, _ in found), clock_check(skews)]
 
 
 def hosts_in_use(settings: Settings, credential: Credential | None, region: str) -> dict[str, str]:
@@ -518,11 +518,9 @@ def hosts_in_use(settings: Settings, credential: Credential | None, region: str)
         region=(credential.region if credential else "") or settings.region or DEFAULT_REGION,
         overrides=settings.sign_in_overrides,
     )
-    hosts: dict[str, list[str]] = {}
+    hosts: dict[str, dict[str, None]] = {}  # Each with its uses, without duplicates.
     for url, use in (*used, (sign_in, "sign-in")):
-        uses = hosts.setdefault("{0.scheme}://{0.netloc}/".format(urlsplit(url)), [])
-        if use not in uses:
-            uses.append(use)
+        hosts.setdefault("{0.scheme}://{0.netloc}/".format(urlsplit(url)), {})[use] = None
     return {url: ", ".join(uses) for url, uses in hosts.items()}
 
 
@@ -629,18 +627,16 @@ def store_check(folder: Path) -> Check:
             cure = f"{remedy}, or set KIRO_MCP_STORE=memory."
             return failed(name, f"{folder}: {database.name} {error}", cure)
     files = sorted(one for one in folder.iterdir() if one.is_file())
-    if opened := ", ".join(_open_to_others([folder, *files])):
+    opened: list[str] = []
+    for path in [folder, *files] if sys.platform != "win32" else ():  # There, modes say nothing.
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            opened.append(f"{path.name} ({mode:o}{', writable' if mode & 0o022 else ''})")
+    if opened:
         cure = f"Run `chmod -R go= {quote(str(folder))}`."
-        return warning(name, f"{folder}: other users can read: {opened}", cure)
+        return warning(name, f"{folder}: other users can read: {', '.join(opened)}", cure)
     size = sum(one.stat().st_size for one in files)
     return ok(name, f"{folder}, {size / 1_000_000:.1f} MB")
-
-
-def _open_to_others(paths: Iterable[Path]) -> Iterator[str]:
-    for path in paths:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077 and sys.platform != "win32":  # There, modes say nothing about others.
-            yield f"{path.name} ({mode:o}{', writable' if mode & 0o022 else ''})"
 
 
 # --- starts of the server ------------------------------------------------------------------------
@@ -682,13 +678,13 @@ async def _start_checks(
 
     One after the other, so that they do not slow each other down. Equal commands start once.
     """
-    known: list[tuple[Launch, Mapping[str, str], Started]] = []
+    known: dict[tuple[Launch, frozenset[tuple[str, str]]], Started] = {}
 
     async def start_once(launch: Launch, variables: Mapping[str, str]) -> Started:
-        same = [one for *how, one in known if how == [launch, variables]]
-        started = same[0] if same else await start(launch, variables)
-        known.append((launch, variables, started))
-        return started
+        how = (launch, frozenset(variables.items()))
+        if how not in known:
+            known[how] = await start(launch, variables)
+        return known[how]
 
     own = Launch(command=sys.executable, args=("-m", "kiro_mcp"))
     came_from = source()

@@ -126,28 +126,20 @@ class StderrHandler(logging.Handler):
 class Wait:
     """What the spinner says and for how long it has been shown. Rich renders it for every frame."""
 
-    def __init__(self, words: str, now: Callable[[], float]) -> None:
+    def __init__(self, words: str) -> None:
         self.words = words
-        self._now = now
-        self._began_at = now()
-        self._end: Callable[[], None] = lambda: None
+        self._began_at = time.monotonic()
+        self.end: Callable[[], None] = lambda: None
+        """Removes the spinner from the screen, if it is shown."""
 
     def __rich__(self) -> Text:
-        return Text(f"{self.words} … {self._now() - self._began_at:.0f} s")
-
-    def end_with(self, end: Callable[[], None]) -> None:
-        """Set the function that removes the spinner from the screen."""
-        self._end = end
-
-    def end(self) -> None:
-        """Remove the spinner from the screen, if it is shown."""
-        self._end()
+        return Text(f"{self.words} … {time.monotonic() - self._began_at:.0f} s")
 
 
 @contextmanager
-def waiting(words: str, *, now: Callable[[], float] = time.monotonic) -> Generator[Wait]:
+def waiting(words: str) -> Generator[Wait]:
     """Show a spinner with these words on standard error, if that is a terminal."""
-    wait = Wait(words, now)
+    wait = Wait(words)
     if not is_terminal(sys.stderr):
         yield wait
         return
@@ -160,5 +152,5 @@ def waiting(words: str, *, now: Callable[[], float] = time.monotonic) -> Generat
         redirect_stdout=False,
         redirect_stderr=False,
     ) as live:
-        wait.end_with(live.stop)
+        wait.end = live.stop
         yield wait

@@ -180,8 +180,7 @@ def _members(plain: str, with_commas: str, start: int, path: Path) -> list[_Memb
 
 def _last_of(members: Iterable[_Member], key: str) -> _Member | None:
     """Return the last member of a key: parsers use the last of several."""
-    found = [member for member in members if member.key == key]
-    return found[-1] if found else None
+    return {member.key: member for member in members}.get(key)
 
 
 def _skip(text: str, offset: int, blanks: re.Pattern[str] = _SKIPPED) -> int:
