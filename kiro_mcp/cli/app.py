@@ -9,6 +9,7 @@ Exit codes: 0 ok, 1 the output cannot be written (for `replay`: a difference), 2
 import os
 import re
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,14 +29,8 @@ from kiro_mcp.cli.output import (
     output_failed,
 )
 
-_HELP = """Claude for any MCP client, through your own Kiro subscription.
-
-With no command: an MCP server on standard input and output, which is how MCP clients start it.
-"""
-
 
 @click.group(
-    help=_HELP,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
 )
@@ -47,7 +42,10 @@ With no command: an MCP server on standard input and output, which is how MCP cl
 @click.version_option(__version__, prog_name="kiro-mcp")
 @click.pass_context
 def commands(context: click.Context, env_file: Path | None) -> None:
-    """Load the settings file; without a command, serve MCP on stdio."""
+    """Claude for any MCP client, through your own Kiro subscription.
+
+    With no command: an MCP server on standard input and output, which is how MCP clients start it.
+    """
     if env_file is not None:
         try:
             left_out = add_env_file(env_file, os.environ)
@@ -111,19 +109,14 @@ class _AskCommand(click.Command):
 
 def _with_explicit_ids(args: Sequence[str]) -> Iterator[str]:
     """Write `-c ID` as `--continue=ID`, and `-c` before anything else as `--continue=`."""
-    words = iter(enumerate(args))
-    for index, word in words:
-        if word == "--":
-            yield from args[index:]
-            return
-        if word not in _CONTINUE:
-            yield word
-            continue
-        follows = args[index + 1 : index + 2]
-        is_id = bool(follows and _CONVERSATION_ID.fullmatch(follows[0]))
-        if is_id:
-            next(words)
-        yield f"--continue={follows[0] if is_id else ''}"
+    words = deque(args)
+    while words and words[0] != "--":
+        word = words.popleft()
+        if word in _CONTINUE:
+            is_id = bool(words) and _CONVERSATION_ID.fullmatch(words[0])
+            word = f"--continue={words.popleft() if is_id else ''}"
+        yield word
+    yield from words
 
 
 @commands.command(cls=_AskCommand)

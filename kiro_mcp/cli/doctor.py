@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 from collections.abc import (
-    AsyncGenerator,
     Awaitable,
     Callable,
     Iterable,
@@ -31,7 +30,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -79,7 +78,7 @@ from kiro_mcp.cli.clients.known import (
 )
 from kiro_mcp.cli.clients.launch import PROGRAM, Launch, source
 from kiro_mcp.cli.output import CODES, REFUSED, SIGN_IN, USAGE, harmless_json
-from kiro_mcp.cli.serve import offline_environ
+from kiro_mcp.cli.serve import service_environ
 from kiro_mcp.cli.session import run_command
 from kiro_mcp.cli.terminal import is_terminal, say, show, waiting
 from kiro_mcp.client.endpoints import (
@@ -91,7 +90,6 @@ from kiro_mcp.client.endpoints import (
 )
 from kiro_mcp.client.http import HttpPool
 from kiro_mcp.client.management import UsageLimits
-from kiro_mcp.emulator import EMULATOR_API_KEY, running
 from kiro_mcp.errors import (
     InvalidRequest,
     KiroError,
@@ -188,8 +186,9 @@ def run_doctor(*, as_json: bool, offline: bool) -> int:
         # The checks report what a server sends instead of MCP, so the SDK need not log it.
         logging.getLogger("mcp").setLevel(logging.CRITICAL)
         with waiting("checking"):
-            async with _environ(offline=offline) as environ:
-                found = await examine(environ, offline=offline)
+            async with service_environ(offline=offline) as environ:
+                own = {name: one for name, one in os.environ.items() if not name.startswith("KIRO")}
+                found = await examine({**own, **environ}, offline=offline)
         checks = [redacted(check) for check in found]
         if as_json:
             say(checks_as_json(checks))
@@ -202,18 +201,6 @@ def run_doctor(*, as_json: bool, offline: bool) -> int:
         return exit_code_of(checks)
 
     return run_command(command)
-
-
-@asynccontextmanager
-async def _environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]:
-    """Yield this process's variables; offline, with an emulator instead of the service."""
-    if not offline:
-        yield dict(os.environ)
-        return
-    async with running() as emulator:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("KIRO")}
-        service = offline_environ(os.environ, emulator.url)
-        yield {**own, **service, "KIRO_API_KEY": EMULATOR_API_KEY}
 
 
 async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:

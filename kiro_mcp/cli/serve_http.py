@@ -42,13 +42,7 @@ def serve_http_and_exit(
 ) -> NoReturn:
     """Serve until a signal comes, then end the process.
 
-    Args:
-        transport: Streamable HTTP or SSE.
-        host: The address to listen on; None for the setting.
-        port: The port; None for the setting.
-        api: Whether to serve the OpenAI and Anthropic APIs, too.
-        no_auth: Whether to require no token.
-        offline: Whether to use the emulator instead of the service.
+    `host` and `port` are None for those of the settings.
     """
     try:
         # Options of the command line win over the environment.
