@@ -338,8 +338,8 @@ async def stop(process: Process, *, seconds: float = STOP_SECONDS) -> None:
             if send is not None and not await _signal_group(process, send):
                 break
             with anyio.move_on_after(seconds if send is not _KILL else STOP_SECONDS):
-                while _is_group_there(process):
-                    await anyio.sleep(0.01)  # noqa: ASYNC110  # nothing tells of a group's end
+                while _is_group_there(process):  # noqa: ASYNC110  # nothing tells of a group's end
+                    await anyio.sleep(0.01)
             if not _is_group_there(process):
                 break
         with anyio.move_on_after(STOP_SECONDS):
