@@ -1,7 +1,7 @@
-"""The one factory of the MCP server, for every transport.
+"""Builds the MCP server, for every transport.
 
-Built on the SDK's low-level server: it leaves schemas and error texts to us, is all public,
-and serves every protocol revision from 2024-11-05 to 2026-07-28 from one object.
+It uses the SDK's low-level server, which leaves schemas and error texts to us, has a public API,
+and serves every protocol revision from 2024-11-05 to 2026-07-28 with one object.
 """
 
 import logging
@@ -51,28 +51,27 @@ _STATIC: tuple[CacheableMethod, ...] = (
     "resources/list",
     "resources/templates/list",
 )
-"""What changes only with the package's version."""
+"""The methods whose results change only with the package's version."""
 
 DEPTH_META_KEY = "kiro-mcp/depth"
-"""Where a caller that is itself answering a call of ours says how deep it is nested.
+"""In `_meta`: how deep the call is nested in other calls of `ask_claude`.
 
-One that starts a server of its own says so with the setting KIRO_MCP_DEPTH.
+A caller that starts its own server sets KIRO_MCP_DEPTH instead.
 """
 
 MAX_DEPTH = 3
 
 MAX_PASSED_ARGUMENTS = 200
-"""More than all that a tool knows and the unknown ones that it ignores."""
+"""More than the arguments that a tool knows and the unknown ones that it ignores."""
 
 CLOSING_SECONDS = 0.3
-"""How long closing connections may take, so that the server is gone within half a second."""
+"""How long closing connections may take: the server must end within half a second."""
 
-_TOOLS_TTL_MS = 60 * 60 * 1000
-"""The tools change only with the package's version."""
+_STATIC_TTL_MS = 60 * 60 * 1000
 
 
 class Engines:
-    """The server's engine, made at its first use, and the engines of callers' own keys."""
+    """The server's engine, which is created at its first use, and those of callers' own keys."""
 
     def __init__(
         self,
@@ -90,10 +89,10 @@ class Engines:
         self._guests: Guests | None = None
 
     def __call__(self) -> "Engine":
-        """Return the engine.
+        """Return the server's engine.
 
         Raises:
-            InvalidRequest: A setting cannot be used. The next call tries again.
+            InvalidRequest: A setting is invalid. The next call tries again.
         """
         if self._engine is None:
             self._engine = self._make_engine()
@@ -108,7 +107,7 @@ class Engines:
             request: The HTTP request that brought the message; None on other transports.
 
         Raises:
-            KiroError: A setting or the key cannot be used.
+            KiroError: A setting or the key is invalid.
         """
         host = self()
         if request is None or KEY_HEADER not in request.headers:
@@ -122,7 +121,7 @@ class Engines:
             yield guest
 
     async def aclose(self) -> None:
-        """Close the engine, if there ever was one, also while the server is being cancelled."""
+        """Close the engine, if there is one, even while the server is cancelled."""
         if self._engine is not None:
             with anyio.move_on_after(CLOSING_SECONDS, shield=True):
                 await self._engine.aclose()
@@ -132,17 +131,17 @@ Context = ServerRequestContext[Engines]
 
 
 class KiroServer(Server[Engines]):
-    """Sends its icon once, with `initialize` or `server/discover`, and not with each result.
+    """Sends its icon only with `initialize` and `server/discover`.
 
-    MCP 2026-07-28 stamps every result with the server's description, which the icon makes long.
+    MCP 2026-07-28 adds the server's description to every result. The icon would make it long.
     """
 
     arrivals: dict[str, float]
-    """When the requests arrived, by id, that came before the server was loaded."""
+    """The arrival times of requests that came before the server was loaded, by id."""
 
     @property
     def server_info_stamp(self) -> dict[str, Any]:
-        """The name, the title and the version."""
+        """Name, title and version."""
         stamp = super().server_info_stamp
         del stamp["icons"]
         return stamp
@@ -161,11 +160,11 @@ class KiroServer(Server[Engines]):
 
 
 def build_server(make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEYS) -> KiroServer:
-    """Build the server. Neither this nor its start calls `make_engine`; a tool call does.
+    """Build the server. Only the first call that needs the engine calls `make_engine`.
 
     Args:
-        make_engine: Makes the engine.
-        max_keys: Of how many callers' own API keys the state is kept at once.
+        make_engine: Returns the engine.
+        max_keys: How many callers' own API keys may be in use at once.
     """
 
     @asynccontextmanager
@@ -179,7 +178,7 @@ def build_server(make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEY
                 await engine.aclose()
                 tasks.cancel_scope.cancel()
 
-    hint = CacheHint(ttl_ms=_TOOLS_TTL_MS, scope="public")
+    hint = CacheHint(ttl_ms=_STATIC_TTL_MS, scope="public")
     server = KiroServer(
         "kiro-mcp",
         version=__version__,
@@ -199,8 +198,8 @@ def build_server(make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEY
     )
     server.arrivals = {}
     server.add_request_handler("server/discover", types.RequestParams, server.discover)
-    # Refuses each `requestState` that was not sealed here, which is each one there is: how a login
-    # stands is known to this process, so nothing has to travel through the client.
+    # This refuses every `requestState`: we never send one, because the state of a login is known to
+    # this process.
     seal = RequestStateSecurity.ephemeral()
     server.middleware.append(_cut_arguments)
     server.middleware.append(_note_cancellation)
@@ -209,8 +208,7 @@ def build_server(make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEY
 
 
 def _icon() -> types.Icon:
-    # A data address, so that no client has to fetch it; of the kinds of image that the
-    # specification names, PNG is the one that each client which shows icons can read.
+    # A data URL, so that no client has to fetch it. Every client that shows icons can read PNG.
     src = f"data:image/png;base64,{b64encode(ICON.read_bytes()).decode()}"
     return types.Icon(src=src, mime_type="image/png", sizes=["64x64"])
 
@@ -224,7 +222,7 @@ async def _list_tools(
 async def _call_tool(context: Context, params: types.CallToolRequestParams) -> Result:
     arrivals = context.lifespan_context.arrivals
     began_at = arrivals.pop(str(context.request_id), anyio.current_time())
-    # The tools bring HTTP, SQLite and sign-in: a quarter of a start that needs none of them.
+    # The tools import HTTP, SQLite and sign-in: a quarter of the start, which does not need them.
     from kiro_mcp.server.ask import ask_claude
     from kiro_mcp.server.list_models import list_models
     from kiro_mcp.server.login import login
@@ -251,9 +249,9 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
 
 
 async def _cut_arguments(ctx: Context, call_next: CallNext) -> HandlerResult:
-    """Pass no more arguments on than a tool needs to refuse the call for their number.
+    """Cut the arguments of a call that has so many that its tool will refuse it.
 
-    The SDK copies them twice, which takes 100 ms for 200,000.
+    The SDK copies the arguments twice, which takes 100 ms for 200,000.
     """
     given = cast("dict[str, Any] | None", (ctx.params or {}).get("arguments"))
     if isinstance(given, dict) and len(given) > MAX_PASSED_ARGUMENTS:
@@ -263,7 +261,7 @@ async def _cut_arguments(ctx: Context, call_next: CallNext) -> HandlerResult:
 
 
 async def _note_cancellation(ctx: Context, call_next: CallNext) -> HandlerResult:
-    """Tell the jobs why a client cancels a call: the SDK does not tell the call itself."""
+    """Tell the jobs why a client cancels a call, because the SDK does not tell the call."""
     if ctx.method == "notifications/cancelled":
         params = ctx.params or {}
         if reason := params.get("reason"):
@@ -280,8 +278,8 @@ def _require_shallow(meta: Mapping[str, Any] | None, server_depth: int) -> None:
     Raises:
         InvalidRequest: The call is nested too deep.
     """
-    said = (meta or {}).get(DEPTH_META_KEY, 0)
-    depth = max(server_depth, said if isinstance(said, int) else 0)
+    given = (meta or {}).get(DEPTH_META_KEY, 0)
+    depth = max(server_depth, given if isinstance(given, int) else 0)
     if depth >= MAX_DEPTH:
         raise InvalidRequest(
             f"This call is nested {depth} deep in calls of ask_claude; {MAX_DEPTH} is the limit.",

@@ -1,10 +1,10 @@
-"""The tools' arguments: the schemas that clients are shown, and how a call's arguments are read.
+"""The tools' arguments: the published schemas, and the reading of a call's arguments.
 
-The published schemas are flat and strict, because one keyword that a model's API does not know
-makes it refuse every request. Reading is lenient, because models and clients do not keep to the
-schemas: they write JSON as text, one value for a list, numbers as text, and add members of their
-own. Everything whose meaning is clear is read. The rest is an error that names the argument, its
-value and the form that it must have.
+The schemas are flat and simple, because a model's API refuses every request if a schema has one
+keyword that it does not know. Reading is lenient, because models and clients break the schemas:
+they write JSON or numbers as text, one value instead of a list, and add members of their own. A
+value is read if its meaning is clear. Otherwise an error names the argument, its value and the
+required form.
 """
 
 import math
@@ -31,23 +31,23 @@ from kiro_mcp.wire.json_values import json_text, plain_json
 from kiro_mcp.wire.models import read_effort
 
 MAX_NUMBER: Final = 2**31 - 1
-"""The largest number that an argument takes."""
+"""The largest number that an argument accepts."""
 
 MAX_WORD_CHARACTERS: Final = 2_000
 """The longest name, id or other word. Real ones have under 100; a URL may have more."""
 
 MAX_UNKNOWN: Final = 100
-"""How many arguments that a tool does not know are ignored. A call with more is refused."""
+"""How many unknown arguments are ignored. A call with more is refused."""
 
 MAX_OBJECTS: Final = 10_000
-"""How many messages, tools or tool results a call may have. To look for garbage among more would
-hold up all other calls for 50 ms and longer."""
+"""How many messages, tools or tool results a call may have. Checking more would delay all other
+calls by 50 ms or longer."""
 
 MAX_IGNORED: Final = 20
-"""How many unknown members of a call are looked at; clients add two or three."""
+"""How many unknown arguments are compared with the known ones. Clients add two or three."""
 
 MAX_NAME_CHARACTERS: Final = 40
-"""How much of an unknown name is compared with the names of the arguments."""
+"""How many characters of an unknown name are compared."""
 
 _NOT_A_LETTER: Final = re.compile(r"[\W_]")
 
@@ -57,10 +57,10 @@ _FALSE: Final = ("false", "no", "off", "0")
 _INJECTED: Final = frozenset(
     {"action", "chatinput", "sessionid", "tool", "toolcallid", "waitforprevious"}
 )
-"""Members that clients are known to add to every call: never a slip of the model."""
+"""Arguments that some clients add to every call. They are not a model's mistake."""
 
 _INJECTED_ACTIONS: Final = frozenset({"sendmessage", "loadprevioussession"})
-"""Values of `action` that one client adds to every call, also to those of `login`."""
+"""Values of `action` that one client adds to every call, even of `login`."""
 
 
 # --- reading one value --------------------------------------------------------------------
@@ -75,7 +75,7 @@ def _refuse(place: str | None, value: object, form: str) -> NoReturn:
 
 
 def _is_empty(value: object) -> bool:
-    """Whether a value means "not given", as models fill in what they do not use."""
+    """Whether a value means "not given": models fill in arguments that they do not use."""
     if isinstance(value, list):
         return all(_says_nothing(item) for item in cast("list[object]", value))
     return _says_nothing(value)
@@ -88,7 +88,7 @@ def _says_nothing(value: object) -> bool:
 
 
 def _from_text(text: str) -> Any:
-    """Parse JSON text, also in a code fence or encoded twice.
+    """Parse JSON text, which may be in a code fence or encoded twice.
 
     Raises:
         ValueError: It is not JSON.
@@ -201,7 +201,7 @@ def _read_objects(value: object, info: ValidationInfo) -> list[JsonObject]:
 
 
 def _read_texts(value: object, info: ValidationInfo) -> list[object]:
-    """Read a list of texts, and of objects for `images`: a path may look like JSON, but is not."""
+    """Read a list of texts, for `images` also of objects. A path that looks like JSON is text."""
     takes_objects = info.field_name == "images"
 
     def parsed(item: object, begins: str) -> object:
@@ -229,7 +229,7 @@ def _read_texts(value: object, info: ValidationInfo) -> list[object]:
 
 
 def _read_tool_choice(value: object, info: ValidationInfo) -> str:
-    """Read a choice as a word or a tool's name, also out of OpenAI's and Anthropic's objects."""
+    """Return a word or a tool's name, also from the objects that OpenAI and Anthropic use."""
     given = value
     if isinstance(value, str) and value.lstrip()[:1] in '{"':
         try:
@@ -270,7 +270,7 @@ def _published(**schema: Any) -> WithJsonSchema:
 
 
 def _items(**properties: str) -> WithJsonSchema:
-    """Publish a list of objects. Gemini refuses objects of which no property is declared."""
+    """Publish a list of objects. Gemini refuses objects without a declared property."""
     declared = {name: {"type": kind} for name, kind in properties.items()}
     return _published(type="array", items={"type": "object", "properties": declared})
 
@@ -292,12 +292,12 @@ class _Arguments(BaseModel):
 
     @property
     def ignored(self) -> list[str]:
-        """The first names that the tool does not know."""
+        """The names of unknown arguments; at most `MAX_IGNORED`."""
         return list(islice(self.model_extra or {}, MAX_IGNORED))
 
     @property
     def warnings(self) -> list[str]:
-        """What the caller must know: which of these are almost the name of an argument."""
+        """Warnings about unknown arguments whose names are close to a known one."""
         known = {_NOT_A_LETTER.sub("", name): name for name in type(self).model_fields}
         warnings: list[str] = []
         for name in self.ignored:
@@ -429,7 +429,7 @@ Arguments = TypeVar("Arguments", bound=_Arguments)
 
 
 def input_schema(arguments: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON Schema of a tool's arguments, as clients are shown it."""
+    """Return the JSON Schema of a tool's arguments that clients see."""
     properties = cast("dict[str, dict[str, Any]]", arguments.model_json_schema()["properties"])
     for declared in properties.values():
         declared.pop("title")
@@ -441,7 +441,7 @@ def read_arguments(kind: type[Arguments], tool: str, given: Mapping[str, Any]) -
     """Read a call's arguments.
 
     Raises:
-        InvalidRequest: One cannot be used; names it, the form wanted, and the value's beginning.
+        InvalidRequest: One is invalid. The error names it, the required form and the value.
     """
     unknown = len(given) - len(given.keys() & kind.model_fields.keys())
     if unknown > MAX_UNKNOWN:

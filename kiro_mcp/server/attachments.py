@@ -1,7 +1,7 @@
-"""Images and text files that a call names -> parts of its message.
+"""Reads the images and text files that a call names into parts of its message.
 
-A path is read only under the folders that the user opened for it, after links are resolved:
-a person who can make a model call a tool must not get to read the whole disk.
+A path is read only if it is in a folder that the user has opened, after links are resolved. A
+person who can make a model call a tool must not be able to read the whole disk.
 """
 
 import errno
@@ -32,17 +32,17 @@ from kiro_mcp.wire.json_values import is_larger, json_text, plain_json
 MAX_PATH_CHARACTERS: Final = 4096
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
-"""The largest text file: about a million tokens, as much as any model reads."""
+"""The largest text file: about a million tokens, the most that any model reads."""
 
 MAX_READERS: Final = 8
-"""How many files are read at once. A disk that does not answer, such as a network folder whose
-server is gone, holds up these threads only, not those that tokens and the store need."""
+"""How many files are read at once. A disk that does not answer, such as a network folder without
+its server, blocks only these threads, not those that tokens and the store need."""
 
 _readers: Final = anyio.lowlevel.RunVar[anyio.CapacityLimiter]("kiro_mcp_attachment_readers")
 
 
 def reader_threads() -> anyio.CapacityLimiter:
-    """Return what limits the threads that read files."""
+    """Return the limiter for the threads that read files."""
     readers = _readers.get(None)
     if readers is None:
         readers = anyio.CapacityLimiter(MAX_READERS)
@@ -59,7 +59,7 @@ async def read_image(given: str | JsonObject, roots: Sequence[str], location: st
         location: The argument's name, for errors.
 
     Raises:
-        InvalidRequest: It is none of these, may not be read, or the service does not take it.
+        InvalidRequest: It is none of these, may not be read, or the service refuses such images.
     """
     read = None
     if isinstance(given, dict):
@@ -76,7 +76,7 @@ async def read_image(given: str | JsonObject, roots: Sequence[str], location: st
 
 
 async def read_text_file(given: str, roots: Sequence[str], location: str) -> TextPart:
-    """Return a text file with its name. The arguments are those of `read_image`.
+    """Return a text file with its name. The arguments are as in `read_image`.
 
     Raises:
         InvalidRequest: It may not be read, is too large, or is not UTF-8 text.
@@ -110,7 +110,7 @@ async def _read_in_thread(given: str, roots: Sequence[str], location: str, limit
 
 
 def _allowed(given: str, roots: Sequence[str], location: str) -> Path:
-    if len(given) <= MAX_PATH_CHARACTERS:  # To follow a million folders would take hours.
+    if len(given) <= MAX_PATH_CHARACTERS:  # Resolving a million folders would take hours.
         path = Path(os.path.expanduser(given))
         try:
             resolved = Path(os.path.realpath(path))
@@ -128,12 +128,12 @@ def _allowed(given: str, roots: Sequence[str], location: str) -> Path:
 
 
 def _is_path(given: str) -> bool:
-    r"""Whether what has a colon is a Windows path, such as `C:\a.png`, not a URL."""
+    r"""Whether text with a colon is a Windows path, such as `C:\a.png`, rather than a URL."""
     return len(given) > 2 and given[1] == ":" and given[2] in "\\/"
 
 
 def _image_from_block(given: JsonObject, location: str) -> ImagePart:
-    """Read an image block of MCP, OpenAI or Anthropic, also one without its `type`."""
+    """Read an image block of MCP, OpenAI or Anthropic, with or without its `type`."""
     plain = plain_json({"type": "image", **given})
     parts = ContentReader().parts(plain, location)
     images = [part for part in parts if isinstance(part, ImagePart)]

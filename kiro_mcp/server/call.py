@@ -1,4 +1,4 @@
-"""A tool call, apart from its arguments: who makes it, and how its client can be reached."""
+"""The context of a tool call: its caller, and what its client can show a person."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 Result: TypeAlias = types.CallToolResult | types.InputRequiredResult
-"""What a tool call gives: its result, or what the person must be asked first."""
+"""The result of a tool call, or what the person must be asked first."""
 
 CallId: TypeAlias = tuple[str, str]
-"""Which client a call comes from, and the id of its request."""
+"""The client of a call, and the id of its request."""
 
 SIGN_IN_INPUT: Final = "kiro_sign_in"
 """The name of the sign-in page in an `InputRequiredResult`."""
 
 STREAM_META_KEY: Final = "kiro-mcp/stream"
-"""How a caller asks for the text while it comes, and where it gets it: see `jobs`."""
+"""In `_meta`: asks for the text while it arrives, and contains it. See `jobs`."""
 
 _MODERN = "2026-07-28"
 _PUSHED = "2025-11-25"
@@ -31,23 +31,23 @@ _SSE_SESSION = "session_id"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A tool call, apart from its arguments."""
+    """The context of a tool call: everything except its arguments."""
 
     id: CallId
     began_at: float
     """When it arrived, on the event loop's clock."""
     owner: str = OWN
-    """Whose conversations and answers it may use."""
+    """The owner of the conversations and answers that it may use."""
     session: ServerSession
     request_id: types.RequestId | None
     http_request: "Request | None" = None
     """The HTTP request that brought it; None on stdio."""
     stream_token: types.ProgressToken | None = None
-    """The progress token of a caller that wants the text while it comes."""
+    """The progress token of a caller that wants the text while it arrives."""
     page_kind: Literal["", "input_required", "push"] = ""
-    """How the person behind it can be shown a page; "" for not at all."""
+    """How its client can show a page to a person; "" if it cannot."""
     page_reply: str = ""
-    """What the person said to the page that the same call has shown before; "" for not asked."""
+    """The person's reply to the page that the same call has shown before; "" if not asked."""
 
     @classmethod
     def of(
@@ -58,7 +58,7 @@ class Call:
         began_at: float,
         owner: str,
     ) -> "Call":
-        """Read from a request what its client can do. Only what it has declared is used."""
+        """Read the context of a request. Only features that the client has declared are used."""
         capabilities = context.session.client_capabilities
         elicitation = capabilities.elicitation if capabilities else None
         page_kind: Literal["", "input_required", "push"] = ""
@@ -85,13 +85,13 @@ class Call:
         )
 
     async def is_gone(self) -> bool:
-        """Return whether the connection is closed that the result would go to."""
+        """Whether the client has closed the connection that waits for the result."""
         if self.http_request is None or _SSE_SESSION in self.http_request.query_params:
-            return False  # Nothing is known of stdio's reader, nor of SSE's stream.
+            return False  # For stdio and SSE this is not known here.
         return await self.http_request.is_disconnected()
 
     async def send_progress(self, progress: int, message: str, piece: dict[str, Any]) -> None:
-        """Send a notification with a piece of the text; nothing if progress was not asked for."""
+        """Send a progress notification with a piece of the text, if the caller asked for it."""
         if self.stream_token is None:
             await self.session.report_progress(progress, message=message)
             return
@@ -106,7 +106,7 @@ class Call:
 
 
 def client_of(context: ServerRequestContext[Any, Any]) -> str:
-    """Tell clients apart, so that they can take turns: by session, else by address and name."""
+    """Return what tells clients apart, so that they take turns: session, else address and name."""
     request: Request | None = context.request
     if request is None:
         return ""  # stdio has one client.

@@ -1,7 +1,7 @@
-"""Captures of `ask_claude` calls: when one begins, and how its end is described.
+"""Begins and ends the captures of `ask_claude` calls.
 
-A capture begins with its call. It ends with the call or, once an answer is being worked on, with
-the answer. `kiro_mcp.captures` does the recording; it is loaded only if captures are on.
+A capture begins with its call. It ends with the call or, if a job has started, with the job.
+`kiro_mcp.captures` records it; that package is imported only if captures are on.
 """
 
 import logging
@@ -34,13 +34,13 @@ def open_captures(
     now: Callable[[], datetime],
     new_id: Callable[[], str],
 ) -> "Captures | None":
-    """Return what captures the calls; None if captures are off.
+    """Return the recorder of calls; None if captures are off.
 
     Args:
         settings: All settings.
-        folder: Where captures go; None if this machine has no place for them.
-        now: The time, with its zone.
-        new_id: Makes UUIDs.
+        folder: The folder of the captures; None if this machine has none.
+        now: Returns the time, with its zone.
+        new_id: Returns a new UUID.
     """
     if settings.debug_mode == "off":
         return None
@@ -56,7 +56,7 @@ def open_captures(
 def capture_call(
     captures: "Captures | None", arguments: Mapping[str, Any]
 ) -> "Generator[CallCapture | None]":
-    """Capture a call of `ask_claude`, unless it only collects the answer of an earlier call."""
+    """Capture a call of `ask_claude`, unless it only collects an earlier answer."""
     capture = captures.begin(arguments) if captures and not arguments.get("answer_id") else None
     if capture is None:
         yield None
@@ -73,7 +73,7 @@ def capture_call(
 
 
 def finish_with_answer(capture: "CallCapture | None", make: Make) -> Make:
-    """Return `make` so that its end, and no longer the end of the call, ends the capture."""
+    """Return a `make` that ends the capture; the end of the call then no longer does."""
     if capture is None:
         return make
     capture.outlives_call = True

@@ -10,13 +10,16 @@ from kiro_mcp.server.results import filled, success
 
 
 async def list_models(engine: Engine, arguments: dict[str, Any], _call: Call) -> Result:
-    """List the models: the service's list when signed in, the built-in one otherwise."""
+    """Return the service's list of models if signed in, else the built-in list."""
     given = read_arguments(ListModelsArguments, "list_models", arguments)
     catalogue = await engine.catalogue(refresh=given.refresh)
     default = engine.choose_model("")
-    fault = [str(catalogue.fault)] if catalogue.fault else []
     setting = "KIRO_MCP_MODEL: " if engine.settings.model else ""
-    about_default = [f"{setting}{warning}" for warning in default.warnings]
+    warnings = [
+        *given.warnings,
+        *([str(catalogue.fault)] if catalogue.fault else []),
+        *(f"{setting}{warning}" for warning in default.warnings),
+    ]
     structured: dict[str, Any] = {
         "models": [_listed(model) for model in catalogue.models],
         "default_model": default.model.id,
@@ -24,7 +27,7 @@ async def list_models(engine: Engine, arguments: dict[str, Any], _call: Call) ->
     }
     if catalogue.fetched_at:
         structured["fetched_at"] = catalogue.fetched_at.isoformat()
-    if warnings := [*given.warnings, *fault, *about_default]:
+    if warnings:
         structured["warnings"] = warnings
     text = f"{len(catalogue.models)} models, {catalogue.source} list."
     return success(text, structured, extras=structured)

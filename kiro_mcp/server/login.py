@@ -1,13 +1,13 @@
-"""The tool `login`, and the way from "signed out" to an answer if the user can be asked.
+"""The tool `login`, and the sign-in during a call of `ask_claude`.
 
-A sign-in page reaches the person by the first way that the client has::
+A sign-in page reaches the person in the first of these ways that the client supports::
 
     2026-07-28 with URL elicitation    an `InputRequiredResult`; the client calls again
     2025-11-25 with URL elicitation    a request to the client, while its call waits
-    every other client                 link and code as text; `login` again says how it stands
+    every other client                 link and code as text; a later `login` tells the state
 
-Meanwhile the service is polled in the background. A repeated call proves nothing by itself: what
-counts is the state of the login here, so no state travels with the call.
+Meanwhile a task polls the service in the background. Only the state of the login in this process
+counts, so the calls carry no state.
 """
 
 from typing import Any, Final, cast
@@ -42,11 +42,11 @@ _SWITCHED_OFF = (
 
 
 async def login(engine: Engine, arguments: dict[str, Any], call: Call) -> Result:
-    """Say who is signed in, or begin or end a login.
+    """Tell who is signed in, or begin or end a login.
 
     Raises:
         KiroError: A login cannot be started, or the store cannot be written.
-        InvalidRequest: The caller may not do that; the error says what it can do instead.
+        InvalidRequest: The caller may not do that. The error tells what it can do instead.
     """
     given = read_arguments(LoginArguments, "login", arguments)
     result = await _act(engine, given, call)
@@ -77,11 +77,11 @@ async def _act(engine: Engine, given: LoginArguments, call: Call) -> Result:
         await take_reply(engine, call)
         return await _outcome(engine)
     if action == "status":
-        engine.client.ask_again()  # The person may have had a suspension lifted.
+        engine.client.ask_again()  # A suspension may have been lifted.
         return _status_result(await _status(engine), engine)
     if action != "start":
         status = await _status(engine)
-        # Only a missing login calls for one, not a setting, a folder, the network or a profile.
+        # A login would not help against a wrong setting, folder or profile, or without a network.
         is_login_missing = (
             engine.tokens.store is not None
             and not status.is_signed_in
@@ -124,20 +124,20 @@ async def take_reply(engine: Engine, call: Call) -> None:
 async def offer_sign_in(
     engine: Engine, call: Call, error: SignInRequired
 ) -> types.InputRequiredResult | None:
-    """Have the person sign in after a call that needs it; then the call can be made again.
+    """Ask the person to sign in during a call that needs it.
 
     Returns:
         The page to show, after which the client calls again; None if the person has signed in.
 
     Raises:
-        KiroError: The person cannot be asked, or did not sign in.
+        KiroError: The person cannot be asked, or has not signed in.
     """
     if instead := _instead_of_login(engine, call):
         raise SignInRequired(
             error.message, next_step=instead, code=error.code, status=error.status
         ) from error
     resolution = await engine.tokens.resolution() if call.page_kind else None
-    # A login made here is of no use beside a credential that the user has named.
+    # A login would not be used, because a credential from the user's settings wins.
     if not resolution or resolution.problem or _is_named(resolution.credential):
         raise error
     if call.page_reply:
@@ -162,7 +162,7 @@ async def offer_sign_in(
 
 
 def _instead_of_login(engine: Engine, call: Call) -> str:
-    """Return what a caller can do that may not start or end a login here; "" if it may."""
+    """Return what a caller can do who may not start or end a login here; "" for one who may."""
     if engine.owner != OWN:
         return _CHANGE_THE_KEY
     if call.http_request is not None and not engine.settings.http_login:
@@ -196,7 +196,7 @@ async def _push_page(engine: Engine, login: DeviceLogin, call: Call) -> bool:
             if state.state == "done":
                 await call.session.send_elicit_complete(name)
     except MCPError:
-        return False  # The client cannot after all; the text that follows has link and code.
+        return False  # The client cannot show it. The text that follows has link and code.
     return engine.sign_in.state.state == "done"
 
 

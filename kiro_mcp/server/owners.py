@@ -1,10 +1,10 @@
-"""Whose a conversation or an answer is, and the callers over HTTP that bring a key of their own.
+"""The owners of conversations and answers, and the HTTP callers with their own API keys.
 
-Things belong to the credential that made them. Everything that the server's own credential makes
-has the owner `OWN`; a caller that sends its own API key gets an owner of its own, and an engine of
-its own, so that nobody's calls wait for, learn from or are billed to anybody else's. That engine
-holds the key in memory, and nowhere else. It is dropped when the key was not used for a while, or
-when room is needed for another key.
+Conversations and answers belong to the credential that created them. Those of the server's own
+credential have the owner `OWN`. A caller that sends its own API key is another owner, with its own
+engine, so that its calls share no queue, state or bill with those of others. The key is kept only
+in memory, in that engine. The engine is dropped when its key has not been used for a while, or to
+make room for another key.
 """
 
 import hashlib
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OWN: Final = ""
-"""The owner of what the server's own credential makes: every call over stdio."""
+"""The owner for the server's own credential, which all calls over stdio use."""
 
 KEY_HEADER: Final = "X-Kiro-Api-Key"
-"""The header in which a caller over HTTP brings an API key of its own."""
+"""The header of an HTTP request with the caller's own API key."""
 
 MIN_KEY_CHARACTERS: Final = 16
-"""A key in use is hidden wherever it is quoted. An ordinary word must not be hidden as one."""
+"""Keys are redacted everywhere, so an ordinary word must not be accepted as one."""
 
 MAX_KEYS: Final = 100
-"""How many such keys have an engine at once."""
+"""How many callers' keys may have an engine at once."""
 
 KEY_IDLE_SECONDS: Final = 15 * 60
-"""How long a key may be unused before its engine is dropped."""
+"""The engine of a key that was not used for this time is dropped."""
 
 SECRET_FILE: Final = "owner-secret"  # noqa: S105  # a name
 """The file with the secret of this installation, in the folder of the package's data."""
@@ -57,16 +57,16 @@ SECRET_BYTES: Final = 32
 def owner_of(credential: str, secret: bytes) -> str:
     """Return the owner of a credential.
 
-    The secret keeps anybody who has only the store from testing which credentials were used.
+    The secret prevents that somebody who has only the store tests which credentials were used.
     """
     return hmac.new(secret, credential.encode(), hashlib.sha256).hexdigest()
 
 
 def installation_secret(folder: Path | None) -> bytes:
-    """Return the secret of this installation, which is made once. Blocking: call it in a thread.
+    """Return the secret of this installation; create it if it is missing. Call it in a thread.
 
     Args:
-        folder: Where it is kept; None for a new secret that lasts as long as the process.
+        folder: The folder with the secret; None for a new secret that is not stored.
     """
     if folder is None:
         return secrets.token_bytes(SECRET_BYTES)
@@ -78,7 +78,7 @@ def installation_secret(folder: Path | None) -> bytes:
             try:
                 with os.fdopen(descriptor, "wb") as opened:
                     opened.write(secrets.token_bytes(SECRET_BYTES))
-                with suppress(FileExistsError):  # Another server was first: its secret counts.
+                with suppress(FileExistsError):  # Another server was first; its secret is used.
                     file.hardlink_to(temporary)
             finally:
                 Path(temporary).unlink(missing_ok=True)
@@ -97,11 +97,11 @@ def installation_secret(folder: Path | None) -> bytes:
 
 
 def key_of(request: "HTTPConnection") -> SecretStr | None:
-    """Return the API key that a request brings; None if it brings none.
+    """Return the API key in a request's header; None if there is none.
 
     Raises:
-        InvalidRequest: It cannot be a key. The server's own credential must not take its place,
-            because that would bill somebody else.
+        InvalidRequest: It cannot be a key. Using the server's own credential instead would charge
+            somebody else.
     """
     given = request.headers.getlist(KEY_HEADER)
     if not given:
@@ -138,11 +138,11 @@ class Guests:
     """The engines of callers with their own keys, by the owner of the key."""
 
     def __init__(self, host: "Engine", tasks: TaskGroup, *, max_keys: int) -> None:
-        """Prepare for guests.
+        """Begin without guests.
 
         Args:
-            host: The engine that they share connections, store and captures with.
-            tasks: Where what outlives a call runs.
+            host: The server's engine, whose connections, store and captures they share.
+            tasks: The server's tasks, which may outlive a call.
             max_keys: How many keys may be in use at once.
         """
         self._host = host
@@ -153,7 +153,7 @@ class Guests:
 
     @asynccontextmanager
     async def engine_for(self, key: SecretStr) -> AsyncGenerator["Engine"]:
-        """Yield the engine of a key for the time of one call.
+        """Yield the engine of a key for one call.
 
         Raises:
             ServiceUnavailable: Too many other keys are in use.

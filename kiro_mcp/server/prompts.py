@@ -1,4 +1,4 @@
-"""Prompts: slash commands for the people in front of a client, with the models to choose from."""
+"""Prompts: slash commands for a client's user, with completion of model names."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from kiro_mcp.server.engine import Engine
 
 MAX_COMPLETIONS: Final = 100
-"""How many values a completion may list, by the specification."""
+"""How many values a completion may list, according to the specification."""
 
 _MODEL: Final = types.PromptArgument(
     name="model", description="Model id; empty for the default.", required=False
 )
 
-# Some frameworks offer prompts to the model as functions beside the tools: a prompt's name must
-# not look like that of a tool.
+# Some frameworks offer prompts to the model as functions, like the tools. So the name of a prompt
+# must not look like that of a tool.
 LISTED: Final = (
     types.Prompt(
         name="question-for-claude",
@@ -50,7 +50,7 @@ def get_prompt(name: str, arguments: Mapping[str, str]) -> types.GetPromptResult
     """Return a prompt, filled in.
 
     Raises:
-        MCPError: The prompt is unknown, or lacks an argument that it needs.
+        MCPError: The prompt is unknown, or a required argument is missing.
     """
     model = arguments.get("model", "").strip()
     with_model = f" with model {model!r}" if model else ""
@@ -83,7 +83,7 @@ def get_prompt(name: str, arguments: Mapping[str, str]) -> types.GetPromptResult
 
 
 def complete(engine: "Engine", params: types.CompleteRequestParams) -> types.CompleteResult:
-    """Return the models whose ids have what was typed."""
+    """Return the models whose ids contain the typed text."""
     values: list[str] = []
     if isinstance(params.ref, types.PromptReference) and params.argument.name == "model":
         typed = params.argument.value.lower()

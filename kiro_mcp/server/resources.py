@@ -1,7 +1,7 @@
 """Conversations and finished answers as MCP resources.
 
 kiro://conversations         the latest conversations, as JSON
-kiro://conversations/{id}    one conversation, its turns in words
+kiro://conversations/{id}    one conversation, its turns as Markdown
 kiro://answers/{id}          one finished answer, as JSON
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from kiro_mcp.chat import Message, Part, TextPart, ToolResult, ToolUse
+from kiro_mcp.chat import Part, TextPart, ToolResult, ToolUse
 from kiro_mcp.errors import KiroError, quoted
 from kiro_mcp.server.owners import OWN
 
@@ -55,7 +55,7 @@ async def read_resource(
     """Return a resource.
 
     Raises:
-        MCPError: The owner has none under the address, or the store cannot be read.
+        MCPError: The owner has no such resource, or the store cannot be read.
     """
     kind, _, name = uri.removeprefix("kiro://").partition("/")
     try:
@@ -71,7 +71,7 @@ async def read_resource(
 
 
 def _refusal(message: str, uri: str) -> MCPError:
-    # MCP 2026-07-28 wants the address in the data, too.
+    # MCP 2026-07-28 requires the URI in the data.
     return MCPError(code=types.INVALID_PARAMS, message=message, data={"uri": uri})
 
 
@@ -100,16 +100,13 @@ async def _conversation(engine: "Engine", name: str, owner: str) -> str:
     lines: list[str] = []
     for number, turn in enumerate(conversation.turns, start=1):
         lines.append(f"# Turn {number} ({turn.model})")
-        lines.extend(_in_words(message) for message in (*turn.messages, turn.answer))
+        for message in (*turn.messages, turn.answer):
+            parts = filter(None, map(_part_as_text, message.parts))
+            lines.append(f"**{message.role}**: " + "\n\n".join(parts))
     return "\n\n".join(lines)
 
 
-def _in_words(message: Message) -> str:
-    words = [_part_in_words(part) for part in message.parts]
-    return f"**{message.role}**: " + "\n\n".join(filter(None, words))
-
-
-def _part_in_words(part: Part) -> str:
+def _part_as_text(part: Part) -> str:
     match part:
         case TextPart():
             return part.text

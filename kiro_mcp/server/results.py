@@ -1,15 +1,15 @@
 """The tools' results: the same facts as `content` for models and as `structuredContent`.
 
-Clients differ in what they show their model: only one of the two, both, or only the first block of
-`content`. So `content` is one block that says all that a model must know, and both are short.
+Clients show their model only one of the two, both, or only the first block of `content`. So
+`content` is one block with all that a model must know, and both are short.
 
-`structuredContent` of `ask_claude` always has the members of `_result`, and others only if they say
-something. `content` is the text, and one line of JSON with what a model must know beside it:
+`structuredContent` of `ask_claude` always has the members of `_result`, and others only if they are
+not empty. `content` is the text, then one line of JSON with these members, if they matter:
 
     status, answer_id                the answer is still running
-    stop_reason, truncated           the answer did not end by itself
+    stop_reason, truncated           the answer did not end normally
     tool_calls
-    data                             unless the text itself is that JSON value
+    data                             unless the text is that JSON value
     citations                        as texts if they are short, else their number
     warnings, repairs, next_step     repairs without their rules
     findings, payload                of a dry run
@@ -32,13 +32,13 @@ from kiro_mcp.wire.models import ModelChoice
 from kiro_mcp.wire.request import Payload, without_content
 
 ERROR_META_KEY: Final = "kiro-mcp/error"
-"""Where an error result carries its code for programs."""
+"""The member of an error result's `_meta` with its code for programs."""
 
 ANSWER_META_KEY: Final = "kiro-mcp/answer_id"
-"""Where a finished answer carries the id under which it is stored."""
+"""The member of a finished answer's `_meta` with its id in the store."""
 
 MAX_CITED_CHARACTERS: Final = 400
-"""Characters of all citations together that the line of JSON repeats; beyond, it counts them."""
+"""If all citations together are longer, the line of JSON has only their number."""
 
 _EXTRAS: Final = (
     "status",
@@ -55,7 +55,7 @@ _EXTRAS: Final = (
     "payload",
     "conversation_id",
 )
-"""What the line of JSON may hold, in its order."""
+"""The possible members of the line of JSON, in order."""
 
 _USUAL: Final[Mapping[str, Sequence[Any]]] = {
     "status": ("completed",),
@@ -63,26 +63,26 @@ _USUAL: Final[Mapping[str, Sequence[Any]]] = {
     "truncated": (False,),
     "tool_calls": ([],),
 }
-"""The values that need no word in the line of JSON."""
+"""The values that the line of JSON leaves out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a call of `ask_claude` sends, and where its turn goes."""
+    """What a call of `ask_claude` sends, and the position of its turn."""
 
     request: ChatRequest
     choice: ModelChoice
     position: Position
     forked_from: str
-    """The conversation whose earlier turns it continues under a new id; "" for its own."""
+    """The conversation whose earlier turns a fork continues; "" if the call is not a fork."""
     added: tuple[Message, ...]
-    """What the call adds to the turns before it."""
+    """The messages that the call adds to the earlier turns."""
     warnings: tuple[str, ...]
     repairs: tuple[Repair, ...]
 
     @property
     def model_requested(self) -> str:
-        """The model's name as the caller wrote it; "" if that is the name that is sent."""
+        """The model's name as the caller wrote it; "" if the same name is sent."""
         requested = self.choice.model_requested
         return "" if requested == self.request.model else requested
 
@@ -101,9 +101,9 @@ def success(
 
     Args:
         text: The answer in words.
-        structured: The whole result.
-        extras: What a model must know beside `text`. It follows as one line of compact JSON.
-        meta: What programs may want to know. Clients do not show it to a model.
+        structured: The structured result.
+        extras: More facts for a model. They follow `text` as one line of compact JSON.
+        meta: Facts for programs. Clients do not show them to a model.
     """
     line = json_text(dict(extras)) if extras else ""
     block = "\n\n".join(filter(None, (text, line)))
@@ -115,7 +115,7 @@ def success(
 
 
 def filled(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the members that say nothing: null, empty text, empty lists and objects."""
+    """Return the members without null, empty text, empty lists and empty objects."""
     return {name: value for name, value in facts.items() if value not in (None, "", [], {})}
 
 
@@ -124,7 +124,7 @@ def failure(error: KiroError, *more: str) -> types.CallToolResult:
 
     Args:
         error: What happened.
-        more: Sentences that only the caller of the service could know, told in between.
+        more: Further sentences, which go between the message and the next step.
     """
     facts: dict[str, Any] = {"code": error.code}
     if error.retry_after_seconds is not None:
@@ -140,7 +140,7 @@ def failure(error: KiroError, *more: str) -> types.CallToolResult:
 
 
 def defect(tool: str) -> types.CallToolResult:
-    """Build the result of a call that met a defect of ours. What it is only the log may say."""
+    """Build the result of a call that met a defect of kiro-mcp. Only the log has the details."""
     return failure(
         InternalFault(
             f"{tool} met a defect of kiro-mcp.",
@@ -203,7 +203,7 @@ def build_result(
         next_step=answer.next_step,
     )
     if plan.request.output_schema is not None:
-        structured["data"] = answer.data  # Also a null: then the answer broke the schema.
+        structured["data"] = answer.data  # Also null, which means that the answer broke the schema.
     return success(
         reply.text, structured, extras=_extras(structured), meta={ANSWER_META_KEY: answer_id}
     )
@@ -212,7 +212,7 @@ def build_result(
 def build_running_result(
     text: str, *, model: str, position: Position, answer_id: str
 ) -> types.CallToolResult:
-    """Build the result of a call whose patience ended before its answer did."""
+    """Build the result of a call whose waiting time ended before its answer."""
     structured = _result(
         status="running",
         text=text,
@@ -226,7 +226,7 @@ def build_running_result(
 
 
 def build_dry_run_result(plan: Plan, payload: Payload) -> types.CallToolResult:
-    """Build the result of a dry payload."""
+    """Build the result of a dry run."""
     verdict = (
         "The service would refuse it" if payload.findings else "No reason to refuse it is known"
     )
@@ -260,7 +260,7 @@ def build_dry_run_result(plan: Plan, payload: Payload) -> types.CallToolResult:
 
 
 def with_warning(result: types.CallToolResult, warning: str) -> types.CallToolResult:
-    """Return a result of `ask_claude` with one more warning; an error unchanged."""
+    """Return a result of `ask_claude` with another warning; an error is returned unchanged."""
     if result.is_error:
         return result
     structured = dict(result.structured_content)
@@ -279,7 +279,7 @@ def _result(
     truncated: bool = False,
     **others: Any,
 ) -> dict[str, Any]:
-    """Return a structured result: the members that all have, and those that say something."""
+    """Return a structured result: the members that are always there, and the non-empty others."""
     return {
         "status": status,
         "text": text,
@@ -294,7 +294,7 @@ def _result(
 
 
 def _extras(structured: Mapping[str, Any], *hidden: str) -> dict[str, Any]:
-    """Return what the line of JSON after the text says."""
+    """Return the members of the line of JSON after the text."""
     extras = {
         name: structured[name]
         for name in _EXTRAS
@@ -302,7 +302,7 @@ def _extras(structured: Mapping[str, Any], *hidden: str) -> dict[str, Any]:
         and name not in hidden
         and structured[name] not in _USUAL.get(name, ())
     }
-    if "data" in extras and _is_said(extras["data"], structured["text"]):
+    if "data" in extras and _is_in_text(extras["data"], structured["text"]):
         del extras["data"]
     if "repairs" in extras:
         extras["repairs"] = [repair["detail"] for repair in extras["repairs"]]
@@ -317,8 +317,8 @@ def _extras(structured: Mapping[str, Any], *hidden: str) -> dict[str, Any]:
     return extras
 
 
-def _is_said(data: JsonValue, text: str) -> bool:
-    """Whether data is missing, or is what the text itself says as JSON."""
+def _is_in_text(data: JsonValue, text: str) -> bool:
+    """Whether data is missing, or the text is the same value as JSON."""
     if data is None:
         return True
     try:
@@ -328,7 +328,7 @@ def _is_said(data: JsonValue, text: str) -> bool:
 
 
 def _citations(reply: Reply) -> list[dict[str, str]]:
-    """Return the pages, and the licensed code, that the service names beside an answer."""
+    """Return the web pages and licensed code that the service names as sources of an answer."""
     links = (
         {"url": link.url, "title": link.title, "snippet": link.snippet}
         for link in dict.fromkeys(reply.links)

@@ -1,8 +1,8 @@
-"""The three tools as clients see them. What they do is in `ask`, `list_models` and `login`.
+"""The three tools as clients see them. `ask`, `list_models` and `login` implement them.
 
-The schemas of the results are flat and permissive. They are written out, because a generated one
-would put nested classes into `$ref`. Strict clients refuse a result that breaks its schema, so a
-member is required only if it is always there.
+The schemas of the results are flat and permissive. They are written by hand, because generated ones
+would use `$ref` for nested classes. Strict clients refuse a result that breaks its schema, so a
+member is required only if every result has it.
 """
 
 from typing import Any, get_args
@@ -18,7 +18,7 @@ from kiro_mcp.server.arguments import (
 )
 
 MAX_RESULT_CHARACTERS = 400_000
-"""How large a result may be before a client that asks cuts it: well over any whole answer."""
+"""The size above which some clients cut a result. It is larger than any answer."""
 
 
 def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
