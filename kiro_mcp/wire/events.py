@@ -1,12 +1,13 @@
-"""Frames of the service's answer -> typed events.
+"""Turns the frames of the service's answer into typed events.
 
-`kiro_mcp.wire.eventstream` gives the frames, and `kiro_mcp.wire.reply` gathers the events. A frame
-names its event in `:event-type` and holds a JSON object; an error has its name in
-`:exception-type` or `:error-code` instead. The service's member names (`toolUseId`) stay in this
-module. Unknown and unreadable events are events, too: they do not end an answer.
+The frames come from `kiro_mcp.wire.eventstream`, and the events go to `kiro_mcp.wire.reply`. A
+frame names its event in `:event-type` and contains a JSON object. An error has its name in
+`:exception-type` or `:error-code` instead. Only this module knows the service's member names
+(`toolUseId`). An unknown or unreadable event does not end an answer; it becomes an `Ignored` or a
+`Malformed`.
 
-A body that is not an event stream at all, such as a proxy's page, becomes an error (`ForeignBody`).
-The limits of one answer are at the top.
+A body that is not an event stream, such as a proxy's page, becomes an error (`ForeignBody`). The
+limits of one answer are at the top.
 
 Source of truth: the service's published event model, and its streams as observed in 2025 and 2026
 (tests/vectors/kiro-capture.json).
@@ -34,36 +35,36 @@ from kiro_mcp.wire.json_values import (
 )
 
 # --- limits -------------------------------------------------------------------------------
-# Of one answer. An answer that exceeds one ends there and keeps what came before. All are far
-# above what a model says in one turn and far below what a process can hold.
+# They apply to one answer. An answer that exceeds a limit ends there and keeps the part before it.
+# All are far above the size of real answers and far below the memory of a process.
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
-"""Bytes of the stream: with its frames it is about five times as large as its text."""
+"""Bytes of the stream, which is about five times as large as its text."""
 MAX_TEXT_CHARACTERS: Final = 32 * 1024 * 1024
-"""Text and thinking together; models are cut off at well under a million."""
+"""Text and thinking together. Models are cut off far below a million."""
 MAX_INPUT_CHARACTERS: Final = 32 * 1024 * 1024
-"""Arguments of all tool uses together; the service breaks off at about 40 thousand."""
+"""Arguments of all tool uses together. The service breaks off at about 40 thousand."""
 MAX_TOOL_USES: Final = 4096
-"""Models ask for a few dozen at most."""
+"""Models use a few dozen at most."""
 MAX_PARTS: Final = 16_384
 """Runs of text, blocks of thinking and tool uses."""
 MAX_LISTED: Final = 1000
-"""References, and links. Further ones are left out."""
+"""References, and also links. Further ones are left out."""
 MAX_WARNINGS: Final = 50
-"""Further ones are only counted."""
+"""Further warnings are only counted."""
 MAX_IGNORED_TYPES: Final = 100
-"""Types of event that are counted by name; the model knows under twenty."""
+"""Types of events that are counted by name. The service has fewer than twenty."""
 MAX_TYPE_CHARACTERS: Final = 80
-"""Of the name of an event; a header could hold 64 KiB."""
+"""The length of an event's name; a header could have 64 KiB."""
 
 
 class AnswerLimitError(ValueError):
-    """An answer exceeds a limit; its text names the limit."""
+    """An answer exceeds a limit, which the error's text names."""
 
 
 # --- the events ---------------------------------------------------------------------------
-# Neither frozen nor keyword-only: one is made for each frame, and freezing alone takes as long as
-# reading the frame's JSON.
+# Neither frozen nor keyword-only, because each frame creates one, and freezing it would take as
+# long as parsing the frame's JSON.
 
 
 @dataclass(slots=True)
@@ -72,12 +73,12 @@ class Text:
 
     text: str
     model_id: str = ""
-    """The service's id of the model; "" if it does not say."""
+    """The service's id of the model; "" if it is not sent."""
 
 
 @dataclass(slots=True)
 class Reasoning:
-    """The next piece of the model's reasoning; any member may be empty."""
+    """The next piece of the model's reasoning. Any member may be empty."""
 
     text: str = ""
     signature: str = ""
@@ -92,24 +93,24 @@ class ToolUseFragment:
     id: str
     name: str
     input: str
-    """The next piece of the JSON of the arguments, cut anywhere; "" if the event carries none."""
+    """The next piece of the arguments' JSON, cut anywhere; "" if the event has none."""
     is_last: bool = False
     is_snapshot: bool = False
-    """Whether `input` is not a piece but all of the arguments so far."""
+    """Whether `input` is the whole of the arguments so far, rather than a piece."""
 
 
 @dataclass(slots=True)
 class Stop:
-    """Why the model stopped, in the service's own words."""
+    """Why the model stopped, in the service's words."""
 
     reason: str
     refusal: Refusal | None = None
-    """What the service says about a refusal."""
+    """The details of a refusal."""
 
 
 @dataclass(slots=True)
 class TokenCounts:
-    """Exact counts of tokens. A service that does not count sends zeros."""
+    """Exact counts of tokens. The service sends zeros if it has not counted."""
 
     uncached_input: int = 0
     output: int = 0
@@ -119,14 +120,14 @@ class TokenCounts:
 
 @dataclass(slots=True)
 class Metering:
-    """What the call cost; None if the service charges in another unit."""
+    """The cost of the call; None if the service charges in another unit."""
 
     credits: float | None
 
 
 @dataclass(slots=True)
 class ContextUsage:
-    """How full the context window is, in percent, 0 to 100 and over."""
+    """How full the context window is, in percent; it can exceed 100."""
 
     percent: float | None
 
@@ -140,21 +141,21 @@ class References:
 
 @dataclass(slots=True)
 class Links:
-    """Pages that the service names beside its answer."""
+    """Web pages that the service names as sources."""
 
     links: tuple[WebLink, ...]
 
 
 @dataclass(slots=True)
 class Failed:
-    """The service ends its answer with an error."""
+    """An error with which the service ends its answer."""
 
     fault: Fault
 
 
 @dataclass(slots=True)
 class Ignored:
-    """An event that says nothing to a caller, or an unknown one."""
+    """An event without meaning for a caller, or an unknown one."""
 
     event_type: str
 
@@ -165,12 +166,12 @@ class Malformed:
 
     event_type: str
     problem: str
-    """What is wrong with it, as the end of a sentence."""
+    """The end of a sentence about the event, such as "has no id"."""
 
 
 @dataclass(slots=True)
 class Several:
-    """Events that came in one frame, in their order."""
+    """The events of one frame, in order."""
 
     events: tuple["Event", ...]
 
@@ -196,14 +197,14 @@ Event: TypeAlias = (
 
 
 MAX_MESSAGE_CHARACTERS: Final = 500
-"""Where a message of the service is cut."""
+"""Longer messages of the service are cut."""
 
 MAX_RETRY_AFTER_SECONDS: Final = 1e9
-"""Where a wait is cut that the service asks for."""
+"""Longer waits that the service asks for are cut."""
 
 
 def read_event(frame: Frame) -> Event:
-    """Say what a frame means. Never raises."""
+    """Return the event of a frame. Never raises."""
     headers = frame.headers
     event_type = headers.get(":event-type", "")
     kind = headers.get(":message-type")
@@ -217,7 +218,7 @@ def read_event(frame: Frame) -> Event:
         return Malformed(str(event_type), f"is a message of the kind {kind!r:.80}")
     try:
         members = parse_object(frame.payload)
-        if event_type == "assistantResponseEvent":  # Four frames in five are just this.
+        if event_type == "assistantResponseEvent":  # Fast path: four frames in five are like this.
             content = members.get("content")
             if isinstance(content, str) and len(members) == 1:
                 return Text(content)
@@ -242,11 +243,11 @@ def read_event(frame: Frame) -> Event:
 
 
 def read_fault(members: JsonObject, name: str = "") -> Fault:
-    """Read the members of an error, from an answer's frame or from the body of a refusal.
+    """Read an error, from a frame of an answer or from the body of a refusal.
 
     Args:
-        members: The error's JSON object; the error itself may be one level down.
-        name: What the error is called; by default what it says of itself.
+        members: The error's JSON object. The error may be one level down in it.
+        name: The error's name; by default the one in the object.
     """
     inner = members.get("error") or members.get("Output")
     sources = (members, inner) if isinstance(inner, dict) else (members,)
@@ -270,11 +271,11 @@ def _read_failure(payload: bytes, name: str) -> Fault:
 
 
 def _is_error(members: JsonObject) -> bool:
-    """Whether the payload of an event is an error document instead."""
+    """Whether the payload of an event is an error document."""
     if "__type" in members or "_type" in members:
         return True
-    is_named_so = members.get("type") in ("error", "exception")
-    return is_named_so and ("message" in members or "error" in members)
+    has_error_type = members.get("type") in ("error", "exception")
+    return has_error_type and ("message" in members or "error" in members)
 
 
 # --- one reader for each event ------------------------------------------------------------
@@ -282,7 +283,7 @@ def _is_error(members: JsonObject) -> bool:
 
 def _read_assistant_response(members: JsonObject) -> Event:
     text = Text(text_member(members, "content"), word_member(members, "modelId"))
-    # Not observed: other clients of the service look for these two here.
+    # Not observed, but other clients of the service look for these two here.
     tool_uses = [_read_whole_tool_use(item) for item in object_members(members, "toolUses")]
     reason = word_member(members, "stopReason") or word_member(members, "stop_reason")
     return _together([text, *tool_uses, *([Stop(reason)] if reason else [])])
@@ -307,7 +308,7 @@ def _read_tool_use(members: JsonObject) -> ToolUseFragment:
         return ToolUseFragment(tool_use_id, name, arguments, is_last)
     if arguments in (None, {}):
         return ToolUseFragment(tool_use_id, name, "", is_last)
-    # Not observed: arguments as an object, which grows from frame to frame.
+    # Not observed: the arguments as an object that grows from frame to frame.
     snapshot = json.dumps(arguments, ensure_ascii=False)
     return ToolUseFragment(tool_use_id, name, snapshot, is_last, is_snapshot=True)
 
@@ -384,7 +385,7 @@ def _read_links(members: JsonObject) -> Event:
         for item in object_members(members, "supplementaryWebLinks")
     )
     found = Links(tuple(link for link in links if link.url))
-    # Not observed: other clients of the service take counts of tokens from here.
+    # Not observed, but other clients of the service read counts of tokens here.
     counts = _read_token_counts(members)
     return _together([found, counts] if counts != TokenCounts() else [found])
 
@@ -397,7 +398,7 @@ def _read_citation(members: JsonObject) -> Event:
 
 
 def _read_nothing(members: JsonObject) -> Event:
-    return Several(())  # The id of the conversation that was sent.
+    return Several(())
 
 
 def _read_invalid_state(members: JsonObject) -> Event:
@@ -425,7 +426,7 @@ _READERS: Final[dict[object, Callable[[JsonObject], Event]]] = {
     "usageEvent": lambda members: _read_token_counts(object_member(members, "usage")),
     "metricsEvent": lambda members: _read_token_counts(object_member(members, "usage")),
 }
-"""The other events of the model say nothing to a caller: `followupPromptEvent`, `codeEvent`,
+"""The service's other events have no meaning for a caller: `followupPromptEvent`, `codeEvent`,
 `intentsEvent`, `interactionComponentsEvent`, `dryRunSucceedEvent` and `toolResultEvent`."""
 
 
@@ -437,7 +438,7 @@ def _together(events: list[Event]) -> Event:
 
 
 def _bare_name(name: str) -> str:
-    """Take the namespace before `#` and the address after `:` off the name of an error."""
+    """Remove the namespace before `#` and the URL after `:` from the name of an error."""
     return mend_surrogates(name).rpartition("#")[2].partition(":")[0]
 
 
@@ -451,15 +452,15 @@ def _shortened(words: str) -> str:
 
 
 MAX_BODY_BYTES: Final = 64 * 1024
-"""How much of such a body is kept; error documents have a few hundred bytes."""
+"""How much of such a body is read. Error documents have a few hundred bytes."""
 MAX_TITLE_CHARACTERS: Final = 200
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _DOCUMENT: Final = (b"{", b"[", b"<")
 _EVENT_LINE: Final = (b"data:", b"event:", b"id:", b"retry:")
 _JUDGED_BYTES: Final = 12
-"""The length of a frame's prelude: from there on the decoder itself finds the fault."""
-_SILENT: Final = Fault(message="The answer is JSON, not an event stream.")
+"""The length of a frame's prelude. With that many bytes the decoder finds a fault itself."""
+_NO_DETAILS: Final = Fault(message="The answer is JSON, not an event stream.")
 _TITLE: Final = re.compile(r"<(title|Message)\b[^>]*>([^<]*)<", re.IGNORECASE)
 
 
@@ -474,24 +475,24 @@ def is_foreign(beginning: bytes) -> bool | None:
 
 
 class ForeignBody:
-    """Gathers such a body until its error can be read."""
+    """Collects such a body until its error can be read."""
 
     def __init__(self) -> None:
         self._body = bytearray()
         self._open_braces = 0
 
     def feed(self, data: bytes) -> Fault | None:
-        """Take the next bytes; return the error as soon as it can be read."""
+        """Add the next bytes; return the error as soon as it can be read."""
         data = data[: MAX_BODY_BYTES - len(self._body)]
         self._body += data
         self._open_braces += data.count(b"{") - data.count(b"}")
         if len(self._body) == MAX_BODY_BYTES or not self._text().startswith(b"{"):
             return self.close()
-        # Braces in strings can hide the end of an object from this, but not from `close`.
+        # Braces in strings may hide the end of the object here. `close` still reads it.
         return None if self._open_braces else self._read_object()
 
     def close(self) -> Fault:
-        """Return the error as far as the bytes so far tell it."""
+        """Return the error according to the bytes so far."""
         text = self._text()
         if text.startswith(b"<"):
             title = _TITLE.search(text.decode(errors="replace"))
@@ -499,14 +500,14 @@ class ForeignBody:
             return Fault(message=f"The answer is a page, not an event stream{words}")
         if not text.startswith(_DOCUMENT):
             return Fault(message="The answer is a text stream, not an event stream of AWS.")
-        return self._read_object() or _SILENT
+        return self._read_object() or _NO_DETAILS
 
     def _read_object(self) -> Fault | None:
         try:
             fault = read_fault(parse_object(self._text()))
         except (UnreadableError, RecursionError):
             return None
-        return fault if fault != Fault() else _SILENT
+        return fault if fault != Fault() else _NO_DETAILS
 
     def _text(self) -> bytes:
         return bytes(self._body).removeprefix(_BYTE_ORDER_MARK).strip()

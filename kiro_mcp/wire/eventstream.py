@@ -1,18 +1,18 @@
-"""Bytes of an AWS event stream -> frames, and frames -> bytes.
+"""Decodes the bytes of an AWS event stream into frames, and encodes frames.
 
-The first stage of reading an answer; `kiro_mcp.wire.events` reads what comes out.
+This is the first stage of reading an answer; `kiro_mcp.wire.events` reads the frames.
 Source of truth: https://smithy.io/2.0/aws/amazon-eventstream.html
 
-A stream is frames, one after the other, with nothing between them. All integers are
-big-endian; both checksums are the CRC-32 of zlib::
+A stream is a sequence of frames without separators. All integers are big-endian. Both checksums
+are the CRC-32 of zlib::
 
     offset  bytes           field
     0       4               total_length: of the whole frame, with these four bytes
     4       4               headers_length
-    8       4               prelude checksum: of bytes 0 to 7
+    8       4               prelude checksum: over bytes 0 to 7
     12      headers_length  headers
     ...     the rest        payload
-    -4      4               message checksum: of every byte before it
+    -4      4               message checksum: over all bytes before it
 
     A header is   name length (1 byte, 1 to 255) | name, UTF-8 | type (1 byte) | value
 
@@ -23,8 +23,8 @@ big-endian; both checksums are the CRC-32 of zlib::
     3     2 bytes, signed          Short         8     8 bytes, signed          Timestamp
     4     4 bytes, signed          Integer       9     16 bytes                 UUID
 
-Nothing marks where a frame begins, so after a fault there is no way back into the stream:
-the decoder keeps what was good before it and stops.
+Nothing marks the beginning of a frame. So the decoder cannot continue after a fault: it keeps the
+frames before it and stops.
 """
 
 from collections.abc import Mapping
@@ -39,25 +39,25 @@ from zlib import crc32
 from kiro_mcp.errors import FrameError
 
 MAX_PAYLOAD_BYTES: Final = 24 * 1024 * 1024
-"""The largest payload that a service may send, by the specification."""
+"""The largest payload of a frame, according to the specification."""
 MAX_HEADERS_BYTES: Final = 128 * 1024
-"""The largest block of headers that a service may send, by the specification."""
+"""The largest block of headers, according to the specification."""
 MAX_KNOWN_PRELUDES: Final = 1024
-"""Preludes kept as verified: frames of one length and type have the same one."""
+"""How many verified preludes are cached. Frames of the same length and type share one."""
 MAX_KNOWN_BLOCKS: Final = 64
-"""Blocks of headers kept parsed: the service has one for each of under twenty event types."""
+"""How many parsed blocks of headers are cached. Each of the service's event types has one."""
 MAX_KNOWN_BLOCK_BYTES: Final = 1024
-"""A block worth keeping has about 90 bytes; a hostile one could unfold to megabytes."""
+"""The largest block that is cached. Usual ones have 90 bytes; a hostile one could be huge."""
 
 _PRELUDE: Final = Struct(">III")
 _PRELUDE_BYTES: Final = 12
 _LENGTHS: Final = Struct(">II")
 _CHECKED_BYTES: Final = 8
-"""The bytes of a prelude that its own checksum covers: both lengths."""
+"""The bytes that the prelude's checksum covers: both lengths."""
 _CHECKSUM: Final = Struct(">I")
 _CHECKSUM_BYTES: Final = 4
 _OVERHEAD_BYTES: Final = _PRELUDE_BYTES + _CHECKSUM_BYTES
-"""The length of a frame with neither headers nor payload, the shortest there is."""
+"""The length of the shortest frame, without headers and payload."""
 _LENGTH: Final = Struct(">H")
 _MAX_NAME_BYTES: Final = 0xFF
 
@@ -114,23 +114,23 @@ _NUMBERS: Final[dict[int, tuple[type[Number], Struct]]] = {
 _KINDS: Final = {number: (kind, layout) for kind, (number, layout) in _NUMBERS.items()}
 
 
-# Neither frozen nor keyword-only: one is made for every frame, and both would double the cost.
+# Neither frozen nor keyword-only, because both would double the cost of each frame.
 @dataclass(slots=True)
 class Frame:
-    """One frame, its checksums verified. Not to be changed: frames share their headers."""
+    """A frame with verified checksums. Do not change it, because frames share their headers."""
 
     headers: Headers
     payload: bytes
 
 
 class _BadHeadersError(ValueError):
-    """A block of headers cannot be read; its text says why."""
+    """A block of headers cannot be read, for the reason in the error's text."""
 
 
 class FrameDecoder:
-    """Turns the bytes of one stream, cut anywhere, into its frames.
+    """Decodes the bytes of one stream, cut anywhere, into frames.
 
-    It holds at most one incomplete frame. Work is linear in the bytes fed.
+    It buffers at most one incomplete frame. Its work is linear in the number of bytes.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class FrameDecoder:
         max_headers_bytes: int = MAX_HEADERS_BYTES,
     ) -> None:
         self.fault: FrameError | None = None
-        """What is wrong with the stream; once set, all further data is ignored."""
+        """The stream's fault, after which all further data is ignored."""
         self._max_payload_bytes = max_payload_bytes
         self._max_headers_bytes = max_headers_bytes
         self._known_preludes: dict[bytes, tuple[int, int, int]] = {}
@@ -151,9 +151,9 @@ class FrameDecoder:
         self._frame_count = 0
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Return the frames that `data` completes, those before a fault included.
+        """Return the frames that `data` completes, including those before a fault.
 
-        Never raises: a fault is in `fault`, and `close` raises it.
+        Never raises: it sets `fault`, which `close` raises.
         """
         if self.fault is not None or not data:
             return []
@@ -161,14 +161,14 @@ class FrameDecoder:
         self._pending_bytes += len(data)
         if self._pending_bytes < self._needed_bytes:
             return []
-        # Chunks are joined only when a prelude or the length it declares has arrived, so a
-        # byte is copied a fixed number of times however small the chunks are.
+        # Chunks are joined only when a whole prelude or a whole frame has arrived. So each byte is
+        # copied a fixed number of times, even if the chunks are small.
         buffer = b"".join(self._chunks)
         frames: list[Frame] = []
         try:
             used_bytes = self._decode(buffer, frames)
         except FrameError as fault:
-            self.fault = fault.with_traceback(None)  # or it would keep the buffer alive
+            self.fault = fault.with_traceback(None)  # The traceback would keep the buffer alive.
             used_bytes = len(buffer)
         self._frame_count += len(frames)
         self._offset += used_bytes
@@ -177,10 +177,10 @@ class FrameDecoder:
         return frames
 
     def close(self) -> None:
-        """Say that no more bytes come.
+        """End the stream.
 
         Raises:
-            FrameError: the stream is faulty, or it ended inside a frame.
+            FrameError: The stream is faulty, or it ended inside a frame.
         """
         if self.fault is None and self._pending_bytes:
             self.fault = FrameError(
@@ -192,9 +192,9 @@ class FrameDecoder:
             raise self.fault
 
     def _decode(self, buffer: bytes, frames: list[Frame]) -> int:
-        """Add the whole frames of `buffer` to `frames`; return how many bytes they take up."""
-        # The hot path, hence one loop with local names. Slices of bytes are copies, and still
-        # faster than a memoryview at the size of these frames.
+        """Append the complete frames in `buffer` to `frames`; return their size in bytes."""
+        # This is the hot path, so it is one loop with local names. Slices of bytes are copies, but
+        # for small frames they are faster than a memoryview.
         known_preludes, known_headers = self._known_preludes.get, self._known_headers.get
         read_checksum, add_frame = _CHECKSUM.unpack_from, frames.append
         start, size = 0, len(buffer)
@@ -209,7 +209,7 @@ class FrameDecoder:
                 self._needed_bytes = total_length
                 return start
             payload_end = end - _CHECKSUM_BYTES
-            # The message's checksum begins with the bytes that the prelude's has covered.
+            # The message's checksum continues from the prelude's, which covers the first bytes.
             message_checksum = crc32(buffer[start + _CHECKED_BYTES : payload_end], prelude_checksum)
             if message_checksum != read_checksum(buffer, payload_end)[0]:
                 raise self._fault("the checksum of a frame does not match", start, frames)
@@ -259,10 +259,10 @@ class FrameDecoder:
 
 
 def encode_frame(frame_headers: Headers, payload: bytes) -> bytes:
-    """Return the frame that decodes to these headers, in this order, and this payload.
+    """Return the bytes of a frame with these headers, in this order, and this payload.
 
     Raises:
-        ValueError: a name, a value or the whole is larger than the format allows.
+        ValueError: A name, a value or the frame is larger than the format allows.
     """
     headers = b"".join(_encode_header(name, value) for name, value in frame_headers.items())
     if len(headers) > MAX_HEADERS_BYTES:
@@ -294,7 +294,7 @@ def _decode_headers(raw: bytes) -> dict[str, HeaderValue]:
 
 
 _decode_shared_headers: Final = lru_cache(MAX_KNOWN_BLOCKS)(_decode_headers)
-"""Shared by all streams: a short answer has hardly two frames of a kind."""
+"""Shared by all streams, because a short answer has few frames of each type."""
 
 
 def _decode_value(raw: bytes, position: int, kind: int) -> tuple[HeaderValue, int]:
@@ -315,7 +315,7 @@ def _decode_value(raw: bytes, position: int, kind: int) -> tuple[HeaderValue, in
 
 
 def _take(raw: bytes, position: int, size: int) -> tuple[bytes, int]:
-    """Return `size` bytes of a block of headers, and where the next ones begin."""
+    """Return the next `size` bytes of a block of headers, and the position after them."""
     end = position + size
     if end > len(raw):
         raise _BadHeadersError("a header is longer than the block that holds it")
@@ -335,7 +335,7 @@ def _encode_header(name: str, value: HeaderValue) -> bytes:
         raise ValueError(f"the header name {name!r} is not 1 to {_MAX_NAME_BYTES} bytes long")
     try:
         return bytes((len(raw_name),)) + raw_name + _encode_value(value)
-    except (StructError, KeyError) as error:  # KeyError: a plain int, which has no width
+    except (StructError, KeyError) as error:  # KeyError: a plain int, which has no size.
         raise ValueError(f"the header {name!r} cannot hold {value!r:.80}") from error
 
 

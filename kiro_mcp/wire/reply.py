@@ -1,4 +1,4 @@
-"""The bytes of an answer -> deltas as they come, and one reply at the end.
+"""Turns the bytes of an answer into deltas while they arrive, and into one reply at the end.
 
 The whole response side::
 
@@ -6,12 +6,12 @@ The whole response side::
                                                       ├─ tool_use ───────▶         │
                                                       └─ cost, stop reason, notes ─┴─▶ Reply
 
-`kiro_mcp.client.client` feeds it. Nothing received is lost: whatever ends an answer, the reply
-holds all that came before, and says that it is truncated and why.
+`kiro_mcp.client.client` feeds it. Nothing received is lost: if an answer ends early, the reply
+contains everything that arrived, and says that it is truncated and why.
 
-The service does not always say why an answer ended: some accounts never get a stop reason. Every
-whole answer has at least one of three late events: a stop reason, the cost, or the use of the
-context window. Source of truth: the service's streams as observed.
+The service does not always send a stop reason: some accounts never get one. But every complete
+answer has at least one of three late events: a stop reason, the cost, or the use of the context
+window. Source of truth: the service's streams as observed.
 """
 
 import re
@@ -92,8 +92,8 @@ _STOP_REASONS: Final[dict[str, StopReason]] = {
     "CANCELLED": "truncated",
     "PAUSE_TURN": "truncated",
 }
-"""By the service's word. Only the first two have been observed; a word that begins with
-`MALFORMED` means `truncated`."""
+"""Keyed by the service's word. Only the first two have been observed. A word that begins with
+`MALFORMED` also means `truncated`."""
 
 _TOO_LONG: Final[dict[StopReason, str]] = {
     "max_tokens": "The answer reached the limit of its length.",
@@ -106,7 +106,7 @@ _CAMEL_BOUNDARY: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class ReplyOptions(TypedDict, total=False):
-    """How an answer is read: the arguments of `ReplyBuilder` that a capture keeps for a replay."""
+    """The arguments of `ReplyBuilder` that a capture stores for a replay."""
 
     prompt_characters: int
     context_window_tokens: int
@@ -120,28 +120,28 @@ class ReplyOptions(TypedDict, total=False):
 
 
 def _random_id() -> str:
-    """Make an id for a tool use without one, in the form of the service's ids."""
+    """Return a new id of a tool use, in the form of the service's ids."""
     return f"tooluse_{uuid4().hex}"
 
 
 class ReplyBuilder:
     """Reads one answer.
 
-    Feed it the body of a successful HTTP answer, stop when `fault` is set or the body ends,
-    and close it; what `close` alone could release is then in `last_deltas`.
+    Feed it the body of a successful HTTP response until `fault` is set or the body ends. Then close
+    it, and read the deltas that only `close` could complete from `last_deltas`.
 
     Args:
-        prompt_characters: The size of the prompt, to estimate its tokens by.
-        context_window_tokens: The size of the model's context window; 0 if it is not known. With
-            it, the estimate follows the service's percentage.
+        prompt_characters: The size of the prompt, to estimate its tokens.
+        context_window_tokens: The size of the model's context window; 0 if it is not known. If it
+            is known, the estimate uses the service's percentage.
         thinking: Where the model's thinking goes.
-        tools: The tools that the caller offers; their schemas check what the model asks for.
-        caller_names: The caller's name of a tool, by the name under which it was sent, where
-            the two differ.
+        tools: The caller's tools. Their schemas check the arguments of tool uses.
+        caller_names: The caller's name of each tool that was sent under another name, by the sent
+            name.
         property_names: The same for the properties of tools, by the caller's name of the tool.
-        reads_text_calls: Whether calls that the model wrote into its text become tool uses.
-            Text from the first possible call on then comes only at the end.
-        new_tool_use_id: Makes the ids of those.
+        reads_text_calls: Whether calls that the model wrote into its text become tool uses. Then
+            the text from the first possible call on comes only at the end.
+        new_tool_use_id: Returns the ids of those.
         max_payload_bytes: The largest payload of a frame.
         max_headers_bytes: The largest block of headers of a frame.
     """
@@ -161,14 +161,14 @@ class ReplyBuilder:
         max_headers_bytes: int = MAX_HEADERS_BYTES,
     ) -> None:
         self.fault: Fault | KiroError | None = None
-        """What ended the answer early; once set, all further data is ignored."""
+        """The reason why the answer ended early. After it all further data is ignored."""
         self.is_foreign = False
-        """Whether the body is not an event stream, by its first bytes. `fault` then says what it
-        is as soon as enough of it has come."""
+        """Whether the first bytes show that the body is not an event stream. Then `fault` tells
+        what it is, as soon as enough of it has arrived."""
         self.has_begun = False
-        """Whether anything from the model has come, even if it is still held back."""
+        """Whether anything from the model has arrived, even if no delta contains it yet."""
         self.last_deltas: tuple[Delta, ...] = ()
-        """What only the end of the answer released: set by `close`, follows the others."""
+        """The last deltas, which only the end of the answer completes. `close` sets them."""
         self._decoder = FrameDecoder(max_payload_bytes, max_headers_bytes)
         self._foreign_body: ForeignBody | None = None
         self._head: bytes | None = b""
@@ -200,13 +200,13 @@ class ReplyBuilder:
 
     @property
     def credits(self) -> float:
-        """What the service has charged so far."""
+        """The cost so far."""
         return self._credits or 0.0
 
     def snapshot(self) -> Reply:
-        """Return what has arrived so far, without ending the answer.
+        """Return the reply so far, without ending the answer.
 
-        Tool uses that have not ended, and text that is still held back, are not in it.
+        It lacks unfinished tool uses, and text that may become part of a tool use.
         """
         if self._reply is not None:
             return self._reply
@@ -218,9 +218,9 @@ class ReplyBuilder:
         )
 
     def feed(self, data: bytes) -> list[Delta]:
-        """Take the next bytes of the body; return the deltas that they complete.
+        """Add the next bytes of the body; return the deltas that they complete.
 
-        Never raises: what is wrong with the bytes, or with the answer, is in `fault`.
+        Never raises: errors in the bytes or of the service are in `fault`.
         """
         if self.fault is not None or self._reply is not None:
             return []
@@ -228,7 +228,7 @@ class ReplyBuilder:
             self._received_bytes += len(data)
             if self._received_bytes > MAX_ANSWER_BYTES:
                 raise AnswerLimitError(f"more than {MAX_ANSWER_BYTES} bytes")
-            if self._head is not None:  # Until it is clear what the body is.
+            if self._head is not None:  # It is not known yet whether the body is an event stream.
                 data = self._head + data
                 verdict = is_foreign(data)
                 if verdict is None:
@@ -240,7 +240,7 @@ class ReplyBuilder:
                 self.fault = self._foreign_body.feed(data)
                 return []
             for frame in self._decoder.feed(data):
-                self._take(read_event(frame))
+                self._handle(read_event(frame))
                 if self.fault is not None:
                     break
             else:
@@ -253,11 +253,11 @@ class ReplyBuilder:
         return self._parts.take_deltas()
 
     def close(self, fault: Fault | KiroError | None = None) -> Reply:
-        """End the answer and return all that arrived of it. Never raises.
+        """End the answer and return everything that arrived. Never raises.
 
         Args:
-            fault: What ended it from outside, such as a broken connection; None if the body came
-                to its end. A fault in its own bytes wins over it.
+            fault: An external reason for the end, such as a broken connection; None if the body
+                ended. A fault in the body takes precedence.
         """
         if self._reply is not None:
             return self._reply
@@ -269,17 +269,17 @@ class ReplyBuilder:
                 self._decoder.feed(self._head or b"")
                 self._decoder.close()
             except FrameError as error:
-                self.fault = error.with_traceback(None)  # or it would keep this object alive
+                self.fault = error.with_traceback(None)  # It would keep this object alive.
         is_whole = not self._truncation_reason(())
         self._parts.close()
-        # The cost is the last event of each whole answer. Without it, a tool use that was
-        # announced and not ended may be half of one.
+        # The cost is the last event of each complete answer. Without it, a tool use that has begun
+        # but not ended may be incomplete.
         for tool_use in self._tool_uses.close(is_answer_whole=is_whole and self._is_metered):
             self._parts.end_tool_use(tool_use)
         if is_whole:
             self._parts.settle(self._find_calls)
         else:
-            # A tool use may have been next. Then the text would not have been a call.
+            # The next event may have been a tool use, and then the text would not be a call.
             self._parts.release()
         self.last_deltas = tuple(self._parts.take_deltas())
         self._reply = self._compose()
@@ -287,7 +287,7 @@ class ReplyBuilder:
 
     # --- bytes and events -----------------------------------------------------------------
 
-    def _take(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         match event:
             case Text():
                 if event.model_id:
@@ -297,7 +297,7 @@ class ReplyBuilder:
                     self._parts.add_text(event.text)
             case Reasoning():
                 self._count_spoken(event.text)
-                # Only thinking and tool uses begin parts without end, and those have a limit.
+                # Only thinking and tool uses can begin many parts, and tool uses have a limit.
                 if self._parts.count > MAX_PARTS:
                     raise AnswerLimitError(f"more than {MAX_PARTS} parts")
                 self._parts.add_reasoning(event)
@@ -305,11 +305,11 @@ class ReplyBuilder:
                 self.has_begun = True
                 self._parts.begin_tool_use(event.id)
                 if (tool_use := self._tool_uses.add(event)) is not None:
-                    self._parts.begin_tool_use(tool_use.id)  # Another call may have the same id.
+                    self._parts.begin_tool_use(tool_use.id)  # A second call of one id has a new id.
                     self._parts.end_tool_use(tool_use)
             case Several():
                 for inner in event.events:
-                    self._take(inner)
+                    self._handle(inner)
             case Stop():
                 self._has_late_event = True
                 self._raw_stop_reason = event.reason or self._raw_stop_reason
@@ -322,7 +322,7 @@ class ReplyBuilder:
                 self._has_late_event = True
                 if event.percent is not None:
                     self._context_percent = event.percent
-            case TokenCounts():  # A service that does not count sends zeros.
+            case TokenCounts():  # Zeros mean that the service has not counted.
                 self._counts = event if event != TokenCounts() else self._counts
             case Failed():
                 self.fault = event.fault
@@ -392,26 +392,26 @@ class ReplyBuilder:
         )
 
     def _stop_reason(self, tool_uses: Sequence[ToolUse]) -> StopReason:
-        """Say why the model stopped, by the most reliable sign."""
+        """Return why the model stopped, according to the most reliable sign."""
         if self.fault is not None:
             name = self.fault.name if isinstance(self.fault, Fault) else ""
             return "max_tokens" if name == "ContentLengthExceededException" else "truncated"
         word = _CAMEL_BOUNDARY.sub("_", self._raw_stop_reason.strip())
         word = word.upper().replace("-", "_").replace(" ", "_")
-        said = "truncated" if word.startswith("MALFORMED") else _STOP_REASONS.get(word)
+        sent = "truncated" if word.startswith("MALFORMED") else _STOP_REASONS.get(word)
         is_cut_off = any(tool_use.state == "truncated" for tool_use in tool_uses)
-        if said in (None, "end_turn", "tool_use") and is_cut_off:
+        if sent in (None, "end_turn", "tool_use") and is_cut_off:
             return "truncated"  # Not `tool_use`: a caller must not run an incomplete call.
-        if said not in (None, "end_turn"):
-            return said
-        if said is None and (self._context_percent or 0) >= FULL_PERCENT:
+        if sent not in (None, "end_turn"):
+            return sent
+        if sent is None and (self._context_percent or 0) >= FULL_PERCENT:
             return "context_window_exceeded"
         if any(tool_use.state == "complete" for tool_use in tool_uses):
             return "tool_use"
         return "end_turn" if self._has_late_event else "truncated"
 
     def _truncation_reason(self, tool_uses: Sequence[ToolUse]) -> str:
-        """Say in a sentence why the answer is incomplete; "" if it is whole."""
+        """Return a sentence why the answer is incomplete; "" if it is complete."""
         if isinstance(self.fault, KiroError):
             return self.fault.message
         if self.fault is not None:
@@ -428,10 +428,10 @@ class ReplyBuilder:
         return _TOO_LONG.get(stop_reason, "")
 
     def _usage(self, parts: Sequence[ReplyPart]) -> Usage:
-        """Return the service's figures, and an estimate for those that it did not send.
+        """Return the service's numbers, with estimates for missing ones.
 
-        The service sends the credits that it charges and how full the context window is. Its event
-        model has exact counts of tokens, too, but no answer observed so far had any.
+        The service sends the cost and how full the context window is. Its event model also has
+        exact counts of tokens, but no observed answer had them.
         """
         shown = (part.text for part in parts if not isinstance(part, ToolUse))
         unshown = self._parts.hidden_characters + self._tool_uses.input_characters
@@ -439,8 +439,8 @@ class ReplyBuilder:
         counts = self._counts
         output_tokens = counts.output or -(-output_bytes // BYTES_PER_TOKEN)
         input_tokens = counts.uncached_input + counts.cache_read + counts.cache_write
-        # The percentage covers the answer, too. It is seldom a percentage of the window that the
-        # service lists, so this stays an estimate.
+        # The percentage includes the answer. It often refers to another window size than the one in
+        # the service's list, so this is an estimate.
         window_tokens = (self._context_percent or 0) * self._context_window_tokens / 100
         estimate = round(window_tokens) - output_tokens
         if estimate <= 0:
@@ -456,7 +456,7 @@ class ReplyBuilder:
         )
 
 
-# --- what the model says ------------------------------------------------------------------
+# --- the parts of the reply ---------------------------------------------------------------
 
 _Target = Literal["text", "thinking"]
 _TARGETS: Final[dict[ThinkingHandling, dict[PieceKind, _Target]]] = {
@@ -465,19 +465,19 @@ _TARGETS: Final[dict[ThinkingHandling, dict[PieceKind, _Target]]] = {
     "inline": dict.fromkeys(PieceKind, "text"),
     "strip_tags": {PieceKind.TEXT: "text", PieceKind.THINKING: "text", PieceKind.GAP: "text"},
 }
-"""Where a piece of each kind goes; nowhere if its kind is missing."""
+"""Where a piece of each kind goes. Pieces of other kinds are left out."""
 
 _GAP: Final = Piece(PieceKind.GAP, "\n\n")
-"""Between thinking that is shown in the text and what comes after it."""
+"""The white space after thinking that is shown in the text."""
 
 
 @dataclass(slots=True)
 class _TextRun:
     is_answer: bool
-    """Whether it is the answer's own text, not thinking that is shown in the text."""
+    """Whether it is the answer's text, rather than thinking that is shown in the text."""
     pieces: list[str] = field(default_factory=list[str])
     shown_characters: int = 0
-    """How many of its characters were already in deltas."""
+    """How many of its characters have been sent as deltas."""
 
 
 @dataclass(slots=True)
@@ -500,14 +500,14 @@ class _Thinking:
 
 
 class _Parts:
-    """Sorts what the model says into the parts of a reply and its deltas.
+    """Sorts the model's output into the parts and the deltas of a reply.
 
-    Parts are in the order in which they began. Text that adjoins is one part; a tool use keeps
-    the position of its first fragment while text goes on around it.
+    Parts are in the order in which they began. Adjacent text is one part. A tool use keeps the
+    position of its first fragment, even if text follows before its end.
 
-    Newer models send thinking as events of its own, older ones between tags at the start of the
-    text; some answers have both, with the same words. The events win: what is between tags is then
-    either a copy, which is left out, or something that the model quotes, which is text.
+    Newer models send thinking as separate events, older ones between tags at the start of the text.
+    Some answers have both, with the same words. Then the events count, and the text between the
+    tags is left out if it is a copy; otherwise the model quotes something, and it is text.
 
     Args:
         handling: Where thinking goes.
@@ -520,10 +520,10 @@ class _Parts:
         self._targets = _TARGETS[handling]
         self._watch = CallWatch() if holds_calls else None
         self._blocks: list[_TextRun | _Thinking | str] = []
-        """In order; a text is the id of a tool use."""
+        """In order. A string is the id of a tool use."""
         self._run: _TextRun | None = None
         self._tool_uses: dict[str, ToolUse | None] = {}
-        """By id; None until its last fragment has come."""
+        """By id; None until its last fragment has arrived."""
         self._deltas: list[Delta] = []
         self._text_halves = SurrogateJoiner()
         self._thinking_halves = SurrogateJoiner()
@@ -531,13 +531,13 @@ class _Parts:
         self._tagged = _Thinking()
         self._native: list[_Thinking] = []
         self._is_thinking = False
-        """Whether the last block of `_native` goes on."""
+        """Whether the last block of `_native` may continue."""
         self._doubtful: list[Piece] | None = None
-        """Pieces between tags that came after thinking events: a copy of these, or text."""
+        """Pieces between tags after thinking events: a copy of the thinking, or text."""
 
     @property
     def count(self) -> int:
-        """How many parts there are, or nearly: some may turn out empty."""
+        """The number of parts, some of which may turn out empty."""
         return len(self._blocks)
 
     def take_deltas(self) -> list[Delta]:
@@ -546,7 +546,7 @@ class _Parts:
         return deltas
 
     def add_text(self, text: str) -> None:
-        """Take the next piece of the answer's text."""
+        """Add the next piece of the answer's text."""
         text = self._text_halves.feed(text)
         if not text:
             return
@@ -558,7 +558,7 @@ class _Parts:
             self._sort(self._extractor.feed(text))
 
     def add_reasoning(self, reasoning: Reasoning) -> None:
-        """Take the next event of thinking."""
+        """Add the next event of thinking."""
         if self._extractor.is_at_start and self._doubtful is None:
             self._doubtful = []
         if reasoning.redacted:
@@ -575,7 +575,7 @@ class _Parts:
             block.signature.append(reasoning.signature)
 
     def begin_tool_use(self, tool_use_id: str) -> None:
-        """Give a tool use its position if it has none, and release the text that was held back."""
+        """Give a new tool use its position, and release the text that was held back."""
         if tool_use_id not in self._tool_uses:
             self._pause()
             self.release()
@@ -583,7 +583,7 @@ class _Parts:
             self._blocks.append(tool_use_id)
 
     def end_tool_use(self, tool_use: ToolUse) -> None:
-        """Put a tool use into its position."""
+        """Put a finished tool use into its position."""
         self._tool_uses[tool_use.id] = tool_use
         self._deltas.append(ToolUseDelta(tool_use))
 
@@ -594,7 +594,7 @@ class _Parts:
             self._tagged.pieces.clear()
 
     def release(self) -> None:
-        """Release the text that was held back, and hold back no more."""
+        """Release the text that was held back, and stop holding back."""
         watch, self._watch = self._watch, None
         if watch is not None:
             self._show(watch.release())
@@ -603,7 +603,7 @@ class _Parts:
         """Release the text that was held back, with the calls in it as tool uses.
 
         Args:
-            find: Splits a text, from a position on, into text and the tool uses in it.
+            find: Splits a text, from a position on, into text and tool uses.
         """
         if self._watch is None or not self._watch.is_holding:
             self.release()
@@ -626,7 +626,7 @@ class _Parts:
                     self.end_tool_use(segment)
 
     def parts(self) -> tuple[ReplyPart, ...]:
-        """Return all parts, in order, with text that adjoins as one."""
+        """Return all parts in order, with adjacent text joined."""
         parts: list[ReplyPart] = []
         texts: list[str] = []
         for block in self._blocks:
@@ -651,7 +651,7 @@ class _Parts:
         run = self._run
         if run is None or run is not self._blocks[-1] or run.is_answer is not is_answer:
             if self._watch is not None and not self._watch.is_holding:
-                # The beginning of a call does not go on in another run.
+                # The beginning of a call cannot continue in another run.
                 self._show(self._watch.release())
             self._run = run = _TextRun(is_answer)
             self._blocks.append(run)
@@ -700,7 +700,7 @@ class _Parts:
                 self._add(_GAP, block)
 
     def _pause(self) -> None:
-        """End what is being said: a tool use begins, or the answer is over."""
+        """End the current text and thinking, because a tool use begins or the answer ends."""
         if text := self._text_halves.close():
             self._sort(self._extractor.feed(text))
         if not self._extractor.is_done:
@@ -712,7 +712,7 @@ class _Parts:
             self._end_thinking(has_gap=False)
 
     def _sort(self, pieces: list[Piece]) -> None:
-        """Take pieces of the text that may be thinking between tags."""
+        """Add pieces of text that may be thinking between tags."""
         for piece in pieces:
             if self._doubtful is not None and piece.kind is not PieceKind.TEXT:
                 self._doubtful.append(piece)
@@ -730,12 +730,12 @@ class _Parts:
             self._say("".join(piece.text for piece in pieces))
 
     def _is_copy(self, thinking: str) -> bool:
-        """Whether thinking between tags is what came as events, except for white space."""
+        """Whether thinking between tags is the same as in the events, except for white space."""
         blocks = ["".join(block.pieces) for block in self._native]
         return thinking.split() in [text.split() for text in (*blocks, "".join(blocks))]
 
     def _add(self, piece: Piece, block: _Thinking) -> None:
-        """Add a piece where its kind belongs; `block` is the one that it would be part of."""
+        """Add a piece where its kind belongs. `block` is its block of thinking."""
         target = self._targets.get(piece.kind)
         if target == "thinking":
             self._place_thinking(block)
