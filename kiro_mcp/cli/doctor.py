@@ -90,6 +90,7 @@ from kiro_mcp.client.endpoints import (
 )
 from kiro_mcp.client.http import HttpPool
 from kiro_mcp.client.management import UsageLimits
+from kiro_mcp.client.retry import recovery_for
 from kiro_mcp.errors import (
     InvalidRequest,
     KiroError,
@@ -340,12 +341,16 @@ async def _account_checks(
                     " are refused. Create an API key at https://app.kiro.dev and set KIRO_API_KEY."
                 )
                 models = replace(models, cure=cure)
+    is_gone = isinstance(answer, KiroError) and recovery_for(answer) == "newer_form"
     newer = ok("newer form", "the service lists models in the form of KIRO_MCP_ENDPOINTS=kas, too")
     answer = await _answer_or_error(management.count_models(token, LIST_MODELS_KAS))
     if isinstance(answer, KiroError):
         newer = skipped(
             "newer form", f"KIRO_MCP_ENDPOINTS=kas would not work here: {answer.message}"
         )
+    elif is_gone:
+        cure = "Set KIRO_MCP_ENDPOINTS=kas: calls go on in the newer form anyway."
+        models = warning("models", models.found, cure)
     return [*found, profile_check(credential, token.profile_arn), credits, models, newer]
 
 

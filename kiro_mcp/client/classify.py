@@ -82,6 +82,13 @@ _TOO_LONG_WORDS: Final = (
     "maximum context length",
 )
 """What the service and the vendors of its models write if a prompt is too long."""
+_UNKNOWN_OPERATION_NAMES: Final = frozenset(
+    {"UnknownOperationException", "UnsupportedOperationException"}
+)
+_UNKNOWN_OPERATION_WORDS: Final = (
+    "operation is not supported",
+    "operation is no longer supported",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +181,21 @@ _IMPROPER: Final = _Meaning(
     " images as they are; the region is not the profile's (KIRO_API_REGION, KIRO_PROFILE_ARN); or"
     " the request is too large.",
 )
+UNKNOWN_OPERATION: Final = "The service does not know the operation that kiro-mcp called"
+_NO_OPERATION: Final = _Meaning(
+    kind=InvalidRequest,
+    code="invalid_request",
+    what=UNKNOWN_OPERATION,
+    next_step="Update kiro-mcp: the service has changed. `kiro-mcp doctor` tells which of its forms"
+    " still work.",
+)
+UNKNOWN_ADDRESS: Final = "There is nothing at the address that kiro-mcp called"
+_NO_ADDRESS: Final = replace(
+    _NO_OPERATION,
+    what=UNKNOWN_ADDRESS,
+    next_step="Check KIRO_MCP_ENDPOINT_URL, the variables for single hosts, and a proxy. If you set"
+    " none of them, update kiro-mcp.",
+)
 _INVALID: Final = _Meaning(
     kind=InvalidRequest,
     code="invalid_request",
@@ -230,6 +252,9 @@ _RULES: Final[tuple[tuple[_Test, _Meaning], ...]] = (
     (lambda f, _: f.status == 429, _RATE),
     (lambda _, words: "profilearn is required" in words, _NO_PROFILE),
     (lambda _, words: "improperly formed" in words, _IMPROPER),
+    (lambda f, _: f.name in _UNKNOWN_OPERATION_NAMES, _NO_OPERATION),
+    (lambda _, words: _has(words, _UNKNOWN_OPERATION_WORDS), _NO_OPERATION),
+    (lambda f, _: f.status in (404, 410, 501) and not f.name, _NO_ADDRESS),
     (lambda f, _: f.reason in _REQUEST_REASONS, _INVALID),
     (lambda f, _: f.status is not None and 400 <= f.status < 500, _INVALID),
 )

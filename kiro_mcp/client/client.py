@@ -12,6 +12,7 @@ Everything that arrived before a fault is in the `Reply`, marked as truncated. A
 only if nothing arrived. Leaving `stream()` closes the connection to the service in every case.
 """
 
+import logging
 import random as randomness
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -35,9 +36,10 @@ from kiro_mcp.chat import (
 )
 from kiro_mcp.client.admission import Budget, CallSpending, FairSlots, Holds
 from kiro_mcp.client.answer import AnswerStream, no_answer_in_time
-from kiro_mcp.client.classify import classify, fault_from_response
+from kiro_mcp.client.classify import UNKNOWN_ADDRESS, classify, fault_from_response
 from kiro_mcp.client.endpoints import (
     AGENT_MODE,
+    NEWER_FORMS,
     EndpointProfile,
     build_request,
     endpoints_in_order,
@@ -60,6 +62,13 @@ from kiro_mcp.wire.request import (
     RequestWriter,
     cache_id,
     draft_payload,
+)
+
+logger = logging.getLogger(__name__)
+
+NEWER_FORM_NOTE: Final = (
+    "The service no longer knows the older form of its requests, so kiro-mcp goes on in the newer"
+    " one. Set KIRO_MCP_ENDPOINTS=kas to begin with it."
 )
 
 THINKING_TIMEOUT_FACTOR: Final = 1.5
@@ -114,6 +123,13 @@ class Attempt:
     sends_model_fields: bool = True
     call_id: str
     plan: RetryPlan
+    gone: EndpointProfile | None = None
+    """The endpoint that this attempt replaces, because the service no longer knows it."""
+
+    @property
+    def endpoint(self) -> EndpointProfile:
+        """The endpoint of this attempt."""
+        return self.endpoints[self.endpoint_index]
 
 
 class KiroClient:
@@ -172,6 +188,8 @@ class KiroClient:
         self._listing = anyio.Lock()
         self._listed_ids: frozenset[str] | None = None
         """The ids in the last list of models that the service sent."""
+        self._gone: set[EndpointProfile] = set()
+        """The endpoints that the service no longer knows. Their newer forms were answered."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -238,7 +256,7 @@ class KiroClient:
                 preferred=token.preferred_endpoint,
                 region=token.region,
             )
-            attempt = await self._begin(token, endpoints, request)
+            attempt = await self._begin(token, self._known(endpoints), request)
             writer = RequestWriter(self._payload_options)
             while True:
                 await self._budget.require_left(spending)
@@ -256,6 +274,9 @@ class KiroClient:
                 if recorder is not None:
                     recorder.failed(failure)
                 await self._prepare_next(attempt, failure)
+            if self._learned_from(attempt):
+                warnings = (*answer.payload.warnings, NEWER_FORM_NOTE)
+                answer.payload = replace(answer.payload, warnings=warnings)
             inference.begins(lambda: answer.so_far)
             yield answer
 
@@ -289,11 +310,11 @@ class KiroClient:
         models: dict[str, ModelInfo] = {}
         default = next_token = ""
         for _ in range(MAX_MODEL_PAGES):
-            attempt = await self._begin(token, (endpoint,))
+            attempt = await self._begin(token, self._known((endpoint,)))
             while True:
                 try:
                     page = await self._management.ask(
-                        endpoint,
+                        attempt.endpoint,
                         attempt.token,
                         {"nextToken": next_token} if next_token else None,
                         call_id=attempt.call_id,
@@ -303,6 +324,7 @@ class KiroClient:
                     break
                 except KiroError as error:
                     await self._prepare_next(attempt, error)
+            self._learned_from(attempt)
             token = attempt.token
             found, next_token = models_from_page(page)
             models.update((model.id, model) for model in found)
@@ -311,6 +333,11 @@ class KiroClient:
                 break
         self._listed_ids = frozenset(models)
         return ModelList(models=tuple(models.values()), default_model=default)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how the service is called now, one sentence each."""
+        return (NEWER_FORM_NOTE,) if self._gone else ()
 
     def ask_again(self) -> None:
         """Forget all holds: send requests also for accounts that are suspended or have to wait."""
@@ -362,7 +389,7 @@ class KiroClient:
             seconds *= THINKING_TIMEOUT_FACTOR
         deadline = anyio.current_time() + seconds
         url, headers = build_request(
-            attempt.endpoints[attempt.endpoint_index],
+            attempt.endpoint,
             attempt.token,
             self._settings,
             call_id=attempt.call_id,
@@ -437,10 +464,42 @@ class KiroClient:
             attempt.endpoint_index = 0
         elif step == "next_endpoint":
             attempt.endpoint_index += 1
-        elif not await self._recover(attempt, step):
+        elif not await self._recover(attempt, step, error):
             raise error
 
-    async def _recover(self, attempt: Attempt, recovery: Recovery) -> bool:
+    def _known(self, endpoints: tuple[EndpointProfile, ...]) -> tuple[EndpointProfile, ...]:
+        """Return the endpoints, in their newer form if the service no longer knows the older."""
+        current = (NEWER_FORMS[one] if one in self._gone else one for one in endpoints)
+        return tuple(dict.fromkeys(current))
+
+    def _move_to_newer_form(self, attempt: Attempt, error: KiroError) -> bool:
+        """Change the attempt to the newer form of its endpoint; return whether there is one.
+
+        Only the service itself can say that it does not know an operation. A page without the
+        service's name for the error can also come from a host that the user has set, with a wrong
+        path: then it says nothing about the service.
+        """
+        older, is_own_host = attempt.endpoint, self._settings.endpoint_overrides
+        newer = NEWER_FORMS.get(older)
+        is_page = error.message.startswith(UNKNOWN_ADDRESS)
+        if newer is None or error.status is None or (is_page and is_own_host[older.host]):
+            return False
+        moved = (newer if one == older else one for one in attempt.endpoints)
+        attempt.endpoints = tuple(dict.fromkeys(moved))
+        attempt.endpoint_index = attempt.endpoints.index(newer)
+        attempt.plan.endpoint_count = len(attempt.endpoints)
+        attempt.gone = older
+        return True
+
+    def _learned_from(self, attempt: Attempt) -> bool:
+        """After an answer, remember the form that it came in; return whether that is new."""
+        is_new = attempt.gone is not None and attempt.gone not in self._gone
+        if attempt.gone is not None and is_new:
+            self._gone.add(attempt.gone)
+            logger.warning(NEWER_FORM_NOTE)
+        return is_new
+
+    async def _recover(self, attempt: Attempt, recovery: Recovery, error: KiroError) -> bool:
         """Change the attempt so that the cause of its refusal is removed, if that is possible.
 
         Raises:
@@ -454,6 +513,8 @@ class KiroClient:
                 changed = await self._tokens.recover(token, recovery)
                 attempt.token = changed or token
                 return changed is not None
+            case "newer_form":
+                return self._move_to_newer_form(attempt, error)
             case _ if request is None:
                 return False
             case "known_profile":
@@ -503,7 +564,7 @@ class KiroClient:
         """Return the payload of an attempt. The writer rebuilds only what has changed."""
         assert attempt.request
         request, token = attempt.request, attempt.token
-        endpoint = attempt.endpoints[attempt.endpoint_index]
+        endpoint = attempt.endpoint
         head, owner = request.history_head, token.owner or token.value
         envelope = Envelope(
             origin=self._settings.origin or endpoint.origin,

@@ -132,6 +132,12 @@ LIST_MODELS_KAS: Final = EndpointProfile(
 )
 
 
+NEWER_FORMS: Final[Mapping[EndpointProfile, EndpointProfile]] = MappingProxyType(
+    {ENDPOINTS["runtime"]: ENDPOINTS["kas"], LIST_MODELS: LIST_MODELS_KAS}
+)
+"""The same operations in the vendor's newer form."""
+
+
 def list_models_beside(endpoint_name: str) -> EndpointProfile:
     """Return the endpoint that lists models for the users of an endpoint that answers prompts."""
     return {"runtime": LIST_MODELS, "kas": LIST_MODELS_KAS}.get(endpoint_name, LIST_MODELS_REST)

@@ -22,6 +22,7 @@ Sources: the schedules of the vendor's open source clients and of other clients 
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
+from kiro_mcp.client.classify import UNKNOWN_ADDRESS, UNKNOWN_OPERATION
 from kiro_mcp.errors import KiroError
 from kiro_mcp.settings import Settings
 
@@ -45,6 +46,7 @@ Recovery: TypeAlias = (
         "known_profile",
         "without_model_fields",
         "listed_model",
+        "newer_form",
     ]
 )
 """A change to the next attempt that removes the cause of a refusal."""
@@ -57,6 +59,8 @@ _RECOVERY_OF_WORDS: Final[tuple[tuple[str, Recovery], ...]] = (
     ("invalid signature in thinking block", "without_reasoning"),
     ("profilearn is required", "known_profile"),
     ("additionalmodelrequestfields", "without_model_fields"),
+    (UNKNOWN_OPERATION.lower(), "newer_form"),
+    (UNKNOWN_ADDRESS.lower(), "newer_form"),
 )
 _ACCOUNT_THROTTLES: Final = frozenset(
     {"CREDIT_CONSUMPTION_RATE_EXCEEDED", "USER_REQUEST_RATE_EXCEEDED"}
@@ -100,8 +104,9 @@ class RetryPlan:
         """The number of the current attempt, from 1 on."""
         self.max_attempts = settings.max_retries + 1
         """How many attempts the call may make; never fewer than it has made."""
+        self.endpoint_count = endpoint_count
+        """How many endpoints the call may use."""
         self._settings = settings
-        self._endpoint_count = endpoint_count
         self._random = random
         self._recoveries_tried: set[Recovery] = set()
         self._endpoints_tried = 1
@@ -134,7 +139,7 @@ class RetryPlan:
                     and error.status is not None
                     and error.status < 500
                 )
-                if may_move_on and self._endpoints_tried < self._endpoint_count:
+                if may_move_on and self._endpoints_tried < self.endpoint_count:
                     self._endpoints_tried += 1
                     return "next_endpoint"
                 seconds = min(_BUSY_FACTOR * delay * 2**self._waits, MAX_WAIT_SECONDS)

@@ -260,6 +260,7 @@ def _status_result(found: SignInStatus, engine: Engine, instead: str = "") -> ty
     else:
         state, why = "signed_in", "Call `ask_claude`."
         warnings = [f"The credits are not known: {found.problem}"] if found.problem else []
+    warnings += engine.client.notes
     credential = found.credential
     ends = credential.expires_at if credential else None
     return _result(

@@ -679,6 +679,18 @@ async def test_the_newer_form_is_tried_without_credits(
     assert emulator.state.prompts == 0
 
 
+async def test_an_older_form_that_the_service_no_longer_knows_is_a_warning(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
+    """Calls go on in the newer form by themselves."""
+    emulator.state.enqueue((refusals.UNKNOWN_OPERATION,), operation="ListAvailableModels")
+    environ = {"KIRO_API_KEY": EMULATOR_API_KEY, "KIRO_MCP_ENDPOINT_URL": emulator.url}
+    checks = await examined(tmp_path, **environ)
+    (models,) = (check for check in checks if check.name == "models")
+    assert (models.outcome, models.exit_code) == ("warning", 0)
+    assert "KIRO_MCP_ENDPOINTS=kas" in models.cure
+
+
 async def test_a_login_found_on_the_machine_goes_to_no_other_host(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
