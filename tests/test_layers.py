@@ -63,6 +63,7 @@ PURE = [
     "auth.device_flow",
     "auth.documents",
     "auth.hosts",
+    "acp.transcript",
     "captures.redacting",
     "captures.replaying",
     "client.classify",

@@ -105,20 +105,28 @@ class Program:
         found = _VERSION.search(done.output)
         return found[0] if found else ""
 
+    async def flags(self) -> frozenset[str]:
+        """Return the flags of its command `acp`.
+
+        Raises:
+            KiroError: It cannot be run, or is too old to have the command.
+        """
+        done = await self.run("acp", "--help", seconds=VERSION_SECONDS)
+        text = done.output + done.errors
+        if read_dialect(text) is None:
+            raise ServiceUnavailable(
+                f"This {NAME} has no command `acp`, so it is too old.",
+                next_step=f"Use version {LEAST_VERSION} or later, or KIRO_MCP_ENGINE=direct.",
+            )
+        return frozenset(re.findall(r"--[a-z][a-z-]+", text))
+
     async def dialect(self) -> Dialect:
         """Return the dialect to speak: V3 if it can log in by itself there, else v2.
 
         Raises:
             KiroError: It cannot be run, or is too old to have the command `acp`.
         """
-        done = await self.run("acp", "--help", seconds=VERSION_SECONDS)
-        dialect = read_dialect(done.output + done.errors)
-        if dialect is None:
-            raise ServiceUnavailable(
-                f"This {NAME} has no command `acp`, so it is too old.",
-                next_step=f"Use version {LEAST_VERSION} or later, or KIRO_MCP_ENGINE=direct.",
-            )
-        return dialect
+        return "v3" if "--auth-method" in await self.flags() else "v2"
 
     async def is_signed_in(self) -> bool:
         """Return whether somebody is signed in to the program. It may renew the login meanwhile.

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
@@ -19,6 +19,29 @@ _LASTING_REASONS: Final[tuple[StopReason, ...]] = (
     "context_window_exceeded",
 )
 """The reasons for an empty answer that remain if the request is sent again."""
+
+
+class ModelAnswer(Protocol):
+    """An answer of any engine: iterate over it for its deltas, then read `reply`."""
+
+    payload: Payload
+    """The request as it was sent, and the repairs that were made to it."""
+
+    @property
+    def reply(self) -> Reply:
+        """The whole answer, available once iteration has ended."""
+        ...
+
+    @property
+    def so_far(self) -> Reply:
+        """The part of the answer that has arrived."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Delta]: ...
+
+    def cut(self, fault: KiroError | None = None) -> Reply:
+        """End the answer and return the part that has arrived."""
+        ...
 
 
 class AnswerStream:

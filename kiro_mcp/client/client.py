@@ -16,7 +16,7 @@ import logging
 import random as randomness
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ from kiro_mcp.chat import (
     ToolUse,
 )
 from kiro_mcp.client.admission import Budget, CallSpending, FairSlots, Holds
-from kiro_mcp.client.answer import AnswerStream, no_answer_in_time
+from kiro_mcp.client.answer import AnswerStream, ModelAnswer, no_answer_in_time
 from kiro_mcp.client.classify import UNKNOWN_ADDRESS, classify, fault_from_response
 from kiro_mcp.client.endpoints import (
     AGENT_MODE,
@@ -107,6 +107,51 @@ class RecoveringTokenSource(TokenSource, Protocol):
         Raises:
             KiroError: Why there is none, with the next step.
         """
+        ...
+
+
+class ModelClient(Protocol):
+    """What the program needs of an engine: `KiroClient` is one, `kiro_mcp.acp` has the other."""
+
+    async def check_login(self) -> AccessToken | None:
+        """Require a login; return its token if the engine has one, to save a second look-up.
+
+        Raises:
+            SignInRequired: Nobody is signed in.
+        """
+        ...
+
+    def stream(
+        self,
+        request: ChatRequest,
+        *,
+        token: AccessToken | None = None,
+        spending: CallSpending | None = None,
+        recorder: Recorder | None = None,
+        caller: str = "",
+    ) -> AbstractAsyncContextManager[ModelAnswer]:
+        """Send a request and yield its answer once the first delta is there; see `KiroClient`."""
+        ...
+
+    async def ask(self, request: ChatRequest, *, spending: CallSpending | None = None) -> Reply:
+        """Send a request and return the whole answer."""
+        ...
+
+    def draft(self, request: ChatRequest) -> Payload:
+        """Return what would be sent, without sending it."""
+        ...
+
+    async def list_models(self) -> ModelList:
+        """Return all models that can be asked."""
+        ...
+
+    def ask_again(self) -> None:
+        """Forget why nothing was to be sent."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about how the service is reached."""
         ...
 
 
@@ -206,6 +251,14 @@ class KiroClient:
         """Close all connections of its own, for good."""
         if self._owns_http:
             await self._http.aclose()
+
+    async def check_login(self) -> AccessToken | None:
+        """Return a token that the service should accept.
+
+        Raises:
+            SignInRequired: Nobody is signed in.
+        """
+        return await self._tokens.access_token()
 
     async def ask(self, request: ChatRequest, *, spending: CallSpending | None = None) -> Reply:
         """Send a request and return the whole answer.

@@ -66,6 +66,8 @@ class Answer:
     reply: Reply
     typed: TypedAnswer | None = None
     """The value in the reply's text, if it was checked by a schema."""
+    model: str = ""
+    """The id of the model that answered; "" for the model that was asked."""
     warnings: list[str] = field(default_factory=list[str])
     repairs: Sequence[Repair] = ()
     next_step: str = ""

@@ -80,7 +80,8 @@ class Inference:
         self._sent_at = self._clock()
         parts = urlsplit(url)
         self.common["server.address"] = parts.hostname or ""
-        self.common["server.port"] = parts.port or (443 if parts.scheme == "https" else 80)
+        if port := parts.port or {"https": 443, "http": 80}.get(parts.scheme):
+            self.common["server.port"] = port
 
     def begins(self, read_reply: Callable[[], Reply]) -> None:
         """Record that the first delta has arrived; `read_reply` returns what has arrived so far."""

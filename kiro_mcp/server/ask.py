@@ -126,7 +126,7 @@ async def _ask(
             lambda: build_dry_run_result(plan, engine.client.draft(plan.request)),
             is_large=is_large(plan.request),
         )
-    token = await engine.tokens.access_token()  # Signed out, the call fails here, not in a job.
+    token = await engine.client.check_login()  # Signed out, the call fails here, not in a job.
     # A repeated call may have been faster, such as one that waited for the same login.
     if result := await _join_running(engine, question, given, call):
         return result
@@ -473,7 +473,12 @@ async def _send(engine: Engine, job: Job, spending: CallSpending, request: ChatR
         job.partial = job.partial or stream.reply
         payload = stream.payload
     reply, warnings = await with_schema_errors(stream.reply, request)
-    return Answer(reply=reply, warnings=[*payload.warnings, *warnings], repairs=payload.repairs)
+    return Answer(
+        reply=reply,
+        model=payload.model.id,
+        warnings=[*payload.warnings, *warnings],
+        repairs=payload.repairs,
+    )
 
 
 async def _after_refusal(engine: Engine, model: str, reply: Reply) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import anyio
 import anyio.to_thread
@@ -26,10 +26,10 @@ from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.provider import TokenProvider
 from kiro_mcp.auth.sign_in import SignIn
 from kiro_mcp.chat import ModelInfo
-from kiro_mcp.client.client import KiroClient
+from kiro_mcp.client.client import KiroClient, ModelClient
 from kiro_mcp.client.http import HttpPool
 from kiro_mcp.client.telemetry import Telemetry
-from kiro_mcp.errors import KiroError
+from kiro_mcp.errors import InvalidRequest, KiroError
 from kiro_mcp.files import Sleep, warning_about
 from kiro_mcp.server.captures import open_captures
 from kiro_mcp.server.jobs import JOIN_AFTER_SECONDS, Jobs
@@ -37,6 +37,9 @@ from kiro_mcp.server.owners import KEY_HEADER, OWN, installation_secret
 from kiro_mcp.server.store import ConversationStore
 from kiro_mcp.settings import Settings, unknown_variables
 from kiro_mcp.wire.models import BUILTIN_MODELS, DEFAULT_NAME, ModelChoice, resolve_model
+
+if TYPE_CHECKING:
+    from kiro_mcp.acp.client import AcpClient
 
 logger = logging.getLogger(__name__)
 
@@ -122,15 +125,25 @@ class Engine:
             now=now,
             sleep=sleep,
         )
-        self.client = KiroClient(
-            self.tokens,
-            settings,
-            state_folder=home,
-            now=now,
-            sleep=sleep,
-            telemetry=telemetry,
-            http=self._http,
-        )
+        self.program: AcpClient | None = None
+        """The engine kiro-cli; None for the direct one."""
+        self.client: ModelClient
+        if settings.engine == "kiro-cli":
+            from kiro_mcp.acp import client as acp  # Few servers need it.
+
+            self.client = self.program = acp.AcpClient(
+                settings, environ, state_folder=home, now=now, telemetry=telemetry
+            )
+        else:
+            self.client = KiroClient(
+                self.tokens,
+                settings,
+                state_folder=home,
+                now=now,
+                sleep=sleep,
+                telemetry=telemetry,
+                http=self._http,
+            )
         self.new_id = new_id
         if host:
             self.conversations, self.captures = host.conversations, host.captures
@@ -175,7 +188,16 @@ class Engine:
         It shares connections, store and captures with this one. It has no access to the logins of
         this machine, and a list of models, credits and limits of its own. Nothing of it has to be
         closed: it ends with its answers.
+
+        Raises:
+            InvalidRequest: The engine is kiro-cli, which has a login of its own.
         """
+        if self.program:
+            raise InvalidRequest(
+                "This server asks kiro-cli, which answers with its own login and takes no keys of"
+                " callers.",
+                next_step="Leave out the key, or use a server with KIRO_MCP_ENGINE=direct.",
+            )
         return Engine(
             self.settings.for_key(key),
             now=self._now,
@@ -201,6 +223,8 @@ class Engine:
         """Run what outlives a call, such as a login that is polled for, in a task group."""
         self.tokens.run_in(tasks)
         self.sign_in.run_in(tasks)
+        if self.program:
+            self.program.run_in(tasks)
         self._jobs = Jobs(tasks, join_after_seconds=self._join_after_seconds)
 
     @property
@@ -238,6 +262,8 @@ class Engine:
                 tasks.start_soon(self.tokens.settle)
                 tasks.start_soon(self._stop_jobs)
         self.tokens.abandon()
+        if self.program:
+            await self.program.aclose()
         async with anyio.create_task_group() as tasks:
             for close in (self._http, self.conversations):
                 tasks.start_soon(close.aclose)
@@ -306,7 +332,7 @@ def _debug_folder(settings: Settings, machine: Machine, home: Path | None) -> Pa
 
 
 @asynccontextmanager
-async def open_client(environ: Mapping[str, str] | None = None) -> AsyncGenerator[KiroClient]:
+async def open_client(environ: Mapping[str, str] | None = None) -> AsyncGenerator[ModelClient]:
     """Yield a client that finds and renews its login as the server does.
 
     Args:

@@ -10,7 +10,7 @@ Meanwhile a task polls the service in the background. Only the state of the logi
 counts, so the calls carry no state.
 """
 
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import mcp_types as types
@@ -27,8 +27,13 @@ from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.owners import KEY_HEADER, OWN
 from kiro_mcp.server.results import filled, success
 
+if TYPE_CHECKING:
+    from kiro_mcp.acp.client import AcpClient
+
 WAIT_SECONDS: Final = 45.0
 """How long a call waits for a person: clients give up on a call after 60 seconds."""
+
+LOGIN_COMMANDS: Final = "`kiro-cli login` (on a remote machine: `kiro-cli login --use-device-flow`)"
 
 _CHANGE_THE_KEY = (
     f"This call runs on the API key in its header {KEY_HEADER}: change it where your client"
@@ -59,6 +64,8 @@ async def login(engine: Engine, arguments: dict[str, Any], call: Call) -> Result
 
 async def _act(engine: Engine, given: LoginArguments, call: Call) -> Result:
     action = given.action
+    if engine.program:
+        return await _ask_program(engine.program, action)
     if instead := _instead_of_login(engine, call):
         if action in ("start", "logout"):
             raise InvalidRequest(f"`login` with action {action!r} is off here.", next_step=instead)
@@ -102,6 +109,22 @@ async def _act(engine: Engine, given: LoginArguments, call: Call) -> Result:
     return _pending_result(pending)
 
 
+async def _ask_program(program: "AcpClient", action: str) -> types.CallToolResult:
+    """Say who is signed in to kiro-cli, which signs in and out by itself."""
+    if action in ("start", "logout"):
+        command = "kiro-cli logout" if action == "logout" else LOGIN_COMMANDS
+        raise InvalidRequest(
+            f"With the engine kiro-cli, `login` with action {action!r} does nothing.",
+            next_step=f"Run {command} in a terminal on the machine of this server.",
+        )
+    program.ask_again()
+    try:
+        await program.check_login()
+    except SignInRequired as error:
+        return _result("signed_out", source="kiro-cli", next_step=str(error))
+    return _result("signed_in", source="kiro-cli", next_step="Call `ask_claude`.")
+
+
 async def _status(engine: Engine) -> SignInStatus:
     """Return who is signed in; look again if a pending login was confirmed meanwhile."""
     was_pending = engine.sign_in.state.state == "pending"
@@ -132,6 +155,8 @@ async def offer_sign_in(
     Raises:
         KiroError: The person cannot be asked, or has not signed in.
     """
+    if engine.program:
+        raise error
     if instead := _instead_of_login(engine, call):
         raise SignInRequired(
             error.message, next_step=instead, code=error.code, status=error.status

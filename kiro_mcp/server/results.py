@@ -192,7 +192,7 @@ def build_result(
         tool_calls=tool_calls,
         stop_reason=reply.stop_reason,
         truncated=reply.truncated,
-        model=plan.request.model,
+        model=answer.model or plan.request.model,
         position=position,
         thinking=reply.thinking,
         model_requested=plan.model_requested,

@@ -91,8 +91,10 @@ _STOP_REASONS: Final[dict[str, StopReason]] = {
     "REFUSAL": "refusal",
     "CANCELLED": "truncated",
     "PAUSE_TURN": "truncated",
+    "MAX_TURN_REQUESTS": "truncated",
 }
-"""Keyed by the service's word. Only the first two have been observed. A word that begins with
+"""Keyed by the service's word. Only the first two have been observed, and the last
+is one of kiro-cli's. A word that begins with
 `MALFORMED` also means `truncated`."""
 
 _TOO_LONG: Final[dict[StopReason, str]] = {
@@ -246,10 +248,17 @@ class ReplyBuilder:
             else:
                 self.fault = self._decoder.fault
         except AnswerLimitError as error:
-            self.fault = AnswerBroken(
-                f"The answer was cut off, because it has {error}.",
-                next_step="Ask for less at a time.",
-            )
+            self.fault = _too_much(error)
+        return self._parts.take_deltas()
+
+    def add(self, event: Event) -> list[Delta]:
+        """Take an event that came by another way than a stream; return the deltas of it."""
+        if self.fault is not None or self._reply is not None:
+            return []
+        try:
+            self._handle(event)
+        except AnswerLimitError as error:
+            self.fault = _too_much(error)
         return self._parts.take_deltas()
 
     def close(self, fault: Fault | KiroError | None = None) -> Reply:
@@ -454,6 +463,12 @@ class ReplyBuilder:
             context_percent=self._context_percent,
             credits=self._credits,
         )
+
+
+def _too_much(error: AnswerLimitError) -> AnswerBroken:
+    return AnswerBroken(
+        f"The answer was cut off, because it has {error}.", next_step="Ask for less at a time."
+    )
 
 
 # --- the parts of the reply ---------------------------------------------------------------

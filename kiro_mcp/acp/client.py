@@ -1,0 +1,770 @@
+"""`AcpClient`: the second engine, with the methods of `kiro_mcp.client.client.KiroClient`.
+
+A request finds its session, or gets a new one::
+
+    tool results ── their calls are held ───────────▶ the same prompt goes on
+                 └─ they were told to go on without ─▶ a prompt with the results
+    a new turn ──── a session has had all the earlier turns ─▶ a prompt with the new message
+    anything else ─ another session, or another process ─────▶ a prompt with the whole
+                                                               conversation as text
+
+At most `Limits.processes` processes are alive; an idle one makes room, then the one that has waited
+longest for tool results. What a process does to a call that is cancelled or fails is ended with its
+process, behind the caller's back.
+"""
+
+import logging
+import secrets
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from kiro_mcp.acp.bridge import Bridge, arguments_text
+from kiro_mcp.acp.dialects import INITIALIZE, SERVER, Breach, Broken, Hint, Note, Options, ToolSeen
+from kiro_mcp.acp.errors import STALE_HISTORY
+from kiro_mcp.acp.program import LOGIN_STEP, Program, find_program
+from kiro_mcp.acp.program import Dialect as DialectName
+from kiro_mcp.acp.session import Finished, Limits, Round, Session, make_dialect
+from kiro_mcp.acp.transcript import (
+    SessionSpec,
+    fingerprint,
+    results_of,
+    split_new,
+    write_conversation,
+    write_late_results,
+    write_message,
+)
+from kiro_mcp.chat import (
+    BYTES_PER_TOKEN,
+    AccessToken,
+    ChatRequest,
+    Delta,
+    ImagePart,
+    JsonObject,
+    JsonValue,
+    Message,
+    Reply,
+    TextPart,
+    ToolResult,
+)
+from kiro_mcp.client.admission import Budget, CallSpending, FairSlots
+from kiro_mcp.client.classify import SUSPENDED_MINUTES
+from kiro_mcp.client.client import THINKING_TIMEOUT_FACTOR, ModelList
+from kiro_mcp.client.http import Recorder
+from kiro_mcp.client.off_loop import is_large, off_loop
+from kiro_mcp.client.telemetry import Telemetry
+from kiro_mcp.errors import (
+    AnswerBroken,
+    InternalFault,
+    KiroError,
+    ServiceUnavailable,
+    SignInRequired,
+)
+from kiro_mcp.settings import Settings
+from kiro_mcp.wire.events import ContextUsage, Metering, Stop, Text, ToolUseFragment
+from kiro_mcp.wire.json_values import json_bytes
+from kiro_mcp.wire.reply import ReplyBuilder
+from kiro_mcp.wire.request import (
+    TOKENS_PER_IMAGE,
+    Payload,
+    PayloadOptions,
+    Prepared,
+    compose_system,
+    prepare,
+)
+from kiro_mcp.wire.tools import SentTools
+
+logger = logging.getLogger(__name__)
+
+SUBJECT: Final = "kiro-cli"
+
+CLOSING_SECONDS: Final = 0.1
+"""How long a process may take to end, before each signal, when the server ends."""
+
+MAX_LOST: Final = 1_000
+"""How many ids of calls are remembered whose session has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A request as it goes to the program."""
+
+    request: ChatRequest
+    prepared: Prepared
+    spec: SessionSpec
+    note: str
+    """What holds for this turn only, in front of the message."""
+    warnings: tuple[str, ...]
+
+
+class AcpAnswer:
+    """An answer: iterate over it for its deltas, then read `reply`."""
+
+    def __init__(
+        self,
+        session: Session,
+        builder: ReplyBuilder,
+        payload: Payload,
+        *,
+        first_token_seconds: float,
+        idle_seconds: float,
+        late_usage_seconds: float,
+    ) -> None:
+        self.payload = payload
+        """What was sent, and what was changed in it."""
+        self.session = session
+        self._builder = builder
+        self._first_token_seconds = first_token_seconds
+        self._idle_seconds = idle_seconds
+        self._late_usage_seconds = late_usage_seconds
+        self._pending: deque[Delta] = deque()
+        self._metering: Metering | None = None
+        self._has_context = False
+        self._stop = Stop("")
+        self._notes: list[str] = []
+        self._reply: Reply | None = None
+        self.is_round = False
+        """Whether it ended with a round of tool calls, while its prompt goes on."""
+
+    @property
+    def reply(self) -> Reply:
+        """The whole answer, available once iteration has ended.
+
+        Raises:
+            RuntimeError: Iteration has not ended.
+        """
+        if self._reply is None:
+            raise RuntimeError("read the stream to its end before its reply")
+        return self._reply
+
+    @property
+    def so_far(self) -> Reply:
+        """The part of the answer that has arrived; all of it once iteration has ended."""
+        return self._builder.snapshot()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the session can go on after it."""
+        reply = self._reply
+        return reply is not None and not reply.truncated and reply.stop_reason != "refusal"
+
+    def __aiter__(self) -> AsyncIterator[Delta]:
+        return self
+
+    async def __anext__(self) -> Delta:
+        while not self._pending:
+            if self._reply is not None:
+                raise StopAsyncIteration
+            await self._read()
+        return self._pending.popleft()
+
+    async def begin(self) -> None:
+        """Read until the first delta. Before it, the request may be sent again.
+
+        Raises:
+            KiroError: Why the answer ended without a delta.
+        """
+        while not self._pending and self._reply is None:
+            await self._read()
+        if self._pending or not self.reply.is_empty:
+            return
+        if isinstance(self.reply.fault, KiroError):
+            raise self.reply.fault
+        is_refusal = self.reply.stop_reason == "refusal" and self.reply.refusal is not None
+        if not is_refusal and self.reply.stop_reason != "max_tokens":
+            raise AnswerBroken(
+                "kiro-cli sent an empty answer.",
+                next_step="Call again, or ask in other words.",
+                code="empty_response",
+                reason=self.reply.raw_stop_reason,
+            )
+
+    def cut(self, fault: KiroError | None = None) -> Reply:
+        """End the answer and return the part that has arrived."""
+        return self._close(fault)
+
+    async def _read(self) -> None:
+        """Read the next event of the session. At the end or at a fault, build the reply."""
+        has_begun = self._builder.has_begun
+        seconds = self._idle_seconds if has_begun else self._first_token_seconds
+        try:
+            with anyio.fail_after(seconds):
+                event = await self.session.next()
+        except TimeoutError:
+            self._close(_silent(seconds, has_begun=has_begun))
+            return
+        except KiroError as error:
+            self._close(error)
+            return
+        match event:
+            case Finished():
+                reason = self._stop.reason or event.stop_reason
+                self._stop = Stop(reason, self._stop.refusal)
+                await self._await_late_usage()
+                self._close()
+            case Round():
+                for call in event.calls:
+                    fragment = ToolUseFragment(
+                        call.id, call.name, arguments_text(call.arguments), is_last=True
+                    )
+                    self._pending.extend(self._builder.add(fragment))
+                self._stop = Stop("tool_use")
+                self.is_round = True
+                self._close()
+            case Broken():
+                self._close(event.error)
+            case Note():
+                self._notes.append(event.text)
+            case Stop():
+                self._stop = event
+            case Metering():
+                self._metering = event
+            case Breach() | ToolSeen() | Hint() | Options():
+                pass  # The session has acted on them.
+            case _:
+                self._has_context |= isinstance(event, ContextUsage)
+                self._pending.extend(self._builder.add(event))
+                if self._builder.fault is not None:
+                    self._close()
+
+    async def _await_late_usage(self) -> None:
+        """Wait a moment for figures that come after the end."""
+        with anyio.move_on_after(self._late_usage_seconds):
+            while self._metering is None or not self._has_context:
+                try:
+                    event = await self.session.next()
+                except KiroError:
+                    return
+                if isinstance(event, Metering):
+                    self._metering = event
+                elif isinstance(event, ContextUsage):
+                    self._has_context = True
+                    self._builder.add(event)
+
+    def _close(self, fault: KiroError | None = None) -> Reply:
+        if self._reply is None:
+            for event in (self._metering, self._stop if fault is None else None):
+                if event is not None:
+                    self._builder.add(event)
+            reply = self._builder.close(fault)
+            self._reply = replace(reply, warnings=(*dict.fromkeys(self._notes), *reply.warnings))
+            self._pending.extend(self._builder.last_deltas)
+        return self._reply
+
+
+class AcpClient:
+    """Asks the vendor's program. `run_in` must be called before it is used.
+
+    Args:
+        settings: All settings.
+        environ: The environment, which says where the program is and what it gets of it.
+        state_folder: Where to save the credits of a day; None to keep them in memory.
+        now: Returns the time.
+        telemetry: Makes the spans and metrics of calls.
+        limits: The limits of sessions.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        state_folder: Path | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        telemetry: Telemetry | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.notes: tuple[str, ...] = ()
+        self.sessions: list[Session] = []
+        """The sessions whose processes are not yet gone."""
+        self._settings = settings
+        self._environ = environ
+        self._now = now
+        self._telemetry = telemetry or Telemetry()
+        self._limits = limits = limits or Limits()
+        self._budget = Budget(
+            per_call=settings.max_credits_per_call,
+            per_day=settings.max_credits_per_day,
+            folder=state_folder,
+            now=now,
+        )
+        self._slots = FairSlots(min(settings.max_concurrency, limits.processes))
+        self._tasks: TaskGroup | None = None
+        self._checking = anyio.Lock()
+        self._starting = anyio.Lock()
+        self._program: Program | None = None
+        self._flags: frozenset[str] = frozenset()
+        self._dialect: DialectName = "v3"
+        self._is_signed_in = False
+        self._bridge: Bridge | None = None
+        self._suspended: tuple[KiroError, datetime] | None = None
+        self._lost: deque[str] = deque(maxlen=MAX_LOST)
+
+    def run_in(self, tasks: TaskGroup) -> None:
+        """Run the processes in a task group."""
+        self._tasks = tasks
+
+    async def aclose(self) -> None:
+        """End all processes, and return when they are gone."""
+        for session in self.sessions:
+            session.limits = replace(session.limits, stop=CLOSING_SECONDS)
+            session.end()
+        for session in tuple(self.sessions):
+            await session.wait_ended()
+
+    def ask_again(self) -> None:
+        """Forget what was remembered of the account: who is signed in, and a suspension."""
+        self._suspended, self._is_signed_in = None, False
+
+    async def check_login(self) -> AccessToken | None:
+        """Require that the program is there and somebody is signed in to it. A yes is remembered.
+
+        Raises:
+            SignInRequired: Nobody is.
+            KiroError: The program is not there, or is too old.
+        """
+        async with self._checking:
+            if self._is_signed_in:
+                return None
+            if self._program is None:
+                program = find_program(
+                    self._settings.kiro_cli, self._environ, depth=self._settings.depth
+                )
+                self._flags = await program.flags()
+                self._program = program
+            self._dialect = "v3" if "--auth-method" in self._flags else "v2"
+            if not await self._program.is_signed_in():
+                if not self._settings.api_key.get_secret_value():
+                    raise SignInRequired("Nobody is signed in to kiro-cli.", next_step=LOGIN_STEP)
+                self._dialect = "v2"  # It takes a key; whether V3 does is not known.
+            self._is_signed_in = True
+        return None
+
+    async def list_models(self) -> ModelList:
+        """Return the models that the program offers.
+
+        Raises:
+            KiroError: It gives no list.
+        """
+        await self.check_login()
+        assert self._program
+        models, default = await self._program.list_models()
+        return ModelList(models=models, default_model=default)
+
+    async def ask(self, request: ChatRequest, *, spending: CallSpending | None = None) -> Reply:
+        """Send a request and return the whole answer.
+
+        Raises:
+            KiroError: No part of an answer arrived.
+        """
+        async with self.stream(request, spending=spending) as answer:
+            async for _ in answer:
+                pass
+            return answer.reply
+
+    def draft(self, request: ChatRequest) -> Payload:
+        """Return what would be sent for a request in a new session.
+
+        Raises:
+            InvalidRequest: The request has no message.
+        """
+        draft = self._prepare(request)
+        blocks = write_conversation(draft.prepared.turns, "<boundary>")
+        return self._payload(draft, self._with_note(blocks, draft))
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        request: ChatRequest,
+        *,
+        token: AccessToken | None = None,
+        spending: CallSpending | None = None,
+        recorder: Recorder | None = None,
+        caller: str = "",
+    ) -> AsyncGenerator[AcpAnswer]:
+        """Send a request and yield its answer once the first delta is there.
+
+        Args:
+            request: The request.
+            token: Is not used: the program has its own login.
+            spending: What the requests of one call have cost.
+            recorder: Records what is sent and read, if the call is captured.
+            caller: Who asks. While all slots are taken, callers take turns.
+
+        Raises:
+            KiroError: No part of an answer arrived.
+        """
+        spending = spending or CallSpending()
+        async with self._slots.taken_by(caller), AsyncExitStack() as call:
+            inference = call.enter_context(self._telemetry.inference(request))
+            self._require_not_suspended()
+            await self.check_login()
+            await self._budget.require_left(spending)
+            draft = await off_loop(lambda: self._prepare(request), is_large=is_large(request))
+            for finding in draft.prepared.findings:
+                raise finding.as_error()
+            inference.sends_to(f"stdio://{SUBJECT}")
+            retried: set[str] = set()
+            while True:
+                async with AsyncExitStack() as opened:
+                    try:
+                        answer = await self._send(draft, opened, spending, recorder)
+                        await answer.begin()
+                    except KiroError as error:
+                        failure = error
+                    else:
+                        call.push_async_exit(opened.pop_all())
+                        break
+                if recorder is not None:
+                    recorder.failed(failure)
+                await self._prepare_next(failure, retried)
+            inference.begins(lambda: answer.so_far)
+            yield answer
+
+    # --- one attempt ----------------------------------------------------------------------
+
+    async def _send(
+        self,
+        draft: Draft,
+        opened: AsyncExitStack,
+        spending: CallSpending,
+        recorder: Recorder | None,
+    ) -> AcpAnswer:
+        """Find the session for a request, and send it; the exit stack ends the answer.
+
+        Raises:
+            KiroError: There is no session to be had.
+        """
+        session, blocks, warnings = await self._go_on(draft)
+        if session is None:
+            session = await self._new_session(draft.spec)
+            turns = draft.prepared.turns
+            blocks = write_conversation(turns, f"-----{secrets.token_hex(8)}-----")
+            if len(turns) > 1:
+                warnings.append(
+                    f"The {len(turns) - 1} earlier turn(s) went to kiro-cli as text: it cannot be"
+                    " given a history."
+                )
+        try:
+            blocks = self._with_note(blocks, draft) if blocks else []
+            payload = await off_loop(
+                lambda: self._payload(draft, blocks), is_large=is_large(draft.request)
+            )
+            if blocks:
+                warnings += session.prompt(blocks)
+        except BaseException:
+            self._end(session)
+            raise
+        model = session.opened.model or draft.spec.model
+        if model != draft.spec.model:
+            warnings.append(f"kiro-cli answers with the model {model!r:.80}.")
+        payload = replace(
+            payload,
+            model=replace(payload.model, id=model),
+            warnings=(*payload.warnings, *dict.fromkeys((*warnings, *session.opened.warnings))),
+        )
+        if recorder is not None:
+            recorder.sent("ACP", f"stdio://{SUBJECT}", {}, payload.encoded)
+        seconds = self._settings.first_token_timeout_seconds
+        if draft.spec.effort:
+            seconds *= THINKING_TIMEOUT_FACTOR
+        builder = ReplyBuilder(
+            prompt_characters=payload.estimated_tokens * BYTES_PER_TOKEN,
+            context_window_tokens=draft.prepared.model.context_window or 0,
+            thinking=self._settings.thinking_handling,
+            tools=draft.request.tools,
+            caller_names=draft.prepared.tool_names,
+            property_names=draft.prepared.property_names,
+            reads_text_calls=self._settings.text_tool_calls,
+        )
+        builder.add(Text("", model))
+        answer = AcpAnswer(
+            session,
+            builder,
+            payload,
+            first_token_seconds=seconds,
+            idle_seconds=self._settings.stream_read_timeout_seconds,
+            late_usage_seconds=self._limits.late_usage,
+        )
+        opened.push_async_callback(self._release, answer, draft, spending, recorder)
+        return answer
+
+    async def _release(
+        self, answer: AcpAnswer, draft: Draft, spending: CallSpending, recorder: Recorder | None
+    ) -> None:
+        """Keep the session of a whole answer for the next turn, and end that of any other."""
+        session, is_whole = answer.session, answer.is_whole
+        reply = answer.cut()
+        if is_whole and not session.is_ended:
+            said = Message(role="assistant", parts=reply.parts)
+            messages = (*draft.request.messages, said)
+            session.fingerprint = fingerprint(session.spec, messages)
+            if answer.is_round:
+                session.hand_over()
+            else:
+                session.state = "ready"
+            session.is_taken = False
+        else:
+            self._end(session)
+        if recorder is not None:
+            recorder.replied(reply)
+        await self._budget.add(reply.usage.credits or 0.0, spending)
+
+    async def _prepare_next(self, error: KiroError, retried: set[str]) -> None:
+        """Prepare another attempt after a failure; it gets a new session.
+
+        Raises:
+            KiroError: No attempt follows: the error itself.
+        """
+        if isinstance(error, SignInRequired):
+            self._is_signed_in = False
+        if error.code == "account_suspended":
+            until = self._now() + timedelta(minutes=SUSPENDED_MINUTES)
+            self._suspended = error, until
+        reason = ""
+        if STALE_HISTORY in str(error).lower():
+            reason = "history"
+        elif error.code == "empty_response" and error.reason == "refusal":
+            reason = "refusal"
+        elif "--agent-engine" in str(error) and "--auth-method" in self._flags:
+            reason, self._dialect = "engine", "v3"  # This version has no v2 any more.
+        if not reason or reason in retried:
+            raise error
+        retried.add(reason)
+        if reason == "refusal":
+            await anyio.sleep(self._limits.retry)
+
+    def _require_not_suspended(self) -> None:
+        if self._suspended and self._now() < self._suspended[1]:
+            raise self._suspended[0]
+        self._suspended = None
+
+    # --- sessions -------------------------------------------------------------------------
+
+    async def _go_on(self, draft: Draft) -> tuple[Session | None, list[JsonObject], list[str]]:
+        """Find the session that has had the earlier turns.
+
+        Returns:
+            The session (None for a new one), the prompt for it (empty if its prompt goes on), and
+            warnings.
+        """
+        earlier, new = split_new(draft.request.messages)
+        if not earlier or not new:
+            return None, [], []
+        results = results_of(new)
+        parts = [part for message in new for part in message.parts]
+        key = await off_loop(
+            lambda: fingerprint(draft.spec, earlier), is_large=is_large(draft.request)
+        )
+        idle = [one for one in self.sessions if not one.is_taken and not one.is_ended]
+        session = next((one for one in idle if one.holds(results.keys())), None) or next(
+            (one for one in idle if one.fingerprint == key and not one.is_spent()), None
+        )
+        lost = ["A tool call was no longer open in kiro-cli."] * bool(
+            session is None and set(self._lost) & results.keys()
+        )
+        if session is None:
+            return None, [], lost
+        session.is_taken = True
+        if session.state == "ready":
+            return session, write_message(parts), []
+        texts = [part.text for part in parts if isinstance(part, TextPart)]
+        has_images = any(
+            isinstance(part, ImagePart) or (isinstance(part, ToolResult) and part.images)
+            for part in parts
+        )
+        if has_images:  # A result of a tool can be text only there.
+            self._end(session)
+            return None, [], []
+        goes_on = False
+        try:
+            with anyio.move_on_after(self._settings.stream_read_timeout_seconds):
+                goes_on = await session.resume(results, "\n".join(texts))
+        except BaseException:
+            self._end(session)
+            raise
+        if session.is_ended:
+            return None, [], ["A tool call was no longer open in kiro-cli."]
+        if goes_on:
+            return session, [], []
+        if session.state != "deferred":
+            self._end(session)
+            return None, [], ["kiro-cli did not end its turn."]
+        return session, write_late_results(parts), []
+
+    async def _new_session(self, spec: SessionSpec) -> Session:
+        """Return a session that is ready for its first prompt.
+
+        Raises:
+            KiroError: The program cannot be started, or not as it must be.
+        """
+        async with self._starting:
+            assert self._program
+            while len(self.sessions) >= self._limits.processes:
+                idle = sorted(
+                    (it for it in self.sessions if not it.is_taken and not it.is_ended),
+                    key=lambda it: (it.state != "ready", it.used_at),
+                )
+                if idle and self._can_renew(idle[0], spec):
+                    idle[0].is_taken = True
+                    await self._renew(idle[0], spec)
+                    return idle[0]
+                leaving = idle[0] if idle else None
+                if leaving:
+                    self._end(leaving)
+                ending = [it for it in self.sessions if it.is_ended]
+                if not ending:
+                    raise InternalFault("All processes of kiro-cli are in use.")
+                await ending[0].wait_ended()
+                await anyio.lowlevel.checkpoint()
+            session = Session(
+                program=self._program,
+                dialect=make_dialect(self._dialect),
+                flags=self._flags,
+                spec=spec,
+                limits=self._limits,
+                bridge=await self._open_bridge() if spec.tools else None,
+            )
+            assert self._tasks
+            self.sessions.append(session)
+            self._tasks.start_soon(self._run, session)
+        try:
+            await session.wait_ready()
+        except BaseException:
+            session.end()
+            raise
+        return session
+
+    async def _renew(self, session: Session, spec: SessionSpec) -> None:
+        try:
+            await session.renew(spec, make_dialect(self._dialect))
+        except BaseException:
+            self._end(session)
+            raise
+
+    def _can_renew(self, session: Session, spec: SessionSpec) -> bool:
+        """Whether another conversation can begin in a session's process."""
+        if session.state != "ready" or session.is_spent() or session.spec.tools or spec.tools:
+            return False
+        return session.dialect.name == self._dialect and (
+            self._dialect == "v3" or session.spec == spec
+        )
+
+    async def _run(self, session: Session) -> None:
+        try:
+            await session.run()
+        except Exception:
+            logger.exception("A session with kiro-cli failed")
+            session.end(InternalFault("The session with kiro-cli failed by a defect."))
+        finally:
+            self.sessions.remove(session)
+
+    def _end(self, session: Session) -> None:
+        if session.desk:
+            self._lost.extend(call.id for call in session.desk.calls)
+        session.end()
+
+    async def _open_bridge(self) -> Bridge:
+        if self._bridge is None:
+            assert self._tasks
+            bridge = Bridge()
+            await self._tasks.start(bridge.run)
+            self._bridge = bridge
+        return self._bridge
+
+    # --- what is sent ---------------------------------------------------------------------
+
+    def _prepare(self, request: ChatRequest) -> Draft:
+        """Repair a request, and say what it asks for in vain.
+
+        Raises:
+            InvalidRequest: No message says anything.
+        """
+        warnings: list[str] = []
+        if request.max_tokens:
+            warnings.append("kiro-cli takes no max_tokens; it was left out.")
+        effort = request.effort
+        if effort == "off":
+            warnings.append("kiro-cli cannot be told not to think; its default effort is used.")
+            effort = ""
+        plain = replace(request, max_tokens=0, effort="", tool_choice="", output_schema=None)
+        prepared = prepare(plain, _OPTIONS)
+        sent_names = {name: sent for sent, name in prepared.tool_names.items()}
+        note = compose_system(
+            replace(request, system="", writes_in_chunks=False),
+            SentTools(
+                specs=(), names=sent_names, property_names={}, long_descriptions=(), repairs=()
+            ),
+        )
+        if self._settings.tell_time:
+            note = f"The current time is {self._now().isoformat(timespec='seconds')}.\n\n{note}"
+        spec = SessionSpec(
+            system=prepared.system,
+            tools=prepared.tools if request.allows_tools else (),
+            model=prepared.model.id,
+            effort=effort,
+        )
+        return Draft(
+            request=request,
+            prepared=prepared,
+            spec=spec,
+            note=note.strip(),
+            warnings=tuple(warnings),
+        )
+
+    def _with_note(self, blocks: list[JsonObject], draft: Draft) -> list[JsonObject]:
+        if not draft.note:
+            return blocks
+        return [{"type": "text", "text": draft.note}, *blocks]
+
+    def _payload(self, draft: Draft, blocks: list[JsonObject]) -> Payload:
+        """Return the lines that go to the program. The bearer of the tools is not in them."""
+        dialect = make_dialect(self._dialect)
+        new_session: JsonObject = dialect.new_session("<empty folder>", draft.spec, None)
+        tools: list[JsonValue] = [
+            {"name": f"@{SERVER}/{tool.name}", "inputSchema": tool.input_schema}
+            for tool in draft.spec.tools
+        ]
+        body: JsonObject = {
+            "command": [SUBJECT, *dialect.arguments(draft.spec, self._flags)],
+            "files": {**dialect.files(draft.spec, None)},
+            "initialize": INITIALIZE,
+            "session/new": new_session,
+            "session/prompt": {"prompt": list[JsonValue](blocks)},
+            "tools": tools,
+        }
+        encoded = json_bytes(body)
+        images = sum(block.get("type") == "image" for block in blocks)
+        text_bytes = sum(len(str(block.get("text", "")).encode()) for block in blocks)
+        return Payload(
+            body=body,
+            encoded=encoded,
+            model=draft.prepared.model,
+            estimated_tokens=max(1, text_bytes // BYTES_PER_TOKEN) + TOKENS_PER_IMAGE * images,
+            tool_names=draft.prepared.tool_names,
+            property_names=draft.prepared.property_names,
+            repairs=draft.prepared.repairs,
+            warnings=(*draft.warnings, *draft.prepared.warnings),
+            findings=draft.prepared.findings,
+        )
+
+
+_OPTIONS: Final = PayloadOptions()
+
+
+def _silent(seconds: float, *, has_begun: bool) -> KiroError:
+    setting = "KIRO_MCP_STREAM_READ_TIMEOUT" if has_begun else "KIRO_MCP_FIRST_TOKEN_TIMEOUT"
+    what = "sent nothing for" if has_begun else "did not start to answer within"
+    return ServiceUnavailable(
+        f"kiro-cli {what} {seconds:g} seconds.",
+        next_step=f"Call again, or raise {setting}.",
+        code="timeout",
+    )

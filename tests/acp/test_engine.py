@@ -1,0 +1,165 @@
+"""The engine kiro-cli behind the tools, on the stand-in of the vendor's program."""
+
+import json
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp.client import Client
+
+from tests.support.mcp import ask, code, connected, words
+
+pytestmark = pytest.mark.anyio
+
+DIALECTS = ("v2", "v3")
+
+
+@asynccontextmanager
+async def asking(
+    dialect: str, tmp_path: Path, *scenes: str, options: str = ""
+) -> AsyncGenerator[Client]:
+    """Connect to a server with this engine; at the end none of its processes may be left."""
+    chosen = "".join(f" --scene {scene}" for scene in scenes)
+    log = tmp_path / "log"
+    command = (
+        f"{sys.executable} -m kiro_mcp.emulator.kiro_cli --dialect {dialect}{chosen}"
+        f" {options} --log {log}"
+    )
+    environ: dict[str, Any] = {
+        "KIRO_MCP_ENGINE": "kiro-cli",
+        "KIRO_MCP_KIRO_CLI": command,
+        "KIRO_MCP_STORE": "memory",
+        "HOME": str(tmp_path),
+    }
+    async with connected(**environ) as client:
+        yield client
+    pids = [json.loads(line).get("pid") for line in log.read_text().splitlines()]
+    for pid in filter(None, pids):
+        await _gone(pid)
+
+
+async def _gone(pid: int) -> None:
+    with anyio.fail_after(10):
+        while True:
+            try:
+                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            except FileNotFoundError:
+                return
+            if state == "Z":
+                return
+            await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_an_answer_comes_from_a_pure_model(dialect: str, tmp_path: Path) -> None:
+    async with asking(dialect, tmp_path) as client:
+        found = await ask(client, prompt="/emulate session", system="Be brief.")
+    session = json.loads(found["text"])
+    assert (session["engine"], session["system"], session["tools"]) == (dialect, "Be brief.", [])
+    assert session["agent"].startswith("kiro_mcp")
+    assert found["usage"]["credits"] > 0
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_conversation_goes_on_in_the_same_session(dialect: str, tmp_path: Path) -> None:
+    async with asking(dialect, tmp_path) as client:
+        first = await ask(client, prompt="Hello")
+        second = await ask(
+            client, prompt="/emulate session", conversation_id=first["conversation_id"]
+        )
+    session = json.loads(second["text"])
+    assert (session["turns"], session["texts"]) == (2, ["/emulate session"])
+    assert not any("as text" in warning for warning in second.get("warnings", ()))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_history_of_the_caller_goes_as_text_and_says_so(
+    dialect: str, tmp_path: Path
+) -> None:
+    messages = [{"role": "user", "content": "One"}, {"role": "assistant", "content": "Two"}]
+    async with asking(dialect, tmp_path) as client:
+        found = await ask(client, messages=messages, prompt="/emulate session")
+    record, last = json.loads(found["text"])["texts"]
+    assert "[user]\nOne\n[assistant]\nTwo\n" in record
+    assert last == "/emulate session"
+    assert any("as text" in warning for warning in found["warnings"])
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_tool_call_is_held_until_its_result_comes(dialect: str, tmp_path: Path) -> None:
+    tools: list[dict[str, Any]] = [
+        {
+            "name": "get time",
+            "description": "Tell the time.",
+            "inputSchema": {
+                "type": "object",
+                "properties": {"zone": {"type": "string"}},
+                "required": ["zone"],
+            },
+        }
+    ]
+    async with asking(dialect, tmp_path) as client:
+        first = await ask(client, prompt="/emulate tool_use", tools=tools)
+        assert first["stop_reason"] == "tool_use"
+        (call,) = first["tool_calls"]
+        assert (call["name"], call["state"]) == ("get time", "complete")
+        second = await ask(
+            client,
+            conversation_id=first["conversation_id"],
+            tool_results=[{"id": call["id"], "content": "Noon."}],
+        )
+    assert second["stop_reason"] == "end_turn"
+    assert "Noon." in second["text"]
+    assert not second.get("warnings")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    ("scene", "expected"),
+    [
+        ("not_logged_in", "auth_required"),
+        ("expired", "auth_expired"),
+        ("expired_prompt", "auth_expired"),
+        ("rate_limited", "rate_limited"),
+        ("usage_limit", "quota_exhausted"),
+        ("network_error", "network_error"),
+        ("exit_0", "upstream_error"),
+        ("foreign_tool", "upstream_error"),
+        ("permission", "upstream_error"),
+        ("refusal_empty", "empty_response"),
+        ("invalid_history", "upstream_error"),
+    ],
+)
+async def test_a_failure_of_the_program_has_its_own_code(
+    dialect: str, scene: str, expected: str, tmp_path: Path
+) -> None:
+    async with asking(dialect, tmp_path, scene) as client:
+        result = await client.call_tool("ask_claude", {"prompt": "Hi"})
+    assert code(result) == expected, words(result)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    "scene", ["bad_lines", "full_stderr", "id_collision", "late_usage", "unknown_stop"]
+)
+async def test_odd_behaviour_of_the_program_costs_no_answer(
+    dialect: str, scene: str, tmp_path: Path
+) -> None:
+    async with asking(dialect, tmp_path, scene) as client:
+        found = await ask(client, prompt="Hi")
+    assert found["text"].endswith("You said: Hi")
+    assert found["usage"]["credits"] > 0
+
+
+@pytest.mark.parametrize("scene", ["agent_not_found", "user_servers", "orphan", "cancel_ignored"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_cancelled_call_returns_at_once_and_leaves_no_process(
+    dialect: str, scene: str, tmp_path: Path
+) -> None:
+    async with asking(dialect, tmp_path, scene) as client:
+        with anyio.move_on_after(3):
+            await client.call_tool("ask_claude", {"prompt": "Hi"})
