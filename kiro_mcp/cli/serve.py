@@ -3,6 +3,8 @@
 import gc
 import logging
 import os
+import shlex
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -26,8 +28,12 @@ _NOT_OFFLINE: Final = (
     "KIRO_MCP_PROXY_URL",
     "KIRO_MCP_HOME",
     "KIRO_MCP_STORE",  # Also the settings of its lifetimes.
+    "KIRO_MCP_KIRO_CLI",
 )
 """The prefixes of the settings that `--offline` ignores."""
+
+_SYSTEM_VARIABLES: Final = ("SYSTEMROOT", "TEMP", "TMP", "TMPDIR")
+"""What another process needs in order to run."""
 
 
 def serve_stdio_and_exit(handover: Handover | None = None, *, offline: bool = False) -> NoReturn:
@@ -83,9 +89,19 @@ def exit_at_once(code: int) -> NoReturn:
 
 @asynccontextmanager
 async def service_environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]:
-    """Yield the environment variables for the service, or for an emulator if offline."""
+    """Yield the environment variables for the service, or for an emulator if offline.
+
+    Offline, the engine kiro-cli gets the stand-in of the vendor's program instead of an emulator.
+    """
     if not offline:
         yield dict(os.environ)
+        return
+    if uses_program(os.environ):
+        system = {name: os.environ[name] for name in _SYSTEM_VARIABLES if name in os.environ}
+        stand_in = shlex.join((sys.executable, "-P", "-m", "kiro_mcp.emulator.kiro_cli"))
+        if os.name == "nt":
+            stand_in = f'"{sys.executable}" -P -m kiro_mcp.emulator.kiro_cli'
+        yield {**system, **offline_environ(os.environ), "KIRO_MCP_KIRO_CLI": stand_in}
         return
     # Imported here, because a server that is not offline starts faster without it.
     from kiro_mcp.emulator import EMULATOR_API_KEY, running
@@ -94,17 +110,22 @@ async def service_environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]
         yield {**offline_environ(os.environ, emulator.url), "KIRO_API_KEY": EMULATOR_API_KEY}
 
 
-def offline_environ(environ: Mapping[str, str], emulator_url: str) -> dict[str, str]:
-    """Return the user's settings with the emulator's URL.
+def uses_program(environ: Mapping[str, str]) -> bool:
+    """Whether the settings name the engine kiro-cli."""
+    return environ.get("KIRO_MCP_ENGINE", "").strip().lower() == "kiro-cli"
 
-    All settings apply except credentials, endpoints, the proxy and storage locations.
+
+def offline_environ(environ: Mapping[str, str], emulator_url: str = "") -> dict[str, str]:
+    """Return the user's settings, with the emulator's URL if there is one.
+
+    All settings apply except credentials, endpoints, the proxy, the program and storage locations.
     """
     own = {
         name: value
         for name, value in environ.items()
         if name.startswith("KIRO_MCP_") and not name.startswith(_NOT_OFFLINE)
     }
-    return {**own, "KIRO_MCP_ENDPOINT_URL": emulator_url}
+    return {**own, **({"KIRO_MCP_ENDPOINT_URL": emulator_url} if emulator_url else {})}
 
 
 def log_to(handler: logging.Handler, environ: Mapping[str, str], layout: str = "") -> None:
