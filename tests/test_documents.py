@@ -21,6 +21,7 @@ from kiro_mcp.cli.clients.edits import as_object
 from kiro_mcp.cli.clients.known import CLIENTS, entry_of
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.emulator import Send, frames, running
+from kiro_mcp.emulator.kiro_cli import SCENES
 from kiro_mcp.emulator.scripts import BUILT_IN
 from tests.support.mcp import connected
 
@@ -237,3 +238,8 @@ def test_each_script_of_the_emulator_is_named_once() -> None:
     """An author of tests looks here for a refusal."""
     table = PAGES["docs/testing.md"].partition("picks what happens:")[2].partition("\n\nA refusal")
     assert sorted(re.findall(r"`(\w+)`", table[0])) == sorted(BUILT_IN)
+
+
+def test_each_scene_of_the_stand_in_is_named_once() -> None:
+    table = PAGES["docs/testing.md"].partition("or one of these:")[2].partition("\n\nIt was")[0]
+    assert sorted(re.findall(r"`(\w+)`", table)) == sorted(SCENES)

@@ -275,7 +275,9 @@ def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
     sys.exit(run_replay(folder, as_json=as_json, shows_diff=shows_diff))
 
 
-@commands.command()
+@commands.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -291,11 +293,50 @@ def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
     multiple=True,
     help="Your own answers: a JSON file, or the folder of a captured call. Repeatable.",
 )
-def emulate(port: int, scripts: tuple[str, ...]) -> None:
-    """Run an emulator of the Kiro service on this machine, for tests."""
-    from kiro_mcp.cli.developer import run_emulate  # Imports the emulator.
+@click.option("--acp", "is_program", is_flag=True, help="Be the vendor's program kiro-cli instead.")
+@click.option(
+    "--dialect",
+    type=click.Choice(["v2", "v3"]),
+    default="v3",
+    show_default=True,
+    help="With --acp: how old the program is.",
+)
+@click.option(
+    "--scene",
+    "scenes",
+    metavar="NAME",
+    multiple=True,
+    help="With --acp: a fault, or the script that answers every prompt. Repeatable.",
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]")
+def emulate(
+    port: int,
+    scripts: tuple[str, ...],
+    is_program: bool,
+    dialect: str,
+    scenes: tuple[str, ...],
+    words: tuple[str, ...],
+) -> None:
+    """Run an emulator of the Kiro service on this machine, for tests.
 
-    sys.exit(run_emulate(port, scripts))
+    With --acp and ARGS, such as `acp` or `whoami`, it does what kiro-cli does with them. Without
+    ARGS it prints the settings with which kiro-mcp uses it.
+    """
+    if not is_program:
+        if words or scenes:
+            raise click.UsageError(f"Only with --acp: {' '.join(words or scenes)}")
+        from kiro_mcp.cli.developer import run_emulate  # Imports the emulator.
+
+        sys.exit(run_emulate(port, scripts))
+    from kiro_mcp.emulator.kiro_cli import main  # Speaks on standard input and output.
+
+    options = ["--dialect", dialect, *(word for one in scenes for word in ("--scene", one))]
+    if words:
+        sys.exit(main([*options, *words]))
+    from kiro_mcp.cli.terminal import say  # Only here.
+
+    say("KIRO_MCP_ENGINE=kiro-cli")
+    say(f"KIRO_MCP_KIRO_CLI=kiro-mcp emulate --acp {' '.join(options)}")
 
 
 def run() -> NoReturn:

@@ -117,6 +117,8 @@ class Options:
     scale: float = 1.0
     log: Path | None = None
     is_child: bool = False
+    argv: tuple[str, ...] = ()
+    """All words that the stand-in was started with."""
 
     def record(self, **facts: object) -> None:
         """Append a line to the log."""
@@ -127,7 +129,7 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     """Run the program with the stand-in's own options and those of kiro-cli; return its code."""
-    words, given = list(argv), Options()
+    words, given = list(argv), Options(argv=tuple(argv))
     while words and words[0] in ("--dialect", "--scene", "--scale", "--log", "--child"):
         match words.pop(0):
             case "--child":
@@ -232,7 +234,7 @@ def _run_acp(given: Options, words: Sequence[str], *, is_signed_in: bool) -> int
         return 1
     if "orphan" in given.scenes and not given.is_child:
         # The real launcher does not pass SIGTERM on to the program that it starts.
-        again = [sys.executable, "-m", "kiro_mcp.emulator.kiro_cli", "--child", *sys.argv[1:]]
+        again = [sys.executable, "-m", "kiro_mcp.emulator.kiro_cli", "--child", *given.argv]
         return subprocess.run(again, check=False).returncode  # noqa: S603  # our own arguments
     import anyio
 

@@ -6,6 +6,7 @@ from subprocess import CompletedProcess
 
 import anyio
 import httpx
+import pytest
 from anyio import fail_after
 from anyio.streams.text import TextReceiveStream
 
@@ -75,3 +76,40 @@ async def test_offline_over_http_both_apis_answer_by_the_stand_in() -> None:
                     assert "You said: hello" in answer.text
             server.terminate()
             assert await server.wait() == 143
+
+
+async def test_the_stand_in_is_a_program_for_the_setting(tmp_path: Path) -> None:
+    """A user's CI names it in KIRO_MCP_KIRO_CLI, as `emulate --acp` prints it."""
+    done = await run("emulate", "--acp", "--dialect", "v2", "--scene", "refusal")
+    variables = dict(line.split("=", 1) for line in done.stdout.decode().splitlines())
+    assert variables["KIRO_MCP_ENGINE"] == "kiro-cli"
+    program = variables["KIRO_MCP_KIRO_CLI"].removeprefix("kiro-mcp")
+    named = {"KIRO_MCP_KIRO_CLI": f"{' '.join(COMMAND)}{program}", "HOME": str(tmp_path)}
+    done = await run("ask", "Say hello", **named)
+    assert b"refus" in done.stderr
+    done = await run("models", **named)
+    assert b"claude-opus" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--version"], "kiro-cli 2."),
+        (["acp", "--help"], "--auth-method"),
+        (["whoami"], "Logged in"),
+        (["chat", "--list-models", "--format", "json"], '"default_model"'),
+    ],
+)
+async def test_the_stand_in_answers_what_kiro_cli_answers(words: list[str], said: str) -> None:
+    done = await run("emulate", "--acp", *words)
+    assert said in done.stdout.decode()
+    assert done.returncode == 0
+
+
+async def test_a_wrong_scene_is_refused_with_the_known_ones() -> None:
+    done = await run("emulate", "--acp", "--scene", "no_such_scene", "whoami")
+    assert done.returncode == 2
+    assert b"hang_prompt" in done.stderr
+    done = await run("emulate", "acp")
+    assert done.returncode == 2
+    assert b"--acp" in done.stderr
