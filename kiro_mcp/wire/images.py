@@ -1,8 +1,8 @@
-"""An image in any form that a caller may have -> an `ImagePart` that the service takes.
+"""Turns an image in any form that a caller may send into an `ImagePart` for the service.
 
-The service takes the bytes of PNG, JPEG, GIF and WebP, at most `MAX_IMAGES` in a request and at
-most `MAX_IMAGE_BYTES` each (the limits of its official client); it takes no URLs. The format is
-read from the bytes: the type that a caller names is often wrong.
+The service accepts PNG, JPEG, GIF and WebP as bytes, not as URLs: at most `MAX_IMAGES` in a request
+and at most `MAX_IMAGE_BYTES` each (the limits of its official client). The format is read from the
+bytes, because the type that a caller names is often wrong.
 """
 
 from base64 import b64decode, b64encode
@@ -40,7 +40,7 @@ _BEGINNINGS: Final[tuple[tuple[bytes, ImageFormat], ...]] = (
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SNIFFED: Final = 64
-"""How many characters of base64 tell an image's format."""
+"""How many characters of base64 are enough to tell an image's format."""
 
 
 def sniff_format(data: bytes) -> ImageFormat | None:
@@ -63,14 +63,14 @@ def is_image_base64(text: str) -> bool:
 
 
 def image_from_bytes(data: bytes, *, location: str) -> ImagePart:
-    """Make an image of its bytes.
+    """Make an image from bytes.
 
     Args:
-        data: The bytes of the picture.
-        location: The caller's name for it, for the error.
+        data: The image file.
+        location: What an error calls the image.
 
     Raises:
-        InvalidRequest: It is too large, or of a format that the service does not take.
+        InvalidRequest: It is too large, or in a format that the service does not accept.
     """
     _require_size(len(data), location)
     image_format = _format_of(data, location)
@@ -90,10 +90,10 @@ def _format_of(data: bytes, location: str) -> ImageFormat:
 
 
 def image_from_base64(text: str, *, location: str) -> ImagePart:
-    """Make an image of base64, plain or URL-safe, wrapped or not, padded or not.
+    """Make an image from base64: plain or URL-safe, with or without line breaks and padding.
 
     Raises:
-        InvalidRequest: It is not base64, or not an image that the service takes.
+        InvalidRequest: It is not base64, or not an image that the service accepts.
     """
     data = text.encode("ascii", "replace").rstrip(b"=")
     # Not decoded: for ten large images that would take longer than all else that is done with them.
@@ -112,10 +112,10 @@ def image_from_base64(text: str, *, location: str) -> ImagePart:
 
 
 def image_from_url(url: str, *, location: str) -> ImagePart:
-    """Make an image of a data URL.
+    """Make an image from a data URL.
 
     Raises:
-        InvalidRequest: It is another URL, or not an image that the service takes.
+        InvalidRequest: It is not a data URL, or not an image that the service accepts.
     """
     if url[:5].lower() != "data:":
         raise Finding(
@@ -133,7 +133,7 @@ def image_from_url(url: str, *, location: str) -> ImagePart:
 
 
 def _unquoted(text: str) -> bytes:
-    """Decode percent signs piece by piece: in one piece it blocks all threads for 200 ms."""
+    """Decode percent signs in pieces: a large text at once would block all threads for 200 ms."""
     pieces: list[bytes] = []
     start = 0
     while start < len(text):
@@ -155,7 +155,7 @@ def is_base64(text: str) -> bool:
 
 
 def size_warning(encoded: str) -> str:
-    """Say which limit of the models an image exceeds, to follow its name; "" for none."""
+    """Return which limit of the models an image exceeds, as a predicate; "" if none."""
     if len(encoded) > SAFE_BASE64_BYTES:
         return f"is {len(encoded)} bytes of base64, and models take {SAFE_BASE64_BYTES}"
     try:
@@ -168,7 +168,7 @@ def size_warning(encoded: str) -> str:
 
 
 def _pixels(data: bytes) -> tuple[int, int]:
-    """Return width and height by an image's first bytes; zeros if they do not say."""
+    """Read width and height from an image's first bytes; zeros if they are not there."""
     kind = sniff_format(data)
     if kind == "png":
         return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
@@ -182,7 +182,7 @@ def _pixels(data: bytes) -> tuple[int, int]:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # A frame's header.
             frame = data[position + 5 : position + 9]
             return int.from_bytes(frame[2:]), int.from_bytes(frame[:2])
-        # A fill byte stands alone; every other segment here says how long it is.
+        # A fill byte has no length; every other segment states its own.
         length = int.from_bytes(data[position + 2 : position + 4])
         position += 1 if marker == 0xFF else 2 + max(length, 2)
     return 0, 0

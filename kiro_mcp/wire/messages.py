@@ -1,9 +1,9 @@
 """Reads chats of any shape into a system prompt and `Message`s.
 
-This is the way in for the `messages` and `tool_results` of a caller: the shapes of Anthropic,
-OpenAI (Chat Completions, Responses) and MCP, also mixed in one list. What is not understood is
-sent as its JSON, and `repairs` say so; only an unknown role and media that the service does not
-take are errors. `kiro_mcp.wire.history` makes a conversation of the turns.
+A caller's `messages` and `tool_results` may have the shapes of Anthropic, OpenAI (Chat Completions,
+Responses) and MCP, also mixed in one list. Content that is not understood is sent as JSON, and
+`repairs` say so. Only an unknown role and media that the service does not accept are errors.
+`kiro_mcp.wire.history` makes a conversation from the messages.
 """
 
 from collections.abc import Sequence
@@ -53,13 +53,13 @@ _CUT_OFF: Final = frozenset({"max_tokens", "length", "truncated"})
 """Stop reasons of an answer that was not complete."""
 
 _VOLATILE_HEADER: Final = "x-anthropic-billing-header"
-"""Begins a line that one client puts into the system prompt and changes with each request: it
-means nothing to the model and would keep the service from caching."""
+"""The start of a line that one client puts into the system prompt and changes with each request.
+The line means nothing to the model and would keep the service from caching."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
-    """What was read of a caller's messages."""
+    """What was read from a caller's messages."""
 
     messages: tuple[Message, ...]
     system: str
@@ -75,7 +75,7 @@ def read_messages(given: Sequence[object], *, system: object = "") -> Chat:
         system: A system prompt beside them: text, or a list of text blocks.
 
     Raises:
-        InvalidRequest: A role is unknown, or there are media that the service does not take.
+        InvalidRequest: A role is unknown, or the service does not accept a kind of media.
     """
     reader = _ChatReader()
     reader.add_system(reader.content.parts(plain_json(system), "system"))
@@ -91,9 +91,9 @@ def read_messages(given: Sequence[object], *, system: object = "") -> Chat:
 def read_tool_results(
     given: Sequence[object],
 ) -> tuple[tuple[ToolResult, ...], tuple[Repair, ...]]:
-    """Read results that stand by themselves, such as `{id, content, is_error}`.
+    """Read tool results that are given apart from messages, such as `{id, content, is_error}`.
 
-    Media that the service does not take are left out; the model and the repairs say so.
+    Media that the service does not accept are left out. The model is told, and `repairs` say so.
     """
     reader = ContentReader()
     plain = (plain_json(item) for item in given)
@@ -109,8 +109,8 @@ def read_tool_results(
 class _ChatReader:
     """Reads one message after the other.
 
-    OpenAI sends pieces of a turn, such as each tool result, as messages of their own: a piece is
-    joined to the message of its role before it. Whole messages of one role stay apart.
+    OpenAI sends pieces of a turn, such as each tool result, as separate messages. A piece is joined
+    to the message before it if both have the same role. Two whole messages are not joined.
     """
 
     def __init__(self) -> None:
@@ -126,9 +126,8 @@ class _ChatReader:
             return
         message = Members(item, location)
         inner = item.get("message")
-        if (
-            isinstance(inner, dict) and "role" in inner
-        ):  # An envelope, such as a choice of OpenAI's.
+        # An envelope, such as a choice of OpenAI's.
+        if isinstance(inner, dict) and "role" in inner:
             message.value("message")
             self.content.note_unused(message)
             self.read(inner, f"{location}.message")
@@ -177,7 +176,7 @@ class _ChatReader:
         self._was_piece = is_piece
 
     def _parts(self, message: Members) -> list[Part]:
-        """Return what a message says: its reasoning, its content, then its tool uses."""
+        """Return the parts of a message: its reasoning, its content, then its tool uses."""
         location, content = message.location, self.content
         parts: list[Part] = []
         if reasoning := message.text("reasoning_content", "reasoning", "thinking"):
@@ -203,7 +202,7 @@ class _ChatReader:
 
 
 def _speaker(item: JsonObject, location: str) -> _Speaker | None:
-    """Return who speaks, by the role or the type of a message; None if it is a bare block.
+    """Return a message's speaker, from its role or its type; None for a bare content block.
 
     Raises:
         InvalidRequest: The role is unknown.

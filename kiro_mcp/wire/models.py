@@ -8,7 +8,7 @@
   `-agentic`, `-chat`, an effort). An unknown name is sent as it is, with a warning, so that a new
   model needs no new release. No name is replaced by another model in silence.
 * The service checks `additionalModelRequestFields` strictly against the schema in its list of
-  models, and refuses the whole of it for models without a schema. `read_model_fields` looks for
+  models, and refuses all fields for models without a schema. `read_model_fields` looks for
   an effort wherever the schema nests it, for the ways to think, and for the range of `max_tokens`.
 """
 
@@ -36,13 +36,14 @@ from kiro_mcp.wire.json_values import (
     object_members,
     plain_json,
     positive_integer,
+    word_member,
 )
 from kiro_mcp.wire.schema import COMBINATORS, inline_references
 
 # --- efforts and fields -------------------------------------------------------------------
 
 EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
-"""The efforts that callers are told of, from the least to the most."""
+"""The efforts that callers are offered, from the least to the most."""
 
 _LEAST_FIRST: Final = ("none", "minimal", *EFFORTS)
 """Every word that the service's models are known to list."""
@@ -60,10 +61,10 @@ def is_known_effort(effort: Effort) -> bool:
 
 
 def nearest_effort(wanted: Effort, offered: Sequence[Effort]) -> Effort | None:
-    """Return the offered effort for a wanted one: itself, or the nearest, of two the lesser.
+    """Return the wanted effort if it is offered, else the nearest one, or the lower of two.
 
     Returns:
-        None where nothing is offered, or where the wanted word is neither offered nor known.
+        None if nothing is offered, or if the wanted word is neither offered nor known.
     """
     if same := next((level for level in offered if level.lower() == wanted), None):
         return same
@@ -95,7 +96,7 @@ def read_model_fields(schema: object) -> ModelFields | None:
         if path[-1] == "effort" and offered:
             known = [level for level in _LEAST_FIRST if level in offered]
             effort_path, efforts = path, (*known, *(one for one in offered if one not in known))
-            default_effort = _text(inner.get("default"))
+            default_effort = word_member(inner, "default")
             break
     length = next((inner for path, inner in properties if path == ("max_tokens",)), None)
     fields = ModelFields(
@@ -189,10 +190,10 @@ def _known(
         model_id: Its id.
         tokens: The most thousands of tokens in and out; None if they are not known.
         rate: Its rate multiplier.
-        name: Its name for people; by default Claude's names come from the id.
+        name: Its display name; by default it is made from the id.
         date: The date that Anthropic's API puts after its name.
         aliases: Further names that callers use, besides those with dashes for dots.
-        above: From how many thousands of tokens of the prompt on which other rate holds.
+        above: Above how many thousands of tokens in the prompt another rate applies, and that rate.
         price: Its vendor's list price.
         thinks: How it is asked to think.
         input_types: What it reads; () if that is not known.
@@ -269,16 +270,16 @@ _SNAPSHOT: Final[Mapping[str, ModelInfo]] = {
 
 
 def known_model(model_id: str) -> ModelInfo:
-    """Return what the snapshot knows of a model: at least its id."""
+    """Return what the snapshot says about a model: at least its id."""
     return _SNAPSHOT.get(model_id) or ModelInfo(id=model_id, name=model_id, input_types=())
 
 
 def models_from_page(page: Mapping[str, object]) -> tuple[tuple[ModelInfo, ...], str]:
     """Read one page of the service's list.
 
-    Every member but `modelId` may be missing; entries without one are left out. What the page
-    does not say is filled in from the snapshot where the id is in it; but a model without a
-    schema takes no extra fields, whatever the snapshot says.
+    Every member but `modelId` may be missing; entries without one are left out. The snapshot fills
+    in what the page does not say, with one exception: a model without a schema takes no extra
+    fields, whatever the snapshot says.
 
     Returns:
         The models in the service's order, and the token of the next page ("" on the last).
@@ -287,21 +288,23 @@ def models_from_page(page: Mapping[str, object]) -> tuple[tuple[ModelInfo, ...],
     models = [
         _read_model(entry)
         for entry in object_members(plain, "models")
-        if isinstance(entry.get("modelId"), str) and entry["modelId"]
+        if word_member(entry, "modelId")
     ]
-    return tuple(models), _text(page.get("nextToken"))
+    return tuple(models), word_member(plain, "nextToken")
 
 
 def default_model(page: Mapping[str, object]) -> str:
     """Return the id of the service's default model in a page, or "" (both forms are read)."""
-    default = page.get("defaultModel")
-    if isinstance(default, dict):
-        default = cast("dict[str, object]", default).get("modelId")
-    return _text(default or page.get("defaultModelId"))
+    plain = cast("JsonObject", page)
+    return (
+        word_member(object_member(plain, "defaultModel"), "modelId")
+        or word_member(plain, "defaultModel")
+        or word_member(plain, "defaultModelId")
+    )
 
 
 def _read_model(entry: JsonObject) -> ModelInfo:
-    model_id = _text(entry["modelId"])
+    model_id = word_member(entry, "modelId")
     known = known_model(model_id)
     limits = object_member(entry, "tokenLimits")
     fields = read_model_fields(entry.get("additionalModelRequestFieldsSchema"))
@@ -310,14 +313,14 @@ def _read_model(entry: JsonObject) -> ModelInfo:
     input_types = entry.get("supportedInputTypes")
     listed_types = input_types if isinstance(input_types, list) else []
     fallbacks = [
-        _text(one.get("modelId")) for one in object_members(entry, "refusalFallbackModels")
+        word_member(one, "modelId") for one in object_members(entry, "refusalFallbackModels")
     ]
     thinking: ThinkingSupport = "none" if known.thinking == "native" else known.thinking
     if fields and (fields.efforts or fields.thinking_types):
         thinking = "native"
     return ModelInfo(
         id=model_id,
-        name=_text(entry.get("modelName")) or known.name,
+        name=word_member(entry, "modelName") or known.name,
         aliases=known.aliases,
         context_window=positive_integer(limits.get("maxInputTokens")) or known.context_window,
         max_output_tokens=positive_integer(limits.get("maxOutputTokens"))
@@ -334,20 +337,16 @@ def _read_model(entry: JsonObject) -> ModelInfo:
     )
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
 # --- names --------------------------------------------------------------------------------
 
 THINKING_EFFORT: Final[Effort] = "medium"
-"""What `-thinking` asks for, where no effort is named."""
+"""What `-thinking` asks for if the name has no effort."""
 
 DEFAULT_NAME: Final = "auto"
 """The model for an empty name."""
 
 MAX_NAME_CHARACTERS: Final = 256
-"""How long a name may be that is compared with others."""
+"""A longer name is not compared with others."""
 
 _PREFIXES: Final = ("amazonq-", "kiro-")
 _PROVIDER: Final = re.compile(r"(?:.*/)?(?:(?:[a-z]+\.)?anthropic\.)?")
@@ -367,16 +366,16 @@ _FAMILY: Final = re.compile(r"(?:claude-?)?(?P<family>opus|sonnet|haiku)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
-    """What a caller asked for by naming a model."""
+    """What a caller asks for with the name of a model."""
 
     model_requested: str
     """The name as the caller wrote it."""
     model: ModelInfo
     """The model; its `id` is sent."""
     effort: Effort = ""
-    """The effort that the name asks for, by `-thinking` or by itself; "" for none."""
+    """The effort that the name ends with, or the one that `-thinking` means; "" for none."""
     writes_in_chunks: bool = False
-    """Whether it ends with `-agentic`: long files are to be written in several tool uses."""
+    """Whether the name ends with `-agentic`: the model should write long files in several steps."""
     allows_tools: bool = True
     """Whether tools may be used, which `-chat` forbids."""
     is_listed: bool = True
@@ -384,7 +383,7 @@ class ModelChoice:
     warnings: tuple[str, ...] = ()
 
     def applied_to(self, request: ChatRequest) -> ChatRequest:
-        """Return the request for this model; an effort that it names itself stands."""
+        """Return the request for this model. The request's own effort wins over the name's."""
         return replace(
             request,
             model=self.model.id,
@@ -406,7 +405,7 @@ def resolve_model(
     Args:
         name: What the caller wrote.
         models: The models that the account may use.
-        aliases: The user's own names; they stand above all others.
+        aliases: The user's own names; they win over all others.
     """
     given = name.strip() or DEFAULT_NAME
     wanted = clean_text((aliases or {}).get(given, given).strip())
@@ -445,8 +444,8 @@ def resolve_model(
 def _normalised(name: str) -> str:
     """Return a name as the service's own ids are written: `claude-opus-4.5`.
 
-    Prefixes of gateways, old ids in capitals, dates, `-latest`, dashes for dots and the order of
-    Claude 3 come out the same. A name without any of these is only put in lower case.
+    Removes prefixes of gateways, dates and `-latest`; corrects capitals, dashes for dots and the
+    order of Claude 3. Any other name is only put in lower case.
     """
     plain = _PROVIDER.sub("", _SEPARATORS.sub("-", name.lower()), count=1)
     for prefix in _PREFIXES:
@@ -458,7 +457,7 @@ def _normalised(name: str) -> str:
 
 
 def _by_every_name(models: Sequence[ModelInfo]) -> dict[str, ModelInfo]:
-    """Map ids, aliases and names for people, in lower case.
+    """Map ids, aliases and display names to models, in lower case.
 
     Ids win over aliases, and aliases over names. A name that two models share is left out.
     """
@@ -474,7 +473,7 @@ def _by_every_name(models: Sequence[ModelInfo]) -> dict[str, ModelInfo]:
 
 
 def _newest(name: str, models: Sequence[ModelInfo]) -> ModelInfo | None:
-    """Find the newest model of a family that is named without a number."""
+    """Find the newest model of a family that is named without a version."""
     family = _FAMILY.fullmatch(name)
     if not name or family is None:
         return None

@@ -1,17 +1,20 @@
-"""A chat request -> the service's JSON.
+"""Writes a chat request as the service's JSON.
 
     ChatRequest ─ prepare ─▶ Prepared ─ write_payload ─▶ Payload
 
-`prepare` does what depends only on the request, once for a call: it repairs the history, makes
-tools that can be sent, composes the system prompt, and finds what the service would refuse.
-`write_payload` writes the result for one endpoint; another attempt only writes again.
+`prepare` does the work that depends only on the request, once for a call: it repairs the history,
+makes tools that can be sent, composes the system prompt, and finds what the service would refuse.
+`write_payload` writes the result for one endpoint. Another attempt only repeats this step.
 
-The rules come from the service's official clients and from probes of the service: the system prompt
-has no member of its own and goes before the first user turn's text; the history ends with an
-assistant turn and the current message is the user's; tools are declared only with the current
-message; absent members are left out, never null; origin and model are the same in all turns. Equal
-requests give byte-identical payloads, so that the service's prompt cache holds. Source of truth:
-the service's published request model.
+The rules come from the service's published request model, its official clients and probes of it:
+
+* The system prompt goes before the text of the first user turn; it has no member of its own.
+* The history ends with an assistant turn, and the current message is the user's.
+* Tools are declared only with the current message.
+* Absent members are left out; they are never null.
+* Origin and model are the same in all turns.
+
+Equal requests give byte-identical payloads, so that the service can use its prompt cache.
 """
 
 import hashlib
@@ -62,15 +65,15 @@ from kiro_mcp.wire.tools import (
 from kiro_mcp.wire.typed_answers import typed_instruction
 
 WireForm = Literal["rest", "rpc", "kas", "send_message"]
-"""How an endpoint is addressed, which decides what the body may carry.
+"""How an endpoint is called. This decides what the body may contain.
 
 `rest`: by path; the agent's mode is a header. `rpc`: by `X-Amz-Target`; the mode is in the body.
-`kas`: the same at Kiro's own newer service, with ids of sessions and of user turns.
+`kas`: like `rpc`, at Kiro's own newer service, with ids of sessions and of user turns.
 `send_message`: the older operation `SendMessage`, which takes neither mode nor model fields.
 """
 
 THINKING_BUDGET: Final = 4_000
-"""How many tokens a model that is asked by tags may think for at medium effort."""
+"""Tokens for thinking at medium effort, for models that are asked to think by tags."""
 
 THINKING_MODE_TAG: Final = "<thinking_mode>"
 
@@ -82,7 +85,7 @@ WRITE_IN_CHUNKS: Final = (
 """For models that run for minutes in one tool use, longer than the service keeps it open."""
 
 TOKENS_PER_IMAGE: Final = 1_600
-"""About what models count for a large image, whatever its size in bytes."""
+"""About how many tokens models count for a large image. Its size in bytes does not matter."""
 
 LEGAL_CONVERSATION_ID: Final = re.compile(
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
@@ -90,10 +93,10 @@ LEGAL_CONVERSATION_ID: Final = re.compile(
 """The id of a conversation is a UUID."""
 
 MAX_DESCRIPTION_BYTES: Final = 10_240
-"""The longest description of a tool that the service takes, by reports."""
+"""The longest description of a tool that the service accepts, according to reports."""
 
 BLANK: Final = " "
-"""Replaces an empty text: the service refuses it, and models imitate words."""
+"""Replaces an empty text, which the service refuses. Models would imitate a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +118,7 @@ DEFAULT_OPTIONS: Final = PayloadOptions()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """What a payload says about where it goes."""
+    """The members of a payload that depend on the endpoint and the credential."""
 
     origin: str
     profile_arn: str
@@ -136,9 +139,9 @@ class Prepared:
     conversation_id: str
     """A UUID, or ""."""
     turns: tuple[Message, ...]
-    """User and assistant in turn, the user first and last."""
+    """User and assistant alternate. The first turn and the last turn are the user's."""
     prompt_count: int
-    """How many of the user's turns are prompts, and not results of tools."""
+    """How many of the user's turns are prompts rather than results of tools."""
     system: str
     tools: tuple[ToolSpec, ...]
     fields: JsonObject
@@ -146,7 +149,7 @@ class Prepared:
     tool_names: Mapping[str, str]
     """The caller's name of each tool, by the name that is sent."""
     property_names: Mapping[str, Mapping[str, str]]
-    """The same for the renamed properties of tools, by the caller's name of the tool."""
+    """The same for the renamed properties of each tool, by the caller's name of the tool."""
     max_payload_bytes: int
     """The limit on the payload; 0 for none."""
     repairs: tuple[Repair, ...]
@@ -163,11 +166,11 @@ class Payload:
     """The body as it goes over the wire."""
     model: ModelInfo
     estimated_tokens: int
-    """About how many tokens the prompt is. For people: it warns, and never refuses."""
+    """About how many tokens the prompt has. It is used only for warnings."""
     tool_names: Mapping[str, str]
     """The caller's name of each tool, by the name that is sent."""
     property_names: Mapping[str, Mapping[str, str]]
-    """The same for the renamed properties of tools, by the caller's name of the tool."""
+    """The same for the renamed properties of each tool, by the caller's name of the tool."""
     repairs: tuple[Repair, ...]
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -175,7 +178,7 @@ class Payload:
 
     @property
     def size_bytes(self) -> int:
-        """How large it is as it goes over the wire."""
+        """The size of the encoded body."""
         return len(self.encoded)
 
 
@@ -185,7 +188,7 @@ def draft_payload(
     """Build a payload even if the service would refuse it: its findings say why.
 
     Raises:
-        InvalidRequest: No message says anything.
+        InvalidRequest: All messages are empty.
     """
     return write_payload(prepare(request, options), envelope)
 
@@ -193,8 +196,7 @@ def draft_payload(
 class RequestWriter:
     """Writes the payloads of one call, which may need several attempts.
 
-    Another attempt with the same request is only written again, and one to the same endpoint gets
-    the same payload.
+    The request is prepared once. An attempt at the same endpoint as the last gets the same payload.
     """
 
     def __init__(self, options: PayloadOptions = DEFAULT_OPTIONS) -> None:
@@ -206,7 +208,7 @@ class RequestWriter:
         """Return a payload that is ready to be sent.
 
         Raises:
-            InvalidRequest: No message says anything, or the service would refuse the request.
+            InvalidRequest: All messages are empty, or the service would refuse the request.
         """
         if self._prepared is None or self._prepared[0] is not request:
             self._prepared = request, prepare(request, self._options)
@@ -227,7 +229,7 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
     """Repair a request, and say what was repaired.
 
     Raises:
-        InvalidRequest: No message says anything.
+        InvalidRequest: All messages are empty.
     """
     model_warnings: tuple[str, ...] = ()
     if request.model_info is None:
@@ -286,7 +288,7 @@ def _has(turn: Message, kind: type[ToolUse | ToolResult]) -> bool:
 
 
 def _with_sent_names(turns: Sequence[Message], tools: SentTools) -> tuple[Message, ...]:
-    """Give tools and their properties in the history the names that are declared."""
+    """Give tools and their properties in the history the names under which they are declared."""
     sent = {
         tool: {name: other for other, name in names.items()}
         for tool, names in tools.property_names.items()
@@ -305,7 +307,7 @@ def _with_sent_names(turns: Sequence[Message], tools: SentTools) -> tuple[Messag
 def _find_faults(
     turns: Sequence[Message], tools: Sequence[ToolSpec], model: ModelInfo
 ) -> Iterator[Finding]:
-    """Find what the service would refuse and no repair can change.
+    """Find what the service would refuse and no repair can correct.
 
     These are images, and descriptions if the user has raised their limit. `write_payload` checks
     the size.
@@ -316,7 +318,7 @@ def _find_faults(
                 rule="tool_description",
                 location=f"tools.{spec.name}.description",
                 cause=f"is over {MAX_DESCRIPTION_BYTES} bytes",
-                cure="Describe the tool, in fewer bytes.",
+                cure="Shorten the description.",
             )
     current = "currentMessage.userInputMessage"
     image_count = 0
@@ -330,7 +332,7 @@ def _find_faults(
                     rule="image",
                     location=f"{message}.images[{number}]",
                     cause=cause,
-                    cure="Send PNG, JPEG, GIF or WebP as base64, small enough.",
+                    cure=f"Send PNG, JPEG, GIF or WebP as base64, at most {MAX_IMAGE_BYTES} bytes.",
                 )
     if image_count > MAX_IMAGES:
         yield Finding(
@@ -388,17 +390,18 @@ _MOST_BUDGET: Final = 24_576
 def ask_model(
     model: ModelInfo, *, effort: Effort, max_tokens: int, thinking_budget: int = THINKING_BUDGET
 ) -> ModelOptions:
-    """Say how a request asks a model to think and to limit its answer.
+    """Return how to ask a model for an effort and for the length of its answer.
 
     Newer models have fields of their own. The service checks these strictly against the model's
-    published schema, so a value out of range is brought into it, with a warning. Older models think
-    if tags at the front of the prompt say so, and answer with tags. All others take neither.
+    published schema, so a value out of range is replaced by the nearest allowed one, with a
+    warning. Older models think if tags at the start of the prompt ask for it. Other models cannot
+    be asked.
 
     Args:
-        model: What is known of the model.
-        effort: How hard it is to think; "" leaves that to the service.
+        model: What is known about the model.
+        effort: How hard the model should think; "" leaves that to the service.
         max_tokens: The longest answer; 0 leaves that to the service.
-        thinking_budget: How many tokens of thinking medium effort means, where tags ask for it.
+        thinking_budget: Tokens for thinking at medium effort, for models that are asked by tags.
     """
     own = model.fields or ModelFields()
     fields: JsonObject = {}
@@ -460,7 +463,7 @@ def ask_model(
 
 
 def _nest(path: Sequence[str], value: JsonValue) -> JsonObject:
-    """Put a value under the last of several names, each inside the one before."""
+    """Return `{a: {b: value}}` for the path `(a, b)`."""
     for name in reversed(path[1:]):
         value = {name: value}
     return {path[0]: value} if path else {}
@@ -475,7 +478,7 @@ def compose_system(request: ChatRequest, tools: SentTools, *, tags: str = "") ->
     The order is fixed and nothing changes from turn to turn: the service caches by prefix.
 
     Args:
-        request: What is asked.
+        request: The request.
         tools: Its tools; those with descriptions too long to send are described here.
         tags: The tags that ask an older model to think.
     """
@@ -563,7 +566,7 @@ def _write_body(prepared: Prepared, envelope: Envelope) -> JsonObject:
     if conversation_id := envelope.conversation_id or prepared.conversation_id:
         state["conversationId"] = conversation_id
         if envelope.form == "kas":
-            # One for each prompt: the requests that return results of its tools repeat it.
+            # One id for each prompt. Requests that return results of its tools repeat the id.
             of_prompt = uuid.uuid5(uuid.UUID(conversation_id), str(prepared.prompt_count))
             state["agentContinuationId"] = str(of_prompt)
             state["conversationId"] = body["rootConversationId"] = f"sess_{conversation_id}"
@@ -619,7 +622,7 @@ def _write_assistant_turn(turn: Message, text: str) -> JsonObject:
         if isinstance(part, ToolUse):
             uses.append({"toolUseId": part.id, "name": part.name, "input": part.arguments})
         elif isinstance(part, ThinkingPart):
-            # A union: the service refuses a flat form.
+            # The service expects a union here, and refuses a flat form.
             message["reasoningContent"] = (
                 {"redactedContent": part.redacted}
                 if part.redacted
@@ -690,7 +693,7 @@ def encode_payload(payload: JsonObject) -> bytes:
 
 
 def history_head(messages: Iterable[Message], system: str) -> str:
-    """Return a digest of the head of a history, which `cache_id` makes an id of.
+    """Return a digest of the head of a history, from which `cache_id` derives an id.
 
     The service caches a GPT model's prompt by `conversationId`; Claude's is cached by content. A
     caller that sends a whole history with each call has no id of ours, so the id comes from what

@@ -2,10 +2,9 @@
 
 The caller or its model reads the result; nothing is refused here.
 
-The library's native code blocks the whole process, and some schemas take it a time that doubles
-with each of their lines. `SchemaCheck` therefore estimates the work first and does only what is
-known to be quick. `check_slowly` does anything; it belongs in a process of its own, which can be
-killed.
+The library's native code blocks the whole process, and for some schemas its time doubles with each
+line. So `SchemaCheck` estimates the work first and does only what is known to be quick.
+`check_slowly` has no such limit: run it in a separate process, which can be killed.
 """
 
 from collections.abc import Sequence
@@ -22,11 +21,11 @@ MAX_SENTENCE_CHARACTERS: Final = 300
 """A sentence quotes the wrong value, which may be a whole file."""
 
 MAX_QUICK_SCHEMA: Final = 5_000
-"""How many JSON values a schema may have, with its references followed, to be compiled at once."""
+"""How many JSON values a schema that is compiled at once may have, with references followed."""
 MAX_QUICK_DEPTH: Final = 64
-"""How deep it may nest then. A schema that refers to itself is deeper than any limit."""
+"""How deep it may nest. A schema that refers to itself is deeper than any limit."""
 MAX_QUICK_PATTERNS: Final = 8
-"""How many patterns it may have then: one of 14 letters can take 7 ms."""
+"""How many patterns it may have: one of 14 letters can take 7 ms."""
 MAX_QUICK_STEPS: Final = 200_000
 """The size of schema and value multiplied, up to which a value is checked at once (10 ms)."""
 MAX_QUICK_ERROR_STEPS: Final = 2_000
@@ -43,11 +42,11 @@ _SLOW_KEYWORDS: Final = frozenset(
 
 
 class UnusableSchemaError(ValueError):
-    """A schema cannot be checked against; its text says why, in brief."""
+    """A schema that no value can be checked against. The text says why, in a few words."""
 
 
 class SchemaCheck:
-    """Checks values against one schema, which is compiled once, if that is quick.
+    """Checks values against one schema. The schema is compiled once, if that is quick.
 
     Raises:
         UnusableSchemaError: It is not a valid JSON Schema, or a reference has no target or is too
@@ -98,17 +97,17 @@ def check_slowly(
 
 
 def _compile(schema: JsonObject, *, is_quick: bool) -> Any:
-    """Compile a schema; None if that would not be quick, but should be."""
-    # Here, because most answers have nothing to check.
+    """Compile a schema; None if it should be quick but would not be."""
+    # Imported here, because most answers have nothing to check.
     import jsonschema_rs
 
     dialect = schema.get("$schema", "")
     if not (isinstance(dialect, str) and "json-schema.org" in dialect):
-        # Many write an address of their own there, which the library knows nothing about.
+        # Many schemas have a URL of their own there, which the library does not know.
         schema = {keyword: value for keyword, value in schema.items() if keyword != "$schema"}
     limits = {"size_limit": _QUICK_PATTERN_BYTES} if is_quick else {}
     engines: list[Any] = [jsonschema_rs.RegexOptions(**limits)]
-    if not is_quick:  # For lookaround and back-references, which the linear engine refuses.
+    if not is_quick:  # The linear engine refuses lookaround and back-references.
         engines.append(jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACK_LIMIT))
     for engine in engines:
         try:
@@ -124,7 +123,9 @@ def _compile(schema: JsonObject, *, is_quick: bool) -> Any:
                 if is_pattern and is_quick:
                     return None
                 raise UnusableSchemaError(_first_line(error)) from error
-        except Exception as error:  # A stranger's schema may break the library, but not the answer.
+        except (
+            Exception
+        ) as error:  # A strange schema may break the library, but must not break the answer.
             raise UnusableSchemaError(_first_line(error)) from error
     raise AssertionError("the last engine returns or raises")
 
@@ -147,10 +148,10 @@ def _sentence(name: str, violation: Any) -> str:
 def _quick_size(schema: JsonObject) -> int:
     """Count the JSON values of a schema with its references followed; 0 if compiling may be slow.
 
-    So much is visited at most for each value that is checked, or for each of its parts.
+    A check visits at most this many for each part of the value.
 
     Raises:
-        UnusableSchemaError: A reference is too long. To compile one of 1 MB takes 70 ms.
+        UnusableSchemaError: A reference is too long. Compiling one of 1 MB takes 70 ms.
     """
     patterns = count = 0
     waiting: list[tuple[JsonValue, int]] = [(schema, 0)]

@@ -1,6 +1,6 @@
 """Finds tool calls that a model wrote into its text.
 
-Some models now and then spell a call out instead of making it, in one of two forms::
+Some models sometimes write a call as text instead of making it, in one of two forms::
 
     [Called read_file with args: {"path": "/a"}]
 
@@ -10,9 +10,9 @@ Some models now and then spell a call out instead of making it, in one of two fo
     </invoke>
     </function_calls>
 
-Used by `kiro_mcp.wire.reply`, and only when its caller asks for it. Text is more often
-about a call than a call. Whatever is not exactly one of the forms, has another name than the
-caller's tools, or is in code stays text. Only the span of a call is taken out of the text.
+`kiro_mcp.wire.reply` uses this only if its caller asks for it, because such text usually only talks
+about a call. It stays text if it is not exactly one of the forms, if it does not name one of the
+caller's tools, or if it is in code. Only the call itself is taken out of the text.
 
 Source of truth: the service's answers as observed.
 """
@@ -27,7 +27,7 @@ from kiro_mcp.chat import JsonObject, JsonValue
 from kiro_mcp.wire.json_values import object_member, parse_arguments, plain_object
 
 MAX_CANDIDATES: Final = 200
-"""How many beginnings of calls are read. Each may read to the end of the text in vain."""
+"""How many possible calls are read. Each may take reading to the end of the text."""
 
 _NAME: Final = r"[\w.:/-]{1,128}"
 _PREFIX: Final = "antml:"
@@ -94,7 +94,7 @@ def find_calls(text: str, tools: Mapping[str, JsonObject], start: int = 0) -> li
 
 
 class CallWatch:
-    """Holds back the text of an answer from the first possible beginning of a call on.
+    """Holds back the text of an answer, starting at the first possible call.
 
     Whether a call in the text counts is known only at the end of the answer.
     """
@@ -105,7 +105,7 @@ class CallWatch:
         self._held: list[str] = []
 
     def feed(self, text: str) -> str:
-        """Take the next piece of text; return what can be shown now."""
+        """Take the next piece of text and return what can be shown now."""
         if self.is_holding:
             self._held.append(text)
             return ""

@@ -1,15 +1,15 @@
-r"""An answer's text into thinking and text, where a model writes its thinking between tags.
+r"""Separates thinking from text where a model writes its thinking between tags.
 
-Models that are asked for thinking in the prompt answer `<thinking>\n…\n</thinking>\n\nanswer`,
-in pieces cut anywhere. Fed by `kiro_mcp.wire.reply`::
+A model that the prompt asks to think answers `<thinking>\n…\n</thinking>\n\nanswer`. The text
+arrives in pieces that are cut anywhere; `kiro_mcp.wire.reply` passes them in::
 
     START ─ an opening tag ─▶ OPENED ─▶ INSIDE ─ its closing tag ─▶ CLOSED ─▶ TEXT
       └──── anything else ───────────────────────────────────────────────────▶ ▲
 
-START skips white space. OPENED takes off one newline, CLOSED up to two. TEXT is for good: a
-tag anywhere but at the very start is something the model talks about. So is a closing tag
-between quotation marks or backticks. The pieces that come out, joined, are the text that went
-in, and how it was cut makes no difference.
+START skips white space. OPENED skips one newline, CLOSED up to two. TEXT is final: a tag that is
+not at the very start is only something that the model talks about. So is a closing tag between
+quotation marks or backticks. The pieces that come out, joined, equal the text that went in, no
+matter how it was cut.
 
 Source of truth: the service's streams as observed; the four spellings are those of its models.
 """
@@ -22,7 +22,8 @@ OPENING_TAG: Final = "<thinking>"
 CLOSING_TAG: Final = "</thinking>"
 OPENING_TAGS: Final = (OPENING_TAG, "<think>", "<reasoning>", "<thought>")
 MAX_LEADING_SPACES: Final = 1024
-"""White space held back before it is known whether a tag follows. Models write two newlines."""
+"""How much white space is held back until it is clear whether a tag follows. Models write two
+newlines."""
 
 _NEWLINES_AFTER_OPENING: Final = 1
 _NEWLINES_AFTER_CLOSING: Final = 2
@@ -39,7 +40,7 @@ class PieceKind(Enum):
     """White space that belongs to a tag."""
 
 
-@dataclass(slots=True)  # made for each delta: see kiro_mcp.wire.events
+@dataclass(slots=True)  # Not frozen, because one is made for each delta: see kiro_mcp.wire.events.
 class Piece:
     """A run of text of one kind."""
 
@@ -56,7 +57,7 @@ class _State(Enum):
 
 
 class ThinkingExtractor:
-    """Takes one answer's text, piece by piece."""
+    """Separates the thinking from the text of one answer, piece by piece."""
 
     def __init__(self) -> None:
         self.is_unclosed = False
@@ -70,16 +71,16 @@ class ThinkingExtractor:
 
     @property
     def is_at_start(self) -> bool:
-        """Whether it is still open whether the text begins with a tag."""
+        """Whether the text may still begin with a tag."""
         return self._state is _State.START
 
     @property
     def is_done(self) -> bool:
-        """Whether all further text is text."""
+        """Whether everything that follows is text, not thinking."""
         return self._state is _State.TEXT
 
     def feed(self, text: str) -> list[Piece]:
-        """Return what is certain now; at most a tag and its white space is held back."""
+        """Return what is certain now. At most a tag and its white space are held back."""
         pieces: list[Piece] = []
         text = self._held + text
         self._held = ""
@@ -99,7 +100,7 @@ class ThinkingExtractor:
         return pieces
 
     def close(self) -> list[Piece]:
-        """Return what was held back. All further text is text."""
+        """Return what was held back. Everything that follows is text."""
         held, leading, state = self._held, self._leading, self._state
         self._held, self._leading, self._state = "", "", _State.TEXT
         if state is _State.START:

@@ -1,16 +1,16 @@
-"""Fragments of tool uses -> whole tool uses.
+"""Joins fragments of tool uses to whole tool uses.
 
-Fed by `kiro_mcp.wire.reply` with the `ToolUseFragment`s of one answer. Tool uses are told
-apart only by their id: their fragments may interleave, and two calls of one tool with the same
-arguments are two calls.
+`kiro_mcp.wire.reply` passes in the `ToolUseFragment`s of one answer. Only the id tells tool uses
+apart: their fragments may interleave, and two calls of one tool with the same arguments are two
+calls.
 
     first fragment ── open ── last fragment ──────────────────── complete | truncated | invalid
                         └──── end of the answer ─ close() ────── the same, but complete only
                                                                  if the answer itself is
 
-Source of truth: the service's streams as observed, where the first fragment carries no
-arguments and the last one only the mark of being last. A tool without arguments may come as
-a single fragment without that mark.
+Source of truth: the service's streams as observed. There the first fragment has no arguments, and
+the last one has only the mark that it is the last. A tool use without arguments may be a single
+fragment without that mark.
 """
 
 import json
@@ -36,13 +36,13 @@ _CUT_OFF: Final = Arguments(value=None, state="truncated")
 
 @dataclass(slots=True)
 class _OpenToolUse:
-    """A tool use whose last fragment has not come."""
+    """A tool use whose last fragment has not arrived."""
 
     name: str = ""
     pieces: list[str] = field(default_factory=list[str])
     characters: int = 0
     fragments: int = 0
-    """How many fragments have come after another tool use with its id had ended."""
+    """How many fragments arrived after another tool use with the same id had ended."""
     is_snapshot: bool = False
     """Whether the only piece holds all of the arguments so far."""
 
@@ -86,7 +86,7 @@ class ToolUseAssembler:
         self._late: dict[str, _OpenToolUse] = {}
         self._late_fragments = 0
         self._arguments: dict[str, list[JsonObject]] = {}
-        """The arguments of the complete tool uses, by the id that they came with."""
+        """The arguments of the complete tool uses, by the id in the stream."""
         self._warnings: list[str] = []
         self._text_calls: set[tuple[str, str]] = set()
 
@@ -106,19 +106,21 @@ class ToolUseAssembler:
         """
         if fragment.id in self._ended:
             return self._add_late(fragment)
-        tool_use = self._open.get(fragment.id) or self._begin(fragment.id)
+        self._add_to(self._open.get(fragment.id) or self._begin(fragment.id), fragment)
+        return self._end(fragment.id, is_whole=True) if fragment.is_last else None
+
+    def _add_to(self, tool_use: _OpenToolUse, fragment: ToolUseFragment) -> None:
         characters_before = tool_use.characters
         tool_use.add(fragment)
         self.input_characters += tool_use.characters - characters_before
         if self.input_characters > MAX_INPUT_CHARACTERS:
             raise AnswerLimitError(f"more than {MAX_INPUT_CHARACTERS} characters of tool input")
-        return self._end(fragment.id, is_whole=True) if fragment.is_last else None
 
     def _add_late(self, fragment: ToolUseFragment) -> ToolUse | None:
         """Take a fragment of a tool use that has ended; return another call with the same id.
 
-        A whole call with other arguments than the first is a call of the model. A repetition of the
-        first, or only a piece, is left out and counted.
+        A whole call whose arguments differ from the first call's is a second call. A repetition of
+        the first call, or a mere piece, is left out and counted.
         """
         late = self._late.get(fragment.id)
         if late is None and not fragment.input and not fragment.is_last:
@@ -126,11 +128,8 @@ class ToolUseAssembler:
         self._late_fragments += 1
         if late is None:
             return None
-        late.add(fragment)
+        self._add_to(late, fragment)
         late.fragments += 1
-        self.input_characters += len(fragment.input)
-        if self.input_characters > MAX_INPUT_CHARACTERS:
-            raise AnswerLimitError(f"more than {MAX_INPUT_CHARACTERS} characters of tool input")
         if not fragment.is_last:
             return None
         del self._late[fragment.id]
@@ -148,11 +147,11 @@ class ToolUseAssembler:
         return self._end(new_id, is_whole=True)
 
     def close(self, *, is_answer_whole: bool) -> list[ToolUse]:
-        """End the tool uses whose last fragment did not come, and return them.
+        """End the tool uses whose last fragment did not arrive, and return them.
 
         Args:
-            is_answer_whole: Whether the answer came to its very end. If it did not, the arguments
-                may not be whole either: they are truncated, whatever they look like.
+            is_answer_whole: Whether the answer is complete. If it is not, the arguments may not be
+                complete either: they count as truncated, even if they look complete.
         """
         ended = [self._end(id_, is_whole=is_answer_whole) for id_ in list(self._open)]
         return [tool_use for tool_use in ended if tool_use]
@@ -167,7 +166,7 @@ class ToolUseAssembler:
         return {**schemas, **sent}
 
     def add_text_call(self, call: TextCall, tool_use_id: str) -> ToolUse | None:
-        """Return a call in the text as a tool use; None if the same call came before."""
+        """Return a call in the text as a tool use; None if the text had the same call before."""
         name = self._aliases.get(call.name, call.name)
         content = (name, json.dumps(call.arguments, sort_keys=True))
         if content in self._text_calls:
@@ -218,7 +217,7 @@ class ToolUseAssembler:
         name = self._aliases.get(fragments.name, fragments.name)
         if not name:
             self._warnings.append(
-                f"The tool use {quoted(tool_use_id)} has no tool's name and was left out."
+                f"The tool use {quoted(tool_use_id)} has no tool name and was left out."
             )
             return None
         arguments = parse_arguments(fragments.pieces) if is_whole else _CUT_OFF

@@ -1,12 +1,12 @@
-"""Tools as callers declare them -> tool specs as the service takes them.
+"""Turns tools as callers declare them into tool specs that the service accepts.
 
 `read_tool_specs` reads the forms of MCP, Anthropic and OpenAI. `sendable_tools` makes names,
 descriptions and schemas legal, and declares tools that only the history uses: the service refuses a
 tool use whose tool is not declared.
 
 The service takes a letter, then up to 63 letters, digits, `_` and `-` as a name. MCP clients join
-server and tool into longer names, with dots and slashes. Names are mapped once for a request. The
-map goes to the reply side, so that a caller gets its own names back.
+server and tool into longer names, with dots and slashes. So names are mapped once for a request. The
+reader of the answer maps them back: a caller sees only its own names.
 """
 
 import hashlib
@@ -31,14 +31,14 @@ _STUB_DESCRIPTION: Final = (
     "Used earlier in this conversation. It is not available any more: do not use it."
 )
 MAX_NAMED: Final = 10
-"""How many renamed properties of one tool are named."""
+"""How many renamed properties of one tool a repair lists."""
 
 _SCHEMA_KEYS: Final = ("inputSchema", "input_schema", "parameters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentTools:
-    """The tools of one request, fit to be sent."""
+    """The tools of one request, in the form that is sent."""
 
     specs: tuple[ToolSpec, ...]
     names: Mapping[str, str]
@@ -111,9 +111,9 @@ def _read_spec(item: JsonValue, location: str) -> ToolSpec:
 
 
 def _custom_spec(name: str, description: str, text_format: JsonValue) -> ToolSpec:
-    """Make a tool with one text property of a custom tool of OpenAI, which takes text.
+    """Turn a custom tool of OpenAI, which takes a text, into a tool with one text property.
 
-    The description tells a grammar for the text: the service cannot enforce one.
+    A grammar for the text goes into the description: the service cannot enforce one.
     """
     members = text_format if isinstance(text_format, dict) else {}
     grammar = members.get("grammar")
@@ -138,7 +138,7 @@ def sendable_tools(
     *,
     description_max_bytes: int = DESCRIPTION_MAX_BYTES,
 ) -> SentTools:
-    """Make tools that the service takes.
+    """Make tools that the service accepts.
 
     Args:
         specs: The caller's tools; the first one counts if two have the same name.
@@ -205,7 +205,7 @@ def _tool_repairs(
     property_names: Mapping[str, str],
     dropped: Sequence[str],
 ) -> Iterator[Repair]:
-    """Say what is different in a tool that is sent; `description` is its whole description."""
+    """Say how a sent tool differs from the given one; `description` is the uncut description."""
     tool = quoted(given.name)
     if sent.name != given.name:
         detail = f"The tool {tool} is sent as {quoted(sent.name)}."
@@ -230,7 +230,7 @@ def _tool_repairs(
 
 
 def _shorten(text: str, max_bytes: int) -> str:
-    """Cut a text between characters, and say where the rest is if that fits."""
+    """Cut a text to a size, and say where the rest is if there is room for that."""
     encoded = text.encode()
     if len(encoded) <= max_bytes:
         return text
@@ -244,17 +244,17 @@ def _shorten(text: str, max_bytes: int) -> str:
 MAX_NAME_CHARACTERS: Final = 64
 
 LEGAL_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-"""What the service takes as the name of a tool."""
+"""What the service accepts as the name of a tool."""
 
 _ILLEGAL_CHARACTER: Final = re.compile(r"[^A-Za-z0-9_-]")
 _HASH_CHARACTERS: Final = 8
 
 
 def sent_names(names: Iterable[str]) -> dict[str, str]:
-    """Map each name to a different one that the service takes.
+    """Map each name to one that the service accepts, all of them different.
 
-    A legal name stays. Each other one depends only on those before it, so that a tool added at
-    the end changes no other.
+    A legal name stays the same. Any other name depends only on the names before it, so adding a
+    tool at the end changes no other name.
 
     Returns:
         The sent name of each of the caller's names.

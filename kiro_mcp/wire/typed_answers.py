@@ -1,8 +1,8 @@
-"""A JSON Schema and an answer's text -> the value in the answer, or its violations of the schema.
+"""Finds the value in an answer's text that should be valid against a JSON Schema.
 
-The service has no member for a schema. The system prompt tells it to the model, the values are
-found in the text, and one further turn tells the model what is wrong. These are the pure pieces;
-`kiro_mcp.client.schema_checks` asks and checks.
+The service has no member for a schema, so the system prompt gives it to the model. The value is
+searched in the text of the answer. If it is not valid, one more turn tells the model why. These are
+the pure parts; `kiro_mcp.client.schema_checks` sends the requests and checks the values.
 """
 
 import json
@@ -35,7 +35,7 @@ _BRACKET: Final = re.compile(r"[{\[]")
 _DECODER: Final = json.JSONDecoder()
 _FIRST_WINDOW: Final = 64
 _MARGIN: Final = 16
-"""An error this near to the end of a window may come only from the cut."""
+"""An error this close to the end of a window may be caused only by the cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def open_schema(given: JsonObject, name: str = "output_schema") -> JsonObject:
 
     Args:
         given: The schema, or OpenAI's object around one.
-        name: The caller's name for it, for the error.
+        name: What the caller calls it, for the error.
 
     Raises:
         InvalidRequest: It has no keyword that checks anything.
@@ -104,7 +104,7 @@ def best_answer(
 
     Args:
         candidates: The values of an answer.
-        violations: Those of each value; () for a valid one.
+        violations: The violations of each value; () for a valid one.
     """
     if not candidates:
         return TypedAnswer(data=None, violations=(_NO_JSON,))

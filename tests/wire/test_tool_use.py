@@ -209,7 +209,7 @@ def test_a_tool_use_without_a_name_is_left_out_with_a_warning() -> None:
     reply = read(text("a") + tool("t1", "") + text("b") + tool("t1", "", stop=True) + END)
     assert outline(reply) == ["ab"]
     assert reply.stop_reason == "end_turn"
-    assert reply.warnings == ("The tool use 't1' has no tool's name and was left out.",)
+    assert reply.warnings == ("The tool use 't1' has no tool name and was left out.",)
 
 
 def test_a_sent_name_becomes_the_callers_name() -> None:
