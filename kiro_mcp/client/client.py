@@ -111,7 +111,7 @@ class RecoveringTokenSource(TokenSource, Protocol):
 
 
 class ModelClient(Protocol):
-    """What the program needs of an engine: `KiroClient` is one, `kiro_mcp.acp` has the other."""
+    """What the program needs from an engine: `KiroClient`, or the one in `kiro_mcp.acp`."""
 
     async def check_login(self) -> AccessToken | None:
         """Require a login; return its token if the engine has one, to save a second look-up.
@@ -146,7 +146,7 @@ class ModelClient(Protocol):
         ...
 
     def ask_again(self) -> None:
-        """Forget why nothing was to be sent."""
+        """Forget all holds, so that the next call is sent."""
         ...
 
     @property

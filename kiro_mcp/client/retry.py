@@ -71,12 +71,14 @@ _FOREIGN_PROFILE_WORDS: Final = "not authorized to make this call"
 
 
 Step: TypeAlias = float | Recovery | Literal["next_endpoint"] | None
-"""What follows a failed attempt: an attempt after so many seconds, from the first endpoint on; one
-at once with a change, if that can be made; one at once at the next endpoint; or none."""
+"""What follows a failed attempt.
+
+A number: another attempt after so many seconds, at the first endpoint. A recovery: one at once, if
+the change is possible. `next_endpoint`: one at once at the next endpoint. None: no attempt."""
 
 
 def recovery_for(error: KiroError) -> Recovery | None:
-    """Return the change that would remove the cause of a refusal, None if none is known."""
+    """Return the change that would remove the cause of a refusal; None if there is no known one."""
     words, reason = error.message.lower(), error.reason.upper()
     if error.code == "auth_expired":
         return "fresh_token"

@@ -1,7 +1,7 @@
-"""Checks values by strangers' schemas, and asks a model again whose answer breaks one.
+"""Checks values against callers' schemas, and lets a model correct an answer that is not valid.
 
-A check that may be slow runs in a process of its own. That process is killed if the check takes
-too long, its caller leaves or the server ends.
+A check that may be slow runs in a separate process. That process is killed if the check takes too
+long, if its caller leaves, or if the server ends.
 
     request ─▶ send ─▶ check ─▶ valid: the answer
                          │ not valid
@@ -40,13 +40,13 @@ from kiro_mcp.wire.typed_answers import (
 )
 
 CHECK_SECONDS: Final = 3.0
-"""How long a check may take, its process's start and its place in the queue included."""
+"""How long a check may take, including the wait for a free process and its start."""
 MAX_PROCESSES: Final = 2
 """How many checks run in processes at the same time."""
 MAX_CHECKED_PARTS: Final = 100_000
 """How many JSON values schema and values may have together."""
 MAX_CHECKED_BYTES: Final = 2_000_000
-"""How large schema and values may be together, as JSON. Writing that takes 10 ms."""
+"""How large schema and values may be together, as JSON. Writing this much takes 10 ms."""
 
 _CHILD: Final = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]);"
@@ -56,12 +56,12 @@ _processes: Final = anyio.CapacityLimiter(MAX_PROCESSES)
 
 
 class UncheckedError(Exception):
-    """A check could not be made; its text says why, in brief. The value may be valid or not."""
+    """A check was not possible; the text says why. The value may be valid or not."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Answer:
-    """A model's reply to a request, and what its reader must know about it."""
+    """A model's reply to a request, and what its reader has to know about it."""
 
     reply: Reply
     typed: TypedAnswer | None = None
@@ -90,7 +90,7 @@ async def read_schema(given: JsonObject, name: str) -> JsonObject:
         name: What the caller calls it.
 
     Raises:
-        InvalidRequest: No answer can be checked by it. It is raised before anything is paid for.
+        InvalidRequest: The schema cannot check an answer. Nothing has been paid for yet.
     """
     schema = open_schema(given, name)
     try:
@@ -108,16 +108,16 @@ async def read_schema(given: JsonObject, name: str) -> JsonObject:
 async def ask_by_schema(
     request: ChatRequest, send: Callable[[ChatRequest], Awaitable[Answer]]
 ) -> Answer:
-    """Send a request, and once more if the answer breaks the request's `output_schema`.
+    """Send a request, and a second one if the answer breaks the request's `output_schema`.
 
-    The second answer counts if it is complete. Usage is that of both.
+    The second answer is returned if it is complete. Its usage includes the first request's.
 
     Args:
         request: The request. Without an `output_schema` nothing is checked.
         send: Sends a request and returns its answer.
 
     Raises:
-        KiroError: The service gave neither an answer nor a part of one.
+        KiroError: No part of an answer arrived.
     """
     answer = await send(request)
     violations = await _check_answer(answer, request.output_schema)
@@ -183,16 +183,16 @@ def _add_usage(first: Usage, second: Usage) -> Usage:
 async def schema_errors(
     schema: JsonObject, values: Sequence[JsonValue], *, name: str
 ) -> list[tuple[str, ...]]:
-    """Say for each value where it breaks the schema.
+    """Return for each value where it breaks the schema.
 
     Args:
-        schema: A stranger's schema.
+        schema: A caller's schema.
         values: Any JSON values. Without one, only the schema itself is checked.
         name: What each is called in the sentences.
 
     Raises:
         UnusableSchemaError: It is not a valid JSON Schema, or refers to something outside.
-        UncheckedError: That could not be found out in time.
+        UncheckedError: The check took too long.
     """
     check = SchemaCheck(schema)
     found = [check.errors(value, name=name) for value in values]
@@ -202,7 +202,7 @@ async def schema_errors(
 
 
 async def with_schema_errors(reply: Reply, request: ChatRequest) -> tuple[Reply, tuple[str, ...]]:
-    """Check the tool uses that could not be checked at once; return what to warn of, too."""
+    """Check the tool uses that could not be checked at once; return the reply and warnings."""
     schemas = {tool.name: tool.input_schema for tool in request.tools}
     warnings: list[str] = []
     checked: dict[str, ToolUse] = {}

@@ -1,4 +1,4 @@
-"""The process of one check by a stranger's schema: JSON in, JSON out, and limits of its own."""
+"""The process that makes one check against a caller's schema: JSON in, JSON out, with limits."""
 
 import json
 import sys
@@ -7,12 +7,12 @@ from typing import Any, Final
 from kiro_mcp.wire.schema_check import UnusableSchemaError, check_slowly
 
 CPU_SECONDS: Final = 4
-"""How long it may compute, should the server die that would have killed it."""
+"""How long it may compute if the server dies and cannot kill it."""
 MEMORY_BYTES: Final = 1024**3
 
 
 def main() -> None:
-    """Check what standard input asks for, and write what was found to standard output."""
+    """Read a check from standard input and write its result to standard output."""
     if sys.platform != "win32":
         import resource
 

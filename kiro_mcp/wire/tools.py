@@ -5,8 +5,8 @@ descriptions and schemas legal, and declares tools that only the history uses: t
 tool use whose tool is not declared.
 
 The service takes a letter, then up to 63 letters, digits, `_` and `-` as a name. MCP clients join
-server and tool into longer names, with dots and slashes. So names are mapped once for a request. The
-reader of the answer maps them back: a caller sees only its own names.
+server and tool into longer names, with dots and slashes. So names are mapped once for a request.
+The reader of the answer maps them back: a caller sees only its own names.
 """
 
 import hashlib
