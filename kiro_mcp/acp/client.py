@@ -348,6 +348,15 @@ class AcpClient:
             self._is_signed_in = True
         return None
 
+    async def describe(self) -> str:
+        """Return the program's version, place and dialect, after `check_login` has found it.
+
+        Raises:
+            KiroError: It cannot be run.
+        """
+        assert self._program
+        return await self._program.describe(self._dialect)
+
     async def list_models(self) -> ModelList:
         """Return the models that the program offers.
 

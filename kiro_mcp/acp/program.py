@@ -105,6 +105,15 @@ class Program:
         found = _VERSION.search(done.output)
         return found[0] if found else ""
 
+    async def describe(self, dialect: Dialect) -> str:
+        """Return its version and place, and the dialect that is spoken, in words.
+
+        Raises:
+            KiroError: It cannot be run.
+        """
+        version = await self.version() or "of unknown version"
+        return f"{NAME} {version}, dialect {dialect}, {shlex.join(self.command)}"
+
     async def flags(self) -> frozenset[str]:
         """Return the flags of its command `acp`.
 

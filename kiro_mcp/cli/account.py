@@ -22,6 +22,7 @@ from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import is_terminal, say, show, tell, tell_error, waiting
 from kiro_mcp.errors import InternalFault, KiroError, name_login_command
 from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.login import left_to_program
 
 # --- login, logout --------------------------------------------------------------------------------
 
@@ -38,6 +39,8 @@ def run_login(
     async def command() -> int:
         try:
             async with _engine(offline=offline) as engine:
+                if engine.program:
+                    raise left_to_program("start")
                 login = await engine.sign_in.start(
                     method, start_url=start_url, region=region or engine.settings.region
                 )

@@ -50,6 +50,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kiro_mcp._version import __version__
+from kiro_mcp.acp.program import LEAST_VERSION, find_program, read_version
 from kiro_mcp.auth.credentials import (
     BUILDER_ID_PROFILE_ARN,
     SOCIAL_PROFILE_ARN,
@@ -101,6 +102,7 @@ from kiro_mcp.errors import (
 from kiro_mcp.redaction import redact
 from kiro_mcp.regions import DEFAULT_REGION, is_govcloud, region_of
 from kiro_mcp.server.engine import STORE_NAME, Engine
+from kiro_mcp.server.login import LOGIN_COMMANDS
 from kiro_mcp.server.store import SCHEMA_VERSION, NewerStoreError
 from kiro_mcp.settings import Settings, unknown_variables
 
@@ -220,6 +222,11 @@ async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
     except InvalidRequest:
         nothing = skipped("account, network, store", "correct the settings first")
         return [*found, nothing, *await starts()]
+    if settings.engine == "kiro-cli":
+        sections = await all_of(
+            _program_checks(settings, environ), _store_checks(settings, machine), starts()
+        )
+        return [*found, *(check for section in sections for check in section)]
     async with Engine(settings, environ=environ) as engine:
         try:
             resolution = await engine.tokens.resolution()
@@ -291,6 +298,46 @@ def endpoint_check(settings: Settings, region: str, *, offline: bool) -> Check:
             " (KIRO_PROFILE_ARN).",
         )
     return ok("endpoint", where)
+
+
+# --- the program of the engine kiro-cli ----------------------------------------------------------
+
+
+_NOT_WITH_PROGRAM: Final = (
+    "max_tokens",
+    "effort off",
+    "images in the results of tools",
+    "API keys of callers",
+    "counts of tokens (they are estimates)",
+    "credits left (see the account's page)",
+)
+
+
+async def _program_checks(settings: Settings, environ: Mapping[str, str]) -> list[Check]:
+    """Check the vendor's program; its login is its own, so none of ours is looked for."""
+    missing = skipped("limits", f"not with this engine: {', '.join(_NOT_WITH_PROGRAM)}")
+    try:
+        program = find_program(settings.kiro_cli, environ, depth=settings.depth)
+        found = await program.describe(await program.dialect())
+        is_old = () < read_version(found.partition(",")[0]) < read_version(LEAST_VERSION)
+        old = warning("program", found, f"Update it: {LEAST_VERSION} or later is known to work.")
+        checks = [old if is_old else ok("program", found)]
+    except KiroError as error:
+        return [fault("program", error), skipped("sign-in", "not checked without the program")]
+    try:
+        if await program.is_signed_in():
+            checks.append(ok("sign-in", "the program is signed in"))
+            models, default = await program.list_models()
+            listed = f"the program lists {len(models)}; its default is {default or 'not named'}"
+            return [*checks, ok("models", listed), missing]
+    except KiroError as error:
+        return [*checks, fault("models" if len(checks) > 1 else "sign-in", error), missing]
+    if settings.api_key.get_secret_value():
+        found = "nobody is signed in to the program; it gets KIRO_API_KEY, and speaks v2 with it"
+        return [*checks, ok("sign-in", found), missing]
+    found = "nobody is signed in to the program"
+    cure = f"Run {LOGIN_COMMANDS}."
+    return [*checks, failed("sign-in", found, cure, code=SIGN_IN), missing]
 
 
 # --- the account ---------------------------------------------------------------------------------

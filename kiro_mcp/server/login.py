@@ -112,17 +112,23 @@ async def _act(engine: Engine, given: LoginArguments, call: Call) -> Result:
 async def _ask_program(program: "AcpClient", action: str) -> types.CallToolResult:
     """Say who is signed in to kiro-cli, which signs in and out by itself."""
     if action in ("start", "logout"):
-        command = "kiro-cli logout" if action == "logout" else LOGIN_COMMANDS
-        raise InvalidRequest(
-            f"With the engine kiro-cli, `login` with action {action!r} does nothing.",
-            next_step=f"Run {command} in a terminal on the machine of this server.",
-        )
+        raise left_to_program(action)
     program.ask_again()
     try:
         await program.check_login()
     except SignInRequired as error:
-        return _result("signed_out", source="kiro-cli", next_step=str(error))
-    return _result("signed_in", source="kiro-cli", next_step="Call `ask_claude`.")
+        return _result("signed_out", source=await program.describe(), next_step=str(error))
+    source = await program.describe()
+    return _result("signed_in", source=source, next_step="Call `ask_claude`.")
+
+
+def left_to_program(action: str) -> InvalidRequest:
+    """Make the error of a login (`start`) or `logout` that kiro-cli does by itself."""
+    command = "`kiro-cli logout`" if action == "logout" else LOGIN_COMMANDS
+    return InvalidRequest(
+        "With KIRO_MCP_ENGINE=kiro-cli, the program kiro-cli signs in and out by itself.",
+        next_step=f"Run {command} in a terminal on the machine of this server.",
+    )
 
 
 async def _status(engine: Engine) -> SignInStatus:

@@ -1,6 +1,7 @@
 """The commands with the engine kiro-cli, on the stand-in of the vendor's program."""
 
 import re
+import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -18,6 +19,12 @@ RUN_SECONDS = 60
 """How long a command may take on a busy machine."""
 
 ENGINE = {"KIRO_MCP_ENGINE": "kiro-cli"}
+
+
+def stand_in(*scenes: str, dialect: str = "v3") -> str:
+    """The command line of the stand-in, for KIRO_MCP_KIRO_CLI."""
+    chosen = "".join(f" --scene {scene}" for scene in scenes)
+    return f"{sys.executable} -m kiro_mcp.emulator.kiro_cli --dialect {dialect}{chosen}"
 
 
 async def run(*arguments: str, **variables: str) -> CompletedProcess[bytes]:
@@ -113,3 +120,52 @@ async def test_a_wrong_scene_is_refused_with_the_known_ones() -> None:
     done = await run("emulate", "acp")
     assert done.returncode == 2
     assert b"--acp" in done.stderr
+
+
+async def test_status_and_doctor_tell_which_program_is_used_and_that_it_is_signed_in() -> None:
+    status = await run("status", KIRO_MCP_KIRO_CLI=stand_in(dialect="v2"))
+    assert status.returncode == 0
+    assert b"signed_in" in status.stdout
+    assert b"kiro-cli 2.19.1, dialect v2, " in status.stdout
+    doctor = await run("doctor", KIRO_MCP_KIRO_CLI=stand_in())
+    said = doctor.stdout.decode()
+    assert "ok       program: kiro-cli 2.28.0, dialect v3, " in said
+    assert "ok       sign-in: the program is signed in" in said
+    assert "ok       models: the program lists" in said
+    assert "max_tokens" in said
+    assert "token" not in said.replace("max_tokens", "").replace("counts of tokens", "")
+    assert doctor.returncode == 0
+
+
+async def test_signed_out_every_command_says_which_command_signs_in() -> None:
+    named = {"KIRO_MCP_KIRO_CLI": stand_in("not_logged_in")}
+    for words in (["status"], ["doctor"], ["ask", "hi"]):
+        done = await run(*words, **named)
+        assert done.returncode == 3, words
+        assert b"`kiro-cli login --use-device-flow`" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("command", "instead"), [("login", "login"), ("logout", "logout")])
+async def test_signing_in_and_out_is_left_to_the_program(command: str, instead: str) -> None:
+    done = await run(command, KIRO_MCP_KIRO_CLI=stand_in())
+    assert done.returncode == 2
+    assert f"Run `kiro-cli {instead}`" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("program", "said"), [("/no/kiro-cli", "was not found"), ("old", "so it is too old")]
+)
+async def test_a_program_that_cannot_be_used_is_a_failed_check(program: str, said: str) -> None:
+    named = stand_in("old") if program == "old" else program
+    done = await run("doctor", KIRO_MCP_KIRO_CLI=named)
+    assert done.returncode == 5
+    assert said in done.stdout.decode()
+    assert "KIRO_MCP_ENGINE=direct" in done.stdout.decode()
+
+
+async def test_an_installed_entry_with_this_engine_needs_no_login(tmp_path: Path) -> None:
+    file = str(tmp_path / "mcp.json")
+    env = ("--env", "KIRO_MCP_ENGINE=kiro-cli")
+    done = await run("install", "cursor", "--file", file, *env, HOME=str(tmp_path))
+    assert done.returncode == 0
+    assert b"signed in" not in done.stdout + done.stderr

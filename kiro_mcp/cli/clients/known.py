@@ -384,11 +384,16 @@ def missing_credential_variable(machine: Machine, given: Mapping[str, str]) -> s
 
 
 def finds_credential(environ: Mapping[str, str], platform: str) -> bool:
-    """Whether a server with these variables finds a credential, valid or not. Blocking."""
+    """Whether a server with these variables finds a credential, valid or not. Blocking.
+
+    The engine kiro-cli needs none: the program has its own login.
+    """
     try:
         settings = Settings.load(environ)
     except InvalidRequest:
         return False  # The check of the settings reports this.
+    if settings.engine == "kiro-cli":
+        return True
     machine = Machine.of(environ, platform)
     home = own_home(machine, settings.home)
     store = OwnStore(home) if home else None
