@@ -33,7 +33,7 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
 
 
 def pytest_runtest_setup() -> None:
-    """Let no test see the secrets of another one."""
+    """Forget secrets after each test."""
     begin_with_one_secret()
 
 

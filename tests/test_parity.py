@@ -62,7 +62,7 @@ BY_NAME = {name: entry for entries in ENTRIES.values() for name, entry in entrie
 
 @functools.cache
 def names_of_tests(file: str) -> frozenset[str]:
-    """The tests of a file, read without running it; none where there is no file."""
+    """The tests of a file, read without running it; empty if there is no file."""
     path = TESTS / file
     body = ast.parse(path.read_text("utf-8")).body if path.exists() else []
     functions = (one for one in body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef))
@@ -76,7 +76,7 @@ def is_there(node: str) -> bool:
 
 @pytest.mark.parametrize("program", PROMISES)
 def test_no_promise_is_missing_and_none_is_invented(program: str) -> None:
-    """What is no longer listed would be forgotten."""
+    """An entry that is removed from the list would be forgotten."""
     assert sorted(ENTRIES[program]) == sorted(PROMISES[program])
 
 
@@ -108,7 +108,7 @@ def names_in(cell: str) -> list[str]:
 
 
 def test_each_variable_is_a_setting_or_has_a_row() -> None:
-    """Whoever comes with a .env of the gateway finds every line of it."""
+    """A user of the gateway finds every line of a .env file."""
     told = [name for theirs, _ in ROWS for name in names_in(theirs)]
     assert len(set(told)) == len(told)
     assert set(PROMISES["variables"]) <= {*told, *variables()}

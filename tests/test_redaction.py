@@ -83,7 +83,7 @@ def test_no_json_value_beside_a_secret_name_survives(value: str) -> None:
     ],
 )
 def test_text_that_is_not_secret_is_left_alone(text: str) -> None:
-    """A message that hides its cause is no help."""
+    """A message without its cause does not help."""
     assert redact(text) == text
 
 
@@ -98,7 +98,7 @@ def test_what_is_redacted_stays_as_it_is(text: str) -> None:
 
 @given(st.text(alphabet="aoerksy_JAB:=\"' .1\\token"))
 def test_secrets_are_found_in_order_and_without_overlaps(text: str) -> None:
-    """Whoever cuts them out relies on it."""
+    """Code that cuts the secrets out relies on this."""
     places = [place for span in secret_spans(text) for place in span]
     assert places == sorted(set(places))
 

@@ -55,7 +55,7 @@ def test_each_kind_goes_with_its_header(kind: CredentialKind, header: TokenType)
 def test_a_credential_says_whether_it_has_everything_that_a_refresh_needs(
     kind: CredentialKind, members: dict[str, str], expected: bool
 ) -> None:
-    """An API key is never refreshed, whatever stands beside it."""
+    """An API key is never refreshed, even if there is a refresh token."""
     assert credential(kind, **members).can_refresh() is expected
 
 
@@ -97,7 +97,7 @@ def test_an_api_key_is_sent_without_a_profile_whatever_is_set() -> None:
 def test_the_profile_is_the_users_choice_or_the_logins_or_the_shared_one(
     kind: CredentialKind, own: str, chosen: str, expected: str
 ) -> None:
-    """Observed: each kind of identity comes by its profile in another way."""
+    """Observed: each kind of identity gets its profile in a different way."""
     assert known_profile(credential(kind, profile_arn=own), chosen) == expected
 
 

@@ -66,7 +66,7 @@ def read(document: dict[str, Any], registration: dict[str, Any] | None = None) -
 def test_the_kind_of_login_is_stated_by_the_document_or_else_follows_from_its_members(
     members: dict[str, Any], kind: str
 ) -> None:
-    """Observed: Builder ID has a client too, so a client alone makes no organisation's login."""
+    """Observed: Builder ID has a client, too: a client does not prove an organisation's login."""
     assert read({**TOKENS, **members}).kind == kind
 
 
@@ -96,7 +96,7 @@ def test_text_that_is_not_a_json_object_is_one_kind_of_error(text: str) -> None:
 
 
 def test_a_registration_belongs_to_its_token_and_its_lack_only_stops_a_refresh() -> None:
-    """Observed: the access token is good all the same."""
+    """Observed: the access token still works."""
     document = {**TOKENS, "authMethod": "IdC", "clientIdHash": "a" * 40, "region": "eu-west-2"}
     whole = read(document, {**CLIENT, "expiresAt": "2027-01-01T00:00:00Z"})
     assert whole.can_refresh()
@@ -120,7 +120,7 @@ def test_the_hash_of_a_start_url_is_the_ides() -> None:
 
 @pytest.mark.parametrize("named", ["../../etc/passwd", "A" * 40, "a" * 39, "/abs", "", "a" * 41])
 def test_only_a_hash_becomes_the_name_of_a_file(named: str) -> None:
-    """The file is written by strangers, and its members may not choose a path."""
+    """Strangers may have written the file, so its members must not choose a path."""
     assert registration_name({"clientIdHash": named}) == ""
     assert registration_name({"clientIdHash": "a" * 40}) == f"{'a' * 40}.json"
 
@@ -257,7 +257,7 @@ OWN_ENTRIES: list[Credential] = [
 
 @pytest.mark.parametrize("before", OWN_ENTRIES, ids=lambda before: before.kind)
 def test_our_own_entry_is_read_back_as_it_was(before: Credential) -> None:
-    """What is stored is what was signed in."""
+    """The stored login equals the login that was made."""
     where = Credential(kind="access_token", source=before.source, origin=before.origin)
     found = read_credential(json.loads(json.dumps(own_document(before))), where)
     assert found

@@ -83,7 +83,7 @@ def test_a_person_is_sent_to_the_vendors_pages(url: str) -> None:
 
 @pytest.mark.parametrize("url", OTHER_PAGES)
 def test_a_person_is_sent_nowhere_else(url: str) -> None:
-    """The answer of an overridden host must not lead anywhere it likes."""
+    """An overridden host must not be able to send people to any page."""
     assert not is_sign_in_page(url)
     assert not is_sign_in_page(url, "https://sso.acme.example/start")
 
@@ -114,7 +114,7 @@ def test_a_page_may_be_on_the_host_where_the_user_said_to_start() -> None:
 
 
 def test_only_aws_itself_may_name_another_portal_of_an_organisation() -> None:
-    """A portal may have several names, and whoever stands in for AWS may name any of them."""
+    """A portal may have several names, and a replacement for AWS may use any of them."""
     page = "https://d-9067.awsapps.com/start/#/device"
     start = "https://identitycenter.amazonaws.com/ssoins-1"
     answer = {"deviceCode": "d", "userCode": "U", "verificationUri": page}

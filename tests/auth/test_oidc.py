@@ -22,7 +22,7 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 class Network:
-    """Gives one answer after the other; where there is none, the service cannot be reached."""
+    """Gives one answer after the other. After the last one, the service cannot be reached."""
 
     def __init__(self, *answers: dict[str, str] | None) -> None:
         self.answers = list(answers)
@@ -59,7 +59,7 @@ async def test_a_refresh_that_reaches_nobody_may_be_tried_again() -> None:
 
 @pytest.mark.parametrize("method", ["builder_id", "google"])
 async def test_a_login_that_reaches_nobody_is_not_begun(method: Method, tmp_path: Path) -> None:
-    """Whoever wants it has to know at once."""
+    """The user has to know at once."""
     async with signing_in(Network(), tmp_path) as sign_in:
         with pytest.raises(ServiceUnavailable, match="Nobody answers"):
             await sign_in.start(method)

@@ -170,7 +170,7 @@ async def test_builder_ids_refusal_to_list_profiles_is_the_answer(
 async def test_several_profiles_are_a_question_and_the_setting_its_answer(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Which one is billed is the user's to say; they come in pages."""
+    """The user decides which one is billed. The service lists them in pages."""
     other = EMULATOR_PROFILE_ARN.replace("EMULATOR", "OTHER")
     emulator.state.accounts.profile_arns = (EMULATOR_PROFILE_ARN, other)
     environ = {"KIRO_ACCESS_TOKEN": EMULATOR_ACCESS_TOKEN}
@@ -210,7 +210,7 @@ async def test_a_profile_that_no_longer_exists_is_looked_up_again_once_and_saved
 async def test_concurrent_calls_with_a_profile_that_no_longer_exists_all_get_the_new_one(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """A call that is refused while another one looks waits for what it finds."""
+    """A call that is refused during another call's look-up waits for its result."""
     store = OwnStore(own_folder(tmp_path), emulator.url)
     await store.save_login(replace(idc_credential(is_expired=False), profile_arn=STALE_ARN))
     answers: list[str] = []
@@ -231,7 +231,7 @@ async def test_concurrent_calls_with_a_profile_that_no_longer_exists_all_get_the
 async def test_another_programs_outdated_profile_is_looked_up_and_its_file_stays(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Its file is not ours to write."""
+    """The file belongs to another program, so it must not be changed."""
     login = {"accessToken": EMULATOR_ACCESS_TOKEN, "authMethod": "IdC", "profileArn": STALE_ARN}
     path = write_json(tmp_path / "login.json", login)
     async with engine_of(tmp_path, emulator, KIRO_CREDS_FILE=str(path)) as engine:
@@ -256,7 +256,7 @@ async def test_a_refused_profile_is_not_replaced_by_a_guess(
     tmp_path: Path,
     emulator: RunningEmulator,
 ) -> None:
-    """The user's choice stands, and several profiles are the user's to choose from."""
+    """The user's choice stays, and only the user may choose among several profiles."""
     emulator.state.accounts.profile_arns = arns
     login = {"accessToken": EMULATOR_ACCESS_TOKEN, "authMethod": "IdC", "profileArn": STALE_ARN}
     path = write_json(tmp_path / "login.json", login)
@@ -291,7 +291,7 @@ async def test_a_file_may_say_which_endpoint_its_login_is_for(
 async def test_a_given_token_that_says_it_has_ended_is_renewed_before_it_is_sent(
     exp: int | None, count: int, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """RFC 7519, section 4.1.4; a token that says nothing is the service's to judge."""
+    """RFC 7519, section 4.1.4; the service decides about a token without an end."""
     payload = base64.urlsafe_b64encode(json.dumps({"exp": exp}).encode()).decode().rstrip("=")
     given = f"eyJhbGciOiJub25lIn0.{payload}.sig"
     environ = {
@@ -335,7 +335,7 @@ async def test_how_early_a_token_is_renewed_is_a_setting(
 async def test_a_refresh_token_of_the_environment_is_renewed_once_and_its_successor_saved(
     given: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """The environment cannot be written to, so its successor lies in our own store."""
+    """The environment cannot be changed, so our own store gets the new token."""
     for _ in range(2):
         async with engine_of(tmp_path, emulator, KIRO_REFRESH_TOKEN=given) as engine:
             token = await engine.tokens.access_token()
@@ -352,7 +352,7 @@ async def test_a_refresh_token_of_the_environment_is_renewed_once_and_its_succes
 async def test_64_calls_with_one_expired_token_make_one_refresh(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Single-flight."""
+    """Calls at the same time share one refresh."""
     await sign_in_before(own_folder(tmp_path), emulator.url)
     values: set[str] = set()
 
@@ -369,7 +369,7 @@ async def test_64_calls_with_one_expired_token_make_one_refresh(
 async def test_a_token_that_somebody_else_has_renewed_is_used_without_a_request(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Read again before a refresh."""
+    """The source is read again before a refresh."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     async with engine_of(tmp_path, emulator) as engine:
         await engine.tokens.resolution()
@@ -401,7 +401,7 @@ async def test_a_rejected_token_is_renewed_once_and_a_second_rejection_ends_it(
 async def test_a_token_that_is_refused_in_the_request_for_its_profile_is_renewed(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Observed: an access token can be void before its end, and does not say when that is."""
+    """Observed: an access token can become invalid before its stated end."""
     environ = {"KIRO_REFRESH_TOKEN": encoded(), "KIRO_ACCESS_TOKEN": "aoaVoid"}
     async with engine_of(tmp_path, emulator, **environ) as engine:
         token = await engine.tokens.access_token()
@@ -433,7 +433,7 @@ async def test_the_expired_successor_of_a_rejected_token_is_renewed(
 async def test_a_token_that_ends_soon_is_renewed_while_it_is_still_used(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Botocore's advisory window: try, and let nobody wait."""
+    """Botocore's advisory window: try to renew, but do not make anyone wait."""
     clock = Clock()
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     soon = replace(idc_credential(), expires_at=datetime(2026, 11, 1, 0, 3, tzinfo=UTC))
@@ -453,7 +453,7 @@ async def test_a_token_that_ends_soon_is_renewed_while_it_is_still_used(
 async def test_a_token_is_used_to_its_end_while_it_cannot_be_renewed(
     failure: Script, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """A sign-in service that fails must not fail calls that need it not."""
+    """If the sign-in service fails, calls that do not need it must still work."""
     clock = Clock()
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     soon = replace(idc_credential(), expires_at=datetime(2026, 11, 1, 0, 0, 50, tzinfo=UTC))
@@ -502,7 +502,7 @@ async def test_the_error_for_a_refused_token_without_a_region_names_the_region_t
 async def test_a_refresh_token_that_its_source_has_rotated_meanwhile_is_tried_once(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Read again after a refusal."""
+    """The source is read again after a refusal."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     await store.save_login(replace(idc_credential(), refresh_token="aor-stale-token"))
 
@@ -520,7 +520,7 @@ async def test_a_refresh_token_that_its_source_has_rotated_meanwhile_is_tried_on
 async def test_a_login_that_its_source_has_renewed_meanwhile_is_used(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """A refusal that comes of somebody else's refresh is no end."""
+    """A refusal that another program's refresh caused must not end the login."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
 
     async def renew() -> None:
@@ -537,7 +537,7 @@ async def test_a_login_that_its_source_has_renewed_meanwhile_is_used(
 async def test_a_cancelled_call_does_not_lose_the_successor_of_a_spent_token(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Observed: a token that was rotated and not kept is a login lost."""
+    """Observed: if a rotated token is not saved, the login is lost."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     async with engine_of(tmp_path, emulator) as engine:
         async with anyio.create_task_group() as calls:
@@ -554,7 +554,7 @@ async def test_a_cancelled_call_does_not_lose_the_successor_of_a_spent_token(
 async def test_a_logout_during_a_refresh_stays_a_logout(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """What is written is compared with what was spent."""
+    """The file is written only if it still holds the token that was spent."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     assert await store.remove_login(emulator.url)
     renewed = replace(idc_credential(), key=emulator.url, access_token="late")
@@ -666,7 +666,7 @@ async def test_a_login_that_lies_beside_its_file_is_renewed_again_and_again(
 async def test_a_token_whose_end_cannot_be_read_is_tried_and_the_end_is_named(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """It is good as far as anybody knows; the service judges it."""
+    """It may still be valid; the service decides."""
     path = ide_social(tmp_path, expires_at="next Tuesday")
     async with engine_of(tmp_path, emulator, KIRO_CREDS_FILE=str(path)) as engine:
         assert (await engine.client.ask(HELLO)).text
@@ -774,7 +774,7 @@ def jwt(**claims: object) -> str:
 async def test_a_fast_clock_does_not_renew_a_token_twice(
     members: dict[str, object], count: int, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """A JWT that seems to have ended when it arrives: the clock is wrong, and not the token."""
+    """A JWT that seems to be expired when it arrives shows that the clock is wrong."""
     clock = Clock()
     await sign_in_before(own_folder(tmp_path), emulator.url)
     ended = (clock() - timedelta(hours=2)).timestamp()
@@ -808,7 +808,7 @@ async def test_a_clock_that_is_set_back_does_not_keep_a_token_from_being_renewed
 async def test_a_refused_refresh_token_is_not_sent_again_while_its_access_token_lives(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Observed: spending it again can log out the program that holds the live one."""
+    """Observed: using it again can sign out the program that has the current one."""
     clock = Clock()
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     soon = replace(idc_credential(), expires_at=clock() + timedelta(minutes=4))
@@ -843,7 +843,7 @@ BORROWED = pytest.mark.parametrize("named", [_named_ide, _named_database], ids=[
 async def test_another_programs_login_is_not_renewed_unasked(
     named: Callable[[Path], dict[str, str]], tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Observed: it would log that program out."""
+    """Observed: that would sign out the other program."""
     async with engine_of(tmp_path, emulator, **named(tmp_path)) as engine:
         with pytest.raises(SignInRequired, match="KIRO_MCP_WRITE_BACK=all") as caught:
             await engine.tokens.access_token()
@@ -986,7 +986,7 @@ async def test_a_login_of_this_machine_goes_to_the_vendors_hosts_and_to_no_other
 
 
 async def test_a_credential_that_is_given_with_a_host_goes_to_that_host(tmp_path: Path) -> None:
-    """Whoever sets both means it."""
+    """A user who sets both wants this."""
     async with watched_network() as (proxy, asked):
         environ = {"KIRO_MCP_ENDPOINT_URL": "https://kiro.example", "KIRO_MCP_PROXY_URL": proxy}
         async with engine_of(tmp_path, KIRO_API_KEY="ksk_x", **environ) as engine:
@@ -998,7 +998,7 @@ async def test_a_credential_that_is_given_with_a_host_goes_to_that_host(tmp_path
 async def test_our_default_login_never_goes_to_an_overridden_host(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Only a login that was made against that host does."""
+    """Only a login that was made at that host may be sent there."""
     await OwnStore(own_folder(tmp_path)).save_login(idc_credential())
     async with engine_of(tmp_path, emulator) as engine:
         with pytest.raises(SignInRequired, match=r"127\.0\.0\.1"):
@@ -1009,7 +1009,7 @@ async def test_our_default_login_never_goes_to_an_overridden_host(
 async def test_a_bearer_does_not_follow_a_redirect(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """It would go wherever the answer says."""
+    """The token would go to any host that the answer names."""
     elsewhere = HttpAnswer(status=307, headers={"location": f"{emulator.url}/elsewhere"})
     emulator.state.enqueue((elsewhere,), operation="GetUsageLimits")
     async with engine_of(tmp_path, emulator, KIRO_API_KEY=EMULATOR_API_KEY) as engine:
@@ -1022,7 +1022,7 @@ async def test_a_bearer_does_not_follow_a_redirect(
 async def test_files_that_have_not_changed_are_not_read_again(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Each call looks at times of files, and reads them only where these have moved."""
+    """Each call checks the times of the files and reads only files that have changed."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url, is_expired=False)
     async with engine_of(tmp_path, emulator) as engine:
         first = await engine.tokens.resolution()
@@ -1038,7 +1038,7 @@ async def test_files_that_have_not_changed_are_not_read_again(
 async def test_only_the_user_can_read_the_saved_files(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """The folder too, for the names of the files tell of logins."""
+    """The folder, too, because the names of its files reveal logins."""
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
     assert store.folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in store.folder.iterdir()} == {0o600}
@@ -1047,7 +1047,7 @@ async def test_only_the_user_can_read_the_saved_files(
 async def test_a_login_made_elsewhere_is_picked_up_by_the_next_call(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """No restart."""
+    """No restart is needed."""
     async with engine_of(tmp_path, emulator) as engine:
         with pytest.raises(SignInRequired):
             await engine.tokens.access_token()
@@ -1058,7 +1058,7 @@ async def test_a_login_made_elsewhere_is_picked_up_by_the_next_call(
 async def test_kiro_cli_renews_its_own_login_where_it_is_there(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Then nothing is spent behind its back. Here a script stands in for it."""
+    """Then kiro-cli knows about the refresh. Here a script replaces kiro-cli."""
     path = kiro_cli_database(tmp_path / CLI_DB, odic_rows(profile_arn=EMULATOR_PROFILE_ARN))
     program = tmp_path / "bin" / "kiro-cli"
     program.parent.mkdir()
@@ -1083,7 +1083,7 @@ async def test_kiro_cli_renews_its_own_login_where_it_is_there(
 async def test_kiro_clis_own_token_is_used_where_it_gives_one(
     before: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Newer versions print it; the database may not hold it any more."""
+    """Newer versions print it; it may no longer be in the database."""
     clock = Clock()
     path = kiro_cli_database(tmp_path / CLI_DB, odic_rows())
     program, log = tmp_path / "bin" / "kiro-cli", tmp_path / "log"
@@ -1148,7 +1148,7 @@ async def test_the_output_of_kiro_cli_is_used_only_if_it_is_a_valid_token(
 async def test_without_a_kiro_cli_that_works_its_login_is_left_to_it(
     script: str | None, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """It may be gone, or be signed out itself."""
+    """kiro-cli may have been removed, or may be signed out."""
     kiro_cli_database(tmp_path / CLI_DB, odic_rows(profile_arn=EMULATOR_PROFILE_ARN))
     program = tmp_path / "bin" / "kiro-cli"
     program.parent.mkdir()

@@ -36,7 +36,7 @@ SECONDS = 90
 async def test_256_calls_of_4_processes_with_one_expired_token_make_one_refresh(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Observed: two refreshes of one token void each other's tokens, without an end."""
+    """Observed: two refreshes of one token invalidate each other's tokens, again and again."""
     store = await sign_in_before(tmp_path / "home", emulator.url)
     emulator.state.accounts.expire_access_tokens()
     environ = environment(
@@ -76,7 +76,7 @@ async def _next_result(server: StdioServer) -> dict[str, Any]:
 
 
 async def test_a_process_that_is_killed_while_it_refreshes_leaves_a_login_that_works() -> None:
-    """The newest token, or the one before where the answer never reached the disk."""
+    """Return the newest token, or the one before it if the answer was never saved."""
     with fail_after(SECONDS):
         outcome = await measure(12, seed=8628)
     assert outcome.kills > 0
@@ -104,7 +104,7 @@ def renewed(path: Path, origin: str) -> Credential:
 
 
 def test_a_row_that_was_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    """Its owner was there first, and its token is the newer one."""
+    """The owner was faster, and its token is the newer one."""
     path = kiro_cli_database(tmp_path / "a.sqlite3", odic_rows(refresh_token="theirs"))
     assert not write_back(renewed(path, "database"))
     assert row_of(path, KEY)["refresh_token"] == "theirs"
@@ -112,7 +112,7 @@ def test_a_row_that_was_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [{}, {KEY: "null"}, {KEY: "{"}])
 def test_a_row_that_is_gone_is_not_made_anew(rows: dict[str, object], tmp_path: Path) -> None:
-    """Who has signed out there stays so."""
+    """A user who has signed out there stays signed out."""
     path = kiro_cli_database(tmp_path / "a.sqlite3", rows)
     assert not write_back(renewed(path, "database"))
     with closing(sqlite3.connect(path)) as database:
@@ -121,7 +121,7 @@ def test_a_row_that_is_gone_is_not_made_anew(rows: dict[str, object], tmp_path: 
 
 
 def test_only_tokens_and_their_end_change_in_a_row(tmp_path: Path) -> None:
-    """Observed: a region or scopes that are overwritten end the owner's login."""
+    """Observed: overwriting the region or the scopes ends the owner's login."""
     before = odic_rows(refresh_token="spent", unknown={"a": [1]})
     path = kiro_cli_database(tmp_path / "a.sqlite3", before)
     assert write_back(renewed(path, "database"))
@@ -136,7 +136,7 @@ def test_only_tokens_and_their_end_change_in_a_row(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    """As in a database."""
+    """As for a row of a database."""
     path = write_json(tmp_path / "a.json", {"refreshToken": "theirs"})
     assert not write_back(renewed(path, "file"))
     assert json.loads(path.read_text("utf-8")) == {"refreshToken": "theirs"}

@@ -74,7 +74,7 @@ async def test_polling_goes_on_after_the_service_fails(
 async def test_a_login_that_nobody_confirms_ends_at_its_time(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """RFC 8628, section 3.2: by the clock, however many polls that were."""
+    """RFC 8628, section 3.2: the time decides, not the number of polls."""
     emulator.state.accounts.pending_polls = 10_000
     emulator.state.accounts.device_login_seconds = 60
     emulator.state.accounts.poll_interval_seconds = 7
@@ -137,7 +137,7 @@ async def test_a_login_that_is_being_saved_says_nothing_of_the_one_that_replaced
 async def test_a_registration_is_used_again_until_the_service_forgets_it(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """It is good for months."""
+    """A registration is valid for months."""
     async with engine_of(tmp_path, emulator, clock := Clock()) as engine:
         for _ in range(2):
             await engine.sign_in.start("builder_id")
@@ -157,7 +157,7 @@ async def test_a_registration_is_used_again_until_the_service_forgets_it(
 async def test_a_registration_that_ends_within_a_day_is_not_used_again(
     hours: int, count: int, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """It has to renew tokens too, and not only to get the first."""
+    """The client has to stay valid for refreshes, not only for the first token."""
     async with engine_of(tmp_path, emulator, clock := Clock()) as engine:
         login = await engine.sign_in.start("builder_id")
         assert (await engine.sign_in.wait(5)).state == "done"
@@ -171,7 +171,7 @@ async def test_a_registration_that_ends_within_a_day_is_not_used_again(
 
 
 class BrokenClock(Clock):
-    """A clock that cannot be slept by."""
+    """A clock for code that must not sleep."""
 
     async def sleep(self, seconds: float) -> None:
         raise RuntimeError("broken")
@@ -180,7 +180,7 @@ class BrokenClock(Clock):
 async def test_a_defect_ends_a_login_with_an_error_and_not_in_silence(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Whoever waits for the login must not wait for ever."""
+    """A waiting caller must not wait for ever."""
     async with engine_of(tmp_path, emulator, BrokenClock()) as engine:
         await engine.sign_in.start("builder_id")
         state = await engine.sign_in.wait(5)
@@ -244,7 +244,7 @@ async def test_a_login_is_shown_with_its_profile_and_its_credits(
 async def test_an_api_key_is_shown_with_the_profile_that_it_belongs_to(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Observed: the service knows it, and no request carries it."""
+    """Observed: the service knows the profile, but no request names it."""
     async with engine_of(tmp_path, emulator, KIRO_API_KEY=EMULATOR_API_KEY) as engine:
         status = await sign_in_status(engine.tokens)
     assert (status.is_signed_in, status.profile_arn) == (True, EMULATOR_PROFILE_ARN)
@@ -268,7 +268,7 @@ async def test_an_expired_login_of_another_program_is_shown_with_why_it_is_not_u
 async def test_a_token_that_is_refused_is_renewed_before_anything_is_reported(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """It may have been voided elsewhere."""
+    """Another program may have invalidated it."""
     await sign_in_before(own_folder(tmp_path), emulator.url, is_expired=False)
     emulator.state.enqueue((HttpAnswer(status=401),), operation="GetUsageLimits")
     async with engine_of(tmp_path, emulator) as engine:

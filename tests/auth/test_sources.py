@@ -47,7 +47,7 @@ def why(resolution: Resolution) -> str:
 
 
 async def everywhere(home: Path) -> dict[str, str]:
-    """Put a login at each place; return the settings that name the rest."""
+    """Put a login at each place, and return the settings for the other logins."""
     await OwnStore(home / "own").save_login(idc_credential(is_expired=False))
     ide_social(home, expires_at=LATER)
     kiro_cli_database(home / CLI_DB, odic_rows(expires_at=LATER))
@@ -63,7 +63,7 @@ async def everywhere(home: Path) -> dict[str, str]:
 
 
 async def test_the_order_is_environment_named_files_own_login_found_ones(tmp_path: Path) -> None:
-    """What is more deliberate comes first."""
+    """The more deliberate choice comes first."""
     environ = await everywhere(tmp_path)
     used: list[str] = []
     for name in [*environ, "own", "ide"]:
@@ -113,7 +113,7 @@ async def test_only_what_the_user_named_counts_as_given_for_this_run(tmp_path: P
 def test_a_named_file_that_cannot_be_used_is_an_error_and_not_another_account(
     tmp_path: Path,
 ) -> None:
-    """Falling through would bill someone else."""
+    """Using the next source would bill another account."""
     ide_social(tmp_path, expires_at=LATER)
     for variable in ("KIRO_CREDS_FILE", "KIRO_CLI_DB_FILE"):
         found = look(tmp_path, **{variable: "~/missing"})
@@ -127,7 +127,7 @@ def test_a_named_file_that_cannot_be_used_is_an_error_and_not_another_account(
 def test_a_token_that_no_request_can_carry_is_named_and_not_shown(
     name: str, broken: str, tmp_path: Path
 ) -> None:
-    """A file that a person wrote may hold a line's end, and requests would fail on it."""
+    """A file that a person wrote may end with a newline, which requests must not contain."""
     document = {"accessToken": "good", "expiresAt": LATER, name: broken}
     found = look(tmp_path, KIRO_CREDS_FILE=str(write_json(tmp_path / "login", document)))
     assert found.credential is None
@@ -139,7 +139,7 @@ def test_a_token_that_no_request_can_carry_is_named_and_not_shown(
 def test_the_error_for_our_own_damaged_file_says_what_to_do(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
-    """No setting is at fault, and nothing can be signed in to beside it."""
+    """No setting is wrong, and signing in would not help."""
     path = tmp_path / "own/credentials.json"
     path.parent.mkdir()
     path.write_text("{", "utf-8")
@@ -273,7 +273,7 @@ def test_a_machine_without_a_home_is_not_searched() -> None:
 def test_our_own_login_is_saved_under_the_hosts_at_which_it_was_made(
     overrides: dict[str, str], key: str
 ) -> None:
-    """Under another key after an upgrade, it would be lost."""
+    """If an upgrade changed its key, the login would be lost."""
     assert hosts_key(overrides) == key
 
 
@@ -401,7 +401,7 @@ def test_the_region_of_a_registration_comes_before_that_of_the_latest_login(
 def test_a_client_registered_for_another_way_to_sign_in_is_not_used_for_a_refresh(
     flow: str, clients: str | None, can_refresh: bool, tmp_path: Path
 ) -> None:
-    """The open source of kiro-cli's forerunner, which does not try to, either."""
+    """The source of kiro-cli's predecessor, which does not try to, either."""
     rows = odic_rows(expires_at=LATER, oauth_flow=flow)
     client = {"client_id": "i", "client_secret": "s", "region": "us-east-1", "oauth_flow": clients}
     kiro_cli_database(tmp_path / CLI_DB, {**rows, "kirocli:odic:device-registration": client})
@@ -411,7 +411,7 @@ def test_a_client_registered_for_another_way_to_sign_in_is_not_used_for_a_refres
 
 
 def test_a_login_without_a_start_url_is_builder_ids(tmp_path: Path) -> None:
-    """The open source of kiro-cli's forerunner."""
+    """The source of kiro-cli's predecessor."""
     kiro_cli_database(tmp_path / CLI_DB, odic_rows(start_url=None))
     found = look(tmp_path).credential
     assert found
@@ -429,7 +429,7 @@ def test_the_rows_of_the_forerunner_are_read_by_its_own_names(tmp_path: Path) ->
 
 
 def test_a_registration_belongs_to_the_token_of_its_own_prefix(tmp_path: Path) -> None:
-    """Observed: a stale one of the forerunner makes every refresh fail."""
+    """Observed: an old one of the predecessor makes every refresh fail."""
     rows = odic_rows()
     stale = rows.pop("kirocli:odic:device-registration")
     kiro_cli_database(tmp_path / CLI_DB, {**rows, "codewhisperer:odic:device-registration": stale})
@@ -489,7 +489,7 @@ def test_an_external_login_is_read_with_its_endpoint_and_scopes(tmp_path: Path) 
 
 
 def test_among_several_rows_the_valid_one_that_ends_last_is_used(tmp_path: Path) -> None:
-    """Nothing says which login is the newest."""
+    """The database does not say which login is the newest."""
     social = {"access_token": "s", "refresh_token": "r", "expires_at": "2026-11-01T02:00:00Z"}
     kiro_cli_database(
         tmp_path / CLI_DB, {**odic_rows(expires_at=LATER), "kirocli:social:token": social}
@@ -538,7 +538,7 @@ def test_a_database_that_another_program_writes_to_is_waited_for(tmp_path: Path)
 async def test_a_database_that_stays_locked_is_a_passing_fault(
     is_named: bool, tmp_path: Path
 ) -> None:
-    """Nobody has to sign in because of it, and the next call looks again."""
+    """The user need not sign in because of it: the next call looks again."""
     path = kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LATER))
     environ = {"HOME": str(tmp_path), **({"KIRO_CLI_DB_FILE": str(path)} if is_named else {})}
     async with Engine(Settings.load(environ), environ=environ, now=lambda: NOW) as engine:
@@ -600,7 +600,7 @@ def test_a_change_of_any_file_that_mattered_is_seen(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_by_looking(tmp_path: Path) -> None:
-    """Another program's folder is not ours to touch."""
+    """Another program's folder must not be changed."""
     kiro_cli_database(tmp_path / CLI_DB, odic_rows())
     before = sorted(tmp_path.rglob("*"))
     look(tmp_path)

@@ -38,7 +38,7 @@ ANSWER = frames.text("One word.") + frames.ending("END_TURN")
 
 
 class Clock:
-    """A second passes whenever somebody looks."""
+    """A clock that moves by one second each time it is read."""
 
     def __init__(self) -> None:
         self.time = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
@@ -71,7 +71,7 @@ def _wait(event: threading.Event) -> None:
 
 
 def answered(capture: CallCapture, data: bytes = ANSWER, chunk_bytes: int = 1000) -> None:
-    """Go through a whole exchange."""
+    """Record a whole exchange."""
     capture.sent("POST", URL, {"Authorization": f"Bearer {KEY}"}, PROMPT)
     capture.answered(200, {})
     capture.reads_with(ReplyOptions())
@@ -86,7 +86,7 @@ def manifest_in(root: Path) -> Manifest:
 
 
 def test_times_are_counted_from_the_beginning_of_the_call(tmp_path: Path) -> None:
-    """So that a slow step is seen at once."""
+    """A slow step can then be seen at once."""
     with capturing(tmp_path) as captures:
         capture = begun(captures)
         answered(capture)
@@ -101,7 +101,7 @@ def test_times_are_counted_from_the_beginning_of_the_call(tmp_path: Path) -> Non
 
 
 def test_an_answer_over_the_limit_is_cut_and_counted(tmp_path: Path) -> None:
-    """A capture must not fill the disk, and must not pass for the whole."""
+    """A capture must not fill the disk, and must say that it is incomplete."""
     chunk = frames.text("x" * 24) * 1000
     count = 2 * MAX_FILE_BYTES // len(chunk)
     with capturing(tmp_path) as captures:
@@ -127,7 +127,7 @@ def test_the_files_of_one_call_have_a_limit_together(tmp_path: Path) -> None:
 
 
 def test_what_is_cut_is_reported(tmp_path: Path) -> None:
-    """JSON that ends in the middle must not puzzle anybody."""
+    """A reader must know why the JSON ends in the middle."""
     with capturing(tmp_path, max_file_bytes=200) as captures:
         capture = begun(captures, prompt="word " * 100)
         answered(capture)
@@ -138,7 +138,7 @@ def test_what_is_cut_is_reported(tmp_path: Path) -> None:
 
 
 def test_exchanges_beyond_a_limit_are_counted(tmp_path: Path) -> None:
-    """Retries are a setting without an upper end."""
+    """The setting for retries has no upper limit."""
     with capturing(tmp_path) as captures:
         capture = begun(captures)
         for _ in range(MAX_EXCHANGES + 2):
@@ -150,7 +150,7 @@ def test_exchanges_beyond_a_limit_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_description_that_would_be_too_large_does_without_the_tools(tmp_path: Path) -> None:
-    """It must stay JSON."""
+    """The file must stay valid JSON."""
     schema: Any = {"type": "object", "description": "word " * (MAX_FILE_BYTES // 4)}
     tools = [ToolSpec(name="n", description="", input_schema=schema)]
     with capturing(tmp_path) as captures:
@@ -206,7 +206,7 @@ async def test_closing_can_be_cancelled(tmp_path: Path) -> None:
 def test_a_disk_that_fails_in_the_middle_ends_the_capture_with_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where the folder is taken away."""
+    """Also if the folder is removed."""
     with capturing(tmp_path) as captures:
         capture = begun(captures)
         captures.submit(lambda: shutil.rmtree(next(tmp_path.iterdir())))
@@ -221,7 +221,7 @@ def test_a_disk_that_fails_in_the_middle_ends_the_capture_with_one_line(
 def test_a_defect_of_ours_ends_one_capture_and_not_the_thread(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Arguments that JSON cannot hold stand for any defect."""
+    """Arguments that are not JSON stand for any defect."""
     with capturing(tmp_path) as captures:
         begun(captures, prompt=object()).finish("completed")
         whole = begun(captures)
@@ -231,7 +231,7 @@ def test_a_defect_of_ours_ends_one_capture_and_not_the_thread(
 
 
 def test_what_comes_after_the_end_is_not_noted(tmp_path: Path) -> None:
-    """A task that is slow to end has nothing to add."""
+    """Events of a task that ends late are not recorded."""
     with capturing(tmp_path, "errors") as captures:
         capture = begun(captures)
         capture.finish("completed")
@@ -250,7 +250,7 @@ def test_arguments_that_are_not_unicode_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_body_that_is_not_json_is_kept_as_text(tmp_path: Path) -> None:
-    """Whatever was sent."""
+    """No request breaks a capture."""
     with capturing(tmp_path) as captures:
         capture = begun(captures)
         capture.sent("POST", URL, {}, b"not json \xff")
@@ -268,7 +268,7 @@ def error_info_in(root: Path) -> str:
 
 
 def test_a_defect_in_a_call_is_captured_with_its_traceback(tmp_path: Path) -> None:
-    """It is what the report of a defect must have."""
+    """A bug report needs this."""
     with (
         capturing(tmp_path, "errors") as captures,
         pytest.raises(ZeroDivisionError),
@@ -311,7 +311,7 @@ async def test_a_defect_in_an_answer_is_captured(tmp_path: Path) -> None:
 
 
 def test_off_a_call_is_just_made() -> None:
-    """Nothing is wrapped around an answer."""
+    """Without captures, nothing is wrapped around an answer."""
 
     async def make(_: Job) -> types.CallToolResult:
         raise AssertionError

@@ -60,7 +60,7 @@ def test_a_secret_in_pieces_is_masked_as_in_one_piece(text: str, secret: str, si
 def test_masking_in_pieces_is_masking_the_whole(
     before: str, text: str, after: str, cuts: list[int]
 ) -> None:
-    """Where a piece ends must not matter."""
+    """It must not matter where a piece ends."""
     whole = before + text + after
     kept = redacted_stream(spoken(pieces_of(whole, cuts)))
     assert read(kept + frames.ending()).text == redact(whole)
@@ -68,7 +68,7 @@ def test_masking_in_pieces_is_masking_the_whole(
 
 @given(st.lists(st.text(max_size=30), max_size=8))
 def test_what_has_no_secret_comes_out_as_it_went_in(texts: list[str]) -> None:
-    """A capture is for finding faults in the bytes."""
+    """A capture has to show faults in the bytes."""
     data = frames.initial_response() + spoken(texts) + frames.ending("END_TURN")
     if redact("".join(texts)) != "".join(texts):
         return
@@ -77,7 +77,7 @@ def test_what_has_no_secret_comes_out_as_it_went_in(texts: list[str]) -> None:
 
 @given(st.binary(max_size=512))
 def test_any_bytes_can_be_masked(data: bytes) -> None:
-    """What came may be anything, and its length stays."""
+    """The bytes may be anything, and their length stays the same."""
     assert len(redacted_stream(data)) == len(data)
 
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_read_is_masked_in_place(data: bytes) -> None:
 
 
 def test_a_refusal_that_is_masked_still_is_json() -> None:
-    """Its replay must find the error that it was."""
+    """Its replay must find the same error."""
     kept = redacted_stream(b'{"message":"' + KEY.encode() + b'","reason":"X"}')
     assert json.loads(kept)["reason"] == "X"
 
@@ -157,7 +157,7 @@ def test_bytes_that_are_not_a_frame_are_kept_up_to_a_limit() -> None:
 
 @pytest.mark.parametrize("secret", [KEY, ACCESS, JWT, IN_USE])
 def test_a_secret_at_the_end_of_what_was_cut_is_hidden(secret: str) -> None:
-    """The rest of the secret, by which it would be known, was not kept."""
+    """The rest of the secret, which would identify it, was not recorded."""
     words = "word " * 200
     for length in range(1, len(secret) + 1):
         data = spoken(frames.pieces(words + secret[:length], 3))

@@ -43,7 +43,7 @@ WHOLE = Reply(
 
 
 def test_a_reply_is_written_down_whole() -> None:
-    """What is left out could not be compared."""
+    """A part that is left out cannot be compared."""
     assert reply_text(WHOLE).splitlines() == [
         REPLY_HEADING,
         "stop_reason: tool_use",
@@ -107,7 +107,7 @@ def test_a_frame_is_one_line_with_its_offset() -> None:
 
 
 def test_a_frame_that_is_broken_is_shown_as_bytes_after_the_fault() -> None:
-    """The bytes themselves are what tells."""
+    """Only the bytes themselves can show the fault."""
     good, bad = event("x", {}), frames.with_bad_checksum(event("y", {}))
     lines = list(frames_text(good + bad))
     assert lines[2].startswith(f"{len(good):>8}  fault  ")
@@ -125,7 +125,7 @@ def test_a_frame_that_was_cut_is_shown_as_bytes() -> None:
     [(b'{"message":"no"}', ['{"message":"no"}']), (b"<html>\n</html>", ["<html>", "</html>"])],
 )
 def test_a_body_that_is_text_is_shown_as_it_is(data: bytes, lines: list[str]) -> None:
-    """Refusals are no event streams."""
+    """A refusal is not an event stream."""
     assert list(frames_text(data)) == [FRAMES_HEADING, *lines]
 
 

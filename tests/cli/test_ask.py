@@ -120,7 +120,7 @@ async def test_what_is_printed_is_the_answer(
 async def test_an_answer_that_was_cut_off_is_printed_and_is_not_a_success(
     option: tuple[str, ...], emulator: RunningEmulator
 ) -> None:
-    """A script must not take a part of an answer for the whole of it."""
+    """A script must notice that an answer is incomplete."""
     cut = frames.text("Once upon") + frames.ending("MAX_TOKENS")
     emulator.state.enqueue((Send(cut),))
     done = await ask(emulator, "Tell.", *option)
@@ -130,7 +130,7 @@ async def test_an_answer_that_was_cut_off_is_printed_and_is_not_a_success(
 
 
 async def test_sources_that_come_with_an_answer_are_named(emulator: RunningEmulator) -> None:
-    """Whoever uses licensed code has to know its licence."""
+    """A user of licensed code has to know its licence."""
     code = {"licenseName": "MIT", "repository": "a/b", "url": "https://c.example/"}
     licensed = frames.event("codeReferenceEvent", {"references": [code]})
     emulator.state.enqueue((Send(frames.text("So.") + licensed + frames.ending()),))
@@ -154,7 +154,7 @@ async def test_the_answer_is_there_before_it_has_ended(emulator: RunningEmulator
 
 
 async def test_a_reader_that_has_seen_enough_ends_it_quietly(emulator: RunningEmulator) -> None:
-    """`| head -1`: what is not read is not asked for any longer."""
+    """`| head -1`: when the reader stops, the request ends."""
     many = [step for _ in range(9) for step in (Send(frames.text("line\n" * 9)), Pause(0.1))]
     emulator.state.enqueue((*many, NEVER_ENDS))
     async with asking(emulator, "x") as process:
@@ -282,7 +282,7 @@ async def test_a_pipe_that_has_begun_is_read_to_its_end(
 async def test_files_and_images_that_are_named_are_sent(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Whoever types a path has opened it; KIRO_MCP_ROOTS is for models."""
+    """A user who types a path allows it. KIRO_MCP_ROOTS is for models."""
     (tmp_path / "a:b c.py").write_text("x = 'ü'\n", "utf-8")
     (tmp_path / "notes.md").write_bytes(b"# Notes\n")
     (tmp_path / "dot.png").write_bytes(PNG)
@@ -325,7 +325,7 @@ async def test_a_schema_gives_json_that_keeps_it(tmp_path: Path, emulator: Runni
 
 
 async def test_an_answer_that_breaks_the_schema_is_not_a_success(emulator: RunningEmulator) -> None:
-    """The text is printed all the same, for it has been paid for."""
+    """The text is printed, because it has been paid for."""
     done = await ask(emulator, "x", "--schema", '{"type": "array"}')
     assert done.returncode == 5
     assert done.stdout.startswith(ANSWER.encode())
@@ -363,7 +363,7 @@ async def test_a_dry_run_sends_nothing(
 async def test_continue_goes_on_with_the_last_conversation_of_the_command_line(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Never with one of another MCP client, be it newer."""
+    """It never continues a conversation of another MCP client, even a newer one."""
     home = {"KIRO_MCP_HOME": str(tmp_path / "home")}
     first = await ask(emulator, "One", environ=home)
     assert b'Continue with: kiro-mcp ask -c "' in first.stderr
@@ -384,7 +384,7 @@ async def test_continue_goes_on_with_the_last_conversation_of_the_command_line(
 async def test_after_an_interrupted_question_continue_does_not_take_an_older_one(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """What came of it is in a conversation whose id nobody has seen."""
+    """Its result is in a conversation whose id nobody has seen."""
     home = {"KIRO_MCP_HOME": str(tmp_path)}
     await ask(emulator, "One", environ=home)
     emulator.state.enqueue((Send(frames.text("Half")), NEVER_ENDS))
@@ -430,7 +430,7 @@ async def test_a_conversation_that_could_not_be_kept_is_not_offered_nor_is_an_ol
 
 @pytest.mark.parametrize("noted", [b"\xff", b" \n"])
 def test_a_useless_note_is_not_a_conversation(noted: bytes, tmp_path: Path) -> None:
-    """And it stands in nobody's way."""
+    """And it does not block anyone."""
     note = tmp_path / "last-conversation"
     note.write_bytes(noted)
     last = LastConversation(note)
@@ -443,7 +443,7 @@ def test_a_useless_note_is_not_a_conversation(noted: bytes, tmp_path: Path) -> N
 
 
 def test_with_an_emulator_that_ends_there_is_nothing_to_continue(tmp_path: Path) -> None:
-    """And no note is taken of it."""
+    """And it is not remembered."""
     environ = {"KIRO_MCP_HOME": str(tmp_path), "KIRO_MCP_MODEL_CACHE_TTL": "no number"}
     last = LastConversation.of(environ, offline=True)
     last.write("an-id")

@@ -46,7 +46,7 @@ async def test_ask_offline_prints_the_answer_and_its_cost_apart() -> None:
 
 
 async def test_offline_the_users_settings_count_but_for_whom_and_where(tmp_path: Path) -> None:
-    """Settings can be tried offline, and nothing that is tried is sent or kept."""
+    """Settings can be tried offline; nothing is sent or saved."""
     done = await run(
         "ask",
         "--offline",
@@ -75,7 +75,7 @@ async def test_offline_a_setting_that_cannot_be_used_is_reported() -> None:
 async def test_ask_goes_to_the_service_with_the_users_credential(
     emulator: RunningEmulator,
 ) -> None:
-    """Without `--offline`, settings say where."""
+    """Without `--offline`, settings decide where requests go."""
     done = await run(
         "ask",
         "hi",
@@ -92,7 +92,7 @@ async def test_ask_goes_to_the_service_with_the_users_credential(
 
 
 async def test_a_partial_answer_is_printed_with_a_warning(emulator: RunningEmulator) -> None:
-    """What arrived is never lost."""
+    """The part that arrived is never lost."""
     done = await run(
         "ask",
         "/emulate reset",
@@ -202,7 +202,7 @@ async def test_emulate_serves_until_it_is_interrupted() -> None:
 
 
 async def test_emulate_answers_with_scripts_of_the_users_own(tmp_path: Path) -> None:
-    """A developer's agent, in CI, meets what the developer wrote down."""
+    """A developer's agent gets the developer's own answers in CI."""
     script = tmp_path / "mine.json"
     script.write_text('{"answers": [{"when": "Paris", "steps": [{"text": "It is warm."}]}]}')
     async with emulating("--script", str(script)) as (_, settings):
@@ -211,7 +211,7 @@ async def test_emulate_answers_with_scripts_of_the_users_own(tmp_path: Path) -> 
 
 
 async def test_emulate_refuses_a_script_that_cannot_be_played(tmp_path: Path) -> None:
-    """Before it serves."""
+    """The error comes before it serves."""
     (tmp_path / "bad.json").write_text('{"answers": [{"steps": [{"txt": "x"}]}]}')
     done = await run("emulate", "--port", "0", "--script", str(tmp_path / "bad.json"))
     assert (done.returncode, done.stdout) == (2, b"")
@@ -240,7 +240,7 @@ async def test_help_and_version_do_without_mcp(option: str) -> None:
 
 
 async def test_closed_standard_streams_are_no_fault() -> None:
-    """Some programs start others so."""
+    """Some programs start other programs this way."""
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND, "ask", "--offline", "hi"]
     with fail_after(RUN_SECONDS):
         done = await anyio.run_process(command, check=False, env=environment())
@@ -255,7 +255,7 @@ async def test_each_commands_summary_in_the_help_is_whole() -> None:
 
 @needs_full_disk
 async def test_what_a_command_prints_last_is_not_lost_silently() -> None:
-    """A pipe holds it back until the end, and by then the disk may be full."""
+    """A pipe buffers the output until the end, and then the disk may be full."""
     program = (
         "import click, sys; from kiro_mcp.cli import app; sys.argv = ['kiro-mcp', 'x']\n"
         "app.commands.add_command(click.Command('x', callback=lambda: print('x')))\n"

@@ -119,7 +119,7 @@ CREDENTIALS: dict[str, tuple[Credential, str, str]] = {
 def test_a_token_is_judged_by_what_the_next_call_can_do_with_it(
     found: Credential, outcome: str, says: str
 ) -> None:
-    """One that has ended and renews itself is no reason to worry."""
+    """An expired token that is renewed by itself is not a problem."""
     finding = Finding(source="a test", is_used=True, why="made here")
     resolution = Resolution(credential=found, findings=(finding,), watched=())
     sign_in, token = sign_in_checks(resolution, NOW)
@@ -228,7 +228,7 @@ async def test_a_builder_id_that_is_good_for_usage_alone_is_reported(tmp_path: P
 
 
 async def test_a_folder_of_logins_that_others_can_write_to_is_warned_of(tmp_path: Path) -> None:
-    """Whoever can write there can replace a login by another."""
+    """A user who can write there can replace the login."""
     home = tmp_path / "own"
     home.mkdir()
     home.chmod(0o777)
@@ -242,7 +242,7 @@ async def test_a_folder_of_logins_that_others_can_write_to_is_warned_of(tmp_path
 
 
 def test_the_exit_code_is_that_of_the_worst_failure() -> None:
-    """3 sign-in, 4 network, 5 anything else; a warning is none."""
+    """3 sign-in, 4 network, 5 anything else; a warning does not count."""
     checks: list[Check] = [ok("a", "x"), warning("b", "y", "z")]
     assert (exit_code_of(checks), summary(checks)) == (0, "1 warning.")
     checks += [failed("c", "x", "", code=3), failed("d", "x", "", code=4)]
@@ -322,7 +322,7 @@ async def test_a_host_tells_its_time_with_its_answer() -> None:
 
 
 async def test_an_answer_that_a_proxy_gives_itself_is_a_warning() -> None:
-    """The service's front page is a 404, and everything else is a host, too."""
+    """The service's front page is a 404. Any other answer also shows that the host is there."""
     with fail_after(RUN_SECONDS):
         async with (
             answering(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n") as url,
@@ -344,7 +344,7 @@ async def test_a_host_without_a_usable_time_is_there_all_the_same(date: str) -> 
 
 
 async def test_a_host_that_hangs_is_left_after_its_time() -> None:
-    """A doctor that hangs helps nobody."""
+    """The doctor must not hang."""
     with fail_after(RUN_SECONDS):
         async with answering(None) as url, pool() as http:
             check, _ = await host_check(http, url, "prompts", within_seconds=0.1)
@@ -388,7 +388,7 @@ def test_the_region_comes_from_the_profile_without_asking_anybody() -> None:
 
 
 def test_a_store_is_looked_at_and_stays_as_it_is(tmp_path: Path) -> None:
-    """Not even the log that a reader of such a database makes is left behind."""
+    """Even the log file that reading such a database creates is removed."""
     folder = tmp_path / "store"
     assert "will be created at the first use" in store_check(folder).found
     folder.mkdir(mode=0o700)
@@ -417,7 +417,7 @@ def test_a_store_is_looked_at_and_stays_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such file modes")
 def test_what_others_may_read_in_a_store_is_named(tmp_path: Path) -> None:
-    """It holds a login; and the cure can be pasted into a shell."""
+    """The file holds a login. The cure can be pasted into a shell."""
     folder = tmp_path / "Application Support"
     folder.mkdir(mode=0o700)
     (folder / "credentials.json").write_text("{}")
@@ -437,7 +437,7 @@ def test_a_store_where_a_file_is_in_the_way_cannot_be_written(tmp_path: Path) ->
 
 
 async def test_a_start_is_measured_to_the_list_of_tools() -> None:
-    """What a client waits for."""
+    """A client waits for this answer."""
     with fail_after(RUN_SECONDS):
         started = await start(OWN, environment(), within_seconds=RUN_SECONDS)
     assert started.error == ""
@@ -455,7 +455,7 @@ async def test_a_start_is_measured_to_the_list_of_tools() -> None:
     ],
 )
 async def test_a_start_that_fails_says_why(program: str, says: str) -> None:
-    """With what the server itself said last."""
+    """The finding quotes the last words of the server."""
     launch = Launch(command=sys.executable, args=("-c", program))
     seconds = 0.5 if "within" in says else RUN_SECONDS
     with fail_after(RUN_SECONDS):
@@ -530,7 +530,7 @@ async def test_an_entry_of_a_client_is_judged_by_its_start(
 
 
 async def test_an_entry_without_what_leads_to_the_login_is_to_get_just_that() -> None:
-    """Signing in once more would not help it."""
+    """Signing in again would not help."""
     members = {**THERE, "env": {}}
     check = await checked(members, KIRO_API_KEY="ksk_x")
     assert "`kiro-mcp install zed --name kiro --env KIRO_API_KEY`" in check.cure
@@ -617,7 +617,7 @@ def outcomes(checks: list[Check]) -> dict[str, str]:
 
 
 async def test_offline_everything_is_in_order_and_nothing_is_changed(tmp_path: Path) -> None:
-    """README: `--offline` needs no account; and a doctor touches nothing."""
+    """README: `--offline` needs no account. The doctor changes nothing."""
     entry = {"command": sys.executable, "args": ["-m", "kiro_mcp"]}
     put(tmp_path / ".cursor" / "mcp.json", json.dumps({"mcpServers": {"kiro": entry}}))
     before = snapshot(tmp_path)
@@ -634,7 +634,7 @@ async def test_offline_everything_is_in_order_and_nothing_is_changed(tmp_path: P
 async def test_a_login_that_has_ended_is_not_renewed(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Renewing would write it down, and spend a token."""
+    """Renewing would change a file and spend a token."""
     await sign_in_before(tmp_path / "own", emulator.url)
     before = snapshot(tmp_path)
     environ = {"KIRO_MCP_HOME": str(tmp_path / "own"), "KIRO_MCP_ENDPOINT_URL": emulator.url}
@@ -694,7 +694,7 @@ async def test_an_older_form_that_the_service_no_longer_knows_is_a_warning(
 async def test_a_login_found_on_the_machine_goes_to_no_other_host(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """The doctor asks where a call would, and nowhere else."""
+    """The doctor asks the same hosts as a call, and no other."""
     ide_social(tmp_path, expires_at="2099-01-01T00:00:00.000Z")
     checks = await examined(tmp_path, KIRO_MCP_ENDPOINT_URL=emulator.url)
     assert outcomes(checks)["credits"] == "failed"

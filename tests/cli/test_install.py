@@ -273,7 +273,7 @@ async def test_a_key_that_a_desktop_program_does_not_see_is_reported(tmp_path: P
 
 
 async def test_what_leads_to_a_login_here_alone_is_named(tmp_path: Path) -> None:
-    """Another login would go to the same place, and the client would not find it either."""
+    """Another login would be saved at the same place, where the client does not look."""
     await sign_in_before(tmp_path / "own", "")
     own = str(tmp_path / "own")
     done = await install(tmp_path, "cursor", KIRO_MCP_HOME=own)
@@ -341,7 +341,7 @@ async def test_a_file_that_cannot_be_edited_is_left_alone(
 
 
 async def test_an_entry_that_is_switched_off_stays_so_and_reported(tmp_path: Path) -> None:
-    """Its owner has switched it off."""
+    """The user has disabled it."""
     await install(tmp_path, "kiro")
     path = tmp_path / ".kiro" / "settings" / "mcp.json"
     document = json.loads(path.read_bytes())
@@ -423,7 +423,7 @@ async def test_a_wrong_option_is_reported_before_anything_is_written(
 
 
 async def test_a_misspelt_setting_is_warned_of(tmp_path: Path) -> None:
-    """The client would pass it on, and nothing would come of it."""
+    """The client would pass it on, and it would have no effect."""
     done = await install(tmp_path, "cursor", "--env", "KIRO_MCP_MODLE=x")
     assert done.returncode == 0
     assert "Did you mean KIRO_MCP_MODEL?" in said(done)
@@ -444,7 +444,7 @@ def test_a_file_that_another_program_has_changed_since_is_left_alone(tmp_path: P
 
 
 def test_backups_of_the_same_second_are_kept_apart(tmp_path: Path) -> None:
-    """None is written over."""
+    """An existing backup is not overwritten."""
     path = written(tmp_path / "f", "0")
     for number in range(1, 4):
         config_file.replace(config_file.read(path), str(number), Clock().now)
@@ -456,7 +456,7 @@ def test_backups_of_the_same_second_are_kept_apart(tmp_path: Path) -> None:
     sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere"
 )
 def test_a_file_that_its_owner_has_closed_is_not_replaced(tmp_path: Path) -> None:
-    """A new file in its place would undo that."""
+    """Replacing the file would undo that."""
     path = written(tmp_path / "f", "0")
     path.chmod(0o444)
     with pytest.raises(InvalidRequest, match="write-protected"):

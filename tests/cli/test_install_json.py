@@ -59,7 +59,7 @@ def test_what_editors_take_is_read(text: str, value: object) -> None:
     ],
 )
 def test_a_fault_is_reported_with_its_position(text: str, line: int, column: int) -> None:
-    """Whoever has to correct a file of 400 lines needs the line."""
+    """To correct a file of 400 lines, a user needs the line number."""
     with pytest.raises(Unparsable) as caught:
         read_jsonc(text)
     assert (caught.value.line, caught.value.column) == (line, column)
@@ -69,7 +69,7 @@ def test_a_fault_is_reported_with_its_position(text: str, line: int, column: int
     "text", [r'{"a": "\q"}', '{"a": 1,,}', "[" * 200_000, '{"a": ' * 200_000, '"/*' * 100_000]
 )
 def test_what_cannot_be_read_is_refused_soon(text: str) -> None:
-    """A file may hold anything, and the work grows with its size alone."""
+    """A file may contain anything. The work depends only on its size."""
     with pytest.raises((Unparsable, CannotEdit)):
         read_jsonc(text)
 
@@ -198,7 +198,7 @@ def documents(draw: st.DrawFn) -> str:
 
 
 def keeps_every_character(before: str, after: str) -> bool:
-    """Whether the first text can be had from the second by taking characters away."""
+    """Whether the first text is the second one with some characters removed."""
     rest = iter(after)
     return all(character in rest for character in before)
 
@@ -217,7 +217,7 @@ def test_whatever_the_document_putting_in_adds_the_entry_and_nothing_else(text: 
 @moderate
 @given(documents())
 def test_whatever_the_document_taking_out_brings_the_old_one_back(text: str) -> None:
-    """To the character, unless the object that holds servers was empty or not there."""
+    """Character by character, unless the object with the servers was empty or missing."""
     before = read_jsonc(text)
     back = remove_json(set_json(text, PLACE, ENTRY), PLACE)
     if before.get("servers"):

@@ -21,7 +21,7 @@ def with_offsets(pieces: list[str]) -> list[tuple[int, str]]:
 
 @given(pieces=st.lists(TEXTS), rest=TEXTS)
 def test_what_is_printed_is_the_text_and_a_newline(pieces: list[str], rest: str) -> None:
-    """However it was cut, and however much of it came only with the result."""
+    """No matter how the text was cut, and how much of it came with the result."""
     text = "".join(pieces) + rest
     assert printed(LiveText(), with_offsets(pieces), text) == (
         text if text.endswith("\n") or not text else f"{text}\n"

@@ -75,7 +75,7 @@ async def test_every_kind_of_answer_reads_again_as_it_read(
 async def test_an_answer_is_read_with_the_settings_of_its_call(
     handling: str, emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Whoever replays it has other settings."""
+    """The person who replays it has other settings."""
     setting = {"KIRO_MCP_THINKING_HANDLING": handling}
     capture = await captured(emulator, tmp_path, "/emulate thinking", **setting)
     assert replay(capture) == 0
@@ -85,7 +85,7 @@ async def test_an_answer_is_read_with_the_settings_of_its_call(
 async def test_ids_that_were_made_for_the_answer_are_made_again(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Tool calls written as text have none of the service's."""
+    """Tool calls that were written as text have no id of the service."""
     call = '[Called n with args: {"a": 1}]'
     emulator.state.enqueue((Send(frames.text(call) + frames.ending("END_TURN")),))
     capture = await captured(emulator, tmp_path, "hi", KIRO_MCP_TEXT_TOOL_CALLS="true")
@@ -96,7 +96,7 @@ async def test_ids_that_were_made_for_the_answer_are_made_again(
 async def test_an_answer_that_fell_silent_ends_as_it_did(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """Silence is not among the bytes."""
+    """The bytes do not contain silence."""
     emulator.state.enqueue((Send(frames.text("Once")), Pause(60)))
     setting = {"KIRO_MCP_STREAM_READ_TIMEOUT": "0.2"}
     capture = await captured(emulator, tmp_path, "hi", **setting)
@@ -148,7 +148,7 @@ async def test_json_has_the_reply_and_the_difference(
 async def test_what_a_capture_holds_cannot_steer_the_terminal(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """A capture is sent in for help, so it is a stranger's."""
+    """A capture may come from a stranger who needs help."""
     hostile = "a\x1b]52;c;eA==\x07\x9b2J\x7f\u202eb"
     said = frames.text(hostile) + frames.ending("END_TURN")
     emulator.state.enqueue((Send(said),))
@@ -211,7 +211,7 @@ def test_a_folder_of_kiro_gateway_is_read_as_far_as_it_goes(tmp_path: Path, caps
 async def test_an_answer_that_is_not_whole_is_not_compared(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
-    """It would differ, and nothing would be wrong."""
+    """It would differ although nothing is wrong."""
     capture = await captured(emulator, tmp_path, "Say hello")
     facts = json.loads((capture / folder.MANIFEST).read_text("utf-8"))
     facts["exchanges"][0]["is_whole"] = False

@@ -83,7 +83,7 @@ async def test_offline_over_stdio_answers_from_the_emulator() -> None:
 async def test_a_token_is_made_and_its_file_is_named_but_not_the_token(
     variables: dict[str, str], folder: str, tmp_path: Path
 ) -> None:
-    """It lies with all else that is kept; and stderr ends up in logs of the client."""
+    """The token is stored with the other data, because stderr ends up in clients' logs."""
     home = {name: str(tmp_path / path) if path else "" for name, path in variables.items()}
     tokens = set[str]()
     with fail_after(RUN_SECONDS):
@@ -104,7 +104,7 @@ async def test_a_token_is_made_and_its_file_is_named_but_not_the_token(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Nothing limits the size of files there.")
 async def test_a_token_that_cannot_be_written_leaves_no_file_behind(tmp_path: Path) -> None:
-    """With half a token in it, no later start would work either."""
+    """With half a token in the file, later starts would fail, too."""
     command = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *COMMAND, "serve", "--transport", "http"]
     with fail_after(RUN_SECONDS):
         done = await anyio.run_process(

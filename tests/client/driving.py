@@ -46,7 +46,7 @@ class FixedToken:
 
 @dataclass
 class RenewableToken:
-    """A token source whose token can be renewed; what was refused is kept."""
+    """A token source whose token can be renewed. It records refused tokens."""
 
     token: AccessToken = KEY
     renewed: AccessToken = KEY
@@ -63,7 +63,7 @@ class RenewableToken:
 
 
 class Clock:
-    """Time that passes only where somebody waits for it."""
+    """A clock that moves only while somebody waits."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []

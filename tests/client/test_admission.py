@@ -21,7 +21,7 @@ CREDITS = 0.0148
 async def test_a_day_that_is_used_up_sends_nothing_more(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """And says what was used."""
+    """The error says how much was used."""
     async with driven(
         emulator.url, state_folder=tmp_path, KIRO_MCP_MAX_CREDITS_PER_DAY="0.02"
     ) as client:
@@ -34,7 +34,7 @@ async def test_a_day_that_is_used_up_sends_nothing_more(
 
 
 async def test_the_days_sum_outlives_a_restart(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """Otherwise a client that restarts its servers has no budget."""
+    """Otherwise restarting the servers would reset the budget."""
     folder = tmp_path / "state"
     for _ in range(2):
         async with driven(
@@ -95,7 +95,7 @@ async def test_credits_that_another_server_used_count_too(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("text", ["", "this is no database"])
 async def test_a_file_that_is_damaged_counts_as_nothing_used(text: str, tmp_path: Path) -> None:
-    """It must not keep anyone from working; what is used from then on counts."""
+    """It must not block calls. Credits that are used from then on count."""
     (tmp_path / FILE_NAME).write_text(text, "utf-8")
     budget = Budget(per_call=0, per_day=1, folder=tmp_path, now=lambda: NOW)
     await budget.require_left(CallSpending())
@@ -105,7 +105,7 @@ async def test_a_file_that_is_damaged_counts_as_nothing_used(text: str, tmp_path
 
 
 async def test_a_folder_that_cannot_be_written_leaves_the_sum_in_memory(tmp_path: Path) -> None:
-    """The answer is there, and must not be lost over its cost."""
+    """The answer has arrived, and a problem with its cost must not lose it."""
     (tmp_path / "file").write_text("", "utf-8")
     budget = Budget(per_call=0, per_day=1, folder=tmp_path / "file" / "x", now=lambda: NOW)
     await budget.add(1.0, CallSpending())

@@ -366,7 +366,7 @@ async def test_nothing_is_sent_again_once_something_was_delivered(
 
 
 async def test_an_unfinished_tool_use_is_not_asked_for_again(emulator: RunningEmulator) -> None:
-    """What the model has said is kept, be it of no use by itself."""
+    """The model's text is kept, even if it is useless alone."""
     unfinished = frames.unfinished_tool_use("tooluse_1", "write", '{"path": "no')
     emulator.state.enqueue((Send(unfinished), Cut()), ANSWER)
     async with driven(emulator.url) as client:
@@ -435,7 +435,7 @@ async def test_a_listed_model_that_the_service_calls_invalid_is_requested_once_m
 
 
 async def test_a_model_that_is_not_listed_is_not_asked_again(emulator: RunningEmulator) -> None:
-    """The service means it. Where there is no list, the refusal stands as well."""
+    """The model does not exist. If there is no list, the refusal counts, too."""
     async with driven(emulator.url, KIRO_MCP_MAX_RETRIES="0") as client:
         emulator.state.enqueue((refusal(500),), operation="ListAvailableModels")
         for _ in range(2):
@@ -534,7 +534,7 @@ async def test_the_missing_profile_of_an_api_key_is_the_keys_own(
 async def test_a_profile_that_is_not_the_only_one_is_not_guessed(
     emulator: RunningEmulator,
 ) -> None:
-    """Which one is billed is the user's to say."""
+    """The user decides which one is billed."""
     listed = frames.compact_json({"profiles": []}).encode()
     emulator.state.enqueue((replace(refusal(200), body=listed),), operation="ListAvailableProfiles")
     async with driven(emulator.url, FixedToken(replace(LOGIN, profile_arn=""))) as client:
@@ -562,7 +562,7 @@ async def test_an_empty_answer_is_requested_once_more(emulator: RunningEmulator)
 async def test_an_answer_that_says_why_it_is_empty_is_one(
     metadata: dict[str, object], stop_reason: str, says: str, emulator: RunningEmulator
 ) -> None:
-    """Observed: the vendor's IDE takes no answer for empty that says why it stopped."""
+    """Observed: for the vendor's IDE, an answer with a reason for its end is not empty."""
     emulator.state.enqueue((Send(frames.event("metadataEvent", metadata) + frames.ending()),))
     async with driven(emulator.url) as client:
         reply = await client.ask(prompt())
@@ -572,7 +572,7 @@ async def test_an_answer_that_says_why_it_is_empty_is_one(
 
 
 async def test_a_second_empty_answer_is_an_error(emulator: RunningEmulator) -> None:
-    """Nothing must not pass for an answer."""
+    """An empty answer must not count as an answer."""
     emulator.state.enqueue(NOTHING, NOTHING, ANSWER)
     async with driven(emulator.url) as client:
         with pytest.raises(KiroError) as caught:
@@ -608,7 +608,7 @@ async def test_without_retries_a_fault_is_raised_at_once(emulator: RunningEmulat
 
 
 async def test_how_long_the_first_wait_is_is_a_setting(emulator: RunningEmulator) -> None:
-    """All other waits grow with it."""
+    """All other waits grow with this setting."""
     emulator.state.enqueue(*[(refusal(503),)] * 3)
     clock = Clock()
     async with driven(
@@ -659,7 +659,7 @@ async def test_only_an_overloaded_endpoint_is_left_for_the_next(
 async def test_overload_moves_on_at_once_and_waits_only_when_all_are_overloaded(
     emulator: RunningEmulator,
 ) -> None:
-    """Endpoints have pools of their own."""
+    """Each endpoint has its own capacity."""
     busy = refusal(429, "Too many requests")
     emulator.state.enqueue((busy,), (busy,), (busy,), ANSWER)
     clock = Clock()

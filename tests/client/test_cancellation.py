@@ -42,7 +42,7 @@ class NeverEndingClock(Clock):
 
 
 async def cancel_when(client: KiroClient, until: Until) -> None:
-    """Begin a call, cancel it when something has come about; it must end in time."""
+    """Begin a call and cancel it when a condition is true. It must end in time."""
     ended = anyio.Event()
 
     async def call(scope: anyio.CancelScope) -> None:
@@ -75,7 +75,7 @@ def streams(state: EmulatorState, count: int) -> Until:
 async def test_a_call_that_waits_for_the_service_hangs_up(
     script: Script, emulator: RunningEmulator
 ) -> None:
-    """What nobody reads must not be billed on."""
+    """An answer that nobody reads must not cost more."""
     emulator.state.enqueue(script)
     async with driven(emulator.url) as client:
         await cancel_when(client, streams(emulator.state, 1))
@@ -119,7 +119,7 @@ async def test_a_call_that_waits_for_a_connection_is_gone() -> None:
 async def test_calls_get_their_slots_in_the_order_in_which_they_asked(
     emulator: RunningEmulator,
 ) -> None:
-    """Nobody is overtaken for ever."""
+    """Every caller gets a turn."""
     order: list[str] = []
 
     async def ask(client: KiroClient, name: str) -> None:
@@ -161,7 +161,7 @@ async def test_callers_who_wait_take_turns(emulator: RunningEmulator) -> None:
     steps=lists(tuples(sampled_from("abc"), integers(0, 3), booleans()), max_size=30),
 )
 def test_no_slot_is_lost_or_given_twice(count: int, steps: list[tuple[str, int, bool]]) -> None:
-    """Whoever leaves, while waiting or while holding a slot, and whenever."""
+    """Callers may leave at any time, waiting or holding a slot."""
 
     async def run() -> None:
         slots, held, most = FairSlots(count), 0, 0

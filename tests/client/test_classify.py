@@ -242,7 +242,7 @@ def test_the_longer_wait_of_header_and_body_counts(
     ],
 )
 def test_the_wait_that_the_service_asks_for_is_reported(seconds: str, said: str) -> None:
-    """A model or a person reads it; it is never shorter than what was asked for."""
+    """A model or a person reads it. It is never shorter than the wait in the answer."""
     assert f"Wait for {said}" in str(classify(fault(429, b"", retry_after=seconds)))
 
 
@@ -257,7 +257,7 @@ def test_the_error_for_a_subscription_to_another_program_names_the_setting_that_
 
 
 def test_a_long_message_is_cut_and_brought_onto_one_line() -> None:
-    """An error is one line in somebody's chat."""
+    """An error should fit on one line of a chat."""
     message = fault(500, service_error("a\n b" + "c" * 5000)).message
     assert message.startswith("a bc")
     assert len(message) <= MAX_MESSAGE_CHARACTERS

@@ -57,7 +57,7 @@ async def client_of(
 
 
 async def test_deltas_add_up_to_the_reply(emulator: RunningEmulator) -> None:
-    """Whoever shows deltas shows the answer."""
+    """The deltas together are the answer."""
     async with client_of(emulator) as client, client.stream(prompt("Say hello")) as answer:
         texts = [delta.text async for delta in answer if isinstance(delta, TextDelta)]
     assert len(texts) > 1
@@ -66,7 +66,7 @@ async def test_deltas_add_up_to_the_reply(emulator: RunningEmulator) -> None:
 
 
 async def test_the_reply_is_not_there_before_the_end(emulator: RunningEmulator) -> None:
-    """A part must not pass for the whole."""
+    """A partial answer must not look complete."""
     async with client_of(emulator) as client, client.stream(prompt("Say hello")) as answer:
         await anext(answer)
         with pytest.raises(RuntimeError, match="to its end"):
@@ -172,7 +172,7 @@ async def test_the_part_that_arrived_of_an_answer_that_falls_silent_is_returned(
 
 
 async def test_an_empty_answer_is_an_error(emulator: RunningEmulator) -> None:
-    """Nothing must not pass for an answer."""
+    """An empty answer must not count as an answer."""
     async with client_of(emulator) as client:
         with pytest.raises(AnswerBroken) as caught:
             await client.ask(prompt("/emulate empty"))
@@ -180,7 +180,7 @@ async def test_an_empty_answer_is_an_error(emulator: RunningEmulator) -> None:
 
 
 async def test_leaving_the_stream_closes_the_connection(emulator: RunningEmulator) -> None:
-    """What nobody reads must not be billed on."""
+    """An answer that nobody reads must not cost more."""
     async with client_of(emulator) as client:
         async with client.stream(prompt("/emulate slow 60")) as answer:
             await anext(answer)
@@ -201,7 +201,7 @@ async def test_cancelling_closes_the_connection(emulator: RunningEmulator) -> No
 
 
 async def test_a_found_token_is_not_sent_to_an_overridden_host(emulator: RunningEmulator) -> None:
-    """A credential is bound to where it came from."""
+    """A credential stays with the service that it came from."""
     async with client_of(emulator, replace(KEY, is_explicit=False)) as client:
         with pytest.raises(SignInRequired, match="does not send"):
             await client.ask(prompt("hi"))
@@ -243,7 +243,7 @@ async def test_the_profile_goes_into_the_header_of_the_list(emulator: RunningEmu
 async def test_each_endpoint_gets_its_own_form_of_the_request(
     endpoint: str, path: str, target: str | None, origin: str, emulator: RunningEmulator
 ) -> None:
-    """Observed: what does not agree is refused, and so does the emulator."""
+    """Observed: the service refuses values that do not agree; the emulator does, too."""
     async with client_of(emulator, KIRO_MCP_ENDPOINTS=endpoint) as client:
         assert (await client.ask(prompt("hi"))).text
     seen = emulator.state.requests[-1]
@@ -300,7 +300,7 @@ async def test_extra_headers_are_added_and_take_the_place_of_ours(
 async def test_an_answer_that_begins_with_thought_may_begin_later(
     emulator: RunningEmulator,
 ) -> None:
-    """Observed: the large models think for over a minute; half as long again is given them."""
+    """Observed: large models think for over a minute. The timeout is 1.5 times longer."""
     emulator.state.enqueue((Pause(0.6), Send(frames.text("x") + frames.ending())))
     async with client_of(
         emulator, KIRO_MCP_FIRST_TOKEN_TIMEOUT="0.5", KIRO_MCP_FIRST_TOKEN_MAX_RETRIES="0"
@@ -312,7 +312,7 @@ async def test_an_answer_that_begins_with_thought_may_begin_later(
 async def test_a_tool_use_comes_with_the_callers_name_of_the_tool(
     emulator: RunningEmulator,
 ) -> None:
-    """Names that the service does not take are sent otherwise."""
+    """Names that the service refuses are replaced when they are sent."""
     tool = ToolSpec(name="my.tool with spaces", description="x", input_schema={"type": "object"})
     async with client_of(emulator) as client:
         reply = await client.ask(replace(prompt("/emulate tool_use"), tools=(tool,)))

@@ -33,7 +33,7 @@ async def test_a_host_that_cannot_be_reached_is_named(pool: HttpPool) -> None:
 
 
 async def test_a_proxy_that_cannot_be_reached_is_named_without_its_password() -> None:
-    """A stale one in the environment looks as if the service were down."""
+    """With an old proxy in the environment, the service seems to be down."""
     pool = HttpPool(connect_timeout_seconds=5, proxy_url="http://me:hunter2@127.0.0.1:1")
     with (
         fail_after(10),
@@ -54,7 +54,7 @@ async def test_a_host_that_hangs_up_without_an_answer_is_unreachable(pool: HttpP
 
 
 async def test_a_header_that_cannot_be_sent_is_not_quoted(pool: HttpPool) -> None:
-    """It may be the one with the token."""
+    """The quoted header may be the one with the token."""
     headers = {"Authorization": "Bearer one\ntwo"}
     async with speaking(saying()) as url:
         with pytest.raises(ServiceUnavailable) as caught:
@@ -79,7 +79,7 @@ async def test_a_body_that_breaks_off_gives_its_beginning_and_then_an_error(
 
 
 async def test_the_beginning_of_a_refusal_that_breaks_off_is_returned(pool: HttpPool) -> None:
-    """The status has told the rest."""
+    """The status already says what happened."""
     head = b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n<html>"
     async with (
         speaking(saying(head)) as url,
@@ -255,7 +255,7 @@ async def test_requests_to_this_machine_do_not_go_through_the_proxy() -> None:
 
 
 async def test_a_socks_proxy_is_spoken_to_in_its_own_protocol() -> None:
-    """RFC 1928: versions and methods, then the host's name, then what was to be said."""
+    """RFC 1928: versions and methods, then the host's name, then the request."""
     said: list[bytes] = []
     answers = (
         b"\x05\x00",
@@ -290,7 +290,7 @@ async def test_an_invalid_proxy_url_is_refused_without_showing_its_password(url:
 
 
 async def test_a_closed_pool_opens_nothing_more() -> None:
-    """What is opened after the end would be closed by nobody."""
+    """Nobody would close a connection that is opened after the end."""
     pool = HttpPool(connect_timeout_seconds=5)
     await pool.aclose()
     with pytest.raises(CallCancelled):

@@ -146,7 +146,7 @@ GONE = {
 async def test_a_call_goes_on_in_the_newer_form_if_the_service_no_longer_knows_the_older(
     answer: Refusal, emulator: RunningEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The same call, at once, and once: the refused request had no output and cost nothing."""
+    """The call is repeated once and at once: the refused request cost nothing."""
     emulator.state.enqueue((answer,), ())
     clock = Clock()
     async with driven(emulator.url, clock=clock) as client:

@@ -59,7 +59,7 @@ async def test_the_older_endpoints_have_all_in_the_query(emulator: RunningEmulat
 
 
 async def test_a_list_whose_second_page_fails_is_an_error(emulator: RunningEmulator) -> None:
-    """Half a list must not take the place of a whole one."""
+    """Half a list must not replace a whole one."""
     page = json_answer({"models": [{"modelId": "auto"}], "nextToken": "more"})
     emulator.state.enqueue(page, (refusal(400, "no"),), operation=LIST)
     async with driven(emulator.url) as client:
@@ -127,7 +127,7 @@ NOTHING: Answer = (200, {})
 
 
 class Regions:
-    """Answers for each region in turn, the last of them for ever; keeps what it was asked."""
+    """Answers for each region in turn, and repeats the last answer. Records the requests."""
 
     def __init__(self, america: list[Answer], europe: list[Answer]) -> None:
         self.answers = {AMERICA: america, EUROPE: europe}
@@ -263,7 +263,7 @@ async def test_calls_at_once_with_a_key_of_another_region_all_find_it(tmp_path: 
 async def test_an_api_key_stays_in_the_region_that_its_user_names(
     tmp_path: Path, said: dict[str, str]
 ) -> None:
-    """What is set is not guessed at."""
+    """A region that is set is not guessed."""
     regions = Regions([DOWN], [(200, {"profile": {"arn": THERE}})])
     settings = Settings.load({"KIRO_API_KEY": "ksk_x", **said})
     tokens = TokenProvider(settings, http=regions, environ={"HOME": str(tmp_path)})
@@ -281,7 +281,7 @@ async def test_an_api_key_goes_to_the_region_of_the_profile_that_is_set(tmp_path
 
 
 async def test_one_override_for_all_regions_gets_one_request() -> None:
-    """It would say the same twice."""
+    """A second region would give the same answer."""
     regions = Regions([page(HERE)], [DOWN])
     service = management(regions, KIRO_MCP_ENDPOINT_URL_MANAGEMENT=AMERICA.rstrip("/"))
     token = AccessToken(value="aoa", region="us-east-1", is_explicit=True)

@@ -94,7 +94,7 @@ def test_a_recovery_does_not_cost_a_retry() -> None:
 
 
 def test_all_endpoints_are_asked_before_a_wait_and_again_after_it() -> None:
-    """Endpoints have pools of their own."""
+    """Each endpoint has its own capacity."""
     found = steps(plan(MAX_RETRIES="1", endpoints=3), refused(429), 6)
     assert found == ["next_endpoint", "next_endpoint", 5.0, "next_endpoint", "next_endpoint", None]
 

@@ -109,7 +109,7 @@ def test_every_name_is_the_conventions_or_marked_as_ours() -> None:
 async def test_telemetry_holds_no_word_of_the_prompt_or_the_answer(
     emulator: RunningEmulator,
 ) -> None:
-    """Telemetry goes to others than those who were asked."""
+    """Telemetry may go to people who must not see the prompt."""
     kept = Kept()
     emulator.state.enqueue((Send(frames.text(SECRET) + frames.ending()),), (refusal(400, SECRET),))
     async with driven(emulator.url, telemetry=kept.telemetry) as client:
@@ -179,7 +179,7 @@ async def test_a_call_with_all_its_retries_is_one_span(emulator: RunningEmulator
 async def test_a_cancelled_call_is_recorded_with_the_part_that_arrived(
     emulator: RunningEmulator,
 ) -> None:
-    """What had come has been paid for."""
+    """The part that arrived has been paid for."""
     kept = Kept()
     emulator.state.enqueue((Send(frames.text("The beginning")), Pause(60)))
     async with driven(emulator.url, telemetry=kept.telemetry) as client:
@@ -225,7 +225,7 @@ def test_metrics_have_the_conventions_units_and_buckets() -> None:
 
 
 def test_estimated_tokens_are_not_counted() -> None:
-    """The convention: what is no count of the provider's must not be reported as a metric."""
+    """The convention: only counts from the provider are reported as metrics."""
     kept = Kept()
     estimated = replace(EXACT, usage=replace(EXACT.usage, is_estimated=True))
     with kept.telemetry.inference(prompt()) as call:

@@ -93,7 +93,7 @@ MIXED = {
 async def test_the_two_forms_are_not_mixed(
     headers: dict[str, str], emulator: RunningEmulator
 ) -> None:
-    """Stricter than the service: a client uses one form whole."""
+    """Stricter than the service: a client must use one form completely."""
     async with connected(emulator.url) as client:
         response = await client.post(REST_PATH, json=body_of(), headers={**AS_USER, **headers})
     assert response.status_code == 400
@@ -178,7 +178,7 @@ async def test_a_body_beyond_all_limits_is_refused_unread(emulator: RunningEmula
 async def test_a_client_that_leaves_inside_its_request_is_noticed(
     emulator: RunningEmulator,
 ) -> None:
-    """It counts as one that left."""
+    """It counts as a client that disconnected."""
     host, port = emulator.url.removeprefix("http://").split(":")
     with anyio.fail_after(5):
         stream = await anyio.connect_tcp(host, int(port))

@@ -120,7 +120,7 @@ async def test_the_context_use_of_a_script_grows_with_what_is_sent_and_said(
 
 
 async def test_reasoning_is_signed_as_the_emulators_own(tmp_path: Path) -> None:
-    """So that it can be replayed to it."""
+    """A later request can then send the reasoning back."""
     script = script_of(tmp_path / "s.json", answer({"reasoning": "So."}, {"text": "Yes."}))
     events = await events_for(playing(script), "x")
     assert [name for name, _ in events[:3]] == [
@@ -142,7 +142,7 @@ async def test_a_tool_use_ends_its_answer_as_the_service_does(tmp_path: Path) ->
 
 
 async def test_a_tool_use_can_be_broken_on_purpose(tmp_path: Path) -> None:
-    """Agents must stand that."""
+    """Agents must be able to handle this."""
     call = {"name": "n", "arguments": '{"path": "no', "id": "tooluse_mine", "unfinished": True}
     script = script_of(tmp_path / "s.json", answer({"tool_use": call}, {"end": None}))
     events = await events_for(playing(script), "x")
@@ -216,7 +216,7 @@ async def test_an_answer_can_wait_for_other_prompts(tmp_path: Path) -> None:
 
 
 async def test_the_first_answer_that_fits_and_is_left_is_played(tmp_path: Path) -> None:
-    """As one reads it."""
+    """The steps are played in order."""
     script = script_of(
         tmp_path / "s.json",
         answer({"text": "1"}, when="Paris", times=1),
@@ -338,7 +338,7 @@ BAD_STEPS: dict[str, tuple[list[Any], str]] = {
 def test_a_file_that_cannot_be_played_is_refused_by_line_or_member(
     text: str, says: str, tmp_path: Path
 ) -> None:
-    """Whoever wrote it must find the place."""
+    """The author must be able to find the place."""
     path = tmp_path / "bad.json"
     path.write_text(text, "utf-8")
     with pytest.raises(InvalidRequest) as caught:
@@ -381,7 +381,7 @@ def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_documentation_names_every_step() -> None:
-    """It is what users write by."""
+    """Users follow this documentation."""
     documented = script_files.__doc__ or ""
     assert all(f'{{"{kind}":' in documented for kind in KINDS)
 
@@ -420,7 +420,7 @@ async def _called(client: Client, prompt: str) -> Any:
 async def test_a_captured_call_answers_every_prompt_as_it_was_answered(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Somebody's trouble becomes a test."""
+    """A user's problem can become a test."""
     capture = await captured(tmp_path, "Say hello, captured", emulator)
     got = await result_of(playing(capture), "anything")
     assert "Say hello, captured" in got.structured_content["text"]

@@ -70,7 +70,7 @@ def names(events: list[Event]) -> list[str]:
 async def test_an_answer_says_that_it_is_canned_and_repeats_the_prompt(
     emulator: RunningEmulator,
 ) -> None:
-    """Nobody may take it for a model's; concurrent calls can be told apart."""
+    """The answer must not look like a model's. Concurrent calls can be told apart."""
     events = await events_for(emulator, user("Hello, Grüße 你好", modelId="claude-haiku-4.5"))
     assert text_of(events) == f"{CANNED}Hello, Grüße 你好"
     assert names(events) == [TEXT_EVENT, *ENDING]
@@ -85,7 +85,7 @@ async def test_only_the_end_of_a_long_prompt_is_repeated(emulator: RunningEmulat
 
 
 async def test_tool_results_are_repeated_too(emulator: RunningEmulator) -> None:
-    """A tool loop can be seen to have come round."""
+    """A test can see that a tool loop is complete."""
     asked = await events_for(emulator, user("/emulate tool_use", **context(tools=[tool()])))
     call = next(payload for name, payload in asked if name == "toolUseEvent")
     now = user(" ", **context(tools=[tool()], toolResults=[result(call["toolUseId"], "18 °C")]))
@@ -254,7 +254,7 @@ async def test_a_refusal_has_the_services_status_name_reason_and_wait(
 
 
 async def test_a_refusal_can_end_after_some_times(emulator: RunningEmulator) -> None:
-    """For those who try retries."""
+    """For tests of retries."""
     async with connected(emulator.url) as client:
         responses = [await ask(client, "/emulate throttle 2") for _ in range(3)]
         other = await ask(client, "/emulate throttle 2 ")
@@ -357,7 +357,7 @@ async def test_an_answer_is_the_same_in_chunks_of_any_size(chunk_bytes: int) -> 
 
 
 async def test_frames_arrive_in_pieces(emulator: RunningEmulator) -> None:
-    """Clients that need whole frames in one read are found out."""
+    """This finds clients that need whole frames in one read."""
     async with (
         connected(emulator.url) as client,
         client.stream("POST", REST_PATH, json=body_of(), headers=AS_USER) as response,

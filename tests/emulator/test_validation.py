@@ -495,7 +495,7 @@ def test_a_deviation_from_the_newer_form_is_named(body: Json, says: str) -> None
 
 
 def test_every_rule_is_broken_by_some_test() -> None:
-    """No rule without a case."""
+    """Each rule has a case."""
     broken = {fault for _, fault in REFUSED.values()} | {case[1] for case in NAMED.values()}
     broken |= {"origin_is_taken", "contents_say_something"}
     kas = {fault.rule for body, _ in KAS_REFUSED.values() for fault in faults_of(body, form=KAS)}
@@ -503,7 +503,7 @@ def test_every_rule_is_broken_by_some_test() -> None:
 
 
 def test_a_body_of_any_shape_is_judged_without_a_fault_of_ours() -> None:
-    """The judge never raises."""
+    """The check never raises."""
     for raw in ("null", "1", '"text"', "[]", "{}", '{"conversationState": []}'):
         assert faults_of(json.loads(raw))
     assert faults_of(in_state(history=[[], None]))

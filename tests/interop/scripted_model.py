@@ -252,5 +252,5 @@ def _text(content: object) -> str:
 
 
 def _objects(value: object) -> list[Json]:
-    """Return a list of objects; what is no list has none."""
+    """Return the objects of a list; empty if the value is not a list."""
     return cast("list[Json]", value) if isinstance(value, list) else []

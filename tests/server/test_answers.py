@@ -130,7 +130,7 @@ async def test_an_answer_that_nobody_has_asked_for_is_not_found(
 
 
 async def test_a_failure_is_collected_like_an_answer(emulator: RunningEmulator) -> None:
-    """Whoever comes for it must learn what became of it."""
+    """A caller that asks for it must learn what happened."""
     emulator.state.enqueue((Pause(0.4), Send(frames.exception("busy", "x"))))
     async with connected(emulator) as client:
         early = await ask(client, prompt="x", wait_seconds=0.1)
@@ -139,7 +139,7 @@ async def test_a_failure_is_collected_like_an_answer(emulator: RunningEmulator) 
 
 
 async def test_a_cancelled_call_cancels_its_answer(emulator: RunningEmulator) -> None:
-    """What nobody waits for must not be billed on."""
+    """An answer that nobody waits for must not cost more."""
     async with connected(emulator) as client:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(client.call_tool, "ask_claude", {"prompt": "/emulate slow 60"})
@@ -152,7 +152,7 @@ async def test_a_cancelled_call_cancels_its_answer(emulator: RunningEmulator) ->
 async def test_what_had_come_of_a_cancelled_answer_is_found_under_its_id(
     emulator: RunningEmulator,
 ) -> None:
-    """A client that gives up at its own timeout cancels, and has paid all the same."""
+    """A client that cancels at its own timeout has already paid."""
     seen: list[str] = []
     came = anyio.Event()
 
@@ -182,7 +182,7 @@ async def test_what_had_come_of_a_cancelled_answer_is_found_under_its_id(
 async def test_a_finished_answer_is_kept_though_its_call_is_cancelled_meanwhile(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Another server may be writing, and what waits for that is whole and paid for."""
+    """Another server may be writing. The answer that waits is complete and paid for."""
     ids: set[str] = set()
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
@@ -250,7 +250,7 @@ async def test_an_answer_that_nobody_collects_ends_after_its_time() -> None:
 
 
 async def test_of_too_many_answers_left_to_go_on_the_oldest_ends() -> None:
-    """What somebody waits for is not one of them."""
+    """An answer that somebody waits for does not count."""
     with fail_after(20):
         async with anyio.create_task_group() as tasks:
             jobs = Jobs(tasks, max_detached=2)
@@ -290,7 +290,7 @@ async def test_an_answer_left_to_go_on_is_kept_as_far_as_it_came_when_the_server
 async def test_everything_is_closed_though_a_refresh_and_an_answer_do_not_end(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """What is waited for at the end has one time limit, and closing comes after it."""
+    """Everything at the end shares one time limit; closing comes after it."""
     environ = {
         "KIRO_MCP_ENDPOINT_URL": emulator.url,
         "KIRO_ACCESS_TOKEN": "refused",

@@ -417,7 +417,7 @@ async def test_a_question_under_another_name_is_named_in_the_error() -> None:
 async def test_an_answer_id_beside_a_new_question_is_refused(
     arguments: dict[str, Any], names: str, emulator: RunningEmulator
 ) -> None:
-    """The old answer would pass for one to the new question."""
+    """The old answer would look like the answer to the new question."""
     async with connected(emulator) as client:
         first = await ask(client, prompt="Old?")
         answer_id = first.get("answer_id", "any")
@@ -545,7 +545,7 @@ async def test_no_value_of_any_argument_is_an_internal_error(
 
 
 def assert_expected(result: Any, arguments: object) -> None:
-    """Check that a result is no defect and quotes little of the arguments."""
+    """Check that a result is not an internal error and quotes little of the arguments."""
     if result.is_error:
         assert code(result) in {"invalid_request", "not_found", "auth_required"}, arguments
         assert len(words(result)) < 1500

@@ -177,7 +177,7 @@ async def test_a_call_that_was_cut_off_is_never_complete(emulator: RunningEmulat
 
 
 async def test_repaired_arguments_give_a_warning(emulator: RunningEmulator) -> None:
-    """Whoever runs the tool must be able to tell them from the model's own JSON."""
+    """The caller must be able to tell them from the model's own JSON."""
     call = frames.tool_use("t1", "read", '{"path": "a",}') + frames.tool_use("t2", "list", "{}")
     emulator.state.enqueue((Send(call + frames.ending("TOOL_USE")),))
     async with connected(emulator) as client:
@@ -400,7 +400,7 @@ async def test_a_rehearsal_names_what_the_service_would_refuse() -> None:
 
 
 async def test_what_cannot_be_repaired_is_refused_by_its_name(emulator: RunningEmulator) -> None:
-    """Nobody is to meet "Improperly formed request" without being told why."""
+    """A user must not get "Improperly formed request" without the reason."""
     async with connected(emulator) as client:
         result = await client.call_tool("ask_claude", {"prompt": "x", "images": [PIXEL] * 11})
     assert code(result) == "invalid_request"
@@ -498,7 +498,7 @@ async def test_thinking_is_handled_as_the_setting_says(
 async def test_calls_that_were_written_as_text_are_read_only_where_asked(
     setting: str, calls: int, emulator: RunningEmulator
 ) -> None:
-    """Observed: some models write a call instead of making it; a text about one is no call."""
+    """Observed: some models write a call as text. A text about a call is not a call."""
     emulator.state.enqueue(saying('[Called read with args: {"path": "a"}]'))
     async with connected(emulator, KIRO_MCP_TEXT_TOOL_CALLS=setting) as client:
         answer = await ask(client, prompt="x", tools=[TOOLS["mcp"]])

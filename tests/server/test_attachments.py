@@ -46,7 +46,7 @@ async def test_a_path_that_is_too_long_for_any_file_is_refused_at_once(root: Pat
 
 
 async def test_by_default_no_path_is_read(root: Path) -> None:
-    """Whoever can make a model call a tool must not thereby read the disk."""
+    """Making a model call a tool must not be a way to read the disk."""
     with pytest.raises(InvalidRequest, match="KIRO_MCP_ROOTS"):
         await read_text_file(str(root / "notes.txt"), [], "files[0]")
 
@@ -167,7 +167,7 @@ async def test_an_open_folder_that_does_not_exist_is_reported(root: Path) -> Non
 async def test_large_images_arrive_as_they_were_given_and_stay_so(
     form: str, emulator: RunningEmulator
 ) -> None:
-    """They go round everything that looks at each letter, also into the store and back."""
+    """Code that reads each character skips them, also in the store."""
     given = b64encode(PIXEL + bytes(range(256)) * 900 + b"x").decode()
     written = {
         "plain": given,

@@ -158,7 +158,7 @@ NO_EFFORT: Json = {"prompt": "hi", "model": "claude-haiku-4.5", "max_tokens": 5}
 async def test_in_errors_mode_what_failed_or_was_odd_is_kept(
     arguments: Json, outcome: str, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Those are what reports are about."""
+    """Bug reports are about such calls."""
     async with connected(emulator, **debugging(tmp_path, "errors")) as client:
         await client.call_tool("ask_claude", arguments)
     capture = the_capture(tmp_path)
@@ -178,7 +178,7 @@ async def test_in_errors_mode_what_succeeded_leaves_nothing(
 async def test_a_dry_run_is_captured_where_all_is(
     mode: str, count: int, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """It has sent nothing, and says so."""
+    """A dry run sends nothing, and its capture says so."""
     async with connected(emulator, **debugging(tmp_path, mode)) as client:
         await ask(client, prompt="hi", dry_run=True)
     assert len(captures_in(tmp_path)) == count
@@ -301,7 +301,7 @@ async def test_calls_at_once_do_not_mix(emulator: RunningEmulator, tmp_path: Pat
 async def test_a_capture_reads_again_as_it_read(
     script: str, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """What a capture is for."""
+    """This is the purpose of a capture."""
     async with connected(emulator, **debugging(tmp_path)) as client:
         await client.call_tool("ask_claude", {"prompt": f"/emulate {script}"})
     (exchange,) = read_capture(the_capture(tmp_path)).exchanges

@@ -112,7 +112,7 @@ async def test_the_store_is_its_owners_alone(store: ConversationStore, tmp_path:
 async def test_each_of_many_gets_its_own_while_others_are_cancelled(
     store: ConversationStore,
 ) -> None:
-    """The worker thread does for all what waits, whoever of them gives up."""
+    """The worker thread completes all waiting work, even if a caller gives up."""
     stood: dict[int, Position] = {}
 
     async def append(number: int, scope: anyio.CancelScope) -> None:
@@ -174,7 +174,7 @@ async def test_a_conversation_is_read_up_to_a_turn(store: ConversationStore) -> 
 
 
 async def test_an_unknown_conversation_is_not_found(store: ConversationStore) -> None:
-    """And what to do is said."""
+    """And the error says what to do."""
     with pytest.raises(InvalidRequest, match="'gone'") as caught:
         await store.load("gone", owner=OWN)
     assert caught.value.code == "not_found"
@@ -193,7 +193,7 @@ async def test_the_latest_conversations_are_listed_first() -> None:
 
 
 async def test_a_failed_write_leaves_nothing_behind(store: ConversationStore) -> None:
-    """A turn is whole or not there."""
+    """A turn is either complete or missing."""
     await store.append(FIRST, turn("One?"), owner=OWN)
     unwritable: Any = object()
     broken = Turn(model="m", system=unwritable, tools=(), messages=(), answer=turn("x").answer)
@@ -552,7 +552,7 @@ async def test_a_store_that_cannot_be_written_is_not_to_be_given_up(
 async def test_a_store_that_cannot_be_read_is_named(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """With the way out of it."""
+    """The error says how to solve it."""
     (tmp_path / "conversations.sqlite3").write_bytes(b"this is no database" * 100)
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         result = await client.call_tool("ask_claude", {"prompt": "x", "conversation_id": "c"})

@@ -49,7 +49,7 @@ async def test_too_deep_for_asking_a_server_still_says_who_is_signed_in(
 
 @pytest.mark.parametrize("depth", ["-1", "deep"])
 async def test_a_wrong_depth_is_refused_by_its_name(depth: str) -> None:
-    """To take it for 0 would be to take the guard away."""
+    """Reading it as 0 would remove the guard."""
     async with connected(KIRO_MCP_DEPTH=depth) as client:
         result = await client.call_tool("ask_claude", {"prompt": "x"})
     assert code(result) == "invalid_request"

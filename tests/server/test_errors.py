@@ -134,7 +134,7 @@ async def test_how_long_to_wait_is_reported_if_the_service_says_it(
 async def test_an_answer_that_was_filtered_says_that_it_was_refused(
     emulator: RunningEmulator,
 ) -> None:
-    """Observed in the published model: a filter ends an answer, and is no failure of the call."""
+    """From the published model: a filter ends an answer. The call has not failed."""
     said = frames.text("I would rather not.") + frames.ending("CONTENT_FILTERED")
     emulator.state.enqueue((Send(said),))
     async with connected(emulator) as client:
@@ -199,7 +199,7 @@ async def test_only_what_was_refused_is_left_out_of_a_conversation(
 async def test_a_refusal_is_not_sent_to_be_repaired_where_data_is_asked_for(
     emulator: RunningEmulator,
 ) -> None:
-    """Its text is no attempt at the data, and a second request would be paid for."""
+    """Its text is not meant as data, and a second request would cost credits."""
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     async with connected(emulator) as client:
         answer = await ask(client, prompt="/emulate refusal", output_schema=schema)
@@ -214,7 +214,7 @@ async def test_a_refusal_is_not_sent_to_be_repaired_where_data_is_asked_for(
 async def test_a_call_whose_arguments_are_not_an_object_is_reported_with_what_came(
     arguments: str, state: str, emulator: RunningEmulator
 ) -> None:
-    """It must be neither lost nor taken for complete."""
+    """It must not be lost, and must not look complete."""
     call = frames.tool_use("t1", "read", arguments) + frames.ending("TOOL_USE")
     emulator.state.enqueue((Send(call),))
     async with connected(emulator) as client:

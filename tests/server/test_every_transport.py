@@ -229,7 +229,7 @@ def signed_out(home: Path) -> dict[str, str]:
 
 
 async def test_a_state_that_the_server_did_not_give_out_is_refused(server: Peer) -> None:
-    """MCP 2026-07-28: what a client sends back is to be taken for an attacker's."""
+    """MCP 2026-07-28: a server must not trust what a client sends back."""
     requests: list[tuple[str, dict[str, Any]]] = [
         ("tools/call", {"name": "login", "arguments": {}}),
         ("tools/call", {"name": "ask_claude", "arguments": {"prompt": "x"}}),

@@ -324,7 +324,7 @@ async def test_headers_that_disagree_with_the_body_are_refused(headers: dict[str
 
 @pytest.mark.parametrize("missing", ["Mcp-Method", "Mcp-Name", "MCP-Protocol-Version"])
 async def test_headers_that_are_missing_are_missed(missing: str) -> None:
-    """MCP 2026-07-28: proxies route by them. Without the version it is no request of that era."""
+    """MCP 2026-07-28: proxies route by these headers. Older requests have no version header."""
     with fail_after(TEST_SECONDS):
         async with serving_http() as server:
             request = server.modern_request("tools/call", name="login", arguments={})
@@ -388,7 +388,7 @@ async def test_deleting_a_session_ends_its_calls(emulator: RunningEmulator) -> N
 async def test_a_legacy_call_whose_client_hung_up_is_ended_by_the_timeouts(
     emulator: RunningEmulator,
 ) -> None:
-    """To MCP 2025-11-25 a lost connection is no cancellation; it must end all the same."""
+    """In MCP 2025-11-25 a lost connection does not cancel a call, but the call must end."""
     timeouts = {"FIRST_TOKEN": "0.2", "STREAM_READ": "0.2"}
     variables = {f"KIRO_MCP_{name}_TIMEOUT": seconds for name, seconds in timeouts.items()}
     environ = against(emulator, **variables)
@@ -404,7 +404,7 @@ async def test_a_legacy_call_whose_client_hung_up_is_ended_by_the_timeouts(
 async def test_the_servers_end_ends_running_calls_and_answers_them(
     era: str, emulator: RunningEmulator
 ) -> None:
-    """Nothing goes on being billed, and no client is left waiting."""
+    """No answer continues to cost credits, and no client is left waiting."""
     responses = list[httpx.Response]()
 
     async def call(server: WebServer, request: httpx.Request) -> None:

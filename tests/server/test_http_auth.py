@@ -113,7 +113,7 @@ def test_a_token_that_cannot_be_trusted_is_refused(
 
 @pytest.mark.skipif(os.name != "posix", reason="owners are those of POSIX")
 def test_a_token_in_a_link_or_of_another_user_is_refused(tmp_path: Path) -> None:
-    """Root can read every file: whoever made this one knows the token."""
+    """Root can read every file, but the user who made this file knows the token."""
     file = tmp_path / "token"
     token = choose_token("", host="127.0.0.1", no_auth=False, file=file)
     link = tmp_path / "link"
@@ -128,7 +128,7 @@ def test_a_token_in_a_link_or_of_another_user_is_refused(tmp_path: Path) -> None
 
 
 def test_a_token_that_can_be_guessed_is_not_enough_for_other_machines() -> None:
-    """On loopback, whoever tries it is this machine's user; on a network it is anybody."""
+    """On loopback only this machine's users can try it; on a network anybody can."""
     for token in ("x", "hunter2", "x" * 15):
         with pytest.raises(InvalidRequest, match="at least 16 characters") as caught:
             choose_token(token, host="0.0.0.0", no_auth=False)

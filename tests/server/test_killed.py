@@ -48,7 +48,7 @@ async def test_what_was_returned_outlives_a_server_that_is_killed(
 
 
 async def left_unanswered(server: StdioServer, emulator: RunningEmulator, name: str) -> None:
-    """Begin another turn, of which nothing comes."""
+    """Begin another turn, which never ends."""
     arguments = {"prompt": "/emulate stall", "conversation_id": name}
     await server.post("tools/call", {"name": "ask_claude", "arguments": arguments})
     await emulator.state.until(lambda state: state.open_streams == 1)

@@ -87,7 +87,7 @@ async def test_an_effort_that_no_model_has_is_refused_by_the_name_of_what_gave_i
 async def test_a_model_of_the_settings_that_is_not_listed_is_named_with_its_setting(
     emulator: RunningEmulator,
 ) -> None:
-    """Whoever reads the warning did not write the name."""
+    """The reader of the warning did not write the name."""
     emulator.state.catalogue = CATALOGUE[:3]
     async with connected(emulator, KIRO_MCP_MODEL="claude-sonnet-4.5") as client:
         listed = (await client.call_tool("list_models", {})).structured_content

@@ -190,7 +190,7 @@ async def test_a_cancellation_that_may_be_a_timeout_leaves_time_to_repeat_the_ca
 
 
 async def test_calls_made_side_by_side_are_asked_each(emulator: RunningEmulator) -> None:
-    """Whoever asks the same twice at once wants two answers."""
+    """A caller that asks the same twice at once wants two answers."""
     emulator.state.enqueue(told(0.3, "A."))
     emulator.state.enqueue(told(0.3, "B."))
     texts: set[str] = set()
@@ -274,7 +274,7 @@ async def test_an_answer_that_was_never_collected_goes_to_one_repeat(
 
 
 async def test_an_answer_that_was_collected_is_asked_again(emulator: RunningEmulator) -> None:
-    """Its caller has got it, and asks the same on purpose."""
+    """Its caller has the answer, and repeats the question on purpose."""
     for collect_late in (False, True):
         emulator.state.enqueue(told(0.3))
         async with connected(emulator) as client:
@@ -304,7 +304,7 @@ async def test_a_call_that_failed_is_asked_again(emulator: RunningEmulator) -> N
 
 
 async def test_the_repeat_in_a_conversation_gets_the_same_turn(emulator: RunningEmulator) -> None:
-    """The conversation has gone on, but by this very turn."""
+    """The conversation has continued, but only by this turn."""
     emulator.state.enqueue(told(0, "First."))
     emulator.state.enqueue(told(0.3, "Second."))
     async with connected(emulator) as client:
@@ -340,7 +340,7 @@ async def test_a_repeat_with_a_file_that_has_changed_is_a_new_question(
 async def test_an_answer_whose_connection_was_lost_goes_to_the_repeat(
     emulator: RunningEmulator,
 ) -> None:
-    """In a session over HTTP a lost connection is no cancellation."""
+    """In a session over HTTP, a lost connection does not cancel a call."""
     emulator.state.enqueue(told(0.5))
     with fail_after(TEST_SECONDS):
         async with serving_http(against(emulator)) as server:
@@ -571,7 +571,7 @@ def identify(arguments: dict[str, Any], secret: bytes = b"secret", **environ: st
 def test_questions_are_the_same_if_their_arguments_are(
     one: dict[str, Any], other: dict[str, Any], seconds: int
 ) -> None:
-    """How long a call waits, and in what order it is written, make no other question."""
+    """The wait and the order of members do not make it another question."""
     first, second = (read_arguments(AskArguments, "ask_claude", given) for given in (one, other))
     assert (identify(one) == identify(other)) == (
         first.model_dump_json() == second.model_dump_json() or first == second

@@ -40,7 +40,7 @@ async def halves(client: Client, **arguments: Any) -> tuple[dict[str, Any], dict
 
 
 def structured(result: types.CallToolResult) -> dict[str, Any]:
-    """Return a structured result, checked for what every one must keep."""
+    """Return a structured result that has passed the checks for all results."""
     found: dict[str, Any] = result.structured_content
     assert_valid("ask_claude", found)
     assert set(found) >= ALWAYS
@@ -159,7 +159,7 @@ async def test_data_is_there_where_a_schema_was_given_and_is_said_once(
 async def test_pages_and_licences_that_come_with_an_answer_are_its_citations(
     emulator: RunningEmulator,
 ) -> None:
-    """Whoever uses licensed code, or repeats a claim, must be able to name its source."""
+    """A user of licensed code, or of a claim, must be able to name its source."""
     page = {"url": "https://a.example/x", "title": "X", "snippet": "An x."}
     pages = frames.event("supplementaryWebLinksEvent", {"supplementaryWebLinks": [page]})
     cited = frames.event("citationEvent", {"citationLink": "https://b.example/"})

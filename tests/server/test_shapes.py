@@ -97,7 +97,7 @@ async def test_the_text_of_a_message_is_read_wherever_it_is(
 async def test_what_is_not_understood_is_sent_as_json_and_said(
     message: dict[str, Any], emulator: RunningEmulator
 ) -> None:
-    """Nothing that a caller says may vanish: the model can read JSON."""
+    """Nothing from a caller may be lost: the model can read JSON."""
     sent_turns, repairs = await sent_for(emulator, message, {"role": "user", "content": "Go."})
     assert "hello" in json.dumps(sent_turns)
     assert {repair["rule"] for repair in repairs} >= {"unknown_content"}
@@ -364,7 +364,7 @@ async def test_a_whole_call_result_of_mcp_is_opened(emulator: RunningEmulator) -
 async def test_a_block_that_cannot_be_sent_takes_no_other_with_it(
     emulator: RunningEmulator,
 ) -> None:
-    """A document of blocks holds words beside the sound that is left out."""
+    """A document of blocks keeps its text when its audio is left out."""
     blocks = [{"type": "text", "text": "words"}, AUDIO]
     document = {"type": "document", "source": {"type": "content", "content": blocks}}
     (_, _, answer), _ = await sent_for(

@@ -10,7 +10,7 @@ from tests.support.mcp import connected, words
 
 @pytest.mark.parametrize("part", range(16))
 async def test_each_hostile_input_gets_an_answer(part: int, emulator: RunningEmulator) -> None:
-    """How long others wait meanwhile is measured by `tests.benchmarks.stalls`."""
+    """`tests.benchmarks.stalls` measures how long other calls wait."""
     small = [one for one in INPUTS if not one.is_large]
     async with connected(emulator) as client:
         for one in small[part::16]:

@@ -79,7 +79,7 @@ async def test_the_stateless_revision_is_served_without_a_handshake(
 
 @pytest.mark.parametrize("first", ["legacy", "modern"])
 async def test_the_first_request_decides_the_era_and_the_other_one_is_refused(first: str) -> None:
-    """The SDK's: a process has one client, and that is of one age; it stays usable all the same."""
+    """The SDK serves one client in one era per process. The process stays usable."""
     with fail_after(START_SECONDS):
         async with started() as server:
             if first == "legacy":
@@ -307,7 +307,7 @@ async def test_a_setting_that_cannot_be_used_is_an_error_of_each_call() -> None:
 
 
 async def test_a_session_leaves_no_warning_behind(emulator: RunningEmulator) -> None:
-    """Neither of what the SDK has deprecated, nor of what was left open."""
+    """No warning about deprecated parts of the SDK or about open files."""
     command = (sys.executable, "-W", "error", *COMMAND[1:])
     with fail_after(START_SECONDS):
         async with started(against(emulator), command) as server:
@@ -361,7 +361,7 @@ async def test_spans_that_are_held_back_are_handed_on_at_the_end(
 async def test_a_collector_that_never_answers_does_not_hold_up_the_end(
     emulator: RunningEmulator,
 ) -> None:
-    """A client that is quitting waits for no one's traces."""
+    """A client that quits does not wait for telemetry."""
     command = (sys.executable, "-m", "tests.support.traced", "-")
     with fail_after(START_SECONDS):
         async with started(against(emulator), command) as server:

@@ -38,7 +38,7 @@ class Listener:
 
     @property
     def pieces(self) -> list[dict[str, Any]]:
-        """What came of the text."""
+        """The text that arrived."""
         metas = (one.params.meta for one in self.seen)
         return [meta[STREAM_META_KEY] for meta in metas if meta]
 
@@ -121,7 +121,7 @@ async def test_it_goes_out_with_progress_that_says_what_it_always_says(
 async def test_only_a_caller_who_asked_gets_it(
     emulator: RunningEmulator, meta: dict[str, Any]
 ) -> None:
-    """The specification: progress goes to whoever gave a token."""
+    """The specification: only a caller that gave a token gets progress."""
     emulator.state.enqueue((*SLOW, END))
     listener = Listener()
     async with client_of(emulator, listener) as client:
@@ -142,7 +142,7 @@ async def test_thinking_is_not_in_it(emulator: RunningEmulator) -> None:
 
 
 async def test_a_second_answer_begins_anew(emulator: RunningEmulator) -> None:
-    """The first broke the schema, and its text is no part of the result."""
+    """The first answer broke the schema, and its text is not in the result."""
     emulator.state.enqueue((*SLOW, END), (Send(frames.text('{"a": 1}')), NEVER_ENDS))
     listener = Listener()
     async with client_of(emulator, listener) as client, anyio.create_task_group() as tasks:

@@ -95,7 +95,7 @@ async def test_properties_are_renamed_for_the_service_and_named_back_in_calls(
 
 
 async def test_a_dry_run_says_what_is_renamed(emulator: RunningEmulator) -> None:
-    """What would be sent is what can be sent."""
+    """A dry run shows the names that are sent."""
     async with connected(emulator) as client:
         result = await ask(client, prompt="x", tools=[TOOL], dry_run=True)
     assert not result.get("findings")
