@@ -95,6 +95,8 @@ class Writer(writing.Writer):
             "created": now,
             "model": question.model or "auto",
         }
+        head = writing.json_bytes(self._head).removesuffix(b"}")
+        self._before_delta = b"data: " + head + b',"choices":[{"index":0,"delta":'
         self._text = self._reasoning = ""
         self._blocks: list[Any] = []
         self._calls: list[Any] = []
@@ -170,8 +172,9 @@ class Writer(writing.Writer):
         return self._chunk({"tool_calls": [{"index": len(self._calls) - 1, **call}]})
 
     def _chunk(self, delta: JsonObject, *, finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _event({**self._head, "choices": [choice]})
+        end = b"null" if finish is None else writing.json_bytes(finish)
+        rest = writing.json_bytes(delta) + b',"logprobs":null,"finish_reason":' + end
+        return self._before_delta + rest + b"}]}\n\n"
 
 
 def _event(value: Mapping[str, Any]) -> bytes:

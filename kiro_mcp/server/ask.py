@@ -115,7 +115,7 @@ async def ask_claude(engine: Engine, arguments: dict[str, Any], call: Call) -> R
 async def _ask(
     engine: Engine, given: AskArguments, call: Call, capture: "CallCapture | None"
 ) -> types.CallToolResult:
-    question = await question_id(given, engine.settings, await engine.secret())
+    question = await question_id(given, engine.settings_text, await engine.secret())
     if result := await _join_running(engine, question, given, call):
         return result
     if result := await _take_undelivered(engine, question, call):

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -32,7 +33,7 @@ from kiro_mcp.client.telemetry import Telemetry
 from kiro_mcp.errors import InvalidRequest, KiroError
 from kiro_mcp.files import Sleep, warning_about
 from kiro_mcp.server.captures import open_captures
-from kiro_mcp.server.jobs import JOIN_AFTER_SECONDS, Jobs
+from kiro_mcp.server.jobs import JOIN_AFTER_SECONDS, Jobs, settings_text
 from kiro_mcp.server.owners import KEY_HEADER, OWN, installation_secret
 from kiro_mcp.server.store import ConversationStore
 from kiro_mcp.settings import Settings, unknown_variables
@@ -208,6 +209,11 @@ class Engine:
             owner=owner,
             join_after_seconds=self._join_after_seconds,
         )
+
+    @cached_property
+    def settings_text(self) -> str:
+        """The settings as text, made once because each call needs them. Never show it."""
+        return settings_text(self.settings)
 
     async def secret(self) -> bytes:
         """Return the secret of this installation."""

@@ -213,11 +213,14 @@ class Jobs:
         A job can be joined if it began long enough before the call, or if its client has cancelled
         it for a reason that is or may be a timeout. Of several, the least joined one is returned.
         """
+        if not question:
+            return None
         candidates = [
             job
-            for job in self.running
-            if question
-            and (job.question, job.owner) == (question, owner)
+            for job in self._jobs.values()
+            if job.question == question
+            and job.is_running
+            and job.owner == owner
             and not job.scope.cancel_called
             and (
                 abs(began_at - job.began_at) >= self._join_after_seconds
@@ -414,12 +417,17 @@ def says_timed_out(reason: object) -> bool:
     return _says(_TIMED_OUT, reason)
 
 
-async def question_id(given: AskArguments, settings: Settings, secret: bytes) -> str:
+def settings_text(settings: Settings) -> str:
+    """Return all settings as text for `question_id`. It has the API key: never show it."""
+    return f"{settings.api_key.get_secret_value()}\n{settings.model_dump_json()}"
+
+
+async def question_id(given: AskArguments, settings: str, secret: bytes) -> str:
     """Return a hash that is equal for calls that ask the same; "" for a call that asks nothing.
 
-    The hash is keyed, so that nobody can use the store to test what was asked. It includes the
-    settings, because servers with other settings may use the same store. For a file it includes
-    path, size and time of the last change.
+    The hash is keyed, so that nobody can use the store to test what was asked. It includes
+    `settings`, from `settings_text`, because servers with other settings may use the same store.
+    For a file it includes path, size and time of the last change.
     """
     if given.dry_run or given.answer_id:
         return ""
@@ -436,8 +444,7 @@ async def question_id(given: AskArguments, settings: Settings, secret: bytes) ->
             limiter=reader_threads(),
         )
     question = [
-        settings.api_key.get_secret_value(),
-        settings.model_dump_json(),
+        settings,
         {
             name: value
             for name in type(given).model_fields

@@ -24,7 +24,14 @@ from kiro_mcp.emulator.state import GENERATE
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.arguments import AskArguments, read_arguments
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.jobs import JOIN_AFTER_SECONDS, Job, Jobs, question_id, says_timed_out
+from kiro_mcp.server.jobs import (
+    JOIN_AFTER_SECONDS,
+    Job,
+    Jobs,
+    question_id,
+    says_timed_out,
+    settings_text,
+)
 from kiro_mcp.server.store import ConversationStore, Position, Turn
 from kiro_mcp.settings import Settings
 from tests.support.http import WebServer, against, answer, serving_http
@@ -564,7 +571,7 @@ def turned(value: Any) -> Any:
 
 def identify(arguments: dict[str, Any], secret: bytes = b"secret", **environ: str) -> str:
     read = read_arguments(AskArguments, "ask_claude", arguments)
-    return anyio.run(question_id, read, Settings.load(environ), secret)
+    return anyio.run(question_id, read, settings_text(Settings.load(environ)), secret)
 
 
 @given(one=QUESTIONS, other=QUESTIONS, seconds=st.integers(0, 100))
