@@ -735,20 +735,21 @@ class AcpClient:
         return [{"type": "text", "text": draft.note}, *blocks]
 
     def _payload(self, draft: Draft, blocks: list[JsonObject]) -> Payload:
-        """Return the lines that go to the program. The bearer of the tools is not in them."""
+        """Return what goes to the program, without the address and bearer of the tools."""
         dialect = make_dialect(self._dialect)
-        new_session: JsonObject = dialect.new_session("<empty folder>", draft.spec, None)
-        tools: list[JsonValue] = [
-            {"name": f"@{SERVER}/{tool.name}", "inputSchema": tool.input_schema}
-            for tool in draft.spec.tools
-        ]
+        requests: tuple[tuple[str, JsonObject], ...] = (
+            ("initialize", INITIALIZE),
+            ("session/new", dialect.new_session("<empty folder>", draft.spec, None)),
+            ("session/prompt", {"prompt": list[JsonValue](blocks)}),
+        )
         body: JsonObject = {
             "command": [SUBJECT, *dialect.arguments(draft.spec, self._flags)],
             "files": {**dialect.files(draft.spec, None)},
-            "initialize": INITIALIZE,
-            "session/new": new_session,
-            "session/prompt": {"prompt": list[JsonValue](blocks)},
-            "tools": tools,
+            "lines": [{"method": method, "params": params} for method, params in requests],
+            "tools": [
+                {"name": f"@{SERVER}/{tool.name}", "inputSchema": tool.input_schema}
+                for tool in draft.spec.tools
+            ],
         }
         encoded = json_bytes(body)
         images = sum(block.get("type") == "image" for block in blocks)

@@ -734,8 +734,8 @@ def cache_id(head: str, owner: str) -> str:
 
 _SHOWN: Final = frozenset(
     """
-    agentMode chatTriggerType conversationId display effort format modelId name origin status
-    toolUseId type
+    agentMode chatTriggerType command conversationId cwd display effort format method mimeType
+    modelId name origin status toolUseId type
     """.split()  # noqa: SIM905 - a list of names is easier to read without quotes
 )
 """Members whose texts are structure, not content."""

@@ -57,7 +57,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Connect:
     @asynccontextmanager
     async def program(**settings: str) -> AsyncGenerator[Client]:
         stand_in = f"{sys.executable} -m kiro_mcp.emulator.kiro_cli --dialect {request.param}"
-        environ = {
+        environ: dict[str, Any] = {
             "KIRO_MCP_ENGINE": "kiro-cli",
             "KIRO_MCP_KIRO_CLI": stand_in,
             "HOME": str(tmp_path),

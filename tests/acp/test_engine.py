@@ -90,6 +90,20 @@ async def test_a_history_of_the_caller_goes_as_text_and_says_so(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_dry_run_shows_the_lines_that_would_go_out(dialect: str, tmp_path: Path) -> None:
+    async with asking(dialect, tmp_path) as client:
+        await ask(client, prompt="Hi")  # Which dialect the program speaks is known from here on.
+        found = await ask(client, prompt="my secret", system="my own", dry_run=True)
+    payload = found["payload"]
+    assert payload["command"][:2] == ["kiro-cli", "acp"]
+    assert f"--agent-engine {dialect}" in " ".join(payload["command"])
+    methods = [line["method"] for line in payload["lines"]]
+    assert methods == ["initialize", "session/new", "session/prompt"]
+    assert payload["lines"][-1]["params"]["prompt"] == [{"type": "text", "text": "<9 characters>"}]
+    assert not {"my secret", "my own"} & set(json.dumps(payload).split('"'))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
 async def test_a_tool_call_is_held_until_its_result_comes(dialect: str, tmp_path: Path) -> None:
     tools: list[dict[str, Any]] = [
         {

@@ -16,7 +16,16 @@ from kiro_mcp.acp.transcript import (
     write_conversation,
     write_message,
 )
-from kiro_mcp.chat import ImagePart, Message, TextPart, ThinkingPart, ToolResult, ToolSpec, ToolUse
+from kiro_mcp.chat import (
+    ImagePart,
+    Message,
+    Part,
+    TextPart,
+    ThinkingPart,
+    ToolResult,
+    ToolSpec,
+    ToolUse,
+)
 
 SPEC = SessionSpec(system="Be brief.", tools=(), model="auto", effort="")
 BOUNDARY = "-----boundary-----"
@@ -37,17 +46,17 @@ def said(role: Any, *parts: Any) -> Message:
 
 
 TEXT = st.text(max_size=3)
-PARTS = st.one_of(
-    st.builds(lambda text: TextPart(text=text), TEXT),
-    st.builds(lambda name: ToolUse(id=name, name=name, arguments={"a": name}), TEXT),
-    st.builds(lambda name: ToolResult(id=name, text=name), TEXT),
-    st.builds(lambda data: ImagePart(format="png", data=data), TEXT),
+PARTS: st.SearchStrategy[Part] = st.one_of(
+    st.builds(TextPart, text=TEXT),
+    st.builds(ToolUse, id=TEXT, name=TEXT, arguments=st.dictionaries(TEXT, TEXT, max_size=1)),
+    st.builds(ToolResult, id=TEXT, text=TEXT),
+    st.builds(ImagePart, format=st.just("png"), data=TEXT),
 )
 MESSAGES = st.lists(
     st.builds(
-        lambda role, parts: Message(role=role, parts=tuple(parts)),
-        st.sampled_from(["user", "assistant"]),
-        st.lists(PARTS, min_size=1, max_size=2),
+        Message,
+        role=st.sampled_from(["user", "assistant"]),
+        parts=st.lists(PARTS, min_size=1, max_size=2).map(tuple),
     ),
     max_size=3,
 )
