@@ -72,7 +72,6 @@ REFUSED: Final = 5
 INTERRUPTED: Final = 130
 CLOSED_OUTPUT: Final = 141
 """The reader of the output stopped early: a shell's exit code for a program ended by SIGPIPE."""
-TERMINATED: Final = 143
 
 CODES: Final = {
     "invalid_request": USAGE,

@@ -14,7 +14,7 @@ import mcp_types as types
 from mcp.client import Client
 from mcp.client.session import MessageHandlerFnT
 
-from kiro_mcp.cli.output import CODES, INTERRUPTED, REFUSED, TERMINATED, end_process
+from kiro_mcp.cli.output import CODES, INTERRUPTED, REFUSED, end_process
 from kiro_mcp.cli.serve import log_to, server_for, service_environ, skip_loaded_modules_in_gc
 from kiro_mcp.cli.terminal import StderrHandler, tell
 from kiro_mcp.client.telemetry import flush_telemetry
@@ -23,8 +23,6 @@ from kiro_mcp.server.results import ERROR_META_KEY
 
 ENDING_SECONDS: Final = 0.5
 """How long an interrupted command may take to end."""
-
-_SIGNALS: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 def run_command(command: Callable[[], Awaitable[int]]) -> int:
@@ -57,8 +55,9 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
 
     with anyio.CancelScope() as scope:
         if sys.platform != "win32":  # There, event loops have no signal handlers.
-            for number, signalled in _SIGNALS.items():
-                asyncio.get_running_loop().add_signal_handler(number, end, signalled)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # A shell's exit code for a program that a signal ended.
+                asyncio.get_running_loop().add_signal_handler(number, end, 128 + number)
         code = await command()
     return code
 
