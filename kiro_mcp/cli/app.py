@@ -261,6 +261,21 @@ def doctor(as_json: bool, offline: bool) -> None:
 
 
 @commands.command()
+@click.option("--yes", is_flag=True, help="Do not ask before credits are spent.")
+@click.option("--dry-run", is_flag=True, help="Send nothing; show the questions and their cost.")
+@click.option("--out", default="", metavar="FILE", help="Write a report that can be shared (JSON).")
+@click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
+def verify(yes: bool, dry_run: bool, out: str, offline: bool) -> None:
+    """Ask the service what docs/protocol.md is unsure of.
+
+    Costs at most 0.5 credits. The report has no secrets, accounts or prompts of yours.
+    """
+    from kiro_mcp.cli.verify import run_verify  # Imports mcp, which takes half a second.
+
+    sys.exit(run_verify(yes=yes, dry_run=dry_run, out=out, offline=offline))
+
+
+@commands.command()
 @click.argument("folder", metavar="DIR")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--diff", "shows_diff", is_flag=True, help="Print the differences only.")

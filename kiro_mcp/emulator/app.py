@@ -68,6 +68,7 @@ _LIST_MODELS_KAS: Final = Operation("ListAvailableModels", operations.list_model
 _USAGE_LIMITS: Final = Operation("GetUsageLimits", operations.usage_limits)
 _LIST_PROFILES: Final = Operation("ListAvailableProfiles", operations.list_profiles)
 _GET_PROFILE: Final = Operation("GetProfile", operations.get_profile)
+_INVOKE_MCP: Final = Operation("InvokeMCP", operations.invoke_mcp)
 _GENERATE_REST: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.REST))
 _GENERATE_RPC: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.RPC_GENERATE))
 _SEND_RPC: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.RPC_SEND))
@@ -98,6 +99,7 @@ TARGETS: Final[Mapping[str, Operation]] = {
     "AmazonCodeWhispererStreamingService.SendMessage": _SEND_RPC,
     "AmazonQDeveloperStreamingService.SendMessage": _SEND_RPC,
     "KiroRuntimeService.GenerateAssistantResponse": _GENERATE_KAS,
+    "KiroRuntimeService.InvokeMCP": _INVOKE_MCP,
     "KiroControlPlaneBearerService.ListAvailableModels": _LIST_MODELS_KAS,
     "AmazonCodeWhispererService.ListAvailableModels": _LIST_MODELS,
     "AmazonCodeWhispererService.GetUsageLimits": _USAGE_LIMITS,

@@ -166,6 +166,25 @@ def list_models_in_kas(state: EmulatorState, request: SeenRequest) -> Script:
     return list_models(state, request)
 
 
+def invoke_mcp(state: EmulatorState, request: SeenRequest) -> Script:
+    """Return the result of a JSON-RPC call: the tool `web_search`, or no pages that it found."""
+    caller = caller_of(state, request)
+    if isinstance(caller, Refusal):
+        return (caller,)
+    if refusal := profile_fault(state, caller, request.text("profileArn")):
+        return (refusal,)
+    schema = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
+    results: dict[str, Any] = {
+        "tools/list": {"tools": [{"name": "web_search", "inputSchema": schema}]},
+        "tools/call": {"content": [{"type": "text", "text": '{"results": []}'}], "isError": False},
+    }
+    method = request.text("method")
+    if method not in results:
+        return (MALFORMED.saying(f"{method!r:.80} is not tools/list or tools/call."),)
+    answer = {"jsonrpc": "2.0", "id": request.members.get("id"), "result": results[method]}
+    return json_answer(answer)
+
+
 def usage_limits(state: EmulatorState, request: SeenRequest) -> Script:
     """Return the credits of an invented plan."""
     if refusal := _refuse_management(state, request):

@@ -1,0 +1,561 @@
+"""`kiro-mcp verify`: asks the service the open questions of docs/protocol.md, within a budget.
+
+::
+
+    questions (name, expected, credits, how to ask) ─▶ rows (fact, expected, seen) ─▶ table, report
+
+The free questions come first. Each prompt goes to the cheapest model that can answer it, once:
+nothing is tried again. A question that fails becomes a row, and the next one is asked; only a
+suspended account, used-up credits or a refused login end the run, because more requests could do
+harm. Rows are made of our own words, the service's names and numbers, never of its sentences: so
+no row can name a person or an account.
+"""
+
+import base64
+import json
+import re
+import struct
+import sys
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast
+
+import anyio
+import anyio.to_thread
+import click
+from rich.table import Table
+from rich.text import Text
+
+from kiro_mcp._version import __version__
+from kiro_mcp.acp.program import Program, find_program
+from kiro_mcp.captures.redacting import redacted_json
+from kiro_mcp.chat import (
+    AccessToken,
+    ChatRequest,
+    ImagePart,
+    Message,
+    ModelInfo,
+    Reply,
+    TextPart,
+    ToolResult,
+    ToolSpec,
+    ToolUse,
+)
+from kiro_mcp.cli.output import FAILED_OUTPUT, USAGE, harmless_json
+from kiro_mcp.cli.serve import service_environ, uses_program
+from kiro_mcp.cli.session import run_command
+from kiro_mcp.cli.terminal import show, tell, tell_error, waiting
+from kiro_mcp.client.admission import CallSpending
+from kiro_mcp.client.client import MAX_MODEL_PAGES, KiroClient
+from kiro_mcp.client.endpoints import (
+    LIST_MODELS,
+    LIST_MODELS_KAS,
+    LIST_PROFILES,
+    USAGE_LIMITS,
+    EndpointProfile,
+)
+from kiro_mcp.client.http import MAX_REFUSAL_BYTES, HttpPool
+from kiro_mcp.errors import AccountBlocked, InvalidRequest, KiroError
+from kiro_mcp.files import replace_text
+from kiro_mcp.server.engine import Engine
+from kiro_mcp.settings import Settings
+from kiro_mcp.wire.eventstream import FrameDecoder
+from kiro_mcp.wire.json_values import JsonObject, object_members, word_member
+from kiro_mcp.wire.models import models_from_page
+from kiro_mcp.wire.reply import ReplyOptions
+
+MAX_CREDITS: Final = 0.5
+"""What a run may cost. After that no question is asked."""
+
+QUESTION_SECONDS: Final = 120.0
+
+MAX_ANSWER_BYTES: Final = 1024 * 1024
+"""How much of an answer is kept to look at its frames."""
+
+_ENDING_CODES: Final = ("account_suspended", "quota_exhausted", "auth_required", "auth_expired")
+
+_INVOKE_MCP: Final = EndpointProfile(
+    host="runtime", target="KiroRuntimeService.InvokeMCP", origin="", form="kas"
+)
+_CATALOGUE_MEMBERS: Final = frozenset(
+    """
+    additionalModelRequestFieldsSchema availableOrigins description modelId modelName promptCaching
+    provider rateMultiplier rateUnit refusalFallbackModels status supportedInputTypes tokenLimits
+    """.split()  # noqa: SIM905 - a list of names is easier to read without quotes
+)
+_ENDING: Final = ["metadataEvent", "contextUsageEvent", "meteringEvent"]
+_IDENTIFIER: Final = re.compile(
+    r"arn:[^\s\"',]+|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the service said to a question."""
+
+    text: str
+    is_expected: bool | None = None
+    """None if no answer would contradict the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    fact: str
+    expected: str
+    seen: str
+    outcome: str
+    """`same`, `different`, `open`, `failed` or `not asked`."""
+
+
+class _Watcher:
+    """A recorder that keeps the status and the beginning of each answer, but no headers."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self._body = bytearray()
+
+    def sent(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> None:
+        self._body.clear()
+
+    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+        self.status = status
+
+    def received(self, chunk: bytes) -> None:
+        self._body += chunk[: MAX_ANSWER_BYTES - len(self._body)]
+
+    def reads_with(self, options: ReplyOptions) -> None: ...
+
+    def replied(self, reply: Reply) -> None: ...
+
+    def failed(self, error: KiroError) -> None: ...
+
+    def events(self) -> list[str]:
+        """Return the names of the answer's events, without repetitions."""
+        frames = FrameDecoder().feed(bytes(self._body))
+        return list(dict.fromkeys(str(one.headers.get(":event-type")) for one in frames))
+
+    def refusal(self) -> str:
+        """Return the status, names and numbers of a refusal, without its sentences."""
+        try:
+            body: Any = json.loads(self._body[:MAX_REFUSAL_BYTES])
+        except (ValueError, RecursionError):
+            body = None
+        if not isinstance(body, dict):
+            return f"{self.status}, no JSON object"
+        members = cast("dict[str, Any]", body)
+        shown = ("__type", "reason", "retryAfterMilliseconds")
+        facts = [f"{name}={members[name]}"[:120] for name in shown if name in members]
+        return ", ".join([str(self.status), *facts, f"members {' '.join(sorted(members))}"])
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """What the questions of one run share."""
+
+    engine: Engine
+    clients: Mapping[str, KiroClient]
+    """By the endpoint that each one uses."""
+    token: AccessToken
+    spending: CallSpending = field(default_factory=CallSpending)
+    entries: list[JsonObject] = field(default_factory=list[JsonObject])
+    """The live list of models."""
+    refusals: list[str] = field(default_factory=list[str])
+
+    async def manage(
+        self, endpoint: EndpointProfile, members: Mapping[str, str | bool] | None = None
+    ) -> JsonObject:
+        """Ask an operation that costs nothing."""
+        return await self.engine.tokens.management.ask(endpoint, self.token, members)
+
+    async def list_entries(self, endpoint: EndpointProfile) -> list[JsonObject]:
+        """Return the service's list of models as it is."""
+        entries: list[JsonObject] = []
+        members: dict[str, str | bool] = {}
+        for _ in range(MAX_MODEL_PAGES):
+            page = await self.manage(endpoint, members)
+            entries += object_members(page, "models")
+            members["nextToken"] = word_member(page, "nextToken")
+            if not members["nextToken"]:
+                break
+        return entries
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """Return the live list of models."""
+        return models_from_page({"models": self.entries})[0]
+
+    def cheapest(self, fits: Callable[[ModelInfo], bool]) -> ModelInfo:
+        """Return the cheapest listed model that fits.
+
+        Raises:
+            InvalidRequest: None does.
+        """
+        models = [one for one in self.models() if one.id != "auto" and fits(one)]
+        if not models:
+            raise InvalidRequest("The service lists no model for this question.")
+        return min(models, key=lambda one: one.rate_multiplier or 1.0)
+
+    async def prompt(
+        self, endpoint: str, request: ChatRequest, *, estimate: float
+    ) -> tuple[Reply, list[str], float]:
+        """Send a prompt; return its reply, the names of its events and its credits."""
+        watcher, before = _Watcher(), self.spending.credits
+        client = self.clients[endpoint]
+        try:
+            async with client.stream(request, spending=self.spending, recorder=watcher) as answer:
+                async for _ in answer:
+                    pass
+                reply = answer.reply
+        except KiroError:
+            if watcher.status not in (0, 200):
+                self.refusals.append(watcher.refusal())
+            raise
+        if reply.usage.credits is None:
+            self.spending.credits += estimate
+        return reply, watcher.events(), self.spending.credits - before
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One open question."""
+
+    name: str
+    expected: str
+    credits: float
+    """About what it costs; 0 for a free one."""
+    ask: Callable[[Run], Awaitable[Seen]]
+
+
+# --- the questions --------------------------------------------------------------------------------
+
+
+async def _login(run: Run) -> Seen:
+    credential = (await run.engine.tokens.resolution()).credential
+    kind = credential.kind if credential else "none"
+    profile = "with" if run.token.profile_arn else "without"
+    header = run.token.token_type or "no TokenType"
+    return Seen(f"{kind}, {header}, {profile} a profile, {run.token.region}")
+
+
+async def _older_list(run: Run) -> Seen:
+    run.entries = await run.list_entries(LIST_MODELS)
+    return Seen(f"{len(run.entries)} models", bool(run.entries))
+
+
+async def _newer_list(run: Run) -> Seen:
+    entries = await run.list_entries(LIST_MODELS_KAS)
+    run.entries = run.entries or entries
+    return Seen(f"{len(entries)} models", bool(entries))
+
+
+async def _members(run: Run) -> Seen:
+    names = {name for entry in run.entries for name in entry}
+    unknown = sorted(names - _CATALOGUE_MEMBERS)
+    missing = sorted(_CATALOGUE_MEMBERS - names)
+    said = f"new: {' '.join(unknown) or 'none'}; missing: {' '.join(missing) or 'none'}"
+    return Seen(said, not unknown)
+
+
+async def _efforts(run: Run) -> Seen:
+    models = [one for one in run.models() if one.fields]
+    always = sorted(
+        one.id
+        for one in models
+        if one.fields
+        and "disabled" not in one.fields.thinking_types
+        and "none" not in one.fields.efforts
+    )
+    efforts = " ".join(dict.fromkeys(effort for one in models for effort in one.effort_levels))
+    text = f"{' '.join(always) or 'none'}; efforts: {efforts or 'none'}"
+    return Seen(text, set(always) <= {"claude-sonnet-5.5", "claude-opus-5.5"})
+
+
+async def _usage(run: Run) -> Seen:
+    answer = await run.manage(USAGE_LIMITS)
+    return Seen(f"members {' '.join(sorted(answer))}", "usageBreakdownList" in answer)
+
+
+async def _profiles(run: Run) -> Seen:
+    try:
+        profiles = object_members(await run.manage(LIST_PROFILES), "profiles")
+    except AccountBlocked as error:
+        if error.status != 403 or error.code != "forbidden":
+            raise
+        return Seen("refused: forbidden, 403")
+    return Seen(f"{len(profiles)} on the first page")
+
+
+async def _web_search(run: Run) -> Seen:
+    call = {"jsonrpc": "2.0", "id": "1", "method": "tools/list"}
+    answer = await run.manage(_INVOKE_MCP, call)
+    result = cast("JsonObject", answer.get("result") or {})
+    names = [str(tool.get("name")) for tool in object_members(result, "tools")]
+    text = f"members {' '.join(sorted(answer))}; tools: {' '.join(names) or 'none'}"
+    return Seen(text, "web_search" in names)
+
+
+_PROMPT_CREDITS: Final = 0.05
+_CACHE_CREDITS: Final = 0.1
+
+
+def _short(run: Run, fits: Callable[[ModelInfo], bool] = lambda _: True) -> ChatRequest:
+    message = Message(role="user", parts=(TextPart(text="Reply with the single word OK."),))
+    model = run.cheapest(fits)
+    return ChatRequest(messages=(message,), model=model.id, model_info=model)
+
+
+def _answers_at(endpoint: str) -> Callable[[Run], Awaitable[Seen]]:
+    async def ask(run: Run) -> Seen:
+        reply, events, credits = await run.prompt(endpoint, _short(run), estimate=_PROMPT_CREDITS)
+        moved = ", in the newer form" if run.clients[endpoint].notes else ""
+        tokens = "no" if reply.usage.is_estimated else "with"
+        stop = reply.raw_stop_reason or "no stopReason"
+        text = f"{' '.join(events)}; {stop}; {tokens} token counts; {credits:.4g} credits{moved}"
+        return Seen(text, events[-len(_ENDING) :] == _ENDING and not moved)
+
+    return ask
+
+
+async def _off(run: Run) -> Seen:
+    request = _short(run, lambda one: bool(one.fields and "disabled" in one.fields.thinking_types))
+    off = ChatRequest(
+        messages=request.messages, model=request.model, model_info=request.model_info, effort="off"
+    )
+    _, events, credits = await run.prompt("runtime", off, estimate=_PROMPT_CREDITS)
+    thinks = "reasoningContentEvent" in events
+    text = f"{request.model} {'thinks' if thinks else 'does not think'}; {credits:.4g} credits"
+    return Seen(text, not thinks)
+
+
+async def _image(run: Run) -> Seen:
+    rows = zlib.compress((b"\0" + b"\xff\0\0" * 32) * 32)
+    header = struct.pack(">IIBBBBB", 32, 32, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")):
+        png += struct.pack(">I", len(data)) + kind + data
+        png += struct.pack(">I", zlib.crc32(kind + data))
+    red = ImagePart(format="png", data=base64.b64encode(png).decode())
+    model = run.cheapest(lambda one: "IMAGE" in one.input_types)
+    request = ChatRequest(
+        messages=(
+            Message(
+                role="user",
+                parts=(TextPart(text="Look, then name the colour in one English word."),),
+            ),
+            Message(role="assistant", parts=(ToolUse(id="tooluse_1", name="look", arguments={}),)),
+            Message(
+                role="user", parts=(ToolResult(id="tooluse_1", text="A picture.", images=(red,)),)
+            ),
+        ),
+        model=model.id,
+        model_info=model,
+        tools=(
+            ToolSpec(
+                name="look",
+                description="Look at the picture.",
+                input_schema={"type": "object", "properties": {}},
+            ),
+        ),
+    )
+    reply, _, credits = await run.prompt("runtime", request, estimate=_PROMPT_CREDITS)
+    sees = "red" in reply.text.lower()
+    return Seen(f"{'red' if sees else 'another answer'}; {credits:.4g} credits", sees)
+
+
+async def _cache(run: Run) -> Seen:
+    model = run.cheapest(lambda one: one.id.startswith("gpt"))
+    lines = "\n".join(f"Line {number}: nothing to do here." for number in range(200))
+    costs: list[float] = []
+    conversation = run.engine.new_id()
+    for _ in range(2):
+        request = ChatRequest(
+            messages=(
+                Message(
+                    role="user", parts=(TextPart(text=f"{lines}\nReply with the single word OK."),)
+                ),
+            ),
+            model=model.id,
+            model_info=model,
+            conversation_id=conversation,
+        )
+        costs.append((await run.prompt("runtime", request, estimate=_CACHE_CREDITS / 2))[2])
+    text = f"{model.id}: {costs[0]:.4g}, then {costs[1]:.4g} credits"
+    return Seen(text, costs[1] < costs[0])
+
+
+async def _refusals(run: Run) -> Seen:
+    return Seen("; ".join(run.refusals) or "none met")
+
+
+QUESTIONS: Final = (
+    Question("token and profile", "as the login's kind says", 0, _login),
+    Question("list of models", "answered in the older form", 0, _older_list),
+    Question("list of models, kas", "answered in the newer form", 0, _newer_list),
+    Question("members of a model", "only known ones", 0, _members),
+    Question("models that always think", "claude-sonnet-5.5 claude-opus-5.5 at most", 0, _efforts),
+    Question("usage", "has usageBreakdownList", 0, _usage),
+    Question("profiles", "none for API keys and Builder IDs", 0, _profiles),
+    Question("web search (InvokeMCP)", "lists web_search", 0, _web_search),
+    Question("prompt", f"ends {' '.join(_ENDING)}", _PROMPT_CREDITS, _answers_at("runtime")),
+    Question("prompt, kas", f"ends {' '.join(_ENDING)}", _PROMPT_CREDITS, _answers_at("kas")),
+    Question("effort off", "does not think", _PROMPT_CREDITS, _off),
+    Question("image of a tool result", "red", _PROMPT_CREDITS, _image),
+    Question("GPT's cache by conversationId", "the second costs less", _CACHE_CREDITS, _cache),
+    Question("refusals", "__type, message, reason", 0, _refusals),
+)
+
+PROGRAM_QUESTIONS: Final = ("program: version", "program: flags of acp", "program: signed in")
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def run_verify(*, yes: bool, dry_run: bool, out: str, offline: bool) -> int:
+    """Ask the questions, print what was seen, and return the exit code."""
+    total = sum(one.credits for one in QUESTIONS)
+    if dry_run:
+        plan = _table("question", "expected", "credits")
+        for one in QUESTIONS:
+            plan.add_row(one.name, one.expected, f"{one.credits:g}")
+        for name in PROGRAM_QUESTIONS:
+            plan.add_row(name, "", "0")
+        show(plan)
+        tell(f"About {total:g} credits, at most {MAX_CREDITS:g}. Nothing was sent.")
+        return 0
+    if not offline:
+        tell(f"This costs about {total:g} credits of your plan, at most {MAX_CREDITS:g}.")
+        if not yes and not sys.stdin.isatty():
+            tell("Nothing was sent. Add --yes to agree.")
+            return USAGE
+        if not yes and not click.confirm("Ask the service?", err=True):
+            return 0
+
+    async def command() -> int:
+        with waiting("asking the service"):
+            async with service_environ(offline=offline) as environ:
+                rows, spent, fault = await verify(environ, offline=offline)
+        table = _table("fact", "expected", "seen", "")
+        for row in rows:
+            table.add_row(row.fact, row.expected, Text(row.seen), row.outcome)
+        show(table)
+        tell(f"{spent:.4g} credits were used.")
+        if out:
+            report: dict[str, Any] = {"kiro_mcp": __version__, "credits": spent, "offline": offline}
+            report["rows"] = [asdict(row) for row in rows]
+            try:
+                await anyio.to_thread.run_sync(
+                    replace_text, Path(out), harmless_json(report) + "\n"
+                )
+            except OSError as error:
+                tell(f"error: {out} cannot be written ({error.strerror}).")
+                return FAILED_OUTPUT
+            tell(f"{out} has no tokens, accounts or ids: you can share it.")
+        return tell_error(fault) if fault else 0
+
+    return run_command(command)
+
+
+async def verify(
+    environ: Mapping[str, str], *, offline: bool
+) -> tuple[list[Row], float, KiroError | None]:
+    """Ask all questions; return the rows, the credits, and the error that ended the run, if any."""
+    rows: list[Row] = []
+    try:
+        settings = Settings.load(environ)
+        if uses_program(environ) or not offline:
+            rows += await _program_rows(settings, environ)
+        if uses_program(environ):
+            return rows, 0.0, None
+        async with Engine(settings, environ=environ) as engine:
+            pool = HttpPool.of(settings)
+            once = {"KIRO_MCP_MAX_RETRIES": "0", "KIRO_MCP_FIRST_TOKEN_MAX_RETRIES": "0"}
+            limit = {"KIRO_MCP_MAX_CREDITS_PER_CALL": f"{MAX_CREDITS}"}
+            clients = {
+                name: KiroClient(
+                    engine.tokens,
+                    Settings.load({**environ, **once, **limit, "KIRO_MCP_ENDPOINTS": name}),
+                    state_folder=engine.home,
+                    http=pool,
+                )
+                for name in ("runtime", "kas")
+            }
+            try:
+                token = await engine.tokens.access_token()
+                run = Run(engine=engine, clients=clients, token=token)
+                fault = await _ask_all(run, rows)
+                return rows, run.spending.credits, fault
+            finally:
+                await pool.aclose()
+    except KiroError as error:
+        return rows, 0.0, error
+
+
+async def _ask_all(run: Run, rows: list[Row]) -> KiroError | None:
+    """Ask one question after the other; return the error that ended this, if any."""
+    end: KiroError | None = None
+    for one in QUESTIONS:
+        is_over = run.spending.credits + one.credits > MAX_CREDITS
+        if one.ask is not _refusals and (end or (one.credits and is_over)):
+            why = f"ended by {end.code}" if end else f"the limit of {MAX_CREDITS:g} credits"
+            rows.append(Row(one.name, one.expected, why, "not asked"))
+            continue
+        outcome = "failed"
+        try:
+            with anyio.fail_after(QUESTION_SECONDS):
+                seen = await one.ask(run)
+            text = seen.text
+            outcome = {True: "same", False: "different", None: "open"}[seen.is_expected]
+        except TimeoutError:
+            text = f"no answer within {QUESTION_SECONDS:g} s"
+        except KiroError as error:
+            facts = (error.code, str(error.status or ""), error.reason)
+            text = ", ".join(fact for fact in facts if fact)
+            # Suspicious activity is a 429; more requests have led to suspensions.
+            is_blocked = isinstance(error, AccountBlocked) and error.status == 429
+            if error.code in _ENDING_CODES or is_blocked:
+                end = error
+        except Exception as error:  # The service may send what nobody expects
+            text = type(error).__name__
+        clean = _IDENTIFIER.sub("[id]", str(redacted_json(text)))
+        rows.append(Row(one.name, one.expected, clean, outcome))
+    return end
+
+
+async def _program_rows(settings: Settings, environ: Mapping[str, str]) -> list[Row]:
+    """Ask the vendor's program what is free; no rows if there is none."""
+    try:
+        program = find_program(settings.kiro_cli, environ)
+    except InvalidRequest:
+        if uses_program(environ):
+            raise
+        return []
+
+    async def version(program: Program) -> str:
+        return await program.version() or "does not say"
+
+    async def flags(program: Program) -> str:
+        return f"{await program.dialect()}: {' '.join(sorted(await program.flags()))}"
+
+    async def login(program: Program) -> str:
+        return "yes" if await program.is_signed_in() else "no"
+
+    expected = ("2.13 or later", "v3 with --auth-method, else v2", "yes")
+    asks = (version, flags, login)
+    rows: list[Row] = []
+    for name, words, ask in zip(PROGRAM_QUESTIONS, expected, asks, strict=True):
+        try:
+            seen, outcome = str(redacted_json(await ask(program))), "open"
+        except KiroError as error:
+            seen, outcome = error.code, "failed"
+        rows.append(Row(name, words, seen, outcome))
+    return rows
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
