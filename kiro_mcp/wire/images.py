@@ -97,18 +97,22 @@ def image_from_base64(text: str, *, location: str) -> ImagePart:
     """
     data = text.encode("ascii", "replace").rstrip(b"=")
     # Not decoded: for ten large images that would take longer than all else that is done with them.
-    if data.translate(None, _ALPHABET):
+    others = data.translate(None, _ALPHABET)
+    if is_changed := bool(others):
         data = data.translate(_URL_SAFE, b" \t\r\n\v\f").rstrip(b"=")
+        others = data.translate(None, _ALPHABET)
     _require_size(len(data) * 3 // 4, location)
-    if len(data) % 4 == 1 or data.translate(None, _ALPHABET):
+    if len(data) % 4 == 1 or others:
         raise Finding(
             rule="image_base64",
             location=location,
             cause="is not base64",
             cure="Send the image's bytes as base64, or as a data URL.",
         ).as_error()
-    encoded = (data + b"=" * (-len(data) % 4)).decode("ascii")
-    return ImagePart(format=_format_of(b64decode(encoded[:_SNIFFED]), location), data=encoded)
+    padding = "=" * (-len(data) % 4)
+    if is_changed or len(text) != len(data) + len(padding):
+        text = data.decode("ascii") + padding
+    return ImagePart(format=_format_of(b64decode(text[:_SNIFFED]), location), data=text)
 
 
 def image_from_url(url: str, *, location: str) -> ImagePart:

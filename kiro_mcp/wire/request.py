@@ -508,8 +508,9 @@ def write_payload(prepared: Prepared, envelope: Envelope) -> Payload:
     If it is too large, the oldest turns are left out; if that is not enough, it gets a finding.
     """
     limit = prepared.max_payload_bytes
+    are_sound = all(finding.rule != "image" for finding in prepared.findings)
     body = _write_body(prepared, envelope)
-    encoded = encode_payload(body)
+    encoded = encode_payload(body, has_sound_images=are_sound)
     repairs: Sequence[Repair] = ()
     if limit and len(encoded) > limit and len(prepared.turns) > 1:
         turns = _write_turns(replace(prepared, system=""), envelope)[:-1]
@@ -517,7 +518,7 @@ def write_payload(prepared: Prepared, envelope: Envelope) -> Payload:
         kept, repairs = trim_oldest(prepared.turns, sizes, excess_bytes=len(encoded) - limit)
         prepared = replace(prepared, turns=kept)
         body = _write_body(prepared, envelope)
-        encoded = encode_payload(body)
+        encoded = encode_payload(body, has_sound_images=are_sound)
     findings, warnings = prepared.findings, list(prepared.warnings)
     if limit and len(encoded) > limit:
         too_large = Finding(
@@ -657,13 +658,17 @@ _STAND_IN: Final = re.compile(rb'"\\u0000image ([0-9]{1,4})\\u0000"')
 """Replaces a large image until the rest of the JSON is encoded."""
 
 
-def encode_payload(payload: JsonObject) -> bytes:
+def encode_payload(payload: JsonObject, *, has_sound_images: bool = False) -> bytes:
     """Encode a payload as compact UTF-8 JSON.
 
     Large images are encoded one by one, and the result grows in place: one call for all of them
     would block every other thread of the process.
+
+    Args:
+        payload: The payload.
+        has_sound_images: Whether its images are known to be base64, which needs no escaping.
     """
-    taken: list[tuple[JsonObject, JsonValue]] = []
+    taken: list[tuple[JsonObject, str]] = []
     state = object_member(payload, "conversationState")
     current = object_member(state, "currentMessage")
     for turn in (*object_members(state, "history"), current, payload):
@@ -685,7 +690,14 @@ def encode_payload(payload: JsonObject) -> bytes:
         return json_bytes(payload)
     encoded = BytesIO()
     for index, piece in enumerate(pieces):
-        encoded.write(piece if index % 2 == 0 else json_bytes(taken[int(piece)][1]))
+        if index % 2 == 0:
+            encoded.write(piece)
+            continue
+        data = taken[int(piece)][1]
+        if has_sound_images:
+            encoded.writelines((b'"', data.encode(), b'"'))
+        else:
+            encoded.write(json_bytes(data))
     return encoded.getvalue()
 
 
