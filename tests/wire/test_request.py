@@ -500,19 +500,24 @@ def test_a_request_that_is_too_large_without_its_history_is_refused(chat: ChatRe
     assert caught.value.code == "context_too_long"
 
 
+@pytest.mark.parametrize("is_sound", [True, False])
 @pytest.mark.parametrize("text", ["x", "\\u0000image 0\\u0000", "\0image 0\0"])
-def test_large_images_are_encoded_as_they_are(text: str) -> None:
+def test_large_images_are_encoded_as_they_are(text: str, is_sound: bool) -> None:
     """Base64 has nothing to escape. A library's user may hand over what is not base64."""
     beginning = b"\x89PNG\r\n\x1a\n"
     images = [image_from_bytes(beginning + bytes([n]) * 90_000, location="x") for n in range(12)]
-    odd = replace(images[0], data='"' + images[0].data)
-    parts = (TextPart(text=text), *images, odd)
+    if not is_sound:
+        images.append(replace(images[0], data='"' + images[0].data))
+    parts = (TextPart(text=text), *images)
     turns = [Message(role=role, parts=parts) for role in cast("list[Role]", ["user", "assistant"])]
-    body = draft_payload(
+    payload = draft_payload(
         ChatRequest(messages=(*turns, turns[0])),
         Envelope(origin="CLI", profile_arn=ARN),
         PayloadOptions(),
-    ).body
+    )
+    body = payload.body
+    assert any(finding.rule == "image" for finding in payload.findings) == (not is_sound)
+    assert payload.encoded == json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     body["text"] = text
     assert json.loads(encode_payload(body)) == body
     expected = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
