@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, TypeAlias, cast
@@ -120,6 +120,11 @@ class Options:
     argv: tuple[str, ...] = ()
     """All words that the stand-in was started with."""
 
+    @property
+    def is_signed_in(self) -> bool:
+        """Whether somebody is signed in."""
+        return not self.scenes & {"not_logged_in", "not_logged_in_hang"}
+
     def record(self, **facts: object) -> None:
         """Append a line to the log."""
         if self.log is not None:
@@ -129,6 +134,24 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     """Run the program with the stand-in's own options and those of kiro-cli; return its code."""
+    try:
+        given, words = read_options(argv)
+        return _run(given, words)
+    except UsageError as error:
+        _write(f"error: {error}\n\nFor more information, try '--help'.", sys.stderr)
+        return 2
+
+
+class UsageError(Exception):
+    """The program was started with wrong words."""
+
+
+def read_options(argv: Sequence[str]) -> tuple[Options, list[str]]:
+    """Read the stand-in's own options; return them and the words for kiro-cli.
+
+    Raises:
+        UsageError: An option is wrong.
+    """
     words, given = list(argv), Options(argv=tuple(argv))
     while words and words[0] in ("--dialect", "--scene", "--scale", "--log", "--child"):
         match words.pop(0):
@@ -143,28 +166,31 @@ def main(argv: Sequence[str]) -> int:
             case _:
                 given = replace(given, log=Path(words.pop(0)))
     if unknown := given.scenes - SCENES.keys() - _script_names(given.scenes):
-        return _usage_error(f"no scene {sorted(unknown)[0]!r}; known are {', '.join(SCENES)}")
+        raise UsageError(f"no scene {sorted(unknown)[0]!r}; known are {', '.join(SCENES)}")
     if given.dialect not in VERSIONS:
-        return _usage_error(f"no dialect {given.dialect!r}; known are v2 and v3")
+        raise UsageError(f"no dialect {given.dialect!r}; known are v2 and v3")
+    return given, words
+
+
+def _run(given: Options, words: Sequence[str]) -> int:
     given.record(args=words, pid=os.getpid(), cwd=str(Path.cwd()), environ=sorted(os.environ))
-    is_signed_in = not given.scenes & {"not_logged_in", "not_logged_in_hang"}
     match words:
         case ["--version" | "-V"]:
             _write(f"kiro-cli {VERSIONS[given.dialect]}")
         case ["whoami", *_]:
             if "slow_whoami" in given.scenes:
                 time.sleep(15 / given.scale)
-            _write("Logged in with Builder ID" if is_signed_in else "Not logged in")
-            return 0 if is_signed_in else 1
+            _write("Logged in with Builder ID" if given.is_signed_in else "Not logged in")
+            return 0 if given.is_signed_in else 1
         case ["chat", *rest] if "--list-models" in rest:
-            if not is_signed_in:
+            if not given.is_signed_in:
                 _write(_NOT_LOGGED_IN, sys.stderr)
                 return 1
             _write(_list_models(as_json="json" in rest))
         case ["acp", *rest] if "old" not in given.scenes:
-            return _run_acp(given, rest, is_signed_in=is_signed_in)
+            return _run_acp(given, rest)
         case _:
-            return _usage_error(f"unrecognized subcommand '{words[0] if words else ''}'")
+            raise UsageError(f"unrecognized subcommand '{words[0] if words else ''}'")
     return 0
 
 
@@ -174,11 +200,6 @@ def _script_names(scenes: frozenset[str]) -> frozenset[str]:
     from kiro_mcp.emulator.scripts import BUILT_IN  # Few starts need it.
 
     return frozenset(BUILT_IN)
-
-
-def _usage_error(message: str) -> int:
-    _write(f"error: {message}\n\nFor more information, try '--help'.", sys.stderr)
-    return 2
 
 
 def _list_models(*, as_json: bool) -> str:
@@ -198,37 +219,16 @@ def _list_models(*, as_json: bool) -> str:
     return "\n".join(model["model_id"] for model in models)
 
 
-def _run_acp(given: Options, words: Sequence[str], *, is_signed_in: bool) -> int:
-    is_newer = given.dialect == "v3"
-    value_flags = (*_VALUE_FLAGS, "--auth-method") if is_newer else _VALUE_FLAGS
-    engines = ("v3",) if "no_v2" in given.scenes else ("v1", "v2", "v3")
+def _run_acp(given: Options, words: Sequence[str]) -> int:
     if "--help" in words or "-h" in words:
+        value_flags, engines = _known_flags(given)
         _write("Run Kiro as an Agent Client Protocol agent\n\nUsage: kiro-cli acp [OPTIONS]\n")
         _write("Options:\n  -a, --trust-all-tools\n  -h, --help")
         for flag in value_flags:
             suffix = f" [possible values: {', '.join(engines)}]" if "engine" in flag else ""
             _write(f"      {flag} <{flag.strip('-').replace('-', '_').upper()}>{suffix}")
         return 0
-    flags: dict[str, str] = {}
-    rest = list(words)
-    while rest:
-        flag, _, value = rest.pop(0).partition("=")
-        if flag in value_flags:
-            if not value and not rest:
-                return _usage_error(f"a value is required for '{flag}'")
-            flags[flag] = value or rest.pop(0)
-        elif flag in ("-a", "--trust-all-tools"):
-            flags["--trust-all-tools"] = ""
-        else:
-            return _usage_error(f"unexpected argument '{flag}' found")
-    engine = flags.get("--agent-engine", engines[-1] if len(engines) == 1 else "v2")
-    if engine not in engines:
-        return _usage_error(f"invalid value '{engine}' for '--agent-engine'")
-    if flags.get("--effort", "low") not in EFFORTS:
-        return _usage_error(f"invalid value '{flags['--effort']}' for '--effort'")
-    wrong = [flag for flag in _V2_ONLY_FLAGS if flag in flags and engine == "v3"]
-    if wrong:
-        return _usage_error(f"'{wrong[0]}' cannot be used with '--agent-engine v3'")
+    engine, flags = read_flags(given, words)
     if "not_logged_in" in given.scenes:
         _write(_NOT_LOGGED_IN, sys.stderr)
         return 1
@@ -238,12 +238,54 @@ def _run_acp(given: Options, words: Sequence[str], *, is_signed_in: bool) -> int
         return subprocess.run(again, check=False).returncode  # noqa: S603  # our own arguments
     import anyio
 
-    server = AcpServer(given, "v3" if engine == "v3" else "v2", flags, is_signed_in=is_signed_in)
-    anyio.run(server.serve)
+    def write(data: bytes) -> None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    home = Path(os.environ.get("KIRO_HOME") or Path.home() / ".kiro")
+    server = AcpServer(given, engine, flags, home=home, write=write, end=os._exit)
+    anyio.run(server.serve, anyio.wrap_file(sys.stdin.buffer))
     if "orphan" in given.scenes:
         time.sleep(3600)
-    sys.stdout.flush()
     os._exit(0)  # Without waiting for the thread that reads stdin.
+
+
+def _known_flags(given: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the flags of `acp` that have a value, and the engines."""
+    value_flags = _VALUE_FLAGS
+    if given.dialect == "v3":
+        value_flags = (*value_flags, "--auth-method")
+    return value_flags, ("v3",) if "no_v2" in given.scenes else ("v1", "v2", "v3")
+
+
+def read_flags(given: Options, words: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Read the flags of `acp`; return the engine and the flags.
+
+    Raises:
+        UsageError: A flag is wrong.
+    """
+    value_flags, engines = _known_flags(given)
+    flags: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        flag, _, value = rest.pop(0).partition("=")
+        if flag in value_flags:
+            if not value and not rest:
+                raise UsageError(f"a value is required for '{flag}'")
+            flags[flag] = value or rest.pop(0)
+        elif flag in ("-a", "--trust-all-tools"):
+            flags["--trust-all-tools"] = ""
+        else:
+            raise UsageError(f"unexpected argument '{flag}' found")
+    engine = flags.get("--agent-engine", engines[-1] if len(engines) == 1 else "v2")
+    if engine not in engines:
+        raise UsageError(f"invalid value '{engine}' for '--agent-engine'")
+    if flags.get("--effort", "low") not in EFFORTS:
+        raise UsageError(f"invalid value '{flags['--effort']}' for '--effort'")
+    wrong = [flag for flag in _V2_ONLY_FLAGS if flag in flags and engine == "v3"]
+    if wrong:
+        raise UsageError(f"'{wrong[0]}' cannot be used with '--agent-engine v3'")
+    return "v3" if engine == "v3" else "v2", flags
 
 
 # --- the protocol
@@ -311,19 +353,41 @@ class Answer:
 
 
 class AcpServer:
-    """`kiro-cli acp`: one process, with sessions."""
+    """`kiro-cli acp`: one process, with sessions.
+
+    Args:
+        given: How it behaves.
+        engine: `v2` or `v3`.
+        flags: The flags of `acp`.
+        home: The folder with the agents.
+        write: Writes to its standard output.
+        end: Ends the process with a code; in a test, notes the code.
+    """
 
     def __init__(
-        self, given: Options, engine: str, flags: Mapping[str, str], *, is_signed_in: bool
+        self,
+        given: Options,
+        engine: str,
+        flags: Mapping[str, str],
+        *,
+        home: Path,
+        write: Callable[[bytes], None],
+        end: Callable[[int], None],
     ) -> None:
-        """Prepare the process; nothing is read yet."""
         self.given = given
         self.engine = engine
         self.flags = flags
         self.scenes = given.scenes
-        self.has_login = is_signed_in and (engine == "v2" or flags.get("--auth-method") == "cli")
+        self.home = home
+        self.write = write
+        self.end = end
+        self.has_login = given.is_signed_in and (
+            engine == "v2" or flags.get("--auth-method") == "cli"
+        )
         self.is_initialized = False
         self.sessions: dict[str, Session] = {}
+        self.servers: list[ToolServer] = []
+        """The MCP servers of all sessions."""
         self.tasks: TaskGroup
         self._own_id = 0
         self._waiting: dict[str | int, tuple[anyio.Event, list[Json]]] = {}
@@ -334,8 +398,8 @@ class AcpServer:
         """Whether this is the V3 engine."""
         return self.engine == "v3"
 
-    async def serve(self) -> None:
-        """Serve until stdin ends."""
+    async def serve(self, lines: AsyncIterable[bytes]) -> None:
+        """Serve until the lines of stdin end."""
         import anyio
 
         async with anyio.create_task_group() as self.tasks:
@@ -343,9 +407,22 @@ class AcpServer:
                 # Asks the client for the login, even before `initialize` is answered.
                 no_params: Json = {}
                 self.tasks.start_soon(self.ask_client, "_kiro/auth/getAccessToken", no_params)
-            async for line in anyio.wrap_file(sys.stdin.buffer):
-                self._receive(line)
-            self.tasks.cancel_scope.cancel()
+            try:
+                async for line in lines:
+                    self._receive(line)
+                self.tasks.cancel_scope.cancel()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    for server in self.servers:
+                        await server.aclose()
+
+    async def _end(self, code: int, last_words: str = "") -> NoReturn:
+        """End the process at once."""
+        if last_words:
+            _write(last_words, sys.stderr)
+        self.end(code)
+        self.tasks.cancel_scope.cancel()
+        await _hang()
 
     def _receive(self, line: bytes) -> None:
         try:
@@ -370,11 +447,10 @@ class AcpServer:
     def send(self, message: Mapping[str, object]) -> None:
         """Write one message."""
         if "bad_lines" in self.scenes:
-            sys.stdout.buffer.write(b"INFO not json\n\n[]\n7\n\xff\xfe\n{}\n")
+            self.write(b"INFO not json\n\n[]\n7\n\xff\xfe\n{}\n")
             strange = {"jsonrpc": "2.0", "method": "_kiro.dev/from_the_future", "params": [1]}
-            sys.stdout.buffer.write(json.dumps(strange).encode() + b"\n")
-        sys.stdout.buffer.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
-        sys.stdout.buffer.flush()
+            self.write(json.dumps(strange).encode() + b"\n")
+        self.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
 
     def notify(self, method: str, **params: object) -> None:
         """Send a notification."""
@@ -432,7 +508,9 @@ class AcpServer:
             case "session/new":
                 return await self._new_session(params)
             case "session/load":
-                _exit(0)  # An unknown id ends the process, and each id is unknown to a new one.
+                await self._end(
+                    0
+                )  # An unknown id ends the process, and each id is unknown to a new one.
             case "session/prompt":
                 return await self._prompt(self._session(params), params)
             case "session/set_mode":
@@ -475,7 +553,7 @@ class AcpServer:
         version = params.get("protocolVersion")
         if type(version) is not int:  # A bool is not a version, either.
             if not self.is_v3:
-                _exit(1, "Error: invalid type: expected an integer protocolVersion")
+                await self._end(1, "Error: invalid type: expected an integer protocolVersion")
             raise _invalid_params("protocolVersion must be an integer")
         self.is_initialized = True
         abilities: Json = {
@@ -499,7 +577,7 @@ class AcpServer:
         if "hang_session" in self.scenes:
             await _hang()
         if "exit_0" in self.scenes:
-            _exit(0)
+            await self._end(0)
         if "expired" in self.scenes:
             raise _internal_error({"details": _EXPIRED})
         cwd: Any = params.get("cwd")
@@ -515,7 +593,7 @@ class AcpServer:
             one.get("type") == "http" and isinstance(one.get("headers"), list) for one in wanted
         )
         if not are_complete:
-            await _hang() if self.is_v3 else _exit(0)
+            await (_hang() if self.is_v3 else self._end(0))
         agents = self._agents(params)
         agent = agents[next(iter(agents))]
         identity = f"sess_{uuid.uuid4()}" if self.is_v3 else str(uuid.uuid4())
@@ -595,8 +673,7 @@ class AcpServer:
         name = self.flags.get("--agent")
         if name is None:
             return own
-        home = Path(os.environ.get("KIRO_HOME") or Path.home() / ".kiro")
-        path = home / "agents" / f"{name}.json"
+        path = self.home / "agents" / f"{name}.json"
         if "agent_not_found" in self.scenes or not path.is_file():
             return own
         try:
@@ -608,6 +685,7 @@ class AcpServer:
     async def _connect(self, session: Session, wanted: list[Json]) -> None:
         for one in wanted:
             server = ToolServer(one["name"], one["url"], _headers(one), one.get("requestTimeout"))
+            self.servers.append(server)
             fault = await server.connect(CONNECT_SECONDS / self.given.scale, discovers=self.is_v3)
             if not fault:
                 session.servers.append(server)
@@ -856,7 +934,9 @@ class AcpServer:
                         kind = str(frame.headers.get(":event-type", "exception"))
                         self._tell(session, answer, kind, json.loads(frame.payload))
                         if "crash" in self.scenes and len(answer.said) > 20:
-                            _exit(101, "thread 'main' panicked at src/agent.rs:1: stand-in")
+                            await self._end(
+                                101, "thread 'main' panicked at src/agent.rs:1: stand-in"
+                            )
                         await checkpoint()
                     if decoder.fault is not None:
                         raise self._broken_stream()
@@ -1095,6 +1175,11 @@ class ToolServer:
             return f"{type(error).__name__}: {error}"
         return ""
 
+    async def aclose(self) -> None:
+        """Close its connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
     async def request(self, method: str, params: Mapping[str, object]) -> Json:
         """Return the result of a request, or an object with its `error`."""
         self._id += 1
@@ -1246,24 +1331,17 @@ def _account_usage() -> Json:
     return {"success": True, "message": "", "data": data}
 
 
-async def _hang() -> None:
+async def _hang() -> NoReturn:
     import anyio
 
     await anyio.sleep_forever()
+    raise AssertionError
 
 
 def _write(text: str, stream: TextIO | None = None) -> None:
     out = stream or sys.stdout
     out.write(f"{text}\n")
     out.flush()
-
-
-def _exit(code: int, last_words: str = "") -> NoReturn:
-    """End the process at once."""
-    if last_words:
-        _write(last_words, sys.stderr)
-    sys.stdout.flush()
-    os._exit(code)
 
 
 if __name__ == "__main__":

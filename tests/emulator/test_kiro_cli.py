@@ -1,25 +1,34 @@
 """The stand-in for the vendor's program, driven by a plain client that reads and writes lines."""
 
+import io
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import anyio
 import pytest
-from anyio.abc import Process
+from anyio.abc import (
+    ByteReceiveStream,
+    ByteSendStream,
+    ObjectReceiveStream,
+    ObjectSendStream,
+    Process,
+)
 from anyio.streams.buffered import BufferedByteReceiveStream
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kiro_mcp.emulator.kiro_cli import AcpServer, main, read_flags, read_options
 from kiro_mcp.web_server import listen, serve
 
 Json: TypeAlias = dict[str, Any]
@@ -30,22 +39,39 @@ V3 = ("acp", "--agent-engine", "v3", "--auth-method", "cli")
 SECONDS = 20
 
 
-def run_program(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run the program to its end."""
-    return subprocess.run(
-        [*PROGRAM, *words], capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+class Ran(NamedTuple):
+    """The result of a run."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_program(*words: str) -> Ran:
+    """Run the program to its end, in this process."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as errors:
+        code = main(words)
+    return Ran(code, out.getvalue(), errors.getvalue())
 
 
 class LineClient:
-    """Sends requests and collects what comes meanwhile; answers requests with -32601."""
+    """Sends requests and collects what comes meanwhile; answers requests with -32601.
 
-    def __init__(self, process: Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.process = process
-        self._stdin = process.stdin
-        self._lines = BufferedByteReceiveStream(process.stdout)
+    Args:
+        stdin: The program's standard input.
+        stdout: Its standard output.
+    """
+
+    def __init__(
+        self,
+        stdin: ByteSendStream | ObjectSendStream[bytes],
+        stdout: ByteReceiveStream | ObjectReceiveStream[bytes],
+    ) -> None:
+        self.stdin = stdin
+        self.is_over = anyio.Event()
+        self.code = 0
+        """The program's exit code, once it is over."""
+        self._lines = BufferedByteReceiveStream(stdout)
         self._id = 0
         self.session = ""
         self.heard: list[Json] = []
@@ -53,7 +79,7 @@ class LineClient:
         self.permission: Json = {"outcome": "selected", "optionId": "reject_once"}
 
     async def send(self, message: Json) -> None:
-        await self._stdin.send(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        await self.stdin.send(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
 
     async def receive(self) -> Json:
         """Return the next message; skip lines that are none."""
@@ -113,6 +139,12 @@ class LineClient:
         """Return the response to a prompt."""
         return await self.response_to(await self.start_prompt(text))
 
+    async def until(self, find: Callable[[], list[Json]]) -> list[Json]:
+        """Read on until something is found; return it."""
+        while not (found := find()):
+            self.heard.append(await self.receive())
+        return found
+
     def updates(self, kind: str) -> list[Json]:
         return [
             one["params"]["update"]
@@ -134,15 +166,42 @@ class LineClient:
 
 @asynccontextmanager
 async def client_of(
-    words: Sequence[str], *own: str, env: dict[str, str] | None = None
+    words: Sequence[str], *own: str, home: Path = Path("/nowhere")
 ) -> AsyncGenerator[LineClient]:
-    """Run the program with its own options and these words while the block runs."""
+    """Run `acp` in this process with its own options and these words while the block runs."""
+    given, (_, *rest) = read_options([*own, *words])
+    engine, flags = read_flags(given, rest)
+    send_in, receive_in = anyio.create_memory_object_stream[bytes](math.inf)
+    send_out, receive_out = anyio.create_memory_object_stream[bytes](math.inf)
+    client = LineClient(send_in, receive_out)
+
+    def end(code: int) -> None:
+        client.code = code
+
+    async def run() -> None:
+        write = send_out.send_nowait
+        await AcpServer(given, engine, flags, home=home, write=write, end=end).serve(receive_in)
+        client.is_over.set()
+
+    with anyio.fail_after(SECONDS), send_in, receive_in, send_out, receive_out:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            with redirect_stderr(io.StringIO()):
+                yield client
+            tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def process_of(words: Sequence[str], *own: str) -> AsyncGenerator[tuple[LineClient, Process]]:
+    """Run the program as a process while the block runs."""
     with anyio.fail_after(SECONDS):
         async with await anyio.open_process(
-            [*PROGRAM, *own, *words], stderr=subprocess.DEVNULL, env=env
+            [*PROGRAM, *own, *words], stderr=subprocess.DEVNULL
         ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
             try:
-                yield LineClient(process)
+                yield LineClient(process.stdin, process.stdout), process
             finally:
                 if process.returncode is None:
                     process.kill()
@@ -166,9 +225,7 @@ async def pure_session(engine: str, home: Path, *own: str) -> AsyncGenerator[Lin
     """Open a session with an agent that has no tools."""
     if engine == "v2":
         write_agent(home)
-        async with client_of(
-            (*V2, "--agent", "pure"), *own, env={"KIRO_HOME": str(home)}
-        ) as client:
+        async with client_of((*V2, "--agent", "pure"), *own, home=home) as client:
             await client.new_session(home)
             yield client
         return
@@ -292,7 +349,8 @@ async def test_the_version_of_the_protocol_is_an_integer() -> None:
         refused = await client.request("initialize", wrong)
     async with client_of(V2) as client:
         await client.start_request("initialize", wrong)
-        assert await client.process.wait() == 1
+        await client.is_over.wait()
+        assert client.code == 1
 
     assert refused["error"]["code"] == -32602
 
@@ -324,18 +382,17 @@ async def test_an_incomplete_server_ends_the_program_without_a_word(
         await client.initialize()
         await client.start_request("session/new", {"cwd": str(tmp_path), "mcpServers": [server]})
 
-        assert await client.process.wait() == 0
+        await client.is_over.wait()
+        assert client.code == 0
 
 
 @pytest.mark.anyio
 async def test_an_agent_without_a_file_is_replaced_and_this_is_told(tmp_path: Path) -> None:
-    environ = {"KIRO_HOME": str(tmp_path)}
-    async with client_of((*V2, "--agent", "pure"), env=environ) as client:
+    async with client_of((*V2, "--agent", "pure"), home=tmp_path) as client:
         opened = await client.new_session(tmp_path)
-        await client.prompt("Say hello")
+        (told,) = await client.until(lambda: client.notices("_kiro.dev/agent/not_found"))
 
     assert opened["modes"]["currentModeId"] == "kiro_default"
-    (told,) = client.notices("_kiro.dev/agent/not_found")
     assert (told["requestedAgent"], told["fallbackAgent"]) == ("pure", "kiro_default")
 
 
@@ -343,8 +400,7 @@ async def test_an_agent_without_a_file_is_replaced_and_this_is_told(tmp_path: Pa
 async def test_a_broken_agent_file_is_told(tmp_path: Path) -> None:
     write_agent(tmp_path)
     (tmp_path / "agents" / "pure.json").write_text("{")
-    environ = {"KIRO_HOME": str(tmp_path)}
-    async with client_of((*V2, "--agent", "pure"), env=environ) as client:
+    async with client_of((*V2, "--agent", "pure"), home=tmp_path) as client:
         await client.new_session(tmp_path)
 
     assert client.notices("_kiro.dev/agent/config_error")
@@ -485,8 +541,8 @@ async def test_an_expired_login_fails_the_start(engine: str, tmp_path: Path) -> 
     ("scene", "code", "method"),
     [("exit_0", 0, "session/new"), ("crash", 101, "session/prompt"), ("not_logged_in", 1, "")],
 )
-async def test_the_program_ends(scene: str, code: int, method: str, tmp_path: Path) -> None:
-    async with client_of(V2, "--scene", scene) as client:
+async def test_the_process_ends(scene: str, code: int, method: str, tmp_path: Path) -> None:
+    async with process_of(V2, "--scene", scene) as (client, process):
         if method:
             await client.initialize()
             params: Json = {"cwd": str(tmp_path), "mcpServers": []}
@@ -495,7 +551,7 @@ async def test_the_program_ends(scene: str, code: int, method: str, tmp_path: Pa
                 blocks = [{"type": "text", "text": "Say hello"}]
                 params = {"sessionId": opened["result"]["sessionId"], "prompt": blocks}
             await client.start_request(method, params)
-        assert await client.process.wait() == code
+        assert await process.wait() == code
 
 
 @engines
@@ -506,15 +562,15 @@ async def test_the_program_hangs_until_its_input_ends(
 ) -> None:
     async with client_of(V2 if engine == "v2" else V3, "--scene", scene) as client:
         reached = ["initialize", "session/new", "session/prompt"]
-        with anyio.move_on_after(1.5):
+        with anyio.move_on_after(0.3):
             await client.new_session(tmp_path)
             reached.pop(0)
             await client.prompt("Say hello")
             reached.clear()
         assert reached
-        assert client.process.stdin is not None
-        await client.process.stdin.aclose()
-        assert await client.process.wait() == 0
+        await client.stdin.aclose()
+        await client.is_over.wait()
+        assert client.code == 0
 
 
 @engines
@@ -554,10 +610,9 @@ async def test_a_discarded_text_is_sent_again(tmp_path: Path) -> None:
 async def test_the_late_model_option_comes_after_the_session(tmp_path: Path) -> None:
     async with client_of(V3, "--scene", "late_model") as client:
         opened = await client.new_session(tmp_path)
-        await client.prompt("Say hello")
+        (update,) = await client.until(lambda: client.updates("config_option_update"))
 
     assert "configOptions" not in opened
-    (update,) = client.updates("config_option_update")
     assert update["configOptions"][0]["currentValue"] == "auto"
 
 
@@ -566,9 +621,13 @@ async def test_the_late_model_option_comes_after_the_session(tmp_path: Path) -> 
 async def test_late_usage_comes_after_the_answer(engine: str, tmp_path: Path) -> None:
     async with pure_session(engine, tmp_path, "--scene", "late_usage") as client:
         await client.prompt("Say hello")
-        late = await client.receive()
 
-    assert late["method"] == ("_kiro.dev/metadata" if engine == "v2" else "session/update")
+        def usage() -> list[Json]:
+            metered = client.notices("_kiro.dev/metadata") + client.infos("context_usage")
+            return [one for one in metered if "meteringUsage" in one or "usagePercentage" in one]
+
+        assert not usage()
+        await client.until(usage)
 
 
 @pytest.mark.anyio
@@ -576,7 +635,7 @@ async def test_a_cancel_can_be_ignored(tmp_path: Path) -> None:
     async with pure_session("v3", tmp_path, "--scene", "cancel_ignored") as client:
         number = await client.start_prompt("Say hello")
         await client.send({"method": "session/cancel", "params": {"sessionId": client.session}})
-        with anyio.move_on_after(1) as waiting:
+        with anyio.move_on_after(0.3) as waiting:
             await client.response_to(number)
 
     assert waiting.cancelled_caught
@@ -586,7 +645,7 @@ async def test_a_cancel_can_be_ignored(tmp_path: Path) -> None:
 async def test_interrupted_tools_leave_the_prompt_open(tmp_path: Path) -> None:
     async with pure_session("v2", tmp_path, "--scene", "tools_interrupted") as client:
         number = await client.start_prompt("Say hello")
-        with anyio.move_on_after(1) as waiting:
+        with anyio.move_on_after(0.3) as waiting:
             await client.response_to(number)
 
     assert waiting.cancelled_caught
@@ -597,11 +656,11 @@ async def test_interrupted_tools_leave_the_prompt_open(tmp_path: Path) -> None:
 @pytest.mark.anyio
 async def test_the_child_of_the_launcher_outlives_it(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    async with client_of(V2, "--log", str(log), "--scene", "orphan") as client:
+    async with process_of(V2, "--log", str(log), "--scene", "orphan") as (client, process):
         await client.initialize()
         launcher, child = [json.loads(line)["pid"] for line in log.read_text().splitlines()[:2]]
         os.kill(launcher, signal.SIGTERM)
-        await client.process.wait()
+        await process.wait()
         assert "result" in await client.request("session/new", {"cwd": "/", "mcpServers": []})
         os.kill(child, signal.SIGKILL)
 
@@ -675,7 +734,7 @@ async def tool_session(
         if engine == "v2":
             write_agent(home, tools=["@caller"], allowedTools=list(tools))
             words, more = (*V2, "--agent", "pure"), {}
-        async with client_of(words, *own, env={"KIRO_HOME": str(home)}) as client:
+        async with client_of(words, *own, home=home) as client:
             await client.new_session(home, **more, mcpServers=[server])
             if engine == "v3":
                 await client.request(
@@ -704,8 +763,7 @@ async def test_a_tool_is_really_called_and_its_result_read(engine: str, tmp_path
 async def test_two_calls_are_open_at_a_time(engine: str, tmp_path: Path) -> None:
     async with tool_session(engine, tmp_path, "--scene", "two_calls") as (client, caller):
         number = await client.start_prompt("What time is it?")
-        while len(client.updates("tool_call")) < 2:
-            client.heard.append(await client.receive())
+        await client.until(lambda: client.updates("tool_call")[1:])
         caller.release.set()
         answer = await client.response_to(number)
 
@@ -719,8 +777,7 @@ async def test_a_held_call_is_dropped_and_made_again(engine: str, tmp_path: Path
     own = ("--scale", "240", "--scene", "retry_call")
     async with tool_session(engine, tmp_path, *own) as (client, caller):
         number = await client.start_prompt("/emulate tool_use")
-        while not client.updates("tool_call_update"):
-            client.heard.append(await client.receive())
+        await client.until(lambda: client.updates("tool_call_update"))
         caller.release.set()
         await client.response_to(number)
 
@@ -734,8 +791,7 @@ async def test_a_held_call_is_dropped_and_made_again(engine: str, tmp_path: Path
 async def test_a_cancel_drops_the_held_call(engine: str, tmp_path: Path) -> None:
     async with tool_session(engine, tmp_path) as (client, caller):
         number = await client.start_prompt("/emulate tool_use")
-        while not client.updates("tool_call"):
-            client.heard.append(await client.receive())
+        await client.until(lambda: client.updates("tool_call"))
         await client.send({"method": "session/cancel", "params": {"sessionId": client.session}})
         answer = await client.response_to(number)
 
