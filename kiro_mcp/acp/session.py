@@ -16,6 +16,7 @@ process group and removes its private folder.
 
 import json
 import logging
+import os
 import secrets
 import shutil
 import tempfile
@@ -66,6 +67,8 @@ MAX_EVENTS: Final = 1_000
 
 ROUND_SECONDS: Final = 0.15
 """How long no further call must arrive until those that did are a round."""
+
+_FOLDER: Final = "kiro-mcp-acp-"
 
 NO_RESULT: Final = "The caller gave no result for this call."
 
@@ -158,7 +161,7 @@ class Session:
     async def run(self) -> None:
         """Start the process, read it until it ends or `end` is called, and stop it."""
         process: Process | None = None
-        home = Path(await anyio.to_thread.run_sync(tempfile.mkdtemp, "", "kiro-mcp-"))
+        home = Path(await anyio.to_thread.run_sync(make_private_folder))
         self._home = home
         try:
             if self.bridge:
@@ -465,6 +468,29 @@ class Session:
             if calls and self.state == "generating":
                 self._handed_over = len(self.desk.calls)
                 await self._emit(Round(calls))
+
+
+def make_private_folder() -> str:
+    """Make the folder of a process, and remove those of servers that were killed.
+
+    The program keeps conversations there in plain text. The folder's name has the server's process
+    id, so that a later server can tell whether it is still used.
+    """
+    if os.name == "posix":  # On Windows, signal 0 would end the process.
+        for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
+            pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
+            with suppress(OSError, ValueError):
+                if folder.lstat().st_uid == os.geteuid() and not _is_running(int(pid)):
+                    shutil.rmtree(folder, ignore_errors=True)
+    return tempfile.mkdtemp("", f"{_FOLDER}{os.getpid()}-")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _write_files(home: Path, files: Mapping[str, JsonObject]) -> None:

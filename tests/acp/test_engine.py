@@ -12,6 +12,7 @@ import pytest
 from mcp.client import Client
 
 from tests.support.mcp import ask, code, connected, words
+from tests.support.stdio import environment, started
 
 pytestmark = pytest.mark.anyio
 
@@ -177,3 +178,30 @@ async def test_a_cancelled_call_returns_at_once_and_leaves_no_process(
     async with asking(dialect, tmp_path, scene) as client:
         with anyio.move_on_after(3):
             await client.call_tool("ask_claude", {"prompt": "Hi"})
+
+
+async def test_what_a_killed_server_leaves_is_gone_with_the_next_call(tmp_path: Path) -> None:
+    log, folder = tmp_path / "log", tmp_path / "tmp"
+    folder.mkdir()
+    environ = environment(
+        KIRO_MCP_ENGINE="kiro-cli",
+        KIRO_MCP_KIRO_CLI=f"{sys.executable} -m kiro_mcp.emulator.kiro_cli --log {log}",
+        KIRO_MCP_STORE="memory",
+        HOME=str(tmp_path),
+        TMPDIR=str(folder),
+    )
+    with anyio.fail_after(40):
+        async with started(environ) as server:
+            await server.initialize()
+            await server.call("ask_claude", prompt="Hi", system="a secret of the caller")
+            server.process.kill()
+            await server.process.wait()
+        for line in log.read_text().splitlines():
+            if pid := json.loads(line).get("pid"):
+                await _gone(pid)
+        left = {path.name for path in folder.iterdir()}
+        assert left
+        async with started(environ) as server:
+            await server.initialize()
+            await server.call("ask_claude", prompt="Hi")
+            assert not left & {path.name for path in folder.iterdir()}
