@@ -5,9 +5,9 @@
     questions (name, expected, credits, how to ask) ─▶ rows (fact, expected, seen) ─▶ table, report
 
 The free questions come first. Each prompt goes to the cheapest model that can answer it, once:
-nothing is tried again. A question that fails becomes a row, and the next one is asked; only a
-suspended account, used-up credits or a refused login end the run, because more requests could do
-harm. Rows are made of our own words, the service's names and numbers, never of its sentences: so
+nothing is tried again. A question that fails becomes a row, and the next one is asked. Only a
+suspended account, used-up credits, a refused login or a throttle end the run, because more
+requests could do harm. Rows are made of our own words, the service's names and numbers, never of its sentences: so
 no row can name a person or an account.
 """
 
@@ -74,7 +74,13 @@ QUESTION_SECONDS: Final = 120.0
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 """How much of an answer is kept to look at its frames."""
 
-_ENDING_CODES: Final = ("account_suspended", "quota_exhausted", "auth_required", "auth_expired")
+_ENDING_CODES: Final = (
+    "account_suspended",
+    "quota_exhausted",
+    "auth_required",
+    "auth_expired",
+    "rate_limited",
+)
 
 _INVOKE_MCP: Final = EndpointProfile(
     host="runtime", target="KiroRuntimeService.InvokeMCP", origin="", form="kas"
@@ -423,10 +429,10 @@ def run_verify(*, yes: bool, dry_run: bool, out: str, offline: bool) -> int:
         for name in PROGRAM_QUESTIONS:
             plan.add_row(name, "", "0")
         show(plan)
-        tell(f"About {total:g} credits, at most {MAX_CREDITS:g}. Nothing was sent.")
+        tell(f"About {total:g} credits; it stops at {MAX_CREDITS:g}. Nothing was sent.")
         return 0
     if not offline:
-        tell(f"This costs about {total:g} credits of your plan, at most {MAX_CREDITS:g}.")
+        tell(f"This costs about {total:g} credits of your plan. It stops at {MAX_CREDITS:g}.")
         if not yes and not sys.stdin.isatty():
             tell("Nothing was sent. Add --yes to agree.")
             return USAGE

@@ -57,14 +57,14 @@ async def test_a_dry_run_shows_questions_and_costs_and_sends_nothing(
     done = await verify("--dry-run", emulator=emulator)
     assert done.returncode == 0
     assert b"web search (InvokeMCP)" in done.stdout
-    assert b"at most 0.5" in done.stderr
+    assert b"stops at 0.5" in done.stderr
     assert not emulator.state.requests
 
 
 async def test_without_a_yes_nothing_is_sent(emulator: RunningEmulator) -> None:
     done = await verify(emulator=emulator)
     assert done.returncode == 2
-    assert b"at most 0.5" in done.stderr
+    assert b"stops at 0.5" in done.stderr
     assert b"--yes" in done.stderr
     assert not emulator.state.requests
 
@@ -81,6 +81,14 @@ async def test_a_suspended_account_ends_the_run_with_what_was_seen(
     outcomes = {row["fact"]: row["outcome"] for row in rows}
     assert (outcomes["prompt"], outcomes["prompt, kas"]) == ("failed", "not asked")
     assert "TEMPORARILY_SUSPENDED" in rows[-1]["seen"]
+    assert emulator.state.prompts == 1
+
+
+async def test_nothing_is_asked_after_a_throttle(emulator: RunningEmulator) -> None:
+    emulator.state.enqueue((refusals.THROTTLED,))
+    done = await verify("--yes", emulator=emulator)
+    assert done.returncode != 0
+    assert b"ended by rate_limited" in done.stdout
     assert emulator.state.prompts == 1
 
 
