@@ -456,6 +456,11 @@ class AcpServer:
         """Send a notification."""
         self.send({"method": method, "params": params})
 
+    def tell(self, session: Session, name: str, /, **members: object) -> None:
+        """Send a notification of the vendor's own."""
+        prefix = "_kiro" if self.is_v3 else "_kiro.dev"
+        self.notify(f"{prefix}/{name}", sessionId=session.id, **members)
+
     def update(self, session: Session, update_kind: str, /, **members: object) -> None:
         """Send a `session/update`."""
         update = {"sessionUpdate": update_kind, **members}
@@ -609,14 +614,13 @@ class AcpServer:
             "availableModes": [{"id": name, "name": name} for name in agents],
         }
         answer: Json = {"sessionId": identity, "modes": modes}
+        self.tasks.start_soon(self._announce, session)
         if not self.is_v3:
             listed = [
                 {"modelId": one["modelId"], "name": one["modelId"], "description": ""}
                 for one in CATALOGUE
             ]
-            self.tasks.start_soon(self._announce, session)
             return {**answer, "models": {"currentModelId": model, "availableModels": listed}}
-        self.tasks.start_soon(self._announce, session)
         if "late_model" in self.scenes:
             return {**answer, "_meta": {}}
         return {**answer, "configOptions": _config_options(session), "_meta": {}}
@@ -634,19 +638,14 @@ class AcpServer:
             return
         requested = self.flags.get("--agent", session.agent.id)
         if requested != session.agent.id:
-            self.notify(
-                "_kiro.dev/agent/not_found",
-                sessionId=session.id,
-                requestedAgent=requested,
-                fallbackAgent=session.agent.id,
+            self.tell(
+                session, "agent/not_found", requestedAgent=requested, fallbackAgent=session.agent.id
             )
         if "user_servers" in self.scenes:
-            self.notify(
-                "_kiro.dev/mcp/server_initialized", sessionId=session.id, serverName="github"
-            )
-        self.notify(
-            "_kiro.dev/commands/available",
-            sessionId=session.id,
+            self.tell(session, "mcp/server_initialized", serverName="github")
+        self.tell(
+            session,
+            "commands/available",
             commands=[{"name": "/model", "description": "Select a model"}],
             tools=[],
             mcpServers=[],
@@ -659,10 +658,10 @@ class AcpServer:
         ]
         if "user_servers" in self.scenes:
             servers.append({"name": "github", "status": "connected", "origin": "user"})
-        self.notify("_kiro/mcp/status", sessionId=session.id, servers=servers)
+        self.tell(session, "mcp/status", servers=servers)
         own = [{"name": "execute_bash"}] if session.agent.is_own else []
         tools = [{"name": f"@{one.name}/{name}"} for one in session.servers for name in one.tools]
-        self.notify("_kiro/tools/didChange", sessionId=session.id, tools=[*own, *tools])
+        self.tell(session, "tools/didChange", tools=[*own, *tools])
 
     def _agents(self, params: Json) -> Mapping[str, Agent]:
         """Return the agents of a new session; the first is the current one."""
@@ -690,21 +689,12 @@ class AcpServer:
             if not fault:
                 session.servers.append(server)
                 if not self.is_v3:
-                    self.notify(
-                        "_kiro.dev/mcp/server_initialized",
-                        sessionId=session.id,
-                        serverName=server.name,
-                    )
+                    self.tell(session, "mcp/server_initialized", serverName=server.name)
             elif self.is_v3:
                 broken = {"name": server.name, "status": "failed", "errorMessage": fault}
-                self.notify("_kiro/mcp/status", sessionId=session.id, servers=[broken])
+                self.tell(session, "mcp/status", servers=[broken])
             else:
-                self.notify(
-                    "_kiro.dev/mcp/server_init_failure",
-                    sessionId=session.id,
-                    serverName=server.name,
-                    error=fault,
-                )
+                self.tell(session, "mcp/server_init_failure", serverName=server.name, error=fault)
 
     # --- choices
 
@@ -802,7 +792,7 @@ class AcpServer:
         if not self.has_login:
             raise _RpcError(-32000, "Authentication required")
         if "rate_limited" in self.scenes:
-            self._report_rate_limit(session, "Too many requests, please wait.")
+            self.tell(session, "error/rate_limit", message="Too many requests, please wait.")
             raise _internal_error("ThrottlingException: Too many requests, please wait.")
         if "expired_prompt" in self.scenes:
             raise _internal_error(_EXPIRED)
@@ -814,10 +804,6 @@ class AcpServer:
             kind = {"errorType": "ClientNetworkError", "retryErrorType": "TRANSIENT"}
             raise _RpcError(-32000, "Network error", kind)
 
-    def _report_rate_limit(self, session: Session, message: str) -> None:
-        prefix = "_kiro" if self.is_v3 else "_kiro.dev"
-        self.notify(f"{prefix}/error/rate_limit", sessionId=session.id, message=message)
-
     async def _act_by_scene(self, session: Session) -> None:
         """Do what a scene does before the answer."""
         scenes = self.scenes
@@ -826,15 +812,13 @@ class AcpServer:
         if scenes & {"hang_prompt", "cancel_ignored"}:
             await _hang()
         if "agent_switched" in scenes and not self.is_v3:
-            self.notify("_kiro.dev/agent/switched", sessionId=session.id, agentName="kiro_planner")
+            self.tell(session, "agent/switched", agentName="kiro_planner")
         if "compaction" in scenes and self.is_v3:
             self.info(session, "summarization_started")
             self.info(session, "summarization_completed")
         elif "compaction" in scenes:
             for kind in ("started", "completed"):
-                self.notify(
-                    "_kiro.dev/compaction/status", sessionId=session.id, status={"type": kind}
-                )
+                self.tell(session, "compaction/status", status={"type": kind})
         if "tools_interrupted" in scenes:
             self._say(session, _INTERRUPTED_TEXT)
             await _hang()
@@ -853,7 +837,7 @@ class AcpServer:
 
     def _envelope(self, session: Session, kind: str, **members: object) -> None:
         update = {"sessionUpdate": kind, **members}
-        self.notify("_kiro.dev/session/update", sessionId=session.id, update=update)
+        self.tell(session, "session/update", update=update)
 
     def _say(self, session: Session, text: str, kind: str = "agent_message_chunk") -> None:
         self.update(session, kind, content={"type": "text", "text": text})
@@ -944,7 +928,7 @@ class AcpServer:
                     await anyio.sleep(seconds)
                 case Refusal():
                     if "Throttling" in step.error_type:
-                        self._report_rate_limit(session, step.message)
+                        self.tell(session, "error/rate_limit", message=step.message)
                     detail = _EXPIRED if step.status == 403 else step.message
                     raise _internal_error({"details": f"{step.error_type}: {detail}"})
                 case _:
@@ -1008,10 +992,10 @@ class AcpServer:
             )
             self.info(session, "turn_end", stopReason=answer.stop_reason)
             return
-        usage: Json = {"sessionId": session.id, "contextUsagePercentage": answer.percent}
+        usage: Json = {"contextUsagePercentage": answer.percent}
         if session.effort:
             usage["effort"] = session.effort
-        self.notify("_kiro.dev/metadata", **usage)
+        self.tell(session, "metadata", **usage)
         if credits and "late_usage" not in self.scenes:
             usage |= {
                 "meteringUsage": [{**spent, "value": credits}],
@@ -1019,7 +1003,7 @@ class AcpServer:
             }
         if answer.stop_reason == "refusal" and answer.refusal:
             usage |= {"stopReason": "CONTENT_FILTERED", "refusal": answer.refusal}
-        self.notify("_kiro.dev/metadata", **usage)
+        self.tell(session, "metadata", **usage)
 
     async def _report_late_usage(self, session: Session) -> None:
         """Send what comes after the answer to a prompt."""
@@ -1031,12 +1015,7 @@ class AcpServer:
             self.info(session, "context_usage", usagePercentage=1.5, breakdown={})
         elif "late_usage" in self.scenes:
             spent = [{"unit": "credit", "unitPlural": "credits", "value": 0.0148}]
-            self.notify(
-                "_kiro.dev/metadata",
-                sessionId=session.id,
-                contextUsagePercentage=1.5,
-                meteringUsage=spent,
-            )
+            self.tell(session, "metadata", contextUsagePercentage=1.5, meteringUsage=spent)
 
     # --- tools
 
@@ -1279,44 +1258,26 @@ def _efforts_of(model_id: str) -> Sequence[str]:
 
 def _config_options(session: Session) -> list[Json]:
     """Return V3's options of a session."""
-    options: list[Json] = []
+    models: list[Json] = []
     for model in CATALOGUE:
-        kiro: Json = {
-            "rateMultiplier": model["rateMultiplier"],
-            "rateUnit": model["rateUnit"],
-            "hasEffort": False,
-        }
-        if effort := _effort_schema(model["modelId"]):
-            kiro |= {
-                "hasEffort": True,
-                "effortLevels": effort["enum"],
-                "defaultEffortLevel": effort["default"],
-            }
-        name = model["modelName"]
-        options.append({"value": model["modelId"], "name": name, "_meta": {"kiro": kiro}})
-    select = {"type": "select"}
-    found: list[Json] = [
-        {
-            **select,
-            "id": "model",
-            "name": "Model",
-            "category": "model",
-            "currentValue": session.model,
-            "options": options,
-        }
-    ]
+        kiro: Json = {name: model[name] for name in ("rateMultiplier", "rateUnit")}
+        effort = _effort_schema(model["modelId"])
+        kiro["hasEffort"] = bool(effort)
+        if effort:
+            kiro |= {"effortLevels": effort["enum"], "defaultEffortLevel": effort["default"]}
+        value = {"value": model["modelId"], "name": model["modelName"]}
+        models.append({**value, "_meta": {"kiro": kiro}})
+    chosen = [_select("model", "Model", "model", session.model, models)]
     if effort := _effort_schema(session.model):
-        found.append(
-            {
-                **select,
-                "id": "effortLevel",
-                "name": "Effort",
-                "category": "thought_level",
-                "currentValue": session.effort or effort["default"],
-                "options": [{"value": one, "name": one} for one in effort["enum"]],
-            }
-        )
-    return found
+        levels: list[Json] = [{"value": one, "name": one} for one in effort["enum"]]
+        value = session.effort or effort["default"]
+        chosen.append(_select("effortLevel", "Effort", "thought_level", value, levels))
+    return chosen
+
+
+def _select(number: str, name: str, category: str, value: str, options: list[Json]) -> Json:
+    head = {"id": number, "type": "select", "name": name, "category": category}
+    return {**head, "currentValue": value, "options": options}
 
 
 def _account_usage() -> Json:
