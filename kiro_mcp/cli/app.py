@@ -308,6 +308,12 @@ def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
     multiple=True,
     help="Your own answers: a JSON file, or the folder of a captured call. Repeatable.",
 )
+@click.option(
+    "--record",
+    metavar="DIR",
+    default="",
+    help="Keep each request in this folder, without secrets, and take any bearer token.",
+)
 @click.option("--acp", "is_program", is_flag=True, help="Be the vendor's program kiro-cli instead.")
 @click.option(
     "--dialect",
@@ -327,6 +333,7 @@ def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
 def emulate(
     port: int,
     scripts: tuple[str, ...],
+    record: str,
     is_program: bool,
     dialect: str,
     scenes: tuple[str, ...],
@@ -342,7 +349,7 @@ def emulate(
             raise click.UsageError(f"Only with --acp: {' '.join(words or scenes)}")
         from kiro_mcp.cli.developer import run_emulate  # Imports the emulator.
 
-        sys.exit(run_emulate(port, scripts))
+        sys.exit(run_emulate(port, scripts, record))
     from kiro_mcp.emulator.kiro_cli import main  # Speaks on standard input and output.
 
     options = ["--dialect", dialect, *(word for one in scenes for word in ("--scene", one))]

@@ -7,8 +7,8 @@
 The free questions come first. Each prompt goes to the cheapest model that can answer it, once:
 nothing is tried again. A question that fails becomes a row, and the next one is asked. Only a
 suspended account, used-up credits, a refused login or a throttle end the run, because more
-requests could do harm. Rows are made of our own words, the service's names and numbers, never of its sentences: so
-no row can name a person or an account.
+requests could do harm. Rows are made of our own words, the service's names and numbers, never of
+its sentences: so no row can name a person or an account.
 """
 
 import base64

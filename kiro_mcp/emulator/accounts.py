@@ -109,6 +109,9 @@ class Accounts:
     bad_token_status: Literal[400, 403] = 403
     """The status with which management calls refuse an invalid token: both were observed."""
 
+    takes_any_bearer: bool = False
+    """Whether unknown bearer tokens are taken, with any profile: for programs with a real login."""
+
     _access: dict[str, Identity] = field(default_factory=dict[str, Identity], init=False)
     _refresh: dict[str, Tokens] = field(default_factory=dict[str, Tokens], init=False)
     _clients: dict[str, str] = field(default_factory=dict[str, str], init=False)
@@ -126,7 +129,7 @@ class Accounts:
         """Return the identity of a bearer token; None if it is unknown or has the wrong type."""
         identity = self._access.get(bearer)
         if identity is None:
-            return None
+            return "idc" if self.takes_any_bearer and bearer else None
         wanted = {"idc": self.identity_center_token_type, "api_key": "API_KEY"}.get(identity, "")
         return identity if wanted == token_type.upper() else None
 

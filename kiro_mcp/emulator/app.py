@@ -72,6 +72,9 @@ _INVOKE_MCP: Final = Operation("InvokeMCP", operations.invoke_mcp)
 _GENERATE_REST: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.REST))
 _GENERATE_RPC: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.RPC_GENERATE))
 _SEND_RPC: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.RPC_SEND))
+_UNKNOWN: Final = Operation(
+    "", lambda _state, _request: (HttpAnswer(status=404, body=b"Not Found"),)
+)
 _GENERATE_KAS: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.KAS))
 
 PATHS: Final[Mapping[tuple[str, str], Operation]] = {
@@ -117,7 +120,9 @@ def build_app(state: EmulatorState | None = None) -> Starlette:
         for (method, path), operation in PATHS.items()
     ]
     by_target = Route("/", partial(_answer_target, state), methods=["POST"])
-    return Starlette(routes=[*routes, by_target])
+    others = Route("/{path:path}", partial(_answer, state, _UNKNOWN))
+    others.methods = set()  # All of them.
+    return Starlette(routes=[*routes, by_target, others])
 
 
 async def _answer_target(state: EmulatorState, request: Request) -> ASGIApp:

@@ -98,6 +98,8 @@ def profile_fault(
 ) -> Refusal | None:
     """Return a refusal unless the profile is empty, or active and one of the caller's."""
     accounts = state.accounts
+    if accounts.takes_any_bearer:
+        return None
     shared = {BUILDER_ID_PROFILE_ARN: "builder_id", SOCIAL_PROFILE_ARN: "social"}
     if {shared.get(profile_arn), caller} == {"builder_id", "social"}:
         return BAD_BEARER  # Observed: the profile of the other kind makes a good token "invalid".

@@ -107,6 +107,8 @@ class EmulatorState:
     """The wait that `throttle` and `busy` ask for."""
     now: Callable[[], float] = time.time
     """The time, in seconds since the epoch."""
+    on_request: Callable[[SeenRequest], None] | None = None
+    """Called with each request, also with one that no operation answers."""
 
     requests: deque[SeenRequest] = field(
         default_factory=lambda: deque[SeenRequest](maxlen=MAX_RECORDED_REQUESTS), init=False
@@ -145,6 +147,8 @@ class EmulatorState:
         """Record a request."""
         self.requests.append(request)
         self.prompts += request.operation == GENERATE
+        if self.on_request:
+            self.on_request(request)
         self._announce()
 
     def stream_opened(self) -> None:

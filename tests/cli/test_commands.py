@@ -12,6 +12,7 @@ from pathlib import Path
 from subprocess import PIPE
 
 import anyio
+import httpx
 import pytest
 from anyio import fail_after
 from anyio.abc import Process
@@ -219,6 +220,38 @@ async def test_emulate_refuses_a_script_that_cannot_be_played(tmp_path: Path) ->
     done = await run("emulate", "--port", "0", "--script", str(tmp_path / "none.json"))
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"none.json' cannot be used: it cannot be read (No such file" in done.stderr
+
+
+async def test_emulate_keeps_what_any_program_sends_without_its_secrets(tmp_path: Path) -> None:
+    """Also a login that the emulator does not know, and an operation that nobody has described."""
+    folder = tmp_path / "seen"
+    async with emulating("--record", str(folder)) as (_, settings):
+        url = settings["KIRO_MCP_ENDPOINT_URL"]
+        async with httpx.AsyncClient(headers={"Authorization": "Bearer a.real.login"}) as client:
+            found = await client.post(
+                url,
+                headers={"X-Amz-Target": "KiroControlPlaneBearerService.ListAvailableModels"},
+                json={
+                    "profileArn": "arn:aws:codewhisperer:us-east-1:111122223333:profile/A",
+                    "origin": "KIRO_CLI",
+                },
+            )
+            unknown = await client.put(f"{url}/telemetry/v2?who=me@example.com")
+    assert (found.status_code, unknown.status_code) == (200, 404)
+    files = sorted(folder.iterdir())
+    names = [file.name for file in files]
+    assert names == ["0001-ListAvailableModels.json", "0002-telemetry-v2.json"]
+    assert {file.stat().st_mode & 0o777 for file in (folder, *files)} == {0o700, 0o600}
+    text = "".join(file.read_text() for file in files)
+    assert "KiroControlPlaneBearerService.ListAvailableModels" in text
+    assert not [secret for secret in ("a.real.login", "111122223333", "me@") if secret in text]
+
+
+async def test_emulate_keeps_no_requests_among_other_files(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    done = await run("emulate", "--port", "0", "--record", str(tmp_path))
+    assert done.returncode == 2
+    assert b"is not empty. Name a new one." in done.stderr
 
 
 async def test_the_version_is_the_packages() -> None:
