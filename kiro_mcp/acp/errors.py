@@ -29,8 +29,6 @@ MAX_WORDS: Final = 300
 STALE_HISTORY: Final = "invalid conversation history"
 """The program's own history is broken: a new session helps."""
 
-IN_PROGRESS: Final = "prompt already in progress"
-
 _USAGE: Final = "See https://app.kiro.dev/account/usage for the limit and the day of its reset."
 _AGAIN: Final = "Call again in a moment."
 

@@ -26,7 +26,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 
 from kiro_mcp.chat import ModelInfo
-from kiro_mcp.errors import InvalidRequest, ServiceUnavailable, SignInRequired, quoted
+from kiro_mcp.errors import InvalidRequest, ServiceUnavailable, quoted
 from kiro_mcp.redaction import redact
 from kiro_mcp.wire.json_values import (
     UnreadableError,
@@ -144,16 +144,6 @@ class Program:
             KiroError: It cannot be run, or does not say in time.
         """
         return (await self.run("whoami", seconds=WHOAMI_SECONDS)).status == 0
-
-    async def require_login(self) -> None:
-        """Require that somebody is signed in.
-
-        Raises:
-            SignInRequired: Nobody is.
-            KiroError: The program cannot be run, or does not say in time.
-        """
-        if not await self.is_signed_in():
-            raise SignInRequired(f"Nobody is signed in to {NAME}.", next_step=LOGIN_STEP)
 
     async def list_models(self) -> tuple[tuple[ModelInfo, ...], str]:
         """Return the models that it offers, and the id of its default ("" if it names none).
