@@ -929,7 +929,8 @@ class AcpServer:
                 case Refusal():
                     if "Throttling" in step.error_type:
                         self.tell(session, "error/rate_limit", message=step.message)
-                    detail = _EXPIRED if step.status == 403 else step.message
+                    is_login = step.status == 403 and not step.reason
+                    detail = _EXPIRED if is_login else step.message
                     raise _internal_error({"details": f"{step.error_type}: {detail}"})
                 case _:
                     raise self._broken_stream()

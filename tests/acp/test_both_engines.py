@@ -221,6 +221,8 @@ async def test_a_dry_run_shows_the_structure_and_no_content(engine: Connect) -> 
     ("script", "expected"),
     [
         ("throttle", "rate_limited"),
+        ("suspended", "account_suspended"),
+        ("expired", "auth_expired"),
         ("quota", "quota_exhausted"),
         ("busy", "model_busy"),
         ("too_long", "context_too_long"),
@@ -232,6 +234,14 @@ async def test_a_failure_has_the_same_code(script: str, expected: str, engine: C
     async with engine() as client:
         result = await client.call_tool("ask_claude", {"prompt": f"/emulate {script}"})
     assert code(result) == expected, words(result)
+
+
+async def test_nothing_is_asked_after_a_suspension(engine: Connect) -> None:
+    """More requests could make it worse."""
+    async with engine() as client:
+        await client.call_tool("ask_claude", {"prompt": "/emulate suspended"})
+        result = await client.call_tool("ask_claude", {"prompt": "Hello"})
+    assert code(result) == "account_suspended", words(result)
 
 
 @pytest.mark.parametrize("script", ["reset", "exception"])
