@@ -238,6 +238,9 @@ class V2:
                     yield Breach("it started a sub-agent")
             case "error/rate_limit":
                 yield Hint(f"rate limit: {word_member(params, 'message')}")
+            case "mcp/server_initialized":
+                if (server := word_member(params, "serverName")) not in ("", SERVER):
+                    yield Breach(f"it started the user's server {quoted(server)}")
             case "mcp/server_init_failure":
                 yield Note(_no_tools(word_member(params, "error")))
             case "compaction/status":

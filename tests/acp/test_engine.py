@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ import anyio
 import pytest
 from mcp.client import Client
 
+from kiro_mcp.acp.client import AcpClient
+from kiro_mcp.acp.session import Limits
+from kiro_mcp.chat import ChatRequest, Message, TextPart, ToolResult, ToolSpec, ToolUse
+from kiro_mcp.errors import ServiceUnavailable
+from kiro_mcp.settings import Settings
 from tests.support.mcp import ask, code, connected, words
 from tests.support.stdio import environment, started
 
@@ -159,7 +165,17 @@ async def test_a_failure_of_the_program_has_its_own_code(
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize(
-    "scene", ["bad_lines", "full_stderr", "id_collision", "late_usage", "unknown_stop"]
+    "scene",
+    [
+        "bad_lines",
+        "full_stderr",
+        "id_collision",
+        "late_model",
+        "late_usage",
+        "orphan",
+        "unknown_stop",
+        "watchdog",
+    ],
 )
 async def test_odd_behaviour_of_the_program_costs_no_answer(
     dialect: str, scene: str, tmp_path: Path
@@ -170,14 +186,124 @@ async def test_odd_behaviour_of_the_program_costs_no_answer(
     assert found["usage"]["credits"] > 0
 
 
-@pytest.mark.parametrize("scene", ["agent_not_found", "user_servers", "orphan", "cancel_ignored"])
-@pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_cancelled_call_returns_at_once_and_leaves_no_process(
+@pytest.mark.parametrize(
+    ("dialect", "scene"),
+    [
+        ("v2", "agent_not_found"),
+        ("v2", "agent_switched"),
+        ("v2", "user_servers"),
+        ("v3", "user_servers"),
+        ("v3", "foreign_tool"),
+    ],
+)
+async def test_a_program_that_is_not_a_pure_model_gives_no_whole_answer(
     dialect: str, scene: str, tmp_path: Path
 ) -> None:
+    """What came before it showed is kept, and marked."""
     async with asking(dialect, tmp_path, scene) as client:
-        with anyio.move_on_after(3):
-            await client.call_tool("ask_claude", {"prompt": "Hi"})
+        result = await client.call_tool("ask_claude", {"prompt": "Hi"})
+    assert "pure model" in words(result)
+    assert result.is_error or (result.structured_content or {})["truncated"]
+
+
+@pytest.mark.parametrize("scene", ["cancel_ignored", "hang_prompt"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_cancelled_call_leaves_no_process_even_if_the_program_does_not_stop(
+    dialect: str, scene: str, tmp_path: Path
+) -> None:
+    """`asking` waits for the processes to be gone."""
+    async with asking(dialect, tmp_path, scene) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.call_tool, "ask_claude", {"prompt": "Hi"})
+        log = tmp_path / "log"
+        while '"prompt"' not in (log.read_text() if log.exists() else ""):  # noqa: ASYNC110  # a file
+            await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_program_that_crashes_leaves_the_part_that_came(
+    dialect: str, tmp_path: Path
+) -> None:
+    async with asking(dialect, tmp_path, "crash") as client:
+        found = await ask(client, prompt="Hi")
+    assert found["truncated"] is True
+    assert found["text"]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_summary_of_the_conversation_is_a_warning(dialect: str, tmp_path: Path) -> None:
+    async with asking(dialect, tmp_path, "compaction") as client:
+        found = await ask(client, prompt="Hi")
+    assert any("summarised" in warning for warning in found["warnings"])
+
+
+async def test_text_after_which_v2_stays_silent_ends_the_answer(tmp_path: Path) -> None:
+    async with asking("v2", tmp_path, "tools_interrupted") as client:
+        result = await client.call_tool("ask_claude", {"prompt": "Hi"})
+    assert code(result) == "stream_broken", words(result)
+
+
+async def test_a_program_without_the_command_is_too_old(tmp_path: Path) -> None:
+    async with asking("v2", tmp_path, "old") as client:
+        result = await client.call_tool("ask_claude", {"prompt": "Hi"})
+    assert "too old" in words(result)
+
+
+@pytest.mark.parametrize("scene", ["hang_initialize", "hang_session"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_program_that_does_not_start_is_given_up(
+    dialect: str, scene: str, tmp_path: Path
+) -> None:
+    async with program(dialect, tmp_path, scene, limits=Limits(start_up=0.5)) as client:
+        with pytest.raises(ServiceUnavailable, match=r"within 0\.5 seconds"):
+            await client.ask(question("Hi"))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_results_that_come_late_are_a_new_prompt(dialect: str, tmp_path: Path) -> None:
+    """A held call is told that its result follows, before the program would drop it."""
+    tool = ToolSpec(name="get_time", description="The time.", input_schema={"type": "object"})
+    async with program(dialect, tmp_path, limits=Limits(hold=0.2)) as client:
+        first = await client.ask(question("/emulate tool_use", tool))
+        (call,) = [part for part in first.parts if isinstance(part, ToolUse)]
+        (session,) = client.sessions
+        while session.state != "deferred":  # noqa: ASYNC110  # nothing tells of it
+            await anyio.sleep(0.01)
+        result = Message(role="user", parts=(ToolResult(id=call.id, text="Noon."),))
+        messages = (
+            *question("/emulate tool_use").messages,
+            Message(role="assistant", parts=first.parts),
+            result,
+        )
+        second = await client.ask(replace(question("", tool), messages=messages))
+        assert client.sessions == [session]
+    assert first.stop_reason == "tool_use"
+    assert "Noon." in second.text
+
+
+def question(text: str, *tools: ToolSpec) -> ChatRequest:
+    message = Message(role="user", parts=(TextPart(text=text),))
+    return ChatRequest(messages=(message,), model="claude-sonnet-4.5", tools=tools)
+
+
+@asynccontextmanager
+async def program(
+    dialect: str, home: Path, *scenes: str, limits: Limits
+) -> AsyncGenerator[AcpClient]:
+    """The engine itself, with limits of its own."""
+    chosen = "".join(f" --scene {scene}" for scene in scenes)
+    command = f"{sys.executable} -m kiro_mcp.emulator.kiro_cli --dialect {dialect}{chosen}"
+    environ = {"HOME": str(home), "KIRO_MCP_KIRO_CLI": command}
+    client = AcpClient(Settings.load(environ), environ, limits=limits)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            client.run_in(tasks)
+            try:
+                await client.check_login()
+                yield client
+            finally:
+                await client.aclose()
+                tasks.cancel_scope.cancel()
 
 
 async def test_what_a_killed_server_leaves_is_gone_with_the_next_call(tmp_path: Path) -> None:
