@@ -281,6 +281,58 @@ async def test_results_that_come_late_are_a_new_prompt(dialect: str, tmp_path: P
     assert "Noon." in second.text
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_third_conversation_ends_the_process_that_waited_longest(
+    dialect: str, tmp_path: Path
+) -> None:
+    """Its results still count: the conversation goes to another process as text."""
+    tool = ToolSpec(name="get_time", description="The time.", input_schema={"type": "object"})
+    asked = question("/emulate tool_use", tool)
+    async with program(dialect, tmp_path, limits=Limits()) as client:
+        first = await client.ask(asked)
+        await client.ask(asked)
+        (oldest, _) = client.sessions
+        await client.ask(asked)
+        assert len(client.sessions) == 2
+        assert oldest.is_ended
+        (call,) = [part for part in first.parts if isinstance(part, ToolUse)]
+        result = Message(role="user", parts=(ToolResult(id=call.id, text="Noon."),))
+        said = Message(role="assistant", parts=first.parts)
+        async with client.stream(
+            replace(asked, messages=(*asked.messages, said, result))
+        ) as answer:
+            async for _ in answer:
+                pass
+        assert len(client.sessions) <= 2
+    assert "Noon." in answer.reply.text
+    assert any("no longer open" in warning for warning in answer.payload.warnings)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_an_unused_process_ends(dialect: str, tmp_path: Path) -> None:
+    async with program(dialect, tmp_path, limits=Limits(idle=0.2)) as client:
+        await client.ask(question("Hi"))
+        (session,) = client.sessions
+        await session.wait_ended()
+    assert not session.why_ended
+
+
+@pytest.mark.parametrize("limits", [Limits(turns=1), Limits(age=0.0)], ids=["turns", "age"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_process_that_was_used_enough_gets_no_further_turn(
+    dialect: str, limits: Limits, tmp_path: Path
+) -> None:
+    async with program(dialect, tmp_path, limits=limits) as client:
+        first = await client.ask(question("Hi"))
+        (session,) = client.sessions
+        said = Message(role="assistant", parts=first.parts)
+        again = question("/emulate session").messages
+        request = replace(question(""), messages=(*question("Hi").messages, said, *again))
+        second = await client.ask(request)
+        assert client.sessions != [session]
+    assert json.loads(second.text)["turns"] == 1
+
+
 def question(text: str, *tools: ToolSpec) -> ChatRequest:
     message = Message(role="user", parts=(TextPart(text=text),))
     return ChatRequest(messages=(message,), model="claude-sonnet-4.5", tools=tools)
