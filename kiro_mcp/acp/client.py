@@ -16,7 +16,7 @@ process, behind the caller's back.
 import logging
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -46,7 +46,6 @@ from kiro_mcp.chat import (
     BYTES_PER_TOKEN,
     AccessToken,
     ChatRequest,
-    Delta,
     ImagePart,
     JsonObject,
     JsonValue,
@@ -56,6 +55,7 @@ from kiro_mcp.chat import (
     ToolResult,
 )
 from kiro_mcp.client.admission import Budget, CallSpending, FairSlots
+from kiro_mcp.client.answer import ModelAnswer
 from kiro_mcp.client.classify import SUSPENDED_MINUTES
 from kiro_mcp.client.client import THINKING_TIMEOUT_FACTOR, ModelList
 from kiro_mcp.client.http import Recorder
@@ -105,8 +105,8 @@ class Draft:
     warnings: tuple[str, ...]
 
 
-class AcpAnswer:
-    """An answer: iterate over it for its deltas, then read `reply`."""
+class AcpAnswer(ModelAnswer):
+    """The answer to a prompt, or the round of tool calls that its prompt waits for."""
 
     def __init__(
         self,
@@ -118,37 +118,17 @@ class AcpAnswer:
         idle_seconds: float,
         late_usage_seconds: float,
     ) -> None:
-        self.payload = payload
-        """What was sent, and what was changed in it."""
+        super().__init__(builder, payload)
         self.session = session
-        self._builder = builder
         self._first_token_seconds = first_token_seconds
         self._idle_seconds = idle_seconds
         self._late_usage_seconds = late_usage_seconds
-        self._pending: deque[Delta] = deque()
         self._metering: Metering | None = None
         self._has_context = False
         self._stop = Stop("")
         self._notes: list[str] = []
-        self._reply: Reply | None = None
         self.is_round = False
         """Whether it ended with a round of tool calls, while its prompt goes on."""
-
-    @property
-    def reply(self) -> Reply:
-        """The whole answer, available once iteration has ended.
-
-        Raises:
-            RuntimeError: Iteration has not ended.
-        """
-        if self._reply is None:
-            raise RuntimeError("read the stream to its end before its reply")
-        return self._reply
-
-    @property
-    def so_far(self) -> Reply:
-        """The part of the answer that has arrived; all of it once iteration has ended."""
-        return self._builder.snapshot()
 
     @property
     def is_whole(self) -> bool:
@@ -156,26 +136,7 @@ class AcpAnswer:
         reply = self._reply
         return reply is not None and not reply.truncated and reply.stop_reason != "refusal"
 
-    def __aiter__(self) -> AsyncIterator[Delta]:
-        return self
-
-    async def __anext__(self) -> Delta:
-        while not self._pending:
-            if self._reply is not None:
-                raise StopAsyncIteration
-            await self._read()
-        return self._pending.popleft()
-
-    async def begin(self) -> None:
-        """Read until the first delta. Before it, the request may be sent again.
-
-        Raises:
-            KiroError: Why the answer ended without a delta.
-        """
-        while not self._pending and self._reply is None:
-            await self._read()
-        if self._pending or not self.reply.is_empty:
-            return
+    def _require_reason(self) -> None:
         if isinstance(self.reply.fault, KiroError):
             raise self.reply.fault
         is_refusal = self.reply.stop_reason == "refusal" and self.reply.refusal is not None
@@ -399,17 +360,9 @@ class AcpClient:
         recorder: Recorder | None = None,
         caller: str = "",
     ) -> AsyncGenerator[AcpAnswer]:
-        """Send a request and yield its answer once the first delta is there.
+        """Send a request and yield its answer once the first delta is there; see `KiroClient`.
 
-        Args:
-            request: The request.
-            token: Is not used: the program has its own login.
-            spending: What the requests of one call have cost.
-            recorder: Records what is sent and read, if the call is captured.
-            caller: Who asks. While all slots are taken, callers take turns.
-
-        Raises:
-            KiroError: No part of an answer arrived.
+        The token is not used: the program has its own login.
         """
         spending = spending or CallSpending()
         async with self._slots.taken_by(caller), AsyncExitStack() as call:
@@ -450,7 +403,7 @@ class AcpClient:
         """Find the session for a request, and send it; the exit stack ends the answer.
 
         Raises:
-            KiroError: There is no session to be had.
+            KiroError: No session could be opened.
         """
         session, blocks, warnings = await self._go_on(draft)
         if session is None:
@@ -577,11 +530,8 @@ class AcpClient:
         session = next((one for one in idle if one.holds(results.keys())), None) or next(
             (one for one in idle if one.fingerprint == key and not one.is_spent()), None
         )
-        lost = ["A tool call was no longer open in kiro-cli."] * bool(
-            session is None and set(self._lost) & results.keys()
-        )
         if session is None:
-            return None, [], lost
+            return None, [], [_LOST_CALL] if set(self._lost) & results.keys() else []
         session.is_taken = True
         if session.state == "ready":
             return session, write_message(parts), []
@@ -601,7 +551,7 @@ class AcpClient:
             self._end(session)
             raise
         if session.is_ended:
-            return None, [], ["A tool call was no longer open in kiro-cli."]
+            return None, [], [_LOST_CALL]
         if goes_on:
             return session, [], []
         if session.state != "deferred":
@@ -766,6 +716,8 @@ class AcpClient:
             findings=draft.prepared.findings,
         )
 
+
+_LOST_CALL: Final = "A tool call was no longer open in kiro-cli."
 
 _OPTIONS: Final = PayloadOptions()
 

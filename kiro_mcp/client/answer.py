@@ -1,8 +1,9 @@
 """An answer while it arrives: reads bytes from a connection, yields deltas, ends with a reply."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 
@@ -21,52 +22,13 @@ _LASTING_REASONS: Final[tuple[StopReason, ...]] = (
 """The reasons for an empty answer that remain if the request is sent again."""
 
 
-class ModelAnswer(Protocol):
+class ModelAnswer(ABC):
     """An answer of any engine: iterate over it for its deltas, then read `reply`."""
 
-    payload: Payload
-    """The request as it was sent, and the repairs that were made to it."""
-
-    @property
-    def reply(self) -> Reply:
-        """The whole answer, available once iteration has ended."""
-        ...
-
-    @property
-    def so_far(self) -> Reply:
-        """The part of the answer that has arrived."""
-        ...
-
-    def __aiter__(self) -> AsyncIterator[Delta]: ...
-
-    def cut(self, fault: KiroError | None = None) -> Reply:
-        """End the answer and return the part that has arrived."""
-        ...
-
-
-class AnswerStream:
-    """An answer: iterate over it for its deltas, then read `reply`.
-
-    It must have begun at the deadline, a time of `anyio.current_time`. After that it may pause for
-    `idle_timeout_seconds`.
-    """
-
-    def __init__(
-        self,
-        response: HttpResponse,
-        builder: ReplyBuilder,
-        payload: Payload,
-        *,
-        first_token_deadline: float,
-        idle_timeout_seconds: float,
-    ) -> None:
+    def __init__(self, builder: ReplyBuilder, payload: Payload) -> None:
         self.payload = payload
         """The request as it was sent, and the repairs that were made to it."""
-        self._chunks = response.chunks()
-        self._request_id = response.headers.get("x-amzn-requestid")
         self._builder = builder
-        self._first_token_deadline = first_token_deadline
-        self._idle_timeout_seconds = idle_timeout_seconds
         self._pending: deque[Delta] = deque()
         self._reply: Reply | None = None
 
@@ -104,8 +66,49 @@ class AnswerStream:
         """
         while not self._pending and self._reply is None:
             await self._read()
-        if self._pending or not self.reply.is_empty:
-            return
+        if not self._pending and self.reply.is_empty:
+            self._require_reason()
+
+    @abstractmethod
+    def cut(self, fault: KiroError | None = None) -> Reply:
+        """End the answer and return the part that has arrived."""
+
+    @abstractmethod
+    async def _read(self) -> None:
+        """Add the next deltas to `_pending`. At the end or at a fault, set `_reply`."""
+
+    @abstractmethod
+    def _require_reason(self) -> None:
+        """Accept an empty reply that says why it is empty.
+
+        Raises:
+            KiroError: It does not say so, or failed.
+        """
+
+
+class AnswerStream(ModelAnswer):
+    """An answer: iterate over it for its deltas, then read `reply`.
+
+    It must have begun at the deadline, a time of `anyio.current_time`. After that it may pause for
+    `idle_timeout_seconds`.
+    """
+
+    def __init__(
+        self,
+        response: HttpResponse,
+        builder: ReplyBuilder,
+        payload: Payload,
+        *,
+        first_token_deadline: float,
+        idle_timeout_seconds: float,
+    ) -> None:
+        super().__init__(builder, payload)
+        self._chunks = response.chunks()
+        self._request_id = response.headers.get("x-amzn-requestid")
+        self._first_token_deadline = first_token_deadline
+        self._idle_timeout_seconds = idle_timeout_seconds
+
+    def _require_reason(self) -> None:
         fault = self.reply.fault
         if isinstance(fault, Fault):
             raise classify(fault)
