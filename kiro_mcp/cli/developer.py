@@ -179,7 +179,12 @@ def _recorder(folder: Path) -> Callable[[SeenRequest], None]:
             "body": request.body,
             "body_bytes": request.size_bytes,
         }
-        text = json.dumps(redacted_json(document), indent=2, ensure_ascii=False)
+        try:
+            clean = redacted_json(document)
+        except RecursionError:
+            clean = redacted_json({**document, "body": "nested too deeply to be shown"})
+        text = json.dumps(clean, indent=2, ensure_ascii=False)
+        text = text.encode(errors="backslashreplace").decode()  # Half a character stays as \\uD800.
         try:
             replace_text(folder / f"{number:04}-{name or 'root'}.json", text + "\n")
         except OSError as error:

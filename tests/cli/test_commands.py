@@ -237,10 +237,14 @@ async def test_emulate_keeps_what_any_program_sends_without_its_secrets(tmp_path
                 },
             )
             unknown = await client.put(f"{url}/telemetry/v2?who=me@example.com")
+            for odd in ('{"half": "\\ud800"}', '{"deep": ' + "[" * 900 + "]" * 900 + "}"):
+                assert (await client.post(f"{url}/odd", content=odd)).status_code == 404
     assert (found.status_code, unknown.status_code) == (200, 404)
     files = sorted(folder.iterdir())
     names = [file.name for file in files]
-    assert names == ["0001-ListAvailableModels.json", "0002-telemetry-v2.json"]
+    assert names[:2] == ["0001-ListAvailableModels.json", "0002-telemetry-v2.json"]
+    assert names[2:] == ["0003-odd.json", "0004-odd.json"]
+    assert json.loads(files[2].read_text())["body"] == {"half": "\ud800"}
     assert {file.stat().st_mode & 0o777 for file in (folder, *files)} == {0o700, 0o600}
     text = "".join(file.read_text() for file in files)
     assert "KiroControlPlaneBearerService.ListAvailableModels" in text
