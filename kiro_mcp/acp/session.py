@@ -14,11 +14,13 @@ that sent it: a round of tool calls ends a call, and the next call goes on with 
 process group and removes its private folder.
 """
 
+import glob
 import json
 import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -67,8 +69,6 @@ MAX_EVENTS: Final = 1_000
 
 ROUND_SECONDS: Final = 0.15
 """How long no further call must arrive until those that did are a round."""
-
-_FOLDER: Final = "kiro-mcp-acp-"
 
 NO_RESULT: Final = "The caller gave no result for this call."
 
@@ -473,16 +473,18 @@ class Session:
 def make_private_folder() -> str:
     """Make the folder of a process, and remove those of servers that were killed.
 
-    The program keeps conversations there in plain text. The folder's name has the server's process
-    id, so that a later server can tell whether it is still used.
+    The program keeps conversations there in plain text. The folder's name has the host and the
+    server's process id, so that a later server can tell whether it is still used. Containers may
+    share the folder, but not their host's name.
     """
+    prefix = f"kiro-mcp-acp-{socket.gethostname()}-"
     if os.name == "posix":  # On Windows, signal 0 would end the process.
-        for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
-            pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
-            with suppress(OSError, ValueError):
+        for folder in Path(tempfile.gettempdir()).glob(f"{glob.escape(prefix)}*-*"):
+            pid = folder.name.removeprefix(prefix).partition("-")[0]
+            with suppress(OSError, ValueError, OverflowError):
                 if folder.lstat().st_uid == os.geteuid() and not _is_running(int(pid)):
                     shutil.rmtree(folder, ignore_errors=True)
-    return tempfile.mkdtemp("", f"{_FOLDER}{os.getpid()}-")
+    return tempfile.mkdtemp("", f"{prefix}{os.getpid()}-")
 
 
 def _is_running(pid: int) -> bool:
