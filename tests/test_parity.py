@@ -62,7 +62,7 @@ BY_NAME = {name: entry for entries in ENTRIES.values() for name, entry in entrie
 
 @functools.cache
 def names_of_tests(file: str) -> frozenset[str]:
-    """The tests of a file, read without running it; empty if there is no file."""
+    """The tests of a file, read without running it; empty if the file does not exist."""
     path = TESTS / file
     body = ast.parse(path.read_text("utf-8")).body if path.exists() else []
     functions = (one for one in body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef))

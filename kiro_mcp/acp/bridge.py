@@ -104,7 +104,7 @@ class ToolDesk:
         arguments = {**object_member(params, "arguments")}
         arguments.pop(_PURPOSE, None)
         if name not in self._names:
-            return _result(f"There is no tool {name[:80]!r}.", is_error=True)
+            return _result(f"The tool {name[:80]!r} is not known.", is_error=True)
         again = (
             it
             for it in self.calls

@@ -2,7 +2,7 @@
 
 `Peer` sends requests and notifications and hands over what the process sends. Its requests may have
 the ids of ours, so a message with a `method` is never a response. A request that nobody serves gets
--32601, lines that are no message are skipped and counted, and stderr is drained into its last
+-32601, lines that are not messages are skipped and counted, and stderr is drained into its last
 lines, so that the process never waits for a reader.
 """
 
@@ -104,7 +104,7 @@ class Peer:
         self, process: Process, *, on_notification: OnMessage, on_request: OnRequest
     ) -> None:
         self.counts: Counter[str] = Counter()
-        """What was left out: lines that are no message, and requests that nobody serves."""
+        """What was left out: lines that are not messages, and requests that nobody serves."""
         self.is_gone = False
         """Whether nothing more can come."""
         self._process = process

@@ -6,7 +6,7 @@ nobody can guess, because roles and tool calls are only words there and a user's
 them.
 
 `fingerprint` says which conversation a session has had: the settings of the session and all turns.
-Thinking is no part of it, since many callers do not send it back.
+Thinking does not count, because many callers do not send it back.
 """
 
 import hashlib

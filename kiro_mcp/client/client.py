@@ -532,10 +532,10 @@ class KiroClient:
         service's name for the error can also come from a host that the user has set, with a wrong
         path: then it says nothing about the service.
         """
-        older, is_own_host = attempt.endpoint, self._settings.endpoint_overrides
+        older, overrides = attempt.endpoint, self._settings.endpoint_overrides
         newer = NEWER_FORMS.get(older)
         is_page = error.message.startswith(UNKNOWN_ADDRESS)
-        if newer is None or error.status is None or (is_page and is_own_host[older.host]):
+        if newer is None or error.status is None or (is_page and overrides[older.host]):
             return False
         moved = (newer if one == older else one for one in attempt.endpoints)
         attempt.endpoints = tuple(dict.fromkeys(moved))

@@ -78,7 +78,7 @@ the change is possible. `next_endpoint`: one at once at the next endpoint. None:
 
 
 def recovery_for(error: KiroError) -> Recovery | None:
-    """Return the change that would remove the cause of a refusal; None if there is no known one."""
+    """Return the change that would remove the cause of a refusal; None if none is known."""
     words, reason = error.message.lower(), error.reason.upper()
     if error.code == "auth_expired":
         return "fresh_token"

@@ -17,6 +17,7 @@ from kiro_mcp.acp.session import Limits
 from kiro_mcp.chat import ChatRequest, Message, TextPart, ToolResult, ToolSpec, ToolUse
 from kiro_mcp.errors import ServiceUnavailable
 from kiro_mcp.settings import Settings
+from tests.acp.test_program import gone
 from tests.support.mcp import ask, code, connected, words
 from tests.support.stdio import environment, started
 
@@ -46,19 +47,7 @@ async def asking(
         yield client
     pids = [json.loads(line).get("pid") for line in log.read_text().splitlines()]
     for pid in filter(None, pids):
-        await _gone(pid)
-
-
-async def _gone(pid: int) -> None:
-    with anyio.fail_after(10):
-        while True:
-            try:
-                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-            except FileNotFoundError:
-                return
-            if state == "Z":
-                return
-            await anyio.sleep(0.01)
+        await gone(pid)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -376,7 +365,7 @@ async def test_what_a_killed_server_leaves_is_gone_with_the_next_call(tmp_path: 
             await server.process.wait()
         for line in log.read_text().splitlines():
             if pid := json.loads(line).get("pid"):
-                await _gone(pid)
+                await gone(pid)
         left = {path.name for path in folder.iterdir()}
         assert left
         async with started(environ) as server:

@@ -435,7 +435,7 @@ async def test_a_listed_model_that_the_service_calls_invalid_is_requested_once_m
 
 
 async def test_a_model_that_is_not_listed_is_not_asked_again(emulator: RunningEmulator) -> None:
-    """The model does not exist. If there is no list, the refusal counts, too."""
+    """The model does not exist. This also holds if the service gives no list of models."""
     async with driven(emulator.url, KIRO_MCP_MAX_RETRIES="0") as client:
         emulator.state.enqueue((refusal(500),), operation="ListAvailableModels")
         for _ in range(2):
