@@ -154,17 +154,25 @@ def read_options(argv: Sequence[str]) -> tuple[Options, list[str]]:
     """
     words, given = list(argv), Options(argv=tuple(argv))
     while words and words[0] in ("--dialect", "--scene", "--scale", "--log", "--child"):
-        match words.pop(0):
-            case "--child":
-                given = replace(given, is_child=True)
+        option = words.pop(0)
+        if option == "--child":
+            given = replace(given, is_child=True)
+            continue
+        if not words:
+            raise UsageError(f"{option} needs a value")
+        value = words.pop(0)
+        match option:
             case "--dialect":
-                given = replace(given, dialect=words.pop(0))
+                given = replace(given, dialect=value)
             case "--scene":
-                given = replace(given, scenes=given.scenes | {words.pop(0)})
+                given = replace(given, scenes=given.scenes | {value})
             case "--scale":
-                given = replace(given, scale=float(words.pop(0)))
+                try:
+                    given = replace(given, scale=float(value))
+                except ValueError:
+                    raise UsageError(f"--scale {value!r:.80} is not a number") from None
             case _:
-                given = replace(given, log=Path(words.pop(0)))
+                given = replace(given, log=Path(value))
     if unknown := given.scenes - SCENES.keys() - _script_names(given.scenes):
         raise UsageError(f"no scene {sorted(unknown)[0]!r}; known are {', '.join(SCENES)}")
     if given.dialect not in VERSIONS:

@@ -5,13 +5,11 @@ import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
-import anyio
-import httpx
 import pytest
 from anyio import fail_after
-from anyio.streams.text import TextReceiveStream
 
-from tests.support.api import CHAT, MESSAGES, question
+from kiro_mcp.emulator.kiro_cli import UsageError, read_options
+from tests.support.api import CHAT, MESSAGES, apis_offline, question
 from tests.support.forked import run_forked
 from tests.support.stdio import COMMAND, PROMPTLY_SECONDS, environment, started
 
@@ -65,22 +63,11 @@ async def test_offline_over_stdio_the_stand_in_answers_and_ends_with_the_server(
 
 
 async def test_offline_over_http_both_apis_answer_by_the_stand_in() -> None:
-    options = ["--transport", "http", "--api", "--offline", "--no-auth", "--port", "0"]
     with fail_after(RUN_SECONDS):
-        async with await anyio.open_process(
-            [*COMMAND, "serve", *options], env=environment(**ENGINE), stderr=-1
-        ) as server:
-            assert server.stderr
-            said = ""
-            async for piece in TextReceiveStream(server.stderr):
-                said += piece
-                if "until Ctrl-C" in said:
-                    break
-            (url,) = re.findall(r"Anthropic's at (http://\S+)\.", said)
-            async with httpx.AsyncClient(base_url=url, timeout=None) as client:
-                for path in (CHAT, MESSAGES):
-                    answer = await client.post(path, json=question(path, "hello"))
-                    assert "You said: hello" in answer.text
+        async with apis_offline(**ENGINE) as (server, client):
+            for path in (CHAT, MESSAGES):
+                answer = await client.post(path, json=question(path, "hello"))
+                assert "You said: hello" in answer.text
             server.terminate()
             assert await server.wait() == 143
 
@@ -169,3 +156,17 @@ async def test_an_installed_entry_with_this_engine_needs_no_login(tmp_path: Path
     done = await run("install", "cursor", "--file", file, *env, HOME=str(tmp_path))
     assert done.returncode == 0
     assert b"signed in" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--scale"], "--scale needs a value"),
+        (["--scale", "fast"], "--scale 'fast' is not a number"),
+        (["--scene", "none"], "no scene 'none'; known are"),
+        (["--dialect", "v9"], "no dialect 'v9'"),
+    ],
+)
+def test_a_wrong_option_of_the_stand_in_is_named(words: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        read_options(words)

@@ -1,15 +1,20 @@
 """A server with the APIs, and a client that speaks raw HTTP to it."""
 
 import json
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import httpx
+from anyio.abc import Process
+from anyio.streams.text import TextReceiveStream
 
 from kiro_mcp.api.app import API_PATH, KEEP_ALIVE_SECONDS, build_api
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from tests.support.http import MAX_BODY_BYTES, serving_http
+from tests.support.stdio import COMMAND, environment
 
 Json = dict[str, Any]
 
@@ -35,6 +40,24 @@ async def serving_api(
     mounted = {API_PATH: build_api(MAX_BODY_BYTES, keep_alive_seconds)}
     async with serving_http(environ, token=token, mounted=mounted) as web:
         yield web.client
+
+
+@asynccontextmanager
+async def apis_offline(**variables: str) -> AsyncGenerator[tuple[Process, httpx.AsyncClient]]:
+    """Run `kiro-mcp serve --offline --api`; yield the process and a client of it."""
+    options = ["--transport", "http", "--api", "--offline", "--no-auth", "--port", "0"]
+    async with await anyio.open_process(
+        [*COMMAND, "serve", *options], env=environment(**variables), stderr=-1
+    ) as server:
+        assert server.stderr
+        said = ""
+        async for piece in TextReceiveStream(server.stderr):
+            said += piece
+            if "until Ctrl-C" in said:
+                break
+        (url,) = re.findall(r"Anthropic's at (http://\S+)\.", said)
+        async with httpx.AsyncClient(base_url=url, timeout=None) as client:
+            yield server, client
 
 
 def question(path: str, text: str, /, **members: Any) -> Json:
