@@ -286,7 +286,7 @@ class Session:
     async def _grow_old(self) -> None:
         while True:
             idle = self.used_at + self.limits.idle - anyio.current_time()
-            if idle <= 0 and self.state != "generating":
+            if idle <= 0 and not self.is_taken:
                 self.end()
                 return
             await anyio.sleep(max(idle, 0.05))
