@@ -8,7 +8,16 @@ from typing import Any, cast
 import pytest
 from anyio import fail_after
 
-from kiro_mcp.emulator import EmulatorState, Pause, RunningEmulator, Script, Send, frames, running
+from kiro_mcp.emulator import (
+    EmulatorState,
+    Pause,
+    RunningEmulator,
+    Script,
+    Send,
+    Until,
+    frames,
+    running,
+)
 from kiro_mcp.emulator.catalogue import Model
 from kiro_mcp.emulator.request import Request
 from tests.support.mcp import assert_valid, extras
@@ -48,7 +57,10 @@ EVERYWHERE = pytest.mark.parametrize(
 
 
 class WatchfulState(EmulatorState):
-    """An emulator that echoes a prompt's last word, and knows how many it ever answered at once."""
+    """An emulator that echoes a prompt's last word, and knows how many it ever answered at once.
+
+    Its first answers wait for one another: on a busy machine they would end one by one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +72,8 @@ class WatchfulState(EmulatorState):
 
     def script_for(self, request: Request, model: Model) -> Script:
         last_word = request.current.content.split()[-1]
-        return (Pause(0.01), Send(frames.text(last_word) + frames.ending("END_TURN")))
+        say = Send(frames.text(last_word) + frames.ending("END_TURN"))
+        return (Until(MAX_CONCURRENCY), Pause(0.01), say)
 
 
 @pytest.fixture(scope="module")
