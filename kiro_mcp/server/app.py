@@ -6,16 +6,15 @@ and serves every protocol revision from 2024-11-05 to 2026-07-28 with one object
 
 import logging
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 import mcp_types as types
-from anyio.abc import TaskGroup
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
@@ -27,7 +26,7 @@ from kiro_mcp._version import __version__
 from kiro_mcp.errors import InvalidRequest, KiroError, quoted
 from kiro_mcp.server import prompts, resources
 from kiro_mcp.server.call import Call, Result, client_of
-from kiro_mcp.server.owners import KEY_HEADER, MAX_KEYS, Guests, key_of
+from kiro_mcp.server.owners import MAX_KEYS, Engines
 from kiro_mcp.server.tools import declarations
 
 if TYPE_CHECKING:
@@ -64,70 +63,11 @@ MAX_DEPTH = 3
 MAX_PASSED_ARGUMENTS = 200
 """More than the arguments that a tool knows and the unknown ones that it ignores."""
 
-CLOSING_SECONDS = 0.3
-"""How long closing connections may take: the server must end within half a second."""
-
 _STATIC_TTL_MS = 60 * 60 * 1000
 
 
-class Engines:
-    """The server's engine, which is created at its first use, and those of callers' own keys."""
-
-    def __init__(
-        self,
-        make_engine: Callable[[], "Engine"],
-        tasks: TaskGroup,
-        *,
-        max_keys: int,
-        arrivals: dict[str, float],
-    ) -> None:
-        self.arrivals = arrivals
-        self._max_keys = max_keys
-        self._make_engine = make_engine
-        self._tasks = tasks
-        self._engine: Engine | None = None
-        self._guests: Guests | None = None
-
-    def __call__(self) -> "Engine":
-        """Return the server's engine.
-
-        Raises:
-            InvalidRequest: A setting is invalid. The next call tries again.
-        """
-        if self._engine is None:
-            self._engine = self._make_engine()
-            self._engine.run_in(self._tasks)
-        return self._engine
-
-    @asynccontextmanager
-    async def engine_for(self, request: Any) -> AsyncGenerator["Engine"]:
-        """Yield the engine for one message: the server's, or that of the key in its HTTP request.
-
-        Args:
-            request: The HTTP request that brought the message; None on other transports.
-
-        Raises:
-            KiroError: A setting or the key is invalid.
-        """
-        host = self()
-        if request is None or KEY_HEADER not in request.headers:
-            yield host
-            return
-        key = key_of(request)
-        assert key is not None
-        if self._guests is None:
-            self._guests = Guests(host, self._tasks, max_keys=self._max_keys)
-        async with self._guests.engine_for(key) as guest:
-            yield guest
-
-    async def aclose(self) -> None:
-        """Close the engine, if there is one, even while the server is cancelled."""
-        if self._engine is not None:
-            with anyio.move_on_after(CLOSING_SECONDS, shield=True):
-                await self._engine.aclose()
-
-
 Context = ServerRequestContext[Engines]
+Listed = TypeVar("Listed")
 
 
 class KiroServer(Server[Engines]):
@@ -170,12 +110,11 @@ def build_server(make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEY
     @asynccontextmanager
     async def lifespan(_: Server[Engines]) -> AsyncGenerator[Engines]:
         async with anyio.create_task_group() as tasks:
-            arrivals = server.arrivals
-            engine = Engines(make_engine, tasks, max_keys=max_keys, arrivals=arrivals)
+            engines = Engines(make_engine, tasks, max_keys=max_keys, arrivals=server.arrivals)
             try:
-                yield engine
+                yield engines
             finally:
-                await engine.aclose()
+                await engines.aclose()
                 tasks.cancel_scope.cancel()
 
     hint = CacheHint(ttl_ms=_STATIC_TTL_MS, scope="public")
@@ -187,12 +126,16 @@ def build_server(make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEY
         icons=[_icon()],
         lifespan=lifespan,
         cache_hints=dict.fromkeys(_STATIC, hint),
-        on_list_tools=_list_tools,
+        on_list_tools=_always(lambda: types.ListToolsResult(tools=declarations())),
         on_call_tool=_call_tool,
-        on_list_resources=_list_resources,
-        on_list_resource_templates=_list_resource_templates,
+        on_list_resources=_always(
+            lambda: types.ListResourcesResult(resources=list(resources.LISTED))
+        ),
+        on_list_resource_templates=_always(
+            lambda: types.ListResourceTemplatesResult(resource_templates=list(resources.TEMPLATES))
+        ),
         on_read_resource=_read_resource,
-        on_list_prompts=_list_prompts,
+        on_list_prompts=_always(lambda: types.ListPromptsResult(prompts=list(prompts.LISTED))),
         on_get_prompt=_get_prompt,
         on_completion=_complete,
     )
@@ -213,10 +156,15 @@ def _icon() -> types.Icon:
     return types.Icon(src=src, mime_type="image/png", sizes=["64x64"])
 
 
-async def _list_tools(
-    context: Context, params: types.PaginatedRequestParams | None
-) -> types.ListToolsResult:
-    return types.ListToolsResult(tools=declarations())
+def _always(
+    build: Callable[[], Listed],
+) -> Callable[[Context, types.PaginatedRequestParams | None], Awaitable[Listed]]:
+    """Return a handler that gives every client the same list, in one page."""
+
+    async def handle(context: Context, params: types.PaginatedRequestParams | None) -> Listed:
+        return build()
+
+    return handle
 
 
 async def _call_tool(context: Context, params: types.CallToolRequestParams) -> Result:
@@ -287,29 +235,11 @@ def _require_shallow(meta: Mapping[str, Any] | None, server_depth: int) -> None:
         )
 
 
-async def _list_resources(
-    context: Context, params: types.PaginatedRequestParams | None
-) -> types.ListResourcesResult:
-    return types.ListResourcesResult(resources=list(resources.LISTED))
-
-
-async def _list_resource_templates(
-    context: Context, params: types.PaginatedRequestParams | None
-) -> types.ListResourceTemplatesResult:
-    return types.ListResourceTemplatesResult(resource_templates=list(resources.TEMPLATES))
-
-
 async def _read_resource(
     context: Context, params: types.ReadResourceRequestParams
 ) -> types.ReadResourceResult:
     async with _engine(context) as engine:
         return await resources.read_resource(engine, str(params.uri), owner=engine.owner)
-
-
-async def _list_prompts(
-    context: Context, params: types.PaginatedRequestParams | None
-) -> types.ListPromptsResult:
-    return types.ListPromptsResult(prompts=list(prompts.LISTED))
 
 
 async def _get_prompt(

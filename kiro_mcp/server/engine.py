@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
+from weakref import WeakSet
 
 import anyio
 import anyio.to_thread
@@ -107,8 +108,8 @@ class Engine:
         self.settings = settings
         self.owner = owner
         self.home = home
-        self.guests: set[Engine] = set()
-        """The engines of callers with keys of their own, which end with this one."""
+        self._guests: WeakSet[Engine] = WeakSet()
+        """The engines of callers with keys of their own, whose answers end with this one."""
         self._telemetry = telemetry = telemetry or Telemetry()
         self._http = host._http if host else HttpPool.of(settings)
         self.tokens = TokenProvider(
@@ -199,7 +200,7 @@ class Engine:
                 " callers.",
                 next_step="Leave out the key, or use a server with KIRO_MCP_ENGINE=direct.",
             )
-        return Engine(
+        guest = Engine(
             self.settings.for_key(key),
             now=self._now,
             sleep=self._sleep,
@@ -209,6 +210,8 @@ class Engine:
             owner=owner,
             join_after_seconds=self._join_after_seconds,
         )
+        self._guests.add(guest)
+        return guest
 
     @cached_property
     def settings_text(self) -> str:
@@ -276,7 +279,7 @@ class Engine:
 
     async def _stop_jobs(self) -> None:
         async with anyio.create_task_group() as tasks:
-            for engine in (self, *self.guests):
+            for engine in (self, *self._guests):
                 if engine._jobs is not None:
                     tasks.start_soon(engine._jobs.stop)
         if self.captures is not None:

@@ -60,7 +60,6 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kiro_mcp.server.app import Engines
 from kiro_mcp.server.http_gate import (
     BODY_WAIT_SECONDS,
     PUBLIC_PATHS,
@@ -69,7 +68,7 @@ from kiro_mcp.server.http_gate import (
     Token,
     refuse,
 )
-from kiro_mcp.server.owners import KEY_HEADER
+from kiro_mcp.server.owners import KEY_HEADER, Engines
 from kiro_mcp.web_server import HttpLimits, serve
 
 SESSION_IDLE_SECONDS: Final = 30 * 60

@@ -14,8 +14,9 @@ import os
 import secrets
 import tempfile
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +48,9 @@ MAX_KEYS: Final = 100
 
 KEY_IDLE_SECONDS: Final = 15 * 60
 """The engine of a key that was not used for this time is dropped."""
+
+CLOSING_SECONDS: Final = 0.3
+"""How long closing the engines may take: the server must end within half a second."""
 
 SECRET_FILE: Final = "owner-secret"  # noqa: S105  # a name
 """The file with the secret of this installation, in the folder of the package's data."""
@@ -123,43 +127,64 @@ def key_of(request: "HTTPConnection") -> SecretStr | None:
         ) from None
 
 
+@dataclass(slots=True, eq=False)
 class _Guest:
-    def __init__(self, engine: "Engine") -> None:
-        self.engine = engine
-        self.calls = 0
-        self.idle_since = anyio.current_time()
+    engine: "Engine"
+    calls: int = 0
+    idle_since: float = 0.0
 
     @property
     def is_idle(self) -> bool:
         return not self.calls and not self.engine.jobs.running
 
 
-class Guests:
-    """The engines of callers with their own keys, by the owner of the key."""
+class Engines:
+    """The server's engine, created at its first use, and those of callers with their own keys."""
 
-    def __init__(self, host: "Engine", tasks: TaskGroup, *, max_keys: int) -> None:
-        """Begin without guests.
+    def __init__(
+        self,
+        make_engine: Callable[[], "Engine"],
+        tasks: TaskGroup,
+        *,
+        max_keys: int,
+        arrivals: dict[str, float],
+    ) -> None:
+        """Begin without engines.
 
         Args:
-            host: The server's engine, whose connections, store and captures they share.
+            make_engine: Creates the server's engine.
             tasks: The server's tasks, which may outlive a call.
             max_keys: How many keys may be in use at once.
+            arrivals: See `KiroServer.arrivals`.
         """
-        self._host = host
+        self.arrivals = arrivals
+        self._make_engine = make_engine
         self._tasks = tasks
         self._max_keys = max_keys
+        self._host: Engine | None = None
         self._guests: OrderedDict[str, _Guest] = OrderedDict()
         self._is_dropping = False
 
     @asynccontextmanager
-    async def engine_for(self, key: SecretStr) -> AsyncGenerator["Engine"]:
-        """Yield the engine of a key for one call.
+    async def engine_for(self, request: "HTTPConnection | None") -> AsyncGenerator["Engine"]:
+        """Yield the engine for one message: the server's, or that of the key in its HTTP request.
+
+        Args:
+            request: The HTTP request that brought the message; None on other transports.
 
         Raises:
+            InvalidRequest: A setting or the key is invalid. For a setting, the next call tries
+                again.
             ServiceUnavailable: Too many other keys are in use.
         """
-        owner = owner_of(key.get_secret_value(), await self._host.secret())
-        guest = self._guests.get(owner) or self._admit(key, owner)
+        if (host := self._host) is None:
+            host = self._host = self._make_engine()
+            host.run_in(self._tasks)
+        if request is None or (key := key_of(request)) is None:
+            yield host
+            return
+        owner = owner_of(key.get_secret_value(), await host.secret())
+        guest = self._guests.get(owner) or self._admit(host, key, owner)
         self._guests.move_to_end(owner)
         guest.calls += 1
         try:
@@ -168,22 +193,26 @@ class Guests:
             guest.calls -= 1
             guest.idle_since = anyio.current_time()
 
-    def _admit(self, key: SecretStr, owner: str) -> _Guest:
+    async def aclose(self) -> None:
+        """Close the engines, even while the server is cancelled."""
+        if self._host is not None:
+            with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+                await self._host.aclose()
+
+    def _admit(self, host: "Engine", key: SecretStr, owner: str) -> _Guest:
         if len(self._guests) >= self._max_keys:
             idle = (owner for owner, guest in self._guests.items() if guest.is_idle)
-            oldest = next(idle, None)
-            if oldest is None:
+            if (oldest := next(idle, None)) is None:
                 raise ServiceUnavailable(
                     f"{self._max_keys} other API keys are in use on this server, which is its"
                     " limit.",
                     next_step="Call again in a few minutes.",
                     code="rate_limited",
                 )
-            self._drop(oldest)
-        engine = self._host.for_key(key, owner)
+            del self._guests[oldest]
+        engine = host.for_key(key, owner)
         engine.run_in(self._tasks)
         guest = self._guests[owner] = _Guest(engine)
-        self._host.guests.add(engine)
         if not self._is_dropping:
             self._is_dropping = True
             self._tasks.start_soon(self._drop_idle)
@@ -195,8 +224,5 @@ class Guests:
             latest = anyio.current_time() - KEY_IDLE_SECONDS
             for owner, guest in tuple(self._guests.items()):
                 if guest.is_idle and guest.idle_since <= latest:
-                    self._drop(owner)
+                    del self._guests[owner]
         self._is_dropping = False
-
-    def _drop(self, owner: str) -> None:
-        self._host.guests.discard(self._guests.pop(owner).engine)

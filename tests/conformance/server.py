@@ -12,10 +12,11 @@ import mcp_types as types
 from mcp.server.context import HandlerResult
 from mcp.server.lowlevel import Server
 
-from kiro_mcp.server.app import Engines, build_server
+from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.http import STREAMABLE_PATH, WebOptions, serving
 from kiro_mcp.server.http_gate import Token, allowed_names
+from kiro_mcp.server.owners import Engines
 from kiro_mcp.server.tools import declarations
 from kiro_mcp.web_server import listen
 from tests.conformance import documents, rounds, tools

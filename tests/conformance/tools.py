@@ -9,7 +9,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
 
-from kiro_mcp.server.app import Engines
+from kiro_mcp.server.owners import Engines
 from tests.conformance.media import PNG, WAV
 
 Context = ServerRequestContext[Engines]
