@@ -13,12 +13,13 @@ its sentences: so no row can name a person or an account.
 
 import base64
 import json
+import os
 import re
 import struct
 import sys
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -56,7 +57,7 @@ from kiro_mcp.client.endpoints import (
     USAGE_LIMITS,
     EndpointProfile,
 )
-from kiro_mcp.client.http import MAX_REFUSAL_BYTES, HttpPool
+from kiro_mcp.client.http import MAX_REFUSAL_BYTES, HttpPool, Recorder
 from kiro_mcp.errors import AccountBlocked, InvalidRequest, KiroError
 from kiro_mcp.files import replace_text
 from kiro_mcp.server.engine import Engine
@@ -64,12 +65,14 @@ from kiro_mcp.settings import Settings
 from kiro_mcp.wire.eventstream import FrameDecoder
 from kiro_mcp.wire.json_values import JsonObject, object_members, word_member
 from kiro_mcp.wire.models import models_from_page
-from kiro_mcp.wire.reply import ReplyOptions
 
 MAX_CREDITS: Final = 0.5
 """What a run may cost. After that no question is asked."""
 
 QUESTION_SECONDS: Final = 120.0
+
+PROMPT_CREDITS: Final = 0.05
+"""About what a prompt costs."""
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 """How much of an answer is kept to look at its frames."""
@@ -117,7 +120,7 @@ class Row:
     """`same`, `different`, `open`, `failed` or `not asked`."""
 
 
-class _Watcher:
+class _Watcher(Recorder):
     """A recorder that keeps the status and the beginning of each answer, but no headers."""
 
     def __init__(self) -> None:
@@ -132,12 +135,6 @@ class _Watcher:
 
     def received(self, chunk: bytes) -> None:
         self._body += chunk[: MAX_ANSWER_BYTES - len(self._body)]
-
-    def reads_with(self, options: ReplyOptions) -> None: ...
-
-    def replied(self, reply: Reply) -> None: ...
-
-    def failed(self, error: KiroError) -> None: ...
 
     def events(self) -> list[str]:
         """Return the names of the answer's events, without repetitions."""
@@ -204,9 +201,7 @@ class Run:
             raise InvalidRequest("The service lists no model for this question.")
         return min(models, key=lambda one: one.rate_multiplier or 1.0)
 
-    async def prompt(
-        self, endpoint: str, request: ChatRequest, *, estimate: float
-    ) -> tuple[Reply, list[str], float]:
+    async def prompt(self, endpoint: str, request: ChatRequest) -> tuple[Reply, list[str], float]:
         """Send a prompt; return its reply, the names of its events and its credits."""
         watcher, before = _Watcher(), self.spending.credits
         client = self.clients[endpoint]
@@ -220,7 +215,7 @@ class Run:
                 self.refusals.append(watcher.refusal())
             raise
         if reply.usage.credits is None:
-            self.spending.credits += estimate
+            self.spending.credits += PROMPT_CREDITS
         return reply, watcher.events(), self.spending.credits - before
 
 
@@ -232,7 +227,8 @@ class Question:
     expected: str
     credits: float
     """About what it costs; 0 for a free one."""
-    ask: Callable[[Run], Awaitable[Seen]]
+    ask: Callable[[Any], Awaitable[Seen]]
+    """Asks it of a `Run`, or of the vendor's program."""
 
 
 # --- the questions --------------------------------------------------------------------------------
@@ -303,19 +299,21 @@ async def _web_search(run: Run) -> Seen:
     return Seen(text, "web_search" in names)
 
 
-_PROMPT_CREDITS: Final = 0.05
-_CACHE_CREDITS: Final = 0.1
+def _user(text: str) -> Message:
+    return Message(role="user", parts=(TextPart(text=text),))
 
 
-def _short(run: Run, fits: Callable[[ModelInfo], bool] = lambda _: True) -> ChatRequest:
-    message = Message(role="user", parts=(TextPart(text="Reply with the single word OK."),))
-    model = run.cheapest(fits)
-    return ChatRequest(messages=(message,), model=model.id, model_info=model)
+def _request(model: ModelInfo, *messages: Message) -> ChatRequest:
+    return ChatRequest(messages=messages or (_SHORT,), model=model.id, model_info=model)
+
+
+_SHORT: Final = _user("Reply with the single word OK.")
 
 
 def _answers_at(endpoint: str) -> Callable[[Run], Awaitable[Seen]]:
     async def ask(run: Run) -> Seen:
-        reply, events, credits = await run.prompt(endpoint, _short(run), estimate=_PROMPT_CREDITS)
+        request = _request(run.cheapest(lambda _: True))
+        reply, events, credits = await run.prompt(endpoint, request)
         moved = ", in the newer form" if run.clients[endpoint].notes else ""
         tokens = "no" if reply.usage.is_estimated else "with"
         stop = reply.raw_stop_reason or "no stopReason"
@@ -326,13 +324,10 @@ def _answers_at(endpoint: str) -> Callable[[Run], Awaitable[Seen]]:
 
 
 async def _off(run: Run) -> Seen:
-    request = _short(run, lambda one: bool(one.fields and "disabled" in one.fields.thinking_types))
-    off = ChatRequest(
-        messages=request.messages, model=request.model, model_info=request.model_info, effort="off"
-    )
-    _, events, credits = await run.prompt("runtime", off, estimate=_PROMPT_CREDITS)
+    model = run.cheapest(lambda one: bool(one.fields and "disabled" in one.fields.thinking_types))
+    _, events, credits = await run.prompt("runtime", replace(_request(model), effort="off"))
     thinks = "reasoningContentEvent" in events
-    text = f"{request.model} {'thinks' if thinks else 'does not think'}; {credits:.4g} credits"
+    text = f"{model.id} {'thinks' if thinks else 'does not think'}; {credits:.4g} credits"
     return Seen(text, not thinks)
 
 
@@ -344,29 +339,17 @@ async def _image(run: Run) -> Seen:
         png += struct.pack(">I", len(data)) + kind + data
         png += struct.pack(">I", zlib.crc32(kind + data))
     red = ImagePart(format="png", data=base64.b64encode(png).decode())
-    model = run.cheapest(lambda one: "IMAGE" in one.input_types)
-    request = ChatRequest(
-        messages=(
-            Message(
-                role="user",
-                parts=(TextPart(text="Look, then name the colour in one English word."),),
-            ),
-            Message(role="assistant", parts=(ToolUse(id="tooluse_1", name="look", arguments={}),)),
-            Message(
-                role="user", parts=(ToolResult(id="tooluse_1", text="A picture.", images=(red,)),)
-            ),
-        ),
-        model=model.id,
-        model_info=model,
-        tools=(
-            ToolSpec(
-                name="look",
-                description="Look at the picture.",
-                input_schema={"type": "object", "properties": {}},
-            ),
-        ),
+    call = ToolUse(id="tooluse_1", name="look", arguments={})
+    result = ToolResult(id=call.id, text="A picture.", images=(red,))
+    request = _request(
+        run.cheapest(lambda one: "IMAGE" in one.input_types),
+        _user("Look, then name the colour in one English word."),
+        Message(role="assistant", parts=(call,)),
+        Message(role="user", parts=(result,)),
     )
-    reply, _, credits = await run.prompt("runtime", request, estimate=_PROMPT_CREDITS)
+    schema: JsonObject = {"type": "object", "properties": {}}
+    tool = ToolSpec(name=call.name, description="Look at the picture.", input_schema=schema)
+    reply, _, credits = await run.prompt("runtime", replace(request, tools=(tool,)))
     sees = "red" in reply.text.lower()
     return Seen(f"{'red' if sees else 'another answer'}; {credits:.4g} credits", sees)
 
@@ -374,22 +357,11 @@ async def _image(run: Run) -> Seen:
 async def _cache(run: Run) -> Seen:
     model = run.cheapest(lambda one: one.id.startswith("gpt"))
     lines = "\n".join(f"Line {number}: nothing to do here." for number in range(200))
-    costs: list[float] = []
-    conversation = run.engine.new_id()
-    for _ in range(2):
-        request = ChatRequest(
-            messages=(
-                Message(
-                    role="user", parts=(TextPart(text=f"{lines}\nReply with the single word OK."),)
-                ),
-            ),
-            model=model.id,
-            model_info=model,
-            conversation_id=conversation,
-        )
-        costs.append((await run.prompt("runtime", request, estimate=_CACHE_CREDITS / 2))[2])
-    text = f"{model.id}: {costs[0]:.4g}, then {costs[1]:.4g} credits"
-    return Seen(text, costs[1] < costs[0])
+    request = _request(model, _user(f"{lines}\nReply with the single word OK."))
+    request = replace(request, conversation_id=run.engine.new_id())
+    _, _, first = await run.prompt("runtime", request)
+    _, _, second = await run.prompt("runtime", request)
+    return Seen(f"{model.id}: {first:.4g}, then {second:.4g} credits", second < first)
 
 
 async def _refusals(run: Run) -> Seen:
@@ -405,15 +377,32 @@ QUESTIONS: Final = (
     Question("usage", "has usageBreakdownList", 0, _usage),
     Question("profiles", "none for API keys and Builder IDs", 0, _profiles),
     Question("web search (InvokeMCP)", "lists web_search", 0, _web_search),
-    Question("prompt", f"ends {' '.join(_ENDING)}", _PROMPT_CREDITS, _answers_at("runtime")),
-    Question("prompt, kas", f"ends {' '.join(_ENDING)}", _PROMPT_CREDITS, _answers_at("kas")),
-    Question("effort off", "does not think", _PROMPT_CREDITS, _off),
-    Question("image of a tool result", "red", _PROMPT_CREDITS, _image),
-    Question("GPT's cache by conversationId", "the second costs less", _CACHE_CREDITS, _cache),
+    Question("prompt", f"ends {' '.join(_ENDING)}", PROMPT_CREDITS, _answers_at("runtime")),
+    Question("prompt, kas", f"ends {' '.join(_ENDING)}", PROMPT_CREDITS, _answers_at("kas")),
+    Question("effort off", "does not think", PROMPT_CREDITS, _off),
+    Question("image of a tool result", "red", PROMPT_CREDITS, _image),
+    Question("GPT's cache by conversationId", "the second costs less", 2 * PROMPT_CREDITS, _cache),
     Question("refusals", "__type, message, reason", 0, _refusals),
 )
 
-PROGRAM_QUESTIONS: Final = ("program: version", "program: flags of acp", "program: signed in")
+
+async def _version(program: Program) -> Seen:
+    return Seen(await program.version() or "does not say")
+
+
+async def _flags(program: Program) -> Seen:
+    return Seen(f"{await program.dialect()}: {' '.join(sorted(await program.flags()))}")
+
+
+async def _signed_in(program: Program) -> Seen:
+    return Seen("yes" if await program.is_signed_in() else "no")
+
+
+PROGRAM_QUESTIONS: Final = (
+    Question("program: version", "2.13 or later", 0, _version),
+    Question("program: flags of acp", "v3 with --auth-method, else v2", 0, _flags),
+    Question("program: signed in", "yes", 0, _signed_in),
+)
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -421,17 +410,17 @@ PROGRAM_QUESTIONS: Final = ("program: version", "program: flags of acp", "progra
 
 def run_verify(*, yes: bool, dry_run: bool, out: str, offline: bool) -> int:
     """Ask the questions, print what was seen, and return the exit code."""
-    total = sum(one.credits for one in QUESTIONS)
+    questions = PROGRAM_QUESTIONS if uses_program(os.environ) else QUESTIONS + PROGRAM_QUESTIONS
+    total = sum(one.credits for one in questions)
     if dry_run:
         plan = _table("question", "expected", "credits")
-        for one in QUESTIONS:
+        for one in questions:
             plan.add_row(one.name, one.expected, f"{one.credits:g}")
-        for name in PROGRAM_QUESTIONS:
-            plan.add_row(name, "", "0")
         show(plan)
-        tell(f"About {total:g} credits; it stops at {MAX_CREDITS:g}. Nothing was sent.")
+        cost = f"About {total:g} credits; it stops at {MAX_CREDITS:g}." if total else "No credits."
+        tell(f"{cost} Nothing was sent.")
         return 0
-    if not offline:
+    if total and not offline:
         tell(f"This costs about {total:g} credits of your plan. It stops at {MAX_CREDITS:g}.")
         if not yes and not sys.stdin.isatty():
             tell("Nothing was sent. Add --yes to agree.")
@@ -472,7 +461,7 @@ async def verify(
     try:
         settings = Settings.load(environ)
         if uses_program(environ) or not offline:
-            rows += await _program_rows(settings, environ)
+            rows += await _ask_program(settings, environ)
         if uses_program(environ):
             return rows, 0.0, None
         async with Engine(settings, environ=environ) as engine:
@@ -499,6 +488,17 @@ async def verify(
         return rows, 0.0, error
 
 
+async def _ask_program(settings: Settings, environ: Mapping[str, str]) -> list[Row]:
+    """Ask the vendor's program; no rows if there is none and the engine needs none."""
+    try:
+        program = find_program(settings.kiro_cli, environ)
+    except InvalidRequest:
+        if uses_program(environ):
+            raise
+        return []
+    return [(await _ask(one, program))[0] for one in PROGRAM_QUESTIONS]
+
+
 async def _ask_all(run: Run, rows: list[Row]) -> KiroError | None:
     """Ask one question after the other; return the error that ended this, if any."""
     end: KiroError | None = None
@@ -508,56 +508,32 @@ async def _ask_all(run: Run, rows: list[Row]) -> KiroError | None:
             why = f"ended by {end.code}" if end else f"the limit of {MAX_CREDITS:g} credits"
             rows.append(Row(one.name, one.expected, why, "not asked"))
             continue
-        outcome = "failed"
-        try:
-            with anyio.fail_after(QUESTION_SECONDS):
-                seen = await one.ask(run)
-            text = seen.text
-            outcome = {True: "same", False: "different", None: "open"}[seen.is_expected]
-        except TimeoutError:
-            text = f"no answer within {QUESTION_SECONDS:g} s"
-        except KiroError as error:
-            facts = (error.code, str(error.status or ""), error.reason)
-            text = ", ".join(fact for fact in facts if fact)
-            # Suspicious activity is a 429; more requests have led to suspensions.
-            is_blocked = isinstance(error, AccountBlocked) and error.status == 429
-            if error.code in _ENDING_CODES or is_blocked:
-                end = error
-        except Exception as error:  # The service may send what nobody expects
-            text = type(error).__name__
-        clean = _IDENTIFIER.sub("[id]", str(redacted_json(text)))
-        rows.append(Row(one.name, one.expected, clean, outcome))
+        row, error = await _ask(one, run)
+        rows.append(row)
+        # Suspicious activity is a 429; more requests have led to suspensions.
+        is_blocked = isinstance(error, AccountBlocked) and error.status == 429
+        if error and (error.code in _ENDING_CODES or is_blocked):
+            end = error
     return end
 
 
-async def _program_rows(settings: Settings, environ: Mapping[str, str]) -> list[Row]:
-    """Ask the vendor's program what is free; no rows if there is none."""
+async def _ask(question: Question, subject: Run | Program) -> tuple[Row, KiroError | None]:
+    """Ask one question; return its row, and the error of a call that failed."""
+    outcome, fault = "failed", None
     try:
-        program = find_program(settings.kiro_cli, environ)
-    except InvalidRequest:
-        if uses_program(environ):
-            raise
-        return []
-
-    async def version(program: Program) -> str:
-        return await program.version() or "does not say"
-
-    async def flags(program: Program) -> str:
-        return f"{await program.dialect()}: {' '.join(sorted(await program.flags()))}"
-
-    async def login(program: Program) -> str:
-        return "yes" if await program.is_signed_in() else "no"
-
-    expected = ("2.13 or later", "v3 with --auth-method, else v2", "yes")
-    asks = (version, flags, login)
-    rows: list[Row] = []
-    for name, words, ask in zip(PROGRAM_QUESTIONS, expected, asks, strict=True):
-        try:
-            seen, outcome = str(redacted_json(await ask(program))), "open"
-        except KiroError as error:
-            seen, outcome = error.code, "failed"
-        rows.append(Row(name, words, seen, outcome))
-    return rows
+        with anyio.fail_after(QUESTION_SECONDS):
+            seen = await question.ask(subject)
+        text = seen.text
+        outcome = {True: "same", False: "different", None: "open"}[seen.is_expected]
+    except TimeoutError:
+        text = f"no answer within {QUESTION_SECONDS:g} s"
+    except KiroError as error:
+        facts = (error.code, str(error.status or ""), error.reason)
+        text, fault = ", ".join(fact for fact in facts if fact), error
+    except Exception as error:  # The service may send anything.
+        text = type(error).__name__
+    clean = _IDENTIFIER.sub("[id]", str(redacted_json(text)))
+    return Row(question.name, question.expected, clean, outcome), fault
 
 
 def _table(*columns: str) -> Table:

@@ -2,8 +2,10 @@
 
 import json
 import re
+import shlex
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 from anyio import fail_after
@@ -59,6 +61,25 @@ async def test_a_dry_run_shows_questions_and_costs_and_sends_nothing(
     assert b"web search (InvokeMCP)" in done.stdout
     assert b"stops at 0.5" in done.stderr
     assert not emulator.state.requests
+
+
+async def test_a_dry_run_with_the_vendors_program_shows_its_questions_alone() -> None:
+    """No question to the program costs credits."""
+    done = await verify("--dry-run", KIRO_MCP_ENGINE="kiro-cli")
+    assert done.returncode == 0
+    assert b"program: version" in done.stdout
+    assert b"web search" not in done.stdout
+    assert b"No credits. Nothing was sent." in done.stderr
+
+
+async def test_nobody_has_to_agree_to_questions_that_cost_nothing() -> None:
+    done = await verify(
+        KIRO_MCP_ENGINE="kiro-cli",
+        KIRO_MCP_KIRO_CLI=shlex.join((sys.executable, "-m", "kiro_mcp.emulator.kiro_cli")),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"program: version" in done.stdout
+    assert b"--yes" not in done.stderr
 
 
 async def test_without_a_yes_nothing_is_sent(emulator: RunningEmulator) -> None:
