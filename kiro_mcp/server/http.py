@@ -2,13 +2,12 @@
 
 A request passes these layers:
 
-    connection      limits their number and idle time (`kiro_mcp.web_server`)
-    OpenRequests    knows the running requests and ends them with the server
-    HttpGate        checks Host, Origin, token and memory (`http_gate`)
-    RequestContext  adds the engines, and a user for a request with its own API key
-    routes          `/` and `/health`; other applications, such as an API under `/v1`; and MCP:
-    McpSessions     ends the least recently used session when there are too many
-    the SDK         limits the body, keeps sessions, serves every revision at one address
+    connection    limits their number and idle time (`kiro_mcp.web_server`)
+    Serving       adds the engines; knows the running requests and ends them with the server
+    HttpGate      checks Host, Origin, token and memory (`http_gate`)
+    routes        `/` and `/health`; other applications, such as an API under `/v1`; and MCP:
+    McpSessions   ends the least recently used session when there are too many
+    the SDK       limits the body, keeps sessions, serves every revision at one address
 
 Another application gets the engine for a request, the server's or that of the request's own key,
 from `request.state.engines.engine_for(request)`. It answers inside
@@ -114,33 +113,13 @@ class WebOptions:
     its bodies, as the SDK does for MCP."""
 
 
-class Serving:
-    """A server while it is served over HTTP."""
-
-    def __init__(self, calls: "RunningCalls", requests: "OpenRequests", engines: Engines) -> None:
-        self._calls = calls
-        self._requests = requests
-        self._engines = engines
-
-    async def end(self) -> None:
-        """Complete all open responses and close the engines. Then the process may exit."""
-        with anyio.CancelScope(shield=True):
-            self._requests.refuse_new_ones()
-            has_calls = self._calls.end()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._engines.aclose)
-                if has_calls:
-                    await self._requests.let_end(_ANSWERING_SECONDS)
-                await self._requests.complete()
-
-
 @asynccontextmanager
 async def serving(
     server: Server[Engines],
     options: WebOptions,
     listener: socket.socket,
     limits: HttpLimits | None = None,
-) -> AsyncGenerator[Serving]:
+) -> AsyncGenerator["Serving"]:
     """Serve while the block runs, then cancel the remaining requests.
 
     Args:
@@ -149,8 +128,6 @@ async def serving(
         listener: A listening socket, from `kiro_mcp.web_server.listen`.
         limits: The limits on connections; None for limits that suit this process.
     """
-    calls = RunningCalls()
-    server.middleware.append(calls)
     async with AsyncExitStack() as stack:
         engines = await stack.enter_async_context(server.lifespan(server))
         routes: list[BaseRoute] = [Route(path, _health, methods=["GET"]) for path in PUBLIC_PATHS]
@@ -186,22 +163,20 @@ async def serving(
             )
 
         gate = HttpGate(
-            RequestContext(Starlette(routes=routes), engines, calls),
+            Starlette(routes=routes),
             token=options.token,
             names=options.names,
             max_body_bytes=options.max_body_bytes,
             body_wait_seconds=options.body_wait_seconds,
         )
-        requests = OpenRequests(gate)
-        await stack.enter_async_context(serve(requests, listener, limits=limits))
+        served = Serving(gate, engines)
+        server.middleware.append(served.pass_on)
+        await stack.enter_async_context(serve(served, listener, limits=limits))
         try:
-            yield Serving(calls, requests, engines)
+            yield served
         finally:
-            with anyio.CancelScope(shield=True):
-                requests.refuse_new_ones()
-                if calls.end():
-                    await requests.let_end(_ANSWERING_SECONDS)
-                await requests.end()
+            await served.end()
+            await served.cancel_requests()
 
 
 async def _health(request: Request) -> JSONResponse:
@@ -211,27 +186,6 @@ async def _health(request: Request) -> JSONResponse:
 
 
 # --- sessions -------------------------------------------------------------------------------
-
-
-class RequestContext:
-    """ASGI middleware: gives a request the engines, the calls, and a user if it has an API key.
-
-    The SDK lets only the user who opened a session use it. A request without its own key has no
-    user.
-    """
-
-    def __init__(self, app: ASGIApp, engines: Engines, calls: "RunningCalls") -> None:
-        self._app = app
-        self._state = {"engines": engines, "calls": calls}
-        self._secret = secrets.token_bytes(32)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Add them to the request's scope and pass it on."""
-        scope = {**scope, "state": {**scope["state"], **self._state}}
-        if keys := Headers(scope=scope).getlist(KEY_HEADER):
-            user = hmac.digest(self._secret, "\n".join(keys).encode(), "sha256").hex()
-            scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=user, scopes=[]))
-        await self._app(scope, receive, send)
 
 
 @dataclass(slots=True)
@@ -307,38 +261,63 @@ async def _send_nowhere(message: Message) -> None:
     pass
 
 
+@dataclass(frozen=True, slots=True)
 class _SseEndpoint:
     """Serves an SSE connection, which is a session."""
 
-    def __init__(
-        self, server: Server[Engines], transport: SseServerTransport, engines: Engines
-    ) -> None:
-        self._server = server
-        self._transport = transport
-        self._engines = engines
+    server: Server[Engines]
+    transport: SseServerTransport
+    engines: Engines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._transport.connect_sse(scope, receive, send) as streams:
-            await serve_dual_era_loop(self._server, *streams, lifespan_state=self._engines)
+        async with self.transport.connect_sse(scope, receive, send) as streams:
+            await serve_dual_era_loop(self.server, *streams, lifespan_state=self.engines)
 
 
 # --- the end --------------------------------------------------------------------------------
 
 
-class RunningCalls:
-    """Server middleware: knows the running calls and can end them all at once.
+class Serving:
+    """A server while it is served over HTTP. Knows the running calls and requests, and ends them.
 
     If the SDK is cancelled during a call, it waits a second for a reader of the answer that no
     longer exists. So the calls are ended first, while their answers can still be sent.
     """
 
-    def __init__(self) -> None:
-        self._running: set[anyio.CancelScope] = set()
+    def __init__(self, app: ASGIApp, engines: Engines) -> None:
+        self._app = app
+        self._engines = engines
+        self._user_secret = secrets.token_bytes(32)
+        self._calls: set[anyio.CancelScope] = set()
+        self._requests: set[_Request] = set()
+        self._is_ending = False
 
-    async def __call__(
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request until it ends or the server ends.
+
+        A request with its own API key gets a user, because the SDK lets only the user who opened a
+        session use it.
+        """
+        scope = {**scope, "state": {"engines": self._engines, "calls": self}}
+        if keys := Headers(scope=scope).getlist(KEY_HEADER):
+            user = hmac.digest(self._user_secret, "\n".join(keys).encode(), "sha256").hex()
+            scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=user, scopes=[]))
+        request = _Request(scope, receive, send)
+        if not self._is_ending:
+            self._requests.add(request)
+            try:
+                with request.cancel_scope:
+                    await self._app(scope, request.receive, request.send)
+            finally:
+                self._requests.discard(request)
+                request.is_over.set()
+        if self._is_ending:
+            await request.complete()
+
+    async def pass_on(
         self, ctx: ServerRequestContext[Engines], call_next: CallNext
     ) -> HandlerResult:
-        """Pass a message on. If the server ends meanwhile, answer with an error."""
+        """Pass an MCP message on. If the server ends meanwhile, answer with an error."""
         with self.running():
             return await call_next(ctx)
         # Reached only if `end` has cancelled the scope.
@@ -348,62 +327,35 @@ class RunningCalls:
     def running(self) -> Generator[anyio.CancelScope]:
         """Treat the block as a call: its scope is cancelled if the server ends."""
         with anyio.CancelScope() as call:
-            self._running.add(call)
+            self._calls.add(call)
             try:
                 yield call
             finally:
-                self._running.discard(call)
-
-    def end(self) -> bool:
-        """End the running calls; return whether there are any."""
-        for running in self._running:
-            running.cancel()
-        return bool(self._running)
-
-
-class OpenRequests:
-    """ASGI middleware: knows the running requests and can end them all at once."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._running: set[_Request] = set()
-        self._is_ending = False
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request until it ends or the server ends."""
-        request = _Request(scope, receive, send)
-        if not self._is_ending:
-            self._running.add(request)
-            try:
-                with request.cancel_scope:
-                    await self._app(scope, request.receive, request.send)
-            finally:
-                self._running.discard(request)
-                request.is_over.set()
-        if self._is_ending:
-            await request.complete()
-
-    def refuse_new_ones(self) -> None:
-        """Answer 503 from now on."""
-        self._is_ending = True
-
-    async def let_end(self, seconds: float) -> None:
-        """Give running requests a moment to end by themselves."""
-        with anyio.move_on_after(seconds):
-            for request in tuple(self._running):
-                await request.is_over.wait()
-
-    async def complete(self) -> None:
-        """Complete the responses to running requests, if their clients still read."""
-        async with anyio.create_task_group() as tasks:
-            for request in tuple(self._running):
-                tasks.start_soon(request.complete)
+                self._calls.discard(call)
 
     async def end(self) -> None:
-        """End running requests."""
-        for request in self._running:
-            request.end()
-        for request in tuple(self._running):
+        """End all calls, complete all responses, close the engines. Then the process may exit."""
+        self._is_ending = True  # New requests get 503.
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._engines.aclose)
+                if self._calls:
+                    for call in self._calls:
+                        call.cancel()
+                    with anyio.move_on_after(_ANSWERING_SECONDS):
+                        await self._wait_for_requests()
+                for request in self._requests:
+                    tasks.start_soon(request.complete)
+
+    async def cancel_requests(self) -> None:
+        """End the remaining requests as if their clients had disconnected, or cancel them."""
+        with anyio.CancelScope(shield=True):
+            for request in self._requests:
+                request.end()
+            await self._wait_for_requests()
+
+    async def _wait_for_requests(self) -> None:
+        for request in tuple(self._requests):
             await request.is_over.wait()
 
 
@@ -445,6 +397,8 @@ class _Request:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
+        if self._is_complete:
+            return  # The server is ending, and has completed the response.
         self._is_answered = True
         self._is_complete = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
@@ -454,6 +408,6 @@ class _Request:
         with anyio.move_on_after(_COMPLETING_SECONDS, shield=True):
             if not self._is_answered:
                 refusal = refuse(self._scope["path"], 503, "The server is ending.")
-                await refusal(self._scope, self._receive, self._send)
+                await refusal(self._scope, self._receive, self.send)
             elif not self._is_complete:
-                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+                await self.send({"type": "http.response.body", "body": b"", "more_body": False})

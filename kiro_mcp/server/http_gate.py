@@ -103,10 +103,8 @@ class AllowedNames:
     """The server's port."""
     own: frozenset[str]
     """The names of this machine and the server's address."""
-    others: frozenset[str]
-    """Names that the settings allow with any port."""
-    with_port: frozenset[tuple[str, int]]
-    """Names that the settings allow with one port only."""
+    others: frozenset[tuple[str, int | None]]
+    """Names that the settings allow, each with the only port that it may have; None for any."""
 
     def allow_host(self, host: str) -> bool:
         """Whether clients may use this Host."""
@@ -114,8 +112,7 @@ class AllowedNames:
             return False
         name, port = found
         ports = DEFAULT_PORTS.values() if port is None else (port,)
-        has_port = any((name, port) in self.with_port for port in ports)
-        return name in self.own or name in self.others or has_port
+        return name in self.own or any((name, port) in self.others for port in (None, *ports))
 
     def allow_origin(self, origin: str, host: str) -> bool:
         """Whether pages of this Origin may use this Host.
@@ -132,8 +129,8 @@ class AllowedNames:
         return (
             (name, port) == (called[0], called[1] or default)
             or (name in self.own and port == self.port)
-            or (name in self.others and port in (self.port, default))
-            or (name, port) in self.with_port
+            or ((name, None) in self.others and port in (self.port, default))
+            or (name, port) in self.others
         )
 
 
@@ -147,18 +144,13 @@ def allowed_names(host: str, port: int, also: Iterable[str] = ()) -> AllowedName
         is_any_address = False
     if not is_any_address:
         own.add(in_url(host).lower())
-    given: list[tuple[str, int | None]] = []
+    others: set[tuple[str, int | None]] = set()
     for name in also:
         if found := _split(name):
-            given.append(found)
+            others.add(found)
         else:
             logger.warning("KIRO_MCP_ALLOWED_HOSTS: %s is not a host's name.", quoted(name))
-    return AllowedNames(
-        port=port,
-        own=frozenset(own),
-        others=frozenset(name for name, port in given if port is None),
-        with_port=frozenset((name, port) for name, port in given if port is not None),
-    )
+    return AllowedNames(port=port, own=frozenset(own), others=frozenset(others))
 
 
 def in_url(host: str) -> str:
