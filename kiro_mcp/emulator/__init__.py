@@ -65,19 +65,7 @@ __all__ = [
     "running",
 ]
 
-_MODULES = {
-    "BUILDER_ID_PROFILE_ARN": "accounts",
-    "BUILDER_ID_START_URL": "accounts",
-    "EMULATOR_ACCESS_TOKEN": "accounts",
-    "EMULATOR_API_KEY": "accounts",
-    "EMULATOR_BUILDER_ID_ACCESS_TOKEN": "accounts",
-    "EMULATOR_CLIENT_ID": "accounts",
-    "EMULATOR_CLIENT_SECRET": "accounts",
-    "EMULATOR_PROFILE_ARN": "accounts",
-    "EMULATOR_REFRESH_TOKEN": "accounts",
-    "EMULATOR_SOCIAL_ACCESS_TOKEN": "accounts",
-    "EMULATOR_SOCIAL_REFRESH_TOKEN": "accounts",
-    "Accounts": "accounts",
+_ELSEWHERE = {
     "RunningEmulator": "app",
     "build_app": "app",
     "running": "app",
@@ -91,11 +79,12 @@ _MODULES = {
     "EmulatorState": "state",
     "SeenRequest": "state",
 }
+"""The modules of the names that are not in `kiro_mcp.emulator.accounts`."""
 
 
 def __getattr__(name: str) -> object:
     if name in ("frames", "refusals"):
         return import_module(f"{__name__}.{name}")
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'accounts')}"), name)

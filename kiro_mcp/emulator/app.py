@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, assert_never
+from typing import Final, TypeAlias, assert_never
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -34,8 +34,8 @@ from kiro_mcp.emulator.refusals import (
     NAMESPACE,
     UNKNOWN_OPERATION,
     Refusal,
+    Refused,
 )
-from kiro_mcp.emulator.request import WireForm
 from kiro_mcp.emulator.scripts import Cut, HttpAnswer, Pause, Script, Send, Until
 from kiro_mcp.emulator.state import (
     GENERATE,
@@ -55,87 +55,76 @@ MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 """The largest body that is parsed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """An operation of the service, independent of its address."""
+_Operation: TypeAlias = Callable[[EmulatorState, SeenRequest], Script]
 
-    name: str
-    handle: Callable[[EmulatorState, SeenRequest], Script]
+OPERATIONS: Final[Mapping[str, _Operation]] = {
+    GENERATE: operations.generate,
+    "InvokeMCP": operations.invoke_mcp,
+    "ListAvailableModels": operations.list_models,
+    "GetUsageLimits": operations.usage_limits,
+    "ListAvailableProfiles": operations.list_profiles,
+    "GetProfile": operations.get_profile,
+    "RegisterClient": operations.register_client,
+    "StartDeviceLogin": operations.start_device_login,
+    "CreateToken": operations.create_token,
+    "RefreshToken": operations.refresh_desktop_token,
+    "StartDesktopLogin": operations.start_desktop_login,
+    "PollDesktopLogin": operations.poll_desktop_login,
+    "Logout": operations.log_out,
+}
 
-
-_LIST_MODELS: Final = Operation("ListAvailableModels", operations.list_models)
-_LIST_MODELS_KAS: Final = Operation("ListAvailableModels", operations.list_models_in_kas)
-_USAGE_LIMITS: Final = Operation("GetUsageLimits", operations.usage_limits)
-_LIST_PROFILES: Final = Operation("ListAvailableProfiles", operations.list_profiles)
-_GET_PROFILE: Final = Operation("GetProfile", operations.get_profile)
-_INVOKE_MCP: Final = Operation("InvokeMCP", operations.invoke_mcp)
-_GENERATE_REST: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.REST))
-_GENERATE_RPC: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.RPC_GENERATE))
-_SEND_RPC: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.RPC_SEND))
-_UNKNOWN: Final = Operation(
-    "", lambda _state, _request: (HttpAnswer(status=404, body=b"Not Found"),)
-)
-_GENERATE_KAS: Final = Operation(GENERATE, partial(operations.generate, form=WireForm.KAS))
-
-PATHS: Final[Mapping[tuple[str, str], Operation]] = {
-    ("POST", "/generateAssistantResponse"): _GENERATE_REST,
-    ("GET", "/List-Available-Models"): _LIST_MODELS,
-    ("GET", "/ListAvailableModels"): _LIST_MODELS,
-    ("GET", "/Get-Usage-Limits"): _USAGE_LIMITS,
-    ("GET", "/getUsageLimits"): _USAGE_LIMITS,
-    ("POST", "/List-Available-Profiles"): _LIST_PROFILES,
-    ("POST", "/ListAvailableProfiles"): _LIST_PROFILES,
-    ("POST", "/client/register"): Operation("RegisterClient", operations.register_client),
-    ("POST", "/device_authorization"): Operation("StartDeviceLogin", operations.start_device_login),
-    ("POST", "/token"): Operation("CreateToken", operations.create_token),
-    ("POST", "/refreshToken"): Operation("RefreshToken", operations.refresh_desktop_token),
-    ("POST", "/oauth/device/authorization"): Operation(
-        "StartDesktopLogin", operations.start_desktop_login
-    ),
-    ("POST", "/oauth/device/poll"): Operation("PollDesktopLogin", operations.poll_desktop_login),
-    ("POST", "/logout"): Operation("Logout", operations.log_out),
+PATHS: Final[Mapping[tuple[str, str], str]] = {
+    ("POST", "/generateAssistantResponse"): GENERATE,
+    ("GET", "/List-Available-Models"): "ListAvailableModels",
+    ("GET", "/ListAvailableModels"): "ListAvailableModels",
+    ("GET", "/Get-Usage-Limits"): "GetUsageLimits",
+    ("GET", "/getUsageLimits"): "GetUsageLimits",
+    ("POST", "/List-Available-Profiles"): "ListAvailableProfiles",
+    ("POST", "/ListAvailableProfiles"): "ListAvailableProfiles",
+    ("POST", "/client/register"): "RegisterClient",
+    ("POST", "/device_authorization"): "StartDeviceLogin",
+    ("POST", "/token"): "CreateToken",
+    ("POST", "/refreshToken"): "RefreshToken",
+    ("POST", "/oauth/device/authorization"): "StartDesktopLogin",
+    ("POST", "/oauth/device/poll"): "PollDesktopLogin",
+    ("POST", "/logout"): "Logout",
 }
 """The operations that a path names."""
 
-TARGETS: Final[Mapping[str, Operation]] = {
-    "AmazonCodeWhispererStreamingService.GenerateAssistantResponse": _GENERATE_RPC,
-    "AmazonCodeWhispererStreamingService.SendMessage": _SEND_RPC,
-    "AmazonQDeveloperStreamingService.SendMessage": _SEND_RPC,
-    "KiroRuntimeService.GenerateAssistantResponse": _GENERATE_KAS,
-    "KiroRuntimeService.InvokeMCP": _INVOKE_MCP,
-    "KiroControlPlaneBearerService.ListAvailableModels": _LIST_MODELS_KAS,
-    "AmazonCodeWhispererService.ListAvailableModels": _LIST_MODELS,
-    "AmazonCodeWhispererService.GetUsageLimits": _USAGE_LIMITS,
-    "AmazonCodeWhispererService.ListAvailableProfiles": _LIST_PROFILES,
-    "AmazonCodeWhispererService.GetProfile": _GET_PROFILE,
+TARGETS: Final[Mapping[str, str]] = {
+    "AmazonCodeWhispererStreamingService.GenerateAssistantResponse": GENERATE,
+    "AmazonCodeWhispererStreamingService.SendMessage": GENERATE,
+    "AmazonQDeveloperStreamingService.SendMessage": GENERATE,
+    "KiroRuntimeService.GenerateAssistantResponse": GENERATE,
+    "KiroRuntimeService.InvokeMCP": "InvokeMCP",
+    "KiroControlPlaneBearerService.ListAvailableModels": "ListAvailableModels",
+    "AmazonCodeWhispererService.ListAvailableModels": "ListAvailableModels",
+    "AmazonCodeWhispererService.GetUsageLimits": "GetUsageLimits",
+    "AmazonCodeWhispererService.ListAvailableProfiles": "ListAvailableProfiles",
+    "AmazonCodeWhispererService.GetProfile": "GetProfile",
 }
 """The operations that the header `X-Amz-Target` names, at the path `/`."""
 
 
 def build_app(state: EmulatorState | None = None) -> Starlette:
     """Build an emulator that uses, and records requests in, the given state."""
-    state = EmulatorState() if state is None else state
-    routes = [
-        Route(path, partial(_answer, state, operation), methods=[method])
-        for (method, path), operation in PATHS.items()
-    ]
-    by_target = Route("/", partial(_answer_target, state), methods=["POST"])
-    others = Route("/{path:path}", partial(_answer, state, _UNKNOWN))
-    others.methods = set()  # All of them.
-    return Starlette(routes=[*routes, by_target, others])
+    route = Route("/{path:path}", partial(_answer, EmulatorState() if state is None else state))
+    route.methods = set()  # All of them.
+    return Starlette(routes=[route])
 
 
-async def _answer_target(state: EmulatorState, request: Request) -> ASGIApp:
-    target = request.headers.get("x-amz-target", "")
-    refusal = UNKNOWN_OPERATION
-    if target.startswith("Kiro"):
-        known = ", ".join(name for name in TARGETS if name.startswith("Kiro"))
-        refusal = replace(refusal, status=400, message=f"{target!r:.80} is not one of {known}.")
-    unknown = Operation("", lambda _state, _request: (refusal,))
-    return await _answer(state, TARGETS.get(target) or unknown, request)
+def _unknown(_state: EmulatorState, request: SeenRequest) -> Script:
+    if not request.is_rpc:
+        return (HttpAnswer(status=404, body=b"Not Found"),)
+    if not request.is_kas:
+        raise Refused(UNKNOWN_OPERATION)
+    target = request.headers["x-amz-target"]
+    known = ", ".join(name for name in TARGETS if name.startswith("Kiro"))
+    message = f"{target!r:.80} is not one of {known}."
+    raise Refused(replace(UNKNOWN_OPERATION, status=400, message=message))
 
 
-async def _answer(state: EmulatorState, operation: Operation, request: Request) -> ASGIApp:
+async def _answer(state: EmulatorState, request: Request) -> ASGIApp:
     """Read a request, record it, and return its script, ready to be played."""
     raw = bytearray()
     try:
@@ -156,24 +145,28 @@ async def _answer(state: EmulatorState, operation: Operation, request: Request) 
             body = json.loads(raw.decode(), parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             refusal = BODY_INVALID
+    is_rpc = request.method == "POST" and request.url.path == "/"
+    name = TARGETS.get(request.headers.get("x-amz-target", "")) if is_rpc else None
     seen = SeenRequest(
-        operation=operation.name,
+        operation=name or PATHS.get((request.method, request.url.path), ""),
         method=request.method,
         path=request.url.path,
         query=dict(request.query_params),
         headers=dict(request.headers),
         body=body,
         size_bytes=len(raw),
-        is_rpc=request.url.path == "/",
+        is_rpc=is_rpc,
     )
     state.record(seen if len(raw) <= MAX_RECORDED_BODY_BYTES else replace(seen, body=None))
 
-    if refusal:
-        script: Script = (refusal,)
-    elif operation.name == GENERATE:
-        script = operation.handle(state, seen)  # It takes enqueued scripts itself.
-    else:
-        script = state.take_queued(operation.name) or operation.handle(state, seen)
+    try:
+        if refusal:
+            raise Refused(refusal)
+        # A prompt takes an enqueued script itself, after its checks.
+        script = () if seen.operation == GENERATE else state.take_queued(seen.operation)
+        script = script or OPERATIONS.get(seen.operation, _unknown)(state, seen)
+    except Refused as error:
+        script = (error.refusal,)
     return _ScriptPlayer(state, seen, script)
 
 

@@ -1,8 +1,9 @@
 """The operations of the service, independent of their addresses: one function each.
 
-An operation takes a request and returns the script of its answer. Four groups:
+An operation takes a request and returns the script of its answer, or raises `Refused`. Four
+groups:
 
-    answers       `generate`: returns the script of a prompt, or a refusal
+    answers       `generate`: returns the script of a prompt
     management    models, usage limits, profiles; each has a REST and an RPC address
     AWS SSO OIDC  device logins and refresh; errors have status 400 and an `error` (401 if the
                   client is unknown)
@@ -34,18 +35,12 @@ from kiro_mcp.emulator.refusals import (
     NOT_FOR_API_KEYS,
     NOT_FOR_BUILDER_ID,
     Refusal,
+    Refused,
 )
 from kiro_mcp.emulator.request import WireForm
 from kiro_mcp.emulator.rules import read_call
 from kiro_mcp.emulator.scripts import HttpAnswer, Script, json_answer
 from kiro_mcp.emulator.state import EmulatorState, SeenRequest
-
-_CONTENT_TYPES: Final = {
-    WireForm.REST: "application/json",
-    WireForm.RPC_GENERATE: "application/x-amz-json-1.0",
-    WireForm.RPC_SEND: "application/x-amz-json-1.0",
-    WireForm.KAS: "application/x-amz-json-1.0",
-}
 
 _MAX_DETAIL_CHARACTERS: Final = 300
 """The longest `x-emulator-fault`; headers should be short."""
@@ -82,47 +77,57 @@ _KIRO_DEVICE_PAGE: Final = "https://app.kiro.dev/account/device"
 # --- who is calling
 
 
-def caller_of(state: EmulatorState, request: SeenRequest) -> Identity | Refusal:
-    """Return the identity of the bearer token of a request, or a refusal."""
+def _caller_of(
+    state: EmulatorState, request: SeenRequest, bad_bearer: Refusal = BAD_BEARER
+) -> Identity:
+    """Return the identity of the bearer token of a request."""
     authorization = request.headers.get("authorization", "")
     if not authorization:
-        return NO_BEARER
+        raise Refused(NO_BEARER)
     scheme, _, bearer = authorization.partition(" ")
     token_type = request.headers.get("tokentype", "")
     identity = state.accounts.identify(bearer.strip(), token_type)
-    return identity if identity and scheme.lower() == "bearer" else BAD_BEARER
+    if not identity or scheme.lower() != "bearer":
+        raise Refused(bad_bearer)
+    return identity
 
 
-def profile_fault(
+def _manager_of(state: EmulatorState, request: SeenRequest) -> Identity:
+    """Return the identity of the caller of a management operation."""
+    is_other = state.accounts.bad_token_status == 400
+    return _caller_of(state, request, INVALID_TOKEN if is_other else BAD_BEARER)
+
+
+def _check_profile(
     state: EmulatorState, caller: Identity, profile_arn: str, *, is_usage: bool = False
-) -> Refusal | None:
-    """Return a refusal unless the profile is empty, or active and one of the caller's."""
+) -> None:
+    """Check that the profile is empty, or active and one of the caller's."""
     accounts = state.accounts
     if accounts.takes_any_bearer:
-        return None
+        return
     shared = {BUILDER_ID_PROFILE_ARN: "builder_id", SOCIAL_PROFILE_ARN: "social"}
     if {shared.get(profile_arn), caller} == {"builder_id", "social"}:
-        return BAD_BEARER  # Observed: the profile of the other kind makes a good token "invalid".
+        # Observed: the profile of the other kind makes a good token "invalid".
+        raise Refused(BAD_BEARER)
     if profile_arn == BUILDER_ID_PROFILE_ARN and accounts.refuses_shared_profile and not is_usage:
-        return NOT_AUTHORIZED
+        raise Refused(NOT_AUTHORIZED)
     is_own = profile_arn in accounts.profiles_of(caller)
     if profile_arn and (not is_own or profile_arn in accounts.inactive_profile_arns):
-        return NOT_AUTHORIZED
-    return None
+        raise Refused(NOT_AUTHORIZED)
 
 
 # --- answers
 
 
-def generate(state: EmulatorState, request: SeenRequest, form: WireForm) -> Script:
-    """Return the script of the answer to a prompt, or of its refusal."""
-    caller = caller_of(state, request)
-    if isinstance(caller, Refusal):
-        return (caller,)
+def generate(state: EmulatorState, request: SeenRequest) -> Script:
+    """Return the script of the answer to a prompt."""
+    caller = _caller_of(state, request)
+    form = request.form
+    wanted = "application/json" if form is WireForm.REST else "application/x-amz-json-1.0"
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_mixed = form is WireForm.REST and "x-amz-target" in request.headers
-    if content_type != _CONTENT_TYPES[form] or is_mixed:
-        return (_explained(MALFORMED, f"the {form.value} form takes {_CONTENT_TYPES[form]}"),)
+    if content_type != wanted or is_mixed:
+        raise Refused(_explained(MALFORMED, f"the {form.value} form takes {wanted}"))
     call, faults = read_call(
         request.body,
         form=form,
@@ -133,13 +138,12 @@ def generate(state: EmulatorState, request: SeenRequest, form: WireForm) -> Scri
         refusal = faults[0].refusal
         if form is WireForm.KAS and refusal.message == MALFORMED.message:
             refusal = refusal.saying(str(faults[0]))  # Help with a form that is not documented.
-        return (_explained(refusal, str(faults[0])),)
-    images = sum(len(image.source.data) for image in call.request.images)
+        raise Refused(_explained(refusal, str(faults[0])))
+    images = sum(len(image.source.data) for image in call.images)
     if request.size_bytes - images > state.max_input_bytes:
-        return (INPUT_TOO_LONG,)
-    if refusal := profile_fault(state, caller, call.request.profile_arn):
-        return (refusal,)
-    return state.script_for(call.request, call.model or {})
+        raise Refused(INPUT_TOO_LONG)
+    _check_profile(state, caller, call.request.profile_arn)
+    return state.script_for(call)
 
 
 def _explained(refusal: Refusal, detail: str) -> Refusal:
@@ -153,28 +157,18 @@ def _explained(refusal: Refusal, detail: str) -> Refusal:
 
 def list_models(state: EmulatorState, request: SeenRequest) -> Script:
     """Return the catalogue in two pages."""
-    if refusal := _refuse_management(state, request):
-        return (refusal,)
+    if request.is_kas and (request.query or not request.text("origin")):
+        raise Refused(MALFORMED.saying("All parameters, the origin included, belong in the body."))
+    _check_parameters(state, request)
     ids = [model["modelId"] for model in state.catalogue]
     default = {"modelId": state.default_model_id}
     others = {"defaultModel": default} if state.default_model_id in ids else {}
     return _page(request, "models", state.catalogue, (len(ids) + 1) // 2, others)
 
 
-def list_models_in_kas(state: EmulatorState, request: SeenRequest) -> Script:
-    """Return the catalogue in Kiro's own newer form, which has all parameters in the body."""
-    if request.query or not request.text("origin"):
-        return (MALFORMED.saying("All parameters, the origin included, belong in the body."),)
-    return list_models(state, request)
-
-
 def invoke_mcp(state: EmulatorState, request: SeenRequest) -> Script:
     """Return the result of a JSON-RPC call: the tool `web_search`, or no pages that it found."""
-    caller = caller_of(state, request)
-    if isinstance(caller, Refusal):
-        return (caller,)
-    if refusal := profile_fault(state, caller, request.text("profileArn")):
-        return (refusal,)
+    _check_profile(state, _caller_of(state, request), request.text("profileArn"))
     schema = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
     results: dict[str, Any] = {
         "tools/list": {"tools": [{"name": "web_search", "inputSchema": schema}]},
@@ -182,15 +176,14 @@ def invoke_mcp(state: EmulatorState, request: SeenRequest) -> Script:
     }
     method = request.text("method")
     if method not in results:
-        return (MALFORMED.saying(f"{method!r:.80} is not tools/list or tools/call."),)
+        raise Refused(MALFORMED.saying(f"{method!r:.80} is not tools/list or tools/call."))
     answer = {"jsonrpc": "2.0", "id": request.members.get("id"), "result": results[method]}
     return json_answer(answer)
 
 
 def usage_limits(state: EmulatorState, request: SeenRequest) -> Script:
     """Return the credits of an invented plan."""
-    if refusal := _refuse_management(state, request):
-        return (refusal,)
+    _check_parameters(state, request)
     next_reset = state.now() + DAYS_TO_RESET * _DAY_SECONDS
     credits_used = {
         "resourceType": "CREDIT",
@@ -217,12 +210,10 @@ def usage_limits(state: EmulatorState, request: SeenRequest) -> Script:
 def list_profiles(state: EmulatorState, request: SeenRequest) -> Script:
     """Return the profiles of an Identity Center user, one per page; other users get none."""
     caller = _manager_of(state, request)
-    if isinstance(caller, Refusal):
-        return (caller,)
     if caller == "api_key":
-        return (NOT_FOR_API_KEYS,)
+        raise Refused(NOT_FOR_API_KEYS)
     if caller == "builder_id":
-        return (NOT_FOR_BUILDER_ID,)
+        raise Refused(NOT_FOR_BUILDER_ID)
     arns = state.accounts.profiles_of(caller) if caller == "idc" else ()
     return _page(request, "profiles", [_profile(state, arn) for arn in arns], 1)
 
@@ -230,12 +221,12 @@ def list_profiles(state: EmulatorState, request: SeenRequest) -> Script:
 def get_profile(state: EmulatorState, request: SeenRequest) -> Script:
     """Return the caller's profile. With an API key, this is the only way to get it."""
     caller = _manager_of(state, request)
-    if isinstance(caller, Refusal):
-        return (caller,)
     if caller == "builder_id":
-        return (NOT_FOR_BUILDER_ID,)
+        raise Refused(NOT_FOR_BUILDER_ID)
     arns = state.accounts.profiles_of(caller)
-    return json_answer({"profile": _profile(state, arns[0])}) if arns else (NOT_AUTHORIZED,)
+    if not arns:
+        raise Refused(NOT_AUTHORIZED)
+    return json_answer({"profile": _profile(state, arns[0])})
 
 
 def _profile(state: EmulatorState, arn: str) -> dict[str, str]:
@@ -243,26 +234,17 @@ def _profile(state: EmulatorState, arn: str) -> dict[str, str]:
     return {"arn": arn, "profileName": "Emulated", "profileType": "KIRO", "status": status}
 
 
-def _manager_of(state: EmulatorState, request: SeenRequest) -> Identity | Refusal:
-    """Return the identity of the caller of a management operation, or a refusal."""
-    caller = caller_of(state, request)
-    if caller == BAD_BEARER and state.accounts.bad_token_status == 400:
-        return INVALID_TOKEN
-    return caller
-
-
-def _refuse_management(state: EmulatorState, request: SeenRequest) -> Refusal | None:
+def _check_parameters(state: EmulatorState, request: SeenRequest) -> None:
+    """Check the caller, the origin and the profile of a management operation."""
     caller = _manager_of(state, request)
-    if isinstance(caller, Refusal):
-        return caller
     if not _parameter(request, "origin"):
-        return MALFORMED
+        raise Refused(MALFORMED)
     header = request.headers.get("x-amzn-kiro-profile-arn", "")
     profile_arn = _parameter(request, "profileArn") or header
     if caller == "idc" and not profile_arn:
-        return NOT_AUTHORIZED
+        raise Refused(NOT_AUTHORIZED)
     is_usage = request.operation == "GetUsageLimits"
-    return profile_fault(state, caller, profile_arn, is_usage=is_usage)
+    _check_profile(state, caller, profile_arn, is_usage=is_usage)
 
 
 def _parameter(request: SeenRequest, name: str) -> str:
@@ -282,7 +264,7 @@ def _page(
     token = _parameter(request, "nextToken") or "emulated-page-0"
     start = next((start for start in starts if token == f"emulated-page-{start}"), None)
     if start is None:
-        return (MALFORMED.saying("Invalid nextToken."),)
+        raise Refused(MALFORMED.saying("Invalid nextToken."))
     end = start + size
     following = {"nextToken": f"emulated-page-{end}"} if end < len(listed) else {}
     return json_answer({name: listed[start:end], **following, **(others or {})})

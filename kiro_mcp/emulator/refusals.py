@@ -47,6 +47,14 @@ class Refusal:
         return JSONResponse(body, status_code=self.status, headers=headers)
 
 
+class Refused(Exception):
+    """Ends an operation: the service answers with this error response."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
 MALFORMED: Final = Refusal(400, "ValidationException", "Improperly formed request.")
 """The answer to every structural error; it never says which."""
 

@@ -7,8 +7,9 @@ Source of truth: the service's published request model and limits.
 
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+
+from kiro_mcp.emulator.catalogue import Model
 
 MAX_DESCRIPTION_BYTES: Final = 10_240
 """The longest description of a tool, in UTF-8."""
@@ -201,9 +204,11 @@ class UserMessage(_Structure):
         return self.user_input_message_context
 
     @property
-    def has_tools(self) -> bool:
-        """Whether it returns results of tools."""
-        return bool(self.context.tool_results)
+    def answered_ids(self) -> list[str]:
+        """The ids of the tool uses whose results it returns."""
+        return [result.tool_use_id for result in self.context.tool_results]
+
+    used_ids: ClassVar[Sequence[str]] = ()
 
 
 class ToolUse(_Structure):
@@ -239,9 +244,11 @@ class AssistantMessage(_Structure):
     reasoning_content: _Reasoning | None = None
 
     @property
-    def has_tools(self) -> bool:
-        """Whether it uses tools."""
-        return bool(self.tool_uses)
+    def used_ids(self) -> list[str]:
+        """The ids of its tool uses."""
+        return [use.tool_use_id for use in self.tool_uses]
+
+    answered_ids: ClassVar[Sequence[str]] = ()
 
 
 class _ChatMessage(_Union):
@@ -270,36 +277,6 @@ class Request(_Structure):
     conversation_state: _ConversationState
     profile_arn: _Label = ""
 
-    @property
-    def current(self) -> UserMessage:
-        """The message to be answered."""
-        return self.conversation_state.current_message.user_input_message
-
-    @property
-    def history(self) -> Sequence[UserMessage | AssistantMessage]:
-        """The messages before it."""
-        return [
-            message
-            for one in self.conversation_state.history
-            if (message := one.user_input_message or one.assistant_response_message)
-        ]
-
-    @property
-    def messages(self) -> Sequence[UserMessage | AssistantMessage]:
-        """All messages, in order."""
-        return [*self.history, self.current]
-
-    @property
-    def images(self) -> Sequence[Image]:
-        """All images, also those of the history."""
-        users = [one for one in self.messages if isinstance(one, UserMessage)]
-        return [image for user in users for image in user.images]
-
-    @property
-    def tools(self) -> Sequence[ToolSpec]:
-        """The tools that are declared with the current message."""
-        return [tool.tool_specification for tool in self.current.context.tools]
-
 
 class RestRequest(Request):
     """The body in the REST form. Its agent mode is a header."""
@@ -327,3 +304,48 @@ REQUESTS: Final[Mapping[WireForm, type[Request]]] = {
     WireForm.RPC_SEND: _SendRequest,
     WireForm.KAS: _KasRequest,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A prompt, and the conditions that it is checked under."""
+
+    request: Request
+    form: WireForm
+    catalogue: Sequence[Model]
+
+    @property
+    def model(self) -> Model | None:
+        """Its model in the catalogue; None if that has no such model."""
+        wanted = self.current.model_id
+        return next((model for model in self.catalogue if model["modelId"] == wanted), None)
+
+    @property
+    def current(self) -> UserMessage:
+        """The message to be answered."""
+        return self.request.conversation_state.current_message.user_input_message
+
+    @property
+    def history(self) -> list[tuple[str, UserMessage | AssistantMessage]]:
+        """The messages before the current one, each with its location."""
+        return [
+            (f"history[{index}]", message)
+            for index, one in enumerate(self.request.conversation_state.history)
+            if (message := one.user_input_message or one.assistant_response_message)
+        ]
+
+    @property
+    def messages(self) -> list[tuple[str, UserMessage | AssistantMessage]]:
+        """All messages in order, each with its location."""
+        return [*self.history, ("currentMessage", self.current)]
+
+    @property
+    def images(self) -> list[Image]:
+        """All images, also those of the history."""
+        users = (one for _, one in self.messages if isinstance(one, UserMessage))
+        return [image for user in users for image in user.images]
+
+    @property
+    def tools(self) -> list[ToolSpec]:
+        """The tools that are declared with the current message."""
+        return [tool.tool_specification for tool in self.current.context.tools]

@@ -36,7 +36,7 @@ from kiro_mcp.emulator.refusals import (
 from kiro_mcp.emulator.request import (
     REQUESTS,
     AssistantMessage,
-    Request,
+    Call,
     RestRequest,
     UserMessage,
     WireForm,
@@ -84,26 +84,6 @@ class Fault:
         return f"{self.rule}: {self.detail}"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request with the conditions that it is checked under."""
-
-    request: Request
-    form: WireForm
-    model: Model | None
-
-    @property
-    def history(self) -> list[tuple[str, UserMessage | AssistantMessage]]:
-        """The messages before the current one, each with its location."""
-        history = enumerate(self.request.history)
-        return [(f"history[{index}]", message) for index, message in history]
-
-    @property
-    def messages(self) -> list[tuple[str, UserMessage | AssistantMessage]]:
-        """All messages in order, each with its location."""
-        return [*self.history, ("currentMessage", self.request.current)]
-
-
 def read_call(
     body: object,
     *,
@@ -126,9 +106,7 @@ def read_call(
         request = REQUESTS[form].model_validate(body)
     except ValidationError as error:
         return None, list(_faults_of_structure(error))
-    wanted = request.current.model_id
-    model = next((model for model in catalogue if model["modelId"] == wanted), None)
-    call = Call(request, form, model)
+    call = Call(request, form, catalogue)
     return call, [
         Fault(rule.__name__, detail, refusal if refusal.message else refusal.saying(detail))
         for rule, refusal in RULES
@@ -192,21 +170,21 @@ def origin_is_one(call: Call) -> Iterator[str]:
     for where, message in call.history:
         if isinstance(message, UserMessage) and message.origin not in (
             None,
-            call.request.current.origin,
+            call.current.origin,
         ):
             yield f"{where} has another origin than the current message"
 
 
 def origin_is_taken(call: Call) -> Iterator[str]:
     """The form of the call takes this origin. Without one the caller is an internal service."""
-    origin = call.request.current.origin or "SERVICE_INTERNAL"
+    origin = call.current.origin or "SERVICE_INTERNAL"
     if origin not in ORIGINS_TAKEN[call.form]:
         yield f"the origin {origin!r} is not accepted here"
 
 
 def history_is_whole(call: Call) -> Iterator[str]:
     """The history starts with the user and ends with the assistant."""
-    history = call.request.history
+    history = [message for _, message in call.history]
     if history and not isinstance(history[0], UserMessage):
         yield "the history starts with the assistant"
     if history and not isinstance(history[-1], AssistantMessage):
@@ -232,7 +210,8 @@ def conversation_id_fits(call: Call) -> Iterator[str]:
 def contents_say_something(call: Call) -> Iterator[str]:
     """A message has a text; in Kiro's own form, one with tool uses or results has an empty one."""
     for where, message in call.messages:
-        if not message.content and not (call.form is WireForm.KAS and message.has_tools):
+        has_tools = message.used_ids or message.answered_ids
+        if not message.content and not (call.form is WireForm.KAS and has_tools):
             yield f"{where}.content is empty"
 
 
@@ -266,7 +245,7 @@ def signatures_are_genuine(call: Call) -> Iterator[str]:
 def model_is_offered(call: Call) -> Iterator[str]:
     """The model is in the catalogue."""
     if call.model is None:
-        yield f"{call.request.current.model_id!r} is not in the catalogue"
+        yield f"{call.current.model_id!r} is not in the catalogue"
 
 
 def model_fields_fit(call: Call) -> Iterator[str]:
@@ -288,7 +267,7 @@ def model_fields_fit(call: Call) -> Iterator[str]:
 
 def images_are_few(call: Call) -> Iterator[str]:
     """A call has at most ten images."""
-    count = len(call.request.images)
+    count = len(call.images)
     if count > MAX_IMAGES:
         yield f"there are {count} images"
 
@@ -305,13 +284,13 @@ def tools_are_current(call: Call) -> Iterator[str]:
 
 def tool_names_are_unique(call: Call) -> Iterator[str]:
     """A tool is declared once."""
-    for name in _repeated(tool.name for tool in call.request.tools):
+    for name in _repeated(tool.name for tool in call.tools):
         yield f"the tool {name!r} is declared twice"
 
 
 def property_names_fit(call: Call) -> Iterator[str]:
     """A property's name is 1 to 64 letters, digits, `_`, `.` and `-`, at any depth."""
-    for tool in call.request.tools:
+    for tool in call.tools:
         for name in _property_names(tool.input_schema.document):
             if _PROPERTY_NAME.fullmatch(name) is None:
                 yield f"{name!r}, a property in the schema of {tool.name!r}, is not a valid name"
@@ -335,7 +314,7 @@ def _property_names(schema: object) -> Iterator[str]:
 
 def tool_schemas_are_valid(call: Call) -> Iterator[str]:
     """The schema of a tool is valid by JSON Schema 2020-12, its patterns included."""
-    for tool in call.request.tools:
+    for tool in call.tools:
         for error in _meta_schema().iter_errors(tool.input_schema.document):
             yield f"the schema of {tool.name!r} is invalid: {error.message[:80]}"
 
@@ -350,7 +329,7 @@ def _meta_schema() -> Any:
 
 def tool_schemas_stand_alone(call: Call) -> Iterator[str]:
     """The schema of a tool has no `$ref`."""
-    for tool in call.request.tools:
+    for tool in call.tools:
         for where, value in _walk(tool.input_schema.document, f"the schema of {tool.name!r}"):
             if where.endswith(".$ref") and isinstance(value, str):
                 yield f"{where} is a reference"
@@ -358,7 +337,7 @@ def tool_schemas_stand_alone(call: Call) -> Iterator[str]:
 
 def tool_uses_are_declared(call: Call) -> Iterator[str]:
     """A tool that the history uses is declared now."""
-    declared = {tool.name for tool in call.request.tools}
+    declared = {tool.name for tool in call.tools}
     for where, message in call.history:
         for use in message.tool_uses if isinstance(message, AssistantMessage) else ():
             if use.name not in declared:
@@ -367,17 +346,17 @@ def tool_uses_are_declared(call: Call) -> Iterator[str]:
 
 def tool_use_ids_are_unique(call: Call) -> Iterator[str]:
     """An id belongs to one use in the whole conversation, and gets one result."""
-    for tool_use_id in _repeated(one for _, message in call.history for one in _used(message)):
+    for tool_use_id in _repeated(one for _, message in call.history for one in message.used_ids):
         yield f"the id {tool_use_id!r} belongs to two tool uses"
     for where, message in call.messages:
-        for tool_use_id in _repeated(_answered(message)):
+        for tool_use_id in _repeated(message.answered_ids):
             yield f"{where} has two results for {tool_use_id!r}"
 
 
 def tool_uses_are_answered(call: Call) -> Iterator[str]:
     """The message after a tool use brings its result."""
     for (_, before), (where, message) in pairwise(call.messages):
-        for tool_use_id in sorted({*_used(before)} - {*_answered(message)}):
+        for tool_use_id in sorted({*before.used_ids} - {*message.answered_ids}):
             yield f"{where} lacks the result for {tool_use_id!r}"
 
 
@@ -385,19 +364,9 @@ def tool_results_are_asked_for(call: Call) -> Iterator[str]:
     """A result answers a tool use of the message before it."""
     asked = set[str]()
     for where, message in call.messages:
-        for tool_use_id in sorted({*_answered(message)} - asked):
+        for tool_use_id in sorted({*message.answered_ids} - asked):
             yield f"{where} has the result {tool_use_id!r}, for which nothing asked"
-        asked = {*_used(message)}
-
-
-def _used(message: UserMessage | AssistantMessage) -> list[str]:
-    uses = message.tool_uses if isinstance(message, AssistantMessage) else []
-    return [use.tool_use_id for use in uses]
-
-
-def _answered(message: UserMessage | AssistantMessage) -> list[str]:
-    results = message.context.tool_results if isinstance(message, UserMessage) else []
-    return [result.tool_use_id for result in results]
+        asked = {*message.used_ids}
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

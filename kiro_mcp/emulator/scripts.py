@@ -34,7 +34,7 @@ from typing import Any, Final, TypeAlias
 
 from kiro_mcp.emulator import frames, refusals
 from kiro_mcp.emulator.refusals import Refusal
-from kiro_mcp.emulator.request import AssistantMessage, Request, ToolSpec
+from kiro_mcp.emulator.request import AssistantMessage, Call, ToolSpec
 
 MAX_STALL_SECONDS: Final = 600.0
 """A stalled answer is cut after this time, so that a forgotten client does not hold it."""
@@ -191,20 +191,20 @@ def tokens_of(said: str) -> int:
     return -(-len(said.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
-def tokens_sent(request: Request) -> int:
+def tokens_sent(call: Call) -> int:
     """About how many tokens the model reads: the tools, and the content of every message.
 
     An image counts as a large one. The framing of the request counts for nothing.
     """
-    read = [tool.model_dump_json() for tool in request.tools]
-    for message in request.messages:
+    read = [tool.model_dump_json() for tool in call.tools]
+    for _, message in call.messages:
         read.append(message.content)
         if isinstance(message, AssistantMessage):
             read += (one for use in message.tool_uses for one in (use.name, _json(use.input)))
         else:
             results = message.context.tool_results
             read += (part.text or _json(part.value) for one in results for part in one.content)
-    return tokens_of("".join(read)) + TOKENS_PER_IMAGE * len(request.images)
+    return tokens_of("".join(read)) + TOKENS_PER_IMAGE * len(call.images)
 
 
 def _json(value: object) -> str:

@@ -13,7 +13,7 @@ import anyio
 
 from kiro_mcp.emulator.accounts import Accounts
 from kiro_mcp.emulator.catalogue import CATALOGUE, DEFAULT_MODEL_ID, Model
-from kiro_mcp.emulator.request import Request
+from kiro_mcp.emulator.request import Call, WireForm
 from kiro_mcp.emulator.script_files import ScriptFile
 from kiro_mcp.emulator.scripts import (
     BUILT_IN,
@@ -62,6 +62,14 @@ class SeenRequest:
     def is_kas(self) -> bool:
         """Whether it was addressed to Kiro's own newer service."""
         return self.headers.get("x-amz-target", "").startswith("Kiro")
+
+    @property
+    def form(self) -> WireForm:
+        """The form of a prompt."""
+        if not self.is_rpc:
+            return WireForm.REST
+        target = self.headers.get("x-amz-target", "")
+        return WireForm.KAS if self.is_kas else WireForm(target.rpartition(".")[2])
 
     @property
     def members(self) -> Mapping[str, object]:
@@ -172,19 +180,19 @@ class EmulatorState:
         queue = self._queues.get(operation)
         return queue.popleft() if queue else ()
 
-    def script_for(self, request: Request, model: Model) -> Script:
+    def script_for(self, call: Call) -> Script:
         """Return the answer to a valid prompt."""
         if queued := self.take_queued(GENERATE):
             return queued
-        said = request.current.content.strip()
-        parts = [part for one in request.current.context.tool_results for part in one.content]
-        limits: Mapping[str, int] = model.get("tokenLimits", {})
+        said = call.current.content.strip()
+        parts = [part for one in call.current.context.tool_results for part in one.content]
+        limits: Mapping[str, int] = (call.model or {}).get("tokenLimits", {})
         prompt = Prompt(
             said=said,
             returned=" ".join(part.text or "" for part in parts).strip(),
-            tools=request.tools,
-            model_id=request.current.model_id,
-            tokens=tokens_sent(request),
+            tools=call.tools,
+            model_id=call.current.model_id,
+            tokens=tokens_sent(call),
             window_tokens=limits.get("maxInputTokens", DEFAULT_WINDOW_TOKENS),
             serial=self._serial,
             times=self._count(said),

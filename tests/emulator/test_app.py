@@ -16,13 +16,13 @@ from kiro_mcp.emulator import (
     Accounts,
     EmulatorState,
     RunningEmulator,
+    Script,
     build_app,
     refusals,
     running,
 )
 from kiro_mcp.emulator.app import MAX_BODY_BYTES
-from kiro_mcp.emulator.catalogue import CATALOGUE
-from kiro_mcp.emulator.request import RestRequest
+from kiro_mcp.emulator.rules import read_call
 from kiro_mcp.emulator.state import MAX_RECORDED_BODY_BYTES, MAX_REMEMBERED_PROMPTS
 from tests.emulator.calls import (
     AS_USER,
@@ -439,11 +439,17 @@ async def test_a_large_body_is_served_but_not_recorded(emulator: RunningEmulator
 def test_counts_of_prompts_are_bounded() -> None:
     """An emulator may run for days."""
     state = EmulatorState()
+
+    def script_for(prompt: str) -> Script:
+        call, _ = read_call(body_of(prompt))
+        assert call
+        return state.script_for(call)
+
     for number in range(MAX_REMEMBERED_PROMPTS + 1):
-        state.script_for(RestRequest.model_validate(body_of(f"Prompt {number}")), CATALOGUE[0])
-    prompt = RestRequest.model_validate(body_of("/emulate throttle 1"))
-    again = state.script_for(prompt, CATALOGUE[0])
-    assert again == (refusals.THROTTLED.with_headers({"retry-after": "1"}),)
+        script_for(f"Prompt {number}")
+    assert script_for("/emulate throttle 1") == (
+        refusals.THROTTLED.with_headers({"retry-after": "1"}),
+    )
 
 
 async def test_concurrent_answers_are_each_callers_own(emulator: RunningEmulator) -> None:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from kiro_mcp.emulator import EmulatorState, Send, frames, running
-from kiro_mcp.emulator.request import RestRequest
+from kiro_mcp.emulator.catalogue import CATALOGUE
+from kiro_mcp.emulator.request import Call, RestRequest, WireForm
 from kiro_mcp.emulator.script_files import read_script
 from kiro_mcp.emulator.state import GENERATE
 from tests.interop.agents import Json, run_program
@@ -251,7 +252,8 @@ async def agent_works(make: Callable[[], Awaitable[Agent]]) -> bool:
         {"when": "How many feathers", "steps": steps},
     ]
     said, asked = await run_agent(agent, answers)
-    prompts = [RestRequest.model_validate(body) for body in asked[:-1]]
+    requests = [RestRequest.model_validate(body) for body in asked[:-1]]
+    prompts = [Call(request, WireForm.REST, CATALOGUE) for request in requests]
     offered = {tool.name for prompt in prompts for tool in prompt.tools}
     rules = {
         f"the tools were {offered}": agent.tool in offered,
