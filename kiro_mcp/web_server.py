@@ -20,8 +20,8 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Final, Literal
@@ -29,7 +29,7 @@ from typing import Final, Literal
 import anyio
 import h11
 from anyio.lowlevel import checkpoint
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -54,6 +54,9 @@ CLOSING_SECONDS: Final = 0.2
 _REFUSAL: Final = "HTTP/1.1 {}\r\nConnection: close\r\nContent-Length: 0\r\n{}\r\n"
 _TIMED_OUT: Final = _REFUSAL.format("408 Request Timeout", "").encode()
 _FULL: Final = _REFUSAL.format("503 Service Unavailable", "Retry-After: 10\r\n").encode()
+
+_DISCONNECTED: Final = "disconnected"
+"""Where a request's state has the future that is done when its connection is lost."""
 
 _State = Literal["reading", "serving", "idle", "closed"]
 
@@ -159,6 +162,24 @@ async def serve(
             await _end(state)
 
 
+@contextmanager
+def on_disconnect(scope: Scope, act: Callable[[], object]) -> Generator[None]:
+    """Call a function if the client of a request disconnects during the block, or has done so.
+
+    A task that waits for `http.disconnect` would take a tenth of the time of a short request.
+    """
+    disconnected: asyncio.Future[None] = scope["state"][_DISCONNECTED]
+
+    def notice(_: asyncio.Future[None]) -> None:
+        act()
+
+    disconnected.add_done_callback(notice)
+    try:
+        yield
+    finally:
+        disconnected.remove_done_callback(notice)
+
+
 async def _end(state: ServerState) -> None:
     """Cancel the running requests, and close the connections when everything is sent."""
     for task in tuple(state.tasks):
@@ -209,7 +230,8 @@ class _Connection(H11Protocol):
     def __init__(
         self, room: _Room, config: Config, state: ServerState, logger: logging.Logger | None
     ) -> None:
-        super().__init__(config, state, {})
+        self._disconnected = asyncio.get_running_loop().create_future()
+        super().__init__(config, state, {_DISCONNECTED: self._disconnected})
         self.access_log = False
         self.logger = logger or self.logger
         self._room = room
@@ -242,8 +264,9 @@ class _Connection(H11Protocol):
         self._update()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Make room for other connections."""
+        """Make room for other connections, and tell the running request."""
         self._enter("closed")
+        self._disconnected.set_result(None)
         if self.transport:  # A refused connection has none.
             super().connection_lost(exc)
 

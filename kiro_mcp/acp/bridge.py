@@ -23,7 +23,7 @@ from kiro_mcp._version import __version__
 from kiro_mcp.acp.dialects import ToolServer
 from kiro_mcp.chat import JsonObject, JsonValue, ToolSpec
 from kiro_mcp.redaction import remember_secret
-from kiro_mcp.web_server import listen, serve
+from kiro_mcp.web_server import listen, on_disconnect, serve
 from kiro_mcp.wire.json_values import (
     UnreadableError,
     json_bytes,
@@ -187,11 +187,8 @@ class Bridge:
             return await _respond(send, 202)  # A notification, or a response to nothing of ours.
         answer: JsonObject = {"jsonrpc": "2.0", "id": message["id"]}
         dropped = anyio.Event()
-        result: JsonObject | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_watch, receive, dropped)
+        with on_disconnect(scope, dropped.set):
             result = await _answer(desk, message, dropped)
-            tasks.cancel_scope.cancel()
         if result is None:
             name = str(message["method"])[:80]
             answer["error"] = {"code": -32601, "message": f"Method not found: {name}"}
@@ -218,12 +215,6 @@ async def _answer(desk: ToolDesk, message: JsonObject, dropped: anyio.Event) -> 
             return await desk.call(params, dropped)
         case _:
             return None
-
-
-async def _watch(receive: "Receive", dropped: anyio.Event) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    dropped.set()
 
 
 async def _first(scope: anyio.CancelScope, event: anyio.Event) -> None:

@@ -13,7 +13,8 @@ when `MAX_UNSENT_BYTES` wait for it, nothing more is read from the service.
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from types import ModuleType
 from typing import Any, Final, cast
 
@@ -31,6 +32,7 @@ from kiro_mcp.api.writing import Writer, json_bytes
 from kiro_mcp.chat import JsonObject, ModelInfo, Reply
 from kiro_mcp.client.off_loop import off_loop
 from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError, ServiceUnavailable, quoted
+from kiro_mcp.web_server import on_disconnect
 from kiro_mcp.wire.json_values import mend_escaped_surrogates
 from kiro_mcp.wire.models import resolve_model
 
@@ -148,30 +150,27 @@ class _Endpoint:
         headers = {"x-request-id": request_id, "request-id": request_id}
         stream = _Stream(send, headers, writer) if question.is_streamed else None
         response: Response | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_end_with_client, receive, tasks.cancel_scope)
-            if stream:
-                tasks.start_soon(stream.run)
-                tasks.start_soon(stream.keep_alive, self._keep_alive_seconds)
-            try:
-                reply = await _ask(request, question, stream.emit if stream else _ignore)
-            except KiroError as error:
-                if stream and stream.has_begun:
-                    said = api_error(error, api=_api_of(request), request_id=request_id)
-                    await stream.end(writer.fail(said.body))
+        sending = stream.sending(self._keep_alive_seconds) if stream else nullcontext()
+        with anyio.CancelScope() as call, on_disconnect(scope, call.cancel):
+            async with sending:
+                try:
+                    reply = await _ask(request, question, stream.emit if stream else _ignore)
+                except KiroError as error:
+                    if stream and stream.has_begun:
+                        said = api_error(error, api=_api_of(request), request_id=request_id)
+                        await stream.end(writer.fail(said.body))
+                    else:
+                        response = _refuse(request, error, request_id)
                 else:
-                    response = _refuse(request, error, request_id)
-            else:
-                if stream:
-                    await stream.end(writer.end(reply))
-                else:
-                    for event in events_of(reply):
-                        writer.write(event)
-                    whole = json_bytes(writer.whole(reply))
-                    response = Response(whole, headers=headers, media_type="application/json")
-            if response is not None:
-                await response(scope, receive, send)
-            tasks.cancel_scope.cancel()
+                    if stream:
+                        await stream.end(writer.end(reply))
+                    else:
+                        for event in events_of(reply):
+                            writer.write(event)
+                        whole = json_bytes(writer.whole(reply))
+                        response = Response(whole, headers=headers, media_type="application/json")
+                if response is not None:
+                    await response(scope, receive, send)
 
 
 async def _ask(request: Request, question: Question, emit: Emit) -> Reply:
@@ -225,8 +224,16 @@ class _Stream:
         await self._add(data)
         await self._ended.wait()
 
-    async def keep_alive(self, seconds: float) -> None:
-        """Add something whenever nothing was added for so long."""
+    @asynccontextmanager
+    async def sending(self, keep_alive_seconds: float) -> AsyncGenerator[None]:
+        """Send what the block adds, and something whenever it adds nothing for so long."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._send_all)
+            tasks.start_soon(self._keep_alive, keep_alive_seconds)
+            yield
+            tasks.cancel_scope.cancel()
+
+    async def _keep_alive(self, seconds: float) -> None:
         while True:
             silent = time.monotonic() - self._added_at
             if silent < seconds:
@@ -236,8 +243,7 @@ class _Stream:
             else:
                 await self._add(self._writer.keep_alive)
 
-    async def run(self) -> None:
-        """Send what is added, until the end."""
+    async def _send_all(self) -> None:
         await self._added.wait()
         head = {**self._headers, "content-type": "text/event-stream; charset=utf-8"}
         head |= {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -264,12 +270,6 @@ class _Stream:
 
 async def _ignore(event: Event) -> None:
     pass
-
-
-async def _end_with_client(receive: Receive, scope: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
 
 
 # --- models ---------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ import httpx
 import pytest
 from anyio import fail_after
 from anyio.abc import SocketStream
+from starlette.types import Receive, Scope, Send
 
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.server.http_gate import BODIES_AT_ONCE
-from kiro_mcp.web_server import HttpLimits
+from kiro_mcp.web_server import HttpLimits, listen, on_disconnect, serve
 from tests.server.test_http import stalling_call
 from tests.support.http import MAX_BODY_BYTES, TOKEN, WebServer, against, answer, serving_http
 from tests.support.served import serve_through
@@ -81,6 +82,29 @@ async def test_a_body_that_stops_arriving_is_given_up() -> None:
             async with connected(server, request) as stream:
                 assert b"200 OK" not in await rest_of(stream)
             assert (await server.post_modern("tools/list")).status_code == 200
+
+
+@pytest.mark.parametrize("comes_late", [False, True])
+async def test_an_application_is_told_that_its_client_has_left(comes_late: bool) -> None:
+    """Also if it begins to listen only afterwards: reading a large body takes time."""
+    is_asked, has_noticed = anyio.Event(), anyio.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        is_asked.set()
+        while comes_late and (await receive())["type"] != "http.disconnect":
+            pass
+        with on_disconnect(scope, has_noticed.set):
+            await has_noticed.wait()
+
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    with fail_after(TEST_SECONDS):
+        async with serve(application, listener):
+            async with await anyio.connect_tcp("127.0.0.1", port) as client:
+                await client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                await is_asked.wait()
+                assert not has_noticed.is_set()
+            await has_noticed.wait()
 
 
 async def test_a_call_that_takes_longer_than_a_header_may_is_answered(
