@@ -113,7 +113,7 @@ def forget_secrets() -> None:
 
 def redact(text: str) -> str:
     """Return the text with each secret replaced by `[redacted]`."""
-    return _replace_spans(text, secret_spans(text))
+    return replace_spans(text, secret_spans(text))
 
 
 def redact_values(text: str) -> str:
@@ -121,14 +121,17 @@ def redact_values(text: str) -> str:
 
     For our own sentences, which may name a setting without a secret: "api_key: it must be …".
     """
-    return _replace_spans(text, spans_in_windows(text, _value_spans))
+    return replace_spans(text, spans_in_windows(text, _value_spans))
 
 
-def _replace_spans(text: str, spans: list[Span]) -> str:
+def replace_spans(
+    text: str, spans: list[Span], replacement: Callable[[int], str] = lambda _length: HIDDEN
+) -> str:
+    """Return the text with a replacement, made from the length, for each span."""
     pieces: list[str] = []
     end = 0
     for start, stop in spans:
-        pieces += (text[end:start], HIDDEN)
+        pieces += (text[end:start], replacement(stop - start))
         end = stop
     return "".join((*pieces, text[end:]))
 
@@ -206,25 +209,26 @@ def _spans(text: str) -> list[Span]:
     return _merge(spans)
 
 
-def redact_json(value: Any) -> Any:
-    """Return a JSON value with each secret replaced: texts as in `redact`, members by name."""
+def redact_json(value: Any, clean: Callable[[str], str] = redact) -> Any:
+    """Return a JSON value with each secret replaced: texts by `clean`, members by name."""
     match value:
         case str():
-            return redact(value)
+            return clean(value)
         case list():
-            return [redact_json(item) for item in cast("list[Any]", value)]
+            return [redact_json(item, clean) for item in cast("list[Any]", value)]
         case dict():
             members = cast("dict[str, Any]", value)
-            return {redact(name): _redact_member(name, inner) for name, inner in members.items()}
+            return {
+                redact(name): HIDDEN if _is_secret(name, inner) else redact_json(inner, clean)
+                for name, inner in members.items()
+            }
         case _:
             return value
 
 
-def _redact_member(name: str, value: Any) -> Any:
+def _is_secret(name: str, value: Any) -> bool:
     is_plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-    if is_plain and value != "" and _NAME.fullmatch(name):
-        return HIDDEN
-    return redact_json(value)
+    return is_plain and value != "" and _NAME.fullmatch(name) is not None
 
 
 def _merge(spans: list[Span]) -> list[Span]:

@@ -158,15 +158,6 @@ class Exchange:
         return self.facts.is_prompt and self.facts.status is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capture:
-    """A captured call."""
-
-    name: str
-    exchanges: tuple[Exchange, ...]
-    """In the order of the requests."""
-
-
 def numbered(name: str, number: int) -> str:
     """Return a file's name for the given request of a call, counted from 1."""
     stem, _, suffix = name.rpartition(".")
@@ -184,8 +175,10 @@ def is_capture_folder(name: str) -> bool:
     return _FOLDER.fullmatch(name) is not None
 
 
-def read_capture(folder: Path) -> Capture:
-    """Read a capture of kiro-mcp or of kiro-gateway.
+def read_capture(folder: Path) -> list[Exchange]:
+    """Return the requests of a captured call, in order, each with its response.
+
+    The capture is one of kiro-mcp or of kiro-gateway.
 
     Raises:
         InvalidRequest: The folder is not a capture, or it cannot be read.
@@ -207,10 +200,9 @@ def read_capture(folder: Path) -> Capture:
                 "Give the folder of one call;"
                 f" {latest or 'KIRO_MCP_DEBUG_MODE=all writes such folders'}.",
             )
-        exchanges = tuple(_read_exchange(folder, one) for one in facts)
+        return [_read_exchange(folder, one) for one in facts]
     except OSError as error:
         raise _unusable(folder, f"cannot be read: {error}", "Check its permissions.") from error
-    return Capture(name=folder.resolve().name, exchanges=exchanges)
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -34,7 +34,6 @@ from kiro_mcp.captures.folder import (
     ExchangeFacts,
     Manifest,
     ReadingFacts,
-    ToolFacts,
     is_capture_file,
     is_capture_folder,
     numbered,
@@ -105,7 +104,7 @@ class Captures:
         self.max_call_bytes = max_call_bytes
         self._root = root
         self._new_id = new_id
-        self._room = threading.BoundedSemaphore(MAX_OPEN_CAPTURES)
+        self.room = threading.BoundedSemaphore(MAX_OPEN_CAPTURES)
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         # The package logs at DEBUG for captures. Other handlers have levels of their own.
@@ -115,12 +114,12 @@ class Captures:
 
     def begin(self, arguments: Mapping[str, Any]) -> "CallCapture | None":
         """Begin to capture a call; return None if too many calls are being captured."""
-        if not self._room.acquire(blocking=False):
+        if not self.room.acquire(blocking=False):
             logger.warning("writing to %s is too slow: a call is not captured", self._root)
             return None
         began_at = self.now().astimezone(UTC)
         path = self._root / f"{began_at:%Y%m%dT%H%M%S.%fZ}-{self._new_id()[:8]}"
-        return CallCapture(self, path, arguments, done=self._room.release)
+        return CallCapture(self, path, arguments)
 
     def submit(self, job: Callable[[], None]) -> None:
         """Run a job in the thread, after all earlier jobs. It must not raise."""
@@ -162,24 +161,14 @@ class _Exchange:
 class CallCapture:
     """Captures one call. Implements `Recorder`. Its methods return at once and never raise."""
 
-    def __init__(
-        self,
-        captures: Captures,
-        path: Path,
-        arguments: Mapping[str, Any],
-        *,
-        done: Callable[[], None],
-    ) -> None:
+    def __init__(self, captures: Captures, path: Path, arguments: Mapping[str, Any]) -> None:
         self.outlives_call = False
         """Whether the capture ends with the answer instead of with the call."""
         self._captures = captures
         self._path = path
-        self._done = done
         self._began_at = captures.now()
         self._manifest = Manifest(kiro_mcp=__version__, began_at=self._began_at.isoformat())
         self._exchanges: list[_Exchange] = []
-        self._current: _Exchange | None = None
-        """The exchange that was sent last; None past the limit."""
         self._log_lines: list[str] = []
         self._log_room = captures.max_file_bytes
         self._raw_room = captures.max_call_bytes
@@ -198,7 +187,6 @@ class CallCapture:
             return
         if len(self._exchanges) >= MAX_EXCHANGES:
             self._manifest.unkept_exchanges += 1
-            self._current = None
             return
         facts = ExchangeFacts(
             number=len(self._exchanges) + 1,
@@ -207,26 +195,25 @@ class CallCapture:
             request_headers=dict(headers),
             sent_after_seconds=self._seconds(),
         )
-        self._current = _Exchange(facts)
-        self._exchanges.append(self._current)
+        self._exchanges.append(_Exchange(facts))
         self._submit(lambda: self._write_body(facts, body))
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         """Record the status and the headers of the response."""
         logger.debug("answered with status %d", status)
-        if (current := self._current_exchange()) is not None:
+        if (current := self._current()) is not None:
             current.facts.status = status
             current.facts.response_headers = dict(headers)
             current.facts.answered_after_seconds = self._seconds()
 
     def reads_with(self, options: ReplyOptions) -> None:
         """Record the options with which the response will be read."""
-        if (current := self._current_exchange()) is not None:
+        if (current := self._current()) is not None:
             current.options = options
 
     def received(self, chunk: bytes) -> None:
         """Record the next bytes of the response's body; past a limit, only their number."""
-        if (current := self._current_exchange()) is None:
+        if (current := self._current()) is None:
             return
         facts = current.facts
         facts.received_bytes += len(chunk)
@@ -241,14 +228,15 @@ class CallCapture:
     def replied(self, reply: Reply) -> None:
         """Record the reply that was read from the response."""
         logger.debug("the answer ended: %s, %d parts", reply.stop_reason, len(reply.parts))
-        if (current := self._current_exchange()) is not None:
+        if (current := self._current()) is not None:
             current.reply = reply
 
     def failed(self, error: KiroError) -> None:
         """Record why the exchange failed."""
         logger.debug("the attempt failed: %s: %s", error.code, error)
-        if (current := self._current_exchange()) is not None:
+        if (current := self._current()) is not None:
             current.error = error
+            current.facts.error = _error_facts(error)
 
     @contextmanager
     def log(self) -> Generator[None]:
@@ -277,10 +265,12 @@ class CallCapture:
         else:
             self._submit(lambda: _remove(self._path))
         self._is_over = True
-        self._captures.submit(self._done)
+        self._captures.submit(self._captures.room.release)
 
-    def _current_exchange(self) -> _Exchange | None:
-        return None if self._is_over else self._current
+    def _current(self) -> _Exchange | None:
+        """Return the exchange that was sent last; None after the end or past a limit."""
+        is_kept = self._exchanges and not self._manifest.unkept_exchanges and not self._is_over
+        return self._exchanges[-1] if is_kept else None
 
     def _log(self, line: str) -> None:
         if not self._is_over and self._log_room > 0:
@@ -330,7 +320,8 @@ class CallCapture:
             self._write_exchange(exchange)
         manifest = self._manifest
         manifest.exchanges = [one.facts for one in self._exchanges]
-        self._write(folder.LOGS, _text("".join(f"{line}\n" for line in self._log_lines)))
+        lines = "".join(f"{line}\n" for line in self._log_lines)
+        self._write(folder.LOGS, redacted_text(lines))
         if error is not None:
             last = manifest.exchanges[-1] if manifest.exchanges else ExchangeFacts()
             attempts = [
@@ -355,12 +346,8 @@ class CallCapture:
         facts, reply = exchange.facts, exchange.reply
         facts.request_headers = shown_request_headers(facts.request_headers)
         facts.response_headers = shown_response_headers(facts.response_headers)
-        if (options := exchange.options) is not None:
-            tools = [
-                ToolFacts(name=tool.name, input_schema=tool.input_schema)
-                for tool in options.get("tools", ())
-            ]
-            facts.reading = ReadingFacts.model_validate({**options, "tools": tools})
+        if exchange.options is not None:
+            facts.reading = ReadingFacts.model_validate(exchange.options, from_attributes=True)
         if exchange.raw:
             reading = facts.reading or ReadingFacts()
             limits = reading.max_payload_bytes, reading.max_headers_bytes
@@ -368,33 +355,30 @@ class CallCapture:
             raw = redacted_stream(bytes(exchange.raw), FrameDecoder(*limits), is_cut=is_cut)
             facts.is_whole = self._write(numbered(folder.RAW, facts.number), raw, is_cut=is_cut)
             lines = frames_text(raw, FrameDecoder(*limits))
-            text = "".join(f"{line}\n" for line in lines)
-            self._write(numbered(folder.FRAMES, facts.number), _encoded(text))
-        text = ""
-        if exchange.error is not None:
-            facts.error = _error_facts(exchange.error)
-            text = error_text(exchange.error)
+            self._write(numbered(folder.FRAMES, facts.number), "".join(f"{one}\n" for one in lines))
+        text = error_text(exchange.error) if exchange.error else ""
         if reply is not None:
             facts.tool_use_ids = [use.id for use in reply.tool_uses]
             # A replay finds an error in the frames itself, so it is not recorded.
             if isinstance(reply.fault, KiroError) and not isinstance(reply.fault, FrameError):
                 facts.fault = _error_facts(reply.fault)
             text = reply_text(reply)
-        self._write(numbered(folder.REPLY, facts.number), _text(text))
+        self._write(numbered(folder.REPLY, facts.number), redacted_text(text))
 
     def _write_manifest(self, manifest: Manifest) -> None:
-        data = _json(manifest.model_dump(mode="json"))
+        data = _encoded(_json(manifest.model_dump(mode="json")))
         if len(data) > MAX_FILE_BYTES:
             for exchange in manifest.exchanges:
                 exchange.reading = None  # It contains the tools' schemas, which can be large.
-            data = _json(manifest.model_dump(mode="json"))
+            data = _encoded(_json(manifest.model_dump(mode="json")))
         # Written to a temporary file and renamed, so that readers never see a part of it.
         temporary = self._path / f"{folder.MANIFEST}.tmp"
         _create(temporary, data)
         temporary.replace(self._path / folder.MANIFEST)
 
-    def _write(self, name: str, data: bytes, *, is_cut: bool = False) -> bool:
+    def _write(self, name: str, content: str | bytes, *, is_cut: bool = False) -> bool:
         """Write a file unless it is empty; return whether all of it was written."""
+        data = content if isinstance(content, bytes) else _encoded(content)
         kept = data[: min(self._captures.max_file_bytes, self._file_room)]
         self._file_room -= len(kept)
         if kept:
@@ -422,15 +406,11 @@ def _remove(capture: Path) -> None:
 
 
 def _error_facts(error: KiroError) -> ErrorFacts:
-    return ErrorFacts(code=error.code, message=error.message, next_step=error.next_step)
+    return ErrorFacts.model_validate(error, from_attributes=True)
 
 
-def _json(value: Any) -> bytes:
-    return _encoded(json.dumps(redacted_json(value), ensure_ascii=False, indent=2) + "\n")
-
-
-def _text(text: str) -> bytes:
-    return _encoded(redacted_text(text))
+def _json(value: Any) -> str:
+    return json.dumps(redacted_json(value), ensure_ascii=False, indent=2) + "\n"
 
 
 def _encoded(text: str) -> bytes:

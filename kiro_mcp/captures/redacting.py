@@ -23,6 +23,7 @@ from kiro_mcp.redaction import (
     Span,
     redact,
     redact_json,
+    replace_spans,
     secret_spans,
     spans_in_windows,
 )
@@ -105,26 +106,15 @@ def redacted_text(text: str) -> str:
 
 def redacted_json(value: Any) -> Any:
     """Return a JSON value without secrets and long base64; identities become stars."""
-    return redact_json(abridged(value))
+    return redact_json(value, lambda text: redacted_text(_abridged(text)))
 
 
-def abridged(value: Any) -> Any:
-    """Return a JSON value with stars for identities and the length for long base64."""
-    match value:
-        case str():
-            is_long = len(value) >= MIN_BASE64_CHARACTERS
-            if is_long and " " not in value[:MIN_BASE64_CHARACTERS]:
-                found = _BASE64.fullmatch(value)
-                if found is not None:
-                    return f"{found['head'] or ''}[{len(value)} characters]"
-            return _without_identities(value)
-        case list():
-            return [abridged(item) for item in cast("list[Any]", value)]
-        case dict():
-            members = cast("dict[str, Any]", value)
-            return {name: abridged(inner) for name, inner in members.items()}
-        case _:
-            return value
+def _abridged(text: str) -> str:
+    if len(text) >= MIN_BASE64_CHARACTERS and " " not in text[:MIN_BASE64_CHARACTERS]:
+        found = _BASE64.fullmatch(text)
+        if found is not None:
+            return f"{found['head'] or ''}[{len(text)} characters]"
+    return text
 
 
 # --- the bytes of a response --------------------------------------------------------------
@@ -136,12 +126,12 @@ class _Framed:
 
     raw: bytes
     frame: Frame
-    members: dict[str, Any] | None
+    members: dict[str, Any] | None = None
     """The payload without the piece of text; None if the payload is not a JSON object."""
-    source: Source | None
+    source: Source | None = None
     """The text that its piece belongs to; None if it has no piece."""
-    piece: str
-    clean_piece: str
+    piece: str = ""
+    clean_piece: str = ""
 
 
 def redacted_stream(
@@ -195,19 +185,20 @@ def split_frames(data: bytes, decoder: FrameDecoder) -> tuple[list[tuple[bytes, 
 
 
 def _read(raw: bytes, frame: Frame) -> _Framed:
+    framed = _Framed(raw, frame)
     try:
         document = json.loads(frame.payload)
     except (ValueError, RecursionError):
-        document = None
-    members = cast("dict[str, Any]", document) if isinstance(document, dict) else None
-    source, piece = None, ""
-    event = frame.headers.get(":event-type")
-    if members is not None and isinstance(event, str) and event in _PIECES:
-        text = members.get(_PIECES[event])
+        return framed
+    if isinstance(document, dict):
+        framed.members = members = cast("dict[str, Any]", document)
+        event = str(frame.headers.get(":event-type"))
+        text = members.get(_PIECES.get(event, ""))
         if isinstance(text, str):
-            source, piece = (event, str(members.get("toolUseId", ""))), text
+            framed.source = (event, str(members.get("toolUseId", "")))
+            framed.piece = framed.clean_piece = text
             members[_PIECES[event]] = ""
-    return _Framed(raw, frame, members, source, piece, clean_piece=piece)
+    return framed
 
 
 def _redact_pieces(framed: Sequence[_Framed], *, is_cut: bool) -> None:
@@ -220,21 +211,20 @@ def _redact_pieces(framed: Sequence[_Framed], *, is_cut: bool) -> None:
         joined = "".join(one.piece for one in pieces)
         spans = secret_spans(joined + _CUT_JWT if is_cut else joined)
         if is_cut:
-            spans = sorted((*spans, (max(0, len(joined) - TAIL_CHARACTERS), len(joined))))
-        start = number = 0
+            spans = [*spans, (max(0, len(joined) - TAIL_CHARACTERS), len(joined))]
+        if not spans:
+            continue
+        is_hidden = bytearray(len(joined))
+        for start, end in spans:
+            is_hidden[start:end] = b"\1" * len(is_hidden[start:end])
+        shown = [
+            HIDDEN if hidden > before else "" if hidden else letter
+            for letter, before, hidden in zip(joined, b"\0" + is_hidden, is_hidden, strict=False)
+        ]
+        start = 0
         for one in pieces:
-            end, position = start + len(one.piece), start
-            kept: list[str] = []
-            while number < len(spans) and spans[number][0] < end:
-                secret_start, secret_end = spans[number]
-                kept.append(joined[position : max(position, secret_start)])
-                if secret_start >= position:
-                    kept.append(HIDDEN)
-                position = max(position, min(secret_end, end))
-                if secret_end > end:
-                    break  # It goes on in the next piece.
-                number += 1
-            one.clean_piece = "".join((*kept, joined[position:end]))
+            end = start + len(one.piece)
+            one.clean_piece = "".join(shown[start:end])
             start = end
 
 
@@ -248,17 +238,13 @@ def _starred(data: bytes) -> bytes:
 
 
 def _without_identities(text: str) -> str:
-    return _with_stars(text, spans_in_windows(text, _identities))
+    return _with_stars(
+        text,
+        spans_in_windows(
+            text, lambda window: [match.span() for match in _IDENTITY.finditer(window)]
+        ),
+    )
 
 
-def _identities(text: str) -> list[Span]:
-    return [match.span() for match in _IDENTITY.finditer(text)]
-
-
-def _with_stars(text: str, spans: Sequence[Span]) -> str:
-    pieces: list[str] = []
-    position = 0
-    for start, end in spans:
-        pieces += (text[position:start], "*" * (end - start))
-        position = end
-    return "".join((*pieces, text[position:]))
+def _with_stars(text: str, spans: list[Span]) -> str:
+    return replace_spans(text, spans, lambda length: "*" * length)

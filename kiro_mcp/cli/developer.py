@@ -26,12 +26,13 @@ from kiro_mcp.redaction import HIDDEN, redact_json
 def run_replay(folder: str, *, as_json: bool, shows_diff: bool) -> int:
     """Replay a capture and return the exit code: 0 same, 1 different, 2 nothing to replay."""
     try:
-        capture = read_capture(Path(folder))
+        exchanges = [one for one in read_capture(Path(folder)) if one.is_answer]
     except InvalidRequest as error:
         return tell_error(error)
-    exchanges = [exchange for exchange in capture.exchanges if exchange.is_answer]
     if not exchanges:
-        tell(f"{capture.name}: no request was answered, so there is nothing to replay")
+        tell(
+            f"{Path(folder).resolve().name}: no request was answered, so there is nothing to replay"
+        )
         return USAGE
     verdicts: list[str] = []
     documents: list[dict[str, Any]] = []

@@ -386,7 +386,7 @@ def _unusable(path: Path, why: str) -> InvalidRequest:
 
 
 def _captured(folder: Path) -> list[CannedAnswer]:
-    exchanges = [one for one in read_capture(folder).exchanges if one.is_answer]
+    exchanges = [one for one in read_capture(folder) if one.is_answer]
     if not exchanges:
         raise _unusable(folder, "no request of this capture was answered")
     answers: list[CannedAnswer] = []

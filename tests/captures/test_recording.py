@@ -19,7 +19,7 @@ from anyio import fail_after
 from kiro_mcp.captures import folder
 from kiro_mcp.captures.folder import MAX_EXCHANGES, MAX_FILE_BYTES, Manifest, read_capture
 from kiro_mcp.captures.recording import MAX_OPEN_CAPTURES, CallCapture, Captures
-from kiro_mcp.captures.redacting import abridged
+from kiro_mcp.captures.redacting import redacted_json
 from kiro_mcp.chat import ToolSpec
 from kiro_mcp.emulator import frames
 from kiro_mcp.errors import InvalidRequest
@@ -112,7 +112,7 @@ def test_an_answer_over_the_limit_is_cut_and_counted(tmp_path: Path) -> None:
             capture.received(chunk)
         capture.replied(read(ANSWER))
         capture.finish("completed")
-    (exchange,) = read_capture(next(tmp_path.iterdir())).exchanges
+    (exchange,) = read_capture(next(tmp_path.iterdir()))
     assert len(exchange.raw) <= MAX_FILE_BYTES
     assert exchange.facts.received_bytes == count * len(chunk)
     assert not exchange.facts.is_whole
@@ -339,7 +339,7 @@ def test_off_a_call_is_just_made() -> None:
 )
 def test_long_base64_is_counted_and_text_is_kept(given: Any, kept: Any) -> None:
     """It is large, private, and can look like a token by chance."""
-    assert abridged(given) == kept
+    assert redacted_json(given) == kept
 
 
 @pytest.mark.parametrize(
@@ -353,10 +353,10 @@ def test_long_base64_is_counted_and_text_is_kept(given: Any, kept: Any) -> None:
 )
 def test_identities_become_stars_and_nothing_else_does(text: str, kept: str) -> None:
     """Lengths stay, for what is read again by its places."""
-    assert abridged({"a": [text]}) == {"a": [kept]}
+    assert redacted_json({"a": [text]}) == {"a": [kept]}
 
 
 @pytest.mark.parametrize("text", ["A\n" * 500_000 + "!", "a" * 500_000 + "@", "a@" * 250_000])
 def test_looking_for_what_is_left_out_takes_linear_time(text: str) -> None:
     """A prompt may be megabytes."""
-    with_deadline(lambda: abridged(text))
+    with_deadline(lambda: redacted_json(text))

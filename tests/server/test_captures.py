@@ -270,7 +270,7 @@ async def test_the_second_turn_of_a_typed_answer_is_captured_too(
     emulator.state.enqueue((Send(frames.text("No JSON.") + frames.ending("END_TURN")),))
     async with connected(emulator, **debugging(tmp_path)) as client:
         await ask(client, prompt="hi", output_schema={"type": "object"})
-    exchanges = read_capture(the_capture(tmp_path)).exchanges
+    exchanges = read_capture(the_capture(tmp_path))
     assert len([one for one in exchanges if one.is_answer]) == 2
 
 
@@ -304,7 +304,7 @@ async def test_a_capture_reads_again_as_it_read(
     """This is the purpose of a capture."""
     async with connected(emulator, **debugging(tmp_path)) as client:
         await client.call_tool("ask_claude", {"prompt": f"/emulate {script}"})
-    (exchange,) = read_capture(the_capture(tmp_path)).exchanges
+    (exchange,) = read_capture(the_capture(tmp_path))
     assert as_recorded(replay(exchange)) == exchange.recorded
 
 
@@ -332,7 +332,7 @@ async def test_no_secret_is_in_a_capture_wherever_it_came_from(
     assert secret.encode() not in written(tmp_path)
     assert EMULATOR_API_KEY.encode() not in written(tmp_path)
     for capture in captures_in(tmp_path):
-        for exchange in read_capture(capture).exchanges:
+        for exchange in read_capture(capture):
             assert secret not in as_recorded(replay(exchange))
             pieces = b"".join(exchange.raw.split(b'"modelId"'))
             assert secret.encode() not in pieces
@@ -360,7 +360,7 @@ async def test_a_persons_identity_is_in_a_capture_only_if_claude_says_it(
         path.name for path in sorted(answered.iterdir()) if mail.encode() in path.read_bytes()
     ] == [folder.RAW, folder.FRAMES]
     for capture in (refused, answered):
-        (exchange,) = read_capture(capture).exchanges
+        (exchange,) = read_capture(capture)
         assert as_recorded(replay(exchange)) == exchange.recorded
 
 
