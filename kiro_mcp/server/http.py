@@ -298,7 +298,8 @@ class Serving:
         A request with its own API key gets a user, because the SDK lets only the user who opened a
         session use it.
         """
-        scope = {**scope, "state": {"engines": self._engines, "calls": self}}
+        own = {"engines": self._engines, "calls": self}
+        scope = {**scope, "state": {**scope["state"], **own}}
         if keys := Headers(scope=scope).getlist(KEY_HEADER):
             user = hmac.digest(self._user_secret, "\n".join(keys).encode(), "sha256").hex()
             scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=user, scopes=[]))
