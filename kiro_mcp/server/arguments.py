@@ -10,6 +10,7 @@ required form.
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import islice
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeAlias, TypeVar, cast
@@ -87,17 +88,22 @@ def _says_nothing(value: object) -> bool:
     return value is None or value in ({}, [])
 
 
-def _from_text(text: str) -> Any:
-    """Parse JSON text, which may be in a code fence or encoded twice.
+def _from_text(value: object, place: str | None, form: str) -> Any:
+    """Parse a value that is JSON text, which may be in a code fence or encoded twice.
 
     Raises:
-        ValueError: It is not JSON.
+        InvalidRequest: It is text, but not JSON.
     """
-    text = text.strip()
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
     if text.startswith("```") and text.endswith("```"):
         text = text[3:-3].strip().removeprefix("json")
-    value = from_json(text)
-    return from_json(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
+    try:
+        read = from_json(text)
+        return from_json(read) if isinstance(read, str) and read[:1] in ("[", "{") else read
+    except ValueError:
+        _refuse(place, value, form)
 
 
 def _read_text(value: object, info: ValidationInfo) -> str:
@@ -148,38 +154,30 @@ def _read_flag(value: object, info: ValidationInfo) -> bool:
 
 
 def _read_object(value: object, info: ValidationInfo) -> JsonObject:
-    given = value
-    if isinstance(value, str):
-        try:
-            value = _from_text(value)
-        except ValueError:
-            _refuse(info.field_name, given, "a JSON object, or one as JSON text")
-    if isinstance(value, list):
-        items = cast("list[object]", value)
-        value = items[0] if len(items) == 1 else None if _is_empty(items) else items
-    if value is None:
+    form = "a JSON object, or one as JSON text"
+    read = _from_text(value, info.field_name, form)
+    if isinstance(read, list):
+        items = cast("list[object]", read)
+        read = items[0] if len(items) == 1 else None if _is_empty(items) else items
+    if read is None:
         return {}
-    if isinstance(value, dict):
-        return cast("JsonObject", value)
-    _refuse(info.field_name, given, "a JSON object, or one as JSON text")
+    if isinstance(read, dict):
+        return cast("JsonObject", read)
+    _refuse(info.field_name, value, form)
 
 
 def _read_objects(value: object, info: ValidationInfo) -> list[JsonObject]:
     form = "a list of JSON objects, or one as JSON text"
-    given, name = value, info.field_name
-    if isinstance(value, str):
-        try:
-            value = _from_text(value)
-        except ValueError:
-            _refuse(name, given, form)
-    if isinstance(value, dict):
-        members = cast("dict[str, object]", value)
+    name = info.field_name
+    read = _from_text(value, name, form)
+    if isinstance(read, dict):
+        members = cast("dict[str, object]", read)
         wrapped = members.get(next(iter(members), ""))
         is_wrapper = members.keys() <= {name, "item", "items"} and len(members) == 1
-        value = cast("object", wrapped if is_wrapper and isinstance(wrapped, list) else [value])
-    if not (value is None or isinstance(value, list)):
-        _refuse(name, given, form)
-    items = cast("list[object]", value or [])
+        read = cast("object", wrapped if is_wrapper and isinstance(wrapped, list) else [members])
+    if not (read is None or isinstance(read, list)):
+        _refuse(name, value, form)
+    items = cast("list[object]", read or [])
     if len(items) > MAX_OBJECTS:
         raise InvalidRequest(
             f"The argument {name} has {len(items)} items, and {MAX_OBJECTS} is the limit.",
@@ -187,65 +185,61 @@ def _read_objects(value: object, info: ValidationInfo) -> list[JsonObject]:
         )
     objects: list[JsonObject] = []
     for number, item in enumerate([] if _is_empty(items) else items):
-        read = item
-        if isinstance(item, str) and item.strip():
-            try:
-                read = _from_text(item)
-            except ValueError:
-                _refuse(f"{name}[{number}]", item, "a JSON object")
+        if _says_nothing(item):
+            continue
+        place, form = f"{name}[{number}]", "a JSON object"
+        read = _from_text(item, place, form)
         if isinstance(read, dict):
             objects.append(cast("JsonObject", read))
         elif not _says_nothing(read):
-            _refuse(f"{name}[{number}]", item, "a JSON object")
+            _refuse(place, item, form)
     return objects
 
 
 def _read_texts(value: object, info: ValidationInfo) -> list[object]:
     """Read a list of texts, for `images` also of objects. A path that looks like JSON is text."""
     takes_objects = info.field_name == "images"
+    form = "text or an image block" if takes_objects else "text"
 
     def parsed(item: object, begins: str) -> object:
-        try:
-            is_json = isinstance(item, str) and item.lstrip()[:1] in begins
-            return _from_text(cast("str", item)) if is_json else item
-        except ValueError:
-            return item
+        if isinstance(item, str) and item.lstrip()[:1] in begins:
+            with suppress(InvalidRequest):
+                return _from_text(item, info.field_name, form)
+        return item
 
     read = parsed(value, '["{n')
     items = cast("list[object]", read) if isinstance(read, list) else [read]
     found: list[object] = []
     for number, item in enumerate(items):
-        image = parsed(item, "{") if takes_objects else item
-        if isinstance(image, dict) and takes_objects and image:
+        if _says_nothing(item):
+            continue
+        image = parsed(item, "{") if takes_objects else None
+        if isinstance(image, dict) and image:
             found.append(cast("object", image))
         elif isinstance(item, str | int | float):
-            found += [item] if isinstance(item, str) and item.strip() else []
-            found += [] if isinstance(item, str) else [json_text(plain_json(item))]
-        elif not _says_nothing(item):
-            form = "text or an image block" if takes_objects else "text"
-            place = f"{info.field_name}[{number}]" if isinstance(read, list) else info.field_name
-            _refuse(place, item, form)
+            found.append(_read_text(item, info))
+        else:
+            _refuse(
+                f"{info.field_name}[{number}]" if read is items else info.field_name, item, form
+            )
     return found
 
 
 def _read_tool_choice(value: object, info: ValidationInfo) -> str:
     """Return a word or a tool's name, also from the objects that OpenAI and Anthropic use."""
-    given = value
+    read = value
     if isinstance(value, str) and value.lstrip()[:1] in '{"':
-        try:
-            value = _from_text(value)
-        except ValueError:
-            _refuse(info.field_name, given, _TOOL_CHOICE_FORM)
-    if isinstance(value, dict):
-        members = cast("dict[str, object]", value)
+        read = _from_text(value, info.field_name, _TOOL_CHOICE_FORM)
+    if isinstance(read, dict):
+        members = cast("dict[str, object]", read)
         inner = members.get("function", members.get("custom", members.get("tool")))
         named = cast("dict[str, object]", inner) if isinstance(inner, dict) else members
         kind = members.get("type")
         is_word = isinstance(kind, str) and kind in _TOOL_CHOICES
-        value = named.get("name") or (kind if is_word else None)
-    if not isinstance(value, str) or len(value) > MAX_WORD_CHARACTERS:
-        _refuse(info.field_name, given, _TOOL_CHOICE_FORM)
-    word = value.strip()
+        read = named.get("name") or (kind if is_word else None)
+    if not isinstance(read, str) or len(read) > MAX_WORD_CHARACTERS:
+        _refuse(info.field_name, value, _TOOL_CHOICE_FORM)
+    word = read.strip()
     return _TOOL_CHOICES.get(word.lower(), word)
 
 

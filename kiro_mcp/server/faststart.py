@@ -51,9 +51,6 @@ REPLAYED_ID = "kiro-mcp/replayed"
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 
-TERMINATED = 143
-"""The exit code after SIGTERM."""
-
 TOO_LONG = "kiro-mcp/too-long"
 """The member that marks the message which replaces a line over the limit."""
 
@@ -322,7 +319,7 @@ def end_at_once_on_sigterm() -> None:
     """Exit as the SDK server does after SIGTERM. There is nothing to clean up here."""
 
     def end(number: int, frame: object) -> None:
-        os._exit(TERMINATED)
+        os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, end)
 

@@ -25,7 +25,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
@@ -43,10 +43,6 @@ from kiro_mcp.wire.json_values import cut_long_texts, load_large_json, mend_esca
 
 logger = logging.getLogger(__name__)
 
-_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: faststart.TERMINATED}
-"""The shell's convention: 128 and the number of the signal."""
-_CLOSED_OUTPUT = 0
-
 _LARGE_LINE = 256 * 1024
 """The largest line that is parsed on the event loop, which takes up to 5 ms; in bytes."""
 
@@ -62,20 +58,25 @@ async def serve_stdio(server: KiroServer, handover: Handover | None = None) -> i
     """
     exit_code = 0
 
-    def end(code: int) -> None:
+    async def end_on_signal() -> None:
         nonlocal exit_code
-        exit_code = code
+        exit_code = await wait_for_signal()
         tasks.cancel_scope.cancel()
 
-    async def end_on_signal() -> None:
-        end(await wait_for_signal())
+    async def end_on_closed_output() -> None:
+        # There may be no next write that fails. Windows cannot watch for that.
+        if hasattr(select, "poll"):
+            watched = select.poll()
+            watched.register(wire_out, 0)  # Errors and hang-ups are always reported.
+            await anyio.to_thread.run_sync(watched.poll, abandon_on_cancel=True)
+            tasks.cancel_scope.cancel()
 
     wire_in = _replace(0, by=os.open(os.devnull, os.O_RDONLY))
     wire_out = _replace(1, by=_stderr())
     sys.stdout = sys.stderr
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end_on_signal)
-        tasks.start_soon(_end_on_closed_output, wire_out, end)
+        tasks.start_soon(end_on_closed_output)
         with suppress(BrokenPipeError):
             await serve_lines(server, wire_in, wire_out, handover)
         tasks.cancel_scope.cancel()
@@ -156,20 +157,8 @@ async def wait_for_signal() -> int:
     """Wait for SIGINT or SIGTERM and return the exit code that the process then has."""
     if sys.platform == "win32":
         await anyio.sleep_forever()  # Event loops have no signal handlers there.
-    with anyio.open_signal_receiver(*_EXIT_CODES) as signals:
-        async for number in signals:
-            return _EXIT_CODES[number]
-    raise AssertionError("signals never run out")
-
-
-async def _end_on_closed_output(wire_out: int, end: Callable[[int], None]) -> None:
-    """Call `end` as soon as the client closes its end: there may be no next write that fails."""
-    if not hasattr(select, "poll"):
-        return  # Windows: the next write fails.
-    watched = select.poll()
-    watched.register(wire_out, 0)  # Errors and hang-ups are always reported.
-    await anyio.to_thread.run_sync(watched.poll, abandon_on_cancel=True)
-    end(_CLOSED_OUTPUT)
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        return 128 + await anext(signals)  # The shell's convention.
 
 
 # --- lines and messages
