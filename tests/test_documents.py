@@ -18,7 +18,7 @@ from anyio import fail_after
 from kiro_mcp.cli.app import commands
 from kiro_mcp.cli.clients.config_file import servers
 from kiro_mcp.cli.clients.edits import as_object
-from kiro_mcp.cli.clients.known import CLIENTS, entry_of
+from kiro_mcp.cli.clients.known import CLIENTS
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.emulator import Send, frames, running
 from kiro_mcp.emulator.kiro_cli import SCENES
@@ -158,7 +158,7 @@ def test_goose_configuration_has_the_shape_that_install_writes() -> None:
     (text,) = [text for language, text in BLOCKS if language == "yaml"]
     goose, launch = CLIENTS["goose"], Launch(command="kiro-mcp")
     entry = servers(text, goose)["kiro"]
-    written = entry_of(launch, {"KIRO_API_KEY": "ksk_your_key"}, goose, "kiro")
+    written = goose.entry_of(launch, {"KIRO_API_KEY": "ksk_your_key"}, "kiro")
     assert {**as_object(entry), **written} == entry
 
 

@@ -67,15 +67,9 @@ from kiro_mcp.cli.clients.config_file import servers
 from kiro_mcp.cli.clients.edits import CannotEdit, Unparsable
 from kiro_mcp.cli.clients.known import (
     CLIENTS,
-    Client,
+    Entry,
     finds_credential,
-    inherited,
-    is_ours,
-    is_switched_off,
-    launch_of,
     missing_credential_variable,
-    user_file,
-    variables_of,
 )
 from kiro_mcp.cli.clients.launch import PROGRAM, Launch, source
 from kiro_mcp.cli.output import CODES, REFUSED, SIGN_IN, USAGE, harmless_json
@@ -685,22 +679,6 @@ _PLACEHOLDER: Final = "${"
 """The start of a placeholder that only the client can fill in, such as `${input:kiro-key}`."""
 
 
-class Entry(NamedTuple):
-    """An entry for this server in a client's configuration."""
-
-    client: Client
-    name: str
-    members: object
-    file: Path
-
-    @property
-    def brings_credential(self) -> bool:
-        """Whether the entry's own variables contain a credential."""
-        variables = variables_of(self.members)
-        names = ("KIRO_API_KEY", "KIRO_ACCESS_TOKEN", "KIRO_REFRESH_TOKEN")
-        return any(variables.get(name) for name in names)
-
-
 class Started(NamedTuple):
     """The result of starting a server and listing its tools."""
 
@@ -743,7 +721,7 @@ def find_entries(machine: Machine) -> tuple[list[Entry], list[Check]]:
     entries: list[Entry] = []
     faults: list[Check] = []
     for client in CLIENTS.values() if machine.home else ():
-        path = user_file(client, machine)
+        path = client.user_file(machine)
         try:
             found = servers(config_file.read(path).text, client)
         except Unparsable as error:
@@ -752,8 +730,8 @@ def find_entries(machine: Machine) -> tuple[list[Entry], list[Check]]:
         except (InvalidRequest, CannotEdit) as error:
             faults.append(warning(client.title, f"{path}: {error}", "Correct the file."))
         else:
-            ours = [(name, members) for name, members in found.items() if is_ours(members)]
-            entries += [Entry(client, name, members, path) for name, members in ours]
+            every = [Entry(client, name, members, path) for name, members in found.items()]
+            entries += [entry for entry in every if entry.is_ours]
     return entries, faults
 
 
@@ -765,18 +743,17 @@ async def entry_check(
     offline: bool = False,
 ) -> Check:
     """Check an entry of a client: its command, a start of it, its variables and its credential."""
-    client, entry_name, members, file = entry
-    launch = launch_of(members)
+    client, launch, file = entry.client, entry.launch, entry.file
     assert launch  # An entry without a command is not ours.
-    name, command = f"{client.title}: {entry_name}", launch.command
-    install = f"kiro-mcp install {client.id} --name {entry_name}"
+    name, command = f"{client.title}: {entry.name}", launch.command
+    install = f"kiro-mcp install {client.id} --name {entry.name}"
     again = f"Run `{install}`, which corrects it."
     variables = {
-        name: value for name, value in variables_of(members).items() if _PLACEHOLDER not in value
+        name: value for name, value in entry.variables.items() if _PLACEHOLDER not in value
     }
-    environ = {**inherited(client, machine), **variables}
+    environ = {**client.inherited(machine), **variables}
     is_absolute = os.path.isabs(command)
-    if is_switched_off(members):
+    if entry.is_switched_off:
         return warning(name, f"it is switched off in {file}", "Switch it on in the client.")
     if _PLACEHOLDER in str(launch):
         return skipped(name, f"only the client can complete its command ({file})")

@@ -27,16 +27,9 @@ from kiro_mcp.cli.clients.edits import CannotEdit, Unparsable
 from kiro_mcp.cli.clients.known import (
     CLIENTS,
     Client,
-    entry_of,
+    Entry,
     finds_credential,
-    inherited,
-    is_installed,
-    is_ours,
-    is_switched_off,
-    launch_of,
     missing_credential_variable,
-    user_file,
-    variables_of,
 )
 from kiro_mcp.cli.clients.launch import PROGRAM, Launch, lasting_launch, running
 from kiro_mcp.cli.terminal import say, tell, tell_error
@@ -110,10 +103,9 @@ def _change(client: Client, machine: Machine, options: Options) -> int:
     path = before.path
     variables = {} if options.is_removal else _variables(options.env, os.environ)
     try:
-        existing = servers(before.text, client).get(name)
-        if existing is not None and not is_ours(existing):
-            launch = launch_of(existing)
-            what = f", which starts {launch.command}" if launch else ""
+        existing = Entry(client, name, servers(before.text, client).get(name), path)
+        if existing.members is not None and not existing.is_ours:
+            what = f", which starts {existing.launch.command}" if existing.launch else ""
             raise InvalidRequest(
                 f"{path} has another server {name!r}{what}. Nothing was changed.",
                 next_step="Choose another name with --name.",
@@ -121,10 +113,10 @@ def _change(client: Client, machine: Machine, options: Options) -> int:
         if options.is_removal:
             after = without_server(before.text, client, name)
         else:
-            entry = entry_of(_launch(), variables, client, name)
-            if existing is None:
-                entry |= client.new_entry
-            after = with_server(before.text, client, name, entry)
+            members = client.entry_of(_launch(), variables, name)
+            if existing.members is None:
+                members |= client.new_entry
+            after = with_server(before.text, client, name, members)
     except Unparsable as fault:
         raise InvalidRequest(
             f"{path}, line {fault.line}, column {fault.column}: {fault}. Nothing was changed.",
@@ -136,7 +128,7 @@ def _change(client: Client, machine: Machine, options: Options) -> int:
             next_step="Add or remove the entry by hand (see README).",
         ) from fault
     is_new = before.data is None and not (options.is_removal or options.in_project or options.file)
-    if is_new and not is_installed(client, machine):
+    if is_new and not client.is_installed(machine):
         tell(f"{client.title} seems not to be installed here.")
     if after == before.text:
         what = f"it has no server {name!r}" if options.is_removal else f"{name!r} is there already"
@@ -153,7 +145,8 @@ def _change(client: Client, machine: Machine, options: Options) -> int:
         else:
             say("Nothing was written (--dry-run).")
     if not options.is_removal and not options.is_dry_run:
-        for line in _next_steps(client, machine, servers(after, client)[name], options):
+        entry = Entry(client, name, servers(after, client)[name], path)
+        for line in _next_steps(entry, machine, in_project=options.in_project):
             say(line)
     return 0
 
@@ -164,7 +157,7 @@ def _config_path(client: Client, machine: Machine, options: Options) -> Path:
     if options.file:
         return machine.expanded(options.file).absolute()
     if not options.in_project:
-        return user_file(client, machine)
+        return client.user_file(machine)
     if not client.project_file:
         raise InvalidRequest(
             f"{client.title} has no configuration of its own for a project.",
@@ -211,16 +204,16 @@ def _variables(given: Iterable[str], environ: Mapping[str, str]) -> dict[str, st
     return variables
 
 
-def _next_steps(client: Client, machine: Machine, entry: object, options: Options) -> Iterable[str]:
-    variables = variables_of(entry)
-    if options.in_project:
+def _next_steps(entry: Entry, machine: Machine, *, in_project: bool) -> Iterable[str]:
+    client = entry.client
+    if in_project:
         yield "The path of the command is valid on this machine only; note that if you commit it."
-        if any(name.endswith(("KEY", "TOKEN")) for name in variables):
+        if any(name.endswith(("KEY", "TOKEN")) for name in entry.variables):
             yield "warning: the file contains a credential; do not commit it."
-    if is_switched_off(entry):
-        yield f"warning: {options.name!r} is switched off in that file; switch it on there."
+    if entry.is_switched_off:
+        yield f"warning: {entry.name!r} is switched off in that file; switch it on there."
     yield client.next_step
-    given = {**inherited(client, machine), **variables}
+    given = {**client.inherited(machine), **entry.variables}
     if finds_credential(given, machine.platform):
         return
     if name := missing_credential_variable(machine, given):

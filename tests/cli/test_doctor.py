@@ -27,12 +27,11 @@ from kiro_mcp.auth.credentials import (
     Resolution,
 )
 from kiro_mcp.auth.machine import Machine
-from kiro_mcp.cli.clients.known import CLIENTS
+from kiro_mcp.cli.clients.known import CLIENTS, Entry
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.doctor import (
     SLOW_START_SECONDS,
     Check,
-    Entry,
     Started,
     checks_as_json,
     checks_as_lines,

@@ -10,17 +10,7 @@ from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.app import commands
 from kiro_mcp.cli.clients.config_file import servers, with_server, without_server
 from kiro_mcp.cli.clients.edits import CannotEdit, Unparsable
-from kiro_mcp.cli.clients.known import (
-    CLIENTS,
-    Client,
-    entry_of,
-    inherited,
-    is_ours,
-    is_switched_off,
-    launch_of,
-    user_file,
-    variables_of,
-)
+from kiro_mcp.cli.clients.known import CLIENTS, Client, Entry
 from kiro_mcp.cli.clients.launch import Launch, Running, is_lasting, lasting_launch, source_of
 from kiro_mcp.cli.install import MAX_LINE, shown_change
 from kiro_mcp.errors import InvalidRequest
@@ -79,7 +69,7 @@ def test_each_client_has_its_place_on_each_system(
     client: str, platform: str, environ: dict[str, str], path: str
 ) -> None:
     """The clients' documentation; for Zed and Codex their source."""
-    assert user_file(CLIENTS[client], machine(platform, **environ)) == HOME / path
+    assert CLIENTS[client].user_file(machine(platform, **environ)) == HOME / path
 
 
 def test_a_packaged_claude_desktop_has_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -87,22 +77,22 @@ def test_a_packaged_claude_desktop_has_a_folder_of_its_own(tmp_path: Path) -> No
     folder = tmp_path / "Packages" / "Claude_pzs8sxrjxfjjc" / "LocalCache" / "Roaming" / "Claude"
     folder.mkdir(parents=True)
     here = machine("win32", LOCALAPPDATA=str(tmp_path), APPDATA="/a")
-    file = user_file(CLIENTS["claude-desktop"], here)
+    file = CLIENTS["claude-desktop"].user_file(here)
     assert file == folder / "claude_desktop_config.json"
 
 
 def test_the_second_name_of_a_file_is_used_where_it_is_there(tmp_path: Path) -> None:
     """Of opencode: it reads `opencode.json` and `opencode.jsonc`."""
     here = machine("linux", XDG_CONFIG_HOME=str(tmp_path))
-    assert user_file(CLIENTS["opencode"], here).name == "opencode.json"
+    assert CLIENTS["opencode"].user_file(here).name == "opencode.json"
     (tmp_path / "opencode").mkdir()
     (tmp_path / "opencode" / "opencode.jsonc").write_text("{}")
-    assert user_file(CLIENTS["opencode"], here).name == "opencode.jsonc"
+    assert CLIENTS["opencode"].user_file(here).name == "opencode.jsonc"
 
 
 def test_without_a_home_the_error_names_the_cure() -> None:
     with pytest.raises(InvalidRequest, match="--file"):
-        user_file(CLIENTS["kiro"], Machine(home=None, platform="linux", environ={}))
+        CLIENTS["kiro"].user_file(Machine(home=None, platform="linux", environ={}))
 
 
 def test_the_command_line_takes_the_clients_that_are_known() -> None:
@@ -126,7 +116,7 @@ def test_a_client_hands_on_what_it_has_itself(
 ) -> None:
     """A desktop starts programs without the variables of a shell."""
     here = machine(platform, HOME="/h", PATH="/long", KIRO_API_KEY="k")
-    assert inherited(CLIENTS[client], here) == seen
+    assert CLIENTS[client].inherited(here) == seen
 
 
 # --- which command -------------------------------------------------------------------------------
@@ -281,21 +271,25 @@ def test_caches_are_distinguished_from_installations(path: str, lasts: bool) -> 
 # --- entries and documents -----------------------------------------------------------------------
 
 
+def entry(members: object) -> Entry:
+    return Entry(CLIENTS["kiro"], "kiro", members, HOME)
+
+
 @pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
 def test_an_entry_is_read_back_as_it_was_written(client: Client) -> None:
     """For each client."""
-    entry = entry_of(LAUNCH, {"A": "1"}, client, "kiro")
-    text = with_server("", client, "kiro", entry)
+    text = with_server("", client, "kiro", client.entry_of(LAUNCH, {"A": "1"}, "kiro"))
     [(name, found)] = servers(text, client).items()
-    assert (name, launch_of(found), variables_of(found)) == ("kiro", LAUNCH, {"A": "1"})
-    assert is_ours(found)
+    read = entry(found)
+    assert (name, read.launch, read.variables) == ("kiro", LAUNCH, {"A": "1"})
+    assert read.is_ours
     assert servers(without_server(text, client, "kiro"), client) == {}
 
 
 def test_entries_have_the_shape_of_their_client() -> None:
     """The clients' documentation: where the servers stand, and whether the transport is named."""
     shapes = {
-        name: with_server("", client, "kiro", entry_of(LAUNCH, {}, client, "kiro"))
+        name: with_server("", client, "kiro", client.entry_of(LAUNCH, {}, "kiro"))
         for name, client in CLIENTS.items()
     }
     plain: dict[str, object] = {"command": "/opt/kiro-mcp", "args": []}
@@ -313,7 +307,7 @@ def test_entries_have_the_shape_of_their_client() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "launch", "ours"),
+    ("members", "launch", "ours"),
     [
         ({"command": "uvx", "args": ["kiro-mcp"]}, Launch(command="uvx", args=("kiro-mcp",)), True),
         (
@@ -332,16 +326,16 @@ def test_entries_have_the_shape_of_their_client() -> None:
         ("text", None, False),
     ],
 )
-def test_ours_is_known_by_its_command(entry: object, launch: Launch | None, ours: bool) -> None:
+def test_ours_is_known_by_its_command(members: object, launch: Launch | None, ours: bool) -> None:
     """Another server of the same name is not to be overwritten."""
-    assert (launch_of(entry), is_ours(entry)) == (launch, ours)
+    assert (entry(members).launch, entry(members).is_ours) == (launch, ours)
 
 
 def test_an_entry_can_be_switched_off_in_two_ways() -> None:
     """Kiro and Windsurf say disabled, Codex and Zed enabled."""
-    assert is_switched_off({"disabled": True})
-    assert is_switched_off({"enabled": False})
-    assert not is_switched_off({"command": "x", "disabled": False, "enabled": True})
+    assert entry({"disabled": True}).is_switched_off
+    assert entry({"enabled": False}).is_switched_off
+    assert not entry({"command": "x", "disabled": False, "enabled": True}).is_switched_off
 
 
 @pytest.mark.parametrize("client", ["kiro", "codex", "goose"])
@@ -349,15 +343,15 @@ def test_an_entry_that_is_there_keeps_what_its_owner_set(client: str) -> None:
     """Only the command, its arguments and the variables that were named are changed."""
     known = CLIENTS[client]
     old = {
-        **entry_of(Launch(command="uvx", args=("kiro-mcp",)), {"A": "1", "B": "1"}, known, "kiro"),
+        **known.entry_of(Launch(command="uvx", args=("kiro-mcp",)), {"A": "1", "B": "1"}, "kiro"),
         "autoApprove": ["x"],
     }
     variables = "envs" if client == "goose" else "env"
     text = with_server("", known, "kiro", old)
-    new = entry_of(LAUNCH, {"B": "2", "C": "3"}, known, "kiro")
+    new = known.entry_of(LAUNCH, {"B": "2", "C": "3"}, "kiro")
     found = servers(with_server(text, known, "kiro", new), known)["kiro"]
     assert found == {**new, variables: {"A": "1", "B": "2", "C": "3"}, "autoApprove": ["x"]}
-    without = entry_of(LAUNCH, {}, known, "kiro")
+    without = known.entry_of(LAUNCH, {}, "kiro")
     again = servers(with_server(text, known, "kiro", without), known)["kiro"]
     assert again == {**old, **without}
 

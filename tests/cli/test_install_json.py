@@ -7,15 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiro_mcp.cli.clients.edits import (
-    CannotEdit,
-    Unparsable,
-    read_json,
-    read_jsonc,
-    remove_json,
-    set_json,
-)
+from kiro_mcp.cli.clients.edits import FORMATS, CannotEdit, Unparsable
 
+JSON = FORMATS["json"]
+JSONC = FORMATS["jsonc"]
 ENTRY = {"command": "/opt/uvx", "args": ["kiro-mcp"]}
 PLACE = ("servers", "kiro")
 moderate = settings(derandomize=True, max_examples=60, deadline=None)
@@ -38,7 +33,7 @@ moderate = settings(derandomize=True, max_examples=60, deadline=None)
 )
 def test_what_editors_take_is_read(text: str, value: object) -> None:
     """VS Code and Zed: comments, and a comma after the last member."""
-    assert read_jsonc(text) == value
+    assert JSONC.read(text) == value
 
 
 @pytest.mark.parametrize(
@@ -61,7 +56,7 @@ def test_what_editors_take_is_read(text: str, value: object) -> None:
 def test_a_fault_is_reported_with_its_position(text: str, line: int, column: int) -> None:
     """To correct a file of 400 lines, a user needs the line number."""
     with pytest.raises(Unparsable) as caught:
-        read_jsonc(text)
+        JSONC.read(text)
     assert (caught.value.line, caught.value.column) == (line, column)
 
 
@@ -71,15 +66,15 @@ def test_a_fault_is_reported_with_its_position(text: str, line: int, column: int
 def test_what_cannot_be_read_is_refused_soon(text: str) -> None:
     """A file may contain anything. The work depends only on its size."""
     with pytest.raises((Unparsable, CannotEdit)):
-        read_jsonc(text)
+        JSONC.read(text)
 
 
 def test_a_client_that_takes_plain_json_alone_is_told_about_a_comment() -> None:
     """Claude Desktop: a file with one comment in it is not read at all."""
-    assert read_json("\n") == {}
-    assert read_json('{"a": 1}') == {"a": 1}
+    assert JSON.read("\n") == {}
+    assert JSON.read('{"a": 1}') == {"a": 1}
     with pytest.raises(Unparsable, match="no comments") as caught:
-        read_json('{\n  // mine\n  "a": 1}')
+        JSON.read('{\n  // mine\n  "a": 1}')
     assert (caught.value.line, caught.value.column) == (2, 3)
 
 
@@ -115,7 +110,7 @@ EDITS = {
 @pytest.mark.parametrize(("before", "after"), EDITS.values(), ids=EDITS)
 def test_a_member_comes_after_the_others_in_their_style(before: str, after: str) -> None:
     """The change reads as if its owner had made it."""
-    assert set_json(before, PLACE, 1) == after
+    assert JSON.set_value(before, PLACE, 1) == after
 
 
 @pytest.mark.parametrize(
@@ -141,22 +136,22 @@ def test_a_member_comes_after_the_others_in_their_style(before: str, after: str)
 )
 def test_a_member_goes_and_takes_no_comment_along(before: str, after: str) -> None:
     """What its owner wrote beside it stays."""
-    assert remove_json(before, PLACE) == after
+    assert JSON.remove(before, PLACE) == after
 
 
 def test_a_value_is_replaced_where_it_stands() -> None:
     """A setting keeps its place and its comment."""
     before = '{\n  "servers": {"kiro": {"command": "old" /* why */, "mine": true}}\n}'
-    after = set_json(before, (*PLACE, "command"), "new")
+    after = JSON.set_value(before, (*PLACE, "command"), "new")
     assert after == before.replace('"old"', '"new"')
-    assert set_json(after, (*PLACE, "command"), "new") == after
+    assert JSON.set_value(after, (*PLACE, "command"), "new") == after
 
 
 @pytest.mark.parametrize("text", ["[]", '"x"', '{"servers": []}', '{"servers": null}'])
 def test_a_file_that_is_not_an_object_is_left_alone(text: str) -> None:
     """Replacing it would lose what it is."""
     with pytest.raises(CannotEdit, match="not an object"):
-        set_json(text, PLACE, 1)
+        JSON.set_value(text, PLACE, 1)
 
 
 # --- for any document ----------------------------------------------------------------------------
@@ -207,10 +202,10 @@ def keeps_every_character(before: str, after: str) -> bool:
 @given(documents())
 def test_whatever_the_document_putting_in_adds_the_entry_and_nothing_else(text: str) -> None:
     """The promise to everybody who lets an installer near a configuration."""
-    before = read_jsonc(text)
+    before = JSONC.read(text)
     held: Any = before.get("servers", {})
-    after = set_json(text, PLACE, ENTRY)
-    assert read_jsonc(after) == {**before, "servers": {**held, "kiro": ENTRY}}
+    after = JSON.set_value(text, PLACE, ENTRY)
+    assert JSONC.read(after) == {**before, "servers": {**held, "kiro": ENTRY}}
     assert keeps_every_character(text, after)
 
 
@@ -218,12 +213,12 @@ def test_whatever_the_document_putting_in_adds_the_entry_and_nothing_else(text: 
 @given(documents())
 def test_whatever_the_document_taking_out_brings_the_old_one_back(text: str) -> None:
     """Character by character, unless the object with the servers was empty or missing."""
-    before = read_jsonc(text)
-    back = remove_json(set_json(text, PLACE, ENTRY), PLACE)
+    before = JSONC.read(text)
+    back = JSON.remove(JSON.set_value(text, PLACE, ENTRY), PLACE)
     if before.get("servers"):
         assert back == text
     else:  # Nobody knows whether it was there before, so it stays.
-        assert read_jsonc(back) == {**before, "servers": {}}
+        assert JSONC.read(back) == {**before, "servers": {}}
 
 
 @moderate
@@ -232,7 +227,7 @@ def test_whatever_the_text_it_is_read_or_its_fault_is_reported(text: str) -> Non
     """Plain JSON is read as that."""
     plain = plain_json(text)
     try:
-        found: object = read_jsonc(text)
+        found: object = JSONC.read(text)
     except Unparsable:
         assert plain is None
     except CannotEdit:

@@ -7,15 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiro_mcp.cli.clients.edits import (
-    CannotEdit,
-    Unparsable,
-    read_toml,
-    remove_toml,
-    set_toml,
-    value_at,
-)
+from kiro_mcp.cli.clients.edits import FORMATS, CannotEdit, Unparsable, value_at
 
+TOML = FORMATS["toml"]
 ENTRY = {"command": "C:\\uv\\uvx.exe", "args": ["kiro-mcp"], "env": {"KIRO_API_KEY": "ksk_\x7f"}}
 PLACE = ("mcp_servers", "kiro")
 moderate = settings(derandomize=True, max_examples=60, deadline=None)
@@ -37,7 +31,7 @@ args = []
 )
 def test_a_fault_is_told_with_its_place(text: str, line: int, says: str) -> None:
     with pytest.raises(Unparsable, match=says) as caught:
-        read_toml(text)
+        TOML.read(text)
     assert caught.value.line == line
     assert "at line" not in str(caught.value)
 
@@ -58,8 +52,8 @@ def test_a_fault_is_told_with_its_place(text: str, line: int, says: str) -> None
 )
 def test_a_new_table_comes_last_and_in_the_files_own_lines(before: str, after: str) -> None:
     """At the end, it cannot become part of another table."""
-    assert set_toml(before, PLACE, {"command": "new", "args": []}) == after
-    assert remove_toml(after, PLACE) == before
+    assert TOML.set_value(before, PLACE, {"command": "new", "args": []}) == after
+    assert TOML.remove(after, PLACE) == before
 
 
 ENTRIES = {
@@ -83,11 +77,11 @@ def test_a_value_of_an_entry_is_set_however_the_entry_is_written(
 ) -> None:
     """TOML has five ways to write the same table."""
     place = (*PLACE, *path)
-    after = set_toml(before, place, value)
-    assert value_at(read_toml(after), place) == value
-    assert set_toml(after, place, value) == after
-    kept: Any = read_toml(before)["mcp_servers"]
-    found: Any = read_toml(after)["mcp_servers"]
+    after = TOML.set_value(before, place, value)
+    assert value_at(TOML.read(after), place) == value
+    assert TOML.set_value(after, place, value) == after
+    kept: Any = TOML.read(before)["mcp_servers"]
+    found: Any = TOML.read(after)["mcp_servers"]
     assert found.keys() == kept.keys()
     rest = {key: held for key, held in kept["kiro"].items() if key != path[0]}
     assert {key: held for key, held in found["kiro"].items() if key != path[0]} == rest
@@ -112,17 +106,17 @@ def test_a_value_of_an_entry_is_set_however_the_entry_is_written(
 )
 def test_an_entry_goes_and_the_comment_of_the_next_one_stays(before: str, after: str) -> None:
     """A comment above a table is about that table."""
-    assert remove_toml(before, PLACE) == after
+    assert TOML.remove(before, PLACE) == after
 
 
 def test_a_table_of_one_line_keeps_what_else_it_holds() -> None:
-    after = set_toml("mcp_servers = { b = 1979-05-27 } # mine\n", PLACE, {"command": "new"})
+    after = TOML.set_value("mcp_servers = { b = 1979-05-27 } # mine\n", PLACE, {"command": "new"})
     assert after == 'mcp_servers = { b = 1979-05-27,kiro = {command = "new"}} # mine\n'
 
 
 def test_a_value_in_the_place_of_the_tables_is_not_touched() -> None:
     with pytest.raises(CannotEdit, match="cannot be changed"):
-        set_toml("mcp_servers = 1\n", PLACE, ENTRY)
+        TOML.set_value("mcp_servers = 1\n", PLACE, ENTRY)
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
@@ -132,7 +126,7 @@ def test_an_entry_between_other_tables_takes_no_comment_along(ending: str) -> No
     kiro = '[mcp_servers.kiro]\ncommand = "x"\nargs = []\n\n[mcp_servers.kiro.env]\nA = "x"\n\n'
     last = '# three\n\n# four\n[mcp_servers.b]\ncommand = "x"\nargs = []\n'
     before, after = ((other + text + last).replace("\n", ending) for text in (kiro, ""))
-    assert remove_toml(before, PLACE) == after
+    assert TOML.remove(before, PLACE) == after
 
 
 PIECES = (
@@ -170,9 +164,9 @@ def documents(draw: st.DrawFn) -> str:
 @given(documents())
 def test_whatever_the_document_an_entry_is_added_and_taken_out_again(text: str) -> None:
     """What was there is there in between, and nothing else is after."""
-    before = read_toml(text)
+    before = TOML.read(text)
     held: Any = before.get("mcp_servers", {})
-    after = set_toml(text, PLACE, ENTRY)
-    assert read_toml(after) == {**before, "mcp_servers": {**held, "kiro": ENTRY}}
+    after = TOML.set_value(text, PLACE, ENTRY)
+    assert TOML.read(after) == {**before, "mcp_servers": {**held, "kiro": ENTRY}}
     assert after.startswith(text)
-    assert remove_toml(after, PLACE) == text
+    assert TOML.remove(after, PLACE) == text

@@ -6,17 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiro_mcp.cli.clients.edits import (
-    CannotEdit,
-    Unparsable,
-    as_object,
-    read_yaml,
-    remove_yaml,
-    set_yaml,
-    value_at,
-)
+from kiro_mcp.cli.clients.edits import FORMATS, CannotEdit, Unparsable, as_object, value_at
 
 PATH = ("extensions", "kiro")
+YAML = FORMATS["yaml"]
 ENTRY = {
     "cmd": "C:\\uv\\uvx.exe",
     "args": ["kiro-mcp"],
@@ -46,7 +39,7 @@ BLOCK = """\
 )
 def test_a_broken_document_is_refused_with_its_line(text: str, line: int, message: str) -> None:
     with pytest.raises(Unparsable, match=message) as caught:
-        read_yaml(text)
+        YAML.read(text)
     assert caught.value.line == line
     assert "hunter" not in str(caught.value)
 
@@ -72,15 +65,15 @@ def test_a_broken_document_is_refused_with_its_line(text: str, line: int, messag
     ],
 )
 def test_a_new_member_comes_after_the_others_and_leaves_no_trace(before: str, after: str) -> None:
-    assert set_yaml(before, PATH, {"cmd": "new", "args": []}) == after
-    assert remove_yaml(after, PATH) == before
+    assert YAML.set_value(before, PATH, {"cmd": "new", "args": []}) == after
+    assert YAML.remove(after, PATH) == before
 
 
 @pytest.mark.parametrize("empty", ["{}", "", " # none yet", "~"])
 def test_an_empty_mapping_is_filled(empty: str) -> None:
-    after = set_yaml(f"extensions: {empty}\nb: 1\n", PATH, ENTRY)
-    assert read_yaml(after) == {"extensions": {"kiro": ENTRY}, "b": 1}
-    assert read_yaml(remove_yaml(after, PATH)) == {"b": 1}
+    after = YAML.set_value(f"extensions: {empty}\nb: 1\n", PATH, ENTRY)
+    assert YAML.read(after) == {"extensions": {"kiro": ENTRY}, "b": 1}
+    assert YAML.read(YAML.remove(after, PATH)) == {"b": 1}
 
 
 ENTRIES = {
@@ -100,10 +93,10 @@ ENTRIES = {
 def test_a_value_of_an_entry_is_set_however_it_is_written(
     before: str, path: tuple[str, ...], value: object
 ) -> None:
-    after = set_yaml(before, (*PATH, *path), value)
-    assert value_at(read_yaml(after), (*PATH, *path)) == value
-    assert set_yaml(after, (*PATH, *path), value) == after
-    old, new = (value_at(read_yaml(text), PATH) for text in (before, after))
+    after = YAML.set_value(before, (*PATH, *path), value)
+    assert value_at(YAML.read(after), (*PATH, *path)) == value
+    assert YAML.set_value(after, (*PATH, *path), value) == after
+    old, new = (value_at(YAML.read(text), PATH) for text in (before, after))
     assert {**as_object(new), path[0]: 0} == {**as_object(old), path[0]: 0}
     assert all(comment in after for comment in ("# why", "# mine") if comment in before)
 
@@ -114,20 +107,20 @@ def test_a_value_of_an_entry_is_set_however_it_is_written(
 )
 def test_a_layout_that_has_no_lines_for_a_member_is_refused(text: str) -> None:
     with pytest.raises(CannotEdit, match="mapping"):
-        set_yaml(text, PATH, ENTRY)
+        YAML.set_value(text, PATH, ENTRY)
 
 
 def test_a_member_between_others_takes_no_comment_along() -> None:
     first = "# one\na: 1 # two\nextensions:\n  dev:\n    x: 1\n\n  # three\n"
     last = "  # four\n  z: {}\n# five\n"
     kiro = "  kiro: # its own\n    x: |\n      y\n"
-    assert remove_yaml(first + kiro + last, PATH) == first + last
-    assert remove_yaml(first + last, PATH) == first + last
+    assert YAML.remove(first + kiro + last, PATH) == first + last
+    assert YAML.remove(first + last, PATH) == first + last
 
 
 @pytest.mark.parametrize("name", ["true", "123", "1e3", "-", "---", "null", "kiro-2"])
 def test_a_name_that_yaml_reads_as_something_else_is_quoted(name: str) -> None:
-    assert read_yaml(set_yaml("", ("extensions", name), 1)) == {"extensions": {name: 1}}
+    assert YAML.read(YAML.set_value("", ("extensions", name), 1)) == {"extensions": {name: 1}}
 
 
 PIECES = (
@@ -160,14 +153,14 @@ def documents(draw: st.DrawFn) -> str:
 @moderate
 @given(documents())
 def test_in_any_document_an_entry_is_added_and_removed_again(text: str) -> None:
-    before = read_yaml(text)
+    before = YAML.read(text)
     held: Any = before.get("extensions", {})
-    after = set_yaml(text, PATH, ENTRY)
-    assert read_yaml(after) == {**before, "extensions": {**held, "kiro": ENTRY}}
+    after = YAML.set_value(text, PATH, ENTRY)
+    assert YAML.read(after) == {**before, "extensions": {**held, "kiro": ENTRY}}
     lines = after.splitlines()
     assert [line for line in text.splitlines() if line not in lines] in ([], ["extensions: {}"])
-    removed = remove_yaml(after, PATH)
+    removed = YAML.remove(after, PATH)
     if held or "extensions" not in text:
         assert removed == text
     else:
-        assert read_yaml(removed) == {one: it for one, it in before.items() if one != "extensions"}
+        assert YAML.read(removed) == {one: it for one, it in before.items() if one != "extensions"}

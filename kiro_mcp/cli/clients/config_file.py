@@ -13,7 +13,7 @@ a symbolic link to it stays a link, and a backup of the old content stays beside
 import os
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,14 +22,16 @@ from typing import Any, Final
 
 from kiro_mcp.cli.clients import edits
 from kiro_mcp.cli.clients.edits import (
+    FORMATS,
     CannotEdit,
     Document,
+    Format,
     Unparsable,
     as_object,
     is_object,
     value_at,
 )
-from kiro_mcp.cli.clients.known import Client, Entry
+from kiro_mcp.cli.clients.known import Client
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.files import can_replace, read_regular_file, replace_text
 
@@ -134,23 +136,6 @@ def _back_up(path: Path, data: bytes, now: datetime) -> Path:
 # --- what a configuration holds ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Editor:
-    """The functions that read and edit one format."""
-
-    read: Callable[[str], Document]
-    set_value: Callable[[str, edits.Path, object], str]
-    remove: Callable[[str, edits.Path], str]
-
-
-_EDITORS: Final[Mapping[str, _Editor]] = {
-    "json": _Editor(edits.read_json, edits.set_json, edits.remove_json),
-    "jsonc": _Editor(edits.read_jsonc, edits.set_json, edits.remove_json),
-    "toml": _Editor(edits.read_toml, edits.set_toml, edits.remove_toml),
-    "yaml": _Editor(edits.read_yaml, edits.set_yaml, edits.remove_yaml),
-}
-
-
 def servers(text: str, client: Client) -> Document:
     """Return the servers of a configuration by name.
 
@@ -158,14 +143,14 @@ def servers(text: str, client: Client) -> Document:
         Unparsable: The text breaks the rules of its format.
         CannotEdit: The document, or its member for the servers, is not an object.
     """
-    document = _EDITORS[client.format].read(text.removeprefix(_BYTE_ORDER_MARK))
+    document = FORMATS[client.format].read(text.removeprefix(_BYTE_ORDER_MARK))
     found = document.get(client.key, {})
     if not is_object(found):
         raise CannotEdit(f"{client.key!r} is not an object")
     return found
 
 
-def with_server(text: str, client: Client, name: str, entry: Entry) -> str:
+def with_server(text: str, client: Client, name: str, entry: Mapping[str, object]) -> str:
     """Return the configuration with a server.
 
     In an existing entry, only the members of the new entry change. Other members and other
@@ -174,7 +159,7 @@ def with_server(text: str, client: Client, name: str, entry: Entry) -> str:
     Raises:
         Unparsable, CannotEdit: As `servers`; or the entry cannot be added safely.
     """
-    editor = _EDITORS[client.format]
+    editor = FORMATS[client.format]
     changed = text.removeprefix(_BYTE_ORDER_MARK)
     wanted = editor.read(changed)
     at = (client.key, name)
@@ -203,14 +188,14 @@ def without_server(text: str, client: Client, name: str) -> str:
     """
     if name not in servers(text, client):
         return text
-    editor = _EDITORS[client.format]
+    editor = FORMATS[client.format]
     body = text.removeprefix(_BYTE_ORDER_MARK)
     wanted = editor.read(body)
     del as_object(wanted[client.key])[name]
     return _checked(editor, editor.remove(body, (client.key, name)), wanted, client)
 
 
-def _checked(editor: _Editor, changed: str, wanted: Document, client: Client) -> str:
+def _checked(editor: Format, changed: str, wanted: Document, client: Client) -> str:
     """Return the edited text, after a check that it says what it should."""
     try:
         found = editor.read(changed)

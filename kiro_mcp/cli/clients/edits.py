@@ -22,7 +22,8 @@ part are lost. `config_file` parses the result again and compares it.
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeGuard
 
 Path: TypeAlias = tuple[str, ...]
@@ -100,23 +101,14 @@ class _Member(NamedTuple):
     value: object
 
 
-def read_jsonc(text: str) -> Document:
-    """Parse JSON with comments; a text of blanks and comments only counts as an empty object.
-
-    Raises:
-        Unparsable: The text is not JSON with comments.
-        CannotEdit: The document is not an object.
-    """
+def _read_jsonc(text: str) -> Document:
+    """Parse JSON with comments; only blanks and comments count as an empty object."""
     return _parse(text)[0]
 
 
-def read_json(text: str) -> Document:
-    """Parse JSON for a client that allows neither comments nor a comma after the last member.
-
-    Raises:
-        Unparsable, CannotEdit: As `read_jsonc`; or it has comments, or a comma too many.
-    """
-    document = read_jsonc(text)
+def _read_json(text: str) -> Document:
+    """Parse JSON for a client that allows neither comments nor a comma after the last member."""
+    document = _read_jsonc(text)
     try:
         json.loads(text if text.strip(_BLANKS) else "{}")
     except json.JSONDecodeError as error:
@@ -194,13 +186,7 @@ def _skip(text: str, offset: int, blanks: re.Pattern[str] = _SKIPPED) -> int:
 _SAME_LINE_COMMENTS: Final = re.compile(r"(?:[ \t]*/\*[\s\S]*?\*/)*(?:[ \t]*//[^\r\n]*)?")
 
 
-def set_json(text: str, path: Path, value: object) -> str:
-    """Return the document with a value set at a path; missing objects are created.
-
-    Raises:
-        Unparsable: The text is not JSON with comments.
-        CannotEdit: A value on the path is not an object.
-    """
+def _set_json(text: str, path: Path, value: object) -> str:
     _, plain, with_commas = _parse(text)
     newline = _newline_of(text)
     at = _skip(plain, 0)
@@ -279,13 +265,7 @@ def _indent_at(text: str, offset: int) -> str:
 # --- removing a member from JSON -----------------------------------------------------------------
 
 
-def remove_json(text: str, path: Path) -> str:
-    """Return the document without the member at a path; unchanged if the path does not exist.
-
-    Raises:
-        Unparsable: The text is not JSON with comments.
-        CannotEdit: A value on the path is not an object.
-    """
+def _remove_json(text: str, path: Path) -> str:
     while True:  # A key may occur twice.
         document, plain, with_commas = _parse(text)
         if path[-1] not in as_object(value_at(document, path[:-1])):
@@ -340,12 +320,7 @@ def _cut(text: str, start: int, members: list[_Member], key: str) -> str:
 _TOML_POSITION: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
-def read_toml(text: str) -> Document:
-    """Parse a TOML document.
-
-    Raises:
-        Unparsable: The text is not TOML.
-    """
+def _read_toml(text: str) -> Document:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -356,16 +331,10 @@ def read_toml(text: str) -> Document:
         raise Unparsable(_TOML_POSITION.sub("", message), line=line, column=column) from error
 
 
-def set_toml(text: str, path: Path, value: object) -> str:
-    """Return the document with a value set at a path; missing tables are created.
-
-    Raises:
-        Unparsable: The text is not TOML.
-        CannotEdit: The layout does not allow a safe change.
-    """
+def _set_toml(text: str, path: Path, value: object) -> str:
     import tomlkit  # Only edits need it.
 
-    document = read_toml(text)
+    document = _read_toml(text)
     if value_at(document, path) == value:
         return text
     if value_at(document, path[:2]) is None:
@@ -388,14 +357,8 @@ def set_toml(text: str, path: Path, value: object) -> str:
     return re.sub("\r?\n", _newline_of(text), _with_tomlkit(text, path, set_it))
 
 
-def remove_toml(text: str, path: Path) -> str:
-    """Return the document without the value at a path; unchanged if the path does not exist.
-
-    Raises:
-        Unparsable: The text is not TOML.
-        CannotEdit: The layout does not allow a safe change.
-    """
-    wanted = read_toml(text)
+def _remove_toml(text: str, path: Path) -> str:
+    wanted = _read_toml(text)
     if value_at(wanted, path) is None:
         return text
     del as_object(value_at(wanted, path[:-1]))[path[-1]]
@@ -498,26 +461,16 @@ def _toml_item(value: object) -> Any:
 # --- YAML ----------------------------------------------------------------------------------------
 
 
-def read_yaml(text: str) -> Document:
-    """Parse a YAML document; its members without a value are left out.
-
-    Raises:
-        Unparsable: The text is not one YAML document, or a mapping has a key twice.
-        CannotEdit: The document is not a mapping.
-    """
+def _read_yaml(text: str) -> Document:
+    """Parse a YAML document; its members without a value are left out."""
     document = _with_yaml("load", text) if text else None
     if document is not None and not is_object(document):
         raise CannotEdit("the document is not a mapping")
     return {key: value for key, value in as_object(document).items() if value is not None}
 
 
-def set_yaml(text: str, path: Path, value: object) -> str:
-    """Return the document with a value set at a path; missing mappings are created.
-
-    Raises:
-        Unparsable, CannotEdit: As `read_yaml`; or a mapping on the path is written in braces.
-    """
-    if value_at(read_yaml(text), path) == value:
+def _set_yaml(text: str, path: Path, value: object) -> str:
+    if value_at(_read_yaml(text), path) == value:
         return text
     holder, members = _yaml_members(text, path)
     newline = _newline_of(text)
@@ -538,13 +491,9 @@ def set_yaml(text: str, path: Path, value: object) -> str:
     return f"{text[: key.end_mark.index]}:{text[stop:after]}{new}{text[after:]}"
 
 
-def remove_yaml(text: str, path: Path) -> str:
-    """Return the document without the value at a path. A mapping goes with its last member.
-
-    Raises:
-        Unparsable, CannotEdit: As `set_yaml`.
-    """
-    if value_at(read_yaml(text), path) is None:
+def _remove_yaml(text: str, path: Path) -> str:
+    """A mapping goes with its last member."""
+    if value_at(_read_yaml(text), path) is None:
         return text
     _, members = _yaml_members(text, path)
     while len(members) > 1 and len(members[-2][1].value) == 1:
@@ -622,3 +571,32 @@ def _yaml_text(value: object, own_line: str) -> str:
 def _line_end(text: str, at: int) -> int:
     found = text.find("\n", at)
     return len(text) if found < 0 else found - text.endswith("\r", 0, found)
+
+
+# --- the formats ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """The functions that read and edit one format.
+
+    Raises:
+        Unparsable: All of them: the text breaks the rules of its format.
+        CannotEdit: All of them: the document is not an object. The last two: its layout does not
+            allow a safe change.
+    """
+
+    read: Callable[[str], Document]
+    """Parses a document; an empty text counts as an empty object."""
+    set_value: Callable[[str, Path, object], str]
+    """Returns the document with a value set at a path; missing objects are created."""
+    remove: Callable[[str, Path], str]
+    """Returns the document without the value at a path; unchanged if the path does not exist."""
+
+
+FORMATS: Final[Mapping[str, Format]] = {
+    "json": Format(_read_json, _set_json, _remove_json),
+    "jsonc": Format(_read_jsonc, _set_json, _remove_json),
+    "toml": Format(_read_toml, _set_toml, _remove_toml),
+    "yaml": Format(_read_yaml, _set_yaml, _remove_yaml),
+}

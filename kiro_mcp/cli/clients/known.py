@@ -11,15 +11,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal, cast
+from typing import Final, Literal, NamedTuple, cast
 
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore
-from kiro_mcp.cli.clients.edits import as_object
+from kiro_mcp.cli.clients.edits import Document, as_object
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.settings import Settings
+
+_BASICS: Final = ("HOME", "LOGNAME", "USER", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR", "TZ")
+_SHORT_PATHS: Final = {"darwin": "/usr/bin:/bin:/usr/sbin:/sbin"}
+_USUAL_SHORT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +46,8 @@ class Client:
     """The member of its configuration that contains the servers."""
     format: Literal["json", "jsonc", "toml", "yaml"] = "jsonc"
     """`jsonc` allows comments and a comma after the last member."""
-    entry: Literal["plain", "typed", "opencode", "goose"] = "plain"
-    """The shape of an entry (`entry_of`)."""
+    shape: Literal["plain", "typed", "opencode", "goose"] = "plain"
+    """The shape of its entries (`entry_of`)."""
     new_entry: Mapping[str, object] = field(default_factory=dict[str, object])
     """The members of a new entry besides the command and the variables."""
     inherits: Literal["desktop", "basics", "shell"] = "desktop"
@@ -54,6 +58,73 @@ class Client:
     """
     next_step: str
     """What the user has to do to start the server."""
+
+    def user_file(self, machine: Machine) -> Path:
+        """Return the path of the user's configuration of this client.
+
+        Raises:
+            InvalidRequest: HOME is not set.
+        """
+        if machine.home is None:
+            raise InvalidRequest(
+                "HOME is not set, so the client's configuration cannot be found.",
+                next_step="Set it, or name the file with --file.",
+            )
+        usual = Path(self.file.format_map(_folders(machine.home, machine)))
+        if packaged := self._packaged_folder(machine):
+            return packaged / usual.name
+        other = usual.with_name(self.other_name or usual.name)
+        return other if other.is_file() else usual
+
+    def is_installed(self, machine: Machine) -> bool:
+        """Whether a folder of the client shows that it was used on this machine."""
+        if machine.home is None:
+            return False
+        folders = _folders(machine.home, machine)
+        trace = self.trace.format_map(folders) or Path(self.file.format_map(folders)).parent
+        return Path(trace).is_dir() or self._packaged_folder(machine) is not None
+
+    def _packaged_folder(self, machine: Machine) -> Path | None:
+        if machine.platform != "win32" or not self.packaged or machine.home is None:
+            return None
+        local = machine.environ.get("LOCALAPPDATA") or machine.home / "AppData" / "Local"
+        return next(iter(sorted(Path(local).glob(self.packaged))), None)
+
+    def inherited(self, machine: Machine) -> dict[str, str]:
+        """Return the variables that the client's servers get besides those of their entry.
+
+        Desktop programs on Windows pass on all variables; this server's are assumed to be unset
+        there.
+        """
+        environ = machine.environ
+        if self.inherits == "shell":
+            return dict(environ)
+        if machine.platform == "win32":
+            return {name: value for name, value in environ.items() if not name.startswith("KIRO")}
+        kept = {name: environ[name] for name in _BASICS if name in environ}
+        short = _SHORT_PATHS.get(machine.platform, _USUAL_SHORT_PATH)
+        return {**kept, "PATH": short if self.inherits == "desktop" else environ.get("PATH", short)}
+
+    def entry_of(self, launch: Launch, variables: Mapping[str, str], name: str) -> Document:
+        """Make the entry that has the client start this server.
+
+        Args:
+            launch: The command.
+            variables: The environment variables that the client sets; {} leaves them out.
+            name: The name of the server, which some clients want inside of the entry, too.
+        """
+        entry: Document = {"command": launch.command, "args": list(launch.args)}
+        name_of_variables = "env"
+        if self.shape == "typed":
+            entry = {"type": "stdio", **entry}
+        elif self.shape == "opencode":
+            entry = {"type": "local", "command": [launch.command, *launch.args]}
+            name_of_variables = "environment"
+        elif self.shape == "goose":
+            command = {"cmd": launch.command, "args": list(launch.args)}
+            entry = {"name": name, "type": "stdio", **command}
+            name_of_variables = "envs"
+        return {**entry, name_of_variables: dict(variables)} if variables else entry
 
 
 _TABLE: Final = (
@@ -72,7 +143,7 @@ _TABLE: Final = (
         trace="{claude}",
         project_file=".mcp.json",
         format="json",
-        entry="typed",
+        shape="typed",
         inherits="shell",
         next_step="Start a new session of `claude`; `/mcp` shows the server.",
     ),
@@ -83,7 +154,7 @@ _TABLE: Final = (
         trace="{config}/Code",
         project_file=".vscode/mcp.json",
         key="servers",
-        entry="typed",
+        shape="typed",
         next_step="In VS Code run `MCP: List Servers` from the Command Palette and start it.",
     ),
     Client(
@@ -153,7 +224,7 @@ _TABLE: Final = (
         other_name="opencode.jsonc",
         project_file="opencode.json",
         key="mcp",  # Version 2 has `mcp.servers`, and reads this, too.
-        entry="opencode",
+        shape="opencode",
         inherits="shell",
         next_step="Start a new session of `opencode`; `opencode mcp list` shows the server.",
     ),
@@ -171,7 +242,7 @@ _TABLE: Final = (
         file="{goose}/config.yaml",
         key="extensions",
         format="yaml",
-        entry="goose",
+        shape="goose",
         new_entry={
             "description": "Claude through your own Kiro subscription",
             "enabled": True,
@@ -190,36 +261,6 @@ _TABLE: Final = (
 
 CLIENTS: Final[Mapping[str, Client]] = MappingProxyType({client.id: client for client in _TABLE})
 """The clients by the names that `kiro-mcp install` takes."""
-
-
-# --- files ---------------------------------------------------------------------------------------
-
-
-def user_file(client: Client, machine: Machine) -> Path:
-    """Return the path of the user's configuration of a client on this machine.
-
-    Raises:
-        InvalidRequest: HOME is not set.
-    """
-    if machine.home is None:
-        raise InvalidRequest(
-            "HOME is not set, so the client's configuration cannot be found.",
-            next_step="Set it, or name the file with --file.",
-        )
-    usual = Path(client.file.format_map(_folders(machine.home, machine)))
-    if packaged := _packaged_folder(client, machine):
-        return packaged / usual.name
-    other = usual.with_name(client.other_name or usual.name)
-    return other if other.is_file() else usual
-
-
-def is_installed(client: Client, machine: Machine) -> bool:
-    """Whether a folder of the client shows that it was used on this machine."""
-    if machine.home is None:
-        return False
-    folders = _folders(machine.home, machine)
-    trace = client.trace.format_map(folders) or Path(client.file.format_map(folders)).parent
-    return Path(trace).is_dir() or _packaged_folder(client, machine) is not None
 
 
 def _folders(home: Path, machine: Machine) -> dict[str, object]:
@@ -253,80 +294,55 @@ def _folders(home: Path, machine: Machine) -> dict[str, object]:
     }
 
 
-def _packaged_folder(client: Client, machine: Machine) -> Path | None:
-    if machine.platform != "win32" or not client.packaged or machine.home is None:
-        return None
-    local = machine.environ.get("LOCALAPPDATA") or machine.home / "AppData" / "Local"
-    return next(iter(sorted(Path(local).glob(client.packaged))), None)
+class Entry(NamedTuple):
+    """An entry in a client's configuration, which may have any form."""
 
+    client: Client
+    name: str
+    members: object
+    """What the file says; None if it has no such entry."""
+    file: Path
 
-# --- entries -------------------------------------------------------------------------------------
+    @property
+    def launch(self) -> Launch | None:
+        """The command; None if the entry has none.
 
+        Older Zed entries are read, too: `{"command": {"path": …, "args": […]}}`.
+        """
+        members = as_object(self.members)
+        if isinstance(members.get("command"), dict):
+            members = as_object(members["command"])
+        command = members.get("command", members.get("path", members.get("cmd")))
+        words = [*_texts(command), *_texts(members.get("args"))]
+        if isinstance(command, str):
+            words = [command, *words]
+        return Launch(command=words[0], args=tuple(words[1:])) if command and words else None
 
-Entry = Mapping[str, object]
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables that the entry sets."""
+        members = as_object(self.members)
+        inner = as_object(members.get("command"))
+        names = ("env", "environment", "envs")
+        found = next((members[name] for name in names if members.get(name)), inner.get("env"))
+        return {name: value for name, value in as_object(found).items() if isinstance(value, str)}
 
-_NAMES: Final = ("kiro-mcp", "kiro_mcp")
+    @property
+    def is_ours(self) -> bool:
+        """Whether the entry starts this server."""
+        return any(name in str(self.launch or "") for name in ("kiro-mcp", "kiro_mcp"))
 
+    @property
+    def is_switched_off(self) -> bool:
+        """Whether the entry is disabled in the client."""
+        members = as_object(self.members)
+        return members.get("disabled") is True or members.get("enabled") is False
 
-def entry_of(
-    launch: Launch, variables: Mapping[str, str], client: Client, name: str
-) -> dict[str, object]:
-    """Make the entry that has a client start this server.
-
-    Args:
-        launch: The command.
-        variables: The environment variables that the client sets for it; {} leaves them out.
-        client: The client, which says what the entry looks like.
-        name: The name of the server, which some clients want inside of the entry, too.
-    """
-    entry: dict[str, object] = {"command": launch.command, "args": list(launch.args)}
-    name_of_variables = "env"
-    if client.entry == "typed":
-        entry = {"type": "stdio", **entry}
-    elif client.entry == "opencode":
-        entry = {"type": "local", "command": [launch.command, *launch.args]}
-        name_of_variables = "environment"
-    elif client.entry == "goose":
-        command = {"cmd": launch.command, "args": list(launch.args)}
-        entry = {"name": name, "type": "stdio", **command}
-        name_of_variables = "envs"
-    return {**entry, name_of_variables: dict(variables)} if variables else entry
-
-
-def launch_of(entry: object) -> Launch | None:
-    """Read the command of an entry; None if it has no command.
-
-    Older Zed entries are read, too: `{"command": {"path": …, "args": […]}}`.
-    """
-    members = as_object(entry)
-    if isinstance(members.get("command"), dict):
-        members = as_object(members["command"])
-    command = members.get("command", members.get("path", members.get("cmd")))
-    words = [*_texts(command), *_texts(members.get("args"))]
-    if isinstance(command, str):
-        words = [command, *words]
-    return Launch(command=words[0], args=tuple(words[1:])) if command and words else None
-
-
-def variables_of(entry: object) -> dict[str, str]:
-    """Read the environment variables of an entry."""
-    members = as_object(entry)
-    inner = as_object(members.get("command"))
-    names = ("env", "environment", "envs")
-    found = next((members[name] for name in names if members.get(name)), inner.get("env"))
-    return {name: value for name, value in as_object(found).items() if isinstance(value, str)}
-
-
-def is_ours(entry: object) -> bool:
-    """Whether an entry starts this server."""
-    launch = launch_of(entry)
-    return launch is not None and any(name in str(launch) for name in _NAMES)
-
-
-def is_switched_off(entry: object) -> bool:
-    """Whether the entry is disabled in the client."""
-    members = as_object(entry)
-    return members.get("disabled") is True or members.get("enabled") is False
+    @property
+    def brings_credential(self) -> bool:
+        """Whether the entry's own variables contain a credential."""
+        names = ("KIRO_API_KEY", "KIRO_ACCESS_TOKEN", "KIRO_REFRESH_TOKEN")
+        return any(self.variables.get(name) for name in names)
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -337,30 +353,11 @@ def _texts(value: object) -> Iterator[str]:
 # --- credentials ---------------------------------------------------------------------------------
 
 
-_BASICS: Final = ("HOME", "LOGNAME", "USER", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR", "TZ")
-_SHORT_PATHS: Final = {"darwin": "/usr/bin:/bin:/usr/sbin:/sbin"}
-_USUAL_SHORT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
-
 _CREDENTIAL_VARIABLES: Final = (
     *("KIRO_API_KEY", "KIRO_ACCESS_TOKEN", "KIRO_REFRESH_TOKEN", "REFRESH_TOKEN"),
     *("KIRO_CREDS_FILE", "KIRO_CLI_DB_FILE", "KIRO_MCP_HOME", "XDG_DATA_HOME"),
 )
 """The variables that contain a credential or the path of one."""
-
-
-def inherited(client: Client, machine: Machine) -> dict[str, str]:
-    """Return the variables that a client's servers get besides those of their entry.
-
-    Desktop programs on Windows pass on all variables; this server's are assumed to be unset there.
-    """
-    environ = machine.environ
-    if client.inherits == "shell":
-        return dict(environ)
-    if machine.platform == "win32":
-        return {name: value for name, value in environ.items() if not name.startswith("KIRO")}
-    kept = {name: environ[name] for name in _BASICS if name in environ}
-    short = _SHORT_PATHS.get(machine.platform, _USUAL_SHORT_PATH)
-    return {**kept, "PATH": short if client.inherits == "desktop" else environ.get("PATH", short)}
 
 
 def missing_credential_variable(machine: Machine, given: Mapping[str, str]) -> str:
