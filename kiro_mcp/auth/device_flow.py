@@ -17,9 +17,9 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
 from kiro_mcp.auth.credentials import BUILDER_ID_START_URL, ClientRegistration, Credential
-from kiro_mcp.auth.documents import read_registration
+from kiro_mcp.auth.documents import read_registration, text_of
 from kiro_mcp.auth.hosts import is_sign_in_page, read_start_url
-from kiro_mcp.auth.oidc import Members, TokenRequest, add_tokens, first_text, refusal
+from kiro_mcp.auth.oidc import Members, TokenRequest, add_tokens, refusal
 from kiro_mcp.client.endpoints import service_url
 from kiro_mcp.errors import (
     InvalidRequest,
@@ -165,8 +165,8 @@ def read_authorization_answer(
     Raises:
         KiroError: The service sent none, or the link does not lead to a sign-in page.
     """
-    device_code, user_code = first_text(members, "deviceCode"), first_text(members, "userCode")
-    url = first_text(members, "verificationUriComplete", "verificationUri")
+    device_code, user_code = text_of(members, "device_code"), text_of(members, "user_code")
+    url = text_of(members, "verification_uri_complete") or text_of(members, "verification_uri")
     if status != 200 or not device_code or not url:
         raise _start_failure(plan, status, members)
     is_from_aws = plan.method == "idc" and not plan.overrides.get("oidc")
@@ -211,7 +211,7 @@ def read_poll_answer(
     Raises:
         SignInRequired: The login has failed.
     """
-    if first_text(members, "accessToken") and first_text(members, "refreshToken"):
+    if text_of(members, "access_token") and text_of(members, "refresh_token"):
         empty = Credential(
             kind="social" if login.plan.method in ("google", "github") else login.plan.method,
             region=login.plan.region,
@@ -221,7 +221,7 @@ def read_poll_answer(
             origin="own",
         )
         return add_tokens(empty, members, now)
-    word = first_text(members, "error", "status").removesuffix("Exception")
+    word = (text_of(members, "error") or text_of(members, "status")).removesuffix("Exception")
     if word == "slow_down":
         return SLOW_DOWN_SECONDS
     if word in ("authorization_pending", "pending") or status >= 500 or status == 429:

@@ -21,7 +21,7 @@ import anyio
 
 from kiro_mcp._version import __version__
 from kiro_mcp.auth.credentials import Credential, jwt_expiry
-from kiro_mcp.auth.documents import parse_object
+from kiro_mcp.auth.documents import member_of, parse_object, text_of
 from kiro_mcp.auth.hosts import idp_token_endpoint
 from kiro_mcp.client.endpoints import require_may_send, service_url
 from kiro_mcp.client.http import Fetcher
@@ -120,7 +120,7 @@ def read_answer(
     credential: Credential, status: int, members: Members, now: datetime
 ) -> Credential | Refused:
     """Read the answer to a refresh: the renewed credential, or why the service refused."""
-    if status == 200 and first_text(members, "accessToken", "access_token"):
+    if status == 200 and text_of(members, "access_token"):
         return add_tokens(credential, members, now)
     return refusal(status, members)
 
@@ -131,10 +131,9 @@ def add_tokens(credential: Credential, members: Members, now: datetime) -> Crede
     The lifetime in the answer, counted from now, wins over the expiry in a JWT: that expiry uses
     the service's clock, and the clock of this machine may be fast or slow.
     """
-    access_token = first_text(members, "accessToken", "access_token")
-    refresh_token = first_text(members, "refreshToken", "refresh_token")
+    access_token = text_of(members, "access_token")
     expires_at = jwt_expiry(access_token) or now + timedelta(seconds=DEFAULT_LIFETIME_SECONDS)
-    lifetime = members.get("expiresIn", members.get("expires_in"))
+    lifetime = member_of(members, "expires_in")
     if isinstance(lifetime, str) and lifetime.isdecimal() and len(lifetime) < 10:
         lifetime = int(lifetime)
     if isinstance(lifetime, bool) or not isinstance(lifetime, int | float):
@@ -144,28 +143,22 @@ def add_tokens(credential: Credential, members: Members, now: datetime) -> Crede
     return replace(
         credential,
         access_token=access_token,
-        refresh_token=refresh_token or credential.refresh_token,
+        refresh_token=text_of(members, "refresh_token") or credential.refresh_token,
         expires_at=expires_at,
         unreadable_end="",
-        profile_arn=first_text(members, "profileArn") or credential.profile_arn,
+        profile_arn=text_of(members, "profile_arn") or credential.profile_arn,
     )
 
 
 def refusal(status: int, members: Members) -> Refused:
     """Read a refusal of any of the sign-in services."""
-    error = first_text(members, "error").removesuffix("Exception")
-    words = first_text(members, "error_description", "message", "Message")
-    text = ": ".join(part for part in (error, words) if part) or f"status {status}"
+    error = text_of(members, "error").removesuffix("Exception")
+    words = (text_of(members, name) for name in ("error_description", "message", "Message"))
+    text = ": ".join(filter(None, (error, next(filter(None, words), "")))) or f"status {status}"
     is_final = status == 401 or (
         status in (400, 403) and (error in _REFUSALS or (status == 400 and not error))
     )
     return Refused(is_final=is_final, why=redact(text[:_MAX_READ])[:MAX_WORDS])
-
-
-def first_text(members: Members, *names: str) -> str:
-    """Return the first of the members that is a text and not empty; "" for none."""
-    values = (members.get(name) for name in names)
-    return next((value for value in values if isinstance(value, str) and value), "")
 
 
 class SignInService:

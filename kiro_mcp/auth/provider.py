@@ -85,15 +85,7 @@ class TokenProvider:
         self.management = Management(http, settings, now=now)
         self._settings = settings
         self._sources = Sources(settings, machine, self.store, now=now, key_header=key_header)
-        self._refresher = Refresher(
-            sources=self._sources,
-            store=self.store,
-            service=self.service,
-            machine=machine,
-            may_write_back=settings.write_back == "all",
-            now=now,
-            sleep=sleep,
-        )
+        self._refresher = Refresher(self._sources, self.service, sleep=sleep)
         self._now = now
         jitter_seconds = random.uniform(0, MAX_JITTER_SECONDS)  # noqa: S311  # spreads load only
         self._early_seconds = settings.token_refresh_threshold_seconds + jitter_seconds
@@ -112,7 +104,7 @@ class TokenProvider:
         self._key_region = ""  # The region of an API key, from the service; "" if not yet asked.
 
     def run_in(self, tasks: TaskGroup) -> None:
-        """Run refreshes in this task group. Without one, each runs in the call that starts it."""
+        """Run refreshes in this task group, which must outlive the calls."""
         self._tasks = tasks
 
     async def settle(self) -> None:
@@ -152,15 +144,17 @@ class TokenProvider:
         if self._refresher.unsaved and not self._refreshes:
             await self._refresher.save_unsaved()
         if self._ends_within(MANDATORY_SECONDS, credential):
-            credential = await self._renew_if_possible(credential)
+            try:
+                credential = await self._renew(credential)
+            except KiroError as error:
+                if not credential.is_usable(self._now()):
+                    raise
+                logger.warning("using a token that ends soon: renewing it failed: %s", error)
         elif self._ends_within(self._early_seconds, credential):
             last = self._tried_at.get(credential.identity)
             if self._refresher.can_refresh(credential) and has_cooled_down(last, self._now()):
                 self._tried_at[credential.identity] = self._now()
-                if self._tasks is None:
-                    credential = await self._renew_if_possible(credential)
-                else:
-                    await self._start_refresh(credential)  # Meanwhile, its old token is sent.
+                self._start_refresh(credential)  # Meanwhile, its old token is sent.
         try:
             return await self.token_for(credential)
         except SignInRequired as error:
@@ -331,31 +325,20 @@ class TokenProvider:
             return False
         return has_cooled_down(self._renewed_at.get(credential.access_token), self._now())
 
-    async def _renew_if_possible(self, credential: Credential) -> Credential:
-        try:
-            return await self._renew(credential)
-        except KiroError as error:
-            if not credential.is_usable(self._now()):
-                raise
-            logger.warning("using a token that ends soon, because renewing it failed: %s", error)
-            return credential
-
     async def _renew(self, credential: Credential, rejected: str = "") -> Credential:
-        refresh = await self._start_refresh(credential, rejected)
+        refresh = self._start_refresh(credential, rejected)
         await refresh.done.wait()
         if isinstance(refresh.outcome, KiroError):
             raise refresh.outcome
         return refresh.outcome
 
-    async def _start_refresh(self, credential: Credential, rejected: str = "") -> _Refresh:
+    def _start_refresh(self, credential: Credential, rejected: str = "") -> _Refresh:
         """Return the refresh in progress; start one if none is."""
         refresh = self._refreshes.get(credential.identity)
         if refresh is None:
+            assert self._tasks, "run_in() comes before the first call"
             refresh = self._refreshes[credential.identity] = _Refresh()
-            if self._tasks is not None:
-                self._tasks.start_soon(self._run_refresh, refresh, credential, rejected)
-            else:
-                await self._run_refresh(refresh, credential, rejected)
+            self._tasks.start_soon(self._run_refresh, refresh, credential, rejected)
         return refresh
 
     async def _run_refresh(self, refresh: _Refresh, credential: Credential, rejected: str) -> None:

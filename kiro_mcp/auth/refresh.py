@@ -26,7 +26,6 @@ A refresh token that was refused is never sent again.
 
 import json
 import logging
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -39,10 +38,9 @@ import anyio.to_thread
 from kiro_mcp.auth.credentials import Credential
 from kiro_mcp.auth.documents import merge_tokens, parse_object, text_of
 from kiro_mcp.auth.kiro_cli import can_update, helper_for, token_of_kiro_cli, update_row
-from kiro_mcp.auth.machine import Machine
 from kiro_mcp.auth.oidc import Refused, SignInService
 from kiro_mcp.auth.sources import Sources
-from kiro_mcp.auth.store import OwnStore, digest
+from kiro_mcp.auth.store import digest
 from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.files import Sleep, can_replace, hold_lock, read_text, replace_text
 from kiro_mcp.regions import DEFAULT_REGION
@@ -81,23 +79,12 @@ def has_cooled_down(last_attempt: datetime | None, now: datetime) -> bool:
 class Refresher:
     """Renews credentials of any origin."""
 
-    def __init__(
-        self,
-        *,
-        sources: Sources,
-        store: OwnStore | None,
-        service: SignInService,
-        machine: Machine,
-        may_write_back: bool,
-        now: Callable[[], datetime],
-        sleep: Sleep = anyio.sleep,
-    ) -> None:
+    def __init__(self, sources: Sources, service: SignInService, *, sleep: Sleep) -> None:
         self._sources = sources
-        self._store = store
+        self._store = sources.store
         self._service = service
-        self._machine = machine
-        self._may_write_back = may_write_back
-        self._now = now
+        self._may_write_back = sources.settings.write_back == "all"
+        self._now = sources.now
         self._sleep = sleep
         self._helped_at: datetime | None = None
         self._refused: dict[str, Refused] = {}  # By refresh token.
@@ -172,12 +159,13 @@ class Refresher:
 
     async def _have_owner_renew(self, credential: Credential, rejected: str) -> Credential | None:
         """Have kiro-cli renew its login; None if the login is not kiro-cli's, or if that failed."""
-        program = await anyio.to_thread.run_sync(helper_for, credential, self._machine)
+        machine = self._sources.machine
+        program = await anyio.to_thread.run_sync(helper_for, credential, machine)
         if not program or not has_cooled_down(self._helped_at, self._now()):
             return None
         self._helped_at = self._now()
         is_refused = credential.access_token == rejected
-        given = await token_of_kiro_cli(program, credential, self._machine, is_refused=is_refused)
+        given = await token_of_kiro_cli(program, credential, machine, is_refused=is_refused)
         current = await self._read_again()
         if self._is_newer(current, credential, rejected):
             return current
