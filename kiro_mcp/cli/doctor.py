@@ -14,6 +14,7 @@ user are read: a file in a project's folder may be from a stranger, and the doct
 that it finds.
 """
 
+import asyncio
 import logging
 import os
 import platform
@@ -30,10 +31,11 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import closing
-from dataclasses import dataclass, replace
+from contextlib import aclosing, closing
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from shlex import quote
@@ -122,42 +124,29 @@ Answer = TypeVar("Answer")
 # --- checks --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Check:
     """The result of one check."""
 
     name: str
-    outcome: Literal["ok", "warning", "failed", "skipped"]
     found: str
     cure: str = ""
     """What the user should do; "" if nothing."""
     details: tuple[str, ...] = ()
+    _: KW_ONLY
+    outcome: Literal["ok", "warning", "failed", "skipped"]
     exit_code: int = 0
     """The exit code of the process, unless another check has a higher one; 0 unless it failed."""
 
 
-def ok(name: str, found: str, *, details: tuple[str, ...] = ()) -> Check:
-    """Make a check of something that works."""
-    return Check(name=name, outcome="ok", found=found, details=details)
-
-
-def warning(name: str, found: str, cure: str) -> Check:
-    """Make a check of something that may not work as the user expects."""
-    return Check(name=name, outcome="warning", found=found, cure=cure)
-
-
-def failed(
-    name: str, found: str, cure: str, *, code: int = REFUSED, details: tuple[str, ...] = ()
-) -> Check:
-    """Make a check of something that keeps the server from working."""
-    return Check(
-        name=name, outcome="failed", found=found, cure=cure, exit_code=code, details=details
-    )
-
-
-def skipped(name: str, found: str, cure: str = "") -> Check:
-    """Make a check that could not be done, or was not needed."""
-    return Check(name=name, outcome="skipped", found=found, cure=cure)
+ok = partial(Check, outcome="ok")
+"""Makes a check of something that works."""
+warning = partial(Check, outcome="warning")
+"""Makes a check of something that may not work as the user expects."""
+failed = partial(Check, outcome="failed", exit_code=REFUSED)
+"""Makes a check of something that keeps the server from working."""
+skipped = partial(Check, outcome="skipped")
+"""Makes a check that could not be done, or was not needed."""
 
 
 def fault(name: str, error: KiroError, *, details: tuple[str, ...] = ()) -> Check:
@@ -165,7 +154,7 @@ def fault(name: str, error: KiroError, *, details: tuple[str, ...] = ()) -> Chec
     code = CODES.get(error.code, REFUSED)
     if code == USAGE:  # USAGE would mean a wrong use of the doctor itself.
         code = REFUSED
-    return failed(name, error.message, error.next_step, code=code, details=details)
+    return failed(name, error.message, error.next_step, details, exit_code=code)
 
 
 def exit_code_of(checks: Iterable[Check]) -> int:
@@ -206,18 +195,17 @@ async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
     entries, faults = await anyio.to_thread.run_sync(find_entries, machine)
     python = f"Python {platform.python_version()}, {platform.platform()}"
     versions = f"kiro-mcp {__version__}, mcp {version('mcp')}, {python}; started as {sys.argv[0]}"
-    found = [ok("versions", versions), *settings_checks(environ)]
+    checks, settings = settings_checks(environ)
+    found = [ok("versions", versions), *checks]
 
     async def starts() -> list[Check]:
         return [*faults, *await _start_checks(environ, machine, entries, offline=offline)]
 
-    try:
-        settings = Settings.load(environ)
-    except InvalidRequest:
+    if settings is None:
         nothing = skipped("account, network, store", "correct the settings first")
         return [*found, nothing, *await starts()]
     if settings.engine == "kiro-cli":
-        sections = await all_of(
+        sections = await asyncio.gather(
             _program_checks(settings, environ), _store_checks(settings, machine), starts()
         )
         return [*found, *(check for section in sections for check in section)]
@@ -229,7 +217,7 @@ async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
             return [*found, fault("sign-in", error), *await starts()]
         found.append(endpoint_check(settings, region, offline=offline))
         elsewhere = sorted({entry.client.title for entry in entries if entry.brings_credential})
-        sections = await all_of(
+        sections = await asyncio.gather(
             _account_checks(engine, resolution, elsewhere),
             _network_checks(settings, resolution.credential, region, environ),
             _store_checks(settings, machine),
@@ -238,33 +226,20 @@ async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
         return [*found, *(check for section in sections for check in section)]
 
 
-async def all_of(*calls: Awaitable[Answer]) -> list[Answer]:
-    """Wait for several calls at the same time, and return their results in order."""
-    results: dict[int, Answer] = {}
-
-    async def run(index: int, call: Awaitable[Answer]) -> None:
-        results[index] = await call
-
-    async with anyio.create_task_group() as tasks:
-        for index, call in enumerate(calls):
-            tasks.start_soon(run, index, call)
-    return [results[index] for index in range(len(calls))]
-
-
 # --- settings ------------------------------------------------------------------------------------
 
 
-def settings_checks(environ: Mapping[str, str]) -> list[Check]:
-    """Check names, values and folders of the settings. Blocking."""
+def settings_checks(environ: Mapping[str, str]) -> tuple[list[Check], Settings | None]:
+    """Check names, values and folders of the settings, and return them if they are valid."""
     cure = "Correct the name where it is set."
     unknown = [warning("settings", one, cure) for one in unknown_variables(environ)]
     try:
         settings = Settings.load(environ)
     except InvalidRequest as error:
-        return [*unknown, fault("settings", error)]
+        return [*unknown, fault("settings", error)], None
     cure = "Make the folder, or correct KIRO_MCP_ROOTS."
     missing = [warning("settings", one, cure) for one in _missing_roots(settings)]
-    return [*unknown, *missing] or [ok("settings", "all are valid")]
+    return [*unknown, *missing] or [ok("settings", "all are valid")], settings
 
 
 def _missing_roots(settings: Settings) -> Iterator[str]:
@@ -331,7 +306,7 @@ async def _program_checks(settings: Settings, environ: Mapping[str, str]) -> lis
         return [*checks, ok("sign-in", found), missing]
     found = "nobody is signed in to the program"
     cure = f"Run {LOGIN_COMMANDS}."
-    return [*checks, failed("sign-in", found, cure, code=SIGN_IN), missing]
+    return [*checks, failed("sign-in", found, cure, exit_code=SIGN_IN), missing]
 
 
 # --- the account ---------------------------------------------------------------------------------
@@ -419,7 +394,7 @@ def sign_in_checks(
             found = "nobody is signed in here; clients with their own credential: "
             return [warning("sign-in", found + ", ".join(elsewhere), cure), nothing]
         found = "nobody is signed in"
-        return [failed("sign-in", found, cure, code=SIGN_IN, details=details), nothing]
+        return [failed("sign-in", found, cure, exit_code=SIGN_IN, details=details), nothing]
     found = f"{_KINDS[credential.kind]} from {credential.source}"
     return [ok("sign-in", found, details=details), _token_check(credential, now)]
 
@@ -441,7 +416,7 @@ def _token_check(credential: Credential, now: datetime) -> Check:
     if credential.can_refresh():
         return ok("token", f"{ended}; the next call renews it")
     found = f"{ended}, and cannot be renewed"
-    return failed("token", found, how_to_renew(credential), code=SIGN_IN)
+    return failed("token", found, how_to_renew(credential), exit_code=SIGN_IN)
 
 
 def token_as_it_is(settings: Settings, credential: Credential | None) -> AccessToken:
@@ -519,16 +494,13 @@ async def _network_checks(
         hosts = hosts_in_use(settings, credential, region)
     except InvalidRequest as error:
         return [fault("network", error)]
-    proxy = settings.proxy_url.get_secret_value()
     variables = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-    is_proxied = bool(proxy or any(environ.get(name) for name in variables))
-    pool = HttpPool(connect_timeout_seconds=settings.connect_timeout_seconds, proxy_url=proxy)
-    try:
-        found = await all_of(
+    proxies = (settings.proxy_url.get_secret_value(), *(environ.get(name) for name in variables))
+    is_proxied = any(proxies)
+    async with aclosing(HttpPool.of(settings)) as pool:
+        found = await asyncio.gather(
             *(host_check(pool, url, use, is_proxied=is_proxied) for url, use in hosts.items())
         )
-    finally:
-        await pool.aclose()
     skews = [skew for _, skew in found if skew is not None]
     return [*(check for check, _ in found), clock_check(skews)]
 

@@ -19,6 +19,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -464,8 +465,10 @@ async def verify(
             rows += await _ask_program(settings, environ)
         if uses_program(environ):
             return rows, 0.0, None
-        async with Engine(settings, environ=environ) as engine:
-            pool = HttpPool.of(settings)
+        async with (
+            aclosing(HttpPool.of(settings)) as pool,
+            Engine(settings, environ=environ) as engine,
+        ):
             once = {"KIRO_MCP_MAX_RETRIES": "0", "KIRO_MCP_FIRST_TOKEN_MAX_RETRIES": "0"}
             limit = {"KIRO_MCP_MAX_CREDITS_PER_CALL": f"{MAX_CREDITS}"}
             clients = {
@@ -477,13 +480,10 @@ async def verify(
                 )
                 for name in ("runtime", "kas")
             }
-            try:
-                token = await engine.tokens.access_token()
-                run = Run(engine=engine, clients=clients, token=token)
-                fault = await _ask_all(run, rows)
-                return rows, run.spending.credits, fault
-            finally:
-                await pool.aclose()
+            token = await engine.tokens.access_token()
+            run = Run(engine=engine, clients=clients, token=token)
+            fault = await _ask_all(run, rows)
+            return rows, run.spending.credits, fault
     except KiroError as error:
         return rows, 0.0, error
 

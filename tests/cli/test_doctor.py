@@ -244,9 +244,9 @@ def test_the_exit_code_is_that_of_the_worst_failure() -> None:
     """3 sign-in, 4 network, 5 anything else; a warning does not count."""
     checks: list[Check] = [ok("a", "x"), warning("b", "y", "z")]
     assert (exit_code_of(checks), summary(checks)) == (0, "1 warning.")
-    checks += [failed("c", "x", "", code=3), failed("d", "x", "", code=4)]
+    checks += [failed("c", "x", exit_code=3), failed("d", "x", exit_code=4)]
     assert (exit_code_of(checks), summary(checks)) == (4, "2 failed, 1 warning.")
-    assert exit_code_of([*checks, failed("e", "x", "")]) == 5
+    assert exit_code_of([*checks, failed("e", "x")]) == 5
     assert (exit_code_of([]), summary([])) == (0, "Everything is in order.")
 
 
