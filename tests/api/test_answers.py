@@ -8,7 +8,8 @@ import pytest
 from anyio import fail_after
 
 from kiro_mcp.emulator import Cut, Pause, RunningEmulator, Send, frames
-from kiro_mcp.emulator.request import RestRequest
+from kiro_mcp.emulator.catalogue import CATALOGUE
+from kiro_mcp.emulator.request import Call, RestRequest, WireForm
 from kiro_mcp.emulator.state import GENERATE
 from tests.support.api import (
     CHAT,
@@ -62,11 +63,11 @@ def calls_of(path: str, answer: Json) -> list[tuple[str, str, Any]]:
     return [(call["call_id"], call["name"], call["arguments"]) for call in calls]
 
 
-def prompts(emulator: RunningEmulator) -> list[RestRequest]:
+def prompts(emulator: RunningEmulator) -> list[Call]:
     """The prompts that the service was sent."""
-    return [
-        RestRequest.model_validate(request.body) for request in emulator.state.requests_to(GENERATE)
-    ]
+    bodies = [request.body for request in emulator.state.requests_to(GENERATE)]
+    requests = [RestRequest.model_validate(body) for body in bodies]
+    return [Call(request, WireForm.REST, CATALOGUE) for request in requests]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -38,8 +38,7 @@ from kiro_mcp.emulator import (
     refusals,
     running,
 )
-from kiro_mcp.emulator.catalogue import Model
-from kiro_mcp.emulator.request import Request
+from kiro_mcp.emulator.request import Call
 from kiro_mcp.errors import KiroError
 from kiro_mcp.settings import Settings
 
@@ -123,9 +122,9 @@ class FaultyState(EmulatorState):
         self.requests = deque(maxlen=AT_ONCE)  # Or memory would grow until a thousand are kept.
         self._met: Counter[str] = Counter()
 
-    def script_for(self, request: Request, model: Model) -> Script:
+    def script_for(self, call: Call) -> Script:
         """Play the next answer of the call that the prompt is of."""
-        text = request.current.content.partition("call ")[2].partition("!")[0]
+        text = call.current.content.partition("call ")[2].partition("!")[0]
         kind = KINDS[text.partition(": ")[2]]
         self._met[text] += 1
         return kind.answers[min(self._met[text], len(kind.answers)) - 1]

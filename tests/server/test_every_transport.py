@@ -18,8 +18,7 @@ from kiro_mcp.emulator import (
     frames,
     running,
 )
-from kiro_mcp.emulator.catalogue import Model
-from kiro_mcp.emulator.request import Request
+from kiro_mcp.emulator.request import Call
 from tests.support.mcp import assert_valid, extras
 from tests.support.peers import Era, Peer, Transport, peer
 
@@ -70,8 +69,8 @@ class WatchfulState(EmulatorState):
         super().stream_opened()
         self.most_streams = max(self.most_streams, self.open_streams)
 
-    def script_for(self, request: Request, model: Model) -> Script:
-        last_word = request.current.content.split()[-1]
+    def script_for(self, call: Call) -> Script:
+        last_word = call.current.content.split()[-1]
         say = Send(frames.text(last_word) + frames.ending("END_TURN"))
         return (Until(MAX_CONCURRENCY), Pause(0.01), say)
 
