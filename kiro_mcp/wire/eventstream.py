@@ -17,11 +17,11 @@ are the CRC-32 of zlib::
     A header is   name length (1 byte, 1 to 255) | name, UTF-8 | type (1 byte) | value
 
     type  value                    in Python     type  value                    in Python
-    0     none                     True          5     8 bytes, signed          Long
+    0     none                     True          5     8 bytes, signed          Number
     1     none                     False         6     length (2 bytes), bytes  bytes
-    2     1 byte, signed           Byte          7     length (2 bytes), UTF-8  str
-    3     2 bytes, signed          Short         8     8 bytes, signed          Timestamp
-    4     4 bytes, signed          Integer       9     16 bytes                 UUID
+    2     1 byte, signed           Number        7     length (2 bytes), UTF-8  str
+    3     2 bytes, signed          Number        8     8 bytes, signed          Number
+    4     4 bytes, signed          Number        9     16 bytes                 UUID
 
 Nothing marks the beginning of a frame. So the decoder cannot continue after a fault: it keeps the
 frames before it and stops.
@@ -61,57 +61,29 @@ _OVERHEAD_BYTES: Final = _PRELUDE_BYTES + _CHECKSUM_BYTES
 _LENGTH: Final = Struct(">H")
 _MAX_NAME_BYTES: Final = 0xFF
 
-_TRUE, _FALSE, _BYTE, _SHORT, _INTEGER, _LONG, _BYTES, _STRING, _TIMESTAMP, _UUID = range(10)
+_TRUE, _FALSE, BYTE, SHORT, INTEGER, LONG, _BYTES, _STRING, TIMESTAMP, _UUID = range(10)
+_NUMBERS: Final = {
+    BYTE: Struct(">b"),
+    SHORT: Struct(">h"),
+    INTEGER: Struct(">i"),
+    LONG: Struct(">q"),
+    TIMESTAMP: Struct(">q"),
+}
 _UUID_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Byte:
-    """A header value of one byte, -128 to 127."""
+class Number:
+    """A header value that is a number of a fixed size."""
 
+    kind: int
+    """Its type: `BYTE`, `SHORT`, `INTEGER`, `LONG` or `TIMESTAMP`."""
     value: int
+    """A timestamp is in milliseconds since 1970-01-01 UTC; it is negative before that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Short:
-    """A header value of two bytes, -2**15 to 2**15 - 1."""
-
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Integer:
-    """A header value of four bytes, -2**31 to 2**31 - 1."""
-
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Long:
-    """A header value of eight bytes, -2**63 to 2**63 - 1."""
-
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Timestamp:
-    """A point in time, in milliseconds since 1970-01-01 UTC; negative before it."""
-
-    value: int
-
-
-Number: TypeAlias = Byte | Short | Integer | Long | Timestamp
 HeaderValue: TypeAlias = bool | bytes | str | Number | UUID
 Headers: TypeAlias = Mapping[str, HeaderValue]
-
-_NUMBERS: Final[dict[int, tuple[type[Number], Struct]]] = {
-    _BYTE: (Byte, Struct(">b")),
-    _SHORT: (Short, Struct(">h")),
-    _INTEGER: (Integer, Struct(">i")),
-    _LONG: (Long, Struct(">q")),
-    _TIMESTAMP: (Timestamp, Struct(">q")),
-}
-_KINDS: Final = {number: (kind, layout) for kind, (number, layout) in _NUMBERS.items()}
 
 
 # Neither frozen nor keyword-only, because both would double the cost of each frame.
@@ -301,9 +273,8 @@ def _decode_value(raw: bytes, position: int, kind: int) -> tuple[HeaderValue, in
     if kind in (_TRUE, _FALSE):
         return kind == _TRUE, position
     if kind in _NUMBERS:
-        number, layout = _NUMBERS[kind]
-        data, position = _take(raw, position, layout.size)
-        return number(*layout.unpack(data)), position
+        data, position = _take(raw, position, _NUMBERS[kind].size)
+        return Number(kind, *_NUMBERS[kind].unpack(data)), position
     if kind in (_BYTES, _STRING):
         length, position = _take(raw, position, _LENGTH.size)
         data, position = _take(raw, position, *_LENGTH.unpack(length))
@@ -335,7 +306,7 @@ def _encode_header(name: str, value: HeaderValue) -> bytes:
         raise ValueError(f"the header name {name!r} is not 1 to {_MAX_NAME_BYTES} bytes long")
     try:
         return bytes((len(raw_name),)) + raw_name + _encode_value(value)
-    except (StructError, KeyError) as error:  # KeyError: a plain int, which has no size.
+    except (StructError, KeyError, AttributeError) as error:  # A plain int has no size.
         raise ValueError(f"the header {name!r} cannot hold {value!r:.80}") from error
 
 
@@ -351,8 +322,7 @@ def _encode_value(value: HeaderValue) -> bytes:
         case UUID():
             return bytes((_UUID,)) + value.bytes
         case _:
-            kind, layout = _KINDS[type(value)]
-            return bytes((kind,)) + layout.pack(value.value)
+            return bytes((value.kind,)) + _NUMBERS[value.kind].pack(value.value)
 
 
 def _encode_text(text: str) -> bytes:

@@ -18,13 +18,14 @@ from uuid import UUID
 
 from kiro_mcp.errors import FrameError
 from kiro_mcp.wire.eventstream import (
-    Byte,
+    BYTE,
+    INTEGER,
+    LONG,
+    SHORT,
+    TIMESTAMP,
     FrameDecoder,
     HeaderValue,
-    Integer,
-    Long,
-    Short,
-    Timestamp,
+    Number,
     encode_frame,
 )
 from tests.support.frames import cut, raw_frame, text, tool
@@ -40,13 +41,13 @@ def corpus() -> list[bytes]:
     capture = json.loads((VECTORS / "kiro-capture.json").read_text("utf-8"))["frames_hex"]
     headers: dict[str, HeaderValue] = {
         "flag": True,
-        "byte": Byte(-1),
-        "short": Short(2),
-        "integer": Integer(-3),
-        "long": Long(4),
+        "byte": Number(BYTE, -1),
+        "short": Number(SHORT, 2),
+        "integer": Number(INTEGER, -3),
+        "long": Number(LONG, 4),
         "bytes": b"\x00\xff",
         "string": "déjà",
-        "timestamp": Timestamp(5),
+        "timestamp": Number(TIMESTAMP, 5),
         "uuid": UUID(int=6),
     }
     return [

@@ -25,7 +25,7 @@ from kiro_mcp.wire.events import (
     ToolUseFragment,
     read_event,
 )
-from kiro_mcp.wire.eventstream import Byte, Frame, FrameDecoder
+from kiro_mcp.wire.eventstream import BYTE, Frame, FrameDecoder, Number
 from tests.support.frames import json_bytes
 
 CAPTURE = Path(__file__).parent.parent / "vectors" / "kiro-capture.json"
@@ -446,7 +446,12 @@ def test_wrapped_event_needs_no_event_type() -> None:
             Malformed("E", "is a message of the kind 'new'"),
             id="unknown-message-type",
         ),
-        pytest.param({":event-type": Byte(1)}, b"{}", Ignored("Byte(value=1)"), id="type-no-text"),
+        pytest.param(
+            {":event-type": Number(BYTE, 1)},
+            b"{}",
+            Ignored("Number(kind=2, value=1)"),
+            id="type-no-text",
+        ),
     ],
 )
 def test_an_unknown_message_is_reported(headers: Any, payload: bytes, event: Event) -> None:

@@ -1,5 +1,6 @@
 import json
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -10,18 +11,19 @@ from hypothesis import strategies as st
 
 from kiro_mcp.errors import FrameError
 from kiro_mcp.wire.eventstream import (
+    BYTE,
+    INTEGER,
+    LONG,
     MAX_HEADERS_BYTES,
     MAX_KNOWN_BLOCKS,
     MAX_KNOWN_PRELUDES,
     MAX_PAYLOAD_BYTES,
-    Byte,
+    SHORT,
+    TIMESTAMP,
     Frame,
     FrameDecoder,
     HeaderValue,
-    Integer,
-    Long,
-    Short,
-    Timestamp,
+    Number,
     encode_frame,
 )
 from tests.support.frames import chunks, cut, raw_frame, text
@@ -37,13 +39,13 @@ GOOD = text("ok")
 ALL_TYPES: dict[str, HeaderValue] = {
     "true": True,
     "false": False,
-    "byte": Byte(-2),
-    "short": Short(-300),
-    "integer": Integer(-70_000),
-    "long": Long(-(2**40)),
+    "byte": Number(BYTE, -2),
+    "short": Number(SHORT, -300),
+    "integer": Number(INTEGER, -70_000),
+    "long": Number(LONG, -(2**40)),
     "bytes": b'{"content":"\\{}',
     "string": "déjà vu",
-    "timestamp": Timestamp(1_700_000_000_123),
+    "timestamp": Number(TIMESTAMP, 1_700_000_000_123),
     "uuid": UUID(bytes=bytes(range(16))),
     ":event-type": "assistantResponseEvent",
 }
@@ -67,7 +69,7 @@ def fault_of(data: bytes, decoder: FrameDecoder | None = None) -> FrameError:
 def plain(value: HeaderValue) -> object:
     """A header value as the vectors' file writes it."""
     match value:
-        case Byte() | Short() | Integer() | Long() | Timestamp():
+        case Number():
             return value.value
         case UUID():
             return {"bytes": value.bytes.hex()}
@@ -184,9 +186,9 @@ def test_frames_of_one_kind_share_their_parsed_headers() -> None:
 def test_more_kinds_of_frame_than_are_remembered_still_decode() -> None:
     """What is remembered of a stream is bounded."""
     many = range(max(MAX_KNOWN_BLOCKS, MAX_KNOWN_PRELUDES) + 2)
-    data = b"".join(encode_frame({"n": Long(number)}, bytes(number)) for number in many)
+    data = b"".join(encode_frame({"n": Number(LONG, number)}, bytes(number)) for number in many)
     frames = decode(data)
-    assert [frame.headers["n"] for frame in frames] == [Long(number) for number in many]
+    assert [frame.headers["n"] for frame in frames] == [Number(LONG, number) for number in many]
     assert decode(data) == frames
 
 
@@ -329,11 +331,11 @@ def test_headers_up_to_the_limit_decode() -> None:
         pytest.param({"a": "x" * 65_536}, b"", id="string-too-long"),
         pytest.param({"a": bytes(65_536)}, b"", id="bytes-too-long"),
         pytest.param({"a": 1}, b"", id="number-without-width"),
-        pytest.param({"a": Byte(128)}, b"", id="byte"),
-        pytest.param({"a": Short(-32_769)}, b"", id="short"),
-        pytest.param({"a": Integer(2**31)}, b"", id="integer"),
-        pytest.param({"a": Long(2**63)}, b"", id="long"),
-        pytest.param({"a": Timestamp(-(2**63) - 1)}, b"", id="timestamp"),
+        pytest.param({"a": Number(BYTE, 128)}, b"", id="byte"),
+        pytest.param({"a": Number(SHORT, -32_769)}, b"", id="short"),
+        pytest.param({"a": Number(INTEGER, 2**31)}, b"", id="integer"),
+        pytest.param({"a": Number(LONG, 2**63)}, b"", id="long"),
+        pytest.param({"a": Number(TIMESTAMP, -(2**63) - 1)}, b"", id="timestamp"),
         pytest.param({"a": bytes(65_535), "b": bytes(65_535)}, b"", id="headers-too-long"),
         pytest.param({}, bytes(MAX_PAYLOAD_BYTES + 1), id="payload-too-long"),
     ],
@@ -361,11 +363,11 @@ def integers(bits: int) -> st.SearchStrategy[int]:
 
 VALUES: st.SearchStrategy[HeaderValue] = st.one_of(
     st.booleans(),
-    integers(8).map(Byte),
-    integers(16).map(Short),
-    integers(32).map(Integer),
-    integers(64).map(Long),
-    integers(64).map(Timestamp),
+    integers(8).map(partial(Number, BYTE)),
+    integers(16).map(partial(Number, SHORT)),
+    integers(32).map(partial(Number, INTEGER)),
+    integers(64).map(partial(Number, LONG)),
+    integers(64).map(partial(Number, TIMESTAMP)),
     st.binary(max_size=40),
     st.text(max_size=20),
     st.uuids(),
