@@ -133,24 +133,11 @@ class ContextUsage:
 
 
 @dataclass(slots=True)
-class References:
-    """Licensed code that the text resembles."""
+class Sources:
+    """Licensed code that the text resembles, and web pages that the service names."""
 
-    references: tuple[CodeReference, ...]
-
-
-@dataclass(slots=True)
-class Links:
-    """Web pages that the service names as sources."""
-
-    links: tuple[WebLink, ...]
-
-
-@dataclass(slots=True)
-class Failed:
-    """An error with which the service ends its answer."""
-
-    fault: Fault
+    references: tuple[CodeReference, ...] = ()
+    links: tuple[WebLink, ...] = ()
 
 
 @dataclass(slots=True)
@@ -184,13 +171,15 @@ Event: TypeAlias = (
     | TokenCounts
     | Metering
     | ContextUsage
-    | References
-    | Links
-    | Failed
+    | Sources
+    | Fault
     | Ignored
     | Malformed
     | Several
 )
+
+
+"""A `Fault` is an error with which the service ends its answer."""
 
 
 # --- reading ------------------------------------------------------------------------------
@@ -210,11 +199,11 @@ def read_event(frame: Frame) -> Event:
     kind = headers.get(":message-type")
     if kind != "event" and (kind is not None or ":exception-type" in headers):
         if kind in (None, "exception"):
-            return Failed(_read_failure(frame.payload, str(headers.get(":exception-type", ""))))
+            return _read_failure(frame.payload, str(headers.get(":exception-type", "")))
         if kind == "error":
             fault = _read_failure(frame.payload, str(headers.get(":error-code", "")))
             words = _shortened(str(headers.get(":error-message", "")))
-            return Failed(replace(fault, message=words or fault.message))
+            return replace(fault, message=words or fault.message)
         return Malformed(str(event_type), f"is a message of the kind {kind!r:.80}")
     try:
         members = parse_object(frame.payload)
@@ -230,7 +219,7 @@ def read_event(frame: Frame) -> Event:
         if isinstance(inner, dict):
             members = inner
         if _is_error(members):
-            return Failed(read_fault(members))
+            return read_fault(members)
         if not event_type:
             return Malformed("", "does not say what it is")
         reader = _READERS.get(event_type)
@@ -285,8 +274,8 @@ def _read_assistant_response(members: JsonObject) -> Event:
     text = Text(text_member(members, "content"), word_member(members, "modelId"))
     # Not observed, but other clients of the service look for these two here.
     tool_uses = [_read_whole_tool_use(item) for item in object_members(members, "toolUses")]
-    reason = word_member(members, "stopReason") or word_member(members, "stop_reason")
-    return _together([text, *tool_uses, *([Stop(reason)] if reason else [])])
+    stop = _read_stop(members)
+    return _together([text, *tool_uses, *([stop] if stop.reason else [])])
 
 
 def _read_reasoning(members: JsonObject) -> Event:
@@ -349,8 +338,8 @@ def _read_token_counts(members: JsonObject) -> TokenCounts:
     )
 
 
-def _read_message_stop(members: JsonObject) -> Event:
-    return Stop(word_member(members, "stopReason") or word_member(members, "stop_reason"))
+def _read_stop(members: JsonObject) -> Stop:
+    return Stop(first_word([members], ("stopReason", "stop_reason")))
 
 
 def _read_metering(members: JsonObject) -> Event:
@@ -358,13 +347,9 @@ def _read_metering(members: JsonObject) -> Event:
     return Metering(number_member(members, "usage") if is_credit else None)
 
 
-def _read_context_usage(members: JsonObject) -> Event:
-    return ContextUsage(number_member(members, "contextUsagePercentage"))
-
-
 def _read_references(members: JsonObject) -> Event:
-    return References(
-        tuple(
+    return Sources(
+        references=tuple(
             CodeReference(
                 license_name=word_member(item, "licenseName"),
                 repository=word_member(item, "repository"),
@@ -384,7 +369,7 @@ def _read_links(members: JsonObject) -> Event:
         )
         for item in object_members(members, "supplementaryWebLinks")
     )
-    found = Links(tuple(link for link in links if link.url))
+    found = Sources(links=tuple(link for link in links if link.url))
     # Not observed, but other clients of the service read counts of tokens here.
     counts = _read_token_counts(members)
     return _together([found, counts] if counts != TokenCounts() else [found])
@@ -394,16 +379,12 @@ def _read_citation(members: JsonObject) -> Event:
     url = word_member(members, "citationLink")
     if not url:
         return Ignored("citationEvent")
-    return Links((WebLink(url=url, snippet=word_member(members, "citationText")),))
-
-
-def _read_nothing(members: JsonObject) -> Event:
-    return Several(())
+    return Sources(links=(WebLink(url=url, snippet=word_member(members, "citationText")),))
 
 
 def _read_invalid_state(members: JsonObject) -> Event:
     fault = read_fault(members, "invalidStateEvent")
-    return Failed(replace(fault, message=fault.message or fault.reason or "Invalid state"))
+    return replace(fault, message=fault.message or fault.reason or "Invalid state")
 
 
 _READERS: Final[dict[object, Callable[[JsonObject], Event]]] = {
@@ -412,17 +393,19 @@ _READERS: Final[dict[object, Callable[[JsonObject], Event]]] = {
     "reasoningContentEvent": _read_reasoning,
     "metadataEvent": _read_metadata,
     "meteringEvent": _read_metering,
-    "contextUsageEvent": _read_context_usage,
+    "contextUsageEvent": lambda members: ContextUsage(
+        number_member(members, "contextUsagePercentage")
+    ),
     "codeReferenceEvent": _read_references,
     "supplementaryWebLinksEvent": _read_links,
     "citationEvent": _read_citation,
-    "messageMetadataEvent": _read_nothing,
-    "initial-response": _read_nothing,
+    "messageMetadataEvent": lambda _: Several(()),
+    "initial-response": lambda _: Several(()),
     "invalidStateEvent": _read_invalid_state,
-    "error": lambda members: Failed(read_fault(members, "error")),
+    "error": lambda members: read_fault(members, "error"),
     # In no model and in no capture; other clients know them.
-    "messageStopEvent": _read_message_stop,
-    "message_stop": _read_message_stop,
+    "messageStopEvent": _read_stop,
+    "message_stop": _read_stop,
     "usageEvent": lambda members: _read_token_counts(object_member(members, "usage")),
     "metricsEvent": lambda members: _read_token_counts(object_member(members, "usage")),
 }

@@ -51,15 +51,13 @@ from kiro_mcp.wire.events import (
     AnswerLimitError,
     ContextUsage,
     Event,
-    Failed,
     ForeignBody,
     Ignored,
-    Links,
     Malformed,
     Metering,
     Reasoning,
-    References,
     Several,
+    Sources,
     Stop,
     Text,
     TokenCounts,
@@ -333,11 +331,10 @@ class ReplyBuilder:
                     self._context_percent = event.percent
             case TokenCounts():  # Zeros mean that the service has not counted.
                 self._counts = event if event != TokenCounts() else self._counts
-            case Failed():
-                self.fault = event.fault
-            case References():
+            case Fault():
+                self.fault = event
+            case Sources():
                 self._references += event.references[: MAX_LISTED - len(self._references)]
-            case Links():
                 self._links += event.links[: MAX_LISTED - len(self._links)]
             case Ignored():
                 name = event.event_type[:MAX_TYPE_CHARACTERS]

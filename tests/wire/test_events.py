@@ -11,14 +11,12 @@ from kiro_mcp.wire.events import (
     MAX_MESSAGE_CHARACTERS,
     ContextUsage,
     Event,
-    Failed,
     Ignored,
-    Links,
     Malformed,
     Metering,
     Reasoning,
-    References,
     Several,
+    Sources,
     Stop,
     Text,
     TokenCounts,
@@ -217,26 +215,26 @@ def read(event_type: str, payload: object) -> Event:
         pytest.param(
             "codeReferenceEvent",
             {"references": [{"licenseName": "MIT", "repository": "r", "url": "u"}, None]},
-            References((CodeReference(license_name="MIT", repository="r", url="u"),)),
+            Sources(references=(CodeReference(license_name="MIT", repository="r", url="u"),)),
             id="references",
         ),
-        pytest.param("codeReferenceEvent", {}, References(()), id="no-references"),
+        pytest.param("codeReferenceEvent", {}, Sources(), id="no-references"),
         pytest.param(
             "supplementaryWebLinksEvent",
             {"supplementaryWebLinks": [{"url": "u", "title": "t", "snippet": "s"}, {"title": "t"}]},
-            Links((WebLink(url="u", title="t", snippet="s"),)),
+            Sources(links=(WebLink(url="u", title="t", snippet="s"),)),
             id="links",
         ),
         pytest.param(
             "supplementaryWebLinksEvent",
             {"inputTokens": 3, "outputTokens": 4},
-            Several((Links(()), TokenCounts(3, 4))),
+            Several((Sources(), TokenCounts(3, 4))),
             id="links-with-counts",
         ),
         pytest.param(
             "citationEvent",
             {"target": {"location": 3}, "citationText": "s", "citationLink": "u"},
-            Links((WebLink(url="u", snippet="s"),)),
+            Sources(links=(WebLink(url="u", snippet="s"),)),
             id="citation",
         ),
         pytest.param("citationEvent", {}, Ignored("citationEvent"), id="citation-without-link"),
@@ -259,24 +257,22 @@ def read(event_type: str, payload: object) -> Event:
         pytest.param(
             "invalidStateEvent",
             {"reason": "INVALID_TASK_ASSIST_PLAN", "message": "m"},
-            Failed(Fault(name="invalidStateEvent", reason="INVALID_TASK_ASSIST_PLAN", message="m")),
+            Fault(name="invalidStateEvent", reason="INVALID_TASK_ASSIST_PLAN", message="m"),
             id="invalid-state",
         ),
         pytest.param(
             "invalidStateEvent",
             {"reason": "R"},
-            Failed(Fault(name="invalidStateEvent", reason="R", message="R")),
+            Fault(name="invalidStateEvent", reason="R", message="R"),
             id="invalid-state-without-message",
         ),
         pytest.param(
             "invalidStateEvent",
             {},
-            Failed(Fault(name="invalidStateEvent", message="Invalid state")),
+            Fault(name="invalidStateEvent", message="Invalid state"),
             id="invalid-state-empty",
         ),
-        pytest.param(
-            "error", {"message": "m"}, Failed(Fault(name="error", message="m")), id="error-event"
-        ),
+        pytest.param("error", {"message": "m"}, Fault(name="error", message="m"), id="error-event"),
         pytest.param("followupPromptEvent", {}, Ignored("followupPromptEvent"), id="followup"),
         pytest.param("intentsEvent", {}, Ignored("intentsEvent"), id="intents"),
         pytest.param("codeEvent", {"content": "x"}, Ignored("codeEvent"), id="code"),
@@ -396,7 +392,7 @@ def test_an_error_in_a_stream_is_a_fault_with_its_details(
     headers: dict[str, str], payload: bytes, fault: Fault
 ) -> None:
     """The format's specification for the three kinds of message."""
-    assert read_event(Frame(headers, payload)) == Failed(fault)
+    assert read_event(Frame(headers, payload)) == fault
 
 
 @pytest.mark.parametrize(
@@ -418,8 +414,8 @@ def test_an_error_in_a_stream_is_a_fault_with_its_details(
 )
 def test_error_document_in_an_event_is_a_fault(payload: object, fault: Fault) -> None:
     """Not observed: other clients of the service defend against it."""
-    assert read("assistantResponseEvent", payload) == Failed(fault)
-    assert read_event(Frame({}, json_bytes(payload))) == Failed(fault)
+    assert read("assistantResponseEvent", payload) == fault
+    assert read_event(Frame({}, json_bytes(payload))) == fault
 
 
 def test_event_without_message_type_is_an_event() -> None:
