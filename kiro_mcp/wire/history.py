@@ -39,7 +39,7 @@ from kiro_mcp.chat import (
 )
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.wire.images import MAX_IMAGES
-from kiro_mcp.wire.json_values import clean_text, has_null, json_text, plain_json, without_nulls
+from kiro_mcp.wire.json_values import clean_text, json_text, plain_json, without_nulls
 
 TRUNCATION_NOTICE: Final = (
     "[Notice from the client program, not from the user: your last answer was cut off by a limit"
@@ -258,24 +258,19 @@ def _clean_part(part: Part) -> Part:
                 redacted=clean_text(part.redacted),
             )
         case ToolUse():
-            arguments = cast("JsonObject", without_nulls(_plain_object(part.arguments)))
+            arguments = cast("JsonObject", without_nulls(plain_json(part.arguments)))
             name = clean_text(part.name)
             return replace(part, id=clean_text(part.id), name=name, arguments=arguments)
         case ToolResult():
-            data = None if part.data is None else _plain_object(part.data)
+            data = cast("JsonObject | None", plain_json(part.data))
             text = clean_text(part.text)
-            if data is not None and has_null(data):
+            if data != without_nulls(data):
                 # The service refuses null in data, but not in text.
                 text, data = "\n".join(filter(None, (text, json_text(data)))), None
             name = clean_text(part.name)
             return replace(part, id=clean_text(part.id), name=name, text=text, data=data)
         case ImagePart():
             return part
-
-
-def _plain_object(value: JsonObject) -> JsonObject:
-    plain = plain_json(value)
-    return plain if isinstance(plain, dict) else {}
 
 
 # --- tool uses and results ----------------------------------------------------------------

@@ -15,7 +15,7 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
@@ -81,9 +81,15 @@ def load_large_json(text: str, cut: Mapping[str, str] = MappingProxyType({})) ->
     """
     if not cut:
         return _parse_large(text)
-    found: list[str] = []
-    value = _put_back(_parse_large(text), cut, found)
-    if len(found) > len(cut):  # A text became a mark when its escapes were read.
+    marks = 0
+
+    def put_back(found: str) -> str:
+        nonlocal marks
+        marks += found in cut
+        return cut.get(found, found)
+
+    value = _map_texts(_parse_large(text), put_back)
+    if marks > len(cut):  # A text became a mark when its escapes were read.
         return _parse_large(_MARK.sub(lambda mark: cut.get(mark[0], mark[0]), text))
     return value
 
@@ -99,7 +105,7 @@ def _parse_large(text: str) -> Any:
         parse_int=lambda digits: int(digits),
         parse_float=lambda digits: float(digits),
     )
-    return _mended(value) if "\\ud" in text or "\\uD" in text else value
+    return _map_texts(value, mend_surrogates) if "\\ud" in text or "\\uD" in text else value
 
 
 def cut_long_texts(
@@ -143,30 +149,15 @@ def _is_escaped(line: bytes | bytearray, position: int) -> bool:
     return (position - before) % 2 == 1
 
 
-def _put_back(value: Any, cut: Mapping[str, str], found: list[str]) -> Any:
+def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a copy of parsed JSON with each text changed, the names of members included."""
     if isinstance(value, str):
-        if value not in cut:
-            return value
-        found.append(value)
-        return cut[value]
+        return change(value)
     if isinstance(value, list):
-        return [_put_back(item, cut, found) for item in cast("list[Any]", value)]
-    if isinstance(value, dict):
-        members = cast("dict[str, Any]", value).items()
-        return {
-            _put_back(name, cut, found): _put_back(member, cut, found) for name, member in members
-        }
-    return value
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return mend_surrogates(value)
-    if isinstance(value, list):
-        return [_mended(item) for item in cast("list[Any]", value)]
+        return [_map_texts(item, change) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
         members = cast("dict[str, Any]", value)
-        return {mend_surrogates(name): _mended(member) for name, member in members.items()}
+        return {change(name): _map_texts(member, change) for name, member in members.items()}
     return value
 
 
@@ -234,15 +225,6 @@ def without_nulls(value: JsonValue) -> JsonValue:
     return value
 
 
-def has_null(value: JsonValue) -> bool:
-    """Whether it contains a null, at any depth."""
-    if isinstance(value, dict):
-        return any(map(has_null, value.values()))
-    if isinstance(value, list):
-        return any(map(has_null, value))
-    return value is None
-
-
 def json_text(value: JsonValue) -> str:
     """Return a value as compact JSON, without escapes for characters outside ASCII."""
     return json_bytes(value).decode(errors="surrogatepass")
@@ -273,15 +255,19 @@ def parse_object(payload: bytes) -> JsonObject:
     if not payload:
         return {}
     try:
-        document: JsonValue = from_json(payload)
-    except ValueError:
-        try:  # The fast parser refuses half surrogate pairs and deep nesting.
-            document = json.loads(payload.decode())
-        except (ValueError, RecursionError) as error:
-            raise UnreadableError("is not JSON") from error
+        document = _parse(payload)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError("is not JSON") from error
     if not isinstance(document, dict):
         raise UnreadableError("is not a JSON object")
     return document
+
+
+def _parse(text: str | bytes) -> JsonValue:
+    try:
+        return from_json(text)
+    except ValueError:  # The fast parser refuses half surrogate pairs and deep nesting.
+        return json.loads(text if isinstance(text, str) else text.decode())
 
 
 def text_member(members: JsonObject, key: str) -> str:
@@ -463,16 +449,18 @@ def parse_arguments(fragments: Sequence[str]) -> Arguments:
     text = mend_surrogates("".join(fragments))
     if not text or text.isspace():
         return Arguments(value={})
-    if (value := _parse(text)) is not None:
-        return Arguments(value=value)
+    with suppress(ValueError, RecursionError):
+        if (value := plain_object(_parse(text))) is not None:
+            return Arguments(value=value)
     if (value := _last_snapshot(text, fragments)) is not None:
         return Arguments(value=value)
     # Two repairs lose nothing: raw control characters in strings are accepted, and a comma before a
     # closing bracket is removed.
     if len(text) <= MAX_REPAIRED_CHARACTERS:
         repaired = _TRAILING_COMMA.sub(r"\1", text)
-        if (value := _parse_slowly(repaired, strict=False)) is not None:
-            return Arguments(value=value, is_repaired=True)
+        with suppress(ValueError, RecursionError):
+            if (value := plain_object(json.loads(repaired, strict=False))) is not None:
+                return Arguments(value=value, is_repaired=True)
     return Arguments(value=None, state="truncated" if _is_cut_off(text) else "invalid")
 
 
@@ -505,20 +493,6 @@ def _is_too_deep(value: JsonObject, text: str) -> bool:
         )
         level = [member for member in members if isinstance(member, dict | list)]
     return bool(level)
-
-
-def _parse(text: str) -> JsonObject | None:
-    try:
-        return plain_object(from_json(text))
-    except ValueError:  # The fast parser refuses half surrogate pairs and deep nesting.
-        return _parse_slowly(text)
-
-
-def _parse_slowly(text: str, *, strict: bool = True) -> JsonObject | None:
-    try:
-        return plain_object(json.loads(text, strict=strict))
-    except (ValueError, RecursionError):
-        return None
 
 
 def _last_snapshot(text: str, fragments: Sequence[str]) -> JsonObject | None:
