@@ -80,7 +80,6 @@ from kiro_mcp.wire.request import (
     compose_system,
     prepare,
 )
-from kiro_mcp.wire.tools import SentTools
 
 logger = logging.getLogger(__name__)
 
@@ -443,8 +442,8 @@ class AcpClient:
             context_window_tokens=draft.prepared.model.context_window or 0,
             thinking=self._settings.thinking_handling,
             tools=draft.request.tools,
-            caller_names=draft.prepared.tool_names,
-            property_names=draft.prepared.property_names,
+            caller_names=draft.prepared.tools.caller_names,
+            property_names=draft.prepared.tools.property_names,
             reads_text_calls=self._settings.text_tool_calls,
         )
         builder.add(Text("", model))
@@ -656,18 +655,15 @@ class AcpClient:
             effort = ""
         plain = replace(request, max_tokens=0, effort="", tool_choice="", output_schema=None)
         prepared = prepare(plain, _OPTIONS)
-        sent_names = {name: sent for sent, name in prepared.tool_names.items()}
         note = compose_system(
             replace(request, system="", writes_in_chunks=False),
-            SentTools(
-                specs=(), names=sent_names, property_names={}, long_descriptions=(), repairs=()
-            ),
+            replace(prepared.tools, long_descriptions=()),
         )
         if self._settings.tell_time:
             note = f"The current time is {self._now().isoformat(timespec='seconds')}.\n\n{note}"
         spec = SessionSpec(
             system=prepared.system,
-            tools=prepared.tools if request.allows_tools else (),
+            tools=prepared.tools.specs if request.allows_tools else (),
             model=prepared.model.id,
             effort=effort,
         )
@@ -709,8 +705,7 @@ class AcpClient:
             encoded=encoded,
             model=draft.prepared.model,
             estimated_tokens=max(1, text_bytes // BYTES_PER_TOKEN) + TOKENS_PER_IMAGE * images,
-            tool_names=draft.prepared.tool_names,
-            property_names=draft.prepared.property_names,
+            tools=draft.prepared.tools,
             repairs=draft.prepared.repairs,
             warnings=(*draft.warnings, *draft.prepared.warnings),
             findings=draft.prepared.findings,

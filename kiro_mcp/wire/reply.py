@@ -175,9 +175,9 @@ class ReplyBuilder:
         self._received_bytes = 0
         self._parts = _Parts(thinking, holds_calls=reads_text_calls)
         self._tool_uses = ToolUseAssembler(
-            caller_names,
+            caller_names or {},
             {tool.name: tool.input_schema for tool in reversed(tools)},
-            property_names,
+            property_names or {},
         )
         self._new_tool_use_id = new_tool_use_id
         self._spoken_characters = 0
@@ -526,7 +526,7 @@ class _Parts:
         holds_calls: Whether text that may be a tool call is held back until `settle`.
     """
 
-    def __init__(self, handling: ThinkingHandling, *, holds_calls: bool = False) -> None:
+    def __init__(self, handling: ThinkingHandling, *, holds_calls: bool) -> None:
         self.hidden_characters = 0
         """The size of the thinking that is not shown."""
         self._targets = _TARGETS[handling]

@@ -21,7 +21,7 @@ import hashlib
 import re
 import uuid
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Final, Literal, cast
@@ -143,13 +143,9 @@ class Prepared:
     prompt_count: int
     """How many of the user's turns are prompts rather than results of tools."""
     system: str
-    tools: tuple[ToolSpec, ...]
+    tools: SentTools
     fields: JsonObject
     """The model's own fields."""
-    tool_names: Mapping[str, str]
-    """The caller's name of each tool, by the name that is sent."""
-    property_names: Mapping[str, Mapping[str, str]]
-    """The same for the renamed properties of each tool, by the caller's name of the tool."""
     max_payload_bytes: int
     """The limit on the payload; 0 for none."""
     repairs: tuple[Repair, ...]
@@ -167,10 +163,7 @@ class Payload:
     model: ModelInfo
     estimated_tokens: int
     """About how many tokens the prompt has. It is used only for warnings."""
-    tool_names: Mapping[str, str]
-    """The caller's name of each tool, by the name that is sent."""
-    property_names: Mapping[str, Mapping[str, str]]
-    """The same for the renamed properties of each tool, by the caller's name of the tool."""
+    tools: SentTools
     repairs: tuple[Repair, ...]
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -240,7 +233,7 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
         model = request.model_info
     if (system := clean_text(request.system)) is not request.system:
         request = replace(request, system=system)
-    asked = ask_model(
+    asked = model_options(
         model,
         effort=request.effort,
         max_tokens=request.max_tokens,
@@ -272,10 +265,8 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
         turns=turns,
         prompt_count=sum(turn.role == "user" and not _has(turn, ToolResult) for turn in turns),
         system=compose_system(request, tools, tags="" if has_own_tags else asked.tags),
-        tools=tools.specs,
+        tools=tools,
         fields=asked.fields,
-        tool_names={sent: name for name, sent in tools.names.items()},
-        property_names=tools.property_names,
         max_payload_bytes=options.max_payload_bytes,
         repairs=(*repairs, *turn_repairs, *tools.repairs),
         warnings=(*model_warnings, *asked.warnings),
@@ -387,7 +378,7 @@ _MOST_BUDGET: Final = 24_576
 """The limits of other clients for thinking by tags."""
 
 
-def ask_model(
+def model_options(
     model: ModelInfo, *, effort: Effort, max_tokens: int, thinking_budget: int = THINKING_BUDGET
 ) -> ModelOptions:
     """Return how to ask a model for an effort and for the length of its answer.
@@ -552,8 +543,7 @@ def write_payload(prepared: Prepared, envelope: Envelope) -> Payload:
         encoded=encoded,
         model=prepared.model,
         estimated_tokens=tokens,
-        tool_names=prepared.tool_names,
-        property_names=prepared.property_names,
+        tools=prepared.tools,
         repairs=(*prepared.repairs, *repairs),
         warnings=tuple(warnings),
         findings=findings,
@@ -601,8 +591,8 @@ def _write_turns(prepared: Prepared, envelope: Envelope) -> list[JsonObject]:
         context: JsonObject = {}
         if results := [_write_result(part) for part in turn.parts if isinstance(part, ToolResult)]:
             context["toolResults"] = list[JsonValue](results)
-        if index == last and prepared.tools:
-            context["tools"] = [_write_tool(spec) for spec in prepared.tools]
+        if index == last and prepared.tools.specs:
+            context["tools"] = [_write_tool(spec) for spec in prepared.tools.specs]
         if context:
             message["userInputMessageContext"] = context
         images: list[JsonValue] = [

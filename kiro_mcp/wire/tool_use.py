@@ -71,15 +71,15 @@ class ToolUseAssembler:
 
     def __init__(
         self,
-        aliases: Mapping[str, str] | None = None,
-        schemas: Mapping[str, JsonObject] | None = None,
-        property_names: Mapping[str, Mapping[str, str]] | None = None,
+        aliases: Mapping[str, str],
+        schemas: Mapping[str, JsonObject],
+        property_names: Mapping[str, Mapping[str, str]],
     ) -> None:
         self.input_characters = 0
         """The size of all arguments so far."""
-        self._aliases = aliases or {}
-        self._property_names = property_names or {}
-        self._schemas = schemas or {}
+        self._aliases = aliases
+        self._property_names = property_names
+        self._schemas = schemas
         self._checks: dict[str, SchemaCheck | None] = {}
         self._open: dict[str, _OpenToolUse] = {}
         self._ended: set[str] = set()

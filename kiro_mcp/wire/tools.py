@@ -50,6 +50,11 @@ class SentTools:
     """Sent name and whole description of the tools whose description was cut."""
     repairs: tuple[Repair, ...]
 
+    @property
+    def caller_names(self) -> dict[str, str]:
+        """The caller's name of each tool, by the name that is sent."""
+        return {sent: name for name, sent in self.names.items()}
+
 
 def read_tool_specs(given: Sequence[object]) -> tuple[tuple[ToolSpec, ...], tuple[Repair, ...]]:
     """Read declarations of tools in any of the three forms.

@@ -4,14 +4,14 @@ import pytest
 
 from kiro_mcp.chat import Effort, JsonObject, ModelFields, ModelInfo
 from kiro_mcp.wire.models import EFFORTS, known_model, nearest_effort
-from kiro_mcp.wire.request import ModelOptions, ask_model
+from kiro_mcp.wire.request import ModelOptions, model_options
 
 OPUS_5, OPUS_46 = known_model("claude-opus-5"), known_model("claude-opus-4.6")
 TAGS, GPT, NONE = known_model("claude-sonnet-4.5"), known_model("gpt-5.6-sol"), known_model("auto")
 
 
 def ask(model: ModelInfo, effort: Effort = "", max_tokens: int = 0) -> ModelOptions:
-    return ask_model(model, effort=effort, max_tokens=max_tokens)
+    return model_options(model, effort=effort, max_tokens=max_tokens)
 
 
 @pytest.mark.parametrize("model", [OPUS_5, TAGS, GPT, NONE])
@@ -83,7 +83,7 @@ def test_a_model_without_a_schema_is_asked_by_tags_alone(
     effort: Effort, budget: int, length: int
 ) -> None:
     """Observed: Claude 4.5 and older think where these tags begin the prompt."""
-    wishes = ask_model(TAGS, effort=effort, max_tokens=0, thinking_budget=budget)
+    wishes = model_options(TAGS, effort=effort, max_tokens=0, thinking_budget=budget)
     assert wishes == ModelOptions(
         fields={},
         tags="<thinking_mode>enabled</thinking_mode>"

@@ -331,7 +331,7 @@ def test_a_tool_is_sent_under_a_legal_name() -> None:
     text = encode_payload(payload.body)
     assert b"server/look.at" not in text
     assert b'"name":"server_look_at"' in text
-    assert payload.tool_names == {"server_look_at": "server/look.at"}
+    assert payload.tools.caller_names == {"server_look_at": "server/look.at"}
 
 
 def test_faulty_tool_uses_are_repaired_together() -> None:
@@ -550,7 +550,7 @@ def test_a_good_request_needs_no_repair() -> None:
     assert prepared.turns == (user(A),)
     assert (prepared.system, prepared.model.id) == ("Be terse.", "auto")
     assert prepared.conversation_id == CONVERSATION
-    assert (prepared.tools, prepared.fields, prepared.tool_names) == ((), {}, {})
+    assert (prepared.tools.specs, prepared.fields) == ((), {})
     assert (prepared.repairs, prepared.warnings) == ((), ())
 
 
@@ -597,14 +597,14 @@ def test_tools_have_the_same_name_in_declarations_and_history() -> None:
     turns = (user(A), assistant(USE), user(ToolResult(id="t1", text="r")))
     prepared = prepare(chat(*turns, tools=(MY_TOOL,)))
     assert prepared.turns[1] == assistant(replace(USE, name="my_tool"))
-    assert [tool.name for tool in prepared.tools] == ["my_tool"]
-    assert prepared.tool_names == {"my_tool": "my.tool"}
+    assert [tool.name for tool in prepared.tools.specs] == ["my_tool"]
+    assert prepared.tools.caller_names == {"my_tool": "my.tool"}
 
 
 def test_tools_of_the_history_are_declared() -> None:
     """Observed: a tool use without its spec is refused."""
     prepared = prepare(chat(user(A), assistant(USE), user(ToolResult(id="t1", text="r"))))
-    assert [tool.name for tool in prepared.tools] == ["my_tool"]
+    assert [tool.name for tool in prepared.tools.specs] == ["my_tool"]
     assert "stub_tool" in rules(prepared)
 
 
@@ -612,7 +612,7 @@ def test_a_request_without_tools_has_only_text() -> None:
     """What `-chat` asks for."""
     turns = (user(A), assistant(USE), user(ToolResult(id="t1", text="r")))
     prepared = prepare(chat(*turns, tools=(MY_TOOL,), allows_tools=False))
-    assert prepared.tools == ()
+    assert prepared.tools.specs == ()
     assert all(isinstance(part, TextPart) for turn in prepared.turns for part in turn.parts)
     assert rules(prepared) == ["tools_as_text"]
 

@@ -461,7 +461,7 @@ def test_a_repaired_conversation_needs_no_repair(request: ChatRequest) -> None:
         replace(
             request,
             messages=once.turns,
-            tools=once.tools,
+            tools=once.tools.specs,
             conversation_id=once.conversation_id,
         ),
         options,
@@ -481,11 +481,11 @@ def test_every_tool_name_that_is_sent_has_its_callers_name(request: ChatRequest)
     used = {
         part.name for turn in prepared.turns for part in turn.parts if isinstance(part, ToolUse)
     }
-    sent = {spec.name for spec in prepared.tools}
-    assert used <= sent == prepared.tool_names.keys()
+    sent = {spec.name for spec in prepared.tools.specs}
+    assert used <= sent == prepared.tools.caller_names.keys()
     if request.allows_tools:
         callers = {clean_text(spec.name) for spec in request.tools}
-        assert callers <= set(prepared.tool_names.values())
+        assert callers <= set(prepared.tools.caller_names.values())
 
 
 @moderate
