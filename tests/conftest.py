@@ -21,7 +21,7 @@ settings.load_profile("tests")
 
 
 def pytest_configure() -> None:
-    """Let the programs under test see Ctrl-C, which what a shell runs in the background ignores."""
+    """Let the tested programs see Ctrl-C, which programs in a shell's background ignore."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -44,7 +44,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Run on asyncio: the HTTP server that the emulator stands on knows no other."""
+    """Run on asyncio: the emulator's HTTP server needs it."""
     return "asyncio"
 
 

@@ -159,7 +159,7 @@ async def _hung_up(server: WebServer, number: int, after: float, tally: Tally) -
 
 
 def _crowd(clients: Sequence[Client], server: WebServer, tally: Tally) -> list[Job]:
-    """Draw what becomes of each call: four in five are waited for."""
+    """Choose at random which calls are cancelled: one in five."""
     chance = random.Random(SEED)
     jobs: list[Job] = []
     for number in range(CROWD):
@@ -178,7 +178,7 @@ def _crowd(clients: Sequence[Client], server: WebServer, tally: Tally) -> list[J
 
 
 async def over_http(emulator: str, home: str) -> bool:
-    """Let the crowd in, then count what further calls leave behind."""
+    """Make the crowd's calls, then count what further calls leave behind."""
     arguments = ["--transport", "http", "--port", "0", "--no-auth"]
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context

@@ -1,4 +1,4 @@
-"""What becomes of calls when everything goes wrong: 2,000 calls, and 200 cancelled ones.
+"""How calls end when everything goes wrong: 2,000 calls, and 200 cancelled ones.
 
 Run it with `python -m tests.benchmarks.faults`. The real client asks an emulator in the same
 process, 16 calls at a time; which fault each call meets is drawn with a fixed seed, and its
@@ -176,7 +176,7 @@ def request_of(number: int, kind: str) -> ChatRequest:
 
 
 def ending_of(reply: Reply) -> str:
-    """Say how an answer ended; `wrong` where its words are not a beginning of the right ones."""
+    """Return how an answer ended; `wrong` if the right answer does not begin with its words."""
     said = reply.text.strip()
     if reply.truncated:
         is_marked = bool(reply.truncation_reason) and reply.fault is not None
@@ -271,7 +271,7 @@ def jobs_of(client: KiroClient, tokens: PerCallTokens, tally: Tally) -> list[Job
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What is there before and after."""
+    """What the process holds before and after."""
 
     files: int
     tasks: int

@@ -1,4 +1,4 @@
-"""What is left on disk when a server is killed in the midst of refreshes.
+"""What is left on disk when a server is killed during refreshes.
 
 Run it: `python -m tests.benchmarks.refresh [REFRESHES]`. A process renews one login again and
 again; it is killed (SIGKILL) at random moments. After each kill the store must be readable, and
@@ -33,7 +33,7 @@ MAX_DELAY_SECONDS = 0.02
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What was met on disk, counted."""
+    """How often each state was found on disk."""
 
     refreshes: int = 0
     kills: int = 0

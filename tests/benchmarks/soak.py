@@ -4,8 +4,8 @@ Run it with `python -m tests.benchmarks.soak [MINUTES]`; 20 by default. Both ser
 emulator are processes of their own. Callers ask without pause for whole answers, slow ones, tool
 calls, refusals, resets, stalls and corrupt frames; a tenth of the calls is cancelled. Once a
 minute the servers' memory, descriptors and threads are printed. Exits with 1 when a call ends in
-something that its prompt does not allow, or when memory in the last minute lies more than the bar
-above the first fifth's end, or a descriptor is left.
+a way that its prompt does not allow, when memory has grown by more than the bar since the first
+fifth of the time, or when a descriptor is left.
 """
 
 import json
@@ -87,7 +87,7 @@ class Drawn:
 
 
 async def over_http(client: Client, drawn: Drawn, seen: Seen, until: float) -> None:
-    """Be one caller of the SDK's client."""
+    """Make the calls of one caller with the SDK's client."""
     while time.monotonic() < until:
         script, call, after = drawn.call()
         with anyio.move_on_after(after if after is not None else 60) as patience:

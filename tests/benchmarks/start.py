@@ -1,7 +1,7 @@
 """How soon a server answers, and what it weighs while it is idle.
 
-Run it with `python -m tests.benchmarks.start`. All of it is measured from the start of the process,
-over stdio, in interleaved rounds. The first answers stand beside a Python process that does
+Run it with `python -m tests.benchmarks.start`. All times begin with the start of the process, over
+stdio, in interleaved rounds. The first answers stand beside a Python process that does
 nothing; the first call of `ask_claude` stands beside the first call of a bare server of the same
 SDK, whose one tool makes the same POST. Exits with 1 when a bar is missed.
 """

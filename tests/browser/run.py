@@ -152,7 +152,7 @@ async def _said(output: Path, pattern: str) -> str:
 
 
 def _free_port() -> int:
-    # The Inspector takes no 0: what its pages may do is derived from the number.
+    # The Inspector does not accept port 0: it derives its pages' origin from the number.
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

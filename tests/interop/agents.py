@@ -83,7 +83,7 @@ CALLS: Sequence[Step] = (
 
 
 def _again(seen: str) -> Json:
-    """Ask slowly until that is answered, then something else."""
+    """Repeat the slow question until it is answered, then ask something else."""
     return {"prompt": QUICK if "canned" in seen else SLOW}
 
 

@@ -126,9 +126,9 @@ def _typescript_client(inspector: Command, generation: str, era: str) -> list[st
 
 
 async def _inspected(inspector: Command, *, is_strict: bool) -> Report:
-    """Have the Inspector list the tools and call each, one process a question.
+    """Let the Inspector list the tools and call each tool, in a process of its own each time.
 
-    Strict, it also fails where it holds that other clients cannot read a schema.
+    If it is strict, it also fails if it thinks that other clients cannot read a schema.
     """
     strict = ["--strict"] if is_strict else []
     listed = await seen([*inspector, "--method", "tools/list", *strict])

@@ -1,4 +1,4 @@
-"""The server on a real port of this machine, spoken to in raw JSON-RPC over HTTP."""
+"""The server on a real port of this machine, and raw JSON-RPC to it over HTTP."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Logins as they lie on disk: our own store, the Kiro IDE's file, kiro-cli's database."""
+"""Logins as they are stored on disk: our own store, the Kiro IDE's file, kiro-cli's database."""
 
 import json
 import sqlite3
@@ -66,7 +66,7 @@ def idc_credential(*, is_expired: bool = True) -> Credential:
 
 
 async def sign_in_before(folder: Path, url: str, *, is_expired: bool = True) -> OwnStore:
-    """Put a login into our own store, as one made against an emulator."""
+    """Save a login of an emulator in our own store."""
     store = OwnStore(folder, url)
     await store.save_login(idc_credential(is_expired=is_expired))
     return store

@@ -1,4 +1,4 @@
-"""A server as its client meets it, whatever lies between: stdio or HTTP, older or newer MCP."""
+"""A server as its client sees it, over stdio or HTTP, with older or newer MCP."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -67,7 +67,7 @@ class OverStdio(Peer):
         while waiting:
             message = await self.server.receive()
             answered = message.get("id")
-            # A notification is put down to the request that is answered next.
+            # A notification is counted to the request that is answered next.
             came[answered if answered in waiting else min(waiting)].append(message)
             waiting.discard(cast("int", answered))
         return list(came.values())

@@ -1,4 +1,4 @@
-"""A secret of every shape that is known, invented, and one without any that is in use."""
+"""Invented secrets: one of each known shape, and one without a shape that is in use."""
 
 from kiro_mcp.redaction import forget_secrets, remember_secret
 

@@ -1,4 +1,4 @@
-"""A server process, spoken to in raw lines over its standard input and output."""
+"""A server process, and raw lines to and from it over its standard input and output."""
 
 import json
 import os
@@ -42,11 +42,7 @@ def forget_home() -> None:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return this process's environment without what is whoever's who runs the tests.
-
-    Neither their settings nor their logins may have a part in a test, nor may it write to their
-    folders.
-    """
+    """Return this process's environment without the developer's settings, logins and folders."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)}
     homes = ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA")
     home = dict.fromkeys(homes, _NOBODYS_HOME.name)

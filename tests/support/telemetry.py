@@ -1,4 +1,4 @@
-"""What OpenTelemetry got, as the tests want it: kept in memory, with nothing global set."""
+"""Keeps OpenTelemetry's spans and metrics in memory, and sets nothing for the whole process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

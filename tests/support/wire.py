@@ -1,4 +1,4 @@
-"""A server that says exactly what a test wants said, byte by byte."""
+"""A server that sends exactly the bytes that a test gives it."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ Conversation = Callable[[SocketStream], Awaitable[None]]
 
 @asynccontextmanager
 async def speaking(conversation: Conversation) -> AsyncGenerator[str]:
-    """Hold the conversation with every client on a loopback port; yield the address."""
+    """Serve every client on a loopback port with this conversation; yield the address."""
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port = listener.extra(SocketAttribute.local_port)
     async with listener, anyio.create_task_group() as tasks:
