@@ -147,9 +147,10 @@ async def serve(
         headers=[("Keep-Alive", f"timeout={limits.keep_alive_seconds}")],
     )
     config.load()
-    state, room = ServerState(), _Room(limits)
+    state = ServerState()
+    room: dict[_Connection, None] = {}
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(room, config, state, logger),
+        lambda: _Connection(room, limits, config, state, logger),
         sock=listener,
         backlog=limits.accepted_at_once,  # asyncio also accepts at most this many at once.
     )
@@ -195,55 +196,40 @@ async def _end(state: ServerState) -> None:
         connection.transport.abort()
 
 
-class _Room:
-    """The open connections of one server, in the order in which they are closed if it is full."""
-
-    def __init__(self, limits: HttpLimits) -> None:
-        self.limits = limits
-        self._by_state: dict[_State, dict[_Connection, None]] = {
-            "reading": {},
-            "idle": {},
-            "serving": {},
-        }
-
-    def make_room(self) -> bool:
-        """Close a connection if the server is full; return whether there is room for another."""
-        if sum(map(len, self._by_state.values())) < self.limits.connections:
-            return True
-        for state in ("reading", "idle"):
-            for connection in self._by_state[state]:
-                connection.drop()
-                return True
-        return False
-
-    def move(self, connection: "_Connection", before: _State, after: _State) -> None:
-        """Move a connection from one state to another."""
-        if before != "closed":
-            self._by_state[before].pop(connection, None)
-        if after != "closed":
-            self._by_state[after][connection] = None
-
-
 class _Connection(H11Protocol):
-    """uvicorn's HTTP/1.1 connection, with a time limit for each state."""
+    """uvicorn's HTTP/1.1 connection, with a time limit for each state.
+
+    `room` has the open connections of the server; those that entered their state first come first.
+    """
 
     def __init__(
-        self, room: _Room, config: Config, state: ServerState, logger: logging.Logger | None
+        self,
+        room: "dict[_Connection, None]",
+        limits: HttpLimits,
+        config: Config,
+        state: ServerState,
+        logger: logging.Logger | None,
     ) -> None:
         self._disconnected = asyncio.get_running_loop().create_future()
         super().__init__(config, state, {_DISCONNECTED: self._disconnected})
         self.access_log = False
         self.logger = logger or self.logger
         self._room = room
+        self._limits = limits
         self._state: _State = "closed"
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, or refuse it if the server is full."""
-        if not self._room.make_room():
-            transport.write(_FULL)
-            transport.close()
-            return
+        if len(self._room) >= self._limits.connections:
+            replaced = [one for one in self._room if one._state == "reading"] or [
+                one for one in self._room if one._state == "idle"
+            ]
+            if not replaced:
+                transport.write(_FULL)
+                transport.close()
+                return
+            replaced[0].drop()
         super().connection_made(transport)
         self._enter("reading")
 
@@ -293,13 +279,14 @@ class _Connection(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._room.move(self, self._state, state)
         self._state = state
-        limits = self._room.limits
+        self._room.pop(self, None)
+        if state != "closed":
+            self._room[self] = None
         if state == "reading":
-            self._timer = self.loop.call_later(limits.header_seconds, self._time_out)
+            self._timer = self.loop.call_later(self._limits.header_seconds, self._time_out)
         elif state == "serving" and self.conn.their_state is h11.SEND_BODY:
-            self._timer = self.loop.call_later(limits.body_silence_seconds, self._time_out)
+            self._timer = self.loop.call_later(self._limits.body_silence_seconds, self._time_out)
 
     def _time_out(self) -> None:
         if self._state == "serving" and self.flow.read_paused:

@@ -14,8 +14,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 from weakref import WeakSet
 
@@ -156,7 +154,9 @@ class Engine:
                 now=lambda: now().timestamp(),
                 new_id=new_id,
             )
-            debug_folder = _debug_folder(settings, machine, home)
+            debug_folder = home / DEBUG_NAME if home else None
+            if settings.debug_dir:
+                debug_folder = machine.expanded(settings.debug_dir)
             self.captures = open_captures(settings, debug_folder, now=now, new_id=new_id)
         self._host = host
         self._secret = b""
@@ -247,18 +247,13 @@ class Engine:
         self.run_in(await self._tasks.__aenter__())
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         # Shielded: cancelled in the middle of it, the group would never be left.
         with anyio.CancelScope(shield=True):
             await self.aclose()
-        if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
-            await self._tasks.__aexit__(None, None, None)
+        assert self._tasks is not None
+        self._tasks.cancel_scope.cancel()
+        await self._tasks.__aexit__(None, None, None)
 
     async def aclose(self) -> None:
         """Save refreshes, answers and captures, then close all connections and the store.
@@ -308,8 +303,10 @@ class Engine:
         The last good list outlives a failure to fetch a new one.
         """
         kept = self._fetched
-        if kept and not refresh and self._is_fresh(kept):
-            return kept
+        if kept and kept.fetched_at and not refresh:
+            lifetime = timedelta(seconds=self.settings.model_cache_ttl_seconds)
+            if self._now() - kept.fetched_at < lifetime:
+                return kept
         try:
             listed = await self.client.list_models()
         except KiroError as error:
@@ -327,17 +324,6 @@ class Engine:
         )
         self._fetched = replace(fetched, source="cache")
         return fetched
-
-    def _is_fresh(self, kept: Catalogue) -> bool:
-        lifetime = timedelta(seconds=self.settings.model_cache_ttl_seconds)
-        return kept.fetched_at is not None and self._now() - kept.fetched_at < lifetime
-
-
-def _debug_folder(settings: Settings, machine: Machine, home: Path | None) -> Path | None:
-    """Where captured calls are kept; None where the machine has no place for them."""
-    if settings.debug_dir:
-        return machine.expanded(settings.debug_dir)
-    return home / DEBUG_NAME if home else None
 
 
 @asynccontextmanager

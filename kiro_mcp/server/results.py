@@ -204,9 +204,7 @@ def build_result(
     )
     if plan.request.output_schema is not None:
         structured["data"] = answer.data  # Also null, which means that the answer broke the schema.
-    return success(
-        reply.text, structured, extras=_extras(structured), meta={ANSWER_META_KEY: answer_id}
-    )
+    return _ask_result(structured, meta={ANSWER_META_KEY: answer_id})
 
 
 def build_running_result(
@@ -222,7 +220,7 @@ def build_running_result(
         answer_id=answer_id,
         next_step="Call ask_claude again with this answer_id alone to get the rest.",
     )
-    return success(text, structured, extras=_extras(structured))
+    return _ask_result(structured)
 
 
 def build_dry_run_result(plan: Plan, payload: Payload) -> types.CallToolResult:
@@ -256,7 +254,7 @@ def build_dry_run_result(plan: Plan, payload: Payload) -> types.CallToolResult:
         findings=findings,
         payload=without_content(payload.body),
     )
-    return success(text, structured, extras=_extras(structured, "conversation_id"))
+    return _ask_result(structured)
 
 
 def with_warning(result: types.CallToolResult, warning: str) -> types.CallToolResult:
@@ -265,7 +263,7 @@ def with_warning(result: types.CallToolResult, warning: str) -> types.CallToolRe
         return result
     structured = dict(result.structured_content)
     structured["warnings"] = [warning, *structured.get("warnings", [])]
-    return success(structured["text"], structured, extras=_extras(structured), meta=result.meta)
+    return _ask_result(structured, meta=result.meta)
 
 
 def _result(
@@ -293,15 +291,17 @@ def _result(
     }
 
 
-def _extras(structured: Mapping[str, Any], *hidden: str) -> dict[str, Any]:
-    """Return the members of the line of JSON after the text."""
+def _ask_result(
+    structured: dict[str, Any], *, meta: Mapping[str, Any] | None = None
+) -> types.CallToolResult:
+    """Build a result of `ask_claude`, with the line of JSON after the text."""
     extras = {
         name: structured[name]
         for name in _EXTRAS
-        if name in structured
-        and name not in hidden
-        and structured[name] not in _USUAL.get(name, ())
+        if name in structured and structured[name] not in _USUAL.get(name, ())
     }
+    if structured["status"] == "dry_run":
+        del extras["conversation_id"]
     if "data" in extras and _is_in_text(extras["data"], structured["text"]):
         del extras["data"]
     if "repairs" in extras:
@@ -314,7 +314,7 @@ def _extras(structured: Mapping[str, Any], *hidden: str) -> dict[str, Any]:
         ]
         is_short = sum(map(len, citations)) <= MAX_CITED_CHARACTERS
         extras["citations"] = citations if is_short else len(citations)
-    return extras
+    return success(structured["text"], structured, extras=extras, meta=meta)
 
 
 def _is_in_text(data: JsonValue, text: str) -> bool:

@@ -37,7 +37,6 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -47,6 +46,7 @@ from threading import Thread
 from typing import Any, Final, TypeAlias, TypeVar
 
 import anyio
+import anyio.to_thread
 
 from kiro_mcp.chat import (
     ImagePart,
@@ -57,7 +57,7 @@ from kiro_mcp.chat import (
     ToolSpec,
     ToolUse,
 )
-from kiro_mcp.errors import InternalFault, InvalidRequest
+from kiro_mcp.errors import InternalFault, InvalidRequest, quoted
 
 logger = logging.getLogger(__name__)
 
@@ -153,13 +153,6 @@ _LONGEST_PAUSE_SECONDS: Final = 0.1
 _BATCH_PAUSE_SECONDS: Final = 0.02
 """How long the thread leaves the store to others between two parts of its cleaning."""
 
-_MAX_QUOTED: Final = 80
-"""Characters of an id that a message shows."""
-
-
-class _LockedError(Exception):
-    """Another process is using the database just now."""
-
 
 class ConversationStore:
     """The store. Opened at its first use; every method works in the store's thread.
@@ -201,8 +194,6 @@ class ConversationStore:
         self._waiting: set[anyio.CancelScope] = set()
         self._jobs: SimpleQueue[tuple[Work[Any], bool, asyncio.Future[Any]] | None] = SimpleQueue()
         self._thread: Thread | None = None
-        self._is_closed: Future[None] = Future()
-        self._is_closed.set_running_or_notify_cancel()  # From here on nobody can cancel it.
         # The rest belongs to the thread.
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
@@ -226,7 +217,7 @@ class ConversationStore:
             ).fetchone()
             if not last_turn:
                 raise InvalidRequest(
-                    f"Unknown conversation {_quoted(conversation_id)}: it may have been too"
+                    f"Unknown conversation {quoted(conversation_id)}: it may have been too"
                     " long unused.",
                     next_step="Start a new one: leave conversation_id empty.",
                     code="not_found",
@@ -429,7 +420,8 @@ class ConversationStore:
         if self._thread is not None:
             self._jobs.put(None)
             with anyio.move_on_after(ENDING_SECONDS):
-                await asyncio.wrap_future(self._is_closed)
+                join = partial(self._thread.join, ENDING_SECONDS)
+                await anyio.to_thread.run_sync(join, abandon_on_cancel=True)
 
     async def _run(self, work: Work[Result], *, writes: bool) -> Result:
         """Do something in the thread, in a transaction.
@@ -452,7 +444,7 @@ class ConversationStore:
                     self._jobs.put((work, writes, result))
                     try:
                         return await result
-                    except _LockedError:
+                    except sqlite3.OperationalError:  # Only if another process has the lock.
                         reason = "is locked by another program"
                     await anyio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
@@ -501,7 +493,6 @@ class ConversationStore:
                         self._next_forgetting = min(self._next_forgetting, time.monotonic())
         with suppress(sqlite3.Error):
             self._close()
-        self._is_closed.set_result(None)
 
     def _in_transaction(self, work: Work[Result], *, writes: bool) -> Result:
         try:
@@ -515,13 +506,20 @@ class ConversationStore:
             ) from error
         except (sqlite3.Error, OSError, ValueError) as error:  # Python reads damaged text, too.
             if is_busy(error):
-                raise _LockedError from error
+                raise
+            # A store that is sound, but full or not to be written, must not be given up.
+            cure = "Move it away"
+            is_of_its_place = isinstance(error, sqlite3.OperationalError | OSError)
+            if is_of_its_place and getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_ERROR:
+                cure = (
+                    "See that its folder can be written and has room, name another one in"
+                    " KIRO_MCP_HOME"
+                )
             if self._path:
                 self._close()  # A person who repairs or moves the file need not restart the server.
             raise InternalFault(
                 f"{self._name} failed: {error}.",
-                next_step=f"{_cure(error)}, or set KIRO_MCP_STORE=memory where this server is"
-                " configured.",
+                next_step=f"{cure}, or set KIRO_MCP_STORE=memory where this server is configured.",
             ) from error
 
     def _opened(self) -> sqlite3.Connection:
@@ -581,10 +579,6 @@ def _unless_cancelled(result: asyncio.Future[Any], done: Callable[[], None]) -> 
         done()
 
 
-def _quoted(text: str) -> str:
-    return repr(text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…")
-
-
 def _require_id(name: str, value: str) -> None:
     """Refuse what no id of ours can be: a database, and UTF-8, can hold no half character.
 
@@ -593,17 +587,9 @@ def _require_id(name: str, value: str) -> None:
     """
     if any("\ud800" <= character <= "\udfff" or character == "\ufffd" for character in value):
         raise InvalidRequest(
-            f"{name} is {_quoted(value)}, which has half a character.",
+            f"{name} is {quoted(value)}, which has half a character.",
             next_step=f"Give the {name} exactly as ask_claude returned it.",
         )
-
-
-def _cure(error: Exception) -> str:
-    # A store that is sound, but full or not to be written, must not be given up.
-    is_of_its_place = isinstance(error, sqlite3.OperationalError | OSError)
-    if is_of_its_place and getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
-        return "See that its folder can be written and has room, name another one in KIRO_MCP_HOME"
-    return "Move it away"
 
 
 # --- turns as rows, and back ------------------------------------------------------------------
@@ -802,7 +788,12 @@ def open_database(path: Path | None) -> sqlite3.Connection:
         db.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}")
         db.execute("PRAGMA foreign_keys = ON")
         if _version(db) < SCHEMA_VERSION:
-            _migrate(db)
+            with transaction(db, writes=True):
+                version = _version(db)
+                for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+                    for statement in filter(str.strip, script.split(";")):
+                        db.execute(statement)
+                    db.execute(f"PRAGMA user_version = {number}")
     except BaseException:
         db.close()
         raise
@@ -912,14 +903,6 @@ def _forget_last_turn(db: sqlite3.Connection, conversation_id: str) -> int:
         " AND NOT EXISTS (SELECT 1 FROM histories WHERE origin = ? AND turn = ?)",
         (origin, turn, origin, turn),
     ).rowcount
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    with transaction(db, writes=True):
-        for number, script in enumerate(_MIGRATIONS[_version(db) :], start=_version(db) + 1):
-            for statement in filter(str.strip, script.split(";")):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {number}")
 
 
 def _version(db: sqlite3.Connection) -> int:
