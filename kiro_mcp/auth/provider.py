@@ -138,7 +138,7 @@ class TokenProvider:
             ServiceUnavailable: It has expired and cannot be renewed now.
         """
         credential = (await self.resolution()).require()
-        if credential.is_borrowed and self._ends_within(MANDATORY_SECONDS, credential):
+        if self._ends_within(MANDATORY_SECONDS, credential) and credential.is_borrowed:
             # Since the last search, another login on this machine may have become the better one.
             credential = (await self.resolution(is_forced=True)).require()
         if self._refresher.unsaved and not self._refreshes:

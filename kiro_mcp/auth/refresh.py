@@ -169,9 +169,8 @@ class Refresher:
         current = await self._read_again()
         if self._is_newer(current, credential, rejected):
             return current
-        if given is None or given.access_token == rejected:
-            return None
-        if not given.is_usable(self._now(), for_seconds=MANDATORY_SECONDS):
+        is_usable = given and given.is_usable(self._now(), for_seconds=MANDATORY_SECONDS)
+        if given is None or given.access_token == rejected or not is_usable:
             return None
         self._sources.remember(given, "its token comes from kiro-cli itself")
         return given

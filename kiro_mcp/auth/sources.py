@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from kiro_mcp.auth.credentials import (
     NOT_THERE,
@@ -49,6 +50,8 @@ from kiro_mcp.files import read_text
 from kiro_mcp.redaction import redact
 from kiro_mcp.regions import region_of
 from kiro_mcp.settings import Settings
+
+_Borrowed: TypeAlias = Literal["file", "database"]
 
 
 class Sources:
@@ -165,13 +168,14 @@ class _Search:
             source = "KIRO_ACCESS_TOKEN"
             credential = Credential(kind=kind, access_token=access_token, source=source)
             yield Finding(source=source, credential=credential, why="set for this run")
-        for variable, path, read in (
-            ("KIRO_CREDS_FILE", settings.creds_file, self._file),
-            ("KIRO_CLI_DB_FILE", settings.cli_db_file, self._database),
-        ):
+        named: tuple[tuple[str, str, _Borrowed], ...] = (
+            ("KIRO_CREDS_FILE", settings.creds_file, "file"),
+            ("KIRO_CLI_DB_FILE", settings.cli_db_file, "database"),
+        )
+        for variable, path, origin in named:
             if path:
                 full = self._machine.expanded(path)
-                finding = read(full, f"{variable} ({full})", is_explicit=True)
+                finding = self._borrowed(origin, full, f"{variable} ({full})", is_explicit=True)
                 if finding.credential is None and finding.problem is None:
                     problem = SignInRequired(
                         f"The credential that {finding.source} names cannot be used:"
@@ -240,36 +244,61 @@ class _Search:
     # --- other programs' stores ----------------------------------------------------------------
 
     def _found(self) -> Iterator[Finding]:
-        machine = self._machine
-        if path := ide_file(machine):
-            yield self._file(path, f"the Kiro IDE ({path})")
-        for path, program in databases(machine).items():
-            yield self._database(path, f"{program} ({path})")
+        if path := ide_file(self._machine):
+            yield self._borrowed("file", path, f"the Kiro IDE ({path})")
+        for path, program in databases(self._machine).items():
+            yield self._borrowed("database", path, f"{program} ({path})")
 
-    def _file(self, path: Path, source: str, *, is_explicit: bool = False) -> Finding:
+    def _borrowed(
+        self, origin: _Borrowed, path: Path, source: str, *, is_explicit: bool = False
+    ) -> Finding:
         self._watch(path)
         where = Credential(
             kind="access_token",
             source=source,
-            origin="file",
+            origin=origin,
             path=str(path),
             is_explicit=is_explicit,
         )
         try:
-            document = parse_object(read_text(path))
-            registration = self._registration(path, registration_name(document))
-            credential = read_credential(document, where, registration)
+            if origin == "file":
+                credential, nothing = self._in_file(path, where), "holds no token"
+            else:
+                self._watch(path.with_name(f"{path.name}-wal"))
+                credential, nothing = (
+                    login_in(read_rows(path), where, self._now),
+                    "signed out there",
+                )
+        except BlockingIOError:
+            why = "another program is writing to it"
+            busy = ServiceUnavailable(
+                f"The login in {path} cannot be read now: {why}.",
+                next_step="Call again in a moment. If this happens again, end the program that has"
+                " it open.",
+            )
+            return Finding(source=source, why=why, problem=busy)
         except (OSError, ValueError) as error:
             return Finding(source=source, why=_why_unreadable(error))
         if credential is None:
-            return Finding(source=source, why="holds no token")
+            return Finding(source=source, why=nothing)
+        credential, note = self._newest(credential)
+        if credential.unreadable_end:
+            end = credential.unreadable_end
+            why = f"its end {end!r} is not a date that kiro-mcp can read, so its token is tried"
+        else:
+            why = f"its login {'is good' if credential.is_usable(self._now) else 'has expired'}"
+        return Finding(source=source, credential=credential, why=f"{why}{note}")
+
+    def _in_file(self, path: Path, where: Credential) -> Credential | None:
+        document = parse_object(read_text(path))
+        registration = self._registration(path, registration_name(document))
+        credential = read_credential(document, where, registration)
         is_ides = path == ide_file(self._machine)
-        if is_ides and credential.kind == "idc" and not credential.profile_arn:
+        if credential and is_ides and credential.kind == "idc" and not credential.profile_arn:
             # For a login in another file, it could be the profile of another account.
-            profile = self._object(ide_profile_file(self._machine))
-            arn = text_of(profile, "arn")
+            arn = text_of(self._object(ide_profile_file(self._machine)), "arn")
             credential = replace(credential, profile_arn=arn if region_of(arn) else "")
-        return self._describe(source, credential)
+        return credential
 
     def _registration(self, path: Path, name: str) -> ClientRegistration | None:
         """Return a file's client registration. Without a registration, only a refresh fails."""
@@ -288,43 +317,6 @@ class _Search:
             return parse_object(read_text(path))
         except (OSError, ValueError):
             return {}
-
-    def _database(self, path: Path, source: str, *, is_explicit: bool = False) -> Finding:
-        self._watch(path)
-        self._watch(path.with_name(f"{path.name}-wal"))
-        if self._watched[str(path)] is None:
-            return Finding(source=source)
-        where = Credential(
-            kind="access_token",
-            source=source,
-            origin="database",
-            path=str(path),
-            is_explicit=is_explicit,
-        )
-        try:
-            credential = login_in(read_rows(path), where, self._now)
-        except BlockingIOError:
-            why = "another program is writing to it"
-            busy = ServiceUnavailable(
-                f"The login in {path} cannot be read now: {why}.",
-                next_step="Call again in a moment. If this happens again, end the program that has"
-                " it open.",
-            )
-            return Finding(source=source, why=why, problem=busy)
-        except OSError as error:
-            return Finding(source=source, why=_why_unreadable(error))
-        if credential is None:
-            return Finding(source=source, why="signed out there")
-        return self._describe(source, credential)
-
-    def _describe(self, source: str, credential: Credential) -> Finding:
-        credential, note = self._newest(credential)
-        is_good = credential.is_usable(self._now)
-        why = "its login is good" if is_good else "its login has expired"
-        if credential.unreadable_end:
-            end = credential.unreadable_end
-            why = f"its end {end!r} is not a date that kiro-mcp can read, so its token is tried"
-        return Finding(source=source, credential=credential, why=f"{why}{note}")
 
     def _watch(self, path: Path) -> None:
         # Stamp before reading: then a change during the reading is noticed.
