@@ -9,10 +9,10 @@ If the program drops the connection meanwhile and makes the same call again, the
 with that connection.
 """
 
-import json
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,7 +20,6 @@ import anyio
 from anyio.abc import TaskStatus
 
 from kiro_mcp._version import __version__
-from kiro_mcp.acp.dialects import ToolServer
 from kiro_mcp.chat import JsonObject, JsonValue, ToolSpec
 from kiro_mcp.redaction import remember_secret
 from kiro_mcp.web_server import listen, on_disconnect, serve
@@ -50,14 +49,13 @@ _PURPOSE: Final = "__tool_use_purpose"
 """A member that the program adds to arguments."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, eq=False)
 class HeldCall:
     """A call that waits for its result."""
 
     id: str
     name: str
     arguments: JsonObject
-    began_at: float
     is_dropped: bool = False
     """Whether the program no longer waits for it."""
     done: anyio.Event = field(default_factory=anyio.Event)
@@ -76,19 +74,20 @@ class ToolDesk:
 
     Args:
         tools: The tools, as they are declared.
-        on_change: Is told of each call that arrives or is dropped.
+        on_call: Is told when a call arrives.
     """
 
-    def __init__(self, tools: Sequence[ToolSpec], on_change: Callable[[HeldCall], None]) -> None:
+    def __init__(self, tools: Sequence[ToolSpec], on_call: Callable[[], None]) -> None:
         self.calls: list[HeldCall] = []
         """The calls since the last round was handed over, and those of that round."""
-        self.path = f"/s/{secrets.token_hex(16)}"
+        self.url = ""
+        """Where the program reaches it, once a bridge serves it."""
         self.bearer = secrets.token_hex(32)
         self.refusal = ""
         """What every new call is told instead of being held; "" holds it."""
         remember_secret(self.bearer)
         self._names = {tool.name for tool in tools}
-        self._on_change = on_change
+        self._on_call = on_call
         self.declared: list[JsonValue] = [
             {
                 "name": tool.name,
@@ -98,42 +97,42 @@ class ToolDesk:
             for tool in tools
         ]
 
-    async def call(self, params: JsonObject, dropped: anyio.Event) -> JsonObject:
-        """Hold a call until it has its result, or its connection is gone."""
+    def refuse(self, text: str) -> None:
+        """Tell all held calls, and those that come, a text instead of their results."""
+        self.refusal = text
+        for held in self.calls:
+            held.resolve(text)
+
+    async def call(self, params: JsonObject) -> JsonObject:
+        """Hold a call until it has its result. It is cancelled when its connection is gone."""
         name = word_member(params, "name")
         arguments = {**object_member(params, "arguments")}
         arguments.pop(_PURPOSE, None)
         if name not in self._names:
             return _result(f"The tool {name[:80]!r} is not known.", is_error=True)
-        again = (
-            it
-            for it in self.calls
-            if it.is_dropped and (it.name, it.arguments) == (name, arguments)
-        )
-        held = next(again, None)
-        if held is None and (self.refusal or len(self.calls) >= MAX_HELD):
-            return _result(self.refusal or "Too many calls at once.", is_error=not self.refusal)
-        if held is None:
-            call_id = f"tooluse_{secrets.token_hex(12)}"
-            held = HeldCall(
-                id=call_id, name=name, arguments=arguments, began_at=anyio.current_time()
-            )
+        for held in self.calls:
+            if held.is_dropped and (held.name, held.arguments) == (name, arguments):
+                break
+        else:
+            if self.refusal or len(self.calls) >= MAX_HELD:
+                return _result(self.refusal or "Too many calls at once.", is_error=not self.refusal)
+            held = HeldCall(f"tooluse_{secrets.token_hex(12)}", name, arguments)
             self.calls.append(held)
         held.is_dropped = False
-        self._on_change(held)
-        async with anyio.create_task_group() as waiting:
-            waiting.start_soon(_first, waiting.cancel_scope, held.done)
-            waiting.start_soon(_first, waiting.cancel_scope, dropped)
-        if not held.done.is_set():
+        self._on_call()
+        began_at = anyio.current_time()
+        try:
+            await held.done.wait()
+        except anyio.get_cancelled_exc_class():
             held.is_dropped = True
-            age = anyio.current_time() - held.began_at
+            age = anyio.current_time() - began_at
             logger.warning("kiro-cli dropped a tool call after %.1f seconds", age)
-            self._on_change(held)
+            raise
         return _result(held.text, is_error=held.is_error)
 
 
 class Bridge:
-    """The listener, which `run` serves; `open` and `close` add and remove desks."""
+    """The listener, which `run` serves, with the desks of the sessions."""
 
     def __init__(self) -> None:
         self._desks: dict[str, ToolDesk] = {}
@@ -147,16 +146,18 @@ class Bridge:
             task_status.started()
             await anyio.sleep_forever()
 
-    def open(self, desk: ToolDesk) -> ToolServer:
-        """Serve the tools of a session; return where."""
-        self._desks[desk.path] = desk
-        return ToolServer(url=f"http://127.0.0.1:{self._port}{desk.path}", bearer=desk.bearer)
-
-    def close(self, desk: ToolDesk) -> None:
-        """Stop serving the tools of a session; its held calls get an error."""
-        self._desks.pop(desk.path, None)
-        for held in desk.calls:
-            held.resolve("The session has ended.", is_error=True)
+    @contextmanager
+    def serving(self, desk: ToolDesk) -> Generator[None]:
+        """Serve the tools of a session; at the end its held calls get an error."""
+        path = f"/s/{secrets.token_hex(16)}"
+        desk.url = f"http://127.0.0.1:{self._port}{path}"
+        self._desks[path] = desk
+        try:
+            yield
+        finally:
+            del self._desks[path]
+            for held in desk.calls:
+                held.resolve("The session has ended.", is_error=True)
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Answer an HTTP request (ASGI)."""
@@ -185,41 +186,35 @@ class Bridge:
             return await _respond(send, 400)
         if "id" not in message or not isinstance(message.get("method"), str):
             return await _respond(send, 202)  # A notification, or a response to nothing of ours.
-        answer: JsonObject = {"jsonrpc": "2.0", "id": message["id"]}
-        dropped = anyio.Event()
-        with on_disconnect(scope, dropped.set):
-            result = await _answer(desk, message, dropped)
-        if result is None:
-            name = str(message["method"])[:80]
-            answer["error"] = {"code": -32601, "message": f"Method not found: {name}"}
-        else:
-            answer["result"] = result
-        return None if dropped.is_set() else await _respond(send, 200, json_bytes(answer))
+        answer: JsonObject = {}
+        with anyio.CancelScope() as holding, on_disconnect(scope, holding.cancel):
+            answer = await _answer(desk, message)
+        if not answer:
+            return None  # The program has dropped the connection.
+        whole: JsonObject = {"jsonrpc": "2.0", "id": message["id"], **answer}
+        return await _respond(send, 200, json_bytes(whole))
 
 
-async def _answer(desk: ToolDesk, message: JsonObject, dropped: anyio.Event) -> JsonObject | None:
+async def _answer(desk: ToolDesk, message: JsonObject) -> JsonObject:
     params = object_member(message, "params")
     match message["method"]:
         case "initialize":
             wanted = word_member(params, "protocolVersion")
-            return {
+            result: JsonObject = {
                 "protocolVersion": wanted if wanted in REVISIONS else REVISIONS[-1],
                 "capabilities": {"tools": {}},
                 "serverInfo": {"name": "kiro-mcp", "version": __version__},
             }
         case "ping":
-            return {}
+            result = {}
         case "tools/list":
-            return {"tools": desk.declared}
+            result = {"tools": desk.declared}
         case "tools/call":
-            return await desk.call(params, dropped)
-        case _:
-            return None
-
-
-async def _first(scope: anyio.CancelScope, event: anyio.Event) -> None:
-    await event.wait()
-    scope.cancel()
+            result = await desk.call(params)
+        case unknown:
+            text = f"Method not found: {str(unknown)[:80]}"
+            return {"error": {"code": -32601, "message": text}}
+    return {"result": result}
 
 
 async def _respond(send: "Send", status: int, body: bytes = b"") -> None:
@@ -232,8 +227,3 @@ async def _respond(send: "Send", status: int, body: bytes = b"") -> None:
 
 def _result(text: str, *, is_error: bool) -> JsonObject:
     return {"content": [{"type": "text", "text": text}], "isError": is_error}
-
-
-def arguments_text(arguments: JsonObject) -> str:
-    """Return the arguments of a call as JSON."""
-    return json.dumps(arguments, ensure_ascii=False)

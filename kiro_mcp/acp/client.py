@@ -8,7 +8,7 @@ A request finds its session, or gets a new one::
     anything else ─ another session, or another process ─────▶ a prompt with the whole
                                                                conversation as text
 
-At most `Limits.processes` processes are alive; an idle one makes room, then the one that has waited
+At most `MAX_PROCESSES` processes are alive; an idle one makes room, then the one that has waited
 longest for tool results. What a process does to a call that is cancelled or fails is ended with its
 process, behind the caller's back.
 """
@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -27,12 +27,11 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from kiro_mcp.acp.bridge import Bridge, arguments_text
-from kiro_mcp.acp.dialects import INITIALIZE, SERVER, Breach, Broken, Hint, Note, Options, ToolSeen
+from kiro_mcp.acp.bridge import Bridge
+from kiro_mcp.acp.dialects import INITIALIZE, SERVER, V2, V3, Dialect
 from kiro_mcp.acp.errors import STALE_HISTORY
-from kiro_mcp.acp.program import LOGIN_STEP, Program, find_program
-from kiro_mcp.acp.program import Dialect as DialectName
-from kiro_mcp.acp.session import Finished, Limits, Round, Session, make_dialect
+from kiro_mcp.acp.program import LOGIN_STEP, Program, dialect_of, find_program
+from kiro_mcp.acp.session import Limits, Session
 from kiro_mcp.acp.transcript import (
     SessionSpec,
     fingerprint,
@@ -54,9 +53,8 @@ from kiro_mcp.chat import (
     TextPart,
     ToolResult,
 )
-from kiro_mcp.client.admission import Budget, CallSpending, FairSlots
+from kiro_mcp.client.admission import Budget, CallSpending, FairSlots, Holds
 from kiro_mcp.client.answer import ModelAnswer
-from kiro_mcp.client.classify import SUSPENDED_MINUTES
 from kiro_mcp.client.client import THINKING_TIMEOUT_FACTOR, ModelList
 from kiro_mcp.client.http import Recorder
 from kiro_mcp.client.off_loop import is_large, off_loop
@@ -69,13 +67,13 @@ from kiro_mcp.errors import (
     SignInRequired,
 )
 from kiro_mcp.settings import Settings
-from kiro_mcp.wire.events import ContextUsage, Metering, Stop, Text, ToolUseFragment
+from kiro_mcp.wire.events import Metering, Stop, Text
 from kiro_mcp.wire.json_values import json_bytes
 from kiro_mcp.wire.reply import ReplyBuilder
 from kiro_mcp.wire.request import (
+    DEFAULT_OPTIONS,
     TOKENS_PER_IMAGE,
     Payload,
-    PayloadOptions,
     Prepared,
     compose_system,
     prepare,
@@ -88,6 +86,12 @@ SUBJECT: Final = "kiro-cli"
 CLOSING_SECONDS: Final = 0.1
 """How long a process may take to end, before each signal, when the server ends."""
 
+MAX_PROCESSES: Final = 2
+"""How many processes may be alive at once."""
+
+RETRY_SECONDS: Final = 1.5
+"""The pause before a request is sent again that was refused without a word."""
+
 MAX_LOST: Final = 1_000
 """How many ids of calls are remembered whose session has ended."""
 
@@ -99,8 +103,8 @@ class Draft:
     request: ChatRequest
     prepared: Prepared
     spec: SessionSpec
-    note: str
-    """What holds for this turn only, in front of the message."""
+    note: list[JsonObject]
+    """What holds for this turn only, as blocks in front of the message."""
     warnings: tuple[str, ...]
 
 
@@ -115,25 +119,12 @@ class AcpAnswer(ModelAnswer):
         *,
         first_token_seconds: float,
         idle_seconds: float,
-        late_usage_seconds: float,
     ) -> None:
         super().__init__(builder, payload)
         self.session = session
         self._first_token_seconds = first_token_seconds
         self._idle_seconds = idle_seconds
-        self._late_usage_seconds = late_usage_seconds
         self._metering: Metering | None = None
-        self._has_context = False
-        self._stop = Stop("")
-        self._notes: list[str] = []
-        self.is_round = False
-        """Whether it ended with a round of tool calls, while its prompt goes on."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the session can go on after it."""
-        reply = self._reply
-        return reply is not None and not reply.truncated and reply.stop_reason != "refusal"
 
     def _require_reason(self) -> None:
         if isinstance(self.reply.fault, KiroError):
@@ -147,75 +138,42 @@ class AcpAnswer(ModelAnswer):
                 reason=self.reply.raw_stop_reason,
             )
 
-    def cut(self, fault: KiroError | None = None) -> Reply:
-        """End the answer and return the part that has arrived."""
-        return self._close(fault)
-
     async def _read(self) -> None:
         """Read the next event of the session. At the end or at a fault, build the reply."""
-        has_begun = self._builder.has_begun
-        seconds = self._idle_seconds if has_begun else self._first_token_seconds
+        seconds, what = self._first_token_seconds, "did not start to answer within"
+        setting = "KIRO_MCP_FIRST_TOKEN_TIMEOUT"
+        if self._builder.has_begun:
+            seconds, what = self._idle_seconds, "sent nothing for"
+            setting = "KIRO_MCP_STREAM_READ_TIMEOUT"
         try:
             with anyio.fail_after(seconds):
                 event = await self.session.next()
         except TimeoutError:
-            self._close(_silent(seconds, has_begun=has_begun))
-            return
+            silence = ServiceUnavailable(
+                f"kiro-cli {what} {seconds:g} seconds.",
+                next_step=f"Call again, or raise {setting}.",
+                code="timeout",
+            )
+            self.cut(silence)
         except KiroError as error:
-            self._close(error)
-            return
-        match event:
-            case Finished():
-                reason = self._stop.reason or event.stop_reason
-                self._stop = Stop(reason, self._stop.refusal)
-                await self._await_late_usage()
-                self._close()
-            case Round():
-                for call in event.calls:
-                    fragment = ToolUseFragment(
-                        call.id, call.name, arguments_text(call.arguments), is_last=True
-                    )
-                    self._pending.extend(self._builder.add(fragment))
-                self._stop = Stop("tool_use")
-                self.is_round = True
-                self._close()
-            case Broken():
-                self._close(event.error)
-            case Note():
-                self._notes.append(event.text)
-            case Stop():
-                self._stop = event
-            case Metering():
-                self._metering = event
-            case Breach() | ToolSeen() | Hint() | Options():
-                pass  # The session has acted on them.
-            case _:
-                self._has_context |= isinstance(event, ContextUsage)
+            self.cut(error)
+        else:
+            if isinstance(event, Metering):
+                self._metering = event  # The last one counts.
+            else:
                 self._pending.extend(self._builder.add(event))
-                if self._builder.fault is not None:
-                    self._close()
+            if isinstance(event, Stop) or self._builder.fault is not None:
+                self.cut()
 
-    async def _await_late_usage(self) -> None:
-        """Wait a moment for figures that come after the end."""
-        with anyio.move_on_after(self._late_usage_seconds):
-            while self._metering is None or not self._has_context:
-                try:
-                    event = await self.session.next()
-                except KiroError:
-                    return
-                if isinstance(event, Metering):
-                    self._metering = event
-                elif isinstance(event, ContextUsage):
-                    self._has_context = True
-                    self._builder.add(event)
-
-    def _close(self, fault: KiroError | None = None) -> Reply:
+    def cut(self, fault: KiroError | None = None) -> Reply:
+        """End the answer and return the part that has arrived."""
         if self._reply is None:
-            for event in (self._metering, self._stop if fault is None else None):
-                if event is not None:
-                    self._builder.add(event)
+            if self._metering:
+                self._builder.add(self._metering)
             reply = self._builder.close(fault)
-            self._reply = replace(reply, warnings=(*dict.fromkeys(self._notes), *reply.warnings))
+            notes = self.session.dialect.notes
+            self._reply = replace(reply, warnings=(*dict.fromkeys(notes), *reply.warnings))
+            notes.clear()
             self._pending.extend(self._builder.last_deltas)
         return self._reply
 
@@ -249,23 +207,23 @@ class AcpClient:
         self._environ = environ
         self._now = now
         self._telemetry = telemetry or Telemetry()
-        self._limits = limits = limits or Limits()
+        self._limits = limits or Limits()
         self._budget = Budget(
             per_call=settings.max_credits_per_call,
             per_day=settings.max_credits_per_day,
             folder=state_folder,
             now=now,
         )
-        self._slots = FairSlots(min(settings.max_concurrency, limits.processes))
+        self._holds = Holds(now)
+        self._slots = FairSlots(min(settings.max_concurrency, MAX_PROCESSES))
         self._tasks: TaskGroup | None = None
         self._checking = anyio.Lock()
         self._starting = anyio.Lock()
         self._program: Program | None = None
         self._flags: frozenset[str] = frozenset()
-        self._dialect: DialectName = "v3"
+        self._dialect: type[Dialect] = V3
         self._is_signed_in = False
         self._bridge: Bridge | None = None
-        self._suspended: tuple[KiroError, datetime] | None = None
         self._lost: deque[str] = deque(maxlen=MAX_LOST)
 
     def run_in(self, tasks: TaskGroup) -> None:
@@ -275,14 +233,15 @@ class AcpClient:
     async def aclose(self) -> None:
         """End all processes, and return when they are gone."""
         for session in self.sessions:
-            session.limits = replace(session.limits, stop=CLOSING_SECONDS)
+            session.stop_seconds = CLOSING_SECONDS
             session.end()
         for session in tuple(self.sessions):
             await session.wait_ended()
 
     def ask_again(self) -> None:
-        """Forget what was remembered of the account: who is signed in, and a suspension."""
-        self._suspended, self._is_signed_in = None, False
+        """Forget what was remembered of the account: who is signed in, and all holds."""
+        self._holds.clear()
+        self._is_signed_in = False
 
     async def check_login(self) -> AccessToken | None:
         """Require that the program is there and somebody is signed in to it. A yes is remembered.
@@ -300,11 +259,11 @@ class AcpClient:
                 )
                 self._flags = await program.flags()
                 self._program = program
-            self._dialect = "v3" if "--auth-method" in self._flags else "v2"
+            self._dialect = V3 if dialect_of(self._flags) == "v3" else V2
             if not await self._program.is_signed_in():
                 if not self._settings.api_key.get_secret_value():
                     raise SignInRequired("Nobody is signed in to kiro-cli.", next_step=LOGIN_STEP)
-                self._dialect = "v2"  # It takes a key; whether V3 does is not known.
+                self._dialect = V2  # It takes a key; whether V3 does is not known.
             self._is_signed_in = True
         return None
 
@@ -315,7 +274,7 @@ class AcpClient:
             KiroError: It cannot be run.
         """
         assert self._program
-        return await self._program.describe(self._dialect)
+        return await self._program.describe(self._dialect.name)
 
     async def list_models(self) -> ModelList:
         """Return the models that the program offers.
@@ -347,7 +306,7 @@ class AcpClient:
         """
         draft = self._prepare(request)
         blocks = write_conversation(draft.prepared.turns, "<boundary>")
-        return self._payload(draft, self._with_note(blocks, draft))
+        return self._payload(draft, [*draft.note, *blocks])
 
     @asynccontextmanager
     async def stream(
@@ -366,7 +325,8 @@ class AcpClient:
         spending = spending or CallSpending()
         async with self._slots.taken_by(caller), AsyncExitStack() as call:
             inference = call.enter_context(self._telemetry.inference(request))
-            self._require_not_suspended()
+            if hold := self._holds.on(_OWN_LOGIN):
+                raise hold[0]
             await self.check_login()
             await self._budget.require_left(spending)
             draft = await off_loop(lambda: self._prepare(request), is_large=is_large(request))
@@ -415,22 +375,22 @@ class AcpClient:
                     " given a history."
                 )
         try:
-            blocks = self._with_note(blocks, draft) if blocks else []
+            sent = [*draft.note, *blocks] if blocks else []
             payload = await off_loop(
-                lambda: self._payload(draft, blocks), is_large=is_large(draft.request)
+                lambda: self._payload(draft, sent), is_large=is_large(draft.request)
             )
-            if blocks:
-                warnings += session.prompt(blocks)
+            if sent:
+                session.prompt(sent)
         except BaseException:
             self._end(session)
             raise
-        model = session.opened.model or draft.spec.model
+        model = session.dialect.model or draft.spec.model
         if model != draft.spec.model:
             warnings.append(f"kiro-cli answers with the model {model!r:.80}.")
         payload = replace(
             payload,
             model=replace(payload.model, id=model),
-            warnings=(*payload.warnings, *dict.fromkeys((*warnings, *session.opened.warnings))),
+            warnings=(*payload.warnings, *dict.fromkeys((*warnings, *session.dialect.warnings))),
         )
         if recorder is not None:
             recorder.sent("ACP", f"stdio://{SUBJECT}", {}, payload.encoded)
@@ -453,7 +413,6 @@ class AcpClient:
             payload,
             first_token_seconds=seconds,
             idle_seconds=self._settings.stream_read_timeout_seconds,
-            late_usage_seconds=self._limits.late_usage,
         )
         opened.push_async_callback(self._release, answer, draft, spending, recorder)
         return answer
@@ -462,16 +421,12 @@ class AcpClient:
         self, answer: AcpAnswer, draft: Draft, spending: CallSpending, recorder: Recorder | None
     ) -> None:
         """Keep the session of a whole answer for the next turn, and end that of any other."""
-        session, is_whole = answer.session, answer.is_whole
-        reply = answer.cut()
-        if is_whole and not session.is_ended:
+        session, reply = answer.session, answer.cut()
+        is_whole = not reply.truncated and reply.stop_reason != "refusal"
+        if is_whole and session.state in ("ready", "waiting", "deferred"):
             said = Message(role="assistant", parts=reply.parts)
             messages = (*draft.request.messages, said)
-            session.fingerprint = fingerprint(session.spec, messages)
-            if answer.is_round:
-                session.hand_over()
-            else:
-                session.state = "ready"
+            session.fingerprint = fingerprint(draft.spec, messages)
             session.is_taken = False
         else:
             self._end(session)
@@ -487,26 +442,19 @@ class AcpClient:
         """
         if isinstance(error, SignInRequired):
             self._is_signed_in = False
-        if error.code == "account_suspended":
-            until = self._now() + timedelta(minutes=SUSPENDED_MINUTES)
-            self._suspended = error, until
+        self._holds.add(_OWN_LOGIN, error)
         reason = ""
         if STALE_HISTORY in str(error).lower():
             reason = "history"
         elif error.code == "empty_response" and error.reason == "refusal":
             reason = "refusal"
         elif "--agent-engine" in str(error) and "--auth-method" in self._flags:
-            reason, self._dialect = "engine", "v3"  # This version has no v2 any more.
+            reason, self._dialect = "engine", V3  # This version has no v2 any more.
         if not reason or reason in retried:
             raise error
         retried.add(reason)
         if reason == "refusal":
-            await anyio.sleep(self._limits.retry)
-
-    def _require_not_suspended(self) -> None:
-        if self._suspended and self._now() < self._suspended[1]:
-            raise self._suspended[0]
-        self._suspended = None
+            await anyio.sleep(RETRY_SECONDS)
 
     # --- sessions -------------------------------------------------------------------------
 
@@ -530,7 +478,8 @@ class AcpClient:
             (one for one in idle if one.fingerprint == key and not one.is_spent()), None
         )
         if session is None:
-            return None, [], [_LOST_CALL] if set(self._lost) & results.keys() else []
+            is_lost = set(self._lost) & results.keys()
+            return None, [], ["A tool call was no longer open in kiro-cli."] if is_lost else []
         session.is_taken = True
         if session.state == "ready":
             return session, write_message(parts), []
@@ -539,24 +488,18 @@ class AcpClient:
             isinstance(part, ImagePart) or (isinstance(part, ToolResult) and part.images)
             for part in parts
         )
-        if has_images:  # A result of a tool can be text only there.
-            self._end(session)
-            return None, [], []
-        goes_on = False
-        try:
-            with anyio.move_on_after(self._settings.stream_read_timeout_seconds):
-                goes_on = await session.resume(results, "\n".join(texts))
-        except BaseException:
-            self._end(session)
-            raise
-        if session.is_ended:
-            return None, [], [_LOST_CALL]
-        if goes_on:
-            return session, [], []
-        if session.state != "deferred":
-            self._end(session)
-            return None, [], ["kiro-cli did not end its turn."]
-        return session, write_late_results(parts), []
+        if not has_images:  # A result of a tool can be text only there.
+            try:
+                with anyio.move_on_after(self._settings.stream_read_timeout_seconds):
+                    if await session.resume(results, "\n".join(texts)):
+                        return session, [], []
+            except BaseException:
+                self._end(session)
+                raise
+            if session.state == "deferred":
+                return session, write_late_results(parts), []
+        self._end(session)
+        return None, [], ["The open turn in kiro-cli could not go on with the results."]
 
     async def _new_session(self, spec: SessionSpec) -> Session:
         """Return a session that is ready for its first prompt.
@@ -564,57 +507,50 @@ class AcpClient:
         Raises:
             KiroError: The program cannot be started, or not as it must be.
         """
+        dialect = self._dialect(spec, self._flags)
+        another = None
         async with self._starting:
             assert self._program
-            while len(self.sessions) >= self._limits.processes:
-                idle = sorted(
-                    (it for it in self.sessions if not it.is_taken and not it.is_ended),
-                    key=lambda it: (it.state != "ready", it.used_at),
-                )
-                if idle and self._can_renew(idle[0], spec):
-                    idle[0].is_taken = True
-                    await self._renew(idle[0], spec)
-                    return idle[0]
-                leaving = idle[0] if idle else None
-                if leaving:
-                    self._end(leaving)
-                ending = [it for it in self.sessions if it.is_ended]
+            assert self._tasks
+            while len(self.sessions) >= MAX_PROCESSES:
+                idle = [one for one in self.sessions if not one.is_taken and not one.is_ended]
+                session = min(idle, key=lambda it: (it.state != "ready", it.used_at), default=None)
+                if session and self._can_renew(session, spec):
+                    session.is_taken, another = True, dialect
+                    break
+                if session:
+                    self._end(session)
+                ending = [one for one in self.sessions if one.is_ended]
                 if not ending:
                     raise InternalFault("All processes of kiro-cli are in use.")
                 await ending[0].wait_ended()
                 await anyio.lowlevel.checkpoint()
-            session = Session(
-                program=self._program,
-                dialect=make_dialect(self._dialect),
-                flags=self._flags,
-                spec=spec,
-                limits=self._limits,
-                bridge=await self._open_bridge() if spec.tools else None,
-            )
-            assert self._tasks
-            self.sessions.append(session)
-            self._tasks.start_soon(self._run, session)
+            else:
+                if spec.tools and self._bridge is None:
+                    bridge = Bridge()
+                    await self._tasks.start(bridge.run)
+                    self._bridge = bridge
+                session = Session(
+                    program=self._program,
+                    dialect=dialect,
+                    limits=self._limits,
+                    bridge=self._bridge if spec.tools else None,
+                )
+                self.sessions.append(session)
+                self._tasks.start_soon(self._run, session)
         try:
-            await session.wait_ready()
-        except BaseException:
-            session.end()
-            raise
-        return session
-
-    async def _renew(self, session: Session, spec: SessionSpec) -> None:
-        try:
-            await session.renew(spec, make_dialect(self._dialect))
+            await session.open(another)
         except BaseException:
             self._end(session)
             raise
+        return session
 
     def _can_renew(self, session: Session, spec: SessionSpec) -> bool:
         """Whether another conversation can begin in a session's process."""
-        if session.state != "ready" or session.is_spent() or session.spec.tools or spec.tools:
+        old = session.dialect
+        if session.state != "ready" or session.is_spent() or old.spec.tools or spec.tools:
             return False
-        return session.dialect.name == self._dialect and (
-            self._dialect == "v3" or session.spec == spec
-        )
+        return isinstance(old, self._dialect) and (self._dialect is V3 or old.spec == spec)
 
     async def _run(self, session: Session) -> None:
         try:
@@ -629,14 +565,6 @@ class AcpClient:
         if session.desk:
             self._lost.extend(call.id for call in session.desk.calls)
         session.end()
-
-    async def _open_bridge(self) -> Bridge:
-        if self._bridge is None:
-            assert self._tasks
-            bridge = Bridge()
-            await self._tasks.start(bridge.run)
-            self._bridge = bridge
-        return self._bridge
 
     # --- what is sent ---------------------------------------------------------------------
 
@@ -654,13 +582,14 @@ class AcpClient:
             warnings.append("kiro-cli cannot be told not to think; its default effort is used.")
             effort = ""
         plain = replace(request, max_tokens=0, effort="", tool_choice="", output_schema=None)
-        prepared = prepare(plain, _OPTIONS)
-        note = compose_system(
+        prepared = prepare(plain, DEFAULT_OPTIONS)
+        text = compose_system(
             replace(request, system="", writes_in_chunks=False),
             replace(prepared.tools, long_descriptions=()),
         )
         if self._settings.tell_time:
-            note = f"The current time is {self._now().isoformat(timespec='seconds')}.\n\n{note}"
+            text = f"The current time is {self._now().isoformat(timespec='seconds')}.\n\n{text}"
+        note: JsonObject = {"type": "text", "text": text.strip()}
         spec = SessionSpec(
             system=prepared.system,
             tools=prepared.tools.specs if request.allows_tools else (),
@@ -671,26 +600,21 @@ class AcpClient:
             request=request,
             prepared=prepared,
             spec=spec,
-            note=note.strip(),
+            note=[note] if text.strip() else [],
             warnings=tuple(warnings),
         )
 
-    def _with_note(self, blocks: list[JsonObject], draft: Draft) -> list[JsonObject]:
-        if not draft.note:
-            return blocks
-        return [{"type": "text", "text": draft.note}, *blocks]
-
     def _payload(self, draft: Draft, blocks: list[JsonObject]) -> Payload:
         """Return what goes to the program, without the address and bearer of the tools."""
-        dialect = make_dialect(self._dialect)
+        dialect = self._dialect(draft.spec, self._flags)
         requests: tuple[tuple[str, JsonObject], ...] = (
             ("initialize", INITIALIZE),
-            ("session/new", dialect.new_session("<empty folder>", draft.spec, None)),
+            ("session/new", dialect.new_session("<empty folder>", None)),
             ("session/prompt", {"prompt": list[JsonValue](blocks)}),
         )
         body: JsonObject = {
-            "command": [SUBJECT, *dialect.arguments(draft.spec, self._flags)],
-            "files": {**dialect.files(draft.spec, None)},
+            "command": [SUBJECT, *dialect.arguments()],
+            "files": {**dialect.files(None)},
             "lines": [{"method": method, "params": params} for method, params in requests],
             "tools": [
                 {"name": f"@{SERVER}/{tool.name}", "inputSchema": tool.input_schema}
@@ -712,16 +636,5 @@ class AcpClient:
         )
 
 
-_LOST_CALL: Final = "A tool call was no longer open in kiro-cli."
-
-_OPTIONS: Final = PayloadOptions()
-
-
-def _silent(seconds: float, *, has_begun: bool) -> KiroError:
-    setting = "KIRO_MCP_STREAM_READ_TIMEOUT" if has_begun else "KIRO_MCP_FIRST_TOKEN_TIMEOUT"
-    what = "sent nothing for" if has_begun else "did not start to answer within"
-    return ServiceUnavailable(
-        f"kiro-cli {what} {seconds:g} seconds.",
-        next_step=f"Call again, or raise {setting}.",
-        code="timeout",
-    )
+_OWN_LOGIN: Final = AccessToken(value="")
+"""The login of the program, which holds are for."""

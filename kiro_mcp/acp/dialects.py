@@ -1,26 +1,29 @@
 """The program's two dialects, v2 and V3, behind one interface.
 
-A dialect says how the program is started and where its agent lies, opens a session with a model, an
-effort and tools, and reads notifications into events: those of `kiro_mcp.wire.events`, and the
-classes below. `V2` and `V3` are chosen by the program's flags::
+A `Dialect` is one conversation with the program: how it is opened, with a model, an effort and
+tools, and what notifications mean in it. They become events of `kiro_mcp.wire.events`, or are kept
+as notes and hints. `V2` and `V3` are chosen by the program's flags::
 
               agent                          model                  effort
     v2        a file in a private folder     --model                --effort
     V3        inline in `session/new`        a session's option     a session's option
 
 In both the agent is ours alone: no tools but the caller's, no servers, hooks, steering or resources
-of the user. Whatever shows that another agent or another tool is at work is a `Breach`.
+of the user. Whatever shows that another agent or another tool is at work is a breach: an error,
+after which the process must end.
 
 Source of truth: public captures of kiro-cli 2.13 to 2.28. Unknown members and notifications are
 ignored.
 """
 
 import json
+import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import ClassVar, Final
 
 from kiro_mcp._version import __version__
+from kiro_mcp.acp.bridge import ToolDesk
 from kiro_mcp.acp.errors import RpcError
 from kiro_mcp.acp.program import Dialect as DialectName
 from kiro_mcp.acp.rpc import Peer
@@ -39,80 +42,8 @@ EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 REQUEST_TIMEOUT_MS: Final = 60 * 60 * 1000
 """How long the program is asked to wait for a call. Whether it does so is not known."""
 
-_NO_SYSTEM: Final = "Answer the user's messages."
 _INTERRUPTED: Final = "Tool uses were interrupted, waiting for the next user prompt"
 """After exactly this text v2 sends no response to the prompt."""
-
-OWN_KINDS: Final = ("", "other")
-"""The kinds of a call of an MCP server's tool; the program's own tools have other kinds."""
-
-
-# --- events -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Breach:
-    """Something else than our agent is at work: the process must end."""
-
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolSeen:
-    """The program says that a tool is called."""
-
-    title: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that the caller is told in `warnings`."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """Why the prompt may fail: the error itself mostly says only "Internal error"."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The prompt has ended without a response."""
-
-    error: KiroError
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The session's options as they are now, by their ids."""
-
-    values: dict[str, str]
-
-
-Seen: TypeAlias = Event | Breach | ToolSeen | Note | Hint | Broken | Options
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolServer:
-    """Where the program reaches the caller's tools."""
-
-    url: str
-    bearer: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """A session that is ready for its first prompt."""
-
-    id: str
-    model: str = ""
-    """The model that is really in force; "" if the program does not say."""
-    warnings: tuple[str, ...] = ()
-
 
 INITIALIZE: Final[JsonObject] = {
     "protocolVersion": 1,
@@ -124,174 +55,307 @@ INITIALIZE: Final[JsonObject] = {
 }
 
 
-class Breached(KiroError):
-    """The program did not start as a pure model."""
-
-    default_code = "upstream_error"
-
-
 def breach_error(what: str) -> KiroError:
     """Return the error of a turn that something else than our agent had a part in."""
-    return Breached(
+    return ServiceUnavailable(
         f"kiro-cli did not stay a pure model: {what}. Its process was ended.",
         next_step="Set KIRO_MCP_ENGINE=direct, and report this with the version of kiro-cli.",
     )
 
 
-class V2:
+class Dialect(ABC):
+    """One conversation with the program.
+
+    Args:
+        spec: What it is made for.
+        flags: The flags of the program's command `acp`.
+    """
+
+    name: ClassVar[DialectName]
+    start_up_seconds: ClassVar[float]
+    """The time for each request of the start."""
+    hold_seconds: ClassVar[float]
+    """How long a call of a tool may be held."""
+    end_method: ClassVar[str]
+    """The request that ends the conversation in a process that goes on."""
+
+    def __init__(self, spec: SessionSpec, flags: frozenset[str]) -> None:
+        self.spec = spec
+        self.session_id = ""
+        """"" until it is open."""
+        self.model = ""
+        """The model that is really in force; "" if the program does not say."""
+        self.warnings: list[str] = []
+        """What was not done as asked, for every answer."""
+        self.notes: list[str] = []
+        """What the caller of the next answer is told."""
+        self.hint = ""
+        """Why the prompt may fail: the error itself mostly says only "Internal error"."""
+        self._stop_reason = ""
+        self._refusal: Refusal | None = None
+        self._flags = flags
+        self._agent = AGENT
+
+    @abstractmethod
+    def arguments(self) -> list[str]:
+        """Return the arguments of the program."""
+
+    def files(self, desk: ToolDesk | None) -> dict[str, JsonObject]:
+        """Return the files of the program's private folder.
+
+        Args:
+            desk: Where the caller's tools are served; None if there are none.
+        """
+        return {}
+
+    @abstractmethod
+    def new_session(self, cwd: str, desk: ToolDesk | None) -> JsonObject:
+        """Return the parameters of `session/new`."""
+
+    @abstractmethod
+    async def choose(self, peer: Peer, opened: JsonObject) -> None:
+        """Check the session that `session/new` opened; choose its agent, model and effort.
+
+        Raises:
+            KiroError: Another agent answers, or the program does not answer.
+        """
+
+    def begin_turn(self) -> None:
+        """Forget what the program said about the turn before."""
+        self.hint, self._stop_reason, self._refusal = "", "", None
+
+    def stop(self, reason: str) -> Stop:
+        """Return why the model stopped, for the word in the response to a prompt."""
+        reason = self._stop_reason or reason
+        return Stop(reason, None if reason == "end_turn" else self._refusal)
+
+    def read(self, method: str, params: JsonObject) -> Iterator[Event]:
+        """Read a notification of either dialect.
+
+        Raises:
+            KiroError: It shows a breach, or that the prompt gets no response.
+        """
+        match method.removeprefix("_").removeprefix("kiro.dev/").removeprefix("kiro/"):
+            case "session/update":
+                yield from self._read_update(object_member(params, "update") or params)
+            case "error/rate_limit":
+                self.hint = f"rate limit: {word_member(params, 'message')}"
+            case "metadata":
+                yield from _credits(params, "meteringUsage", "value")
+                yield from _context(params, "contextUsagePercentage")
+                self._stop_reason = word_member(params, "stopReason") or self._stop_reason
+                if given := object_member(params, "refusal"):
+                    self._refusal = Refusal(
+                        category=word_member(given, "category"),
+                        explanation=word_member(given, "explanation"),
+                        recommended_model=word_member(given, "recommendedModel"),
+                    )
+            case "agent/not_found" | "agent/config_error" | "agent/switched" as what:
+                raise breach_error(f"it reported {what}")
+            case "subagent/list_update":
+                if any(params.get(name) for name in ("subagents", "pendingStages")):
+                    raise breach_error("it started a sub-agent")
+            case "mcp/server_initialized":
+                if (name := word_member(params, "serverName")) not in ("", SERVER):
+                    raise breach_error(f"it started the user's server {quoted(name)}")
+            case "mcp/server_init_failure":
+                self._note_no_tools(word_member(params, "error"))
+            case "mcp/status":
+                for server in object_members(params, "servers"):
+                    name = word_member(server, "name")
+                    if word_member(server, "origin") in ("user", "workspace"):
+                        raise breach_error(f"it started the user's server {quoted(name)}")
+                    if name == SERVER and (why := word_member(server, "errorMessage")):
+                        self._note_no_tools(why)
+            case "compaction/status":
+                self.notes.append(_COMPACTED)
+            case _:
+                pass
+
+    def _read_update(self, update: JsonObject) -> Iterator[Event]:
+        kiro = object_member(object_member(update, "_meta"), "kiro")
+        if kiro.get("replay"):
+            return
+        mode = word_member(update, "currentModeId")
+        if mode not in ("", self._agent):
+            raise breach_error(f"it switched to the agent {quoted(mode)}")
+        content = object_member(update, "content")
+        text = word_member(content, "text")
+        match word_member(update, "sessionUpdate"):
+            case "agent_message_chunk":
+                if text.strip() == _INTERRUPTED:
+                    raise ServiceUnavailable(
+                        "kiro-cli lost an open tool call and stopped.",
+                        next_step="Call again.",
+                        code="stream_broken",
+                    )
+                if text:
+                    yield Text(text)
+                elif (kind := word_member(content, "type")) not in ("", "text"):
+                    what = f"A part of the answer of the type {quoted(kind)}"
+                    self.notes.append(f"{what} was left out.")
+            case "agent_thought_chunk":
+                if text:
+                    yield Reasoning(text=text)
+            case "tool_call":
+                # The tools of an MCP server have no kind of their own.
+                if not self.spec.tools or word_member(update, "kind") not in ("", "other"):
+                    title = word_member(update, "title")[:80]
+                    raise breach_error(f"it used a tool of its own ({title!r})")
+            case "config_option_update":
+                self.model = read_options(update).get("model") or self.model
+            case "retry_warning":
+                self.hint = word_member(update, "message")
+            case "stream_discarded":
+                self.notes.append(
+                    "kiro-cli began its answer anew; what came before is still in the text."
+                )
+            case "session_info_update":
+                yield from self._read_info(kiro)
+            case _:
+                pass
+
+    def _read_info(self, kiro: JsonObject) -> Iterator[Event]:
+        kind = word_member(kiro, "kind")
+        if kind == "turn_completion":
+            yield from _credits(kiro, "promptTurnSummaries", "usage")
+        elif kind == "context_usage":
+            yield from _context(kiro, "usagePercentage")
+        elif kind == "display_error":
+            self.hint = word_member(kiro, "message") or json.dumps(kiro)[:200]
+            self._refusal = Refusal(explanation=self.hint)  # It counts only if the model refuses.
+        elif kind.startswith("summarization_"):
+            self.notes.append(_COMPACTED)
+        elif "contextUsage" in kiro:
+            yield from _context(object_member(kiro, "contextUsage"), "usagePercentage")
+
+    async def _ask(self, peer: Peer, method: str, **params: JsonValue) -> JsonObject:
+        return await peer.request(
+            method, {"sessionId": self.session_id, **params}, seconds=self.start_up_seconds
+        )
+
+    def _warn(self, what: str, value: str, why: str) -> None:
+        self.warnings.append(
+            f"kiro-cli did not take the {what} {quoted(value)}: {why[:200].rstrip('.')}."
+        )
+
+    def _note_no_tools(self, why: str) -> None:
+        why = f": {why[:200]}" if why else ""
+        self.notes.append(f"kiro-cli could not reach the caller's tools{why}.")
+
+    def _describe_agent(self) -> JsonObject:
+        """Return what both dialects say of our agent."""
+        return {
+            "description": "Answers for kiro-mcp, without tools of its own",
+            "prompt": self.spec.system or "Answer the user's messages.",
+            "tools": [f"@{SERVER}"] if self.spec.tools else [],
+            "resources": [],
+            "includeMcpJson": False,
+        }
+
+
+class V2(Dialect):
     """The older dialect: `--agent-engine v2`."""
 
-    name: DialectName = "v2"
+    name = "v2"
     start_up_seconds = 30.0
-    hold_seconds = 110.0
-    """How long a call of a tool may be held: the program drops it after 120 seconds."""
+    hold_seconds = 110.0  # The program drops a call after 120 seconds.
+    end_method = "_kiro.dev/session/terminate"
 
-    def arguments(self, spec: SessionSpec, flags: frozenset[str]) -> list[str]:
+    def arguments(self) -> list[str]:
         """Return the arguments of the program."""
         arguments = ["acp", "--agent", AGENT, "--agent-engine", "v2"]
-        if "--model" in flags:
-            arguments += ["--model", spec.model]
-        if "--effort" in flags and spec.effort in EFFORTS:
-            arguments += ["--effort", spec.effort]
+        if "--model" in self._flags:
+            arguments += ["--model", self.spec.model]
+        if "--effort" in self._flags and self.spec.effort in EFFORTS:
+            arguments += ["--effort", self.spec.effort]
         return arguments
 
-    def files(self, spec: SessionSpec, server: ToolServer | None) -> dict[str, JsonObject]:
-        """Return the files of its private folder."""
+    def files(self, desk: ToolDesk | None) -> dict[str, JsonObject]:
+        """Return its agent, and the settings."""
+        agent = self._describe_agent()
         servers: JsonObject = {}
-        if server:
+        if desk:
             servers[SERVER] = {
                 "type": "http",
-                "url": server.url,
-                "headers": {"Authorization": f"Bearer {server.bearer}"},
+                "url": desk.url,
+                "headers": {"Authorization": f"Bearer {desk.bearer}"},
                 "requestTimeout": REQUEST_TIMEOUT_MS,
             }
-        tools: list[JsonValue] = [f"@{SERVER}"] if server else []
-        agent: JsonObject = {
+        agent |= {
             "name": AGENT,
-            "description": "Answers for kiro-mcp, without tools of its own",
-            "prompt": spec.system or _NO_SYSTEM,
-            "tools": tools,
-            "allowedTools": tools,
-            "resources": [],
+            "allowedTools": agent["tools"],
             "hooks": {},
             "mcpServers": servers,
-            "includeMcpJson": False,
         }
         return {
             f"agents/{AGENT}.json": agent,
             "settings/cli.json": {"chat.disableInheritingDefaultResources": True},
         }
 
-    def new_session(self, cwd: str, spec: SessionSpec, server: ToolServer | None) -> JsonObject:
+    def new_session(self, cwd: str, desk: ToolDesk | None) -> JsonObject:
         """Return the parameters of `session/new`."""
         return {"cwd": cwd, "mcpServers": []}
 
-    async def choose(
-        self, peer: Peer, opened: JsonObject, spec: SessionSpec, flags: frozenset[str]
-    ) -> Opened:
-        """Check the session that `session/new` opened, and choose its model.
-
-        Raises:
-            KiroError: Another agent answers, or the program does not answer.
-        """
-        session_id = word_member(opened, "sessionId")
-        warnings: list[str] = []
+    async def choose(self, peer: Peer, opened: JsonObject) -> None:
+        """Check the agent of the session, and choose its model."""
+        self.session_id = word_member(opened, "sessionId")
         mode = word_member(object_member(opened, "modes"), "currentModeId")
         if mode not in ("", AGENT):
             raise breach_error(f"it started the agent {quoted(mode)}")
         if not mode:
-            warnings.append("kiro-cli does not say which agent answers; it was asked for ours.")
-        model = word_member(object_member(opened, "models"), "currentModelId")
-        if model != spec.model:
+            self.warnings.append(
+                "kiro-cli does not say which agent answers; it was asked for ours."
+            )
+        wanted = self.spec.model
+        self.model = word_member(object_member(opened, "models"), "currentModelId")
+        if self.model != wanted:
             try:
-                await peer.request(
-                    "session/set_model",
-                    {"sessionId": session_id, "modelId": spec.model},
-                    seconds=self.start_up_seconds,
-                )
-                model = spec.model
+                await self._ask(peer, "session/set_model", modelId=wanted)
+                self.model = wanted
             except RpcError as error:
-                warnings.append(_not_chosen("model", spec.model, str(error)))
-        if spec.effort and ("--effort" not in flags or spec.effort not in EFFORTS):
-            warnings.append(_not_chosen("effort", spec.effort, "v2 has no such effort"))
-        return Opened(id=session_id, model=model, warnings=tuple(warnings))
-
-    def end_session(self, session_id: str) -> tuple[str, JsonObject]:
-        """Return the request that ends a session in a process that goes on."""
-        return "_kiro.dev/session/terminate", {"sessionId": session_id}
-
-    def read(self, method: str, params: JsonObject) -> Iterator[Seen]:
-        """Read a notification."""
-        match method.removeprefix("_").removeprefix("kiro.dev/"):
-            case "session/update":
-                update = object_member(params, "update") or params
-                yield from read_update(update)
-            case "metadata":
-                yield from _credits(params, "meteringUsage", "value")
-                yield from _context(params, "contextUsagePercentage")
-                if reason := word_member(params, "stopReason"):
-                    yield Stop(reason, _refusal(object_member(params, "refusal")))
-            case "agent/not_found" | "agent/config_error" | "agent/switched" as what:
-                yield Breach(f"it reported {what}")
-            case "subagent/list_update":
-                if any(params.get(name) for name in ("subagents", "pendingStages")):
-                    yield Breach("it started a sub-agent")
-            case "error/rate_limit":
-                yield Hint(f"rate limit: {word_member(params, 'message')}")
-            case "mcp/server_initialized":
-                if (server := word_member(params, "serverName")) not in ("", SERVER):
-                    yield Breach(f"it started the user's server {quoted(server)}")
-            case "mcp/server_init_failure":
-                yield Note(_no_tools(word_member(params, "error")))
-            case "compaction/status":
-                yield _COMPACTED
-            case _:
-                pass
+                self._warn("model", wanted, str(error))
+        effort = self.spec.effort
+        if effort and ("--effort" not in self._flags or effort not in EFFORTS):
+            self._warn("effort", effort, "v2 has no such effort")
 
 
-class V3:
+class V3(Dialect):
     """The newer dialect: `--agent-engine v3 --auth-method cli`."""
 
-    name: DialectName = "v3"
+    name = "v3"
     start_up_seconds = 60.0
-    hold_seconds = 15 * 60.0
-    """How long a call of a tool may be held: whether the program drops it is not known."""
+    hold_seconds = 15 * 60.0  # Whether the program drops a call is not known.
+    end_method = "session/close"
 
-    def __init__(self, agent: str = AGENT) -> None:
-        self._agent = agent
+    def __init__(self, spec: SessionSpec, flags: frozenset[str]) -> None:
+        super().__init__(spec, flags)
+        self._agent = f"{AGENT}_{secrets.token_hex(4)}"  # One process has the agents of several.
 
-    def arguments(self, spec: SessionSpec, flags: frozenset[str]) -> list[str]:
+    def arguments(self) -> list[str]:
         """Return the arguments of the program. It refuses all others in this dialect."""
         return ["acp", "--agent-engine", "v3", "--auth-method", "cli"]
 
-    def files(self, spec: SessionSpec, server: ToolServer | None) -> dict[str, JsonObject]:
-        """Return the files of its private folder."""
-        return {}
-
-    def new_session(self, cwd: str, spec: SessionSpec, server: ToolServer | None) -> JsonObject:
-        """Return the parameters of `session/new`."""
+    def new_session(self, cwd: str, desk: ToolDesk | None) -> JsonObject:
+        """Return the parameters of `session/new`, with the agent."""
         servers: list[JsonValue] = []
         rule: JsonObject = {"capability": "all", "match": ["*"], "effect": "deny"}
-        if server:
-            header: JsonObject = {"name": "Authorization", "value": f"Bearer {server.bearer}"}
+        if self.spec.tools:  # Not both rules: a denial wins over each permission.
+            rule = {"capability": "mcp", "match": [f"{SERVER}/*"], "effect": "allow"}
+        if desk:
+            header: JsonObject = {"name": "Authorization", "value": f"Bearer {desk.bearer}"}
             servers.append(
                 {
                     "type": "http",
                     "name": SERVER,
-                    "url": server.url,
+                    "url": desk.url,
                     "headers": [header],
                     "requestTimeout": REQUEST_TIMEOUT_MS,
                 }
             )
-            # Not beside a rule that denies all: a denial wins over each permission.
-            rule = {"capability": "mcp", "match": [f"{SERVER}/*"], "effect": "allow"}
         agent: JsonObject = {
+            **self._describe_agent(),
             "id": self._agent,
-            "description": "Answers for kiro-mcp, without tools of its own",
-            "prompt": spec.system or _NO_SYSTEM,
-            "tools": [f"@{SERVER}"] if server else [],
-            "resources": [],
-            "includeMcpJson": False,
             "includePowers": False,
             "permissions": {"rules": [rule]},
         }
@@ -301,130 +365,34 @@ class V3:
             "_meta": {"kiro": {"customAgents": [agent]}},
         }
 
-    async def choose(
-        self, peer: Peer, opened: JsonObject, spec: SessionSpec, flags: frozenset[str]
-    ) -> Opened:
-        """Check the session that `session/new` opened; choose its agent, model and effort.
-
-        Raises:
-            KiroError: Another agent answers, or the program does not answer.
-        """
-        session_id = word_member(opened, "sessionId")
-        modes = object_member(opened, "modes")
-        offered = [word_member(mode, "id") for mode in object_members(modes, "availableModes")]
-        if self._agent not in offered:
+    async def choose(self, peer: Peer, opened: JsonObject) -> None:
+        """Choose the agent, model and effort of the session."""
+        self.session_id = word_member(opened, "sessionId")
+        modes = object_members(object_member(opened, "modes"), "availableModes")
+        if self._agent not in [word_member(mode, "id") for mode in modes]:
             raise breach_error("it did not take the agent of this session")
         try:
-            await peer.request(
-                "session/set_mode",
-                {"sessionId": session_id, "modeId": self._agent},
-                seconds=self.start_up_seconds,
-            )
+            await self._ask(peer, "session/set_mode", modeId=self._agent)
         except RpcError as error:
             raise breach_error(f"it did not switch to the agent ({error})") from None
-        warnings: list[str] = []
         values = read_options(opened)
-        for option, value in (("model", spec.model), ("effortLevel", spec.effort)):
+        for option, name, value in (
+            ("model", "model", self.spec.model),
+            ("effortLevel", "effort", self.spec.effort),
+        ):
             if not value or values.get(option) == value:
                 continue
-            name = "effort" if option == "effortLevel" else option
+            method = "session/set_config_option"
             try:
-                result = await peer.request(
-                    "session/set_config_option",
-                    {"sessionId": session_id, "configId": option, "value": value},
-                    seconds=self.start_up_seconds,
-                )
+                result = await self._ask(peer, method, configId=option, value=value)
             except RpcError as error:
-                warnings.append(_not_chosen(name, value, str(error)))
+                self._warn(name, value, str(error))
                 continue
             values = read_options(result) or values
             if (now := values.get(option, "")) != value and values:
                 why = f"{quoted(now)} is in force" if now else "the model has no such option"
-                warnings.append(_not_chosen(name, value, why))
-        return Opened(id=session_id, model=values.get("model", ""), warnings=tuple(warnings))
-
-    def end_session(self, session_id: str) -> tuple[str, JsonObject]:
-        """Return the request that ends a session in a process that goes on."""
-        return "session/close", {"sessionId": session_id}
-
-    def read(self, method: str, params: JsonObject) -> Iterator[Seen]:
-        """Read a notification."""
-        match method:
-            case "session/update":
-                update = object_member(params, "update")
-                mode = word_member(update, "currentModeId")
-                if mode not in ("", self._agent):
-                    yield Breach(f"it switched to the agent {quoted(mode)}")
-                yield from read_update(update)
-            case "_kiro/mcp/status":
-                for server in object_members(params, "servers"):
-                    origin, name = word_member(server, "origin"), word_member(server, "name")
-                    if origin in ("user", "workspace"):
-                        yield Breach(f"it started the user's server {quoted(name)}")
-                    elif name == SERVER and (why := word_member(server, "errorMessage")):
-                        yield Note(_no_tools(why))
-            case "_kiro/error/rate_limit":
-                yield Hint(f"rate limit: {word_member(params, 'message')}")
-            case _:
-                pass
-
-
-Dialect: TypeAlias = V2 | V3
-
-
-# --- reading ------------------------------------------------------------------------------
-
-
-def read_update(update: JsonObject) -> Iterator[Seen]:
-    """Read a `session/update` of either dialect."""
-    kiro = object_member(object_member(update, "_meta"), "kiro")
-    if kiro.get("replay"):
-        return
-    content = object_member(update, "content")
-    text = word_member(content, "text")
-    match word_member(update, "sessionUpdate"):
-        case "agent_message_chunk":
-            if text.strip() == _INTERRUPTED:
-                yield Broken(
-                    ServiceUnavailable(
-                        "kiro-cli lost an open tool call and stopped.",
-                        next_step="Call again.",
-                        code="stream_broken",
-                    )
-                )
-            elif text:
-                yield Text(text)
-            elif (kind := word_member(content, "type")) not in ("", "text"):
-                yield Note(f"A part of the answer of the type {quoted(kind)} was left out.")
-        case "agent_thought_chunk":
-            if text:
-                yield Reasoning(text=text)
-        case "tool_call":
-            yield ToolSeen(word_member(update, "title"), word_member(update, "kind"))
-        case "config_option_update":
-            yield Options(read_options(update))
-        case "retry_warning":
-            yield Hint(word_member(update, "message"))
-        case "stream_discarded":
-            yield Note("kiro-cli began its answer anew; what came before is still in the text.")
-        case "session_info_update":
-            yield from _read_info(kiro)
-        case _:
-            pass
-
-
-def _read_info(kiro: JsonObject) -> Iterator[Seen]:
-    kind = word_member(kiro, "kind")
-    if kind == "turn_completion":
-        yield from _credits(kiro, "promptTurnSummaries", "usage")
-    elif kind == "context_usage":
-        yield from _context(kiro, "usagePercentage")
-    elif kind == "display_error":
-        yield Hint(word_member(kiro, "message") or json.dumps(kiro)[:200])
-    elif kind.startswith("summarization_"):
-        yield _COMPACTED
-    elif "contextUsage" in kiro:
-        yield from _context(object_member(kiro, "contextUsage"), "usagePercentage")
+                self._warn(name, value, why)
+        self.model = values.get("model", "")
 
 
 def read_options(holder: JsonObject) -> dict[str, str]:
@@ -453,22 +421,4 @@ def _context(holder: JsonObject, name: str) -> Iterator[ContextUsage]:
         yield ContextUsage(percent)
 
 
-def _refusal(given: JsonObject) -> Refusal | None:
-    if not given:
-        return None
-    return Refusal(
-        category=word_member(given, "category"),
-        explanation=word_member(given, "explanation"),
-        recommended_model=word_member(given, "recommendedModel"),
-    )
-
-
-_COMPACTED: Final = Note("kiro-cli summarised the conversation, so details of it may be lost.")
-
-
-def _no_tools(why: str) -> str:
-    return f"kiro-cli could not reach the caller's tools{f': {why[:200]}' if why else ''}."
-
-
-def _not_chosen(what: str, value: str, why: str) -> str:
-    return f"kiro-cli did not take the {what} {quoted(value)}: {why[:200].rstrip('.')}."
+_COMPACTED: Final = "kiro-cli summarised the conversation, so details of it may be lost."

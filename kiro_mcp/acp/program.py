@@ -80,15 +80,6 @@ _VERSION: Final = re.compile(r"\b(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """A run of the program that has ended."""
-
-    status: int
-    output: str
-    errors: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """The program: how it is run."""
 
@@ -102,7 +93,7 @@ class Program:
             KiroError: It cannot be run.
         """
         done = await self.run("--version", seconds=VERSION_SECONDS)
-        found = _VERSION.search(done.output)
+        found = _VERSION.search(done.stdout)
         return found[0] if found else ""
 
     async def describe(self, dialect: Dialect) -> str:
@@ -121,21 +112,13 @@ class Program:
             KiroError: It cannot be run, or is too old to have the command.
         """
         done = await self.run("acp", "--help", seconds=VERSION_SECONDS)
-        text = done.output + done.errors
-        if read_dialect(text) is None:
+        flags = read_flags(done.stdout + done.stderr)
+        if not flags:
             raise ServiceUnavailable(
                 f"This {NAME} has no command `acp`, so it is too old.",
                 next_step=f"Use version {LEAST_VERSION} or later, or KIRO_MCP_ENGINE=direct.",
             )
-        return frozenset(re.findall(r"--[a-z][a-z-]+", text))
-
-    async def dialect(self) -> Dialect:
-        """Return the dialect to speak: V3 if it can log in by itself there, else v2.
-
-        Raises:
-            KiroError: It cannot be run, or is too old to have the command `acp`.
-        """
-        return "v3" if "--auth-method" in await self.flags() else "v2"
+        return flags
 
     async def is_signed_in(self) -> bool:
         """Return whether somebody is signed in to the program. It may renew the login meanwhile.
@@ -143,7 +126,7 @@ class Program:
         Raises:
             KiroError: It cannot be run, or does not say in time.
         """
-        return (await self.run("whoami", seconds=WHOAMI_SECONDS)).status == 0
+        return (await self.run("whoami", seconds=WHOAMI_SECONDS)).returncode == 0
 
     async def list_models(self) -> tuple[tuple[ModelInfo, ...], str]:
         """Return the models that it offers, and the id of its default ("" if it names none).
@@ -153,17 +136,20 @@ class Program:
         """
         done = await self.run("chat", "--list-models", "--format", "json", seconds=MODELS_SECONDS)
         try:
-            models, default = read_models(done.output)
+            models, default = read_models(done.stdout)
         except UnreadableError:
             models, default = (), ""
-        if done.status or not models:
+        if done.returncode or not models:
+            lines = (done.stderr or done.stdout).split("\n")
+            said = next((redact(line.strip()) for line in reversed(lines) if line.strip()), "")
+            why = f" ({said[:200].rstrip('.')})" if said else ""
             raise ServiceUnavailable(
-                f"{NAME} gave no list of models{_last_words(done)}.",
+                f"{NAME} gave no list of models{why}.",
                 next_step="Check that `kiro-cli whoami` names an account.",
             )
         return models, default
 
-    async def run(self, *arguments: str, seconds: float) -> Done:
+    async def run(self, *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
         """Run the program to its end.
 
         Raises:
@@ -178,7 +164,7 @@ class Program:
                 async with anyio.create_task_group() as readers:
                     readers.start_soon(_read, process.stdout, output)
                     readers.start_soon(_read, process.stderr, errors)
-                status = await process.wait()
+                code = await process.wait()
         except TimeoutError:
             raise ServiceUnavailable(
                 f"`{NAME} {' '.join(arguments)}` did not end within {seconds:g} seconds.",
@@ -187,11 +173,8 @@ class Program:
             ) from None
         finally:
             await stop(process, seconds=0)
-        return Done(
-            status=status,
-            output=b"".join(output).decode(errors="replace"),
-            errors=b"".join(errors).decode(errors="replace"),
-        )
+        said, logged = (b"".join(pieces).decode(errors="replace") for pieces in (output, errors))
+        return subprocess.CompletedProcess(arguments, code, said, logged)
 
 
 # --- finding it ---------------------------------------------------------------------------
@@ -255,11 +238,15 @@ def _installed_command(environ: Mapping[str, str]) -> tuple[str, ...]:
 # --- reading what it says -----------------------------------------------------------------
 
 
-def read_dialect(help_text: str) -> Dialect | None:
-    """Return the dialect by the help of `acp`; None if there is no such command."""
-    if "--auth-method" in help_text:
-        return "v3"
-    return "v2" if "--agent" in help_text else None
+def read_flags(help_text: str) -> frozenset[str]:
+    """Return the flags in the help of `acp`; none if there is no such command."""
+    flags = frozenset(re.findall(r"--[a-z][a-z-]+", help_text))
+    return flags if flags & {"--agent", "--auth-method"} else frozenset()
+
+
+def dialect_of(flags: frozenset[str]) -> Dialect:
+    """Return the dialect to speak: V3 if the program can log in by itself there, else v2."""
+    return "v3" if "--auth-method" in flags else "v2"
 
 
 def read_version(text: str) -> tuple[int, ...]:
@@ -292,11 +279,6 @@ def read_models(text: str) -> tuple[tuple[ModelInfo, ...], str]:
             )
         )
     return tuple(models), word_member(page, "default_model")
-
-
-def _last_words(done: Done) -> str:
-    lines = [line.strip() for line in (done.errors or done.output).splitlines() if line.strip()]
-    return f" ({redact(lines[-1])[:200].rstrip('.')})" if lines else ""
 
 
 # --- processes ----------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 `Peer` sends requests and notifications and hands over what the process sends. Its requests may have
 the ids of ours, so a message with a `method` is never a response. A request that nobody serves gets
--32601, lines that are not messages are skipped and counted, and stderr is drained into its last
-lines, so that the process never waits for a reader.
+-32601, lines that are not messages are skipped, and stderr is drained into its last lines, so that
+the process never waits for a reader.
 """
 
+import asyncio
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeAlias
@@ -16,7 +17,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process, TaskGroup
 
 from kiro_mcp.acp.errors import RpcError, read_words
-from kiro_mcp.chat import JsonObject, JsonValue
+from kiro_mcp.chat import JsonObject
 from kiro_mcp.client.off_loop import off_loop
 from kiro_mcp.errors import KiroError, ServiceUnavailable
 from kiro_mcp.redaction import redact
@@ -51,11 +52,9 @@ OnRequest: TypeAlias = Callable[[str, JsonObject], Awaitable[JsonObject | None]]
 
 
 class LineReader:
-    """Splits bytes into lines. A line over the limit is dropped and counted."""
+    """Splits bytes into lines. A line over the limit is dropped."""
 
     def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
-        self.dropped = 0
-        """How many lines were too long."""
         self._limit = limit
         self._pieces: list[bytes] = []
         self._size = 0
@@ -66,9 +65,7 @@ class LineReader:
         *ended, rest = data.split(b"\n")
         for piece in ended:
             self._add(piece)
-            if self._size > self._limit:
-                self.dropped += 1
-            else:
+            if self._size <= self._limit:
                 lines.append(b"".join(self._pieces).removesuffix(b"\r"))
             self._pieces, self._size = [], 0
         self._add(rest)
@@ -80,15 +77,6 @@ class LineReader:
             self._pieces.clear()
         elif piece:
             self._pieces.append(piece)
-
-
-class _Pending:
-    """A request that waits for its response."""
-
-    def __init__(self) -> None:
-        self.done = anyio.Event()
-        self.result: JsonValue = None
-        self.error: Exception | None = None
 
 
 class Peer:
@@ -103,14 +91,13 @@ class Peer:
     def __init__(
         self, process: Process, *, on_notification: OnMessage, on_request: OnRequest
     ) -> None:
-        self.counts: Counter[str] = Counter()
-        """What was left out: lines that are not messages, and requests that nobody serves."""
         self.is_gone = False
         """Whether nothing more can come."""
         self._process = process
         self._on_notification = on_notification
         self._on_request = on_request
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, asyncio.Future[JsonObject]] = {}
+        """The requests that wait for their responses."""
         self._last_id = 0
         self._sending = anyio.Lock()
         self._tasks: TaskGroup
@@ -135,7 +122,8 @@ class Peer:
                 async for data in self._process.stdout:
                     for line in reader.feed(data):
                         await self._take(line)
-                    self.counts["long line"] = reader.dropped
+                    if self._answers > MAX_ANSWERS:
+                        break
                 with anyio.move_on_after(0.1):  # Its last words may still be on their way.
                     await self._process.wait()
                     await anyio.sleep(0.01)
@@ -143,8 +131,8 @@ class Peer:
         finally:
             self.is_gone = True
             for pending in self._pending.values():
-                pending.error = pending.error or self.gone()
-                pending.done.set()
+                if not pending.done():
+                    pending.set_exception(self.gone())
 
     def gone(self) -> KiroError:
         """Return the error of a process that has ended by itself."""
@@ -169,11 +157,11 @@ class Peer:
         """
         self._last_id += 1
         request_id = self._last_id
-        pending = self._pending[request_id] = _Pending()
+        pending = self._pending[request_id] = asyncio.get_running_loop().create_future()
         try:
             with anyio.fail_after(seconds):
                 await self._send({"id": request_id, "method": method, "params": params})
-                await pending.done.wait()
+                response = await pending
         except TimeoutError:
             raise ServiceUnavailable(
                 f"kiro-cli did not answer `{method}` within {seconds:g} seconds.",
@@ -183,9 +171,9 @@ class Peer:
             ) from None
         finally:
             del self._pending[request_id]
-        if pending.error:
-            raise pending.error
-        return pending.result if isinstance(pending.result, dict) else {}
+        if error := object_member(response, "error"):
+            raise RpcError(error)
+        return object_member(response, "result")
 
     async def notify(self, method: str, params: JsonObject) -> None:
         """Send a notification.
@@ -215,7 +203,6 @@ class Peer:
                 lambda: parse_object(line.strip()), is_large=len(line) > LARGE_BYTES
             )
         except UnreadableError:
-            self.counts["bad line"] += 1
             return
         method, request_id = message.get("method"), message.get("id")
         if isinstance(method, str):
@@ -226,24 +213,16 @@ class Peer:
             result = await self._on_request(method, params)
             answer: JsonObject = {"id": request_id, "result": result}
             if result is None:
-                self.counts["unserved request"] += 1
                 logger.debug("kiro-cli asked for %.80s, which is not served", method)
                 text = f"Method not found: {method:.80}"
                 answer = {"id": request_id, "error": {"code": METHOD_NOT_FOUND, "message": text}}
-            if self._answers > MAX_ANSWERS:
-                raise self.gone()
             self._answers += 1
             # Not here: while a large prompt is being sent, the process may wait for this reader.
             self._tasks.start_soon(self._answer, answer)
             return
         pending = self._pending.get(request_id) if isinstance(request_id, int) else None
-        if pending is None:
-            self.counts["bad line"] += bool(line.strip())
-            return
-        if error := object_member(message, "error"):
-            pending.error = RpcError(error)
-        pending.result = message.get("result")
-        pending.done.set()
+        if pending and not pending.done():
+            pending.set_result(message)
 
     async def _answer(self, answer: JsonObject) -> None:
         with suppress(KiroError):

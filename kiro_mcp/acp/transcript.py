@@ -58,11 +58,6 @@ class SessionSpec:
     effort: str
     """"" leaves it to the program."""
 
-    @property
-    def tool_names(self) -> frozenset[str]:
-        """The names of the tools."""
-        return frozenset(tool.name for tool in self.tools)
-
 
 def split_new(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
     """Split messages after the last answer: what a session has heard, and what is new."""

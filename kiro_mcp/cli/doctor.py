@@ -52,7 +52,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kiro_mcp._version import __version__
-from kiro_mcp.acp.program import LEAST_VERSION, find_program, read_version
+from kiro_mcp.acp.program import LEAST_VERSION, dialect_of, find_program, read_version
 from kiro_mcp.auth.credentials import (
     BUILDER_ID_PROFILE_ARN,
     SOCIAL_PROFILE_ARN,
@@ -287,7 +287,7 @@ async def _program_checks(settings: Settings, environ: Mapping[str, str]) -> lis
     missing = skipped("limits", f"not with this engine: {', '.join(_NOT_WITH_PROGRAM)}")
     try:
         program = find_program(settings.kiro_cli, environ, depth=settings.depth)
-        found = await program.describe(await program.dialect())
+        found = await program.describe(dialect_of(await program.flags()))
         is_old = () < read_version(found.partition(",")[0]) < read_version(LEAST_VERSION)
         old = warning("program", found, f"Update it: {LEAST_VERSION} or later is known to work.")
         checks = [old if is_old else ok("program", found)]

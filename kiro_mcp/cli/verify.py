@@ -31,7 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kiro_mcp._version import __version__
-from kiro_mcp.acp.program import Program, find_program
+from kiro_mcp.acp.program import Program, dialect_of, find_program
 from kiro_mcp.captures.redacting import redacted_json
 from kiro_mcp.chat import (
     AccessToken,
@@ -392,7 +392,8 @@ async def _version(program: Program) -> Seen:
 
 
 async def _flags(program: Program) -> Seen:
-    return Seen(f"{await program.dialect()}: {' '.join(sorted(await program.flags()))}")
+    found = await program.flags()
+    return Seen(f"{dialect_of(found)}: {' '.join(sorted(found))}")
 
 
 async def _signed_in(program: Program) -> Seen:

@@ -92,7 +92,7 @@ _UNKNOWN_OPERATION_WORDS: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Meaning:
+class Meaning:
     """What callers are told about one kind of refusal."""
 
     kind: type[KiroError]
@@ -105,7 +105,7 @@ class _Meaning:
 SUSPENDED_MINUTES: Final = 15
 """For how long nothing is sent for an account that the service has suspended."""
 
-_SUSPENDED: Final = _Meaning(
+SUSPENDED: Final = Meaning(
     kind=AccountBlocked,
     code="account_suspended",
     what="The service has suspended this account",
@@ -113,30 +113,30 @@ _SUSPENDED: Final = _Meaning(
     f" nothing with this credential for {SUSPENDED_MINUTES} minutes. When the account works again,"
     " call `login` with action `status` to try at once.",
 )
-_SUSPICIOUS: Final = _Meaning(
+_SUSPICIOUS: Final = Meaning(
     kind=AccountBlocked,
     code="forbidden",
     what="The service limits this account for unusual activity",
     next_step="Do not retry now: retries can lead to a suspension. Wait for a few hours.",
 )
-_QUOTA: Final = _Meaning(
+QUOTA: Final = Meaning(
     kind=AccountBlocked,
     code="quota_exhausted",
     what="The account has reached its usage limit",
     next_step="See https://app.kiro.dev/account/usage for the limit and the day of its reset.",
 )
 _OVERAGE: Final = replace(
-    _QUOTA,
+    QUOTA,
     what="The account has reached its overage limit",
     next_step="Raise the limit, or wait until it is reset: https://app.kiro.dev/account/usage.",
 )
-_SIGN_IN: Final = _Meaning(
+_SIGN_IN: Final = Meaning(
     kind=SignInRequired,
     code="auth_expired",
     what="The service did not accept the credential",
     next_step="Sign in again with the tool `login`, or renew KIRO_API_KEY or KIRO_ACCESS_TOKEN.",
 )
-_FORBIDDEN: Final = _Meaning(
+_FORBIDDEN: Final = Meaning(
     kind=AccountBlocked,
     code="forbidden",
     what="The service does not allow this account to make this call",
@@ -148,32 +148,32 @@ _WRONG_ORIGIN: Final = replace(
     next_step="Set KIRO_MCP_ORIGIN=KIRO_CLI for a subscription to the Kiro CLI, or"
     " KIRO_MCP_ORIGIN=AI_EDITOR for a subscription to the Kiro IDE.",
 )
-_KEY_GRANT: Final = _Meaning(
+_KEY_GRANT: Final = Meaning(
     kind=AccountBlocked,
     code="forbidden",
     what="The service cannot use the organisation's encryption key",
     next_step="Ask the administrator of the organisation's KMS key for Kiro.",
 )
-_TOO_LONG: Final = _Meaning(
+TOO_LONG: Final = Meaning(
     kind=InvalidRequest,
     code="context_too_long",
     what="The request is too long for the model",
     next_step="Shorten it, or start a new conversation with a summary of this one.",
 )
-_NO_MODEL: Final = _Meaning(
+NO_MODEL: Final = Meaning(
     kind=InvalidRequest,
     code="model_unavailable",
     what="The service does not offer this model to this account",
     next_step="Call `list_models`, or run `kiro-mcp models`, for the ids that it offers. They"
     " depend on the plan, the region and the network.",
 )
-_NO_PROFILE: Final = _Meaning(
+_NO_PROFILE: Final = Meaning(
     kind=InvalidRequest,
     code="invalid_request",
     what="The service needs to know which profile to bill",
     next_step="Set KIRO_PROFILE_ARN to the profile's ARN, or sign in with the tool `login`.",
 )
-_IMPROPER: Final = _Meaning(
+_IMPROPER: Final = Meaning(
     kind=InvalidRequest,
     code="invalid_request",
     what="The service says that the request is not well formed",
@@ -182,7 +182,7 @@ _IMPROPER: Final = _Meaning(
     " the request is too large.",
 )
 UNKNOWN_OPERATION: Final = "The service does not know the operation that kiro-mcp called"
-_NO_OPERATION: Final = _Meaning(
+_NO_OPERATION: Final = Meaning(
     kind=InvalidRequest,
     code="invalid_request",
     what=UNKNOWN_OPERATION,
@@ -196,32 +196,32 @@ _NO_ADDRESS: Final = replace(
     next_step="Check KIRO_MCP_ENDPOINT_URL, the variables for single hosts, and a proxy. If you set"
     " none of them, update kiro-mcp.",
 )
-_INVALID: Final = _Meaning(
+_INVALID: Final = Meaning(
     kind=InvalidRequest,
     code="invalid_request",
     what="The service refused the request",
     next_step="Correct what its message names and call again.",
 )
-_BUSY: Final = _Meaning(
+BUSY: Final = Meaning(
     kind=ServiceUnavailable,
     code="model_busy",
     what="The model has no capacity at the moment",
     next_step="Wait for 30 seconds and call again, or choose another model.",
 )
-_RATE: Final = _Meaning(
+RATE: Final = Meaning(
     kind=ServiceUnavailable,
     code="rate_limited",
     what="The service asks for fewer requests",
     next_step="Wait for a minute and call again. If this happens again, the plan's credits may be"
     " used up: see https://app.kiro.dev/account/usage.",
 )
-_TIMEOUT: Final = _Meaning(
+_TIMEOUT: Final = Meaning(
     kind=ServiceUnavailable,
     code="timeout",
     what="The service gave up waiting",
     next_step="Call again. If this happens every time, shorten the request.",
 )
-_FAILED: Final = _Meaning(
+_FAILED: Final = Meaning(
     kind=ServiceUnavailable,
     code="upstream_error",
     what="The service failed",
@@ -230,17 +230,17 @@ _FAILED: Final = _Meaning(
 
 _Test = Callable[[Fault, str], bool]
 
-_RULES: Final[tuple[tuple[_Test, _Meaning], ...]] = (
-    (lambda f, words: f.reason == "TEMPORARILY_SUSPENDED" or "suspended" in words, _SUSPENDED),
+_RULES: Final[tuple[tuple[_Test, Meaning], ...]] = (
+    (lambda f, words: f.reason == "TEMPORARILY_SUSPENDED" or "suspended" in words, SUSPENDED),
     (lambda _, words: "suspicious activity" in words, _SUSPICIOUS),
-    (lambda f, _: f.reason == "CONVERSATION_LIMIT_EXCEEDED", _TOO_LONG),
+    (lambda f, _: f.reason == "CONVERSATION_LIMIT_EXCEEDED", TOO_LONG),
     (lambda f, _: f.reason == "OVERAGE_REQUEST_LIMIT_EXCEEDED", _OVERAGE),
-    (lambda f, _: f.reason in _QUOTA_REASONS or f.status == 402, _QUOTA),
-    (lambda f, _: f.reason == "CONTENT_LENGTH_EXCEEDS_THRESHOLD", _TOO_LONG),
-    (lambda f, _: f.name == "ContentLengthExceededException", _TOO_LONG),
-    (lambda f, words: f.status == 413 or _has(words, _TOO_LONG_WORDS), _TOO_LONG),
-    (lambda f, _: f.reason == "INVALID_MODEL_ID", _NO_MODEL),
-    (lambda f, words: f.reason in _BUSY_REASONS or _has(words, _BUSY_WORDS), _BUSY),
+    (lambda f, _: f.reason in _QUOTA_REASONS or f.status == 402, QUOTA),
+    (lambda f, _: f.reason == "CONTENT_LENGTH_EXCEEDS_THRESHOLD", TOO_LONG),
+    (lambda f, _: f.name == "ContentLengthExceededException", TOO_LONG),
+    (lambda f, words: f.status == 413 or _has(words, _TOO_LONG_WORDS), TOO_LONG),
+    (lambda f, _: f.reason == "INVALID_MODEL_ID", NO_MODEL),
+    (lambda f, words: f.reason in _BUSY_REASONS or _has(words, _BUSY_WORDS), BUSY),
     (lambda f, _: f.reason == "INVALID_KMS_GRANT" or f.status == 409, _KEY_GRANT),
     (lambda f, _: f.reason == "FEATURE_NOT_SUPPORTED", _FORBIDDEN),
     (lambda f, _: f.reason.startswith("UNAUTHORIZED_"), _FORBIDDEN),
@@ -249,7 +249,7 @@ _RULES: Final[tuple[tuple[_Test, _Meaning], ...]] = (
     (lambda f, words: f.status == 403 and _names_bad_token(words), _SIGN_IN),
     (lambda f, _: f.status == 403, _FORBIDDEN),
     (lambda f, _: f.status == 408, _TIMEOUT),
-    (lambda f, _: f.status == 429, _RATE),
+    (lambda f, _: f.status == 429, RATE),
     (lambda _, words: "profilearn is required" in words, _NO_PROFILE),
     (lambda _, words: "improperly formed" in words, _IMPROPER),
     (lambda f, _: f.name in _UNKNOWN_OPERATION_NAMES, _NO_OPERATION),
@@ -301,7 +301,7 @@ def classify(fault: Fault) -> KiroError:
         meaning = replace(meaning, what=f"{meaning.what} with status {fault.status or status}")
     if meaning.kind is ServiceUnavailable and fault.retry_after_seconds:
         wait = f"Wait for {duration(fault.retry_after_seconds)} and call again"
-        otherwise = ", or choose another model." if meaning is _BUSY else "."
+        otherwise = ", or choose another model." if meaning is BUSY else "."
         meaning = replace(meaning, next_step=wait + otherwise)
     quotes = ", ".join(text for text in (fault.reason or fault.name, fault.message) if text)
     return meaning.kind(

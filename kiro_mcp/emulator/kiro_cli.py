@@ -999,6 +999,8 @@ class AcpServer:
                 status="success",
                 requestIds=[str(uuid.uuid4())],
             )
+            if answer.refusal:
+                self.info(session, "display_error", message=answer.refusal["explanation"])
             self.info(session, "turn_end", stopReason=answer.stop_reason)
             return
         usage: Json = {"contextUsagePercentage": answer.percent}

@@ -244,6 +244,13 @@ async def test_nothing_is_asked_after_a_suspension(engine: Connect) -> None:
     assert code(result) == "account_suspended", words(result)
 
 
+async def test_a_refusal_says_why(engine: Connect) -> None:
+    async with engine() as client:
+        answer = await ask(client, prompt="/emulate refusal")
+    assert answer["stop_reason"] == "refusal"
+    assert "The emulator refuses to answer this." in json.dumps(answer)
+
+
 @pytest.mark.parametrize("script", ["reset", "exception"])
 async def test_the_part_before_a_fault_is_returned_and_marked(script: str, engine: Connect) -> None:
     async with engine() as client:

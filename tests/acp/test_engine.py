@@ -153,6 +153,18 @@ async def test_a_failure_of_the_program_has_its_own_code(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+async def test_nothing_is_sent_for_a_minute_after_too_many_requests(
+    dialect: str, tmp_path: Path
+) -> None:
+    async with asking(dialect, tmp_path, "rate_limited") as client:
+        await client.call_tool("ask_claude", {"prompt": "Hi"})
+        result = await client.call_tool("ask_claude", {"prompt": "Hi"})
+    assert code(result) == "rate_limited"
+    assert "Wait for " in words(result)
+    assert (tmp_path / "log").read_text().count('"session/prompt"') == 1
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize(
     "scene",
     [

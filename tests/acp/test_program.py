@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from kiro_mcp.acp.program import (
     Program,
     child_environment,
+    dialect_of,
     find_program,
-    read_dialect,
+    read_flags,
     read_models,
     read_version,
     start,
@@ -83,7 +84,8 @@ def test_the_program_gets_its_homes_proxies_and_depth_and_nothing_else() -> None
     ],
 )
 def test_the_dialect_is_chosen_by_the_flags(help_text: str, dialect: str | None) -> None:
-    assert read_dialect(help_text) == dialect
+    flags = read_flags(help_text)
+    assert (dialect_of(flags) if flags else None) == dialect
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_models_are_read_after_other_output_and_completed_from_the_known_ones() 
 
 @given(st.text())
 def test_reading_what_it_says_never_fails_otherwise(text: str) -> None:
-    read_dialect(text)
+    read_flags(text)
     read_version(text)
     with suppress(UnreadableError):
         read_models(text)
