@@ -1,16 +1,18 @@
-"""Minutes of load with faults, over stdio and HTTP at once: what two servers hold at the end.
+"""Minutes of load with faults, over stdio, HTTP and the API: what two servers hold at the end.
 
 Run it with `python -m tests.benchmarks.soak [MINUTES]`; 20 by default. Both servers and the
-emulator are processes of their own. Callers ask without pause for whole answers, slow ones, tool
-calls, refusals, resets, stalls and corrupt frames; a tenth of the calls is cancelled. Once a
-minute the servers' memory, descriptors and threads are printed. Exits with 1 when a call ends in
-a way that its prompt does not allow, when memory has grown by more than the bar since the first
-fifth of the time, or when a descriptor is left.
+emulator are processes of their own; the server over HTTP also serves the API. Callers ask without
+pause for whole answers, slow ones, tool calls, refusals, resets, stalls and corrupt frames, over
+the API also as streams; a tenth of the calls is cancelled. Once a minute the servers' memory,
+descriptors and threads are printed. Exits with 1 when a call ends in a way that its prompt does not
+allow, when memory has grown by more than the bar since the first fifth of the time, or when a
+descriptor is left.
 """
 
 import json
 import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -18,10 +20,12 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
@@ -50,7 +54,17 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "busy": ("model_busy", "rate_limited", "model_unavailable"),
     "empty": ("empty_response", "completed"),
 }
-"""What a call may end in, by the script that its prompt picks."""
+"""How a call may end, by the script that its prompt picks."""
+
+IN_API: Mapping[str, tuple[str, ...]] = {
+    "completed": ("stop", "tool_calls"),
+    "truncated": ("length", "broken", "502"),
+    "rate_limited": ("429",),
+    "model_busy": ("429", "503", "529"),
+    "model_unavailable": ("404", "503"),
+    "empty_response": ("502",),
+}
+"""How it then ends over the API: the reason, the status, or `broken` for an error afterwards."""
 
 
 @dataclass
@@ -70,6 +84,20 @@ class Seen:
         self.ended[ending] += 1
         if ending not in ALLOWED[script]:
             self.wrong.append(f"{script}: {json.dumps(result)[:300]}")
+
+    def note_completion(self, script: str, status: int, body: str, *, is_streamed: bool) -> None:
+        """Judge one answer of the API."""
+        if status != 200:
+            ending = str(status)
+        elif not is_streamed:
+            ending = json.loads(body)["choices"][0]["finish_reason"]
+        elif '"error":' in body:
+            ending = "broken"
+        else:
+            ending = re.findall(r'"finish_reason":"(\w+)"', body)[-1]
+        self.ended[f"API: {ending}"] += 1
+        if not any(ending in IN_API[one] for one in ALLOWED[script]):
+            self.wrong.append(f"API: {script}: {status} {body[-300:]}")
 
 
 class Drawn:
@@ -100,6 +128,25 @@ async def over_http(client: Client, drawn: Drawn, seen: Seen, until: float) -> N
             seen.ended["given up"] += 1
             if after is None:
                 seen.wrong.append(f"{script}: no end in 60 s")
+
+
+async def over_api(
+    client: httpx.AsyncClient, drawn: Drawn, seen: Seen, until: float, *, is_streamed: bool
+) -> None:
+    """Make the calls of one caller of `/v1/chat/completions`."""
+    while time.monotonic() < until:
+        script, call, after = drawn.call()
+        message = {"role": "user", "content": call["arguments"]["prompt"]}
+        asked = {"model": "auto", "messages": [message], "stream": is_streamed}
+        with anyio.move_on_after(after if after is not None else 60) as patience:
+            response = await client.post("/v1/chat/completions", json=asked)
+            seen.note_completion(
+                script, response.status_code, response.text, is_streamed=is_streamed
+            )
+        if patience.cancelled_caught:
+            seen.ended["API: given up"] += 1
+            if after is None:
+                seen.wrong.append(f"API: {script}: no end in 60 s")
 
 
 async def over_stdio(server: StdioServer, drawn: Drawn, seen: Seen, until: float) -> None:
@@ -153,9 +200,10 @@ async def run(minutes: float) -> int:
         homes = [stack.enter_context(tempfile.TemporaryDirectory()) for _ in range(2)]
         swift = {"KIRO_MCP_BASE_RETRY_DELAY": "0.01"}
         settings = [settings_of(emulator, home) | swift for home in homes]
-        arguments = ["--transport", "http", "--port", "0", "--no-auth"]
+        arguments = ["--transport", "http", "--port", "0", "--no-auth", "--api"]
         pid, address = await enter(program("serve", *arguments, **settings[0]))
         client = await enter(Client(f"{address}/mcp", mode="2026-07-28"))
+        api = await enter(httpx.AsyncClient(base_url=address, timeout=None))
         server = await enter(started(environment(**settings[1]), COMMAND))
         await server.initialize()
         pids = {"HTTP": pid, "stdio": server.process.pid}
@@ -172,6 +220,10 @@ async def run(minutes: float) -> int:
             tasks.start_soon(over_stdio, server, drawn, seen, until)
             for _ in range(CALLERS):
                 tasks.start_soon(over_http, client, drawn, seen, until)
+            for number in range(CALLERS):
+                is_streamed = number % 2 == 0
+                ask = partial(over_api, api, drawn, seen, until, is_streamed=is_streamed)
+                tasks.start_soon(ask)
         await anyio.sleep(SETTLE_SECONDS)
         await client.call_tool("list_models", {})
         await server.call("list_models")
