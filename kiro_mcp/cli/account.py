@@ -3,10 +3,10 @@
 import math
 import os
 import sys
-import tempfile
 import webbrowser
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import anyio.to_thread
@@ -17,7 +17,7 @@ from rich.text import Text
 from kiro_mcp.auth.device_flow import DeviceLogin, Method
 from kiro_mcp.auth.sign_in import sign_in_status
 from kiro_mcp.cli.output import SIGN_IN, harmless_json
-from kiro_mcp.cli.serve import offline_environ
+from kiro_mcp.cli.serve import service_environ
 from kiro_mcp.cli.session import connected, failed, run_command
 from kiro_mcp.cli.terminal import is_terminal, say, show, tell, tell_error, waiting
 from kiro_mcp.errors import InternalFault, KiroError, name_login_command
@@ -58,16 +58,17 @@ def run_login(
 
 def run_logout() -> int:
     """Delete our own login and return the exit code."""
-
-    def show_it(answer: dict[str, Any]) -> int:
-        say(answer["next_step"])
-        return 0
-
-    return _run_tool("login", {"action": "logout"}, show_it, offline=False)
+    return _run_tool("login", {"action": "logout"}, lambda answer: say(answer["next_step"]))
 
 
 def _run_tool(
-    tool: str, arguments: dict[str, Any], show_it: Callable[[dict[str, Any]], int], *, offline: bool
+    tool: str,
+    arguments: dict[str, str],
+    show_it: Callable[[dict[str, Any]], None],
+    exit_code_of: Callable[[dict[str, Any]], int] = lambda _: 0,
+    *,
+    as_json: bool = False,
+    offline: bool = False,
 ) -> int:
     """Call a tool of our server, show its result, and return the exit code."""
 
@@ -75,7 +76,14 @@ def _run_tool(
         with waiting("asking the service"):
             async with connected(offline=offline) as client:
                 result = await client.call_tool(tool, arguments)
-        return failed(result) if result.is_error else show_it(result.structured_content)
+        if result.is_error:
+            return failed(result)
+        answer = result.structured_content
+        if as_json:
+            say(harmless_json(answer))
+        else:
+            show_it(answer)
+        return exit_code_of(answer)
 
     return run_command(command)
 
@@ -84,13 +92,10 @@ def _run_tool(
 async def _engine(*, offline: bool) -> AsyncGenerator[Engine]:
     """Make an engine for the service, or for an emulator and a temporary store."""
     async with AsyncExitStack() as stack:
-        environ: Mapping[str, str] = dict(os.environ)
-        if offline:
-            from kiro_mcp.emulator import running  # The other commands here do without it.
-
-            emulator = await stack.enter_async_context(running())
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kiro-mcp-"))
-            environ = {**offline_environ(os.environ, emulator.url), "KIRO_MCP_HOME": folder}
+        environ = await stack.enter_async_context(service_environ(offline=offline))
+        if offline:  # The emulator's key would be used instead of the new login.
+            folder = stack.enter_context(TemporaryDirectory(prefix="kiro-mcp-"))
+            environ = {**environ, "KIRO_API_KEY": "", "KIRO_MCP_HOME": folder}
         yield await stack.enter_async_context(Engine.from_environ(environ))
 
 
@@ -147,14 +152,13 @@ _WARNING_SHARE: Final = 0.9
 def run_status(*, as_json: bool, offline: bool) -> int:
     """Print the status and return the exit code: 0 signed in, 3 not."""
 
-    def show_it(status: dict[str, Any]) -> int:
-        if as_json:
-            say(harmless_json(status))
-        else:
-            _show_status(status)
+    def exit_code_of(status: dict[str, Any]) -> int:
         return 0 if status["state"] == "signed_in" else SIGN_IN
 
-    return _run_tool("login", {"action": "status"}, show_it, offline=offline)
+    arguments = {"action": "status"}
+    return _run_tool(
+        "login", arguments, _show_status, exit_code_of, as_json=as_json, offline=offline
+    )
 
 
 def _show_status(status: dict[str, Any]) -> None:
@@ -207,15 +211,7 @@ _LEGEND: Final = (
 
 def run_models(*, as_json: bool, offline: bool) -> int:
     """List the models and return the exit code."""
-
-    def show_it(listed: dict[str, Any]) -> int:
-        if as_json:
-            say(harmless_json(listed))
-        else:
-            _show_models(listed)
-        return 0
-
-    return _run_tool("list_models", {}, show_it, offline=offline)
+    return _run_tool("list_models", {}, _show_models, as_json=as_json, offline=offline)
 
 
 def _show_models(listed: dict[str, Any]) -> None:

@@ -24,7 +24,6 @@ from kiro_mcp.cli.output import (
     INTERRUPTED,
     OutputError,
     end_process,
-    flush_notes,
     note,
     output_failed,
 )
@@ -374,7 +373,6 @@ def run() -> NoReturn:
         sys.stdout.flush()
     except OSError as error:
         code = output_failed(error)
-    flush_notes()
     end_process(code)
 
 

@@ -98,12 +98,6 @@ def note(line: str) -> None:
         print(harmless(line), file=sys.stderr, flush=True)
 
 
-def flush_notes() -> None:
-    """Flush standard error. If that fails, the rest is dropped."""
-    with suppress(OSError):
-        sys.stderr.flush()
-
-
 _ends: Final = Lock()
 
 

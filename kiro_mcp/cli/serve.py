@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import anyio
 
-from kiro_mcp.cli.output import INTERRUPTED, LogFormatter, end_process, flush_notes
+from kiro_mcp.cli.output import INTERRUPTED, LogFormatter, end_process
 from kiro_mcp.client.telemetry import flush_telemetry
 from kiro_mcp.server.app import KiroServer, build_server
 from kiro_mcp.server.faststart import Handover
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from kiro_mcp.server.engine import Engine
 
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
-_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 _NOT_OFFLINE: Final = (
     "KIRO_MCP_ENDPOINT_URL",  # Also KIRO_MCP_ENDPOINT_URL_RUNTIME and so on.
@@ -43,7 +42,7 @@ def serve_stdio_and_exit(handover: Handover | None = None, *, offline: bool = Fa
         async with service_environ(offline=offline) as environ:
             return await serve_stdio(server_for(environ), handover)
 
-    run_and_exit(serve)
+    end_process(run(serve, server_log()))
 
 
 def server_for(environ: Mapping[str, str]) -> KiroServer:
@@ -69,77 +68,65 @@ def skip_loaded_modules_in_gc() -> None:
     gc.enable()
 
 
-def run_and_exit(serve: Callable[[], Awaitable[int]]) -> NoReturn:
-    """Serve, then end the process."""
-    log_to(logging.StreamHandler(), os.environ, _FORMAT)
+def run(main: Callable[[], Awaitable[int]], log: logging.Handler) -> int:
+    """Run until `main` ends and return its exit code, with the messages of all loggers in `log`.
+
+    A wrong level in the settings counts as WARNING here; the first call reports it.
+    """
+    given = os.environ.get("KIRO_MCP_LOG_LEVEL", "").strip().upper()
+    level = given if given in _LEVELS else "WARNING"
+    log.setLevel(level)  # For captures, the package itself logs at DEBUG.
+    root = logging.getLogger()
+    root.addHandler(log)
+    root.setLevel(level)
+    if level != "DEBUG":
+        for library in ("httpx", "httpx2"):
+            logging.getLogger(library).setLevel("WARNING")
     skip_loaded_modules_in_gc()
     try:
-        code = anyio.run(serve)
+        return anyio.run(main)
     except KeyboardInterrupt:  # On Windows, where event loops have no signal handlers.
-        code = INTERRUPTED
-    exit_at_once(code)
+        return INTERRUPTED
+    finally:
+        flush_telemetry()  # Usually an exit handler does this, but exit handlers do not run here.
 
 
-def exit_at_once(code: int) -> NoReturn:
-    """End the process without waiting for threads and tasks."""
-    flush_telemetry()  # Usually an exit handler does this, but exit handlers do not run here.
-    flush_notes()
-    end_process(code)
+def server_log() -> logging.Handler:
+    """Return the handler that writes a server's messages to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return handler
 
 
 @asynccontextmanager
 async def service_environ(*, offline: bool) -> AsyncGenerator[Mapping[str, str]]:
     """Yield the environment variables for the service, or for an emulator if offline.
 
-    Offline, the engine kiro-cli gets the stand-in of the vendor's program instead of an emulator.
+    Offline, all settings of the user apply except credentials, endpoints, the proxy, the program
+    and storage locations. The engine kiro-cli gets the stand-in of the vendor's program.
     """
     if not offline:
         yield dict(os.environ)
         return
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("KIRO_MCP_") and not name.startswith(_NOT_OFFLINE)
+    }
     if uses_program(os.environ):
         system = {name: os.environ[name] for name in _SYSTEM_VARIABLES if name in os.environ}
         stand_in = shlex.join((sys.executable, "-P", "-m", "kiro_mcp.emulator.kiro_cli"))
         if os.name == "nt":
             stand_in = f'"{sys.executable}" -P -m kiro_mcp.emulator.kiro_cli'
-        yield {**system, **offline_environ(os.environ), "KIRO_MCP_KIRO_CLI": stand_in}
+        yield {**system, **own, "KIRO_MCP_KIRO_CLI": stand_in}
         return
     # Imported here, because a server that is not offline starts faster without it.
     from kiro_mcp.emulator import EMULATOR_API_KEY, running
 
     async with running() as emulator:
-        yield {**offline_environ(os.environ, emulator.url), "KIRO_API_KEY": EMULATOR_API_KEY}
+        yield {**own, "KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_API_KEY": EMULATOR_API_KEY}
 
 
 def uses_program(environ: Mapping[str, str]) -> bool:
     """Whether the settings name the engine kiro-cli."""
     return environ.get("KIRO_MCP_ENGINE", "").strip().lower() == "kiro-cli"
-
-
-def offline_environ(environ: Mapping[str, str], emulator_url: str = "") -> dict[str, str]:
-    """Return the user's settings, with the emulator's URL if there is one.
-
-    All settings apply except credentials, endpoints, the proxy, the program and storage locations.
-    """
-    own = {
-        name: value
-        for name, value in environ.items()
-        if name.startswith("KIRO_MCP_") and not name.startswith(_NOT_OFFLINE)
-    }
-    return {**own, **({"KIRO_MCP_ENDPOINT_URL": emulator_url} if emulator_url else {})}
-
-
-def log_to(handler: logging.Handler, environ: Mapping[str, str], layout: str = "") -> None:
-    """Log to this handler at the level of the settings.
-
-    A wrong level counts as WARNING here; the first call reports it.
-    """
-    handler.setFormatter(LogFormatter(layout or None))
-    given = environ.get("KIRO_MCP_LOG_LEVEL", "").strip().upper()
-    level = given if given in _LEVELS else "WARNING"
-    handler.setLevel(level)  # For captures, the package itself logs at DEBUG.
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(level)
-    if level != "DEBUG":
-        for library in ("httpx", "httpx2"):
-            logging.getLogger(library).setLevel("WARNING")

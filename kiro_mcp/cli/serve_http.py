@@ -8,8 +8,9 @@ from typing import NoReturn
 from starlette.types import ASGIApp
 
 from kiro_mcp.auth.machine import Machine, own_home
-from kiro_mcp.cli.output import NETWORK, USAGE, note
-from kiro_mcp.cli.serve import exit_at_once, run_and_exit, server_for, service_environ
+from kiro_mcp.cli.output import NETWORK, USAGE, end_process, note
+from kiro_mcp.cli.serve import run, server_for, server_log, service_environ
+from kiro_mcp.client.telemetry import flush_telemetry
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.server.http import (
     SSE_PATH,
@@ -62,7 +63,7 @@ def serve_http_and_exit(
         async with service_environ(offline=offline) as environ:
             return await _serve(transport, settings, token, environ)
 
-    run_and_exit(serve)
+    end_process(run(serve, server_log()))
 
 
 async def _serve(
@@ -94,7 +95,8 @@ async def _serve(
             note(line)
         code = await wait_for_signal()
         await served.end()
-        exit_at_once(code)
+        flush_telemetry()
+        end_process(code)  # Open connections do not delay it.
 
 
 def _announcement(options: WebOptions, settings: Settings, port: int) -> Iterator[str]:

@@ -1,11 +1,11 @@
 """Shared by the commands: an MCP client of our server in this process, signals and exit codes."""
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from threading import Timer
 from typing import Any, Final, cast
 
@@ -15,9 +15,8 @@ from mcp.client import Client
 from mcp.client.session import MessageHandlerFnT
 
 from kiro_mcp.cli.output import CODES, INTERRUPTED, REFUSED, end_process
-from kiro_mcp.cli.serve import log_to, server_for, service_environ, skip_loaded_modules_in_gc
+from kiro_mcp.cli.serve import run, server_for, service_environ
 from kiro_mcp.cli.terminal import StderrHandler, tell
-from kiro_mcp.client.telemetry import flush_telemetry
 from kiro_mcp.errors import name_login_command
 from kiro_mcp.server.results import ERROR_META_KEY
 
@@ -27,14 +26,7 @@ ENDING_SECONDS: Final = 0.5
 
 def run_command(command: Callable[[], Awaitable[int]]) -> int:
     """Run a command and return its exit code; Ctrl-C ends it at once, without a traceback."""
-    log_to(StderrHandler(), os.environ)
-    skip_loaded_modules_in_gc()
-    try:
-        code = anyio.run(_until_signalled, command)
-    except KeyboardInterrupt:  # On Windows, where event loops have no signal handlers.
-        code = INTERRUPTED
-    finally:
-        flush_telemetry()  # Usually an exit handler does this, but exit handlers do not run here.
+    code = run(partial(_until_signalled, command), StderrHandler())
     if code == INTERRUPTED:
         tell("Interrupted.")
     return code

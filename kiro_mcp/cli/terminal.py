@@ -20,7 +20,7 @@ from rich.segment import Segment
 from rich.spinner import Spinner
 from rich.text import Text
 
-from kiro_mcp.cli.output import CODES, REFUSED, OutputError, harmless, note
+from kiro_mcp.cli.output import CODES, REFUSED, LogFormatter, OutputError, harmless, note
 from kiro_mcp.errors import KiroError, name_login_command
 
 PIPE_WIDTH: Final = 1000
@@ -116,6 +116,10 @@ def tell_error(error: KiroError) -> int:
 
 class StderrHandler(logging.Handler):
     """Prints log messages as the commands print their own: `warning: …`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(LogFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print each line of a message."""
