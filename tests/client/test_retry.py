@@ -117,6 +117,13 @@ def test_a_throttle_of_the_account_is_not_taken_to_another_endpoint(reason: str)
     assert plan(endpoints=2).after(throttled) == 5.0
 
 
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_model_that_is_busy_by_a_5xx_is_not_asked_at_another_endpoint(status: int) -> None:
+    """Then it is the model that has no capacity, not the endpoint."""
+    busy = classify(Fault(status=status, reason="INSUFFICIENT_MODEL_CAPACITY"))
+    assert plan(endpoints=2).after(busy) == 5.0
+
+
 def test_a_throttle_that_comes_with_status_400_is_one() -> None:
     """The exception's name wins over the HTTP status."""
     throttled = classify(Fault(status=400, name="ThrottlingException"))
