@@ -64,7 +64,7 @@ def test_a_secret_is_known_by_the_name_beside_it(name: str, around: str) -> None
 
 
 @given(st.text(min_size=1).filter(lambda text: "redacted" not in text))
-def test_no_json_value_beside_a_secret_name_survives(value: str) -> None:
+def test_any_json_text_under_a_secret_name_is_hidden(value: str) -> None:
     """Whatever bytes a client secret has, JSON's escapes included."""
     encoded = json.dumps({"clientSecret": f"begin{value}end", "region": "us-east-1"})
     assert "begin" not in redact(encoded)
@@ -91,7 +91,7 @@ def test_text_that_is_not_secret_is_left_alone(text: str) -> None:
     st.text(alphabet="aoerksy_JAB:=\"' .1\\")
     | st.sampled_from([text for text, _ in TEXTS.values()])
 )
-def test_what_is_redacted_stays_as_it_is(text: str) -> None:
+def test_redacting_again_changes_nothing(text: str) -> None:
     """A capture is redacted when it is written and again when it is read."""
     assert redact(redact(text)) == redact(text)
 
@@ -115,7 +115,7 @@ def test_secrets_are_found_in_order_and_without_overlaps(text: str) -> None:
         ({"text": "the password: ", "next": "fine"},) * 2,
     ],
 )
-def test_a_json_value_stays_one_without_its_secrets(value: object, shown: object) -> None:
+def test_redacted_json_keeps_its_structure(value: object, shown: object) -> None:
     """A declaration of a password is not one."""
     assert redact_json(value) == shown
 
@@ -191,7 +191,7 @@ def test_a_long_secret_in_use_is_hidden_also_where_it_was_cut_off() -> None:
         assert redact(f"x {secret[:length]}… y") == f"x {HIDDEN}… y"
 
 
-def test_what_is_too_short_to_be_a_secret_is_not_hidden() -> None:
+def test_a_value_too_short_to_be_a_secret_is_not_hidden() -> None:
     remember_secret("blue")
     remember_secret("")
     assert redact_values("a blue sky") == "a blue sky"

@@ -37,7 +37,9 @@ def credential(kind: CredentialKind, **members: str) -> Credential:
         ("access_token", ""),
     ],
 )
-def test_each_kind_goes_with_its_header(kind: CredentialKind, header: TokenType) -> None:
+def test_each_kind_of_credential_is_sent_with_its_header(
+    kind: CredentialKind, header: TokenType
+) -> None:
     """Observed: without it the service calls a good bearer invalid."""
     assert as_access_token(credential(kind)).token_type == header
 
@@ -138,6 +140,6 @@ def _jwt(payload: object) -> str:
         ("a.e30.c", None),
     ],
 )
-def test_only_a_jwt_says_itself_when_it_ends(token: str, expected: datetime | None) -> None:
+def test_only_a_jwt_contains_its_own_expiry(token: str, expected: datetime | None) -> None:
     """RFC 7519, section 4.1.4; padding may be left out."""
     assert jwt_expiry(token) == expected

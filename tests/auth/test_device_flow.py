@@ -174,7 +174,9 @@ def test_polling_goes_on_while_nothing_is_decided(
         ({"status": "invalid_token"}, "ended"),
     ],
 )
-def test_a_decision_against_it_ends_a_login(members: dict[str, object], says: str) -> None:
+def test_an_error_in_the_answer_to_a_poll_ends_a_login(
+    members: dict[str, object], says: str
+) -> None:
     """RFC 8628, section 3.5."""
     with pytest.raises(SignInRequired, match=says):
         read_poll_answer(login(), 400, body(**members), NOW)
@@ -203,7 +205,7 @@ def test_an_aws_refresh_goes_to_the_logins_region_whatever_the_profiles() -> Non
     assert set(request.members) == {*("clientId", "clientSecret", "grantType", "refreshToken")}
 
 
-def test_a_social_refresh_holds_the_token_alone() -> None:
+def test_a_social_refresh_sends_only_the_token() -> None:
     """Observed: all clients send exactly this."""
     one = Credential(kind="social", refresh_token="aor", source="a test")
     request = refresh_request(one, {})

@@ -82,7 +82,7 @@ def test_a_person_is_sent_to_the_vendors_pages(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", OTHER_PAGES)
-def test_a_person_is_sent_nowhere_else(url: str) -> None:
+def test_a_person_is_sent_to_no_other_page(url: str) -> None:
     """An overridden host must not be able to send people to any page."""
     assert not is_sign_in_page(url)
     assert not is_sign_in_page(url, "https://sso.acme.example/start")

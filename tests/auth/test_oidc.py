@@ -50,7 +50,7 @@ async def signing_in(network: Network, folder: Path) -> AsyncGenerator[SignIn]:
             tasks.cancel_scope.cancel()
 
 
-async def test_a_refresh_that_reaches_nobody_may_be_tried_again() -> None:
+async def test_a_refresh_without_an_answer_can_be_tried_again() -> None:
     """A network that is down says nothing about a token."""
     service = SignInService(Network(), {}, now=lambda: NOW)
     outcome = await service.refresh(idc_credential())
@@ -58,7 +58,9 @@ async def test_a_refresh_that_reaches_nobody_may_be_tried_again() -> None:
 
 
 @pytest.mark.parametrize("method", ["builder_id", "google"])
-async def test_a_login_that_reaches_nobody_is_not_begun(method: Method, tmp_path: Path) -> None:
+async def test_a_login_does_not_start_without_the_sign_in_service(
+    method: Method, tmp_path: Path
+) -> None:
     """The user has to know at once."""
     async with signing_in(Network(), tmp_path) as sign_in:
         with pytest.raises(ServiceUnavailable, match="Nobody answers"):
@@ -66,7 +68,7 @@ async def test_a_login_that_reaches_nobody_is_not_begun(method: Method, tmp_path
         assert sign_in.state.state == "idle"
 
 
-async def test_a_poll_that_reaches_nobody_is_followed_by_another(tmp_path: Path) -> None:
+async def test_polling_continues_after_a_poll_without_an_answer(tmp_path: Path) -> None:
     """RFC 8628, section 3.5: after a connection timeout the client polls on."""
     page = "https://app.kiro.dev/account/device"
     begun = {"deviceCode": "d", "userCode": "AB-CD", "verificationUri": page}

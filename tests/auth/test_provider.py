@@ -96,7 +96,7 @@ def encoded() -> str:
 # --- what is handed out ---------------------------------------------------------------------
 
 
-async def test_signed_out_names_the_tool_and_the_variable(tmp_path: Path) -> None:
+async def test_a_call_without_a_login_names_the_tool_and_the_variable(tmp_path: Path) -> None:
     """The first call works, or says exactly what to do."""
     async with engine_of(tmp_path) as engine:
         with pytest.raises(SignInRequired, match=r"login.*KIRO_API_KEY"):
@@ -167,7 +167,7 @@ async def test_builder_ids_refusal_to_list_profiles_is_the_answer(
         assert (await engine.tokens.access_token()).profile_arn == BUILDER_ID_PROFILE_ARN
 
 
-async def test_several_profiles_are_a_question_and_the_setting_its_answer(
+async def test_several_profiles_are_an_error_until_the_setting_names_one(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """The user decides which one is billed. The service lists them in pages."""
@@ -318,7 +318,7 @@ async def test_an_expired_token_that_cannot_be_renewed_is_an_error_before_it_is_
 
 
 @pytest.mark.parametrize(("threshold", "count"), [("600", 1), ("60", 0)])
-async def test_how_early_a_token_is_renewed_is_a_setting(
+async def test_a_setting_decides_how_early_a_token_is_renewed(
     threshold: str, count: int, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     store = await sign_in_before(own_folder(tmp_path), emulator.url)
@@ -1019,7 +1019,7 @@ async def test_a_bearer_does_not_follow_a_redirect(
     assert len(emulator.state.requests) == 1
 
 
-async def test_files_that_have_not_changed_are_not_read_again(
+async def test_unchanged_files_are_not_read_again(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Each call checks the times of the files and reads only files that have changed."""

@@ -111,7 +111,7 @@ def test_a_row_that_was_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [{}, {KEY: "null"}, {KEY: "{"}])
-def test_a_row_that_is_gone_is_not_made_anew(rows: dict[str, object], tmp_path: Path) -> None:
+def test_a_deleted_row_is_not_inserted_again(rows: dict[str, object], tmp_path: Path) -> None:
     """A user who has signed out there stays signed out."""
     path = kiro_cli_database(tmp_path / "a.sqlite3", rows)
     assert not write_back(renewed(path, "database"))

@@ -177,7 +177,7 @@ def test_the_region_of_the_settings_is_that_of_a_login_that_names_none(
     assert (found.region, given.region) == (region, "eu-west-1")
 
 
-def test_each_place_says_why_it_lost(tmp_path: Path) -> None:
+def test_each_source_says_why_it_is_not_used(tmp_path: Path) -> None:
     """The question "why is it not using my login" has an answer."""
     write_json(tmp_path / ".aws/sso/cache/kiro-auth-token.json", {})
     kiro_cli_database(tmp_path / CLI_DB, {"kirocli:odic:token": "null"})
@@ -502,7 +502,7 @@ def test_among_several_rows_the_valid_one_that_ends_last_is_used(tmp_path: Path)
 @pytest.mark.parametrize(
     "value", ["null", "{", "[]", "", '{"access_token": ""}', '{"access_token": "a\\nb"}']
 )
-def test_a_row_that_holds_no_login_is_as_if_not_there(value: str, tmp_path: Path) -> None:
+def test_a_row_without_a_login_is_ignored(value: str, tmp_path: Path) -> None:
     """Observed: `null` means signed out."""
     kiro_cli_database(tmp_path / CLI_DB, {"kirocli:odic:token": value})
     found = look(tmp_path)
@@ -586,7 +586,7 @@ def test_a_login_in_the_write_ahead_log_is_found(tmp_path: Path) -> None:
 # --- the watch ----------------------------------------------------------------------------
 
 
-def test_a_change_of_any_file_that_mattered_is_seen(tmp_path: Path) -> None:
+def test_a_change_of_any_file_that_decided_is_noticed(tmp_path: Path) -> None:
     """A login made elsewhere is used by the next call."""
     watching = sources(tmp_path)
     nothing = watching.look()
@@ -599,7 +599,7 @@ def test_a_change_of_any_file_that_mattered_is_seen(tmp_path: Path) -> None:
     assert watching.look_again(ide) is not ide
 
 
-def test_nothing_is_written_by_looking(tmp_path: Path) -> None:
+def test_a_search_writes_nothing(tmp_path: Path) -> None:
     """Another program's folder must not be changed."""
     kiro_cli_database(tmp_path / CLI_DB, odic_rows())
     before = sorted(tmp_path.rglob("*"))

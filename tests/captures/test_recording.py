@@ -126,7 +126,7 @@ def test_the_files_of_one_call_have_a_limit_together(tmp_path: Path) -> None:
     assert (capture / folder.ERROR).stat().st_size == 50
 
 
-def test_what_is_cut_is_reported(tmp_path: Path) -> None:
+def test_cut_files_are_listed_in_the_manifest(tmp_path: Path) -> None:
     """A reader must know why the JSON ends in the middle."""
     with capturing(tmp_path, max_file_bytes=200) as captures:
         capture = begun(captures, prompt="word " * 100)
@@ -149,7 +149,7 @@ def test_exchanges_beyond_a_limit_are_counted(tmp_path: Path) -> None:
     assert (len(facts.exchanges), facts.unkept_exchanges) == (MAX_EXCHANGES, 2)
 
 
-def test_a_description_that_would_be_too_large_does_without_the_tools(tmp_path: Path) -> None:
+def test_a_manifest_that_would_be_too_large_omits_the_tools(tmp_path: Path) -> None:
     """The file must stay valid JSON."""
     schema: Any = {"type": "object", "description": "word " * (MAX_FILE_BYTES // 4)}
     tools = [ToolSpec(name="n", description="", input_schema=schema)]
@@ -162,7 +162,7 @@ def test_a_description_that_would_be_too_large_does_without_the_tools(tmp_path: 
     assert manifest_in(tmp_path).exchanges[0].reading is None
 
 
-def test_a_call_that_never_ends_leaves_what_was_asked(tmp_path: Path) -> None:
+def test_a_call_that_never_ends_leaves_its_request(tmp_path: Path) -> None:
     """Its process may be killed."""
     with capturing(tmp_path, "errors") as captures:
         capture = begun(captures)
@@ -177,7 +177,7 @@ def test_a_call_that_never_ends_leaves_what_was_asked(tmp_path: Path) -> None:
 # --- a disk that is slow or fails ---------------------------------------------------------
 
 
-def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
+def test_a_hanging_disk_delays_no_call(tmp_path: Path) -> None:
     """The calls that wait for it have a limit, and further calls run without a capture."""
     hangs = threading.Event()
     captures = captures_in(tmp_path)
@@ -230,7 +230,7 @@ def test_a_defect_of_ours_ends_one_capture_and_not_the_thread(
     assert [one.levelname for one in caplog.records if one.exc_info] == ["ERROR"]
 
 
-def test_what_comes_after_the_end_is_not_noted(tmp_path: Path) -> None:
+def test_events_after_the_end_are_not_recorded(tmp_path: Path) -> None:
     """Events of a task that ends late are not recorded."""
     with capturing(tmp_path, "errors") as captures:
         capture = begun(captures)
@@ -310,7 +310,7 @@ async def test_a_defect_in_an_answer_is_captured(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in error_info_in(tmp_path)
 
 
-def test_off_a_call_is_just_made() -> None:
+def test_a_call_is_not_wrapped_if_captures_are_off() -> None:
     """Without captures, nothing is wrapped around an answer."""
 
     async def make(_: Job) -> types.CallToolResult:
@@ -357,6 +357,6 @@ def test_identities_become_stars_and_nothing_else_does(text: str, kept: str) -> 
 
 
 @pytest.mark.parametrize("text", ["A\n" * 500_000 + "!", "a" * 500_000 + "@", "a@" * 250_000])
-def test_looking_for_what_is_left_out_takes_linear_time(text: str) -> None:
+def test_redacting_json_takes_linear_time(text: str) -> None:
     """A prompt may be megabytes."""
     with_deadline(lambda: redacted_json(text))

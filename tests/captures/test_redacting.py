@@ -40,7 +40,7 @@ CUTS = st.lists(st.integers(min_value=0, max_value=10_000), max_size=12)
 
 @pytest.mark.parametrize(("text", "secret"), TEXTS.values(), ids=TEXTS)
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 24, 1000])
-def test_a_secret_in_pieces_is_masked_as_in_one_piece(text: str, secret: str, size: int) -> None:
+def test_a_secret_in_pieces_is_hidden_as_in_one_piece(text: str, secret: str, size: int) -> None:
     """Observed: text comes in pieces of 1 to 40 bytes, and whoever reads it joins them."""
     data = spoken(frames.pieces(text, size)) + frames.ending()
     kept = redacted_stream(data)
@@ -57,7 +57,7 @@ def test_a_secret_in_pieces_is_masked_as_in_one_piece(text: str, secret: str, si
 )
 @example(before="", text="ksk_0123456789", after="", cuts=[1, 2, 3, 4])
 @example(before="a ", text="eyJhbGciOiJSUzI1NiJ9.eyJleHAiOjE3.c2ln", after=" k", cuts=[3, 4, 30])
-def test_masking_in_pieces_is_masking_the_whole(
+def test_pieces_are_redacted_like_the_whole_text(
     before: str, text: str, after: str, cuts: list[int]
 ) -> None:
     """It must not matter where a piece ends."""
@@ -67,7 +67,7 @@ def test_masking_in_pieces_is_masking_the_whole(
 
 
 @given(st.lists(st.text(max_size=30), max_size=8))
-def test_what_has_no_secret_comes_out_as_it_went_in(texts: list[str]) -> None:
+def test_bytes_without_a_secret_do_not_change(texts: list[str]) -> None:
     """A capture has to show faults in the bytes."""
     data = frames.initial_response() + spoken(texts) + frames.ending("END_TURN")
     if redact("".join(texts)) != "".join(texts):
@@ -76,12 +76,12 @@ def test_what_has_no_secret_comes_out_as_it_went_in(texts: list[str]) -> None:
 
 
 @given(st.binary(max_size=512))
-def test_any_bytes_can_be_masked(data: bytes) -> None:
+def test_any_bytes_can_be_redacted(data: bytes) -> None:
     """The bytes may be anything, and their length stays the same."""
     assert len(redacted_stream(data)) == len(data)
 
 
-def test_texts_that_alternate_are_told_apart() -> None:
+def test_alternating_texts_are_redacted_separately() -> None:
     """Observed: tool uses come with text between; each is a text of its own."""
 
     def fragment(tool_use_id: str, text: str) -> bytes:
@@ -127,7 +127,7 @@ def test_a_secret_elsewhere_in_a_frame_is_masked_and_its_checksum_is_right() -> 
     ],
     ids=["refusal", "bad checksum", "cut", "no JSON"],
 )
-def test_what_cannot_be_read_is_masked_in_place(data: bytes) -> None:
+def test_unreadable_bytes_are_redacted_without_a_change_of_length(data: bytes) -> None:
     """It keeps its length, so that it still shows where the fault is."""
     kept = redacted_stream(data)
     assert KEY.encode() not in kept

@@ -42,7 +42,7 @@ WHOLE = Reply(
 )
 
 
-def test_a_reply_is_written_down_whole() -> None:
+def test_every_part_of_a_reply_is_written() -> None:
     """A part that is left out cannot be compared."""
     assert reply_text(WHOLE).splitlines() == [
         REPLY_HEADING,
@@ -80,7 +80,7 @@ def test_a_reply_is_written_down_whole() -> None:
         (AnswerBroken("Broke.", next_step="Again."), "fault: stream_broken: Broke. Again."),
     ],
 )
-def test_what_ended_an_answer_is_named(fault: Fault | KiroError, line: str) -> None:
+def test_the_fault_that_ended_an_answer_is_named(fault: Fault | KiroError, line: str) -> None:
     reply = Reply(parts=(), stop_reason="truncated", truncation_reason="It broke.", fault=fault)
     assert "truncated: It broke." in reply_text(reply).splitlines()
     assert line in reply_text(reply).splitlines()
@@ -129,5 +129,5 @@ def test_a_body_that_is_text_is_shown_as_it_is(data: bytes, lines: list[str]) ->
     assert list(frames_text(data)) == [FRAMES_HEADING, *lines]
 
 
-def test_an_answer_of_nothing_has_a_heading_alone() -> None:
+def test_an_empty_response_has_only_a_heading() -> None:
     assert list(frames_text(b"")) == [FRAMES_HEADING]

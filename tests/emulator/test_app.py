@@ -314,7 +314,7 @@ async def test_management_needs_an_origin_and_a_caller(
     assert response.status_code == status
 
 
-async def test_usage_limits_tell_credits_and_the_day_they_come_back() -> None:
+async def test_usage_limits_contain_the_credits_and_their_reset() -> None:
     """The service's operation GetUsageLimits; days until reset are often 0, dates are floats."""
     state = EmulatorState(now=lambda: 1_000_000.5)
     async with running(state) as emulator, connected(emulator.url) as client:
@@ -468,7 +468,7 @@ async def test_concurrent_answers_are_each_callers_own(emulator: RunningEmulator
     assert len(texts) == 64
 
 
-async def test_stopping_waits_for_no_one(
+async def test_stopping_does_not_wait_for_clients(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Within half a second, with stalled answers and idle connections; and in silence."""

@@ -367,7 +367,7 @@ def test_a_key_can_be_revoked() -> None:
     assert accounts.identify(EMULATOR_API_KEY, "API_KEY") is None
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_the_number_of_registered_clients_is_bounded() -> None:
     """An emulator may run for days."""
     accounts = Accounts()
     first, secret = accounts.register_client()

@@ -81,7 +81,7 @@ def test_nothing_is_left_from_another_test(kiro_emulator):
     assert kiro_emulator.prompts == []
 
 
-def test_what_the_server_keeps_stays_in_the_tests_own_folder(kiro_emulator, tmp_path):
+def test_the_servers_files_stay_in_the_tests_own_folder(kiro_emulator, tmp_path):
     ask(kiro_emulator, "x")
     assert (tmp_path / "kiro-mcp" / "conversations.sqlite3").exists()
 

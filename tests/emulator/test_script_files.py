@@ -272,12 +272,12 @@ async def test_a_script_that_is_named_and_used_up_says_so(tmp_path: Path) -> Non
     assert text_of(events) == "The script 's' has no answer left."
 
 
-async def test_what_no_answer_fits_gets_the_canned_text(tmp_path: Path) -> None:
+async def test_a_prompt_that_no_answer_matches_gets_the_canned_text(tmp_path: Path) -> None:
     script = script_of(tmp_path / "s.json", answer({"text": "x"}, when="Paris"))
     assert "canned" in text_of(await events_for(playing(script), "Rome?"))
 
 
-async def test_what_is_enqueued_comes_before_what_is_loaded(tmp_path: Path) -> None:
+async def test_enqueued_answers_are_played_before_loaded_scripts(tmp_path: Path) -> None:
     """A test is closer than its files."""
     state = playing(script_of(tmp_path / "s.json", answer({"text": "x"})))
     state.enqueue(read_steps([{"text": "y"}], serial=1))

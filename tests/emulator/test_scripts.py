@@ -331,7 +331,7 @@ async def test_a_reset_cuts_the_connection_inside_a_frame(emulator: RunningEmula
     assert emulator.state.disconnects == 0
 
 
-async def test_a_stall_says_nothing_until_it_is_cut(emulator: RunningEmulator) -> None:
+async def test_a_stall_sends_nothing_until_it_is_cut(emulator: RunningEmulator) -> None:
     """Bounded, so that a forgotten client cannot hold it for ever."""
     async with connected(emulator.url) as client:
         with anyio.fail_after(5), pytest.raises(httpx.RemoteProtocolError):
