@@ -54,7 +54,7 @@ from kiro_mcp.server.attachments import read_image, read_text_file
 from kiro_mcp.server.call import Call, Result
 from kiro_mcp.server.captures import capture_call, finish_with_answer
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.jobs import Job, ProgressReporter, question_id
+from kiro_mcp.server.jobs import Job, question_id
 from kiro_mcp.server.results import (
     Plan,
     build_dry_run_result,
@@ -151,10 +151,15 @@ async def _ask(
 
 async def _wait(engine: Engine, job: Job, given: AskArguments, call: Call) -> types.CallToolResult:
     """Wait for a job, and return its result or, when patience ends, what there is."""
-    progress = ProgressReporter(call.send_progress, job, streams_text=call.stream_token is not None)
     patience = given.wait_seconds if given.wait_seconds >= 0 else engine.settings.wait_seconds
     try:
-        result = await engine.jobs.wait(job, call.id, progress, patience_seconds=patience)
+        result = await engine.jobs.wait(
+            job,
+            call.id,
+            call.send_progress,
+            patience_seconds=patience,
+            streams_text=call.stream_token is not None,
+        )
         if result is not None and not await call.is_gone():
             job.is_delivered = True
     finally:

@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
 from weakref import WeakSet
 
@@ -104,6 +103,8 @@ class Engine:
         machine = Machine.of(environ, sys.platform)
         home = own_home(machine, settings.home)
         self.settings = settings
+        self.settings_text = settings_text(settings)
+        """The settings as text, made once because each call needs them. Never show it."""
         self.owner = owner
         self.home = home
         self._guests: WeakSet[Engine] = WeakSet()
@@ -212,11 +213,6 @@ class Engine:
         )
         self._guests.add(guest)
         return guest
-
-    @cached_property
-    def settings_text(self) -> str:
-        """The settings as text, made once because each call needs them. Never show it."""
-        return settings_text(self.settings)
 
     async def secret(self) -> bytes:
         """Return the secret of this installation."""

@@ -29,7 +29,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import anyio
 import anyio.to_thread
@@ -48,6 +48,9 @@ from kiro_mcp.settings import Settings
 from kiro_mcp.wire.json_values import is_larger
 
 logger = logging.getLogger(__name__)
+
+SendProgress: TypeAlias = Callable[[int, str, dict[str, Any]], Awaitable[None]]
+"""Sends a progress value, a message and, if there is any, the text since the last notification."""
 
 MAX_REMEMBERED: Final = 100
 """How many finished jobs stay in memory. The store on disk has all their results."""
@@ -104,7 +107,6 @@ class Job:
     partial: Reply | None = None
     """The reply to save if the job is cancelled: its first whole answer, or a partial one."""
     result: types.CallToolResult | None = None
-    is_running: bool = True
     why_cancelled: str = "The call was cancelled before its answer was complete."
 
     calls: list[CallId] = field(default_factory=list[CallId])
@@ -129,6 +131,11 @@ class Job:
     ended: anyio.Event = field(default_factory=anyio.Event)
     _changed: anyio.Event | None = None
     """Set when the answer grows or ends; None while nobody waits for that."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return not self.ended.is_set()
 
     @property
     def is_cancelled(self) -> bool:
@@ -162,7 +169,6 @@ class Job:
             logger.exception("the answer %s failed", self.id)
             self.result = defect("ask_claude")
         finally:
-            self.is_running = False
             self.ended.set()
             self._announce()
             self.pieces = []  # The result has the text.
@@ -239,7 +245,13 @@ class Jobs:
         self._tasks.start_soon(job.work, make)
 
     async def wait(
-        self, job: Job, call: CallId, progress: "ProgressReporter", *, patience_seconds: float
+        self,
+        job: Job,
+        call: CallId,
+        send: SendProgress,
+        *,
+        patience_seconds: float,
+        streams_text: bool = False,
     ) -> types.CallToolResult | None:
         """Return a job's result; None if the time is over or the job is cancelled.
 
@@ -249,13 +261,14 @@ class Jobs:
         Args:
             job: The job.
             call: The call that waits.
-            progress: Reports to that call.
+            send: Sends progress to that call.
             patience_seconds: How long to wait; 0 for no limit.
+            streams_text: Whether the call gets the text while it arrives.
         """
         job.calls.append(call)
         try:
             with anyio.move_on_after(patience_seconds if patience_seconds > 0 else math.inf):
-                await progress.follow()
+                await report_progress(job, send, streams_text=streams_text)
             if job.is_running and not job.is_detached:
                 self._detach(job)
             return job.result
@@ -269,7 +282,7 @@ class Jobs:
         """Let the job of a cancelled call run on if the reason is, or may be, a timeout."""
         for job in self.running:
             if [call] == (job.calls or [job.left_by]) and not job.is_detached:
-                job.may_be_repeated = _says(_UNCLEAR, reason)
+                job.may_be_repeated = isinstance(reason, str) and _UNCLEAR in reason
                 if says_timed_out(reason):
                     self._detach(job)
 
@@ -326,68 +339,39 @@ TAIL_CHARACTERS: Final = 80
 """How many of the last characters of the text a notification shows."""
 
 
-class ProgressReporter:
-    """Reports the progress of one job to one waiting call.
+async def report_progress(
+    job: Job,
+    send: SendProgress,
+    *,
+    streams_text: bool = False,
+    now: Callable[[], float] = anyio.current_time,
+) -> None:
+    """Report the progress of a job to one waiting call until the job ends.
 
     It reports at once, then when the answer grows, but not too often, and after some silence in any
     case. The progress value always grows, as MCP requires.
     """
-
-    def __init__(
-        self,
-        send: Callable[[int, str, dict[str, Any]], Awaitable[None]],
-        job: Job,
-        *,
-        now: Callable[[], float] = anyio.current_time,
-        streams_text: bool = False,
-    ) -> None:
-        self._send = send
-        self._job = job
-        self._now = now
-        self._streams_text = streams_text
-        self._began_at = now()
-        self._reported_at = float("-inf")
-        self._progress = 0
-        self._pieces = job.pieces
-        self._sent_pieces = 0
-        self._sent_characters = 0
-
-    async def follow(self) -> None:
-        """Report until the job ends."""
-        job = self._job
-        interval = STREAM_INTERVAL_SECONDS if self._streams_text else MIN_INTERVAL_SECONDS
-        while job.is_running:
-            reported = job.characters
-            await self.report()
-            with anyio.move_on_after(self.seconds_until(interval)):
-                await job.ended.wait()
-            if job.is_running and job.characters == reported:
-                with anyio.move_on_after(self.seconds_until(HEARTBEAT_SECONDS)):
-                    await job.changed()
-
-    def seconds_until(self, interval_seconds: float) -> float:
-        """Return the time until an interval since the last report is over."""
-        return max(0.0, self._reported_at + interval_seconds - self._now())
-
-    async def report(self) -> None:
-        """Send a notification about the answer so far."""
-        job = self._job
-        self._reported_at = self._now()
-        elapsed = self._reported_at - self._began_at
-        self._progress = max(self._progress + 1, round(elapsed * 1000))
+    interval_seconds = STREAM_INTERVAL_SECONDS if streams_text else MIN_INTERVAL_SECONDS
+    began_at, progress = now(), 0
+    pieces, sent_pieces, sent_characters = job.pieces, 0, 0
+    while job.is_running:
+        characters, reported_at = job.characters, now()
+        elapsed = reported_at - began_at
+        progress = max(progress + 1, round(elapsed * 1000))
         tail = "".join(job.pieces[-TAIL_CHARACTERS:])[-TAIL_CHARACTERS:]  # No piece is empty.
         shown = f": …{' '.join(tail.split())}" if tail.strip() else ""
-        message = f"{job.characters} characters, {elapsed:.1f} s, answer {job.id}{shown}"
-        await self._send(self._progress, message, self._new_text() if self._streams_text else {})
-
-    def _new_text(self) -> dict[str, Any]:
-        if self._pieces is not self._job.pieces:  # A second answer has begun.
-            self._pieces, self._sent_pieces, self._sent_characters = self._job.pieces, 0, 0
-        text = "".join(self._pieces[self._sent_pieces :])
-        offset = self._sent_characters
-        self._sent_pieces = len(self._pieces)
-        self._sent_characters += len(text)
-        return {"offset": offset, "text": text} if text else {}
+        message = f"{characters} characters, {elapsed:.1f} s, answer {job.id}{shown}"
+        if pieces is not job.pieces:  # A second answer has begun.
+            pieces, sent_pieces, sent_characters = job.pieces, 0, 0
+        text = "".join(pieces[sent_pieces:])
+        piece: dict[str, Any] = {"offset": sent_characters, "text": text} if text else {}
+        sent_pieces, sent_characters = len(pieces), sent_characters + len(text)
+        await send(progress, message, piece)
+        with anyio.move_on_after(reported_at + interval_seconds - now()):
+            await job.ended.wait()
+        if job.is_running and job.characters == characters:
+            with anyio.move_on_after(reported_at + HEARTBEAT_SECONDS - now()):
+                await job.changed()
 
 
 # --- repeated calls -----------------------------------------------------------------------
@@ -400,7 +384,7 @@ Python SDK 2: `timed out after 5.0s`; Rust SDK: `request timeout`; Go SDK: `cont
 exceeded`. Python SDK 1 does not cancel.
 """
 
-_UNCLEAR: Final = re.compile("cancelled by caller")
+_UNCLEAR: Final = "cancelled by caller"
 """The reason that Codex 0.171 gives both after a timeout and when a person stops it."""
 
 _MAX_REASON_CHARACTERS: Final = 1000
@@ -408,13 +392,9 @@ _MAX_REASON_CHARACTERS: Final = 1000
 _NOT_PART_OF_THE_QUESTION: Final = frozenset({"wait_seconds", "answer_id", "dry_run"})
 
 
-def _says(words: re.Pattern[str], reason: object) -> bool:
-    return isinstance(reason, str) and bool(words.search(reason[:_MAX_REASON_CHARACTERS]))
-
-
 def says_timed_out(reason: object) -> bool:
     """Return whether the reason of a cancellation says that the client has timed out."""
-    return _says(_TIMED_OUT, reason)
+    return isinstance(reason, str) and bool(_TIMED_OUT.search(reason[:_MAX_REASON_CHARACTERS]))
 
 
 def settings_text(settings: Settings) -> str:

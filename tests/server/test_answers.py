@@ -1,8 +1,10 @@
 """Answers that outlive their call: left to go on, collected, cancelled, reported on."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from kiro_mcp.server.jobs import (
     MIN_INTERVAL_SECONDS,
     Job,
     Jobs,
-    ProgressReporter,
+    report_progress,
 )
 from kiro_mcp.server.results import ANSWER_META_KEY
 from kiro_mcp.settings import Settings
@@ -234,8 +236,7 @@ async def _silence(progress: int, message: str, piece: dict[str, Any]) -> None:
 async def _detached(jobs: Jobs, number: int) -> Job:
     job = Job(id=f"answer {number}", conversation_id="", model="auto")
     jobs.start(job, _never)
-    progress = ProgressReporter(_silence, job)
-    assert await jobs.wait(job, ("", ""), progress, patience_seconds=0.01) is None
+    assert await jobs.wait(job, ("", ""), _silence, patience_seconds=0.01) is None
     return job
 
 
@@ -255,8 +256,7 @@ async def test_of_too_many_answers_left_to_go_on_the_oldest_ends() -> None:
         async with anyio.create_task_group() as tasks:
             jobs = Jobs(tasks, max_detached=2)
             watched = await _detached(jobs, 0)
-            progress = ProgressReporter(_silence, watched)
-            wait = partial(jobs.wait, watched, ("", ""), progress, patience_seconds=60)
+            wait = partial(jobs.wait, watched, ("", ""), _silence, patience_seconds=60)
             tasks.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
             left = [await _detached(jobs, number) for number in range(1, 4)]
@@ -343,34 +343,50 @@ async def test_progress_comes_at_once_and_always_grows(
     assert len(seen) == count, "none comes after the result"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
+async def _progress(
+    job: Job, *steps: Callable[[], None], seconds_each: float
+) -> list[tuple[int, str, float]]:
+    """Report on a job and do one step during each report; return each with its real time.
 
-    def __call__(self) -> float:
-        return self.now
-
-
-async def test_progress_is_paced_and_beats_in_silence() -> None:
-    """At most four a second, at least one in ten seconds."""
-    clock, said = Clock(), list[tuple[int, str]]()
+    The clock of the reports runs on by `seconds_each` during each one.
+    """
+    clock, left = 100.0, list(steps)
+    reports: list[tuple[int, str, float]] = []
 
     async def send(progress: int, message: str, piece: dict[str, Any]) -> None:
-        assert not piece
-        said.append((progress, message))
+        nonlocal clock
+        reports.append((progress, message, anyio.current_time()))
+        clock += seconds_each
+        if not left:
+            job.ended.set()
+            return
+        left.pop(0)()
 
+    with fail_after(20):
+        await report_progress(job, send, now=lambda: clock)
+    return reports
+
+
+async def test_progress_is_sent_at_most_four_times_a_second_and_shows_the_end_of_the_text() -> None:
     job = Job(id="a", conversation_id="", model="auto")
-    reporter = ProgressReporter(send, job, now=clock)
-    assert reporter.seconds_until(MIN_INTERVAL_SECONDS) == 0
-    await reporter.report()
-    assert reporter.seconds_until(MIN_INTERVAL_SECONDS) == MIN_INTERVAL_SECONDS
-    assert reporter.seconds_until(HEARTBEAT_SECONDS) == HEARTBEAT_SECONDS
-    await reporter.report()
-    clock.now += 3.1
-    job.add("thought", is_thinking=True)
-    job.add("x" * 200)
-    job.add("\n the  end")
-    await reporter.report()
-    assert reporter.seconds_until(HEARTBEAT_SECONDS) == HEARTBEAT_SECONDS
-    assert [progress for progress, _ in said] == [1, 2, 3100]
-    assert said[-1][1] == "217 characters, 3.1 s, answer a: …" + "x" * 70 + " the end"
+
+    def grow() -> None:
+        job.add("thought", is_thinking=True)
+        job.add("x" * 200)
+        job.add("\n the  end")
+
+    reports = await _progress(job, grow, grow, seconds_each=0)
+    assert [progress for progress, _, _ in reports] == [1, 2, 3]
+    assert reports[1][1] == "217 characters, 0.0 s, answer a: …" + "x" * 70 + " the end"
+    times = [at for _, _, at in reports]
+    gaps = [after - before for before, after in pairwise(times)]
+    assert min(gaps) > MIN_INTERVAL_SECONDS - 0.01 > 0.2  # A timer may fire a little early.
+
+
+async def test_progress_is_sent_within_ten_seconds_of_silence() -> None:
+    """Clients that expect progress give up after ten seconds or more."""
+    job = Job(id="a", conversation_id="", model="auto")
+    reports = await _progress(job, lambda: None, lambda: None, seconds_each=HEARTBEAT_SECONDS)
+    assert HEARTBEAT_SECONDS < 10
+    assert [progress for progress, _, _ in reports] == [1, 9000, 18000]
+    assert [message for _, message, _ in reports][-1] == "0 characters, 18.0 s, answer a"
