@@ -474,12 +474,15 @@ async def test_stopping_does_not_wait_for_clients(
     """Not for a stalled answer, which would last for ever, nor for idle connections."""
     state = EmulatorState()
     with anyio.fail_after(20):
-        async with connected("") as client, anyio.create_task_group() as tasks:
-            async with running(state) as emulator:
-                client.base_url = httpx.URL(emulator.url)
-                await ask(client, "Hello")
-                tasks.start_soon(_ask_in_vain, client)
-                await state.until(lambda state: state.open_streams == 1)
+        async with (
+            connected("") as client,
+            anyio.create_task_group() as tasks,
+            running(state) as emulator,
+        ):
+            client.base_url = httpx.URL(emulator.url)
+            await ask(client, "Hello")
+            tasks.start_soon(_ask_in_vain, client)
+            await state.until(lambda state: state.open_streams == 1)
     assert (state.open_streams, state.disconnects) == (0, 0)
     assert capfd.readouterr() == ("", "")
 
