@@ -69,7 +69,7 @@ from kiro_mcp.errors import (
 from kiro_mcp.settings import Settings
 from kiro_mcp.wire.events import Metering, Stop, Text
 from kiro_mcp.wire.json_values import json_bytes
-from kiro_mcp.wire.reply import ReplyBuilder
+from kiro_mcp.wire.reply import ReplyBuilder, ReplyOptions
 from kiro_mcp.wire.request import (
     DEFAULT_OPTIONS,
     TOKENS_PER_IMAGE,
@@ -397,7 +397,7 @@ class AcpClient:
         seconds = self._settings.first_token_timeout_seconds
         if draft.spec.effort:
             seconds *= THINKING_TIMEOUT_FACTOR
-        builder = ReplyBuilder(
+        options = ReplyOptions(
             prompt_characters=payload.estimated_tokens * BYTES_PER_TOKEN,
             context_window_tokens=draft.prepared.model.context_window or 0,
             thinking=self._settings.thinking_handling,
@@ -406,6 +406,7 @@ class AcpClient:
             property_names=draft.prepared.tools.property_names,
             reads_text_calls=self._settings.text_tool_calls,
         )
+        builder = ReplyBuilder(options)
         builder.add(Text("", model))
         answer = AcpAnswer(
             session,

@@ -7,6 +7,7 @@ of the decoder or of the engine changes the result, the replay of an old capture
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final, assert_never, cast
 
 from kiro_mcp.captures.folder import FRAMES_HEADING, REPLY_HEADING, Exchange, ReadingFacts
@@ -124,14 +125,17 @@ def replay(exchange: Exchange) -> Reply | KiroError:
         fault = fault_from_response(facts.status or 0, facts.response_headers, exchange.raw)
         return classify(fault)
     reading = facts.reading or ReadingFacts()
-    tools = [
-        ToolSpec(name=tool.name, description="", input_schema=tool.input_schema)
-        for tool in reading.tools
-    ]
-    options = cast("ReplyOptions", {**dict(reading), "tools": tools})
     # Ids that are not in the bytes were created when the answer was first read: use them again.
     made_ids = (one for one in facts.tool_use_ids if one.encode() not in exchange.raw)
-    builder = ReplyBuilder(**options, new_tool_use_id=lambda: next(made_ids, "tooluse_replayed"))
+    options = replace(
+        ReplyOptions(**dict(reading)),
+        tools=[
+            ToolSpec(name=tool.name, description="", input_schema=tool.input_schema)
+            for tool in reading.tools
+        ],
+        new_tool_use_id=lambda: next(made_ids, "tooluse_replayed"),
+    )
+    builder = ReplyBuilder(options)
     for start in range(0, len(exchange.raw), CHUNK_BYTES):
         builder.feed(exchange.raw[start : start + CHUNK_BYTES])
     if (fault := facts.fault) is None:

@@ -487,7 +487,7 @@ class KiroClient:
             recorder.reads_with(options)
         return AnswerStream(
             response,
-            ReplyBuilder(**options),
+            ReplyBuilder(options),
             payload,
             first_token_deadline=deadline,
             idle_timeout_seconds=self._settings.stream_read_timeout_seconds,

@@ -24,7 +24,6 @@ from urllib.parse import unquote_to_bytes
 from pydantic_core import from_json
 
 from kiro_mcp.chat import (
-    Finding,
     ImagePart,
     JsonObject,
     JsonValue,
@@ -336,12 +335,6 @@ class ContentReader:
         return parsed.value or {}, parsed.state
 
 
-def first_text(members: JsonObject, keys: Sequence[str]) -> str:
-    """Return the first of these members that is a non-empty text, or ""."""
-    values = (members.get(key) for key in keys)
-    return next((value for value in values if isinstance(value, str) and value), "")
-
-
 def kind_of(block: JsonObject) -> str:
     """Return the `type` of a block, in lower case with underscores; "" if it has none."""
     kind = block.get("type")
@@ -494,12 +487,10 @@ def _read_image(reader: ContentReader, block: Members) -> list[Part]:
         if source:
             read = image_from_url if ":" in source[:16] else image_from_base64
             return [read(source, location=block.location)]
-    raise Finding(
-        rule="image_source",
-        location=block.location,
-        cause="holds no image",
-        cure="Send the image's bytes as base64, or as a data URL.",
-    ).as_error()
+    raise InvalidRequest(
+        f"{block.location} holds no image (image_source).",
+        next_step="Send the image's bytes as base64, or as a data URL.",
+    )
 
 
 def _read_document(reader: ContentReader, block: Members) -> list[Part]:
@@ -582,12 +573,11 @@ def _read_unknown(reader: ContentReader, block: Members) -> list[Part] | None:
 
 
 def _refuse_media(reader: ContentReader, block: Members) -> list[Part]:
-    raise Finding(
-        rule="media_kind",
-        location=block.location,
-        cause=f"is {block.values['type']}, which the service does not accept",
-        cure="Send text or images. Transcribe audio and video first.",
-    ).as_error()
+    raise InvalidRequest(
+        f"{block.location} is {block.values['type']}, which the service does not accept"
+        " (media_kind).",
+        next_step="Send text or images. Transcribe audio and video first.",
+    )
 
 
 _ASSISTANTS_KINDS: Final = frozenset(
@@ -648,9 +638,7 @@ def _decoded_text(encoded: str, location: str) -> str:
             return clean_text(data.decode("utf-8-sig"))
     except ValueError:  # Also binascii.Error and UnicodeDecodeError.
         pass
-    raise Finding(
-        rule="document_text",
-        location=location,
-        cause="is a document without readable text",
-        cure="Extract its text (UTF-8) and send that, or its pages as images.",
-    ).as_error()
+    raise InvalidRequest(
+        f"{location} is a document without readable text (document_text).",
+        next_step="Extract its text (UTF-8) and send that, or its pages as images.",
+    )

@@ -9,7 +9,8 @@ from base64 import b64decode, b64encode
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from kiro_mcp.chat import Finding, ImageFormat, ImagePart
+from kiro_mcp.chat import ImageFormat, ImagePart
+from kiro_mcp.errors import InvalidRequest
 
 MAX_IMAGES: Final = 10
 """The most images in one request, its history included."""
@@ -24,8 +25,6 @@ down, so they only give a warning."""
 
 _PIECE_CHARACTERS: Final = 64 * 1024
 
-_SNIFFED_CHARACTERS: Final = 200
-
 _HEAD_CHARACTERS: Final = 256 * 1024
 """How much base64 is decoded to find an image's size: a JPEG may begin with long metadata."""
 
@@ -39,8 +38,8 @@ _BEGINNINGS: Final[tuple[tuple[bytes, ImageFormat], ...]] = (
 )
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_SNIFFED: Final = 64
-"""How many characters of base64 are enough to tell an image's format."""
+_SNIFFED_CHARACTERS: Final = 200
+"""How many characters of base64 are enough to tell an image's format, line breaks included."""
 
 
 def sniff_format(data: bytes) -> ImageFormat | None:
@@ -80,12 +79,10 @@ def image_from_bytes(data: bytes, *, location: str) -> ImagePart:
 def _format_of(data: bytes, location: str) -> ImageFormat:
     image_format = sniff_format(data)
     if image_format is None:
-        raise Finding(
-            rule="image_format",
-            location=location,
-            cause="is not a PNG, JPEG, GIF or WebP image",
-            cure="Convert it to one of these.",
-        ).as_error()
+        raise InvalidRequest(
+            f"{location} is not a PNG, JPEG, GIF or WebP image (image_format).",
+            next_step="Convert it to one of these.",
+        )
     return image_format
 
 
@@ -103,16 +100,14 @@ def image_from_base64(text: str, *, location: str) -> ImagePart:
         others = data.translate(None, _ALPHABET)
     _require_size(len(data) * 3 // 4, location)
     if len(data) % 4 == 1 or others:
-        raise Finding(
-            rule="image_base64",
-            location=location,
-            cause="is not base64",
-            cure="Send the image's bytes as base64, or as a data URL.",
-        ).as_error()
+        raise InvalidRequest(
+            f"{location} is not base64 (image_base64).",
+            next_step="Send the image's bytes as base64, or as a data URL.",
+        )
     padding = "=" * (-len(data) % 4)
     if is_changed or len(text) != len(data) + len(padding):
         text = data.decode("ascii") + padding
-    return ImagePart(format=_format_of(b64decode(text[:_SNIFFED]), location), data=text)
+    return ImagePart(format=_format_of(b64decode(text[:_SNIFFED_CHARACTERS]), location), data=text)
 
 
 def image_from_url(url: str, *, location: str) -> ImagePart:
@@ -122,12 +117,10 @@ def image_from_url(url: str, *, location: str) -> ImagePart:
         InvalidRequest: It is not a data URL, or not an image that the service accepts.
     """
     if url[:5].lower() != "data:":
-        raise Finding(
-            rule="image_address",
-            location=location,
-            cause="is a URL, and the service takes only an image's bytes",
-            cure="Download it and send it as a data URL or as base64.",
-        ).as_error()
+        raise InvalidRequest(
+            f"{location} is a URL, and the service takes only an image's bytes (image_address).",
+            next_step="Download it and send it as a data URL or as base64.",
+        )
     header, _, body = url[5:].partition(",")
     if header.lower().endswith(";base64"):
         return image_from_base64(
@@ -213,9 +206,8 @@ def decoded_size(encoded: str) -> int:
 
 def _require_size(size: int, location: str) -> None:
     if size > MAX_IMAGE_BYTES:
-        raise Finding(
-            rule="image_size",
-            location=location,
-            cause=f"is {size} bytes, over the service's limit of {MAX_IMAGE_BYTES}",
-            cure="Make it smaller.",
-        ).as_error()
+        raise InvalidRequest(
+            f"{location} is {size} bytes, over the service's limit of {MAX_IMAGE_BYTES}"
+            " (image_size).",
+            next_step="Make it smaller.",
+        )

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from kiro_mcp.chat import (
-    Finding,
     JsonObject,
     JsonValue,
     Message,
@@ -22,16 +21,15 @@ from kiro_mcp.chat import (
     ThinkingPart,
     ToolResult,
 )
-from kiro_mcp.errors import quoted
+from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.wire.content import (
     ContentReader,
     Members,
-    first_text,
     is_assistants,
     is_result,
     kind_of,
 )
-from kiro_mcp.wire.json_values import json_text, plain_json
+from kiro_mcp.wire.json_values import json_text, plain_json, word_member
 
 _Speaker: TypeAlias = Literal["user", "assistant", "system", "tool"]
 
@@ -141,7 +139,7 @@ class _ChatReader:
         elif speaker == "system":
             self.add_system(self._parts(message))
         elif speaker == "assistant":
-            reasons = {first_text(item, (key,)).lower() for key in ("stop_reason", "finish_reason")}
+            reasons = {word_member(item, key).lower() for key in ("stop_reason", "finish_reason")}
             is_cut_off = item.get("truncated") is True or not reasons.isdisjoint(_CUT_OFF)
             self._add("assistant", self._parts(message), is_truncated=is_cut_off)
         else:
@@ -216,12 +214,10 @@ def _speaker(item: JsonObject, location: str) -> _Speaker | None:
     speaker = _SPEAKERS.get(role.strip().lower()) if isinstance(role, str) else None
     if speaker is None:
         shown = role if isinstance(role, str) else json_text(role)
-        raise Finding(
-            rule="unknown_role",
-            location=f"{location}.role",
-            cause=f"is {quoted(shown)}, which is not a known role",
-            cure="Use user, assistant, system, developer or tool.",
-        ).as_error()
+        raise InvalidRequest(
+            f"{location}.role is {quoted(shown)}, which is not a known role (unknown_role).",
+            next_step="Use user, assistant, system, developer or tool.",
+        )
     return speaker
 
 

@@ -18,7 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias, TypedDict
+from typing import Final, Literal, TypeAlias
 from uuid import uuid4
 
 from kiro_mcp.chat import (
@@ -67,7 +67,7 @@ from kiro_mcp.wire.events import (
 )
 from kiro_mcp.wire.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES, FrameDecoder
 from kiro_mcp.wire.json_values import SurrogateJoiner
-from kiro_mcp.wire.text_tool_calls import CallWatch, find_calls
+from kiro_mcp.wire.text_tool_calls import CallWatch
 from kiro_mcp.wire.thinking import CLOSING_TAG, OPENING_TAG, Piece, PieceKind, ThinkingExtractor
 from kiro_mcp.wire.tool_use import ToolUseAssembler
 
@@ -105,23 +105,42 @@ FULL_PERCENT: Final = 100.0
 _CAMEL_BOUNDARY: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-class ReplyOptions(TypedDict, total=False):
-    """The arguments of `ReplyBuilder` that a capture stores for a replay."""
-
-    prompt_characters: int
-    context_window_tokens: int
-    thinking: ThinkingHandling
-    tools: Sequence[ToolSpec]
-    caller_names: Mapping[str, str]
-    property_names: Mapping[str, Mapping[str, str]]
-    reads_text_calls: bool
-    max_payload_bytes: int
-    max_headers_bytes: int
-
-
 def _random_id() -> str:
     """Return a new id of a tool use, in the form of the service's ids."""
     return f"tooluse_{uuid4().hex}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyOptions:
+    """How an answer is read. A capture stores it, so that a replay reads the same way."""
+
+    prompt_characters: int = 0
+    """The size of the prompt, to estimate its tokens."""
+    context_window_tokens: int = 0
+    """The size of the model's context window; 0 if it is not known. If it is known, the estimate
+    uses the service's percentage."""
+    thinking: ThinkingHandling = "separate"
+    """Where the model's thinking goes."""
+    tools: Sequence[ToolSpec] = ()
+    """The caller's tools. Their schemas check the arguments of tool uses."""
+    caller_names: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The caller's name of each tool that was sent under another name, by the sent name."""
+    property_names: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict[str, Mapping[str, str]]
+    )
+    """The same for the properties of tools, by the caller's name of the tool."""
+    reads_text_calls: bool = False
+    """Whether calls that the model wrote into its text become tool uses. Then the text from the
+    first possible call on comes only at the end."""
+    new_tool_use_id: Callable[[], str] = _random_id
+    """Returns the ids of those; not stored."""
+    max_payload_bytes: int = MAX_PAYLOAD_BYTES
+    """The largest payload of a frame."""
+    max_headers_bytes: int = MAX_HEADERS_BYTES
+    """The largest block of headers of a frame."""
+
+
+DEFAULT_OPTIONS: Final = ReplyOptions()
 
 
 class ReplyBuilder:
@@ -129,37 +148,9 @@ class ReplyBuilder:
 
     Feed it the body of a successful HTTP response until `fault` is set or the body ends. Then close
     it, and read the deltas that only `close` could complete from `last_deltas`.
-
-    Args:
-        prompt_characters: The size of the prompt, to estimate its tokens.
-        context_window_tokens: The size of the model's context window; 0 if it is not known. If it
-            is known, the estimate uses the service's percentage.
-        thinking: Where the model's thinking goes.
-        tools: The caller's tools. Their schemas check the arguments of tool uses.
-        caller_names: The caller's name of each tool that was sent under another name, by the sent
-            name.
-        property_names: The same for the properties of tools, by the caller's name of the tool.
-        reads_text_calls: Whether calls that the model wrote into its text become tool uses. Then
-            the text from the first possible call on comes only at the end.
-        new_tool_use_id: Returns the ids of those.
-        max_payload_bytes: The largest payload of a frame.
-        max_headers_bytes: The largest block of headers of a frame.
     """
 
-    def __init__(
-        self,
-        *,
-        prompt_characters: int = 0,
-        context_window_tokens: int = 0,
-        thinking: ThinkingHandling = "separate",
-        tools: Sequence[ToolSpec] = (),
-        caller_names: Mapping[str, str] | None = None,
-        property_names: Mapping[str, Mapping[str, str]] | None = None,
-        reads_text_calls: bool = False,
-        new_tool_use_id: Callable[[], str] = _random_id,
-        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
-        max_headers_bytes: int = MAX_HEADERS_BYTES,
-    ) -> None:
+    def __init__(self, options: ReplyOptions = DEFAULT_OPTIONS) -> None:
         self.fault: Fault | KiroError | None = None
         """The reason why the answer ended early. After it all further data is ignored."""
         self.is_foreign = False
@@ -169,24 +160,23 @@ class ReplyBuilder:
         """Whether anything from the model has arrived, even if no delta contains it yet."""
         self.last_deltas: tuple[Delta, ...] = ()
         """The last deltas, which only the end of the answer completes. `close` sets them."""
-        self._decoder = FrameDecoder(max_payload_bytes, max_headers_bytes)
+        self._options = options
+        self._decoder = FrameDecoder(options.max_payload_bytes, options.max_headers_bytes)
         self._foreign_body: ForeignBody | None = None
         self._head: bytes | None = b""
         self._received_bytes = 0
-        self._parts = _Parts(thinking, holds_calls=reads_text_calls)
+        self._parts = _Parts(options.thinking, holds_calls=options.reads_text_calls)
         self._tool_uses = ToolUseAssembler(
-            caller_names or {},
-            {tool.name: tool.input_schema for tool in reversed(tools)},
-            property_names or {},
+            options.caller_names,
+            {tool.name: tool.input_schema for tool in reversed(options.tools)},
+            options.property_names,
+            options.new_tool_use_id,
         )
-        self._new_tool_use_id = new_tool_use_id
         self._spoken_characters = 0
         self._model_id = ""
         self._raw_stop_reason = ""
         self._refusal: Refusal | None = None
         self._has_late_event = False
-        self._prompt_characters = prompt_characters
-        self._context_window_tokens = context_window_tokens
         self._is_metered = False
         self._credits: float | None = None
         self._context_percent: float | None = None
@@ -284,7 +274,7 @@ class ReplyBuilder:
         for tool_use in self._tool_uses.close(is_answer_whole=is_whole and self._is_metered):
             self._parts.end_tool_use(tool_use)
         if is_whole:
-            self._parts.settle(self._find_calls)
+            self._parts.settle(self._tool_uses.find_in_text)
         else:
             # The next event may have been a tool use, and then the text would not be a call.
             self._parts.release()
@@ -356,15 +346,6 @@ class ReplyBuilder:
             raise AnswerLimitError(f"more than {MAX_TEXT_CHARACTERS} characters of text")
 
     # --- the end --------------------------------------------------------------------------
-
-    def _find_calls(self, text: str, start: int) -> list[str | ToolUse]:
-        segments: list[str | ToolUse] = []
-        for segment in find_calls(text, self._tool_uses.schemas_by_any_name(), start):
-            if isinstance(segment, str):
-                segments.append(segment)
-            elif tool_use := self._tool_uses.add_text_call(segment, self._new_tool_use_id()):
-                segments.append(tool_use)
-        return segments
 
     def _compose(self) -> Reply:
         parts = self._parts.parts()
@@ -447,10 +428,10 @@ class ReplyBuilder:
         input_tokens = counts.uncached_input + counts.cache_read + counts.cache_write
         # The percentage includes the answer. It often refers to another window size than the one in
         # the service's list, so this is an estimate.
-        window_tokens = (self._context_percent or 0) * self._context_window_tokens / 100
+        window_tokens = (self._context_percent or 0) * self._options.context_window_tokens / 100
         estimate = round(window_tokens) - output_tokens
         if estimate <= 0:
-            estimate = -(-self._prompt_characters // BYTES_PER_TOKEN)
+            estimate = -(-self._options.prompt_characters // BYTES_PER_TOKEN)
         return Usage(
             input_tokens=input_tokens or estimate,
             output_tokens=output_tokens,

@@ -14,7 +14,7 @@ fragment without that mark.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
@@ -29,7 +29,7 @@ from kiro_mcp.wire.events import (
 from kiro_mcp.wire.json_values import Arguments, mend_surrogates, parse_arguments
 from kiro_mcp.wire.schema import rename_members, with_legal_names
 from kiro_mcp.wire.schema_check import SchemaCheck, UnusableSchemaError
-from kiro_mcp.wire.text_tool_calls import TextCall
+from kiro_mcp.wire.text_tool_calls import find_calls
 
 _CUT_OFF: Final = Arguments(value=None, state="truncated")
 
@@ -67,6 +67,7 @@ class ToolUseAssembler:
         schemas: The schema of a tool's arguments, by the caller's name.
         property_names: The caller's name of each renamed property, by the name under which it was
             sent, for each tool by the caller's name.
+        new_id: Returns the ids of calls in the text.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class ToolUseAssembler:
         aliases: Mapping[str, str],
         schemas: Mapping[str, JsonObject],
         property_names: Mapping[str, Mapping[str, str]],
+        new_id: Callable[[], str],
     ) -> None:
         self.input_characters = 0
         """The size of all arguments so far."""
         self._aliases = aliases
         self._property_names = property_names
         self._schemas = schemas
+        self._new_id = new_id
         self._checks: dict[str, SchemaCheck | None] = {}
         self._open: dict[str, _OpenToolUse] = {}
         self._ended: set[str] = set()
@@ -156,33 +159,38 @@ class ToolUseAssembler:
         ended = [self._end(id_, is_whole=is_answer_whole) for id_ in list(self._open)]
         return [tool_use for tool_use in ended if tool_use]
 
-    def schemas_by_any_name(self) -> dict[str, JsonObject]:
-        """Return the tools' schemas by every name that a model may use."""
+    def find_in_text(self, text: str, start: int) -> list[str | ToolUse]:
+        """Return text from `start` on with the calls that the model wrote into it as tool uses.
+
+        A call that the text had before is left out.
+        """
         schemas = {
             name: with_legal_names(schema)[0] if name in self._property_names else schema
             for name, schema in self._schemas.items()
         }
         sent = {alias: schemas[name] for alias, name in self._aliases.items() if name in schemas}
-        return {**schemas, **sent}
-
-    def add_text_call(self, call: TextCall, tool_use_id: str) -> ToolUse | None:
-        """Return a call in the text as a tool use; None if the text had the same call before."""
-        name = self._aliases.get(call.name, call.name)
-        content = (name, json.dumps(call.arguments, sort_keys=True))
-        if content in self._text_calls:
-            self._warnings.append(
-                f"A call of {quoted(name)} was in the text twice; it was taken once."
+        segments: list[str | ToolUse] = []
+        for segment in find_calls(text, {**schemas, **sent}, start):
+            if isinstance(segment, str):
+                segments.append(segment)
+                continue
+            name = self._aliases.get(segment.name, segment.name)
+            content = (name, json.dumps(segment.arguments, sort_keys=True))
+            if content in self._text_calls:
+                self._warnings.append(
+                    f"A call of {quoted(name)} was in the text twice; it was taken once."
+                )
+                continue
+            self._text_calls.add(content)
+            self.input_characters += len(content[1])
+            tool_use = ToolUse(
+                id=self._new_id(),
+                name=name,
+                arguments=self._with_callers_names(name, segment.arguments),
+                is_repaired=segment.is_repaired,
             )
-            return None
-        self._text_calls.add(content)
-        self.input_characters += len(content[1])
-        tool_use = ToolUse(
-            id=tool_use_id,
-            name=name,
-            arguments=self._with_callers_names(name, call.arguments),
-            is_repaired=call.is_repaired,
-        )
-        return self._checked(tool_use)
+            segments.append(self._checked(tool_use))
+        return segments
 
     def _checked(self, tool_use: ToolUse) -> ToolUse:
         """Add the violations of the tool's schema to a complete tool use."""

@@ -16,10 +16,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
-from kiro_mcp.chat import Finding, JsonObject, JsonValue, Repair, ToolSpec
-from kiro_mcp.errors import quoted
-from kiro_mcp.wire.content import CUSTOM_INPUT, first_text
-from kiro_mcp.wire.json_values import clean_text, json_text, parse_object, plain_json
+from kiro_mcp.chat import JsonObject, JsonValue, Repair, ToolSpec
+from kiro_mcp.errors import InvalidRequest, quoted
+from kiro_mcp.wire.content import CUSTOM_INPUT
+from kiro_mcp.wire.json_values import (
+    clean_text,
+    first_word,
+    json_text,
+    object_member,
+    parse_object,
+    plain_json,
+    word_member,
+)
 from kiro_mcp.wire.schema import SchemaBudget, sendable_schema
 
 DESCRIPTION_MAX_BYTES: Final = 10_000
@@ -68,7 +76,7 @@ def read_tool_specs(given: Sequence[object]) -> tuple[tuple[ToolSpec, ...], tupl
     repairs: list[Repair] = []
     for index, item in enumerate(given):
         plain, location = plain_json(item), f"tools[{index}]"
-        kind = first_text(plain, ("type",)) if isinstance(plain, dict) else ""
+        kind = word_member(plain, "type") if isinstance(plain, dict) else ""
         has_schema = isinstance(plain, dict) and any(key in plain for key in _SCHEMA_KEYS)
         if has_schema or kind in ("", "function", "custom"):
             specs.append(_read_spec(plain, location))
@@ -84,16 +92,14 @@ def _read_spec(item: JsonValue, location: str) -> ToolSpec:
     members = item if isinstance(item, dict) else {}
     inner = (members.get(key) for key in ("function", "custom"))
     declared = next((value for value in inner if isinstance(value, dict)), members)
-    name = first_text(declared, ("name",))
+    name = word_member(declared, "name")
     if not name:
         shown = item if isinstance(item, str) else json_text(item)
-        raise Finding(
-            rule="tool_name",
-            location=location,
-            cause=f"has no name: {quoted(shown)}",
-            cure="Give each tool as {name, description, inputSchema}.",
-        ).as_error()
-    description = first_text(declared, ("description", "title"))
+        raise InvalidRequest(
+            f"{location} has no name: {quoted(shown)} (tool_name).",
+            next_step="Give each tool as {name, description, inputSchema}.",
+        )
+    description = first_word([declared], ("description", "title"))
     key, schema = next(
         ((key, declared[key]) for key in _SCHEMA_KEYS if declared.get(key) is not None), ("", None)
     )
@@ -104,12 +110,10 @@ def _read_spec(item: JsonValue, location: str) -> ToolSpec:
         return ToolSpec(name=name, description=description, input_schema=schema)
     if schema is not None and schema != "":
         shown = schema if isinstance(schema, str) else json_text(schema)
-        raise Finding(
-            rule="tool_schema",
-            location=f"{location}.{key}",
-            cause=f"is not a JSON object: {quoted(shown)}",
-            cure="Give a JSON Schema with type object.",
-        ).as_error()
+        raise InvalidRequest(
+            f"{location}.{key} is not a JSON object: {quoted(shown)} (tool_schema).",
+            next_step="Give a JSON Schema with type object.",
+        )
     if members.get("type") == "custom":
         return _custom_spec(name, description, declared.get("format"))
     return ToolSpec(name=name, description=description, input_schema={})
@@ -121,11 +125,10 @@ def _custom_spec(name: str, description: str, text_format: JsonValue) -> ToolSpe
     A grammar for the text goes into the description: the service cannot enforce one.
     """
     members = text_format if isinstance(text_format, dict) else {}
-    grammar = members.get("grammar")
-    grammar = grammar if isinstance(grammar, dict) else members
-    definition = first_text(grammar, ("definition",))
+    grammar = object_member(members, "grammar") or members
+    definition = word_member(grammar, "definition")
     if definition:
-        syntax = first_text(grammar, ("syntax",))
+        syntax = word_member(grammar, "syntax")
         rule = f"The input must match this grammar ({syntax}):\n{definition}"
         description = "\n\n".join(filter(None, (description, rule)))
     text = {"type": "string", "description": "The whole input of the tool, as plain text."}

@@ -13,7 +13,7 @@ from kiro_mcp.chat import (
     ToolUse,
     ToolUseDelta,
 )
-from kiro_mcp.wire.reply import ReplyBuilder
+from kiro_mcp.wire.reply import ReplyBuilder, ReplyOptions
 
 
 def read(data: bytes | Iterable[bytes], **options: Any) -> Reply:
@@ -23,7 +23,7 @@ def read(data: bytes | Iterable[bytes], **options: Any) -> Reply:
 
 def read_all(data: bytes | Iterable[bytes], **options: Any) -> tuple[list[Delta], Reply]:
     """All deltas, the last ones included, and the reply."""
-    builder = ReplyBuilder(**options)
+    builder = ReplyBuilder(ReplyOptions(**options))
     chunks = [data] if isinstance(data, bytes) else data
     deltas = [delta for chunk in chunks for delta in builder.feed(chunk)]
     reply = builder.close()

@@ -20,7 +20,7 @@ from kiro_mcp.chat import (
 from kiro_mcp.errors import AnswerBroken, CallCancelled, FrameError, ServiceUnavailable
 from kiro_mcp.wire import events as limits
 from kiro_mcp.wire.events import MAX_BODY_BYTES
-from kiro_mcp.wire.reply import ReplyBuilder
+from kiro_mcp.wire.reply import ReplyBuilder, ReplyOptions
 from tests.support.frames import (
     CONTEXT,
     END,
@@ -698,7 +698,7 @@ def test_the_builder_knows_whether_the_model_has_begun(
     data: bytes, options: dict[str, Any], has_begun: bool
 ) -> None:
     """Another timeout applies from then on."""
-    builder = ReplyBuilder(**options)
+    builder = ReplyBuilder(ReplyOptions(**options))
     builder.feed(data)
     assert builder.has_begun == has_begun
 

@@ -554,7 +554,7 @@ def test_more_input_than_is_kept_ends_the_answer_with_what_came_before() -> None
 
 def test_snapshots_count_once_towards_the_limit() -> None:
     """Each replaces the one before."""
-    assembler = ToolUseAssembler({}, {}, {})
+    assembler = ToolUseAssembler({}, {}, {}, str)
     snapshot = json.dumps({"a": "x" * (limits.MAX_INPUT_CHARACTERS // 4)})
     for _ in range(5):
         assembler.add(ToolUseFragment("t1", "lire", snapshot, is_snapshot=True))
