@@ -15,6 +15,7 @@ Observed: access and refresh tokens begin with `aoa` and `aor` and contain one c
 begin with `ksk_`; the tokens of an organisation's own sign-in are JWTs (RFC 7519).
 """
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -168,14 +169,9 @@ def spans_in_windows(text: str, find: Callable[[str], list[Span]]) -> list[Span]
     return _merge(spans)
 
 
-def _literals() -> Iterator[str]:
-    for known in (_lasting, _passing):
-        for spellings in tuple(known.values()):
-            yield from spellings
-
-
 def _literal_spans(text: str) -> Iterator[Span]:
-    for literal in _literals():
+    spellings = [*_lasting.values(), *_passing.values()]
+    for literal in itertools.chain.from_iterable(spellings):
         head = literal[:_HEAD_CHARACTERS] if len(literal) >= 2 * _HEAD_CHARACTERS else literal
         start = text.find(head)
         while start >= 0:

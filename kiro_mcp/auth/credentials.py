@@ -60,7 +60,7 @@ class ClientRegistration:
 class Credential:
     """A login or an API key, and where it came from."""
 
-    kind: CredentialKind
+    kind: CredentialKind = "access_token"
     access_token: str = field(default="", repr=False)
     """The bearer, or the API key; "" if only a refresh token is known so far."""
     refresh_token: str = field(default="", repr=False)

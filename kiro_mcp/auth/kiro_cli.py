@@ -243,7 +243,7 @@ async def token_of_kiro_cli(
     """
     force = ("--force-refresh",) if is_refused else ()
     output = await _output(program, (*_GIVE_TOKEN, *force), machine.environ)
-    where = Credential(kind="access_token", source=credential.source)
+    where = Credential(source=credential.source)
     for line in (output, *reversed(output.splitlines())):  # Other output may precede the JSON.
         try:
             document = parse_object(line)

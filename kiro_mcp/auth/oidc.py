@@ -168,8 +168,8 @@ class SignInService:
         self, http: Fetcher, overrides: Mapping[str, str], *, now: Callable[[], datetime]
     ) -> None:
         self._http = http
-        self._overrides = overrides
-        self._now = now
+        self.overrides = overrides
+        self.now = now
 
     async def refresh(self, credential: Credential) -> Credential | Refused:
         """Spend a refresh token; return the renewed credential, or why the service refused.
@@ -177,12 +177,12 @@ class SignInService:
         Raises:
             SignInRequired: The host may not receive it, or its token endpoint cannot be trusted.
         """
-        request = refresh_request(credential, self._overrides)
+        request = refresh_request(credential, self.overrides)
         try:
             status, members = await self.send(request)
         except KiroError as error:
             return Refused(is_final=False, why=error.message.rstrip("."))
-        return read_answer(credential, status, members, self._now())
+        return read_answer(credential, status, members, self.now())
 
     async def send(self, request: TokenRequest) -> tuple[int, Members]:
         """Send a request and return the answer's status and JSON; {} if it is anything else.

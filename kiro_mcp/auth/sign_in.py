@@ -11,17 +11,16 @@ so the login goes on if a client cancels the call.
 """
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final, Literal
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from kiro_mcp.auth.credentials import ClientRegistration, Credential, Finding
+from kiro_mcp.auth.credentials import ClientRegistration, Credential, Resolution
 from kiro_mcp.auth.device_flow import (
     DeviceLogin,
     LoginPlan,
@@ -67,18 +66,11 @@ class SignIn:
     """Runs at most one device login at a time."""
 
     def __init__(
-        self,
-        service: SignInService,
-        store: OwnStore | None,
-        overrides: dict[str, str],
-        *,
-        now: Callable[[], datetime],
-        sleep: Sleep = anyio.sleep,
+        self, service: SignInService, store: OwnStore | None, *, sleep: Sleep = anyio.sleep
     ) -> None:
         self._service = service
         self._store = store
-        self._overrides = overrides
-        self._now = now
+        self._now = service.now
         self._sleep = sleep
         self._tasks: TaskGroup | None = None
         self._polling = anyio.CancelScope()
@@ -97,7 +89,8 @@ class SignIn:
         Raises:
             KiroError: The login cannot be started.
         """
-        plan = plan_login(method, start_url=start_url, region=region, overrides=self._overrides)
+        overrides = self._service.overrides
+        plan = plan_login(method, start_url=start_url, region=region, overrides=overrides)
         async with self._starting:
             pending = self.state.login if self.state.state == "pending" else None
             if pending and pending.plan == plan and pending.expires_at > self._now():
@@ -207,38 +200,33 @@ class SignInStatus:
     """What `login` and `kiro-mcp status` show of a login. Its texts contain no secret."""
 
     is_signed_in: bool
-    credential: Credential | None = None
+    resolution: Resolution
     account: str = ""
     """The masked e-mail address or token: enough to distinguish two accounts."""
     profile_arn: str = ""
     region: str = ""
     credits: UsageLimits = field(default_factory=UsageLimits)
-    findings: tuple[Finding, ...] = ()
     problem: KiroError | None = None
     """Why nobody is signed in, why calls cannot be made, or why the credits are unknown."""
     is_usable: bool = True
     """Whether calls can be made with it. If not, `problem` says what is missing."""
-    is_misconfigured: bool = False
-    """Whether a source that the user named is at fault. Then a new login would not be used."""
 
 
 async def sign_in_status(tokens: TokenProvider) -> SignInStatus:
     """Return who is signed in. Renews an expired login first, and asks the service for credits."""
-    resolution = await tokens.resolution()
     try:
         token = await tokens.access_token()
     except KiroError as error:
-        credential = (await tokens.resolution()).credential
+        resolution = await tokens.resolution()
+        credential = resolution.credential
         # A person can be signed in although calls fail, for example without a profile.
         is_in = credential is not None and not isinstance(error, SignInRequired)
         return SignInStatus(
             is_signed_in=is_in,
             is_usable=False,
             account=mask(credential.access_token) if credential and is_in else "",
-            credential=credential,
-            findings=resolution.findings,
+            resolution=resolution,
             problem=error,
-            is_misconfigured=resolution.problem is not None,
         )
     resolution = await tokens.resolution()
     credential = resolution.credential
@@ -258,11 +246,10 @@ async def sign_in_status(tokens: TokenProvider) -> SignInStatus:
         arn = await tokens.management.find_key_profile(token)
     return SignInStatus(
         is_signed_in=not isinstance(problem, SignInRequired) or problem.code != "auth_expired",
-        credential=credential,
+        resolution=resolution,
         account=mask_address(credits.email) if credits.email else mask(token.value),
         profile_arn=arn,
         region=token.region,
         credits=credits,
-        findings=resolution.findings,
         problem=problem,
     )

@@ -253,13 +253,7 @@ class _Search:
         self, origin: _Borrowed, path: Path, source: str, *, is_explicit: bool = False
     ) -> Finding:
         self._watch(path)
-        where = Credential(
-            kind="access_token",
-            source=source,
-            origin=origin,
-            path=str(path),
-            is_explicit=is_explicit,
-        )
+        where = Credential(source=source, origin=origin, path=str(path), is_explicit=is_explicit)
         try:
             if origin == "file":
                 credential, nothing = self._in_file(path, where), "holds no token"

@@ -15,7 +15,6 @@ never sent there. Each change reads and replaces the whole file under a lock.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
@@ -98,7 +97,6 @@ class OwnStore:
         if not isinstance(document, dict):
             return None
         where = Credential(
-            kind="access_token",
             source=OWN_SOURCE,
             origin="own",
             path=str(self.path),
@@ -161,7 +159,26 @@ class OwnStore:
         only_if: Callable[[Contents], bool] = lambda _: True,
     ) -> bool:
         """Replace or remove an entry, if the old one passes the test; return whether it did."""
-        change = partial(self._rewrite, section, key, document, only_if)
+
+        def change() -> bool:
+            contents = self._read()
+            entries = _section(contents, section)
+            old = _section(entries, key)
+            if not only_if(old):
+                return False
+            entries.pop(key, None)
+            if document is not None:
+                # The old entry may have members that only a later version of this program knows.
+                entry = {**old, **document}
+                empty = [name for name, value in document.items() if not value]
+                entries[key] = {name: value for name, value in entry.items() if name not in empty}
+            kept = entries if section == "logins" else dict([*entries.items()][-_MAX_KEPT:])
+            text = json.dumps({"version": _VERSION, **contents, section: kept}, indent=1)
+            for stale in self.folder.glob(f".{FILE_NAME}.*.tmp"):
+                stale.unlink(missing_ok=True)  # Left by a killed process: we hold the lock.
+            replace_text(self.path, text)
+            return True
+
         try:
             lock = self.folder / f"{FILE_NAME}.lock"
             async with hold_lock(lock, timeout_seconds=_LOCK_SECONDS, sleep=self._sleep):
@@ -176,31 +193,6 @@ class OwnStore:
                 f"The login could not be saved in {str(self.path)!r} ({error}).",
                 next_step="Make its folder writable, or set KIRO_MCP_HOME to another one.",
             ) from error
-
-    def _rewrite(
-        self,
-        section: str,
-        key: str,
-        document: Contents | None,
-        only_if: Callable[[Contents], bool],
-    ) -> bool:
-        contents = self._read()
-        entries = _section(contents, section)
-        old = _section(entries, key)
-        if not only_if(old):
-            return False
-        entries.pop(key, None)
-        if document is not None:
-            # The old entry may have members that only a later version of this program knows.
-            entry = {**old, **document}
-            empty = [name for name, value in document.items() if not value]
-            entries[key] = {name: value for name, value in entry.items() if name not in empty}
-        kept = entries if section == "logins" else dict([*entries.items()][-_MAX_KEPT:])
-        text = json.dumps({"version": _VERSION, **contents, section: kept}, indent=1)
-        for stale in self.folder.glob(f".{FILE_NAME}.*.tmp"):
-            stale.unlink(missing_ok=True)  # Left by a killed process: we hold the lock.
-        replace_text(self.path, text)
-        return True
 
 
 def _section(contents: Contents, name: str) -> Contents:

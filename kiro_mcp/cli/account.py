@@ -134,7 +134,7 @@ async def _report(engine: Engine) -> int:
     say(f"Signed in as {found.account}{plan}.")
     if not found.is_usable:
         tell(f"warning: {found.problem}")
-    used = found.credential
+    used = found.resolution.credential
     if used and used.origin != "own":
         tell(f"warning: {used.source} is set and is used instead of this login.")
     return 0

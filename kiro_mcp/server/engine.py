@@ -119,13 +119,7 @@ class Engine:
             sleep=sleep,
             key_header=KEY_HEADER if host else "",
         )
-        self.sign_in = SignIn(
-            self.tokens.service,
-            self.tokens.store,
-            settings.sign_in_overrides,
-            now=now,
-            sleep=sleep,
-        )
+        self.sign_in = SignIn(self.tokens.service, self.tokens.store, sleep=sleep)
         self.program: AcpClient | None = None
         """The engine kiro-cli; None for the direct one."""
         self.client: ModelClient

@@ -93,8 +93,8 @@ async def _act(engine: Engine, given: LoginArguments, call: Call) -> Result:
             engine.tokens.store is not None
             and not status.is_signed_in
             and isinstance(status.problem, SignInRequired)
-            and not status.is_misconfigured
-            and not _is_named(status.credential)
+            and not status.resolution.problem
+            and not _is_named(status.resolution.credential)
         )
         if not is_login_missing or engine.sign_in.state.state == "pending":
             return _status_result(status, engine)
@@ -292,7 +292,7 @@ def _status_result(found: SignInStatus, engine: Engine, instead: str = "") -> ty
         state, why = "signed_in", "Call `ask_claude`."
         warnings = [f"The credits are not known: {found.problem}"] if found.problem else []
     warnings += engine.client.notes
-    credential = found.credential
+    credential = found.resolution.credential
     ends = credential.expires_at if credential else None
     return _result(
         state,
@@ -303,7 +303,7 @@ def _status_result(found: SignInStatus, engine: Engine, instead: str = "") -> ty
         region=found.region,
         source=credential.source if credential else "",
         credits=_credits(found),
-        looked_at=[str(finding) for finding in found.findings],
+        looked_at=[str(finding) for finding in found.resolution.findings],
         warnings=warnings,
         next_step=why,
     )

@@ -42,7 +42,7 @@ async def signing_in(network: Network, folder: Path) -> AsyncGenerator[SignIn]:
         await anyio.lowlevel.checkpoint()
 
     service = SignInService(network, {}, now=lambda: NOW)
-    sign_in = SignIn(service, OwnStore(folder), {}, now=lambda: NOW, sleep=sleep)
+    sign_in = SignIn(service, OwnStore(folder), sleep=sleep)
     with fail_after(10):
         async with anyio.create_task_group() as tasks:
             sign_in.run_in(tasks)
