@@ -234,10 +234,10 @@ async def test_a_login_is_shown_with_its_profile_and_its_credits(
     async with engine_of(tmp_path, emulator) as engine:
         status = await sign_in_status(engine.tokens)
     assert status.is_signed_in
-    assert status.credential
-    assert (status.credential.kind, status.profile_arn) == ("idc", EMULATOR_PROFILE_ARN)
+    assert status.resolution.credential
+    assert (status.resolution.credential.kind, status.profile_arn) == ("idc", EMULATOR_PROFILE_ARN)
     assert status.credits.limit
-    assert (status.problem, status.is_misconfigured) == (None, False)
+    assert (status.problem, status.resolution.problem) == (None, None)
     assert not emulator.state.requests_to("GetProfile")
 
 
@@ -259,10 +259,10 @@ async def test_an_expired_login_of_another_program_is_shown_with_why_it_is_not_u
     async with engine_of(tmp_path, emulator) as engine:
         status = await sign_in_status(engine.tokens)
     assert not status.is_signed_in
-    assert status.credential
-    assert status.credential.kind == "social"
+    assert status.resolution.credential
+    assert status.resolution.credential.kind == "social"
     assert isinstance(status.problem, SignInRequired)
-    assert not status.is_misconfigured
+    assert status.resolution.problem is None
 
 
 async def test_a_token_that_is_refused_is_renewed_before_anything_is_reported(
@@ -297,5 +297,6 @@ async def test_a_source_that_the_user_named_and_that_cannot_be_used_is_reported(
     """No new login would be used before it."""
     async with engine_of(tmp_path, KIRO_CREDS_FILE=str(tmp_path / "missing")) as engine:
         status = await sign_in_status(engine.tokens)
-    assert (status.is_signed_in, status.is_misconfigured) == (False, True)
-    assert status.credential is None
+    assert not status.is_signed_in
+    assert status.resolution.problem
+    assert status.resolution.credential is None
