@@ -19,7 +19,7 @@ from kiro_mcp.chat import (
     ToolUse,
     Usage,
 )
-from kiro_mcp.wire.content import CUSTOM_INPUT
+from kiro_mcp.wire.messages import CUSTOM_INPUT
 
 _REFUSED: Final[reading.Refused] = (
     ("n", (1,), "Send n = 1, and one request for each answer."),

@@ -25,8 +25,8 @@ from kiro_mcp.chat import (
     ToolUse,
     Usage,
 )
-from kiro_mcp.wire.content import CUSTOM_INPUT
 from kiro_mcp.wire.json_values import json_text, plain_json
+from kiro_mcp.wire.messages import CUSTOM_INPUT
 
 _REFUSED: Final[reading.Refused] = (
     ("previous_response_id", ("",), "Send the whole conversation in input: nothing is stored."),

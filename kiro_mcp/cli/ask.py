@@ -42,8 +42,8 @@ from kiro_mcp.server.ask import NOT_SAVED
 from kiro_mcp.server.attachments import MAX_FILE_BYTES
 from kiro_mcp.server.call import STREAM_META_KEY
 from kiro_mcp.settings import Settings
-from kiro_mcp.wire.content import document_text
 from kiro_mcp.wire.images import MAX_IMAGE_BYTES, image_from_bytes, image_from_url
+from kiro_mcp.wire.messages import document_text
 
 # --- arguments ----------------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ from kiro_mcp.chat import ImagePart, JsonObject, TextPart
 from kiro_mcp.client.off_loop import SMALL, off_loop
 from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.files import read_regular_file
-from kiro_mcp.wire.content import ContentReader, document_text
 from kiro_mcp.wire.images import (
     MAX_IMAGE_BYTES,
     image_from_base64,
@@ -28,6 +27,7 @@ from kiro_mcp.wire.images import (
     is_image_base64,
 )
 from kiro_mcp.wire.json_values import is_larger, json_text, plain_json
+from kiro_mcp.wire.messages import ContentReader, document_text
 
 MAX_PATH_CHARACTERS: Final = 4096
 

@@ -2,7 +2,7 @@
 
 The request side, from what a caller gives to the service's JSON::
 
-    messages, content, images ─▶ ChatRequest ─▶ request ─▶ bytes
+    messages, images ─▶ ChatRequest ─▶ request ─▶ bytes
                                                   ├─ models: names, fields, the catalogue
                                                   ├─ history: turns that the service takes
                                                   └─ tools, schema: names, descriptions, schemas

@@ -18,7 +18,6 @@ from typing import Final, cast
 
 from kiro_mcp.chat import JsonObject, JsonValue, Repair, ToolSpec
 from kiro_mcp.errors import InvalidRequest, quoted
-from kiro_mcp.wire.content import CUSTOM_INPUT
 from kiro_mcp.wire.json_values import (
     clean_text,
     first_word,
@@ -28,6 +27,7 @@ from kiro_mcp.wire.json_values import (
     plain_json,
     word_member,
 )
+from kiro_mcp.wire.messages import CUSTOM_INPUT
 from kiro_mcp.wire.schema import SchemaBudget, sendable_schema
 
 DESCRIPTION_MAX_BYTES: Final = 10_000

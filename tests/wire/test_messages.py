@@ -17,8 +17,7 @@ from kiro_mcp.chat import (
     ToolUse,
 )
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.wire.content import document_text
-from kiro_mcp.wire.messages import read_messages, read_tool_results
+from kiro_mcp.wire.messages import document_text, read_messages, read_tool_results
 
 DATA = b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8)).decode()
 IMAGE = ImagePart(format="png", data=DATA)
