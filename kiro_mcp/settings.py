@@ -137,6 +137,12 @@ def _read_aliases(given: object) -> object:
     return {name.strip(): model.strip() for name, _, model in pairs}
 
 
+def _read_names(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    return tuple(name.strip() for name in given.split(",") if name.strip())
+
+
 def _read_roots(given: object) -> object:
     """Read folders in the forms that people write: with `~`, in quotes, as `file://` URLs."""
     if not isinstance(given, str):
@@ -270,6 +276,7 @@ Secret = Annotated[SecretStr, BeforeValidator(_read_credential), AfterValidator(
 Headers = Annotated[SecretStr, AfterValidator(_check_headers)]
 Proxy = Annotated[SecretStr, AfterValidator(_check_proxy)]
 Roots = Annotated[tuple[str, ...], BeforeValidator(_read_roots)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_read_names)]
 Aliases = Annotated[dict[str, str], BeforeValidator(_read_aliases)]
 Duration = Annotated[float, Field(gt=0, le=_MOST)]
 Amount = Annotated[float, Field(ge=0, le=_MOST)]
@@ -447,8 +454,8 @@ class Settings(BaseModel):
     max_body_bytes: Size = _setting(
         32 * 1024 * 1024, "Over HTTP: the largest request body, in bytes"
     )
-    allowed_hosts: str = _setting(
-        "", "Over HTTP: host names of the server besides localhost, separated by commas"
+    allowed_hosts: Names = _setting(
+        (), "Over HTTP: host names of the server besides localhost, separated by commas"
     )
     depth: Count = _setting(
         0, "How deep this server is nested in calls of ask_claude; from 3 on it refuses them"
@@ -462,12 +469,6 @@ class Settings(BaseModel):
     debug_dir: PathText = _setting(
         "", "Folder of the captures; by default `debug` in KIRO_MCP_HOME"
     )
-
-    @property
-    def allowed_host_names(self) -> tuple[str, ...]:
-        """The host names by which clients may address the server, besides this machine's."""
-        names = (name.strip() for name in self.allowed_hosts.split(","))
-        return tuple(name for name in names if name)
 
     @cached_property
     def endpoint_overrides(self) -> dict[str, str]:

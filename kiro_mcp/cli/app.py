@@ -95,6 +95,11 @@ def serve(
     serve_http_and_exit(transport, host=host, port=port, api=api, no_auth=no_auth, offline=offline)
 
 
+_json: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_offline: Final = click.option(
+    "--offline", is_flag=True, help="Ask the built-in emulator instead of the service."
+)
+
 _CONTINUE: Final = ("-c", "--continue")
 _CONVERSATION_ID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -147,7 +152,7 @@ def _with_explicit_ids(args: Sequence[str]) -> Iterator[str]:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--dry-run", is_flag=True, help="Send nothing; show what would be sent.")
-@click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
+@_offline
 def ask(**given: Any) -> None:
     """Ask Claude: the answer goes to stdout, its cost to stderr.
 
@@ -160,8 +165,8 @@ def ask(**given: Any) -> None:
 
 
 @commands.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
+@_json
+@_offline
 def models(as_json: bool, offline: bool) -> None:
     """List the models with their windows, credit rates and efforts."""
     from kiro_mcp.cli.account import run_models  # Imports mcp, which takes half a second.
@@ -205,8 +210,8 @@ def logout() -> None:
 
 
 @commands.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
+@_json
+@_offline
 def status(as_json: bool, offline: bool) -> None:
     """Show who is signed in, why, and how many credits are left."""
     from kiro_mcp.cli.account import run_status  # Imports mcp, which takes half a second.
@@ -250,8 +255,8 @@ def install(client: str, **given: Any) -> None:
 
 
 @commands.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
+@_json
+@_offline
 def doctor(as_json: bool, offline: bool) -> None:
     """Find what keeps the server from working, and what to do."""
     from kiro_mcp.cli.doctor import run_doctor  # Imports mcp, which takes half a second.
@@ -263,7 +268,7 @@ def doctor(as_json: bool, offline: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask before credits are spent.")
 @click.option("--dry-run", is_flag=True, help="Send nothing; show the questions and their cost.")
 @click.option("--out", default="", metavar="FILE", help="Write a report that can be shared (JSON).")
-@click.option("--offline", is_flag=True, help="Ask the built-in emulator instead of the service.")
+@_offline
 def verify(yes: bool, dry_run: bool, out: str, offline: bool) -> None:
     """Ask the service what docs/protocol.md is unsure of.
 
@@ -276,7 +281,7 @@ def verify(yes: bool, dry_run: bool, out: str, offline: bool) -> None:
 
 @commands.command()
 @click.argument("folder", metavar="DIR")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_json
 @click.option("--diff", "shows_diff", is_flag=True, help="Print the differences only.")
 def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
     """Parse the answers of a captured call again. Sends nothing.

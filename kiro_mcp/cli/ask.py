@@ -74,8 +74,7 @@ class Question:
     images: tuple[str, ...]
     system: str
     model: str
-    effort: str | None
-    """None for the default."""
+    effort: str
     schema: str
     """A JSON Schema, or the path of a file with one; "" for none."""
     max_tokens: int
@@ -149,7 +148,7 @@ def arguments_of(question: Question, piped: str, conversation_id: str) -> dict[s
         "images": images,
         "system": question.system,
         "model": question.model,
-        "effort": question.effort or "",
+        "effort": question.effort,
         "output_schema": _schema(question.schema),
         "max_tokens": question.max_tokens,
         "conversation_id": conversation_id,

@@ -284,29 +284,33 @@ _NOT_WITH_PROGRAM: Final = (
 
 async def _program_checks(settings: Settings, environ: Mapping[str, str]) -> list[Check]:
     """Check the vendor's program; its login is its own, so none of ours is looked for."""
-    missing = skipped("limits", f"not with this engine: {', '.join(_NOT_WITH_PROGRAM)}")
+    checks: list[Check] = []
+    name = "program"
     try:
         program = find_program(settings.kiro_cli, environ, depth=settings.depth)
         found = await program.describe(dialect_of(await program.flags()))
         is_old = () < read_version(found.partition(",")[0]) < read_version(LEAST_VERSION)
-        old = warning("program", found, f"Update it: {LEAST_VERSION} or later is known to work.")
-        checks = [old if is_old else ok("program", found)]
-    except KiroError as error:
-        return [fault("program", error), skipped("sign-in", "not checked without the program")]
-    try:
+        old = warning(name, found, f"Update it: {LEAST_VERSION} or later is known to work.")
+        checks.append(old if is_old else ok(name, found))
+        name = "sign-in"
         if await program.is_signed_in():
-            checks.append(ok("sign-in", "the program is signed in"))
+            checks.append(ok(name, "the program is signed in"))
+            name = "models"
             models, default = await program.list_models()
             listed = f"the program lists {len(models)}; its default is {default or 'not named'}"
-            return [*checks, ok("models", listed), missing]
+            checks.append(ok(name, listed))
+        elif settings.api_key.get_secret_value():
+            found = "it gets KIRO_API_KEY, and speaks v2 with it"
+            checks.append(ok(name, f"nobody is signed in to the program; {found}"))
+        else:
+            cure = f"Run {LOGIN_COMMANDS}."
+            found = "nobody is signed in to the program"
+            checks.append(failed(name, found, cure, exit_code=SIGN_IN))
     except KiroError as error:
-        return [*checks, fault("models" if len(checks) > 1 else "sign-in", error), missing]
-    if settings.api_key.get_secret_value():
-        found = "nobody is signed in to the program; it gets KIRO_API_KEY, and speaks v2 with it"
-        return [*checks, ok("sign-in", found), missing]
-    found = "nobody is signed in to the program"
-    cure = f"Run {LOGIN_COMMANDS}."
-    return [*checks, failed("sign-in", found, cure, exit_code=SIGN_IN), missing]
+        checks.append(fault(name, error))
+    if name == "program":
+        return [*checks, skipped("sign-in", "not checked without the program")]
+    return [*checks, skipped("limits", f"not with this engine: {', '.join(_NOT_WITH_PROGRAM)}")]
 
 
 # --- the account ---------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ async def _serve(
     options = WebOptions(
         transport=transport,
         token=token,
-        names=allowed_names(settings.host, port, settings.allowed_host_names),
+        names=allowed_names(settings.host, port, settings.allowed_hosts),
         max_body_bytes=settings.max_body_bytes,
         mounted=mounted,
     )
@@ -106,7 +106,7 @@ def _announcement(options: WebOptions, settings: Settings, port: int) -> Iterato
     if not options.token.secret:
         yield "warning: no token: every user and program on this machine can use your subscription."
     if not is_loopback(settings.host):
-        names = ", ".join(("localhost", *settings.allowed_host_names))
+        names = ", ".join(("localhost", *settings.allowed_hosts))
         yield f"Requests must name this server {names} (KIRO_MCP_ALLOWED_HOSTS)."
     if options.token.secret:
         yield f"Clients must send the token in {options.token.where}."

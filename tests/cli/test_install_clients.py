@@ -133,13 +133,13 @@ def running(
     files: tuple[str, ...] = (),
     path: Mapping[str, tuple[str, ...]] | None = None,
     source: str | None = "",
-    **environ: str,
+    uv: str = "",
 ) -> Running:
     return Running(
         argv0=argv0,
         executable=executable,
         platform=platform,
-        environ=environ,
+        uv=uv,
         exists=lambda file: file in files,
         find=lambda name: (path or {}).get(name, ()),
         source=source,
@@ -202,7 +202,7 @@ LAUNCHES = {
         None,
     ),
     "uvx that is not on PATH": (
-        running(f"{CACHED}/kiro-mcp", f"{CACHED}/python", files=("/opt/uvx",), UV="/opt/uv"),
+        running(f"{CACHED}/kiro-mcp", f"{CACHED}/python", files=("/opt/uvx",), uv="/opt/uv"),
         Launch(command="/opt/uvx", args=("kiro-mcp",)),
     ),
     "pipx run": (

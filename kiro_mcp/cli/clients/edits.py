@@ -170,6 +170,18 @@ def _members(plain: str, with_commas: str, start: int, path: Path) -> list[_Memb
     return members
 
 
+def _deepest(plain: str, with_commas: str, path: Path) -> tuple[int, list[_Member], int]:
+    """Find the last object on a path: its offset, its members, and its depth in the path."""
+    start = _skip(plain, 0)
+    for depth, key in enumerate(path[:-1]):
+        members = _members(plain, with_commas, start, path[:depth])
+        member = _last_of(members, key)
+        if member is None:
+            return start, members, depth
+        start = member.value_start
+    return start, _members(plain, with_commas, start, path[:-1]), len(path) - 1
+
+
 def _last_of(members: Iterable[_Member], key: str) -> _Member | None:
     """Return the last member of a key: parsers use the last of several."""
     return {member.key: member for member in members}.get(key)
@@ -193,23 +205,19 @@ def _set_json(text: str, path: Path, value: object) -> str:
     if at == len(plain):
         gap = "" if not text or text.endswith("\n") else newline
         return f"{text}{gap}{_written(_nested(path, value), '  ', newline)}{newline}"
-    unit = ""
-    member: _Member | None = None
-    for depth, key in enumerate(path):
-        members = _members(plain, with_commas, at, path[:depth])
-        if depth == 0 and members:  # How the document indents a level.
-            indent = _indent_at(text, members[0].start)
-            unit = indent if text[: members[0].start].endswith(f"\n{indent}") else ""
-        member = _last_of(members, key)
-        if member is None:
-            rest = _nested(path[depth + 1 :], value)
-            close = _skip(plain, at + 1)
-            return _insert(text, at, close, members, key, rest, unit or "  ", newline)
-        at = member.value_start
-    if member is None or member.value == value:
+    start, members, depth = _deepest(plain, with_commas, path)
+    first = _skip(plain, at + 1)
+    indent = _indent_at(text, first)  # How the document indents a level.
+    unit = (indent if text[:first].endswith(f"\n{indent}") else "") or "  "
+    member = _last_of(members, path[depth])
+    if member is None:
+        rest = _nested(path[depth + 1 :], value)
+        close = _skip(plain, start + 1)
+        return _insert(text, start, close, members, path[depth], rest, unit, newline)
+    if member.value == value:
         return text
-    written = _written(value, unit or "  ", newline + _indent_at(text, at))
-    return text[:at] + written + text[member.end :]
+    written = _written(value, unit, newline + _indent_at(text, member.value_start))
+    return text[: member.value_start] + written + text[member.end :]
 
 
 def _insert(
@@ -270,12 +278,8 @@ def _remove_json(text: str, path: Path) -> str:
         document, plain, with_commas = _parse(text)
         if path[-1] not in as_object(value_at(document, path[:-1])):
             return text
-        start = _skip(plain, 0)
-        for depth, key in enumerate(path[:-1]):
-            holder = _last_of(_members(plain, with_commas, start, path[:depth]), key)
-            assert holder  # The document has it.
-            start = holder.value_start
-        text = _cut(text, start, _members(plain, with_commas, start, path[:-1]), path[-1])
+        start, members, _ = _deepest(plain, with_commas, path)
+        text = _cut(text, start, members, path[-1])
 
 
 def _cut(text: str, start: int, members: list[_Member], key: str) -> str:

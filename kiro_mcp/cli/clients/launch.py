@@ -18,7 +18,7 @@ import posixpath
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import pairwise
@@ -52,7 +52,8 @@ class Running:
     executable: str
     """`sys.executable`: the Python of this process."""
     platform: str
-    environ: Mapping[str, str]
+    uv: str
+    """The path of uv, if `uvx` started this process; else ""."""
     exists: Callable[[str], bool]
     """Whether a file exists."""
     find: Callable[[str], Iterable[str]]
@@ -76,7 +77,7 @@ def running() -> Running:
         argv0=os.path.abspath(sys.argv[0]),
         executable=sys.executable,
         platform=sys.platform,
-        environ=os.environ,
+        uv=os.environ.get("UV", ""),
         exists=os.path.isfile,
         find=find,
         source=source(),
@@ -101,7 +102,14 @@ def lasting_launch(running: Running) -> Launch | None:
     source of this copy. If the source is the package index, an installed `kiro-mcp` on `PATH` comes
     before `uvx`.
     """
-    for script in _own_scripts(running):
+    is_windows = running.platform == "win32"
+    paths, suffix = (ntpath, ".exe") if is_windows else (posixpath, "")
+    # On Windows, the script that pip and uv write removes `.exe` from `sys.argv[0]`.
+    argv0 = running.argv0.removesuffix(suffix) + suffix
+    scripts = [argv0] if paths.basename(argv0) == PROGRAM + suffix else []
+    if running.executable:
+        scripts.append(paths.join(paths.dirname(running.executable), PROGRAM + suffix))
+    for script in scripts:
         if is_lasting(script) and running.exists(script):
             return Launch(command=script)
     if running.executable and is_lasting(running.executable):
@@ -113,7 +121,9 @@ def lasting_launch(running: Running) -> Launch | None:
     if running.source is None:
         return None
     source = ("--from", running.source) if running.source else ()
-    for uvx in (*running.find("uvx"), *_uvx_beside(running)):
+    beside_uv = paths.join(paths.dirname(running.uv), "uvx" + suffix)
+    found = [beside_uv] if running.uv and running.exists(beside_uv) else []
+    for uvx in (*running.find("uvx"), *found):
         if is_lasting(uvx):
             return Launch(command=uvx, args=(*source, PROGRAM))
     return None
@@ -152,24 +162,3 @@ def is_lasting(path: str) -> bool:
     if any(_UV_CACHE.fullmatch(part) for part in parts):
         return False
     return not any({one, other} in _PIPX_CACHES for one, other in pairwise(parts))
-
-
-def _own_scripts(running: Running) -> Iterator[str]:
-    paths = ntpath if running.platform == "win32" else posixpath
-    suffix = ".exe" if running.platform == "win32" else ""
-    # On Windows, the script that pip and uv write removes `.exe` from `sys.argv[0]`.
-    argv0 = running.argv0.removesuffix(suffix) + suffix
-    if paths.basename(argv0) == PROGRAM + suffix:
-        yield argv0
-    if running.executable:
-        yield paths.join(paths.dirname(running.executable), PROGRAM + suffix)
-
-
-def _uvx_beside(running: Running) -> Iterator[str]:
-    """Yield the `uvx` beside the program that `UV` names: `uvx` sets it for what it starts."""
-    uv = running.environ.get("UV", "")
-    if uv:
-        paths = ntpath if running.platform == "win32" else posixpath
-        uvx = paths.join(paths.dirname(uv), "uvx.exe" if running.platform == "win32" else "uvx")
-        if running.exists(uvx):
-            yield uvx
