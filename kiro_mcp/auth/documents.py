@@ -12,6 +12,7 @@ counts seconds or milliseconds since the epoch, as a number or as text.
 import json
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, cast
@@ -95,13 +96,17 @@ def text_of(document: Mapping[str, object], name: str) -> str:
 
 def member_of(document: Mapping[str, object], name: str) -> object:
     """Return a member, in camel or snake case, nested or not; None if it is missing."""
-    for level in (*map(document.get, NESTS), document):
-        if isinstance(level, dict):
-            members = cast("dict[str, object]", level)
-            for spelling in (name, camel(name)):
-                if members.get(spelling) not in (None, ""):
-                    return members[spelling]
+    for level in _levels(document):
+        for spelling in (name, camel(name)):
+            if level.get(spelling) not in (None, ""):
+                return level[spelling]
     return None
+
+
+def _levels(document: Mapping[str, object]) -> list[dict[str, object]]:
+    """Return the objects that may hold the members of a credential, the innermost first."""
+    levels = (*map(document.get, NESTS), document)
+    return [cast("dict[str, object]", level) for level in levels if isinstance(level, dict)]
 
 
 def camel(name: str) -> str:
@@ -268,18 +273,14 @@ def merge_tokens(document: Mapping[str, object], renewed: Credential) -> dict[st
     }
     if renewed.kind == "social" and renewed.profile_arn:
         changes["profile_arn"] = renewed.profile_arn
-    result = dict(document)
+    copied = {nest: copy(document[nest]) for nest in NESTS if nest in document}
+    result = {**document, **copied}
     is_snake = any("_" in member for member in document)
     for name, value in changes.items():
-        for level in (*NESTS, ""):  # "" is the document itself.
-            found = result.get(level) if level else result
-            members = cast("dict[str, object]", found) if isinstance(found, dict) else {}
-            spelling = next((it for it in (name, camel(name)) if it in members), "")
-            if spelling and level:
-                result[level] = {**members, spelling: value}
-                break
-            if not level:
-                result[spelling or (name if is_snake else camel(name))] = value
+        spellings = (name, camel(name))
+        found = ((level, one) for level in _levels(result) for one in spellings if one in level)
+        level, spelling = next(found, (result, spellings[0 if is_snake else 1]))
+        level[spelling] = value
     return result
 
 

@@ -45,7 +45,7 @@ from kiro_mcp.captures.redacting import (
     shown_request_headers,
     shown_response_headers,
 )
-from kiro_mcp.captures.replaying import error_text, frames_text, reply_text
+from kiro_mcp.captures.replaying import frames_text, outcome_text
 from kiro_mcp.chat import Reply
 from kiro_mcp.errors import FrameError, KiroError
 from kiro_mcp.wire.eventstream import FrameDecoder
@@ -356,13 +356,13 @@ class CallCapture:
             facts.is_whole = self._write(numbered(folder.RAW, facts.number), raw, is_cut=is_cut)
             lines = frames_text(raw, FrameDecoder(*limits))
             self._write(numbered(folder.FRAMES, facts.number), "".join(f"{one}\n" for one in lines))
-        text = error_text(exchange.error) if exchange.error else ""
         if reply is not None:
             facts.tool_use_ids = [use.id for use in reply.tool_uses]
             # A replay finds an error in the frames itself, so it is not recorded.
             if isinstance(reply.fault, KiroError) and not isinstance(reply.fault, FrameError):
                 facts.fault = _error_facts(reply.fault)
-            text = reply_text(reply)
+        outcome = reply or exchange.error
+        text = outcome_text(outcome) if outcome else ""
         self._write(numbered(folder.REPLY, facts.number), redacted_text(text))
 
     def _write_manifest(self, manifest: Manifest) -> None:

@@ -25,8 +25,11 @@ _SHOWN_REST_BYTES: Final = 256
 """How many bytes are shown if they are neither frames nor text."""
 
 
-def reply_text(reply: Reply) -> str:
-    """Write a reply: its properties, then its parts in order."""
+def outcome_text(outcome: Reply | KiroError) -> str:
+    """Write a reply: its properties, then its parts in order. Or write why there is none."""
+    if isinstance(outcome, KiroError):
+        return f"{REPLY_HEADING}\nerror: {outcome.code}: {outcome}\n"
+    reply = outcome
     usage, fault = reply.usage, reply.fault
     if isinstance(fault, Fault):
         fault = " ".join(filter(None, (fault.name, fault.reason, fault.message)))
@@ -67,11 +70,6 @@ def reply_text(reply: Reply) -> str:
             case _:
                 assert_never(part)
     return "\n".join(lines) + "\n"
-
-
-def error_text(error: KiroError) -> str:
-    """Write the error of an exchange that failed without a reply."""
-    return f"{REPLY_HEADING}\nerror: {error.code}: {error}\n"
 
 
 def frames_text(data: bytes, decoder: FrameDecoder | None = None) -> Iterator[str]:
@@ -146,5 +144,4 @@ def replay(exchange: Exchange) -> Reply | KiroError:
 
 def as_recorded(outcome: Reply | KiroError) -> str:
     """Write an outcome as a capture records it."""
-    text = reply_text(outcome) if isinstance(outcome, Reply) else error_text(outcome)
-    return redacted_text(text).encode(errors="backslashreplace").decode()
+    return redacted_text(outcome_text(outcome)).encode(errors="backslashreplace").decode()

@@ -185,6 +185,9 @@ class EmulatorState:
         if queued := self.take_queued(GENERATE):
             return queued
         said = call.current.content.strip()
+        if len(self._times) >= MAX_REMEMBERED_PROMPTS:
+            self._times.clear()
+        self._times[hash(said)] += 1
         parts = [part for one in call.current.context.tool_results for part in one.content]
         limits: Mapping[str, int] = (call.model or {}).get("tokenLimits", {})
         prompt = Prompt(
@@ -195,7 +198,7 @@ class EmulatorState:
             tokens=tokens_sent(call),
             window_tokens=limits.get("maxInputTokens", DEFAULT_WINDOW_TOKENS),
             serial=self._serial,
-            times=self._count(said),
+            times=self._times[hash(said)],
             retry_after_seconds=self.retry_after_seconds,
         )
         for file in self.script_files:
@@ -215,13 +218,6 @@ class EmulatorState:
         """Return a number that no other request of this emulator has."""
         self._serial += 1
         return self._serial
-
-    def _count(self, said: str) -> int:
-        if len(self._times) >= MAX_REMEMBERED_PROMPTS:
-            self._times.clear()
-        key = hash(said)
-        self._times[key] += 1
-        return self._times[key]
 
     def _announce(self) -> None:
         self._changed.set()

@@ -5,9 +5,8 @@ import pytest
 from kiro_mcp.captures.replaying import (
     FRAMES_HEADING,
     REPLY_HEADING,
-    error_text,
     frames_text,
-    reply_text,
+    outcome_text,
 )
 from kiro_mcp.chat import (
     CodeReference,
@@ -44,7 +43,7 @@ WHOLE = Reply(
 
 def test_every_part_of_a_reply_is_written() -> None:
     """A part that is left out cannot be compared."""
-    assert reply_text(WHOLE).splitlines() == [
+    assert outcome_text(WHOLE).splitlines() == [
         REPLY_HEADING,
         "stop_reason: tool_use",
         "raw_stop_reason: TOOL_USE",
@@ -82,13 +81,15 @@ def test_every_part_of_a_reply_is_written() -> None:
 )
 def test_the_fault_that_ended_an_answer_is_named(fault: Fault | KiroError, line: str) -> None:
     reply = Reply(parts=(), stop_reason="truncated", truncation_reason="It broke.", fault=fault)
-    assert "truncated: It broke." in reply_text(reply).splitlines()
-    assert line in reply_text(reply).splitlines()
+    assert "truncated: It broke." in outcome_text(reply).splitlines()
+    assert line in outcome_text(reply).splitlines()
 
 
 def test_an_error_is_one_line() -> None:
     error = InvalidRequest("It is wrong.", next_step="Mend it.")
-    assert error_text(error) == f"{REPLY_HEADING}\nerror: invalid_request: It is wrong. Mend it.\n"
+    assert (
+        outcome_text(error) == f"{REPLY_HEADING}\nerror: invalid_request: It is wrong. Mend it.\n"
+    )
 
 
 def test_a_frame_is_one_line_with_its_offset() -> None:
