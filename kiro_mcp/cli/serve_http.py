@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NoReturn
 
 from starlette.types import ASGIApp
@@ -21,7 +21,6 @@ from kiro_mcp.server.http import (
 )
 from kiro_mcp.server.http_gate import (
     HTTP_AUTH_FILE,
-    Token,
     allowed_names,
     choose_token,
     give_large_blocks_back,
@@ -60,43 +59,39 @@ def serve_http_and_exit(
         sys.exit(USAGE)
 
     async def serve() -> int:
-        async with service_environ(offline=offline) as environ:
-            return await _serve(transport, settings, token, environ)
+        try:
+            listener = listen(settings.host, settings.port)
+        except OSError as error:
+            address = f"{in_url(settings.host)}:{settings.port}"
+            cure = "Choose another with --host or --port."
+            note(f"Cannot listen on {address}: {error.strerror}. {cure}")
+            return NETWORK
+        port = listener.getsockname()[1]
+        mounted: dict[str, ASGIApp] = {}
+        if settings.api:
+            from kiro_mcp.api.app import API_PATH, build_api  # Few servers need this import.
+
+            mounted = {API_PATH: build_api(settings.max_body_bytes)}
+        options = WebOptions(
+            transport=transport,
+            token=token,
+            names=allowed_names(settings.host, port, settings.allowed_hosts),
+            max_body_bytes=settings.max_body_bytes,
+            mounted=mounted,
+        )
+        give_large_blocks_back()
+        async with (
+            service_environ(offline=offline) as environ,
+            serving(server_for(environ), options, listener) as served,
+        ):
+            for line in _announcement(options, settings, port):
+                note(line)
+            code = await wait_for_signal()
+            await served.end()
+            flush_telemetry()
+            end_process(code)  # Open connections do not delay it.
 
     end_process(run(serve, server_log()))
-
-
-async def _serve(
-    transport: Transport, settings: Settings, token: Token, environ: Mapping[str, str]
-) -> int:
-    try:
-        listener = listen(settings.host, settings.port)
-    except OSError as error:
-        address = f"{in_url(settings.host)}:{settings.port}"
-        note(f"Cannot listen on {address}: {error.strerror}. Choose another with --host or --port.")
-        return NETWORK
-    port = listener.getsockname()[1]
-    mounted: dict[str, ASGIApp] = {}
-    if settings.api:
-        from kiro_mcp.api.app import API_PATH, build_api  # Few servers need this import.
-
-        mounted = {API_PATH: build_api(settings.max_body_bytes)}
-    options = WebOptions(
-        transport=transport,
-        token=token,
-        names=allowed_names(settings.host, port, settings.allowed_hosts),
-        max_body_bytes=settings.max_body_bytes,
-        mounted=mounted,
-    )
-    give_large_blocks_back()
-    server = server_for(environ)
-    async with serving(server, options, listener) as served:
-        for line in _announcement(options, settings, port):
-            note(line)
-        code = await wait_for_signal()
-        await served.end()
-        flush_telemetry()
-        end_process(code)  # Open connections do not delay it.
 
 
 def _announcement(options: WebOptions, settings: Settings, port: int) -> Iterator[str]:

@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiro_mcp.cli.clients.edits import FORMATS, CannotEdit, Unparsable
+from kiro_mcp.cli.clients.edits import JSON, JSONC, CannotEdit, Unparsable
 
-JSON = FORMATS["json"]
-JSONC = FORMATS["jsonc"]
 ENTRY = {"command": "/opt/uvx", "args": ["kiro-mcp"]}
 PLACE = ("servers", "kiro")
 moderate = settings(derandomize=True, max_examples=60, deadline=None)

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiro_mcp.cli.clients.edits import FORMATS, CannotEdit, Unparsable, value_at
+from kiro_mcp.cli.clients.edits import TOML, CannotEdit, Unparsable, value_at
 
-TOML = FORMATS["toml"]
 ENTRY = {"command": "C:\\uv\\uvx.exe", "args": ["kiro-mcp"], "env": {"KIRO_API_KEY": "ksk_\x7f"}}
 PLACE = ("mcp_servers", "kiro")
 moderate = settings(derandomize=True, max_examples=60, deadline=None)

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiro_mcp.cli.clients.edits import FORMATS, CannotEdit, Unparsable, as_object, value_at
+from kiro_mcp.cli.clients.edits import YAML, CannotEdit, Unparsable, as_object, value_at
 
 PATH = ("extensions", "kiro")
-YAML = FORMATS["yaml"]
 ENTRY = {
     "cmd": "C:\\uv\\uvx.exe",
     "args": ["kiro-mcp"],

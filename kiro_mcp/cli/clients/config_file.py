@@ -22,10 +22,8 @@ from typing import Any, Final
 
 from kiro_mcp.cli.clients import edits
 from kiro_mcp.cli.clients.edits import (
-    FORMATS,
     CannotEdit,
     Document,
-    Format,
     Unparsable,
     as_object,
     is_object,
@@ -77,7 +75,7 @@ def read(path: Path) -> ConfigFile:
     except UnicodeDecodeError as error:
         raise InvalidRequest(
             f"{path} is not UTF-8 (at byte {error.start}); it was not changed.",
-            next_step="Save it as UTF-8 in an editor.",
+            next_step="Save it as UTF-8 in an client.format.",
         ) from error
 
 
@@ -143,7 +141,7 @@ def servers(text: str, client: Client) -> Document:
         Unparsable: The text breaks the rules of its format.
         CannotEdit: The document, or its member for the servers, is not an object.
     """
-    document = FORMATS[client.format].read(text.removeprefix(_BYTE_ORDER_MARK))
+    document = client.format.read(text.removeprefix(_BYTE_ORDER_MARK))
     found = document.get(client.key, {})
     if not is_object(found):
         raise CannotEdit(f"{client.key!r} is not an object")
@@ -159,9 +157,8 @@ def with_server(text: str, client: Client, name: str, entry: Mapping[str, object
     Raises:
         Unparsable, CannotEdit: As `servers`; or the entry cannot be added safely.
     """
-    editor = FORMATS[client.format]
     changed = text.removeprefix(_BYTE_ORDER_MARK)
-    wanted = editor.read(changed)
+    wanted = client.format.read(changed)
     at = (client.key, name)
     values: list[tuple[edits.Path, object]] = [(at, dict(entry))]
     if is_object(value_at(wanted, at)):
@@ -172,12 +169,12 @@ def with_server(text: str, client: Client, name: str, entry: Mapping[str, object
             else:
                 values.append(((*at, key), value))
     for path, value in values:
-        changed = editor.set_value(changed, path, value)
+        changed = client.format.set_value(changed, path, value)
         inside: Any = wanted
         for key in path[:-1]:
             inside = inside.setdefault(key, {})
         inside[path[-1]] = deepcopy(value)
-    return _checked(editor, changed, wanted, client)
+    return _checked(client, changed, wanted)
 
 
 def without_server(text: str, client: Client, name: str) -> str:
@@ -188,17 +185,16 @@ def without_server(text: str, client: Client, name: str) -> str:
     """
     if name not in servers(text, client):
         return text
-    editor = FORMATS[client.format]
     body = text.removeprefix(_BYTE_ORDER_MARK)
-    wanted = editor.read(body)
+    wanted = client.format.read(body)
     del as_object(wanted[client.key])[name]
-    return _checked(editor, editor.remove(body, (client.key, name)), wanted, client)
+    return _checked(client, client.format.remove(body, (client.key, name)), wanted)
 
 
-def _checked(editor: Format, changed: str, wanted: Document, client: Client) -> str:
+def _checked(client: Client, changed: str, wanted: Document) -> str:
     """Return the edited text, after a check that it says what it should."""
     try:
-        found = editor.read(changed)
+        found = client.format.read(changed)
     except Unparsable:
         found = None
     # In TOML and YAML, the table of the servers goes with its last member.

@@ -22,7 +22,7 @@ part are lost. `config_file` parses the result again and compares it.
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeGuard
 
@@ -598,9 +598,8 @@ class Format:
     """Returns the document without the value at a path; unchanged if the path does not exist."""
 
 
-FORMATS: Final[Mapping[str, Format]] = {
-    "json": Format(_read_json, _set_json, _remove_json),
-    "jsonc": Format(_read_jsonc, _set_json, _remove_json),
-    "toml": Format(_read_toml, _set_toml, _remove_toml),
-    "yaml": Format(_read_yaml, _set_yaml, _remove_yaml),
-}
+JSON: Final = Format(_read_json, _set_json, _remove_json)
+JSONC: Final = Format(_read_jsonc, _set_json, _remove_json)
+"""JSON that allows comments and a comma after the last member."""
+TOML: Final = Format(_read_toml, _set_toml, _remove_toml)
+YAML: Final = Format(_read_yaml, _set_yaml, _remove_yaml)

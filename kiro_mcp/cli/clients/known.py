@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple, cast
 from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore
-from kiro_mcp.cli.clients.edits import Document, as_object
+from kiro_mcp.cli.clients.edits import JSON, JSONC, TOML, YAML, Document, Format, as_object
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.settings import Settings
@@ -44,8 +44,7 @@ class Client:
     """Its file in a project's folder; "" if it has none."""
     key: str = "mcpServers"
     """The member of its configuration that contains the servers."""
-    format: Literal["json", "jsonc", "toml", "yaml"] = "jsonc"
-    """`jsonc` allows comments and a comma after the last member."""
+    format: Format = JSONC
     shape: Literal["plain", "typed", "opencode", "goose"] = "plain"
     """The shape of its entries (`entry_of`)."""
     new_entry: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -133,7 +132,7 @@ _TABLE: Final = (
         title="Claude Desktop",
         file="{config}/Claude/claude_desktop_config.json",
         packaged="Packages/Claude_*/LocalCache/Roaming/Claude",
-        format="json",
+        format=JSON,
         next_step="Quit Claude Desktop (closing its window is not enough) and start it again.",
     ),
     Client(
@@ -142,7 +141,7 @@ _TABLE: Final = (
         file="{claude_file}/.claude.json",
         trace="{claude}",
         project_file=".mcp.json",
-        format="json",
+        format=JSON,
         shape="typed",
         inherits="shell",
         next_step="Start a new session of `claude`; `/mcp` shows the server.",
@@ -178,7 +177,7 @@ _TABLE: Final = (
         file="{codex}/config.toml",
         project_file=".codex/config.toml",
         key="mcp_servers",
-        format="toml",
+        format=TOML,
         # A first start through uvx downloads the server, which takes longer than Codex waits.
         new_entry={"startup_timeout_sec": 60},
         inherits="basics",
@@ -241,7 +240,7 @@ _TABLE: Final = (
         title="Goose",
         file="{goose}/config.yaml",
         key="extensions",
-        format="yaml",
+        format=YAML,
         shape="goose",
         new_entry={
             "description": "Claude through your own Kiro subscription",
