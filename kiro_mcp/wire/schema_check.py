@@ -105,38 +105,26 @@ def _compile(schema: JsonObject, *, is_quick: bool) -> Any:
     if not (isinstance(dialect, str) and "json-schema.org" in dialect):
         # Many schemas have a URL of their own there, which the library does not know.
         schema = {keyword: value for keyword, value in schema.items() if keyword != "$schema"}
-    limits = {"size_limit": _QUICK_PATTERN_BYTES} if is_quick else {}
-    engines: list[Any] = [jsonschema_rs.RegexOptions(**limits)]
-    if not is_quick:  # The linear engine refuses lookaround and back-references.
-        engines.append(jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACK_LIMIT))
-    for engine in engines:
-        try:
-            return jsonschema_rs.validator_for(
-                schema,
-                pattern_options=engine,
-                validate_formats=False,
-                offline=True,  # By default a reference to a file or a URL would be fetched.
-            )
-        except jsonschema_rs.ValidationError as error:
-            is_pattern = error.kind.name == "format" and error.kind.value == "regex"
-            if not is_pattern or engine is engines[-1]:
-                if is_pattern and is_quick:
-                    return None
-                raise UnusableSchemaError(_first_line(error)) from error
-        except (
-            Exception
-        ) as error:  # A strange schema may break the library, but must not break the answer.
-            raise UnusableSchemaError(_first_line(error)) from error
-    raise AssertionError("the last engine returns or raises")
+    try:
+        return jsonschema_rs.validator_for(
+            schema,
+            # The quick engine takes linear time and refuses lookaround and back-references.
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=_QUICK_PATTERN_BYTES)
+            if is_quick
+            else jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACK_LIMIT),
+            validate_formats=False,
+            offline=True,  # By default a reference to a file or a URL would be fetched.
+        )
+    except Exception as error:  # A strange schema may break the library, but not the answer.
+        kind = error.kind if isinstance(error, jsonschema_rs.ValidationError) else None
+        if is_quick and kind and kind.name == "format" and kind.value == "regex":
+            return None
+        raise UnusableSchemaError(str(error).partition("\n")[0][:100]) from error
 
 
 def _errors(validator: Any, value: JsonValue, name: str) -> tuple[str, ...]:
     found = islice(validator.iter_errors(value), MAX_SCHEMA_ERRORS)
     return tuple(_sentence(name, violation) for violation in found)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:100]
 
 
 def _sentence(name: str, violation: Any) -> str:

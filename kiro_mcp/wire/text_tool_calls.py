@@ -42,12 +42,10 @@ _FENCE_OR_BEGINNING: Final = re.compile(rf"{_FENCE}|{_BEGINNING.pattern}", re.MU
 
 _BRACKET_HEAD: Final = re.compile(rf"\[Called (?P<name>{_NAME}) with args:\s*(?={{)")
 _BRACKET_TAIL: Final = re.compile(r"\s*\]")
-_WRAPPER_HEAD: Final = re.compile(rf"<(?P<prefix>{_PREFIX}|)function_calls>\s*")
-_INVOKE_HEAD: Final = re.compile(rf'<(?P<prefix>{_PREFIX}|)invoke\s+name="(?P<name>{_NAME})"\s*>')
-_PARAMETER_HEAD: Final = re.compile(
-    rf'\s*<(?P<prefix>{_PREFIX}|)parameter\s+name="(?P<name>[^"<>]{{1,128}})"\s*>'
-)
-_BLANK: Final = re.compile(r"\s*")
+_TAG: Final = rf"\s*<(?P<prefix>{_PREFIX}|)"
+_WRAPPER_HEAD: Final = re.compile(rf"{_TAG}function_calls>")
+_INVOKE_HEAD: Final = re.compile(rf'{_TAG}invoke\s+name="(?P<name>{_NAME})"\s*>')
+_PARAMETER_HEAD: Final = re.compile(rf'{_TAG}parameter\s+name="(?P<name>[^"<>]{{1,128}})"\s*>')
 _DECODER: Final = json.JSONDecoder(strict=False)
 
 
@@ -177,12 +175,13 @@ def _read_wrapped(
 ) -> tuple[list[TextCall], int]:
     calls: list[TextCall] = []
     end = wrapper.end()
-    while not calls or _INVOKE_HEAD.match(text, _after_blank(text, end)):
-        call, end = _read_invoke(text, _after_blank(text, end), tools)
+    while not calls or _INVOKE_HEAD.match(text, end):
+        call, end = _read_invoke(text, end, tools)
         calls.append(call)
     # A model that stops after its last call may leave the wrapper open.
-    if _after_blank(text, end) < len(text):
-        end = _expect_tag(text, end, f"</{wrapper['prefix']}function_calls>")
+    if text[end:].strip():
+        closing = re.compile(rf"\s*</{wrapper['prefix']}function_calls>")
+        end = _expect(closing, text, end).end()
     return calls, end
 
 
@@ -199,7 +198,7 @@ def _read_invoke(text: str, position: int, tools: Mapping[str, JsonObject]) -> t
             raise _NoCallError
         values[parameter["name"]] = text[parameter.end() : value_end]
         end = value_end + len(closing_tag)
-    end = _expect_tag(text, end, f"</{head['prefix']}invoke>")
+    end = _expect(re.compile(rf"\s*</{head['prefix']}invoke>"), text, end).end()
     known = object_member(tools[head["name"]], "properties")
     arguments = {name: _typed_value(value, known.get(name)) for name, value in values.items()}
     return TextCall(name=head["name"], arguments=arguments), end
@@ -219,22 +218,7 @@ def _typed_value(value: str, schema: JsonValue) -> JsonValue:
     return value if document is None else document["value"]
 
 
-# --- reading ------------------------------------------------------------------------------
-
-
 def _expect(pattern: re.Pattern[str], text: str, position: int) -> re.Match[str]:
     if match := pattern.match(text, position):
         return match
     raise _NoCallError
-
-
-def _expect_tag(text: str, position: int, tag: str) -> int:
-    """Return where `tag` ends; only white space may come before it."""
-    start = _after_blank(text, position)
-    if not text.startswith(tag, start):
-        raise _NoCallError
-    return start + len(tag)
-
-
-def _after_blank(text: str, position: int) -> int:
-    return _expect(_BLANK, text, position).end()
