@@ -33,7 +33,7 @@ from kiro_mcp.wire.json_values import (
     number_member,
     object_members,
     parse_object,
-    positive_integer,
+    positive_member,
     word_member,
 )
 from kiro_mcp.wire.models import known_model
@@ -268,7 +268,7 @@ def read_models(text: str) -> tuple[tuple[ModelInfo, ...], str]:
         if not model_id:
             continue
         known = known_model(model_id)
-        window = positive_integer(entry.get("context_window_tokens"))
+        window = positive_member(entry, "context_window_tokens")
         rate = number_member(entry, "rate_multiplier")
         models.append(
             replace(

@@ -61,7 +61,8 @@ from kiro_mcp.wire.request import (
     PayloadOptions,
     RequestWriter,
     cache_id,
-    draft_payload,
+    prepare,
+    write_payload,
 )
 
 logger = logging.getLogger(__name__)
@@ -350,7 +351,7 @@ class KiroClient:
         )
         if self._settings.tell_time:
             request = self._with_time(request)
-        return draft_payload(request, envelope, self._payload_options)
+        return write_payload(prepare(request, self._payload_options), envelope)
 
     async def list_models(self) -> ModelList:
         """Return all models that the service offers to this account.

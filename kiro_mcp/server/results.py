@@ -229,8 +229,8 @@ def build_dry_run_result(plan: Plan, payload: Payload) -> types.CallToolResult:
         "The service would refuse it" if payload.findings else "No reason to refuse it is known"
     )
     text = (
-        f"Nothing was sent. The request to {payload.model.id} is {payload.size_bytes} bytes, about"
-        f" {payload.estimated_tokens} tokens. {verdict}."
+        f"Nothing was sent. The request to {payload.model.id} is {len(payload.encoded)} bytes,"
+        f" about {payload.estimated_tokens} tokens. {verdict}."
     )
     findings = [
         {
@@ -247,7 +247,7 @@ def build_dry_run_result(plan: Plan, payload: Payload) -> types.CallToolResult:
         model=payload.model.id,
         position=plan.position,
         model_requested=plan.model_requested,
-        payload_bytes=payload.size_bytes,
+        payload_bytes=len(payload.encoded),
         usage={"input_tokens": payload.estimated_tokens, "output_tokens": 0, "estimated": True},
         warnings=[*plan.warnings, *payload.warnings],
         repairs=_repairs([*plan.repairs, *payload.repairs]),

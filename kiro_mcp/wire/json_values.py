@@ -297,11 +297,7 @@ def first_word(sources: Iterable[JsonObject], keys: tuple[str, ...]) -> str:
 
 def number_member(members: JsonObject, key: str) -> float | None:
     """Return a finite number, or None for anything else."""
-    return finite_number(members.get(key))
-
-
-def finite_number(value: object) -> float | None:
-    """Return a number that a float can hold, or None for anything else."""
+    value = members.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -311,9 +307,9 @@ def finite_number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def positive_integer(value: object) -> int | None:
+def positive_member(members: JsonObject, key: str) -> int | None:
     """Return a number without its fraction, or None if that is not 1 or more."""
-    whole = int(finite_number(value) or 0)
+    whole = int(number_member(members, key) or 0)
     return whole if whole > 0 else None
 
 

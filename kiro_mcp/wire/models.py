@@ -35,7 +35,7 @@ from kiro_mcp.wire.json_values import (
     object_member,
     object_members,
     plain_json,
-    positive_integer,
+    positive_member,
     word_member,
 )
 from kiro_mcp.wire.schema import COMBINATORS, inline_references
@@ -108,8 +108,8 @@ def read_model_fields(schema: object) -> ModelFields | None:
         max_tokens=None
         if length is None
         else (
-            positive_integer(length.get("minimum")) or 1,
-            positive_integer(length.get("maximum")),
+            positive_member(length, "minimum") or 1,
+            positive_member(length, "maximum"),
         ),
     )
     return None if fields == ModelFields() else fields
@@ -322,9 +322,8 @@ def _read_model(entry: JsonObject) -> ModelInfo:
         id=model_id,
         name=word_member(entry, "modelName") or known.name,
         aliases=known.aliases,
-        context_window=positive_integer(limits.get("maxInputTokens")) or known.context_window,
-        max_output_tokens=positive_integer(limits.get("maxOutputTokens"))
-        or known.max_output_tokens,
+        context_window=positive_member(limits, "maxInputTokens") or known.context_window,
+        max_output_tokens=positive_member(limits, "maxOutputTokens") or known.max_output_tokens,
         rate_multiplier=rate,
         # The list has no rate for long prompts. The known one belongs to the known base rate.
         higher_rate=known.higher_rate if rate == known.rate_multiplier else None,

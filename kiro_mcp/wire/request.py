@@ -169,22 +169,6 @@ class Payload:
     findings: tuple[Finding, ...]
     """Why the service would refuse it; () if no reason is known."""
 
-    @property
-    def size_bytes(self) -> int:
-        """The size of the encoded body."""
-        return len(self.encoded)
-
-
-def draft_payload(
-    request: ChatRequest, envelope: Envelope, options: PayloadOptions = DEFAULT_OPTIONS
-) -> Payload:
-    """Build a payload even if the service would refuse it: its findings say why.
-
-    Raises:
-        InvalidRequest: All messages are empty.
-    """
-    return write_payload(prepare(request, options), envelope)
-
 
 class RequestWriter:
     """Writes the payloads of one call, which may need several attempts.
@@ -592,7 +576,16 @@ def _write_turns(prepared: Prepared, envelope: Envelope) -> list[JsonObject]:
         if results := [_write_result(part) for part in turn.parts if isinstance(part, ToolResult)]:
             context["toolResults"] = list[JsonValue](results)
         if index == last and prepared.tools.specs:
-            context["tools"] = [_write_tool(spec) for spec in prepared.tools.specs]
+            context["tools"] = [
+                {
+                    "toolSpecification": {
+                        "name": spec.name,
+                        "description": spec.description,
+                        "inputSchema": {"json": spec.input_schema},
+                    }
+                }
+                for spec in prepared.tools.specs
+            ]
         if context:
             message["userInputMessageContext"] = context
         images: list[JsonValue] = [
@@ -632,15 +625,6 @@ def _write_result(result: ToolResult) -> JsonObject:
         content.append({"json": result.data})
     status = "error" if result.is_error else "success"
     return {"toolUseId": result.id, "status": status, "content": content}
-
-
-def _write_tool(spec: ToolSpec) -> JsonObject:
-    specification: JsonObject = {
-        "name": spec.name,
-        "description": spec.description,
-        "inputSchema": {"json": spec.input_schema},
-    }
-    return {"toolSpecification": specification}
 
 
 _LARGE_IMAGE_CHARACTERS: Final = 64 * 1024

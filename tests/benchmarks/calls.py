@@ -28,7 +28,7 @@ from mcp.server.stdio import stdio_server
 
 from kiro_mcp.chat import ChatRequest, Message, TextPart
 from kiro_mcp.emulator import frames
-from kiro_mcp.wire.request import Envelope, draft_payload
+from kiro_mcp.wire.request import Envelope, prepare, write_payload
 from tests.benchmarks.table import Row, print_table
 from tests.support.stdio import StdioServer, environment, started
 
@@ -99,7 +99,7 @@ async def serve_rival(url: str) -> None:
         messages=(Message(role="user", parts=(TextPart(text=PROMPT),)),),
         conversation_id="6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11",
     )
-    payload = draft_payload(request, Envelope(origin="KIRO_CLI", profile_arn="")).body
+    payload = write_payload(prepare(request), Envelope(origin="KIRO_CLI", profile_arn="")).body
     client = httpx.AsyncClient(limits=httpx.Limits(max_connections=None))
 
     async def list_tools(

@@ -18,8 +18,9 @@ from kiro_mcp.wire.request import (
     Envelope,
     PayloadOptions,
     RequestWriter,
-    draft_payload,
     encode_payload,
+    prepare,
+    write_payload,
 )
 from kiro_mcp.wire.tools import read_tool_specs
 
@@ -86,7 +87,7 @@ def built(messages: list[dict[str, Any]], declared: list[dict[str, Any]], limit:
         conversation_id="6a1f0f0e-5f0c-4d3e-9a35-3b1b8c0e7a11",
         effort="high",
     )
-    payload = draft_payload(request, ENDPOINT, PayloadOptions(max_payload_bytes=limit))
+    payload = write_payload(prepare(request, PayloadOptions(max_payload_bytes=limit)), ENDPOINT)
     return encode_payload(payload.body)
 
 
@@ -121,7 +122,7 @@ def measure_one_line() -> None:
 
     def write_many() -> None:
         for _ in range(SMALL_PAYLOADS):
-            draft_payload(request, ENDPOINT)
+            write_payload(prepare(request), ENDPOINT)
 
     def attempt_many() -> None:
         for _ in range(SMALL_PAYLOADS // 2):

@@ -36,10 +36,10 @@ from kiro_mcp.wire.request import (
     RequestWriter,
     WireForm,
     compose_system,
-    draft_payload,
     encode_payload,
     prepare,
     without_content,
+    write_payload,
 )
 from kiro_mcp.wire.tools import read_tool_specs, sendable_tools
 
@@ -428,7 +428,7 @@ def test_an_image_that_cannot_be_sent_is_refused_with_its_location(
     with pytest.raises(InvalidRequest, match=rf"\({rule}\)") as caught:
         RequestWriter().write(asked, Envelope(origin="O", profile_arn=""))
     assert caught.value.next_step
-    findings = draft_payload(asked, Envelope(origin="O", profile_arn="")).findings
+    findings = write_payload(prepare(asked), Envelope(origin="O", profile_arn="")).findings
     assert [finding.rule for finding in findings] == [rule]
     images_at = ".images[0]" if rule == "image" else ""
     assert findings[0].location == f"currentMessage.userInputMessage{images_at}"
@@ -510,10 +510,9 @@ def test_large_images_are_encoded_as_they_are(text: str, is_sound: bool) -> None
         images.append(replace(images[0], data='"' + images[0].data))
     parts = (TextPart(text=text), *images)
     turns = [Message(role=role, parts=parts) for role in cast("list[Role]", ["user", "assistant"])]
-    payload = draft_payload(
-        ChatRequest(messages=(*turns, turns[0])),
+    payload = write_payload(
+        prepare(ChatRequest(messages=(*turns, turns[0])), PayloadOptions()),
         Envelope(origin="CLI", profile_arn=ARN),
-        PayloadOptions(),
     )
     body = payload.body
     assert any(finding.rule == "image" for finding in payload.findings) == (not is_sound)
@@ -704,8 +703,8 @@ def prompt_of(*parts: TextPart | ImagePart) -> ChatRequest:
 
 def test_tokens_are_estimated_by_text_and_by_image() -> None:
     """About four bytes to a token; an image's bytes say nothing of its tokens."""
-    payload = draft_payload(prompt_of(TextPart(text="ü" * 2_000), PICTURE), ENVELOPE)
-    size = payload.size_bytes
+    payload = write_payload(prepare(prompt_of(TextPart(text="ü" * 2_000), PICTURE)), ENVELOPE)
+    size = len(payload.encoded)
     expected = (size - len(PICTURE.data)) // 4 + TOKENS_PER_IMAGE
     assert payload.estimated_tokens == expected
     assert 1_000 < expected - TOKENS_PER_IMAGE < 1_100
@@ -714,15 +713,15 @@ def test_tokens_are_estimated_by_text_and_by_image() -> None:
 def test_a_prompt_that_may_not_fit_gets_a_warning() -> None:
     """The estimate, and the listed window, can be wrong."""
     request = prompt_of(TextPart(text="x" * 400))
-    tokens = draft_payload(request, ENVELOPE).estimated_tokens
+    tokens = write_payload(prepare(request), ENVELOPE).estimated_tokens
     for window, is_warned in ((tokens, False), (tokens - 1, True), (None, False)):
         model = ModelInfo(id="auto", name="M", context_window=window)
-        warnings = draft_payload(replace(request, model_info=model), ENVELOPE).warnings
+        warnings = write_payload(prepare(replace(request, model_info=model)), ENVELOPE).warnings
         said = f"The prompt is about {tokens} tokens, and auto reads {window}:"
         assert [one.startswith(said) for one in warnings] == [True] * is_warned
-    payload = draft_payload(prompt_of(TextPart(text="x" * 1_000_000)), ENVELOPE)
+    payload = write_payload(prepare(prompt_of(TextPart(text="x" * 1_000_000))), ENVELOPE)
     assert payload.warnings == ()
-    payload = draft_payload(prompt_of(TextPart(text="x" * 4_100_000)), ENVELOPE)
+    payload = write_payload(prepare(prompt_of(TextPart(text="x" * 4_100_000))), ENVELOPE)
     assert len(payload.warnings) == 1
     assert payload.findings == ()
 
@@ -758,7 +757,7 @@ SECRET_CHAT = ChatRequest(
 
 def test_a_dry_run_hides_all_content() -> None:
     """A dry run may end up in a bug report."""
-    payload = draft_payload(SECRET_CHAT, SECRET_ENVELOPE)
+    payload = write_payload(prepare(SECRET_CHAT), SECRET_ENVELOPE)
     hidden: Any = without_content(payload.body)
     text = json.dumps(hidden)
     assert "s3cret" not in text.lower()

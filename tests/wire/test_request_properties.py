@@ -36,8 +36,8 @@ from kiro_mcp.wire.request import (
     Envelope,
     Payload,
     PayloadOptions,
-    draft_payload,
     prepare,
+    write_payload,
 )
 from kiro_mcp.wire.request import WireForm as Form
 from kiro_mcp.wire.schema import sendable_schema
@@ -293,7 +293,7 @@ def drafted(request: ChatRequest, form: Form, options: PayloadOptions) -> Payloa
         origin=FORMS[form][1], profile_arn=ARN, form=form, conversation_id=conversation_id
     )
     try:
-        return draft_payload(request, envelope, options)
+        return write_payload(prepare(request, options), envelope)
     except InvalidRequest as error:
         refusal = error.message
     assert "Nothing was asked" in refusal
@@ -422,8 +422,8 @@ def test_unknown_content_is_sent_reported_or_refused(given: list[Any]) -> None:
     chat: Chat | None = None
     try:
         chat = read_messages(plain)
-        payload = draft_payload(
-            ChatRequest(messages=chat.messages, system=chat.system),
+        payload = write_payload(
+            prepare(ChatRequest(messages=chat.messages, system=chat.system)),
             Envelope(origin="KIRO_CLI", profile_arn=ARN),
         )
     except InvalidRequest as error:
