@@ -108,6 +108,8 @@ class Writer(writing.Writer):
     def end(self, reply: Reply) -> bytes:
         """Return the last chunks."""
         last = self._chunk({}, finish=_finish_of(reply))
+        if reply.stop_reason == "refusal":
+            last = self._chunk({"refusal": writing.refusal_text(reply)}) + last
         if self._wants_usage:
             last += _event({**self._head, "choices": [], "usage": _usage_of(reply.usage)})
         return last + b"data: [DONE]\n\n"

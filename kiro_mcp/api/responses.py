@@ -167,10 +167,7 @@ class Writer(writing.Writer):
 
     def end(self, reply: Reply) -> bytes:
         """Return the last events."""
-        closing = self.close()
-        if reply.stop_reason == "refusal":
-            closing += self._write_refusal(reply)
-        whole = self.whole(reply)
+        closing, whole = self._end_items(reply), self._describe(reply)
         kind = "response.incomplete" if whole["status"] == "incomplete" else "response.completed"
         return closing + self._event(kind, {"response": whole})
 
@@ -187,8 +184,11 @@ class Writer(writing.Writer):
         return self._event("response.failed", {"response": failed})
 
     def whole(self, reply: Reply) -> dict[str, Any]:
-        """Return the answer that was written so far as one object."""
-        self.close()
+        """Return the answer that was written as one object."""
+        self._end_items(reply)
+        return self._describe(reply)
+
+    def _describe(self, reply: Reply) -> dict[str, Any]:
         why = ""
         if reply.truncated or reply.stop_reason in ("max_tokens", "context_window_exceeded"):
             why = "max_output_tokens"
@@ -269,9 +269,13 @@ class Writer(writing.Writer):
             + self._done({**call, member: text, "status": "completed"})
         )
 
-    def _write_refusal(self, reply: Reply) -> bytes:
+    def _end_items(self, reply: Reply) -> bytes:
+        """End the last item, and add a refusal as an item of its own."""
+        closing = self.close()
+        if reply.stop_reason != "refusal":
+            return closing
         item = self._message([{"type": "refusal", "refusal": writing.refusal_text(reply)}])
-        return self._item_event("added", item) + self._done(item)
+        return closing + self._item_event("added", item) + self._done(item)
 
     def _done(self, item: JsonObject) -> bytes:
         event = self._item_event("done", item)

@@ -180,10 +180,14 @@ async def test_arguments_are_those_that_the_model_wrote(
     assert ending_of(path, answer) in ("tool_calls", "tool_use", "completed")
 
 
-async def test_a_streamed_call_has_the_arguments_that_the_model_wrote(
+async def test_streamed_calls_have_the_arguments_that_the_model_wrote(
     emulator: RunningEmulator,
 ) -> None:
-    script = (Send(frames.tool_use("tooluse_A", "get_weather", ARGUMENTS)), END)
+    script = (
+        Send(frames.tool_use("tooluse_A", "get_weather", ARGUMENTS)),
+        Send(frames.tool_use("tooluse_B", "get_weather", "{}")),
+        END,
+    )
     emulator.state.enqueue(script, script, script)
     with fail_after(TEST_SECONDS):
         async with serving_api(emulator) as client:
@@ -193,11 +197,36 @@ async def test_a_streamed_call_has_the_arguments_that_the_model_wrote(
             ]
     deltas = [event["choices"][0]["delta"] for event in chat if event.get("choices")]
     calls = [call for delta in deltas for call in delta.get("tool_calls", ())]
-    assert "".join(call["function"]["arguments"] for call in calls) == ARGUMENTS
+    assert [(call["index"], call["function"]["arguments"]) for call in calls] == [
+        (0, ARGUMENTS),
+        (1, "{}"),
+    ]
     pieces = [event for event in responses if event["type"].endswith("arguments.delta")]
-    assert "".join(event["delta"] for event in pieces) == ARGUMENTS
-    inputs = [event["delta"] for event in messages if event["type"] == "content_block_delta"]
-    assert "".join(delta["partial_json"] for delta in inputs) == ARGUMENTS
+    assert [(event["output_index"], event["delta"]) for event in pieces] == [
+        (0, ARGUMENTS),
+        (1, "{}"),
+    ]
+    inputs = [event for event in messages if event["type"] == "content_block_delta"]
+    assert [(event["index"], event["delta"]["partial_json"]) for event in inputs] == [
+        (0, ARGUMENTS),
+        (1, "{}"),
+    ]
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+async def test_text_that_could_begin_a_stop_sequence_comes_before_the_call_that_follows(
+    path: str, emulator: RunningEmulator
+) -> None:
+    call = Send(frames.tool_use("tooluse_A", "get_weather", "{}"))
+    emulator.state.enqueue((Send(frames.text("Let me ST")), call, END))
+    name = "stop" if path == CHAT else "stop_sequences"
+    members = {"tools": [tool(path)], name: ["STOP"]}
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            seen = await stream(client, path, "Weather?", **members)
+    assert streamed_text(path, seen) == "Let me ST"
+    in_order = json.dumps(seen)
+    assert in_order.index("ST") < in_order.index("tooluse_A")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -592,8 +621,21 @@ async def test_an_answer_that_is_too_long_says_so(path: str, emulator: RunningEm
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_refused_answer_is_not_a_success(path: str, emulator: RunningEmulator) -> None:
     why = {"category": "CYBER", "explanation": "Not this."}
-    emulator.state.enqueue((Send(frames.ending("CONTENT_FILTERED", refusal=why)),))
+    script = (Send(frames.ending("CONTENT_FILTERED", refusal=why)),)
+    emulator.state.enqueue(script, script)
     with fail_after(TEST_SECONDS):
         async with serving_api(emulator) as client:
             answer = await ask(client, path, "Break in.")
+            seen = await stream(client, path, "Break in.")
     assert ending_of(path, answer) in ("content_filter", "refusal")
+    if path == CHAT:
+        assert answer["choices"][0]["message"]["refusal"] == "Not this."
+        assert [event["choices"][0]["delta"].get("refusal") for event in seen[:-1]] == [
+            None,
+            "Not this.",
+            None,
+        ]
+    elif path == RESPONSES:
+        refusal = {"type": "refusal", "refusal": "Not this."}
+        assert [item["content"] for item in answer["output"]] == [[refusal]]
+        assert [item["content"] for item in seen[-1]["response"]["output"]] == [[refusal]]
