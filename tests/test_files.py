@@ -69,7 +69,7 @@ def test_a_token_for_http_is_not_read_from_a_pipe(tmp_path: Path) -> None:
         choose_token("", host="127.0.0.1", no_auth=False, file=pipe(tmp_path / "token"))
 
 
-def test_a_failed_replacement_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_replacement_leaves_only_the_old_file(tmp_path: Path) -> None:
     """Whole or not at all."""
     folder = tmp_path / "a"
     (folder / "in the way").mkdir(parents=True)

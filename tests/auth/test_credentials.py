@@ -61,7 +61,7 @@ def test_a_credential_says_whether_it_has_everything_that_a_refresh_needs(
     assert credential(kind, **members).can_refresh() is expected
 
 
-def test_a_token_and_a_client_end_at_their_last_moment() -> None:
+def test_a_token_and_a_client_have_expired_at_their_stated_end() -> None:
     """RFC 7519, section 4.1.4: on or after it, they are not taken."""
     ends = datetime(2026, 11, 1, tzinfo=UTC)
     before, after = ends - timedelta(microseconds=1), ends + timedelta(microseconds=1)

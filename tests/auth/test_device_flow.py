@@ -253,7 +253,7 @@ def test_an_organisations_own_refresh_is_a_form_with_its_scopes() -> None:
         (200, body(accessToken=""), False),
     ],
 )
-def test_a_refusal_is_final_only_where_the_service_says_so(
+def test_a_refusal_is_final_only_if_the_service_says_so(
     status: int, answer: dict[str, object], is_final: bool
 ) -> None:
     """A proxy's page must not end a login."""
@@ -273,7 +273,7 @@ def test_a_refusal_is_final_only_where_the_service_says_so(
         *((nonsense, 3600) for nonsense in ("", "0", "-1", "²", "1" * 5000)),
     ],
 )
-def test_tokens_and_profile_that_a_refresh_leaves_out_stay(
+def test_tokens_and_profile_missing_from_an_answer_are_kept(
     lifetime: object, seconds: float
 ) -> None:
     """Observed: the refresh token may be absent, and the lifetime nonsense."""

@@ -89,7 +89,7 @@ def test_a_document_without_a_token_holds_no_credential() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", '"x"', "[" * 100_000])
-def test_text_that_is_not_a_json_object_is_one_kind_of_error(text: str) -> None:
+def test_text_that_is_not_a_json_object_is_a_value_error(text: str) -> None:
     """A file may hold anything."""
     with pytest.raises(ValueError):  # noqa: PT011  # its words are for people
         parse_object(text)
@@ -160,7 +160,7 @@ def test_a_date_that_cannot_be_read_is_named_and_its_token_is_tried(value: objec
     assert (found.expires_at, found.unreadable_end) == (None, str(value)[:80])
 
 
-def test_a_date_is_written_so_that_every_reader_takes_it() -> None:
+def test_a_date_is_written_in_the_form_that_every_reader_accepts() -> None:
     """Observed: milliseconds and Z, as the IDE writes it."""
     moment = datetime(2026, 3, 1, 10, 20, 30, 123456, UTC)
     assert format_time(moment) == "2026-03-01T10:20:30.123Z"
@@ -256,7 +256,7 @@ OWN_ENTRIES: list[Credential] = [
 
 
 @pytest.mark.parametrize("before", OWN_ENTRIES, ids=lambda before: before.kind)
-def test_our_own_entry_is_read_back_as_it_was(before: Credential) -> None:
+def test_our_own_entry_is_read_as_it_was_written(before: Credential) -> None:
     """The stored login equals the login that was made."""
     where = Credential(kind="access_token", source=before.source, origin=before.origin)
     found = read_credential(json.loads(json.dumps(own_document(before))), where)
@@ -266,7 +266,7 @@ def test_our_own_entry_is_read_back_as_it_was(before: Credential) -> None:
     assert found == before
 
 
-def test_a_renewed_social_login_takes_its_profile_along_and_no_other_does() -> None:
+def test_only_a_renewed_social_login_writes_its_profile() -> None:
     """Observed: the social refresh alone names the profile; elsewhere it is the owner's choice."""
     before = {"accessToken": "a", "profileArn": "arn:old"}
     assert merge_tokens(before, RENEWED)["profileArn"] == "arn:old"

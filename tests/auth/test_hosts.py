@@ -93,7 +93,7 @@ def test_a_person_is_sent_to_no_other_page(url: str) -> None:
     between=st.text(st.characters(), max_size=6),
     after=st.text(st.characters(), max_size=6),
 )
-def test_an_address_that_passes_has_a_host_that_every_reader_sees_alike(
+def test_an_accepted_url_has_the_same_host_in_every_parser(
     before: str, between: str, after: str
 ) -> None:
     url = f"https://{before}kiro.dev{between}kiro.dev{after}"
@@ -105,7 +105,7 @@ def test_an_address_that_passes_has_a_host_that_every_reader_sees_alike(
         assert host == "kiro.dev" or host.endswith(".kiro.dev")
 
 
-def test_a_page_may_be_on_the_host_where_the_user_said_to_start() -> None:
+def test_a_page_may_be_on_the_host_of_the_start_url() -> None:
     """An organisation may have a portal of its own."""
     assert is_sign_in_page("https://sso.acme.example/device", "https://sso.acme.example/start")
     assert is_sign_in_page("https://acme.awsapps.com/start/#/device", IDC_START_URL)

@@ -119,7 +119,7 @@ async def test_an_api_key_is_sent_nowhere_before_it_is_used_and_never_refreshed(
     assert len(emulator.state.requests) == 0
 
 
-async def test_an_api_key_that_is_given_as_an_access_token_goes_as_a_key(
+async def test_an_api_key_given_as_an_access_token_is_sent_as_a_key(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Observed: read as an access token, it is answered like one that is invalid."""
@@ -638,7 +638,7 @@ async def test_a_renewed_login_that_could_not_be_saved_is_dropped_after_a_new_lo
 
 @pytest.mark.skipif(os.name != "posix", reason="links are those of POSIX")
 @pytest.mark.parametrize("renewals", [2, 3])
-async def test_a_login_that_lies_beside_its_file_is_renewed_again_and_again(
+async def test_the_successor_in_our_own_store_is_renewed_and_not_the_spent_token(
     renewals: int, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Where the file of another program could not be written, our own store has the newest."""
@@ -840,7 +840,7 @@ BORROWED = pytest.mark.parametrize("named", [_named_ide, _named_database], ids=[
 
 
 @BORROWED
-async def test_another_programs_login_is_not_renewed_unasked(
+async def test_another_programs_login_is_not_renewed_by_default(
     named: Callable[[Path], dict[str, str]], tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Observed: that would sign out the other program."""
@@ -1055,7 +1055,7 @@ async def test_a_login_made_elsewhere_is_picked_up_by_the_next_call(
         assert (await engine.tokens.access_token()).profile_arn == EMULATOR_PROFILE_ARN
 
 
-async def test_kiro_cli_renews_its_own_login_where_it_is_there(
+async def test_kiro_cli_renews_its_own_login_if_it_is_installed(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Then kiro-cli knows about the refresh. Here a script replaces kiro-cli."""
@@ -1080,7 +1080,7 @@ async def test_kiro_cli_renews_its_own_login_where_it_is_there(
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell script stands in for the program")
 @pytest.mark.parametrize("before", ["", "A notice about a new version.\n"])
-async def test_kiro_clis_own_token_is_used_where_it_gives_one(
+async def test_the_token_that_kiro_cli_prints_is_used(
     before: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Newer versions print it; it may no longer be in the database."""
@@ -1145,7 +1145,7 @@ async def test_the_output_of_kiro_cli_is_used_only_if_it_is_a_valid_token(
 
 
 @pytest.mark.parametrize("script", [None, "#!/bin/sh\nexit 1\n", "no program"])
-async def test_without_a_kiro_cli_that_works_its_login_is_left_to_it(
+async def test_kiro_clis_login_is_not_renewed_without_a_working_kiro_cli(
     script: str | None, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """kiro-cli may have been removed, or may be signed out."""

@@ -418,7 +418,7 @@ def test_a_login_without_a_start_url_is_builder_ids(tmp_path: Path) -> None:
     assert found.kind == "builder_id"
 
 
-def test_the_rows_of_the_forerunner_are_read_by_its_own_names(tmp_path: Path) -> None:
+def test_the_rows_of_amazon_q_are_read(tmp_path: Path) -> None:
     """The open source of Amazon Q's command line."""
     rows = {key.replace("kirocli:", "codewhisperer:"): row for key, row in odic_rows().items()}
     kiro_cli_database(tmp_path / ".local/share/amazon-q/data.sqlite3", rows)

@@ -127,7 +127,7 @@ async def test_a_refusal_names_its_error_in_the_header_and_in_rpc_also_in_the_bo
     }
 
 
-async def test_a_refusal_says_in_a_header_what_the_service_would_not(
+async def test_a_refusal_gives_its_reason_in_a_header(
     emulator: RunningEmulator,
 ) -> None:
     """`Improperly formed request.` helps nobody."""
@@ -354,7 +354,7 @@ async def test_profiles_are_listed_for_identity_center_only(
         assert listed == ([EMULATOR_PROFILE_ARN] if headers is AS_USER else [])
 
 
-async def test_several_profiles_come_one_a_page() -> None:
+async def test_several_profiles_are_listed_one_per_page() -> None:
     """The service's operation ListAvailableProfiles."""
     arns = ("arn:aws:codewhisperer:us-east-1:1:profile/A", "arn:aws:codewhisperer:eu:1:profile/B")
     state = EmulatorState(accounts=Accounts(profile_arns=arns))

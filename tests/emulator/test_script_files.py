@@ -215,7 +215,7 @@ async def test_an_answer_can_wait_for_other_prompts(tmp_path: Path) -> None:
 # --- which answer is picked ---------------------------------------------------------------
 
 
-async def test_the_first_answer_that_fits_and_is_left_is_played(tmp_path: Path) -> None:
+async def test_the_first_matching_answer_that_is_left_is_played(tmp_path: Path) -> None:
     """The steps are played in order."""
     script = script_of(
         tmp_path / "s.json",

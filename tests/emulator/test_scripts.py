@@ -170,7 +170,7 @@ async def test_the_arguments_of_a_tool_use_can_be_given(emulator: RunningEmulato
     assert list(calls_in(events).values()) == [("read_log", {"path": "a b"}, True)]
 
 
-async def test_arguments_that_are_not_an_object_are_not_taken(emulator: RunningEmulator) -> None:
+async def test_arguments_that_are_not_an_object_are_ignored(emulator: RunningEmulator) -> None:
     """The service gives objects only."""
     events = await events_for(emulator, "/emulate tool_use nonsense")
     assert list(calls_in(events).values()) == [("get_weather", {"city": "Paris"}, True)]
@@ -253,7 +253,7 @@ async def test_a_refusal_has_the_services_status_name_reason_and_wait(
             assert (response.status_code, name, body["reason"], wait, in_body) == expected, script
 
 
-async def test_a_refusal_can_end_after_some_times(emulator: RunningEmulator) -> None:
+async def test_a_refusal_can_stop_after_a_number_of_prompts(emulator: RunningEmulator) -> None:
     """For tests of retries."""
     async with connected(emulator.url) as client:
         responses = [await ask(client, "/emulate throttle 2") for _ in range(3)]
@@ -262,7 +262,7 @@ async def test_a_refusal_can_end_after_some_times(emulator: RunningEmulator) -> 
     assert other.status_code == 200, "blanks at its end make no other prompt"
 
 
-async def test_the_wait_that_is_asked_for_is_a_setting() -> None:
+async def test_the_wait_in_a_refusal_is_a_setting() -> None:
     """Tests need not wait a second."""
     async with (
         running(EmulatorState(retry_after_seconds=7)) as emulator,
@@ -366,7 +366,7 @@ async def test_frames_arrive_in_pieces(emulator: RunningEmulator) -> None:
     assert len(chunks) > 1
 
 
-async def test_scripts_of_ones_own_are_data(emulator: RunningEmulator) -> None:
+async def test_own_scripts_can_be_named_or_enqueued(emulator: RunningEmulator) -> None:
     """By name, or enqueued for the next call; () stands for the usual answer."""
     emulator.state.scripts["mine"] = (Send(frames.text("Mine.")), Pause(0), Send(frames.ending()))
     emulator.state.enqueue((Send(frames.text("Queued.")),), ())

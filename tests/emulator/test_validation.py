@@ -420,7 +420,7 @@ def test_each_form_takes_its_own_origins(form: WireForm, origin: str, is_taken: 
     assert [fault.refusal.status for fault in faults] == ([] if is_taken else [403])
 
 
-def test_a_message_without_an_origin_is_not_taken() -> None:
+def test_a_message_without_an_origin_is_refused() -> None:
     """The service reads it as SERVICE_INTERNAL."""
     faults = faults_of(body_of({"userInputMessage": {"content": "Hello"}}))
     assert [fault.rule for fault in faults] == ["origin_is_taken"]
