@@ -92,7 +92,7 @@ class SignIn:
         overrides = self._service.overrides
         plan = plan_login(method, start_url=start_url, region=region, overrides=overrides)
         async with self._starting:
-            pending = self.state.login if self.state.state == "pending" else None
+            pending = self.pending
             if pending and pending.plan == plan and pending.expires_at > self._now():
                 return pending
             self.cancel()
@@ -105,10 +105,15 @@ class SignIn:
             self._tasks.start_soon(self._poll_in_background, login, self._polling, self._settled)
             return login
 
+    @property
+    def pending(self) -> DeviceLogin | None:
+        """The login that waits for a person to confirm it."""
+        return self.state.login if self.state.state == "pending" else None
+
     def cancel(self) -> None:
         """Cancel the pending login, if any."""
         self._polling.cancel()
-        if self.state.state == "pending":
+        if self.pending:
             self.state = SignInState(state="idle")
         self._settled.set()
 

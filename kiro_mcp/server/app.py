@@ -187,7 +187,7 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
         async with context.lifespan_context.engine_for(context.request) as engine:
             if tool is ask_claude:
                 _require_shallow(context.meta, engine.settings.depth)
-            call = Call.of(context, params, began_at=began_at, owner=engine.owner)
+            call = Call.of(context, params, began_at=began_at)
             return await tool(engine, params.arguments or {}, call)
     except KiroError as error:
         return failure(error)
@@ -239,7 +239,7 @@ async def _read_resource(
     context: Context, params: types.ReadResourceRequestParams
 ) -> types.ReadResourceResult:
     async with _engine(context) as engine:
-        return await resources.read_resource(engine, str(params.uri), owner=engine.owner)
+        return await resources.read_resource(engine, str(params.uri))
 
 
 async def _get_prompt(

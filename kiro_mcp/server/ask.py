@@ -120,7 +120,7 @@ async def _ask(
         return result
     if result := await _take_undelivered(engine, question, call):
         return result
-    plan = await plan_request(engine, given, owner=call.owner)
+    plan = await plan_request(engine, given)
     if given.dry_run:
         return await off_loop(
             lambda: build_dry_run_result(plan, engine.client.draft(plan.request)),
@@ -135,7 +135,6 @@ async def _ask(
         conversation_id=plan.position.conversation_id,
         turn=plan.position.turn,
         model=plan.request.model,
-        owner=call.owner,
         caller=call.id[0],
         question=question,
         began_at=call.began_at,
@@ -167,7 +166,7 @@ async def _wait(engine: Engine, job: Job, given: AskArguments, call: Call) -> ty
     if result is not None:
         return result
     if job.is_cancelled:  # Its partial answer may have been saved.
-        return await _load_result(engine, job.id, job.owner)
+        return await _load_result(engine, job.id)
     return build_running_result(
         "".join(job.pieces),
         model=job.model,
@@ -180,7 +179,7 @@ async def _join_running(
     engine: Engine, question: str, given: AskArguments, call: Call
 ) -> types.CallToolResult | None:
     """Wait for the job of an earlier call that this call repeats, if there is one."""
-    job = engine.jobs.to_join(question, owner=call.owner, began_at=call.began_at)
+    job = engine.jobs.to_join(question, began_at=call.began_at)
     if job is None:
         return None
     job.join_count += 1
@@ -198,7 +197,7 @@ async def _take_undelivered(
     try:
         with anyio.CancelScope(shield=True):  # The store itself gives up in time.
             taken = await engine.conversations.take_undelivered(
-                question, owner=call.owner, within_seconds=UNDELIVERED_SECONDS
+                question, owner=engine.owner, within_seconds=UNDELIVERED_SECONDS
             )
     except InternalFault as error:
         logger.warning("An earlier answer could not be looked up: %s", error)
@@ -216,7 +215,7 @@ async def _take_undelivered(
     finally:
         if not is_delivered:
             with anyio.CancelScope(shield=True), suppress(InternalFault):
-                await engine.conversations.mark_undelivered(answer_id, question, owner=call.owner)
+                await engine.conversations.mark_undelivered(answer_id, question, owner=engine.owner)
 
 
 async def _collect(engine: Engine, given: AskArguments, call: Call) -> types.CallToolResult:
@@ -228,16 +227,16 @@ async def _collect(engine: Engine, given: AskArguments, call: Call) -> types.Cal
             f"answer_id collects an earlier answer, and {names} would ask something new.",
             next_step=f"To collect the answer, leave out {names}. To ask, leave out answer_id.",
         )
-    if job := engine.jobs.get(given.answer_id, owner=call.owner):
+    if job := engine.jobs.get(given.answer_id):
         return await _wait(engine, job, given, call)
-    result = await _load_result(engine, given.answer_id, call.owner)
+    result = await _load_result(engine, given.answer_id)
     with suppress(InternalFault):
-        await engine.conversations.mark_undelivered(given.answer_id, "", owner=call.owner)
+        await engine.conversations.mark_undelivered(given.answer_id, "", owner=engine.owner)
     return result
 
 
-async def _load_result(engine: Engine, answer_id: str, owner: str) -> types.CallToolResult:
-    if saved := await engine.conversations.answer(answer_id, owner=owner):
+async def _load_result(engine: Engine, answer_id: str) -> types.CallToolResult:
+    if saved := await engine.conversations.answer(answer_id, owner=engine.owner):
         try:
             return types.CallToolResult.model_validate_json(saved)
         except ValidationError as error:
@@ -260,7 +259,7 @@ async def _note_delivery(engine: Engine, job: Job) -> None:
     job.undelivered = undelivered
     try:
         with anyio.CancelScope(shield=True):
-            await engine.conversations.mark_undelivered(job.id, undelivered, owner=job.owner)
+            await engine.conversations.mark_undelivered(job.id, undelivered, owner=engine.owner)
     except InternalFault as error:
         logger.warning("The answer %s could not be marked: %s", job.id, error)
 
@@ -268,7 +267,7 @@ async def _note_delivery(engine: Engine, job: Job) -> None:
 # --- arguments -> plan --------------------------------------------------------------------
 
 
-async def plan_request(engine: Engine, given: AskArguments, *, owner: str) -> Plan:
+async def plan_request(engine: Engine, given: AskArguments) -> Plan:
     """Make a request of a call's arguments.
 
     In order: load the conversation, read what the caller adds to it, choose model and effort,
@@ -278,7 +277,7 @@ async def plan_request(engine: Engine, given: AskArguments, *, owner: str) -> Pl
         InvalidRequest: Nothing was asked, the conversation is unknown, or the service does not
             take what was asked.
     """
-    before = await _load_conversation(engine, given, owner)
+    before = await _load_conversation(engine, given)
     last = before.turns[-1] if before.turns else None
 
     lists: list[object] = [given.messages, given.tools, given.tool_results]
@@ -377,7 +376,7 @@ async def plan_request(engine: Engine, given: AskArguments, *, owner: str) -> Pl
     )
 
 
-async def _load_conversation(engine: Engine, given: AskArguments, owner: str) -> Conversation:
+async def _load_conversation(engine: Engine, given: AskArguments) -> Conversation:
     conversation_id = given.conversation_id
     if not conversation_id and given.from_turn:
         raise InvalidRequest(
@@ -388,10 +387,10 @@ async def _load_conversation(engine: Engine, given: AskArguments, owner: str) ->
         return Conversation(id="", turns=())
     try:
         return await engine.conversations.load(
-            conversation_id, owner=owner, up_to_turn=given.from_turn
+            conversation_id, owner=engine.owner, up_to_turn=given.from_turn
         )
     except InvalidRequest:
-        job = engine.jobs.running_in(conversation_id, owner=owner)
+        job = engine.jobs.running_in(conversation_id)
         if job is None:
             raise
         raise InvalidRequest(
@@ -436,7 +435,7 @@ async def _make_result(engine: Engine, plan: Plan, job: Job) -> types.CallToolRe
             more = plan.choice.warnings or (f"The model is {quoted(plan.request.model)}.",)
         result = failure(error, *more)
         try:
-            await engine.conversations.save_answer(job.id, _as_json(result), owner=job.owner)
+            await engine.conversations.save_answer(job.id, _as_json(result), owner=engine.owner)
         except InternalFault as fault:
             logger.warning("The answer %s could not be kept: %s", job.id, fault)
         return result
@@ -541,7 +540,7 @@ async def _save(
             position = await engine.conversations.append(
                 plan.position,
                 turn,
-                owner=job.owner,
+                owner=engine.owner,
                 forked_from=plan.forked_from,
                 answer_id=job.id,
                 result=saved,
@@ -554,7 +553,7 @@ async def _save(
                 )
                 result, saved = await build(position)
                 await engine.conversations.save_answer(
-                    job.id, saved, owner=job.owner, undelivered=job.undelivered
+                    job.id, saved, owner=engine.owner, undelivered=job.undelivered
                 )
         except InternalFault as error:
             logger.warning("%s %s", NOT_SAVED, error)

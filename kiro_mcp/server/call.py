@@ -7,8 +7,6 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
 
-from kiro_mcp.server.owners import OWN
-
 if TYPE_CHECKING:
     from starlette.requests import Request
 
@@ -36,8 +34,6 @@ class Call:
     id: CallId
     began_at: float
     """When it arrived, on the event loop's clock."""
-    owner: str = OWN
-    """The owner of the conversations and answers that it may use."""
     session: ServerSession
     request_id: types.RequestId | None
     http_request: "Request | None" = None
@@ -56,7 +52,6 @@ class Call:
         params: types.CallToolRequestParams,
         *,
         began_at: float,
-        owner: str,
     ) -> "Call":
         """Read the context of a request. Only features that the client has declared are used."""
         capabilities = context.session.client_capabilities
@@ -75,7 +70,6 @@ class Call:
         return cls(
             id=(client_of(context), str(context.request_id)),
             began_at=began_at,
-            owner=owner,
             session=context.session,
             request_id=context.request_id,
             http_request=context.request,

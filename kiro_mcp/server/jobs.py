@@ -42,7 +42,6 @@ from kiro_mcp.client.off_loop import SMALL, off_loop
 from kiro_mcp.server.arguments import AskArguments
 from kiro_mcp.server.attachments import MAX_PATH_CHARACTERS, reader_threads
 from kiro_mcp.server.call import CallId
-from kiro_mcp.server.owners import OWN
 from kiro_mcp.server.results import defect
 from kiro_mcp.settings import Settings
 from kiro_mcp.wire.json_values import is_larger
@@ -87,8 +86,6 @@ class Job:
     model: str
     turn: int = 1
     """The expected number of the answer's turn in the conversation."""
-    owner: str = OWN
-    """The owner, who alone can find it."""
     caller: str = ""
     """The client that asked, as far as it is known."""
     question: str = ""
@@ -201,19 +198,19 @@ class Jobs:
         """The jobs that are running, the oldest first."""
         return [job for job in self._jobs.values() if job.is_running]
 
-    def get(self, answer_id: str, *, owner: str) -> Job | None:
-        """Return a running or recently finished job of an owner, unless it was cancelled."""
+    def get(self, answer_id: str) -> Job | None:
+        """Return a running or recently finished job, unless it was cancelled."""
         job = self._jobs.get(answer_id)
-        return None if job is None or job.is_cancelled or job.owner != owner else job
+        return None if job is None or job.is_cancelled else job
 
-    def running_in(self, conversation_id: str, *, owner: str) -> Job | None:
-        """Return a running job in an owner's conversation, if there is one."""
+    def running_in(self, conversation_id: str) -> Job | None:
+        """Return a running job in a conversation, if there is one."""
         for job in self.running:
-            if job.owner == owner and job.conversation_id == conversation_id:
+            if job.conversation_id == conversation_id:
                 return job
         return None
 
-    def to_join(self, question: str, *, owner: str, began_at: float) -> Job | None:
+    def to_join(self, question: str, *, began_at: float) -> Job | None:
         """Return the running job that a call with the same question joins, if there is one.
 
         A job can be joined if it began long enough before the call, or if its client has cancelled
@@ -226,7 +223,6 @@ class Jobs:
             for job in self._jobs.values()
             if job.question == question
             and job.is_running
-            and job.owner == owner
             and not job.scope.cancel_called
             and (
                 abs(began_at - job.began_at) >= self._join_after_seconds

@@ -85,9 +85,11 @@ async def _act(engine: Engine, given: LoginArguments, call: Call) -> Result:
         return await _outcome(engine)
     if action == "status":
         engine.client.ask_again()  # A suspension may have been lifted.
-        return _status_result(await _status(engine), engine)
     if action != "start":
-        status = await _status(engine)
+        was_pending = engine.sign_in.pending is not None
+        status = await sign_in_status(engine.tokens)
+        if was_pending and not status.is_signed_in and engine.sign_in.state.state == "done":
+            status = await sign_in_status(engine.tokens)  # It was confirmed meanwhile.
         # A login would not help against a wrong setting, folder or profile, or without a network.
         is_login_missing = (
             engine.tokens.store is not None
@@ -96,7 +98,7 @@ async def _act(engine: Engine, given: LoginArguments, call: Call) -> Result:
             and not status.resolution.problem
             and not _is_named(status.resolution.credential)
         )
-        if not is_login_missing or engine.sign_in.state.state == "pending":
+        if action == "status" or not is_login_missing or engine.sign_in.pending:
             return _status_result(status, engine)
     pending = await engine.sign_in.start(
         given.method, start_url=given.start_url, region=given.region or engine.settings.region
@@ -129,15 +131,6 @@ def left_to_program(action: str) -> InvalidRequest:
         "With KIRO_MCP_ENGINE=kiro-cli, the program kiro-cli signs in and out by itself.",
         next_step=f"Run {command} in a terminal on the machine of this server.",
     )
-
-
-async def _status(engine: Engine) -> SignInStatus:
-    """Return who is signed in; look again if a pending login was confirmed meanwhile."""
-    was_pending = engine.sign_in.state.state == "pending"
-    status = await sign_in_status(engine.tokens)
-    if was_pending and not status.is_signed_in and engine.sign_in.state.state == "done":
-        status = await sign_in_status(engine.tokens)
-    return status
 
 
 async def take_reply(engine: Engine, call: Call) -> None:
@@ -173,9 +166,9 @@ async def offer_sign_in(
         raise error
     if call.page_reply:
         raise _not_yet(engine, error) from None
-    state, credential = engine.sign_in.state, resolution.credential
-    if state.state == "pending" and state.login:
-        pending = state.login
+    credential = resolution.credential
+    if engine.sign_in.pending:
+        pending = engine.sign_in.pending
     elif credential and credential.origin == "own" and credential.kind == "idc":
         pending = await engine.sign_in.start(
             "idc", start_url=credential.start_url, region=credential.region
@@ -232,26 +225,22 @@ async def _push_page(engine: Engine, login: DeviceLogin, call: Call) -> bool:
 
 
 def _not_yet(engine: Engine, error: SignInRequired) -> KiroError:
-    state = engine.sign_in.state
-    if state.state == "failed" and state.error:
-        return state.error
-    if state.state != "pending" or state.login is None:
-        return error
-    return SignInRequired(
-        "The sign-in has not been confirmed yet.",
-        next_step=f"{_message(state.login)} Then call again.",
-    )
+    if engine.sign_in.pending:
+        return SignInRequired(
+            "The sign-in has not been confirmed yet.",
+            next_step=f"{_message(engine.sign_in.pending)} Then call again.",
+        )
+    return engine.sign_in.state.error or error
 
 
 # --- results -------------------------------------------------------------------------------
 
 
 async def _outcome(engine: Engine) -> types.CallToolResult:
-    state = engine.sign_in.state
-    if state.state == "pending" and state.login:
-        return _pending_result(state.login)
-    if state.state == "failed" and state.error:
-        return _result("failed", next_step=str(state.error))
+    if engine.sign_in.pending:
+        return _pending_result(engine.sign_in.pending)
+    if error := engine.sign_in.state.error:
+        return _result("failed", next_step=str(error))
     return _status_result(await sign_in_status(engine.tokens), engine)
 
 
@@ -277,14 +266,14 @@ def _pending_result(login: DeviceLogin) -> types.CallToolResult:
 
 
 def _status_result(found: SignInStatus, engine: Engine, instead: str = "") -> types.CallToolResult:
-    sign_in = engine.sign_in.state
-    if sign_in.state == "pending" and sign_in.login and not found.is_signed_in:
-        return _pending_result(sign_in.login)
+    sign_in = engine.sign_in
+    if sign_in.pending and not found.is_signed_in:
+        return _pending_result(sign_in.pending)
     if not found.is_signed_in:
         state, why = "signed_out", str(found.problem)
         if instead and isinstance(found.problem, SignInRequired):
             why = f"{found.problem.message} {instead}"
-        warnings = [str(sign_in.error)] if sign_in.error else []
+        warnings = [str(sign_in.state.error)] if sign_in.state.error else []
     elif not found.is_usable and found.problem:
         state, why = "signed_in", found.problem.next_step
         warnings = [f"No call can be made yet: {found.problem}"]
@@ -292,8 +281,14 @@ def _status_result(found: SignInStatus, engine: Engine, instead: str = "") -> ty
         state, why = "signed_in", "Call `ask_claude`."
         warnings = [f"The credits are not known: {found.problem}"] if found.problem else []
     warnings += engine.client.notes
-    credential = found.resolution.credential
+    credential, credits = found.resolution.credential, found.credits
     ends = credential.expires_at if credential else None
+    quota = {
+        "used": credits.used,
+        "limit": credits.limit,
+        "resets_at": format_time(credits.resets_at) if credits.resets_at else "",
+        "plan": credits.plan,
+    }
     return _result(
         state,
         method=credential.kind if credential else "",
@@ -302,24 +297,10 @@ def _status_result(found: SignInStatus, engine: Engine, instead: str = "") -> ty
         profile_arn=found.profile_arn,
         region=found.region,
         source=credential.source if credential else "",
-        credits=_credits(found),
+        credits={} if credits.limit is None and not credits.plan else filled(quota),
         looked_at=[str(finding) for finding in found.resolution.findings],
         warnings=warnings,
         next_step=why,
-    )
-
-
-def _credits(found: SignInStatus) -> dict[str, Any]:
-    credits = found.credits
-    if credits.limit is None and not credits.plan:
-        return {}
-    return filled(
-        {
-            "used": credits.used,
-            "limit": credits.limit,
-            "resets_at": format_time(credits.resets_at) if credits.resets_at else "",
-            "plan": credits.plan,
-        }
     )
 
 

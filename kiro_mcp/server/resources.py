@@ -14,7 +14,6 @@ from mcp.shared.exceptions import MCPError
 
 from kiro_mcp.chat import Part, TextPart, ToolResult, ToolUse
 from kiro_mcp.errors import KiroError, quoted
-from kiro_mcp.server.owners import OWN
 
 if TYPE_CHECKING:
     from kiro_mcp.server.engine import Engine
@@ -49,21 +48,21 @@ TEMPLATES: Final = (
 )
 
 
-async def read_resource(
-    engine: "Engine", uri: str, *, owner: str = OWN
-) -> types.ReadResourceResult:
+async def read_resource(engine: "Engine", uri: str) -> types.ReadResourceResult:
     """Return a resource.
 
     Raises:
-        MCPError: The owner has no such resource, or the store cannot be read.
+        MCPError: The caller has no such resource, or the store cannot be read.
     """
     kind, _, name = uri.removeprefix("kiro://").partition("/")
     try:
         if uri == CONVERSATIONS:
-            return _contents(uri, "application/json", await _listing(engine, owner))
+            return _contents(uri, "application/json", await _listing(engine))
         if kind == "conversations" and name:
-            return _contents(uri, "text/markdown", await _conversation(engine, name, owner))
-        if kind == "answers" and (kept := await engine.conversations.answer(name, owner=owner)):
+            return _contents(uri, "text/markdown", await _conversation(engine, name))
+        if kind == "answers" and (
+            kept := await engine.conversations.answer(name, owner=engine.owner)
+        ):
             return _contents(uri, "application/json", kept.decode(errors="replace"))
     except KiroError as error:
         raise _refusal(str(error), uri) from error
@@ -80,8 +79,8 @@ def _contents(uri: str, mime_type: str, text: str) -> types.ReadResourceResult:
     return types.ReadResourceResult(contents=[contents])
 
 
-async def _listing(engine: "Engine", owner: str) -> str:
-    listed = await engine.conversations.listed(owner=owner)
+async def _listing(engine: "Engine") -> str:
+    listed = await engine.conversations.listed(owner=engine.owner)
     return json.dumps(
         [
             {
@@ -95,8 +94,8 @@ async def _listing(engine: "Engine", owner: str) -> str:
     )
 
 
-async def _conversation(engine: "Engine", name: str, owner: str) -> str:
-    conversation = await engine.conversations.load(name, owner=owner)
+async def _conversation(engine: "Engine", name: str) -> str:
+    conversation = await engine.conversations.load(name, owner=engine.owner)
     lines: list[str] = []
     for number, turn in enumerate(conversation.turns, start=1):
         lines.append(f"# Turn {number} ({turn.model})")
