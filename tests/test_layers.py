@@ -164,7 +164,7 @@ def test_only_the_command_line_prints(module: str) -> None:
 def test_one_module_of_the_client_knows_httpx() -> None:
     """Its successor must be one changed line away. The emulator shares no code with the client."""
     users = [module for module, path in MODULES.items() if "httpx" in _imports(path)]
-    assert users == ["kiro_mcp.client.http", "kiro_mcp.emulator.kiro_cli"]
+    assert users == ["kiro_mcp.client.http", "kiro_mcp.emulator.acp_server"]
 
 
 @pytest.mark.parametrize("module", MODULES)

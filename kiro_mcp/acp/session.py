@@ -282,6 +282,7 @@ class Session:
     async def _emit(self, event: Event) -> None:
         if self.is_taken:
             await self._until(lambda: len(self._events) < MAX_EVENTS)
+        if self.is_taken and not self.is_ended:  # After a breach, nothing more is the model's.
             self._kinds.add(type(event))
             self._events.append(event)
             self._change()

@@ -349,6 +349,13 @@ def emulate(
     ARGS it prints the settings with which kiro-mcp uses it.
     """
     if not is_program:
+        if words and words[0].startswith("-"):
+            from difflib import get_close_matches  # Only here.
+
+            context = click.get_current_context()
+            known = [name for one in context.command.params for name in one.opts]
+            possible = get_close_matches(words[0], known)
+            raise click.NoSuchOption(words[0], possibilities=possible, ctx=context)
         if words or scenes:
             raise click.UsageError(f"Only with --acp: {' '.join(words or scenes)}")
         from kiro_mcp.cli.developer import run_emulate  # Imports the emulator.

@@ -109,6 +109,13 @@ async def test_a_wrong_scene_is_refused_with_the_known_ones() -> None:
     assert b"--acp" in done.stderr
 
 
+async def test_a_mistyped_option_of_the_emulator_is_named_with_the_right_one() -> None:
+    done = await run("emulate", "--prot", "5")
+    assert done.returncode == 2
+    assert b"No such option" in done.stderr
+    assert b"--port" in done.stderr
+
+
 async def test_status_and_doctor_tell_which_program_is_used_and_that_it_is_signed_in() -> None:
     status = await run("status", KIRO_MCP_KIRO_CLI=stand_in(dialect="v2"))
     assert status.returncode == 0
