@@ -20,14 +20,14 @@ def test_an_empty_variable_counts_as_unset() -> None:
     assert settings.api_key.get_secret_value() == ""
 
 
-def test_the_ecosystems_name_of_a_setting_works_too() -> None:
-    """It is what users of other gateways have set already."""
+def test_a_setting_can_have_the_name_that_other_gateways_use() -> None:
+    """Users of other gateways have set it already."""
     arn = "arn:aws:codewhisperer:us-east-1:111122223333:profile/EXAMPLE"
     assert Settings.load({"PROFILE_ARN": arn}).profile_arn == arn
     assert Settings.load({"REFRESH_TOKEN": "aorX"}).refresh_token.get_secret_value() == "aorX"
 
 
-def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
+def test_our_name_of_a_setting_wins_over_the_name_of_other_gateways() -> None:
     """The more specific name is the more deliberate one."""
     settings = Settings.load({"REFRESH_TOKEN": "aorTheirs", "KIRO_REFRESH_TOKEN": "aorOurs"})
     assert settings.refresh_token.get_secret_value() == "aorOurs"
@@ -90,10 +90,10 @@ def test_our_name_of_a_setting_wins_over_the_ecosystems() -> None:
         ("KIRO_MCP_DEBUG_DIR", "a\0b", "NUL"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_refused_by_its_variables_name(
+def test_an_invalid_value_is_refused_with_the_name_of_its_variable(
     name: str, value: str, says: str
 ) -> None:
-    """The person reads the message in a chat and must know which line to mend."""
+    """The user reads the message in a chat and must know which line to correct."""
     with pytest.raises(InvalidRequest) as caught:
         Settings.load({name: value})
     assert name in str(caught.value)
@@ -128,8 +128,8 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_variables_name(
         "********",
     ],
 )
-def test_a_placeholder_is_named_as_one_and_is_never_a_credential(name: str, value: str) -> None:
-    """Clients hand on what they do not fill in, and people copy examples."""
+def test_a_placeholder_is_refused_as_a_credential(name: str, value: str) -> None:
+    """Clients pass on placeholders that they do not fill in, and people copy examples."""
     with pytest.raises(InvalidRequest, match=f"{name} .*placeholder"):
         Settings.load({name: value})
 
@@ -153,7 +153,7 @@ def test_quotes_and_the_word_bearer_around_a_credential_are_removed(value: str) 
 
 
 @pytest.mark.parametrize("written", ["~/proj", '"~/proj"', " ~/proj "])
-def test_a_tilde_in_an_open_folder_is_the_users_folder(written: str) -> None:
+def test_a_tilde_in_a_root_is_the_home_folder(written: str) -> None:
     assert Settings.load({"KIRO_MCP_ROOTS": written}).roots == (str(Path.home() / "proj"),)
 
 
@@ -186,9 +186,7 @@ def test_a_key_is_never_taken_for_a_placeholder(random: str) -> None:
         ("KIRO_MCP_PORT", "ksk_hunter2"),
     ],
 )
-def test_a_value_that_may_hold_a_secret_is_refused_without_being_shown(
-    name: str, value: str
-) -> None:
+def test_a_refused_value_that_may_be_secret_is_not_shown(name: str, value: str) -> None:
     """The message goes into a chat, and secrets do get pasted into the wrong line."""
     with pytest.raises(InvalidRequest) as caught:
         Settings.load({name: value})
@@ -199,12 +197,12 @@ def test_a_value_that_may_hold_a_secret_is_refused_without_being_shown(
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:8787", "http://[::1]:1", "http://localhost", "https://proxy.example"]
 )
-def test_an_endpoint_may_be_https_anywhere_or_http_on_this_machine(url: str) -> None:
+def test_an_endpoint_is_https_or_http_on_this_machine(url: str) -> None:
     """A bearer must not cross a network in the clear."""
     assert Settings.load({"KIRO_MCP_ENDPOINT_URL": url + "/"}).endpoint_url == url
 
 
-def test_words_count_in_any_case_and_paths_in_quotes() -> None:
+def test_words_are_read_in_any_case_and_paths_without_quotes() -> None:
     settings = Settings.load(
         {
             "KIRO_MCP_LOG_LEVEL": "debug",
@@ -220,7 +218,7 @@ def test_words_count_in_any_case_and_paths_in_quotes() -> None:
     assert settings.home == "~/kiro"
 
 
-def test_one_hosts_override_wins_over_the_override_of_all() -> None:
+def test_the_override_of_one_host_wins_over_the_override_of_all() -> None:
     """The more specific setting is the more deliberate one."""
     settings = Settings.load(
         {
@@ -236,20 +234,20 @@ def test_one_hosts_override_wins_over_the_override_of_all() -> None:
     }
 
 
-def test_names_of_models_are_read_as_pairs() -> None:
+def test_model_aliases_are_read_as_pairs() -> None:
     settings = Settings.load(
         {"KIRO_MCP_MODEL_ALIASES": "fast = claude-haiku-4.5, big=claude-opus-5"}
     )
     assert settings.model_aliases == {"fast": "claude-haiku-4.5", "big": "claude-opus-5"}
 
 
-def test_a_mistyped_variable_gets_the_name_that_was_meant() -> None:
+def test_a_mistyped_variable_suggests_the_similar_name() -> None:
     """An unknown name would otherwise be ignored without a word."""
     sentences = unknown_variables({"KIRO_MCP_MODLE": "x", "KIRO_MCP_MODEL": "y", "HOME": "/"})
     assert sentences == ("No setting is named KIRO_MCP_MODLE. Did you mean KIRO_MCP_MODEL?",)
 
 
-def test_a_variable_that_is_like_no_other_gets_no_guess() -> None:
+def test_a_variable_without_a_similar_name_gets_no_suggestion() -> None:
     """A wrong guess is worse than none."""
     sentences = unknown_variables({"KIRO_MCP_ZZZZZZZZZZZZZZZZZ": "x"})
     assert sentences == ("No setting is named KIRO_MCP_ZZZZZZZZZZZZZZZZZ.",)
@@ -310,17 +308,17 @@ def _shown(default: object) -> str:
     ],
 )
 def test_a_proxy_may_be_given_as_host_and_port(given: str, proxy: str) -> None:
-    """Users of other gateways have it set so, under their name of it."""
+    """Other gateways take it in this form, under their own name."""
     assert Settings.load({"VPN_PROXY_URL": given}).proxy_url.get_secret_value() == proxy
 
 
-def test_endpoints_are_names_in_the_users_order() -> None:
+def test_endpoints_keep_the_order_of_the_user() -> None:
     settings = Settings.load({"KIRO_MCP_ENDPOINTS": " Q, runtime,q "})
     assert settings.endpoint_names == ("q", "runtime")
 
 
 def test_extra_headers_are_a_json_object_of_texts() -> None:
-    """One variable has to hold them all."""
+    """One variable holds all of them."""
     settings = Settings.load({"KIRO_MCP_EXTRA_HEADERS": '{"X-Team": "blue"}'})
     assert settings.headers_to_add == {"X-Team": "blue"}
     assert "blue" not in repr(settings)

@@ -102,7 +102,7 @@ def history(emulator: RunningEmulator) -> list[Any]:
         ("reasoning", 100),
     ],
 )
-async def test_what_is_printed_is_the_answer(
+async def test_stdout_has_the_answer_alone(
     prompt: str, chunk_bytes: int, emulator: RunningEmulator
 ) -> None:
     """No character twice, none lost, and no thinking; then a newline."""
@@ -117,7 +117,7 @@ async def test_what_is_printed_is_the_answer(
 
 
 @pytest.mark.parametrize("option", [(), ("--json",)], ids=["text", "json"])
-async def test_an_answer_that_was_cut_off_is_printed_and_is_not_a_success(
+async def test_a_truncated_answer_is_printed_and_exits_with_an_error(
     option: tuple[str, ...], emulator: RunningEmulator
 ) -> None:
     """A script must notice that an answer is incomplete."""
@@ -129,7 +129,7 @@ async def test_an_answer_that_was_cut_off_is_printed_and_is_not_a_success(
     assert b"warning: The answer is incomplete" in done.stderr
 
 
-async def test_sources_that_come_with_an_answer_are_named(emulator: RunningEmulator) -> None:
+async def test_the_sources_of_an_answer_are_listed(emulator: RunningEmulator) -> None:
     """A user of licensed code has to know its licence."""
     code = {"licenseName": "MIT", "repository": "a/b", "url": "https://c.example/"}
     licensed = frames.event("codeReferenceEvent", {"references": [code]})
@@ -139,7 +139,7 @@ async def test_sources_that_come_with_an_answer_are_named(emulator: RunningEmula
     assert b"source: MIT a/b https://c.example/\n" in done.stderr
 
 
-async def test_the_answer_is_there_before_it_has_ended(emulator: RunningEmulator) -> None:
+async def test_an_answer_is_printed_while_it_arrives(emulator: RunningEmulator) -> None:
     """Streamed, also into a pipe; a signal then ends it at once, and upstream, too."""
     emulator.state.enqueue((Send(frames.text("Half an ans")), NEVER_ENDS))
     async with asking(emulator, "x") as process:
@@ -153,7 +153,9 @@ async def test_the_answer_is_there_before_it_has_ended(emulator: RunningEmulator
         await emulator.state.until(lambda state: state.open_streams == 0)
 
 
-async def test_a_reader_that_has_seen_enough_ends_it_quietly(emulator: RunningEmulator) -> None:
+async def test_a_reader_that_closes_the_pipe_ends_the_command_quietly(
+    emulator: RunningEmulator,
+) -> None:
     """`| head -1`: when the reader stops, the request ends."""
     many = [step for _ in range(9) for step in (Send(frames.text("line\n" * 9)), Pause(0.1))]
     emulator.state.enqueue((*many, NEVER_ENDS))
@@ -204,13 +206,13 @@ async def test_a_small_prompt_costs_few_tokens(emulator: RunningEmulator) -> Non
     assert b"under 0.1 % of the context window" in done.stderr
 
 
-async def test_one_token_is_one_token(emulator: RunningEmulator) -> None:
+async def test_one_token_is_written_in_the_singular(emulator: RunningEmulator) -> None:
     """Numbers and words agree."""
     done = await ask(emulator, "hi")
     assert b"about 1 token in, 14 out" in done.stderr
 
 
-async def test_tools_that_claude_asks_for_are_reported(emulator: RunningEmulator) -> None:
+async def test_tool_calls_are_reported(emulator: RunningEmulator) -> None:
     """A conversation of another client may have tools."""
     done = await ask(emulator, "/emulate tool_use")
     assert b"warning: Claude calls get_weather. No tool is run here" in done.stderr
@@ -227,7 +229,7 @@ async def test_tools_that_claude_asks_for_are_reported(emulator: RunningEmulator
     ],
     ids=["after the prompt", "for a dash"],
 )
-async def test_what_is_piped_in_is_asked(
+async def test_piped_text_becomes_part_of_the_prompt(
     arguments: list[str], stdin: bytes, expected: str, emulator: RunningEmulator
 ) -> None:
     done = await ask(emulator, *arguments, stdin=stdin)
@@ -236,7 +238,7 @@ async def test_what_is_piped_in_is_asked(
 
 
 @pytest.mark.parametrize("is_file", [True, False], ids=["file", "pipe"])
-async def test_much_that_is_piped_in_is_asked_whole(
+async def test_a_large_piped_text_is_sent_whole(
     is_file: bool, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """A pipe holds 64 KiB at a time."""
@@ -252,7 +254,7 @@ async def test_much_that_is_piped_in_is_asked_whole(
     assert content(emulator) == f"Sum up\n\n{lines}"
 
 
-async def test_a_pipe_that_says_nothing_is_not_waited_for(emulator: RunningEmulator) -> None:
+async def test_a_silent_pipe_does_not_block_the_command(emulator: RunningEmulator) -> None:
     """Programs that run this one may leave its standard input open."""
     async with asking(emulator, "Hi", stdin=PIPE) as process:
         assert await process.wait() == 0
@@ -264,7 +266,7 @@ async def test_a_pipe_that_says_nothing_is_not_waited_for(emulator: RunningEmula
 
 
 @pytest.mark.parametrize("prompt", ["Sum up", "-"])
-async def test_a_pipe_that_has_begun_is_read_to_its_end(
+async def test_a_pipe_that_has_sent_data_is_read_to_its_end(
     prompt: str, emulator: RunningEmulator
 ) -> None:
     """A long pause within a pipe is not its end, and a person is told what is waited for."""
@@ -279,9 +281,7 @@ async def test_a_pipe_that_has_begun_is_read_to_its_end(
     assert content(emulator).removeprefix("Sum up").strip() == "one\ntwo"
 
 
-async def test_files_and_images_that_are_named_are_sent(
-    tmp_path: Path, emulator: RunningEmulator
-) -> None:
+async def test_named_files_and_images_are_sent(tmp_path: Path, emulator: RunningEmulator) -> None:
     """A user who types a path allows it. KIRO_MCP_ROOTS is for models."""
     (tmp_path / "a:b c.py").write_text("x = 'ü'\n", "utf-8")
     (tmp_path / "notes.md").write_bytes(b"# Notes\n")
@@ -305,7 +305,7 @@ async def test_files_and_images_that_are_named_are_sent(
         (["x", "--continue=abc"], b"not_found: Unknown conversation 'abc'"),
     ],
 )
-async def test_what_cannot_be_asked_is_named(
+async def test_an_invalid_question_names_the_problem(
     arguments: list[str], says: bytes, emulator: RunningEmulator
 ) -> None:
     """README: exit code 2, and one line that says what to do."""
@@ -315,7 +315,9 @@ async def test_what_cannot_be_asked_is_named(
     assert emulator.state.requests_to("GenerateAssistantResponse") == []
 
 
-async def test_a_schema_gives_json_that_keeps_it(tmp_path: Path, emulator: RunningEmulator) -> None:
+async def test_a_schema_gives_json_that_matches_it(
+    tmp_path: Path, emulator: RunningEmulator
+) -> None:
     """Stdout is the value, whatever the model wrote around it."""
     emulator.state.enqueue((Send(frames.text('```json\n{"a": 1}\n```') + frames.ending()),))
     path = tmp_path / "schema.json"
@@ -324,7 +326,9 @@ async def test_a_schema_gives_json_that_keeps_it(tmp_path: Path, emulator: Runni
     assert (done.returncode, json.loads(done.stdout)) == (0, {"a": 1})
 
 
-async def test_an_answer_that_breaks_the_schema_is_not_a_success(emulator: RunningEmulator) -> None:
+async def test_an_answer_that_breaks_the_schema_exits_with_an_error(
+    emulator: RunningEmulator,
+) -> None:
     """The text is printed, because it has been paid for."""
     done = await ask(emulator, "x", "--schema", '{"type": "array"}')
     assert done.returncode == 5
@@ -360,7 +364,7 @@ async def test_a_dry_run_sends_nothing(
 # --- conversations ----------------------------------------------------------------------------
 
 
-async def test_continue_goes_on_with_the_last_conversation_of_the_command_line(
+async def test_continue_uses_the_last_conversation_of_the_command_line(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """It never continues a conversation of another MCP client, even a newer one."""
@@ -381,7 +385,7 @@ async def test_continue_goes_on_with_the_last_conversation_of_the_command_line(
     assert json.loads(third.stdout)["turn"] == 3
 
 
-async def test_after_an_interrupted_question_continue_does_not_take_an_older_one(
+async def test_continue_does_not_use_an_older_conversation_after_an_interrupted_question(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Its result is in a conversation whose id nobody has seen."""
@@ -407,13 +411,15 @@ async def test_after_an_interrupted_question_continue_does_not_take_an_older_one
     assert len(json.loads(listed.text)) == 2
 
 
-async def test_a_conversation_that_is_not_kept_is_not_offered(emulator: RunningEmulator) -> None:
+async def test_a_conversation_in_memory_is_not_offered_to_continue(
+    emulator: RunningEmulator,
+) -> None:
     done = await ask(emulator, "x", environ={"KIRO_MCP_STORE": "memory"})
     assert done.returncode == 0, done.stderr.decode()
     assert b"Continue" not in done.stderr
 
 
-async def test_a_conversation_that_could_not_be_kept_is_not_offered_nor_is_an_older_one(
+async def test_after_a_failed_save_no_conversation_can_be_continued(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     home = {"KIRO_MCP_HOME": str(tmp_path)}
@@ -429,8 +435,8 @@ async def test_a_conversation_that_could_not_be_kept_is_not_offered_nor_is_an_ol
 
 
 @pytest.mark.parametrize("noted", [b"\xff", b" \n"])
-def test_a_useless_note_is_not_a_conversation(noted: bytes, tmp_path: Path) -> None:
-    """And it does not block anyone."""
+def test_an_unreadable_file_names_no_conversation(noted: bytes, tmp_path: Path) -> None:
+    """It does not fail the command."""
     note = tmp_path / "last-conversation"
     note.write_bytes(noted)
     last = LastConversation(note)
@@ -442,8 +448,8 @@ def test_a_useless_note_is_not_a_conversation(noted: bytes, tmp_path: Path) -> N
     assert not note.exists()
 
 
-def test_with_an_emulator_that_ends_there_is_nothing_to_continue(tmp_path: Path) -> None:
-    """And it is not remembered."""
+def test_an_offline_conversation_cannot_be_continued(tmp_path: Path) -> None:
+    """It is not saved."""
     environ = {"KIRO_MCP_HOME": str(tmp_path), "KIRO_MCP_MODEL_CACHE_TTL": "no number"}
     last = LastConversation.of(environ, offline=True)
     last.write("an-id")
@@ -453,14 +459,14 @@ def test_with_an_emulator_that_ends_there_is_nothing_to_continue(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_warning_that_is_logged_is_a_line_like_all_others() -> None:
+async def test_a_logged_warning_looks_like_any_other_warning() -> None:
     """A person reads it."""
     done = await run("models", KIRO_MCP_MODLE="x", KIRO_MCP_LOG_LEVEL="INFO")
     lines = done.stderr.decode().splitlines()
     assert "warning: No setting is named KIRO_MCP_MODLE. Did you mean KIRO_MCP_MODEL?" in lines
 
 
-async def test_what_is_logged_for_a_capture_is_not_logged_elsewhere(
+async def test_log_messages_of_a_capture_do_not_go_to_stderr(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """A capture takes every line, a person those of `KIRO_MCP_LOG_LEVEL`."""

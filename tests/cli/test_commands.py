@@ -37,8 +37,8 @@ async def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[by
         return await run_forked(*arguments, env=environment(**environ))
 
 
-async def test_ask_offline_prints_the_answer_and_its_cost_apart() -> None:
-    """README's main command: stdout can be piped on, stderr is for people."""
+async def test_ask_prints_the_answer_to_stdout_and_its_cost_to_stderr() -> None:
+    """README's main command: stdout is for pipes, stderr is for people."""
     done = await run("ask", "--offline", "Say hello")
     assert done.returncode == 0, done.stderr.decode()
     assert b"Say hello" in done.stdout
@@ -46,7 +46,7 @@ async def test_ask_offline_prints_the_answer_and_its_cost_apart() -> None:
     assert b"credits" not in done.stdout
 
 
-async def test_offline_the_users_settings_count_but_for_whom_and_where(tmp_path: Path) -> None:
+async def test_offline_uses_all_settings_except_credentials_and_places(tmp_path: Path) -> None:
     """Settings can be tried offline; nothing is sent or saved."""
     done = await run(
         "ask",
@@ -67,7 +67,7 @@ async def test_offline_the_users_settings_count_but_for_whom_and_where(tmp_path:
     assert not (tmp_path / "home").exists()
 
 
-async def test_offline_a_setting_that_cannot_be_used_is_reported() -> None:
+async def test_offline_reports_an_invalid_setting() -> None:
     done = await run("ask", "--offline", "hi", KIRO_MCP_MAX_RETRIES="many")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"KIRO_MCP_MAX_RETRIES" in done.stderr
@@ -115,7 +115,7 @@ async def test_a_partial_answer_is_printed_with_a_warning(emulator: RunningEmula
         ("/emulate expired", {"KIRO_API_KEY": EMULATOR_API_KEY}, 3, b"auth_expired"),
     ],
 )
-async def test_a_failure_has_the_exit_code_of_its_kind(
+async def test_each_kind_of_failure_has_its_exit_code(
     prompt: str, environ: dict[str, str], code: int, says: bytes, emulator: RunningEmulator
 ) -> None:
     """README's exit codes: 2 usage, 3 sign-in, 4 network, 5 the service refused."""
@@ -142,7 +142,7 @@ async def test_models_works_signed_out() -> None:
 
 
 @pytest.mark.parametrize("command", ["models", "status", "login"])
-async def test_a_wrong_setting_is_reported(command: str) -> None:
+async def test_an_invalid_setting_is_reported(command: str) -> None:
     done = await run(command, KIRO_MCP_MODEL_CACHE_TTL="never")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"KIRO_MCP_MODEL_CACHE_TTL" in done.stderr
@@ -156,7 +156,7 @@ async def test_models_as_json_is_the_whole_list() -> None:
     mcp.assert_valid("list_models", json.loads(done.stdout))
 
 
-async def test_models_are_aligned_without_anything_that_steers_a_terminal() -> None:
+async def test_models_are_aligned_without_escape_sequences_in_a_pipe() -> None:
     """For `grep` and `awk`."""
     done = await run("models", "--offline")
     lines = {line.split()[0]: line.split() for line in done.stdout.decode().splitlines()}
@@ -168,7 +168,7 @@ async def test_models_are_aligned_without_anything_that_steers_a_terminal() -> N
     assert b" \n" not in done.stdout
 
 
-async def test_a_port_that_is_taken_is_reported() -> None:
+async def test_a_port_in_use_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         done = await run("emulate", "--port", str(port))
@@ -202,7 +202,7 @@ async def test_emulate_serves_until_it_is_interrupted() -> None:
         assert await process.wait() == 130
 
 
-async def test_emulate_answers_with_scripts_of_the_users_own(tmp_path: Path) -> None:
+async def test_emulate_answers_with_the_users_scripts(tmp_path: Path) -> None:
     """A developer's agent gets the developer's own answers in CI."""
     script = tmp_path / "mine.json"
     script.write_text('{"answers": [{"when": "Paris", "steps": [{"text": "It is warm."}]}]}')
@@ -211,7 +211,7 @@ async def test_emulate_answers_with_scripts_of_the_users_own(tmp_path: Path) -> 
         assert done.stdout == b"It is warm.\n", done.stderr.decode()
 
 
-async def test_emulate_refuses_a_script_that_cannot_be_played(tmp_path: Path) -> None:
+async def test_emulate_refuses_an_invalid_script(tmp_path: Path) -> None:
     """The error comes before it serves."""
     (tmp_path / "bad.json").write_text('{"answers": [{"steps": [{"txt": "x"}]}]}')
     done = await run("emulate", "--port", "0", "--script", str(tmp_path / "bad.json"))
@@ -222,7 +222,7 @@ async def test_emulate_refuses_a_script_that_cannot_be_played(tmp_path: Path) ->
     assert b"none.json' cannot be used: it cannot be read (No such file" in done.stderr
 
 
-async def test_emulate_keeps_what_any_program_sends_without_its_secrets(tmp_path: Path) -> None:
+async def test_emulate_records_every_request_without_secrets(tmp_path: Path) -> None:
     """Also a login that the emulator does not know, and an operation that nobody has described."""
     folder = tmp_path / "seen"
     async with emulating("--record", str(folder)) as (_, settings):
@@ -251,7 +251,7 @@ async def test_emulate_keeps_what_any_program_sends_without_its_secrets(tmp_path
     assert not [secret for secret in ("a.real.login", "111122223333", "me@") if secret in text]
 
 
-async def test_emulate_keeps_no_requests_among_other_files(tmp_path: Path) -> None:
+async def test_emulate_records_only_into_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     done = await run("emulate", "--port", "0", "--record", str(tmp_path))
     assert done.returncode == 2
@@ -264,7 +264,7 @@ async def test_the_version_is_the_packages() -> None:
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
-async def test_help_and_version_do_without_mcp(option: str) -> None:
+async def test_help_and_version_do_not_import_mcp(option: str) -> None:
     """Importing it takes half a second."""
     command = [sys.executable, "-X", "importtime", *COMMAND[1:], option]
     with fail_after(RUN_SECONDS):
@@ -276,7 +276,7 @@ async def test_help_and_version_do_without_mcp(option: str) -> None:
     assert not imported & {"mcp", "httpx", "rich"}
 
 
-async def test_closed_standard_streams_are_no_fault() -> None:
+async def test_a_command_works_with_closed_standard_streams() -> None:
     """Some programs start other programs this way."""
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND, "ask", "--offline", "hi"]
     with fail_after(RUN_SECONDS):
@@ -284,14 +284,14 @@ async def test_closed_standard_streams_are_no_fault() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-async def test_each_commands_summary_in_the_help_is_whole() -> None:
+async def test_the_help_shows_each_summary_in_full() -> None:
     """Click cuts off what is too long for a line."""
     done = await run("--help")
     assert b"..." not in done.stdout.partition(b"Commands:")[2]
 
 
 @needs_full_disk
-async def test_what_a_command_prints_last_is_not_lost_silently() -> None:
+async def test_a_failed_last_write_is_reported() -> None:
     """A pipe buffers the output until the end, and then the disk may be full."""
     program = (
         "import click, sys; from kiro_mcp.cli import app; sys.argv = ['kiro-mcp', 'x']\n"
@@ -320,7 +320,7 @@ async def test_what_a_command_prints_last_is_not_lost_silently() -> None:
         (["serve", "--transport", "http", "--host", "0.0.0.0"], 2, b""),
     ],
 )
-async def test_where_nobody_reads_the_remarks_all_else_goes_on(
+async def test_a_closed_stderr_does_not_stop_a_command(
     command: list[str], code: int, printed: bytes
 ) -> None:
     """An answer is worth more than a warning beside it."""
@@ -353,7 +353,7 @@ async def test_a_wrong_option_names_the_right_one_or_its_command(typed: str, say
     assert says in done.stderr.decode()
 
 
-async def test_a_message_names_commands_and_no_tools() -> None:
+async def test_messages_name_commands_instead_of_tools() -> None:
     """Nobody can call a tool at a prompt."""
     for command in (["ask", "hi"], ["status"]):
         done = await run(*command)

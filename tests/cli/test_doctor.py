@@ -115,7 +115,7 @@ CREDENTIALS: dict[str, tuple[Credential, str, str]] = {
 
 
 @pytest.mark.parametrize(("found", "outcome", "says"), CREDENTIALS.values(), ids=CREDENTIALS)
-def test_a_token_is_judged_by_what_the_next_call_can_do_with_it(
+def test_a_token_is_ok_if_the_next_call_can_use_or_renew_it(
     found: Credential, outcome: str, says: str
 ) -> None:
     """An expired token that is renewed by itself is not a problem."""
@@ -129,7 +129,7 @@ def test_a_token_is_judged_by_what_the_next_call_can_do_with_it(
     assert bool(token.cure) == (outcome != "ok")
 
 
-def test_nobody_signed_in_is_a_failure_unless_a_client_brings_its_own() -> None:
+def test_a_missing_login_is_a_failure_unless_a_client_has_a_credential() -> None:
     """A key in a client's configuration is a way to use this server, too."""
     nobody = Resolution(credential=None, findings=(), watched=())
     alone, _ = sign_in_checks(nobody, NOW)
@@ -153,9 +153,7 @@ def test_nobody_signed_in_is_a_failure_unless_a_client_brings_its_own() -> None:
         (UsageLimits(used=51, limit=50, is_overage_allowed=True), "warning", "more is billed"),
     ],
 )
-def test_credits_that_are_used_up_are_warned_of(
-    credits: UsageLimits, outcome: str, says: str
-) -> None:
+def test_used_up_credits_are_a_warning(credits: UsageLimits, outcome: str, says: str) -> None:
     check = credits_check(credits, NOW)
     assert (check.outcome, says in check.found) == (outcome, True)
 
@@ -170,7 +168,7 @@ def test_credits_that_are_used_up_are_warned_of(
         ([-7200.0, 2.0], "ok", "right to 2 s"),
     ],
 )
-def test_the_clock_is_judged_by_the_host_that_agrees_most(
+def test_the_clock_is_compared_with_the_host_that_agrees_most(
     skews: list[float], outcome: str, says: str
 ) -> None:
     """One host, or a proxy, may have a wrong clock itself."""
@@ -179,7 +177,7 @@ def test_the_clock_is_judged_by_the_host_that_agrees_most(
     assert says in check.found
 
 
-def test_an_address_in_the_services_place_is_warned_of_unless_it_was_asked_for() -> None:
+def test_a_replaced_endpoint_is_a_warning_unless_offline() -> None:
     """A setting forgotten from a test is a common reason for odd answers."""
     usual = endpoint_check(Settings.load({}), "eu-central-1", offline=False)
     assert (usual.outcome, usual.found) == ("ok", "runtime in eu-central-1")
@@ -188,7 +186,7 @@ def test_an_address_in_the_services_place_is_warned_of_unless_it_was_asked_for()
     assert endpoint_check(other, "us-east-1", offline=True).outcome == "ok"
 
 
-def test_hosts_that_nobody_has_confirmed_are_said_to_be_so() -> None:
+def test_unconfirmed_hosts_are_a_warning() -> None:
     check = endpoint_check(Settings.load({}), "us-gov-west-1", offline=False)
     assert (check.outcome, "not confirmed" in check.found) == ("warning", True)
 
@@ -205,7 +203,7 @@ def test_hosts_that_nobody_has_confirmed_are_said_to_be_so() -> None:
         ("api_key", "", "ok", "name none"),
     ],
 )
-def test_a_profile_and_the_kind_of_its_token_are_distinguished(
+def test_a_profile_must_fit_the_kind_of_its_token(
     kind: CredentialKind, arn: str, outcome: str, says: str
 ) -> None:
     """Observed: each other pair is refused, and in the same words as a token that is void."""
@@ -213,7 +211,7 @@ def test_a_profile_and_the_kind_of_its_token_are_distinguished(
     assert (check.outcome, says in check.found) == (outcome, True)
 
 
-async def test_a_builder_id_that_is_good_for_usage_alone_is_reported(tmp_path: Path) -> None:
+async def test_a_builder_id_that_can_only_query_usage_is_a_failure(tmp_path: Path) -> None:
     state = EmulatorState(accounts=Accounts(refuses_shared_profile=True))
     async with running(state) as emulator:
         checks = await examined(
@@ -226,7 +224,7 @@ async def test_a_builder_id_that_is_good_for_usage_alone_is_reported(tmp_path: P
     assert any("all AWS Builder IDs share" in check.found for check in checks)
 
 
-async def test_a_folder_of_logins_that_others_can_write_to_is_warned_of(tmp_path: Path) -> None:
+async def test_a_login_folder_that_others_can_write_to_is_a_warning(tmp_path: Path) -> None:
     """A user who can write there can replace the login."""
     home = tmp_path / "own"
     home.mkdir()
@@ -250,7 +248,7 @@ def test_the_exit_code_is_that_of_the_worst_failure() -> None:
     assert (exit_code_of([]), summary([])) == (0, "Everything is in order.")
 
 
-def test_what_is_found_is_shown_as_it_is_but_for_secrets_and_control_characters() -> None:
+def test_checks_are_shown_without_secrets_and_control_characters() -> None:
     """A client's file, or a server that was started, may say anything."""
     found = [
         ok("a", "[bold]1", details=("x",)),
@@ -306,7 +304,7 @@ async def pool() -> AsyncGenerator[HttpPool]:
         await made.aclose()
 
 
-async def test_a_host_tells_its_time_with_its_answer() -> None:
+async def test_the_clock_of_a_host_is_read_from_its_answer() -> None:
     """RFC 9110, the header Date."""
     date = "Sat, 21 Nov 2026 13:00:00 GMT"
     answer = f"HTTP/1.1 404 Not Found\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode()
@@ -320,7 +318,7 @@ async def test_a_host_tells_its_time_with_its_answer() -> None:
     assert 3000 < skew + (datetime.now(UTC) - NOW).total_seconds() < 4000
 
 
-async def test_an_answer_that_a_proxy_gives_itself_is_a_warning() -> None:
+async def test_an_answer_from_the_proxy_itself_is_a_warning() -> None:
     """The service's front page is a 404. Any other answer also shows that the host is there."""
     with fail_after(RUN_SECONDS):
         async with (
@@ -334,7 +332,7 @@ async def test_an_answer_that_a_proxy_gives_itself_is_a_warning() -> None:
 
 
 @pytest.mark.parametrize("date", ["", "Date: soon\r\n", "Date: Sat, 21 Nov 2026 12:01:30\r\n"])
-async def test_a_host_without_a_usable_time_is_there_all_the_same(date: str) -> None:
+async def test_a_host_without_a_valid_date_is_still_reachable(date: str) -> None:
     answer = f"HTTP/1.1 200 OK\r\n{date}Content-Length: 0\r\n\r\n".encode()
     with fail_after(RUN_SECONDS):
         async with answering(answer) as url, pool() as http:
@@ -342,7 +340,7 @@ async def test_a_host_without_a_usable_time_is_there_all_the_same(date: str) -> 
     assert (check.outcome, skew) == ("ok", None)
 
 
-async def test_a_host_that_hangs_is_left_after_its_time() -> None:
+async def test_a_host_that_does_not_answer_in_time_is_a_network_error() -> None:
     """The doctor must not hang."""
     with fail_after(RUN_SECONDS):
         async with answering(None) as url, pool() as http:
@@ -358,8 +356,8 @@ async def test_a_host_that_does_not_exist_is_a_network_error() -> None:
     assert (check.outcome, check.exit_code) == ("failed", 4)
 
 
-def test_the_hosts_that_are_asked_are_those_that_calls_go_to() -> None:
-    """In the regions of the profile and of the login, with what is overridden."""
+def test_the_doctor_asks_the_hosts_that_calls_use() -> None:
+    """In the regions of the profile and of the login, with the overrides."""
     settings = Settings.load({"KIRO_MCP_ENDPOINTS": "runtime,q", "KIRO_REGION": "eu-west-1"})
     assert hosts_in_use(settings, None, "eu-central-1") == {
         "https://runtime.eu-central-1.kiro.dev/": "prompts",
@@ -377,7 +375,7 @@ def test_the_hosts_that_are_asked_are_those_that_calls_go_to() -> None:
     }
 
 
-def test_the_region_comes_from_the_profile_without_asking_anybody() -> None:
+def test_the_region_is_read_from_the_profile_without_a_request() -> None:
     arn = "arn:aws:codewhisperer:eu-central-1:111122223333:profile/EXAMPLE"
     token = token_as_it_is(Settings.load({}), credential(profile_arn=arn))
     assert (token.region, token.profile_arn) == ("eu-central-1", arn)
@@ -386,7 +384,7 @@ def test_the_region_comes_from_the_profile_without_asking_anybody() -> None:
     assert (token.region, token.profile_arn) == ("eu-central-1", "")
 
 
-def test_a_store_is_looked_at_and_stays_as_it_is(tmp_path: Path) -> None:
+def test_checking_the_store_does_not_change_it(tmp_path: Path) -> None:
     """Even the log file that reading such a database creates is removed."""
     folder = tmp_path / "store"
     assert "will be created at the first use" in store_check(folder).found
@@ -415,7 +413,7 @@ def test_a_store_is_looked_at_and_stays_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such file modes")
-def test_what_others_may_read_in_a_store_is_named(tmp_path: Path) -> None:
+def test_store_files_that_others_can_read_are_named(tmp_path: Path) -> None:
     """The file holds a login. The cure can be pasted into a shell."""
     folder = tmp_path / "Application Support"
     folder.mkdir(mode=0o700)
@@ -426,7 +424,7 @@ def test_what_others_may_read_in_a_store_is_named(tmp_path: Path) -> None:
     assert f"'{folder}'" in check.cure
 
 
-def test_a_store_where_a_file_is_in_the_way_cannot_be_written(tmp_path: Path) -> None:
+def test_a_store_below_a_file_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     check = store_check(tmp_path / "file" / "store")
     assert (check.outcome, "is not writable" in check.found) == ("failed", True)
@@ -435,7 +433,7 @@ def test_a_store_where_a_file_is_in_the_way_cannot_be_written(tmp_path: Path) ->
 # --- starting ------------------------------------------------------------------------------------
 
 
-async def test_a_start_is_measured_to_the_list_of_tools() -> None:
+async def test_a_start_is_measured_up_to_the_list_of_tools() -> None:
     """A client waits for this answer."""
     with fail_after(RUN_SECONDS):
         started = await start(OWN, environment(), within_seconds=RUN_SECONDS)
@@ -517,7 +515,7 @@ SLOW = Started(SLOW_START_SECONDS + 1, ("a",))
         ({**THERE, "env": {"KIRO_API_KEY": "${input:k}"}}, None, "ok", "3 tools"),
     ],
 )
-async def test_an_entry_of_a_client_is_judged_by_its_start(
+async def test_an_entry_of_a_client_is_checked_by_starting_it(
     members: Mapping[str, object], started: Started | None, outcome: str, says: str
 ) -> None:
     """What works in a shell may not work from a desktop."""
@@ -528,7 +526,7 @@ async def test_an_entry_of_a_client_is_judged_by_its_start(
     assert bool(check.cure) == (outcome in ("warning", "failed"))
 
 
-async def test_an_entry_without_what_leads_to_the_login_is_to_get_just_that() -> None:
+async def test_a_credential_that_is_set_here_only_is_named() -> None:
     """Signing in again would not help."""
     members = {**THERE, "env": {}}
     check = await checked(members, KIRO_API_KEY="ksk_x")
@@ -558,7 +556,7 @@ def put(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def test_the_users_own_files_are_read_and_only_our_entries(tmp_path: Path) -> None:
+def test_only_our_entries_in_the_users_own_files_are_found(tmp_path: Path) -> None:
     """Others' entries, and files in projects, are never run."""
     entry = {"command": sys.executable, "args": ["-m", "kiro_mcp"], "env": {"KIRO_API_KEY": "k"}}
     servers = {"mcpServers": {"kiro": entry, "other": {"command": "npx", "args": ["other"]}}}
@@ -573,7 +571,7 @@ def test_the_users_own_files_are_read_and_only_our_entries(tmp_path: Path) -> No
 
 
 def test_a_clients_file_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
-    """Its client cannot read it, too."""
+    """Its client cannot read it either."""
     put(tmp_path / ".cursor" / "mcp.json", "{\n  oops\n}")
     put(tmp_path / ".kiro" / "settings" / "mcp.json", "[]")
     entries, faults = find_entries(Machine(home=tmp_path, platform="linux", environ={}))
@@ -630,9 +628,7 @@ async def test_offline_everything_is_in_order_and_nothing_is_changed(tmp_path: P
     assert snapshot(tmp_path) == before
 
 
-async def test_a_login_that_has_ended_is_not_renewed(
-    tmp_path: Path, emulator: RunningEmulator
-) -> None:
+async def test_an_expired_login_is_not_renewed(tmp_path: Path, emulator: RunningEmulator) -> None:
     """Renewing would change a file and spend a token."""
     await sign_in_before(tmp_path / "own", emulator.url)
     before = snapshot(tmp_path)
@@ -651,7 +647,7 @@ async def test_a_login_that_has_ended_is_not_renewed(
     assert login.access_token not in done.stdout.decode()
 
 
-async def test_credits_are_asked_for_with_a_login_that_is_good(
+async def test_credits_are_shown_for_a_valid_login(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     await sign_in_before(tmp_path / "own", emulator.url, is_expired=False)
@@ -701,7 +697,7 @@ async def test_a_login_found_on_the_machine_goes_to_no_other_host(
     assert all("authorization" not in request.headers for request in emulator.state.requests)
 
 
-async def test_signed_out_and_unreachable_is_reported_with_its_cure_and_its_code(
+async def test_signed_out_without_a_network_has_a_cure_and_the_network_exit_code(
     tmp_path: Path,
 ) -> None:
     """README's exit codes: the network is worse than the sign-in."""
@@ -716,7 +712,7 @@ async def test_signed_out_and_unreachable_is_reported_with_its_cure_and_its_code
     assert "Traceback" not in done.stderr.decode()
 
 
-async def test_wrong_settings_are_reported_and_the_rest_is_looked_at(tmp_path: Path) -> None:
+async def test_invalid_settings_are_reported_and_the_rest_is_checked(tmp_path: Path) -> None:
     """A client's entry may be right where the shell is wrong."""
     broken = {"command": "/not/there/kiro-mcp"}
     put(tmp_path / ".cursor" / "mcp.json", json.dumps({"mcpServers": {"kiro": broken}}))
@@ -731,7 +727,7 @@ async def test_wrong_settings_are_reported_and_the_rest_is_looked_at(tmp_path: P
     assert "ksk_secret" not in said
 
 
-async def test_an_open_folder_that_does_not_exist_is_warned_of(tmp_path: Path) -> None:
+async def test_a_root_that_does_not_exist_is_a_warning(tmp_path: Path) -> None:
     roots = "~/gone:~"
     command = {"command": sys.executable, "args": ["-m", "kiro_mcp"]}
     entry = {**command, "env": {"KIRO_MCP_ROOTS": roots}}
@@ -741,7 +737,7 @@ async def test_an_open_folder_that_does_not_exist_is_warned_of(tmp_path: Path) -
     assert done.stdout.decode().count(said) == 2
 
 
-async def test_a_wrong_profile_is_reported(tmp_path: Path) -> None:
+async def test_an_invalid_profile_is_reported(tmp_path: Path) -> None:
     """The service would answer with `Improperly formed request`."""
     checks = await examined(tmp_path, KIRO_API_KEY="ksk_x", KIRO_PROFILE_ARN="mine")
     assert exit_code_of(checks) == 5

@@ -36,13 +36,13 @@ from tests.support.stdio import COMMAND, environment, started
         ("# A=b\n\n  # x\nA=c", "c"),
     ],
 )
-def test_a_line_is_a_name_and_what_can_be_read_after_it(line: str, value: str) -> None:
+def test_a_line_sets_a_name_to_the_value_after_it(line: str, value: str) -> None:
     """The files that users of kiro-gateway have; no program expands all of them alike."""
     assert parse_env_file(line) == {"A": value}
 
 
 @pytest.mark.parametrize("line", ["A", "A b=c", "1A=b", "=b", 'A="b', "A='b' c", "ä=b"])
-def test_a_line_that_sets_nothing_is_named_without_its_text(line: str) -> None:
+def test_an_invalid_line_is_reported_by_its_number_alone(line: str) -> None:
     """It may be a secret."""
     with pytest.raises(EnvFileError) as caught:
         parse_env_file(f"X=y\n{line}")
@@ -59,7 +59,7 @@ def test_a_line_that_sets_nothing_is_named_without_its_text(line: str) -> None:
     ],
     ids=["no-text", "binary", "large", "folder"],
 )
-def test_a_file_of_another_kind_is_refused(
+def test_a_file_without_settings_is_refused(
     content: bytes | None, says: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "env"
@@ -71,8 +71,8 @@ def test_a_file_of_another_kind_is_refused(
         add_env_file(path, {})
 
 
-def test_the_environment_stands_above_the_file_unless_it_is_empty(tmp_path: Path) -> None:
-    """As other readers of such files have it; an empty variable counts as unset here."""
+def test_a_set_variable_wins_over_the_file(tmp_path: Path) -> None:
+    """As in other readers of such files. An empty variable counts as unset."""
     path = tmp_path / "env"
     path.write_text("\ufeffKIRO_A=file\nKIRO_B=file\nKIRO_C=file\n", "utf-8")
     environ = {"KIRO_A": "environment", "KIRO_B": " "}
@@ -80,7 +80,7 @@ def test_the_environment_stands_above_the_file_unless_it_is_empty(tmp_path: Path
     assert environ == {"KIRO_A": "environment", "KIRO_B": "file", "KIRO_C": "file"}
 
 
-def test_only_settings_and_the_proxy_are_taken_from_the_file(tmp_path: Path) -> None:
+def test_only_settings_and_proxies_are_read_from_the_file(tmp_path: Path) -> None:
     """BROWSER and LD_PRELOAD would run a program."""
     path = tmp_path / "env"
     taken = ("KIRO_API_KEY", "KIRO_MCP_X", "REFRESH_TOKEN", "PROFILE_ARN", "VPN_PROXY_URL")
@@ -101,7 +101,7 @@ def settings_file(folder: Path, emulator: RunningEmulator) -> Path:
     return path
 
 
-async def test_a_command_takes_its_settings_from_the_file(
+async def test_a_command_uses_the_settings_in_the_file(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     path = settings_file(tmp_path, emulator)
@@ -111,7 +111,7 @@ async def test_a_command_takes_its_settings_from_the_file(
     assert f"{path}: ignored, not settings of kiro-mcp: A." in done.stderr.decode()
 
 
-async def test_the_server_that_no_command_means_takes_them_too(
+async def test_the_server_without_a_command_uses_the_settings_in_the_file(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     command = (*COMMAND, "--env-file", str(settings_file(tmp_path, emulator)))
@@ -122,7 +122,7 @@ async def test_the_server_that_no_command_means_takes_them_too(
             assert "Say hello" in called["structuredContent"]["text"]
 
 
-async def test_a_file_in_the_folder_where_it_is_started_is_not_read(
+async def test_an_env_file_in_the_current_folder_is_not_read(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """A stranger's project must not send anyone's prompts elsewhere."""

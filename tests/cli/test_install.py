@@ -99,8 +99,10 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
-async def test_a_first_installation_makes_the_file_and_says_what_is_next(tmp_path: Path) -> None:
-    """An absolute command, which is there; and the way to sign in."""
+async def test_a_first_installation_creates_the_file_and_names_the_next_step(
+    tmp_path: Path,
+) -> None:
+    """The command is an absolute path that exists; the next step is to sign in."""
     done = await install(tmp_path, "cursor")
     assert done.returncode == 0, said(done)
     path = tmp_path / ".cursor" / "mcp.json"
@@ -119,7 +121,7 @@ async def test_a_first_installation_makes_the_file_and_says_what_is_next(tmp_pat
 
 
 async def test_a_second_installation_changes_nothing(tmp_path: Path) -> None:
-    """Idempotent, to the time of the file."""
+    """Not even the time of the file changes."""
     await install(tmp_path, "codex")
     path = tmp_path / ".codex" / "config.toml"
     before = (path.read_bytes(), path.stat().st_mtime_ns)
@@ -130,8 +132,8 @@ async def test_a_second_installation_changes_nothing(tmp_path: Path) -> None:
     assert backups(path) == []
 
 
-async def test_codex_keeps_the_start_time_that_its_owner_set(tmp_path: Path) -> None:
-    """Only a new entry is given one."""
+async def test_codex_keeps_the_users_startup_timeout(tmp_path: Path) -> None:
+    """Only a new entry gets one."""
     await install(tmp_path, "codex")
     path = tmp_path / ".codex" / "config.toml"
     owned = path.read_text().replace("startup_timeout_sec = 60", "startup_timeout_sec = 5")
@@ -195,7 +197,7 @@ async def test_codex_keeps_the_start_time_that_its_owner_set(tmp_path: Path) -> 
     ids=["Zed", "Zed on Windows", "Codex", "Goose on Windows"],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="The places are those of Linux")
-async def test_installing_adds_lines_and_uninstalling_brings_the_file_back(
+async def test_uninstalling_restores_the_file_from_before_installing(
     tmp_path: Path, client: str, place: str, before: str, added: list[str]
 ) -> None:
     """Comments, order, tabs and line ends are its owner's; a byte order mark breaks clients."""
@@ -233,7 +235,7 @@ async def test_a_dry_run_shows_the_change_and_writes_nothing(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Links need a privilege there")
-async def test_a_link_into_dotfiles_stays_a_link(tmp_path: Path) -> None:
+async def test_a_symbolic_link_stays_a_link(tmp_path: Path) -> None:
     """The file behind it is changed; the backup lies beside the link, not among dotfiles."""
     real = written(tmp_path / "dotfiles" / "mcp.json", '{"mcpServers": {}}')
     link = tmp_path / ".cursor" / "mcp.json"
@@ -247,8 +249,8 @@ async def test_a_link_into_dotfiles_stays_a_link(tmp_path: Path) -> None:
     assert sorted(real.parent.iterdir()) == [real]
 
 
-async def test_a_variable_is_taken_from_here_and_its_value_is_not_shown(tmp_path: Path) -> None:
-    """So a key needs to stand neither in the shell's history nor on the screen."""
+async def test_a_variable_without_a_value_gets_its_value_here_and_hides_it(tmp_path: Path) -> None:
+    """So a key appears neither in the shell's history nor on the screen."""
     arguments = ("kiro", "--env", "KIRO_API_KEY", "--env", "KIRO_MCP_MODEL=a=b", "--name", "k-1")
     done = await install(tmp_path, *arguments, KIRO_API_KEY=KEY)
     assert done.returncode == 0, said(done)
@@ -264,7 +266,7 @@ async def test_a_variable_is_taken_from_here_and_its_value_is_not_shown(tmp_path
     assert said(forced).count("[redacted]") == 2
 
 
-async def test_a_key_that_a_desktop_program_does_not_see_is_reported(tmp_path: Path) -> None:
+async def test_a_key_that_a_desktop_program_does_not_inherit_is_reported(tmp_path: Path) -> None:
     """It works in the shell, and the client would say that nobody is signed in."""
     done = await install(tmp_path, "windsurf", KIRO_API_KEY=KEY)
     assert "does not pass it on: add `--env KIRO_API_KEY`" in said(done)
@@ -272,7 +274,7 @@ async def test_a_key_that_a_desktop_program_does_not_see_is_reported(tmp_path: P
     assert "--env" not in said(shell)
 
 
-async def test_what_leads_to_a_login_here_alone_is_named(tmp_path: Path) -> None:
+async def test_a_variable_that_leads_to_a_login_here_only_is_named(tmp_path: Path) -> None:
     """Another login would be saved at the same place, where the client does not look."""
     await sign_in_before(tmp_path / "own", "")
     own = str(tmp_path / "own")
@@ -287,7 +289,7 @@ async def test_what_leads_to_a_login_here_alone_is_named(tmp_path: Path) -> None
     assert "--env" not in said(done)
 
 
-async def test_a_person_who_is_signed_in_is_not_told_to_sign_in(tmp_path: Path) -> None:
+async def test_a_signed_in_user_is_not_told_to_sign_in(tmp_path: Path) -> None:
     await sign_in_before(tmp_path / ".local" / "share" / "kiro-mcp", "")
     done = await install(tmp_path, "cursor")
     assert "kiro-mcp login" not in said(done)
@@ -306,7 +308,7 @@ async def test_a_project_gets_its_own_file(tmp_path: Path) -> None:
 
 
 async def test_another_file_can_be_named(tmp_path: Path) -> None:
-    """For editors that are made of VS Code, or lie elsewhere."""
+    """For forks of VS Code, and for other folders."""
     done = await install(tmp_path, "vscode", "--file", "~/a/mcp.json")
     assert done.returncode == 0, said(done)
     assert "kiro" in json.loads((tmp_path / "a" / "mcp.json").read_bytes())["servers"]
@@ -340,7 +342,7 @@ async def test_a_file_that_cannot_be_edited_is_left_alone(
     assert backups(path) == []
 
 
-async def test_an_entry_that_is_switched_off_stays_so_and_reported(tmp_path: Path) -> None:
+async def test_a_disabled_entry_stays_disabled_and_is_reported(tmp_path: Path) -> None:
     """The user has disabled it."""
     await install(tmp_path, "kiro")
     path = tmp_path / ".kiro" / "settings" / "mcp.json"
@@ -379,7 +381,7 @@ async def test_broken_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
     assert backups(path) == []
 
 
-async def test_an_empty_list_of_servers_stays_when_ours_goes(tmp_path: Path) -> None:
+async def test_uninstalling_leaves_an_empty_list_of_servers(tmp_path: Path) -> None:
     """It may have been there before."""
     path = written(tmp_path / ".cursor" / "mcp.json", '{\n  "mcpServers": {}\n}\n')
     await install(tmp_path, "cursor")
@@ -387,7 +389,7 @@ async def test_an_empty_list_of_servers_stays_when_ours_goes(tmp_path: Path) -> 
     assert path.read_text() == '{\n  "mcpServers": {}\n}\n'
 
 
-async def test_another_server_of_the_same_name_is_not_taken_out(tmp_path: Path) -> None:
+async def test_another_server_of_the_same_name_is_not_removed(tmp_path: Path) -> None:
     before = '{"mcpServers": {"kiro": {"url": "https://example.com/mcp"}}}'
     path = written(tmp_path / ".cursor" / "mcp.json", before)
     done = await install(tmp_path, "cursor", "--uninstall")
@@ -422,7 +424,7 @@ async def test_a_wrong_option_is_reported_before_anything_is_written(
     assert files_left in ([], ["install.lock"])  # The lock keeps installations apart.
 
 
-async def test_a_misspelt_setting_is_warned_of(tmp_path: Path) -> None:
+async def test_a_misspelt_setting_is_a_warning(tmp_path: Path) -> None:
     """The client would pass it on, and it would have no effect."""
     done = await install(tmp_path, "cursor", "--env", "KIRO_MCP_MODLE=x")
     assert done.returncode == 0
@@ -432,7 +434,7 @@ async def test_a_misspelt_setting_is_warned_of(tmp_path: Path) -> None:
 # --- the file ------------------------------------------------------------------------------------
 
 
-def test_a_file_that_another_program_has_changed_since_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_another_program_has_changed_is_not_replaced(tmp_path: Path) -> None:
     """Claude Code writes its own file while it runs."""
     path = written(tmp_path / ".claude.json", "{}")
     before = config_file.read(path)
@@ -443,7 +445,7 @@ def test_a_file_that_another_program_has_changed_since_is_left_alone(tmp_path: P
     assert backups(path) == []
 
 
-def test_backups_of_the_same_second_are_kept_apart(tmp_path: Path) -> None:
+def test_backups_of_the_same_second_get_different_names(tmp_path: Path) -> None:
     """An existing backup is not overwritten."""
     path = written(tmp_path / "f", "0")
     for number in range(1, 4):
@@ -455,7 +457,7 @@ def test_backups_of_the_same_second_are_kept_apart(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere"
 )
-def test_a_file_that_its_owner_has_closed_is_not_replaced(tmp_path: Path) -> None:
+def test_a_write_protected_file_is_not_replaced(tmp_path: Path) -> None:
     """Replacing the file would undo that."""
     path = written(tmp_path / "f", "0")
     path.chmod(0o444)
@@ -465,7 +467,7 @@ def test_a_file_that_its_owner_has_closed_is_not_replaced(tmp_path: Path) -> Non
     assert backups(path) == []
 
 
-async def test_a_pipe_in_a_clients_files_place_is_refused_at_once(tmp_path: Path) -> None:
+async def test_a_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
     """Opening it would wait for a writer."""
     path = tmp_path / ".cursor" / "mcp.json"
     path.parent.mkdir()
@@ -475,7 +477,7 @@ async def test_a_pipe_in_a_clients_files_place_is_refused_at_once(tmp_path: Path
     assert f"{path} cannot be read (it is not a regular file)" in said(done)
 
 
-async def test_installations_at_the_same_time_all_count(tmp_path: Path) -> None:
+async def test_parallel_installations_are_all_saved(tmp_path: Path) -> None:
     async with anyio.create_task_group() as tasks:
         for name in ("one", "two", "three"):
             tasks.start_soon(install, tmp_path, "cursor", "--name", name)

@@ -65,7 +65,7 @@ def machine(platform: str = "linux", **environ: str) -> Machine:
         ("lm-studio", "darwin", {}, ".lmstudio/mcp.json"),
     ],
 )
-def test_each_client_has_its_place_on_each_system(
+def test_each_client_has_its_file_on_each_system(
     client: str, platform: str, environ: dict[str, str], path: str
 ) -> None:
     """The clients' documentation; for Zed and Codex their source."""
@@ -73,7 +73,7 @@ def test_each_client_has_its_place_on_each_system(
 
 
 def test_a_packaged_claude_desktop_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    """Windows: what lies in %APPDATA% is not seen by a program from a package."""
+    """On Windows, a packaged program does not see %APPDATA%."""
     folder = tmp_path / "Packages" / "Claude_pzs8sxrjxfjjc" / "LocalCache" / "Roaming" / "Claude"
     folder.mkdir(parents=True)
     here = machine("win32", LOCALAPPDATA=str(tmp_path), APPDATA="/a")
@@ -81,8 +81,8 @@ def test_a_packaged_claude_desktop_has_a_folder_of_its_own(tmp_path: Path) -> No
     assert file == folder / "claude_desktop_config.json"
 
 
-def test_the_second_name_of_a_file_is_used_where_it_is_there(tmp_path: Path) -> None:
-    """Of opencode: it reads `opencode.json` and `opencode.jsonc`."""
+def test_the_other_name_of_a_file_is_used_if_it_exists(tmp_path: Path) -> None:
+    """It is for opencode, which reads `opencode.json` and `opencode.jsonc`."""
     here = machine("linux", XDG_CONFIG_HOME=str(tmp_path))
     assert CLIENTS["opencode"].user_file(here).name == "opencode.json"
     (tmp_path / "opencode").mkdir()
@@ -95,8 +95,8 @@ def test_without_a_home_the_error_names_the_cure() -> None:
         CLIENTS["kiro"].user_file(Machine(home=None, platform="linux", environ={}))
 
 
-def test_the_command_line_takes_the_clients_that_are_known() -> None:
-    """The names stand there once more, which keeps --help quick."""
+def test_the_command_line_lists_all_known_clients() -> None:
+    """The command line has its own list of names, which keeps --help quick."""
     [client] = [one for one in commands.commands["install"].params if one.name == "client"]
     assert list(client.to_info_dict()["type"]["choices"]) == list(CLIENTS)
 
@@ -111,7 +111,7 @@ def test_the_command_line_takes_the_clients_that_are_known() -> None:
         ("claude-code", "linux", {"HOME": "/h", "PATH": "/long", "KIRO_API_KEY": "k"}),
     ],
 )
-def test_a_client_hands_on_what_it_has_itself(
+def test_a_client_passes_on_its_own_variables(
     client: str, platform: str, seen: dict[str, str]
 ) -> None:
     """A desktop starts programs without the variables of a shell."""
@@ -218,7 +218,7 @@ LAUNCHES = {
 
 
 @pytest.mark.parametrize(("how", "launch"), LAUNCHES.values(), ids=LAUNCHES)
-def test_the_command_is_one_that_will_still_be_there(how: Running, launch: Launch | None) -> None:
+def test_the_installed_command_lies_outside_of_caches(how: Running, launch: Launch | None) -> None:
     """A path into a cache is gone after the next clean-up."""
     assert lasting_launch(how) == launch
 
@@ -244,9 +244,7 @@ def test_the_command_is_one_that_will_still_be_there(how: Running, launch: Launc
         ('{"url": 1}', None),
     ],
 )
-def test_where_a_package_came_from_is_read_as_uvx_takes_it(
-    document: str, source: str | None
-) -> None:
+def test_the_source_of_a_package_is_written_for_uvx(document: str, source: str | None) -> None:
     """PEP 610; the package index leaves no such file."""
     assert source_of(document) == source
 
@@ -326,8 +324,10 @@ def test_entries_have_the_shape_of_their_client() -> None:
         ("text", None, False),
     ],
 )
-def test_ours_is_known_by_its_command(members: object, launch: Launch | None, ours: bool) -> None:
-    """Another server of the same name is not to be overwritten."""
+def test_our_entry_is_recognised_by_its_command(
+    members: object, launch: Launch | None, ours: bool
+) -> None:
+    """Another server of the same name must not be overwritten."""
     assert (entry(members).launch, entry(members).is_ours) == (launch, ours)
 
 
@@ -339,7 +339,7 @@ def test_an_entry_can_be_switched_off_in_two_ways() -> None:
 
 
 @pytest.mark.parametrize("client", ["kiro", "codex", "goose"])
-def test_an_entry_that_is_there_keeps_what_its_owner_set(client: str) -> None:
+def test_an_existing_entry_keeps_the_users_own_members(client: str) -> None:
     """Only the command, its arguments and the variables that were named are changed."""
     known = CLIENTS[client]
     old = {
@@ -356,8 +356,8 @@ def test_an_entry_that_is_there_keeps_what_its_owner_set(client: str) -> None:
     assert again == {**old, **without}
 
 
-def test_a_byte_order_mark_goes_and_line_ends_stay() -> None:
-    """Editors of Windows write one, and some clients cannot read it."""
+def test_a_byte_order_mark_is_removed_and_line_endings_stay() -> None:
+    """Editors on Windows write one, and some clients cannot read it."""
     text = with_server('\ufeff{\r\n  "a": 1\r\n}', CLIENTS["kiro"], "kiro", {"command": "x"})
     assert text.startswith("{\r\n")
     assert text.count("\n") == text.count("\r\n")
@@ -365,8 +365,8 @@ def test_a_byte_order_mark_goes_and_line_ends_stay() -> None:
     assert gone == '{\r\n  "a": 1,\r\n  "mcpServers": {}\r\n}'
 
 
-def test_only_clients_that_take_comments_are_given_files_with_some() -> None:
-    """A file that the client cannot read anyway is not added to."""
+def test_a_file_with_comments_is_refused_for_a_client_without_them() -> None:
+    """The client cannot read such a file anyway."""
     text = '{\n  // mine\n  "mcpServers": {}\n}'
     assert servers(text, CLIENTS["cursor"]) == {}
     with pytest.raises(Unparsable):
@@ -376,13 +376,13 @@ def test_only_clients_that_take_comments_are_given_files_with_some() -> None:
 @pytest.mark.parametrize(
     "text", ["{}\n# mine\n", "extensions: {a: 1}\n", "a: &a\n  b: 1\nextensions: *a\n"]
 )
-def test_yaml_whose_layout_has_no_place_for_an_entry_is_refused(text: str) -> None:
+def test_yaml_that_cannot_be_edited_safely_is_refused(text: str) -> None:
     with pytest.raises(CannotEdit):
         with_server(text, CLIENTS["goose"], "kiro", {"cmd": "x"})
 
 
 @pytest.mark.parametrize("text", ["[]", '{"mcpServers": []}'])
-def test_a_file_of_another_form_is_not_edited(text: str) -> None:
+def test_a_file_that_is_not_an_object_is_not_edited(text: str) -> None:
     with pytest.raises(CannotEdit):
         servers(text, CLIENTS["kiro"])
     with pytest.raises(CannotEdit):
@@ -392,8 +392,8 @@ def test_a_file_of_another_form_is_not_edited(text: str) -> None:
 # --- the change, shown ---------------------------------------------------------------------------
 
 
-def test_a_change_is_shown_without_any_secret_of_any_server() -> None:
-    """It is read over a shoulder, and pasted into reports."""
+def test_a_change_is_shown_without_the_secrets_of_any_server() -> None:
+    """People paste it into reports."""
     secrets = ("ksk_0123456789abcdef", "ghp_0123456789", "hunter2", "sk-abc")
     before = (
         '{\n  "GITHUB_TOKEN": "ghp_0123456789",\n  "DB_PASSWORD": "hunter2",\n'
@@ -409,7 +409,7 @@ def test_a_change_is_shown_without_any_secret_of_any_server() -> None:
         assert "hunter2" not in "\n".join(shown_change("", line, "f"))
 
 
-def test_a_file_of_one_long_line_is_not_shown_whole() -> None:
+def test_a_long_line_is_cut_off() -> None:
     """Some clients write megabytes into one line."""
     lines = list(shown_change("", "x" * 1_000_000, "f"))
     assert max(map(len, lines)) < 2 * MAX_LINE

@@ -29,7 +29,7 @@ moderate = settings(derandomize=True, max_examples=60, deadline=None)
         ("{}\r\n//", {}),
     ],
 )
-def test_what_editors_take_is_read(text: str, value: object) -> None:
+def test_comments_and_trailing_commas_are_read(text: str, value: object) -> None:
     """VS Code and Zed: comments, and a comma after the last member."""
     assert JSONC.read(text) == value
 
@@ -51,7 +51,7 @@ def test_what_editors_take_is_read(text: str, value: object) -> None:
         ("{}\n /*/", 2, 2),
     ],
 )
-def test_a_fault_is_reported_with_its_position(text: str, line: int, column: int) -> None:
+def test_a_syntax_error_is_reported_with_its_position(text: str, line: int, column: int) -> None:
     """To correct a file of 400 lines, a user needs the line number."""
     with pytest.raises(Unparsable) as caught:
         JSONC.read(text)
@@ -61,14 +61,14 @@ def test_a_fault_is_reported_with_its_position(text: str, line: int, column: int
 @pytest.mark.parametrize(
     "text", [r'{"a": "\q"}', '{"a": 1,,}', "[" * 200_000, '{"a": ' * 200_000, '"/*' * 100_000]
 )
-def test_what_cannot_be_read_is_refused_soon(text: str) -> None:
+def test_an_unreadable_document_is_refused_quickly(text: str) -> None:
     """A file may contain anything. The work depends only on its size."""
     with pytest.raises((Unparsable, CannotEdit)):
         JSONC.read(text)
 
 
-def test_a_client_that_takes_plain_json_alone_is_told_about_a_comment() -> None:
-    """Claude Desktop: a file with one comment in it is not read at all."""
+def test_plain_json_with_a_comment_is_refused() -> None:
+    """Claude Desktop does not read a file with a comment."""
     assert JSON.read("\n") == {}
     assert JSON.read('{"a": 1}') == {"a": 1}
     with pytest.raises(Unparsable, match="no comments") as caught:
@@ -106,7 +106,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize(("before", "after"), EDITS.values(), ids=EDITS)
-def test_a_member_comes_after_the_others_in_their_style(before: str, after: str) -> None:
+def test_a_new_member_follows_the_others_in_their_style(before: str, after: str) -> None:
     """The change reads as if its owner had made it."""
     assert JSON.set_value(before, PLACE, 1) == after
 
@@ -132,12 +132,11 @@ def test_a_member_comes_after_the_others_in_their_style(before: str, after: str)
         ("", ""),
     ],
 )
-def test_a_member_goes_and_takes_no_comment_along(before: str, after: str) -> None:
-    """What its owner wrote beside it stays."""
+def test_removing_a_member_keeps_the_comments_beside_it(before: str, after: str) -> None:
     assert JSON.remove(before, PLACE) == after
 
 
-def test_a_value_is_replaced_where_it_stands() -> None:
+def test_a_value_is_replaced_in_its_place() -> None:
     """A setting keeps its place and its comment."""
     before = '{\n  "servers": {"kiro": {"command": "old" /* why */, "mine": true}}\n}'
     after = JSON.set_value(before, (*PLACE, "command"), "new")
@@ -146,8 +145,8 @@ def test_a_value_is_replaced_where_it_stands() -> None:
 
 
 @pytest.mark.parametrize("text", ["[]", '"x"', '{"servers": []}', '{"servers": null}'])
-def test_a_file_that_is_not_an_object_is_left_alone(text: str) -> None:
-    """Replacing it would lose what it is."""
+def test_a_document_that_is_not_an_object_is_refused(text: str) -> None:
+    """Replacing it would lose its content."""
     with pytest.raises(CannotEdit, match="not an object"):
         JSON.set_value(text, PLACE, 1)
 
@@ -198,8 +197,8 @@ def keeps_every_character(before: str, after: str) -> bool:
 
 @moderate
 @given(documents())
-def test_whatever_the_document_putting_in_adds_the_entry_and_nothing_else(text: str) -> None:
-    """The promise to everybody who lets an installer near a configuration."""
+def test_setting_an_entry_changes_nothing_else_in_any_document(text: str) -> None:
+    """Users must be able to trust an installer with their configuration."""
     before = JSONC.read(text)
     held: Any = before.get("servers", {})
     after = JSON.set_value(text, PLACE, ENTRY)
@@ -209,7 +208,7 @@ def test_whatever_the_document_putting_in_adds_the_entry_and_nothing_else(text: 
 
 @moderate
 @given(documents())
-def test_whatever_the_document_taking_out_brings_the_old_one_back(text: str) -> None:
+def test_removing_an_entry_restores_any_document(text: str) -> None:
     """Character by character, unless the object with the servers was empty or missing."""
     before = JSONC.read(text)
     back = JSON.remove(JSON.set_value(text, PLACE, ENTRY), PLACE)
@@ -221,8 +220,8 @@ def test_whatever_the_document_taking_out_brings_the_old_one_back(text: str) -> 
 
 @moderate
 @given(st.text(alphabet=st.sampled_from('{}[]:,"/*\\ \n\r\ta1.-etrufalsn'), max_size=40))
-def test_whatever_the_text_it_is_read_or_its_fault_is_reported(text: str) -> None:
-    """Plain JSON is read as that."""
+def test_any_text_is_read_or_refused_with_an_error(text: str) -> None:
+    """Plain JSON is read as `json` reads it."""
     plain = plain_json(text)
     try:
         found: object = JSONC.read(text)

@@ -28,7 +28,7 @@ args = []
         ("a = 1\na = 2", 2, "a"),
     ],
 )
-def test_a_fault_is_told_with_its_place(text: str, line: int, says: str) -> None:
+def test_a_toml_error_is_reported_with_its_line(text: str, line: int, says: str) -> None:
     with pytest.raises(Unparsable, match=says) as caught:
         TOML.read(text)
     assert caught.value.line == line
@@ -49,7 +49,7 @@ def test_a_fault_is_told_with_its_place(text: str, line: int, says: str) -> None
         ),
     ],
 )
-def test_a_new_table_comes_last_and_in_the_files_own_lines(before: str, after: str) -> None:
+def test_a_new_table_is_appended_with_the_files_line_endings(before: str, after: str) -> None:
     """At the end, it cannot become part of another table."""
     assert TOML.set_value(before, PLACE, {"command": "new", "args": []}) == after
     assert TOML.remove(after, PLACE) == before
@@ -71,7 +71,7 @@ ENTRIES = {
     [(("command",), "new"), (("args",), ["new"]), (("env", "A"), "new"), (("env",), {"A": "new"})],
     ids=lambda part: str(part),
 )
-def test_a_value_of_an_entry_is_set_however_the_entry_is_written(
+def test_a_value_is_set_in_every_way_to_write_an_entry(
     before: str, path: tuple[str, ...], value: object
 ) -> None:
     """TOML has five ways to write the same table."""
@@ -103,23 +103,23 @@ def test_a_value_of_an_entry_is_set_however_the_entry_is_written(
         ("", ""),
     ],
 )
-def test_an_entry_goes_and_the_comment_of_the_next_one_stays(before: str, after: str) -> None:
+def test_removing_an_entry_keeps_the_comment_of_the_next_table(before: str, after: str) -> None:
     """A comment above a table is about that table."""
     assert TOML.remove(before, PLACE) == after
 
 
-def test_a_table_of_one_line_keeps_what_else_it_holds() -> None:
+def test_an_inline_table_keeps_its_other_members() -> None:
     after = TOML.set_value("mcp_servers = { b = 1979-05-27 } # mine\n", PLACE, {"command": "new"})
     assert after == 'mcp_servers = { b = 1979-05-27,kiro = {command = "new"}} # mine\n'
 
 
-def test_a_value_in_the_place_of_the_tables_is_not_touched() -> None:
+def test_a_value_instead_of_a_table_is_refused() -> None:
     with pytest.raises(CannotEdit, match="cannot be changed"):
         TOML.set_value("mcp_servers = 1\n", PLACE, ENTRY)
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_an_entry_between_other_tables_takes_no_comment_along(ending: str) -> None:
+def test_removing_an_entry_between_tables_keeps_all_comments(ending: str) -> None:
     """Codex keeps its own tables in the same file, and people write comments above them."""
     other = '# one\n[projects."/a"]\ntrust = "yes" # two\n\n'
     kiro = '[mcp_servers.kiro]\ncommand = "x"\nargs = []\n\n[mcp_servers.kiro.env]\nA = "x"\n\n'
@@ -161,8 +161,8 @@ def documents(draw: st.DrawFn) -> str:
 
 @moderate
 @given(documents())
-def test_whatever_the_document_an_entry_is_added_and_taken_out_again(text: str) -> None:
-    """What was there is there in between, and nothing else is after."""
+def test_an_entry_is_added_to_and_removed_from_any_toml_document(text: str) -> None:
+    """The old text stays in front, and removing restores it."""
     before = TOML.read(text)
     held: Any = before.get("mcp_servers", {})
     after = TOML.set_value(text, PLACE, ENTRY)

@@ -63,7 +63,7 @@ def test_a_broken_document_is_refused_with_its_line(text: str, line: int, messag
         ("a: |\n  x\n# of b\n", f"a: |\n  x\nextensions:\n{BLOCK}# of b\n"),
     ],
 )
-def test_a_new_member_comes_after_the_others_and_leaves_no_trace(before: str, after: str) -> None:
+def test_a_new_yaml_member_follows_the_others_and_can_be_removed(before: str, after: str) -> None:
     assert YAML.set_value(before, PATH, {"cmd": "new", "args": []}) == after
     assert YAML.remove(after, PATH) == before
 
@@ -89,7 +89,7 @@ ENTRIES = {
     [(("cmd",), "new"), (("args",), ["new"]), (("envs", "A"), "new"), (("envs",), {"A": "new"})],
     ids=str,
 )
-def test_a_value_of_an_entry_is_set_however_it_is_written(
+def test_a_yaml_value_is_set_in_every_way_to_write_an_entry(
     before: str, path: tuple[str, ...], value: object
 ) -> None:
     after = YAML.set_value(before, (*PATH, *path), value)
@@ -104,12 +104,12 @@ def test_a_value_of_an_entry_is_set_however_it_is_written(
     "text",
     ["extensions: { dev: 1 }\n", "extensions: 1\n", "extensions:\n- 1\n", "- 1\n"],
 )
-def test_a_layout_that_has_no_lines_for_a_member_is_refused(text: str) -> None:
+def test_yaml_without_lines_for_a_member_is_refused(text: str) -> None:
     with pytest.raises(CannotEdit, match="mapping"):
         YAML.set_value(text, PATH, ENTRY)
 
 
-def test_a_member_between_others_takes_no_comment_along() -> None:
+def test_removing_a_yaml_member_keeps_all_comments() -> None:
     first = "# one\na: 1 # two\nextensions:\n  dev:\n    x: 1\n\n  # three\n"
     last = "  # four\n  z: {}\n# five\n"
     kiro = "  kiro: # its own\n    x: |\n      y\n"
@@ -151,7 +151,7 @@ def documents(draw: st.DrawFn) -> str:
 
 @moderate
 @given(documents())
-def test_in_any_document_an_entry_is_added_and_removed_again(text: str) -> None:
+def test_an_entry_is_added_to_and_removed_from_any_yaml_document(text: str) -> None:
     before = YAML.read(text)
     held: Any = before.get("extensions", {})
     after = YAML.set_value(text, PATH, ENTRY)

@@ -20,7 +20,7 @@ def with_offsets(pieces: list[str]) -> list[tuple[int, str]]:
 
 
 @given(pieces=st.lists(TEXTS), rest=TEXTS)
-def test_what_is_printed_is_the_text_and_a_newline(pieces: list[str], rest: str) -> None:
+def test_the_printed_text_is_the_answer_and_a_newline(pieces: list[str], rest: str) -> None:
     """No matter how the text was cut, and how much of it came with the result."""
     text = "".join(pieces) + rest
     assert printed(LiveText(), with_offsets(pieces), text) == (
@@ -47,7 +47,7 @@ def test_a_lost_piece_does_not_change_what_is_printed(
     ],
     ids=["answered anew", "failed"],
 )
-def test_a_text_that_took_the_place_of_another_begins_a_line(
+def test_a_replaced_text_starts_on_a_new_line(
     pieces: list[tuple[int, str]], text: str, expected: str
 ) -> None:
     """What has been printed cannot be taken back."""

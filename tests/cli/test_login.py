@@ -8,8 +8,8 @@ from tests.cli.test_commands import run
 from tests.support.logins import sign_in_before
 
 
-async def test_login_offline_completes_the_whole_flow_and_keeps_nothing(tmp_path: Path) -> None:
-    """README: a try without an account."""
+async def test_login_offline_completes_the_flow_and_saves_nothing(tmp_path: Path) -> None:
+    """README: `--offline` needs no account."""
     done = await run("login", "--offline", HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr.decode()
     assert b"https://device.sso.us-east-1.amazonaws.com/?user_code=EMUL-" in done.stdout
@@ -17,9 +17,7 @@ async def test_login_offline_completes_the_whole_flow_and_keeps_nothing(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_login_status_and_logout_go_together(
-    tmp_path: Path, emulator: RunningEmulator
-) -> None:
+async def test_status_follows_login_and_logout(tmp_path: Path, emulator: RunningEmulator) -> None:
     """0 signed in, 3 not."""
     environ = {"HOME": str(tmp_path), "KIRO_MCP_ENDPOINT_URL": emulator.url}
     done = await run("login", "--method", "github", **environ)
@@ -48,9 +46,7 @@ async def test_status_as_json_is_the_whole_status(emulator: RunningEmulator) -> 
     assert EMULATOR_API_KEY not in done.stdout.decode()
 
 
-async def test_a_login_that_is_refused_is_exit_code_3(
-    tmp_path: Path, emulator: RunningEmulator
-) -> None:
+async def test_a_refused_login_has_exit_code_3(tmp_path: Path, emulator: RunningEmulator) -> None:
     """README's exit codes."""
     emulator.state.accounts.device_outcome = "access_denied"
     environ = {"HOME": str(tmp_path), "KIRO_MCP_ENDPOINT_URL": emulator.url}
@@ -59,7 +55,7 @@ async def test_a_login_that_is_refused_is_exit_code_3(
     assert b"refused on its page" in done.stderr
 
 
-async def test_a_login_that_would_not_be_used_says_so(
+async def test_login_warns_if_another_credential_is_used_instead(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """A key that is set comes first."""
@@ -76,9 +72,7 @@ async def test_an_organisations_login_without_a_start_url_is_a_usage_error(tmp_p
     assert b"start URL" in done.stderr
 
 
-async def test_ask_renews_an_expired_login_of_our_own(
-    tmp_path: Path, emulator: RunningEmulator
-) -> None:
+async def test_ask_renews_our_own_expired_login(tmp_path: Path, emulator: RunningEmulator) -> None:
     """The thin whole way, from a file to an answer."""
     store = await sign_in_before(tmp_path / "own", emulator.url)
     environ = {"KIRO_MCP_HOME": str(store.folder), "KIRO_MCP_ENDPOINT_URL": emulator.url}

@@ -30,7 +30,7 @@ async def run(*arguments: str, **variables: str) -> CompletedProcess[bytes]:
         return await run_forked(*arguments, env=environment(**ENGINE, **variables))
 
 
-async def test_offline_a_question_is_answered_by_the_stand_in_in_any_folder(tmp_path: Path) -> None:
+async def test_the_stand_in_answers_offline_in_any_folder(tmp_path: Path) -> None:
     """Neither a program that the user named nor a module of the folder is run instead."""
     (tmp_path / "json.py").write_text("raise SystemExit('the wrong module')")
     with fail_after(RUN_SECONDS):
@@ -72,7 +72,7 @@ async def test_offline_over_http_both_apis_answer_by_the_stand_in() -> None:
             assert await server.wait() == 143
 
 
-async def test_the_stand_in_is_a_program_for_the_setting(tmp_path: Path) -> None:
+async def test_the_stand_in_can_be_set_as_the_program(tmp_path: Path) -> None:
     """A user's CI names it in KIRO_MCP_KIRO_CLI, as `emulate --acp` prints it."""
     done = await run("emulate", "--acp", "--dialect", "v2", "--scene", "refusal")
     variables = dict(line.split("=", 1) for line in done.stdout.decode().splitlines())
@@ -116,7 +116,7 @@ async def test_a_mistyped_option_of_the_emulator_is_named_with_the_right_one() -
     assert b"--port" in done.stderr
 
 
-async def test_status_and_doctor_tell_which_program_is_used_and_that_it_is_signed_in() -> None:
+async def test_status_and_doctor_name_the_program_and_its_login() -> None:
     status = await run("status", KIRO_MCP_KIRO_CLI=stand_in(dialect="v2"))
     assert status.returncode == 0
     assert b"signed_in" in status.stdout

@@ -31,7 +31,7 @@ ID = "8c0a1f0e-9f57-4d2e-8a43-0b8e6a3d5a11"
         (["-"], ["-"], None),
     ],
 )
-def test_continue_takes_an_id_and_leaves_a_prompt_alone(
+def test_continue_takes_the_next_word_only_if_it_is_an_id(
     typed: list[str], words: list[str], continued: str | None
 ) -> None:
     """`ask -c "and then?"` is what people type."""
@@ -48,7 +48,7 @@ def arguments(*typed: str, piped: str = "") -> dict[str, Any]:
 
 
 def test_an_image_may_be_a_data_url() -> None:
-    """As the tool takes it."""
+    """As in the tool."""
     assert arguments("-i", GIF)["images"] == [GIF]
 
 
@@ -64,7 +64,7 @@ def test_a_file_may_be_a_pipe() -> None:
     assert "+ a line" in prompt
 
 
-def test_a_schema_may_be_typed() -> None:
+def test_a_schema_can_be_given_as_json() -> None:
     assert arguments("x", "--schema", ' {"type": "array"}')["output_schema"] == {"type": "array"}
 
 
@@ -83,14 +83,14 @@ def test_a_schema_may_be_typed() -> None:
         ([], "Nothing was asked."),
     ],
 )
-def test_what_cannot_be_used_is_named(typed: list[str], says: str) -> None:
+def test_an_invalid_option_is_named_with_the_next_step(typed: list[str], says: str) -> None:
     """The value at fault, and the next step."""
     with pytest.raises(InvalidRequest) as error:
         arguments(*typed)
     assert says in str(error.value)
 
 
-def test_a_schema_that_is_not_an_object_is_named(tmp_path: Path) -> None:
+def test_a_schema_that_is_not_an_object_is_refused(tmp_path: Path) -> None:
     """JSON Schema has booleans too; an answer to `true` would need no schema."""
     (tmp_path / "schema.json").write_text("true")
     with pytest.raises(InvalidRequest, match="it is not a JSON object"):
@@ -110,7 +110,7 @@ def test_a_file_as_standard_input_is_piped_in(name: str, tmp_path: Path) -> None
                 piped_in(question("x"), stdin)
 
 
-def test_nothing_is_waited_for_where_nothing_is_piped_in() -> None:
+def test_a_device_or_a_closed_standard_input_is_not_read() -> None:
     """`/dev/null`, a terminal, no standard input at all."""
     with TextIOWrapper(Path("/dev/null").open("rb")) as stdin:
         assert piped_in(question("x"), stdin) == ""

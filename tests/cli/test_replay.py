@@ -40,7 +40,7 @@ def replay(capture: Path, **options: bool) -> int:
     return run_replay(str(capture), **{"as_json": False, "shows_diff": False, **options})
 
 
-async def test_the_whole_way_from_a_call_to_its_replay(
+async def test_a_captured_call_replays_to_the_same_reply(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """As a person does it."""
@@ -62,7 +62,7 @@ SCRIPTS = [
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-async def test_every_kind_of_answer_reads_again_as_it_read(
+async def test_every_kind_of_answer_replays_to_the_same_reply(
     script: str, emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
     """Otherwise a difference would mean nothing."""
@@ -72,7 +72,7 @@ async def test_every_kind_of_answer_reads_again_as_it_read(
 
 
 @pytest.mark.parametrize("handling", ["separate", "remove", "inline", "strip_tags"])
-async def test_an_answer_is_read_with_the_settings_of_its_call(
+async def test_a_replay_uses_the_settings_of_the_call(
     handling: str, emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
     """The person who replays it has other settings."""
@@ -82,9 +82,7 @@ async def test_an_answer_is_read_with_the_settings_of_its_call(
     assert capsys.readouterr().out == f"{(capture / folder.REPLY).read_text('utf-8')}\n"
 
 
-async def test_ids_that_were_made_for_the_answer_are_made_again(
-    emulator: RunningEmulator, tmp_path: Path
-) -> None:
+async def test_a_replay_makes_the_same_ids(emulator: RunningEmulator, tmp_path: Path) -> None:
     """Tool calls that were written as text have no id of the service."""
     call = '[Called n with args: {"a": 1}]'
     emulator.state.enqueue((Send(frames.text(call) + frames.ending("END_TURN")),))
@@ -93,7 +91,7 @@ async def test_ids_that_were_made_for_the_answer_are_made_again(
     assert replay(capture) == 0
 
 
-async def test_an_answer_that_fell_silent_ends_as_it_did(
+async def test_an_answer_that_timed_out_replays_to_the_same_end(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
     """The bytes do not contain silence."""
@@ -117,7 +115,7 @@ async def test_each_request_of_a_call_is_replayed(
     ]
 
 
-async def test_a_difference_is_shown_and_is_the_exit_code(
+async def test_a_difference_is_shown_and_sets_the_exit_code(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
     """A changed record stands for a changed engine."""
@@ -145,7 +143,7 @@ async def test_json_has_the_reply_and_the_difference(
     assert shown["reply"]["tool_calls"][0]["arguments"] == {}
 
 
-async def test_what_a_capture_holds_cannot_steer_the_terminal(
+async def test_a_capture_cannot_send_escape_sequences_to_the_terminal(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
     """A capture may come from a stranger who needs help."""
@@ -187,7 +185,7 @@ async def test_a_masked_secret_stays_masked(
     assert "It is [redacted]." in capsys.readouterr().out
 
 
-async def test_a_difference_that_masking_may_have_made_is_reported(
+async def test_masked_secrets_are_named_as_a_possible_reason_of_a_difference(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
     emulator.state.enqueue((Send(frames.text(KEY) + frames.ending("END_TURN")),))
@@ -198,7 +196,9 @@ async def test_a_difference_that_masking_may_have_made_is_reported(
     assert "masked" in capsys.readouterr().err
 
 
-def test_a_folder_of_kiro_gateway_is_read_as_far_as_it_goes(tmp_path: Path, capsys: Capsys) -> None:
+def test_a_capture_of_kiro_gateway_is_replayed_without_a_comparison(
+    tmp_path: Path, capsys: Capsys
+) -> None:
     """Its `response_stream_raw.txt` has the bytes as they came, and nothing to compare with."""
     (tmp_path / folder.FRAMES).write_bytes(event("assistantResponseEvent", {"content": "Hi there"}))
     (tmp_path / folder.REPLY).write_text('data: {"choices": []}\n')
@@ -208,7 +208,7 @@ def test_a_folder_of_kiro_gateway_is_read_as_far_as_it_goes(tmp_path: Path, caps
     assert "nothing to compare with" in shown.err
 
 
-async def test_an_answer_that_is_not_whole_is_not_compared(
+async def test_an_incomplete_answer_is_not_compared(
     emulator: RunningEmulator, tmp_path: Path, capsys: Capsys
 ) -> None:
     """It would differ although nothing is wrong."""
@@ -272,7 +272,7 @@ def test_a_folder_that_is_not_a_capture_is_a_usage_error_that_says_why(
     assert "Traceback" not in shown.err
 
 
-async def test_a_capture_whose_answer_is_gone_reads_as_an_answer_of_nothing(
+async def test_a_capture_without_its_answer_reads_as_an_empty_answer(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """A file may be missing from what was sent."""
@@ -282,7 +282,7 @@ async def test_a_capture_whose_answer_is_gone_reads_as_an_answer_of_nothing(
 
 
 async def test_a_capture_can_be_moved(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """It is made to be sent to somebody."""
+    """People send captures to each other."""
     capture = await captured(emulator, tmp_path / "debug", "Say hello")
     shutil.move(capture, tmp_path / "elsewhere")
     assert replay(tmp_path / "elsewhere") == 0

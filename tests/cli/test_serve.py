@@ -40,7 +40,7 @@ async def test_offline_over_http_answers_from_the_emulator() -> None:
             assert "warning: no token" in served.said
 
 
-async def test_a_strangers_header_is_logged_on_one_short_harmless_line() -> None:
+async def test_a_header_is_logged_on_one_short_safe_line() -> None:
     with fail_after(RUN_SECONDS):
         async with serve("--transport", "http", "--no-auth", "--offline") as served:
             host = b"evil\xc2\x9b31m\x9b2J" + b"x" * 40_000
@@ -80,7 +80,7 @@ async def test_offline_over_stdio_answers_from_the_emulator() -> None:
     ],
     ids=["the-systems-folder", "ours", "homeless"],
 )
-async def test_a_token_is_made_and_its_file_is_named_but_not_the_token(
+async def test_a_new_token_is_saved_and_only_its_file_is_printed(
     variables: dict[str, str], folder: str, tmp_path: Path
 ) -> None:
     """The token is stored with the other data, because stderr ends up in clients' logs."""
@@ -103,7 +103,7 @@ async def test_a_token_is_made_and_its_file_is_named_but_not_the_token(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Nothing limits the size of files there.")
-async def test_a_token_that_cannot_be_written_leaves_no_file_behind(tmp_path: Path) -> None:
+async def test_a_token_that_cannot_be_saved_leaves_no_file(tmp_path: Path) -> None:
     """With half a token in the file, later starts would fail, too."""
     command = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *COMMAND, "serve", "--transport", "http"]
     with fail_after(RUN_SECONDS):
@@ -132,7 +132,7 @@ async def test_before_the_first_call_nothing_is_sent_and_nothing_written(
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])
-async def test_no_secret_is_logged_even_when_all_is(
+async def test_no_secret_is_logged_at_debug_level(
     transport: str, emulator: RunningEmulator
 ) -> None:
     """Logs are sent around."""
@@ -163,7 +163,7 @@ async def test_no_secret_is_logged_even_when_all_is(
         ("abandoned", signal.SIGTERM, 143),
     ],
 )
-async def test_a_signal_ends_the_server_at_once_whatever_it_is_doing(
+async def test_a_signal_ends_the_server_at_once_during_any_work(
     era: str, number: signal.Signals, code: int, emulator: RunningEmulator
 ) -> None:
     """The shell's convention for the code; and cleanup always runs, without a traceback."""
@@ -229,14 +229,14 @@ async def test_a_server_that_anyone_could_use_does_not_start(
 
 
 @pytest.mark.parametrize("option", [["--port", "1"], ["--host", "127.0.0.1"], ["--no-auth"]])
-async def test_what_is_for_http_alone_is_refused_without_it(option: list[str]) -> None:
-    """On stdio it would seem to hang, to somebody who wants a port."""
+async def test_http_options_are_refused_on_stdio(option: list[str]) -> None:
+    """A user who wants a port would think that the server hangs on stdio."""
     code, said = await refused(*option)
     assert code == 2
     assert "--transport http" in said
 
 
-async def test_a_port_that_is_taken_is_reported() -> None:
+async def test_a_port_in_use_is_reported() -> None:
     with listen("127.0.0.1", 0) as listener:
         listener.listen()
         port = str(listener.getsockname()[1])
@@ -246,7 +246,7 @@ async def test_a_port_that_is_taken_is_reported() -> None:
     assert "Traceback" not in said
 
 
-async def test_the_port_of_the_settings_is_used_where_the_command_names_none() -> None:
+async def test_the_port_in_the_settings_is_the_default() -> None:
     with listen("127.0.0.1", 0) as listener:
         listener.listen()
         port = str(listener.getsockname()[1])

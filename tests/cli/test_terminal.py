@@ -34,7 +34,7 @@ async def test_a_spinner_is_shown_until_text_comes(emulator: RunningEmulator) ->
     assert "Let me see" not in screen.words
 
 
-async def test_no_colour_where_none_is_wanted(emulator: RunningEmulator) -> None:
+async def test_no_color_turns_colours_off(emulator: RunningEmulator) -> None:
     """https://no-color.org; the spinner may still move."""
     with fail_after(RUN_SECONDS):
         async with on_terminal("models", environ=against(emulator, NO_COLOR="1")) as screen:
@@ -45,7 +45,9 @@ async def test_no_colour_where_none_is_wanted(emulator: RunningEmulator) -> None
         assert "\x1b" not in screen.seen
 
 
-async def test_what_a_model_writes_cannot_steer_the_terminal(emulator: RunningEmulator) -> None:
+async def test_an_answer_cannot_send_escape_sequences_to_the_terminal(
+    emulator: RunningEmulator,
+) -> None:
     """OSC 52 would write to the clipboard."""
     emulator.state.enqueue((Send(frames.text("a\x1b]52;c;eA==\x07\tb\x9b2J\n") + frames.ending()),))
     with fail_after(RUN_SECONDS):
@@ -54,7 +56,7 @@ async def test_what_a_model_writes_cannot_steer_the_terminal(emulator: RunningEm
     assert "a␛]52;c;eA==␇\tb\N{REPLACEMENT CHARACTER}2J\n" in screen.words
 
 
-async def test_a_model_cannot_steer_a_simple_terminal_nor_through_json(
+async def test_escape_sequences_are_removed_on_a_dumb_terminal_and_in_json(
     emulator: RunningEmulator,
 ) -> None:
     hostile = "a\x1b]52;c;eA==\x07\x9b2J\x7f\u202eb"
@@ -69,7 +71,7 @@ async def test_a_model_cannot_steer_a_simple_terminal_nor_through_json(
 
 
 @pytest.mark.parametrize("arguments", [("models",), ("models", "--json")])
-async def test_a_models_name_cannot_steer_the_terminal(
+async def test_a_model_name_cannot_send_escape_sequences_to_the_terminal(
     arguments: tuple[str, ...], emulator: RunningEmulator
 ) -> None:
     hostile = "a\x1b]52;c;eA==\x07\x9b2J\x7f\u202eb"
@@ -82,7 +84,7 @@ async def test_a_models_name_cannot_steer_the_terminal(
     assert not set("\x07\x9b\x7f\u202e") & set(screen.seen)
 
 
-async def test_a_pipe_gets_no_colour_whatever_the_terminal_is(emulator: RunningEmulator) -> None:
+async def test_a_pipe_never_gets_colours(emulator: RunningEmulator) -> None:
     """`FORCE_COLOR` is set on many machines that build."""
     forced = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"}
     with fail_after(RUN_SECONDS):
@@ -97,7 +99,7 @@ async def test_a_pipe_gets_no_colour_whatever_the_terminal_is(emulator: RunningE
 
 
 async def test_status_has_a_bar_of_the_credits(emulator: RunningEmulator) -> None:
-    """Used of the limit, as a length."""
+    """Its length is the used share of the limit."""
     with fail_after(RUN_SECONDS):
         async with on_terminal("status", environ=against(emulator)) as screen:
             assert await screen.end() == 0
@@ -125,7 +127,7 @@ async def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(
 
 
 async def test_login_shows_the_code_in_a_frame(emulator: RunningEmulator) -> None:
-    """The code is what has to be compared."""
+    """The user has to compare the code."""
     environ = {"KIRO_MCP_ENDPOINT_URL": emulator.url, "KIRO_MCP_STORE": "memory"}
     emulator.state.accounts.pending_polls = 10_000
     with fail_after(RUN_SECONDS):
@@ -139,7 +141,7 @@ async def test_login_shows_the_code_in_a_frame(emulator: RunningEmulator) -> Non
 
 
 @pytest.mark.parametrize("variable", ["", "BROWSER"])
-async def test_the_page_is_opened_in_a_window_or_not_at_all(
+async def test_the_browser_opens_only_in_a_window(
     variable: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Where there is no window, Python would start lynx in the middle of the login."""
@@ -171,7 +173,7 @@ def full_listener() -> Generator[str]:
 
 
 async def test_ctrl_c_while_connecting_ends_at_once() -> None:
-    """130, no traceback, the cursor is there."""
+    """Exit code 130, no traceback, and a visible cursor."""
     with fail_after(RUN_SECONDS), full_listener() as url:
         environ = {"KIRO_MCP_ENDPOINT_URL": url, "KIRO_API_KEY": EMULATOR_API_KEY}
         async with on_terminal("ask", "x", environ=environ) as screen:
@@ -202,8 +204,8 @@ async def test_ctrl_c_ends_the_answer_here_and_upstream(
     assert screen.seen.rindex(HIDE_CURSOR) < screen.seen.rindex(SHOW_CURSOR)
 
 
-async def test_ctrl_c_ends_a_program_whose_output_nobody_takes(emulator: RunningEmulator) -> None:
-    """A pipe that is full, as `less` leaves it, holds up nothing."""
+async def test_ctrl_c_ends_a_command_with_a_full_output_pipe(emulator: RunningEmulator) -> None:
+    """`less` leaves a full pipe."""
     flood = Send(frames.text("x" * 1_000_000, delta_characters=50_000))
     emulator.state.enqueue((flood, NEVER_ENDS))
     with fail_after(RUN_SECONDS):
@@ -228,8 +230,8 @@ async def test_ctrl_c_while_standard_input_is_read_ends_at_once() -> None:
     assert "Traceback" not in screen.words
 
 
-async def test_the_bare_command_tells_a_person_what_it_waits_for() -> None:
-    """It would seem to hang, to somebody who only wants to see what it does."""
+async def test_the_server_on_a_terminal_says_what_it_waits_for() -> None:
+    """A user who only tries it would think that it hangs."""
     with fail_after(30):
         async with on_terminal() as screen:
             await screen.until("kiro-mcp --help")
