@@ -170,7 +170,7 @@ _FOUR_SIX: Final = _claude_fields(64_000, efforts=("low", "medium", "high", "max
 _GPT: Final = ModelFields(effort_path=("reasoning", "effort"), efforts=("none", *EFFORTS))
 
 
-def _known(
+def _model(
     model_id: str,
     tokens: tuple[int, int | None] | None,
     rate: float | None,
@@ -223,36 +223,36 @@ def _known(
 _TEXT_ONLY: Final = ("TEXT",)
 
 BUILTIN_MODELS: Final[tuple[ModelInfo, ...]] = (
-    _known("auto", (1_000, 64), 1.0),
-    _known("claude-opus-5.5", (1_000, 128), 2.0, thinks=_OPUS_55),
-    _known("claude-opus-5", (1_000, 128), 2.2, thinks=_FIVE, on_refusal="claude-opus-4.8"),
-    _known("claude-opus-4.8", (1_000, 128), 2.2, thinks=_FIVE),
-    _known("claude-opus-4.7", (1_000, 128), 2.2, thinks=_FOUR_SEVEN),
-    _known("claude-opus-4.6", (1_000, 64), 2.2, thinks=_FOUR_SIX),
-    _known("claude-opus-4.5", (200, 64), 2.2, date="20251101", price=_OPUS, thinks="tags"),
-    _known("claude-sonnet-5.5", (1_000, 128), 1.3, thinks=_SONNET_55, on_refusal="claude-sonnet-5"),
-    _known("claude-sonnet-5", (1_000, 128), 1.3, thinks=_FIVE),
-    _known("claude-sonnet-4.6", (1_000, 64), 1.3, thinks=_FOUR_SIX),
-    _known("claude-sonnet-4.5", (200, 64), 1.3, date="20250929", price=_SONNET, thinks="tags"),
-    _known("claude-sonnet-4", (200, None), 1.3, date="20250514", price=_SONNET, thinks="tags"),
+    _model("auto", (1_000, 64), 1.0),
+    _model("claude-opus-5.5", (1_000, 128), 2.0, thinks=_OPUS_55),
+    _model("claude-opus-5", (1_000, 128), 2.2, thinks=_FIVE, on_refusal="claude-opus-4.8"),
+    _model("claude-opus-4.8", (1_000, 128), 2.2, thinks=_FIVE),
+    _model("claude-opus-4.7", (1_000, 128), 2.2, thinks=_FOUR_SEVEN),
+    _model("claude-opus-4.6", (1_000, 64), 2.2, thinks=_FOUR_SIX),
+    _model("claude-opus-4.5", (200, 64), 2.2, date="20251101", price=_OPUS, thinks="tags"),
+    _model("claude-sonnet-5.5", (1_000, 128), 1.3, thinks=_SONNET_55, on_refusal="claude-sonnet-5"),
+    _model("claude-sonnet-5", (1_000, 128), 1.3, thinks=_FIVE),
+    _model("claude-sonnet-4.6", (1_000, 64), 1.3, thinks=_FOUR_SIX),
+    _model("claude-sonnet-4.5", (200, 64), 1.3, date="20250929", price=_SONNET, thinks="tags"),
+    _model("claude-sonnet-4", (200, None), 1.3, date="20250514", price=_SONNET, thinks="tags"),
     # Whether it takes an effort is not published; the service's own list says.
-    _known("claude-haiku-5.5", (1_000, None), 0.06, above=(100, 0.3)),
-    _known("claude-haiku-4.5", (200, 64), 0.4, date="20251001", price=_HAIKU),
+    _model("claude-haiku-5.5", (1_000, None), 0.06, above=(100, 0.3)),
+    _model("claude-haiku-4.5", (200, 64), 0.4, date="20251001", price=_HAIKU),
     # Only enterprise accounts in us-east-1 have it; nothing else is known.
-    _known("claude-fable-5.1", None, None, input_types=()),
-    _known("gpt-5.6-sol", (1_000, 128), 4.4, name="GPT-5.6 Sol", above=(272, 8.8), thinks=_GPT),
-    _known("gpt-5.6-terra", (1_000, 128), 2.2, name="GPT-5.6 Terra", above=(272, 4.4), thinks=_GPT),
-    _known("gpt-5.6-luna", (1_000, 128), 1.1, name="GPT-5.6 Luna", above=(272, 2.2), thinks=_GPT),
-    _known("kimi-k3", None, None, input_types=()),
-    _known("deepseek-3.2", (164, None), 0.25, name="DeepSeek 3.2", input_types=_TEXT_ONLY),
-    _known("minimax-m2.5", (196, None), 0.25, name="MiniMax M2.5", input_types=_TEXT_ONLY),
-    _known("minimax-m2.1", (196, None), 0.15, name="MiniMax M2.1", input_types=_TEXT_ONLY),
-    _known("glm-5", (200, None), 0.5, name="GLM-5", input_types=_TEXT_ONLY),
-    _known("qwen3-coder-next", (256, None), 0.05, input_types=_TEXT_ONLY),
+    _model("claude-fable-5.1", None, None, input_types=()),
+    _model("gpt-5.6-sol", (1_000, 128), 4.4, name="GPT-5.6 Sol", above=(272, 8.8), thinks=_GPT),
+    _model("gpt-5.6-terra", (1_000, 128), 2.2, name="GPT-5.6 Terra", above=(272, 4.4), thinks=_GPT),
+    _model("gpt-5.6-luna", (1_000, 128), 1.1, name="GPT-5.6 Luna", above=(272, 2.2), thinks=_GPT),
+    _model("kimi-k3", None, None, input_types=()),
+    _model("deepseek-3.2", (164, None), 0.25, name="DeepSeek 3.2", input_types=_TEXT_ONLY),
+    _model("minimax-m2.5", (196, None), 0.25, name="MiniMax M2.5", input_types=_TEXT_ONLY),
+    _model("minimax-m2.1", (196, None), 0.15, name="MiniMax M2.1", input_types=_TEXT_ONLY),
+    _model("glm-5", (200, None), 0.5, name="GLM-5", input_types=_TEXT_ONLY),
+    _model("qwen3-coder-next", (256, None), 0.05, input_types=_TEXT_ONLY),
 )
 
 HIDDEN_MODELS: Final[tuple[ModelInfo, ...]] = (
-    _known(
+    _model(
         "CLAUDE_3_7_SONNET_20250219_V1_0",
         (200, None),
         None,

@@ -460,9 +460,6 @@ _TARGETS: Final[dict[ThinkingHandling, dict[PieceKind, _Target]]] = {
 }
 """Where a piece of each kind goes. Pieces of other kinds are left out."""
 
-_GAP: Final = Piece(PieceKind.GAP, "\n\n")
-"""The white space after thinking that is shown in the text."""
-
 
 @dataclass(slots=True)
 class _TextRun:
@@ -477,8 +474,6 @@ class _TextRun:
 class _Thinking:
     is_unclosed: bool = False
     """Whether the answer ended, or a tool use began, before it was closed."""
-    is_placed: bool = False
-    """Whether it is among the blocks."""
     pieces: list[str] = field(default_factory=list[str])
     signature: list[str] = field(default_factory=list[str])
     redacted: str = ""
@@ -671,26 +666,25 @@ class _Parts:
         return block
 
     def _place_thinking(self, block: _Thinking) -> None:
-        if not block.is_placed and self._targets.get(PieceKind.THINKING) == "thinking":
-            block.is_placed = True
+        if self._targets.get(PieceKind.THINKING) == "thinking":
             self._blocks.append(block)
 
     def _think(self, block: _Thinking, text: str) -> None:
         if not text:
             return
         if not block.pieces:
-            self._add(Piece(PieceKind.TAG, OPENING_TAG), block)
+            self._add(Piece(PieceKind.TAG, OPENING_TAG))
         block.pieces.append(text)
-        self._add(Piece(PieceKind.THINKING, text), block)
+        self._add(Piece(PieceKind.THINKING, text))
 
     def _end_thinking(self, *, has_gap: bool) -> None:
         block = self._native[-1]
         self._think(block, self._thinking_halves.close())
         self._is_thinking = False
         if block.pieces:
-            self._add(Piece(PieceKind.TAG, CLOSING_TAG), block)
+            self._add(Piece(PieceKind.TAG, CLOSING_TAG))
             if has_gap:
-                self._add(_GAP, block)
+                self._add(Piece(PieceKind.GAP, "\n\n"))
 
     def _pause(self) -> None:
         """End the current text and thinking, because a tool use begins or the answer ends."""
@@ -699,8 +693,7 @@ class _Parts:
         if not self._extractor.is_done:
             self._sort(self._extractor.close())
             self._tagged.is_unclosed = self._extractor.is_unclosed
-        if self._doubtful is not None:
-            self._resolve_doubt(self._doubtful)
+        self._resolve_doubt()
         if self._is_thinking:
             self._end_thinking(has_gap=False)
 
@@ -710,14 +703,15 @@ class _Parts:
             if self._doubtful is not None and piece.kind is not PieceKind.TEXT:
                 self._doubtful.append(piece)
                 continue
-            if self._doubtful is not None:
-                self._resolve_doubt(self._doubtful)
+            self._resolve_doubt()
             if piece.kind is PieceKind.THINKING:
+                if not self._tagged.pieces:
+                    self._place_thinking(self._tagged)
                 self._tagged.pieces.append(piece.text)
-            self._add(piece, self._tagged)
+            self._add(piece)
 
-    def _resolve_doubt(self, pieces: list[Piece]) -> None:
-        self._doubtful = None
+    def _resolve_doubt(self) -> None:
+        pieces, self._doubtful = self._doubtful or [], None
         thinking = "".join(piece.text for piece in pieces if piece.kind is PieceKind.THINKING)
         if pieces and not self._is_copy(thinking):
             self._say("".join(piece.text for piece in pieces))
@@ -727,11 +721,10 @@ class _Parts:
         blocks = ["".join(block.pieces) for block in self._native]
         return thinking.split() in [text.split() for text in (*blocks, "".join(blocks))]
 
-    def _add(self, piece: Piece, block: _Thinking) -> None:
-        """Add a piece where its kind belongs. `block` is its block of thinking."""
+    def _add(self, piece: Piece) -> None:
+        """Add a piece where its kind belongs."""
         target = self._targets.get(piece.kind)
         if target == "thinking":
-            self._place_thinking(block)
             self._deltas.append(ThinkingDelta(piece.text))
         elif target == "text":
             text = piece.text

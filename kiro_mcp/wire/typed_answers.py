@@ -66,7 +66,7 @@ def repair_prompt(violations: Sequence[str]) -> str:
     )
 
 
-def open_schema(given: JsonObject, name: str = "output_schema") -> JsonObject:
+def open_schema(given: JsonObject, name: str) -> JsonObject:
     """Return a caller's schema, without OpenAI's wrapper around it.
 
     Args:

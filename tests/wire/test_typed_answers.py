@@ -158,12 +158,12 @@ def test_any_json_value_can_be_asked_for() -> None:
 )
 def test_a_schema_is_unwrapped(given: dict[str, Any]) -> None:
     """OpenAI: its clients send a schema with its name beside it."""
-    assert open_schema(given) == SCHEMA
+    assert open_schema(given, "output_schema") == SCHEMA
 
 
 @pytest.mark.parametrize("schema", [{"colour": "string"}, {"title": "x"}, {"schema": {"a": 1}}])
 def test_a_schema_that_checks_nothing_is_refused(schema: dict[str, Any]) -> None:
     """Before the question is sent and paid for."""
     with pytest.raises(InvalidRequest, match=f"checks anything: '{next(iter(schema))}'") as caught:
-        open_schema(schema)
+        open_schema(schema, "output_schema")
     assert caught.value.next_step
