@@ -118,7 +118,11 @@ def repair_history(
         if allows_tools:
             _pair_tools(turns, counts)
         else:
-            _tools_to_text(turns, counts)
+            for turn in turns:
+                counts["tools_as_text"] += sum(
+                    isinstance(part, ToolUse | ToolResult) for part in turn.parts
+                )
+                turn.parts = [text for part in turn.parts for text in _as_text(part)]
         sees_images = not model.input_types or "IMAGE" in model.input_types
         _place_images(turns, MAX_IMAGES if sees_images else 0, counts)
     says_something = system.strip() or any(
@@ -391,14 +395,6 @@ def _match_results(turn: _Turn, uses: Sequence[tuple[str, ToolUse]], counts: Cou
         sorted_results = iter(in_order)
         parts = [next(sorted_results) if isinstance(part, ToolResult) else part for part in parts]
     turn.parts = parts
-
-
-def _tools_to_text(turns: Sequence[_Turn], counts: Counter[str]) -> None:
-    for turn in turns:
-        counts["tools_as_text"] += sum(
-            isinstance(part, ToolUse | ToolResult) for part in turn.parts
-        )
-        turn.parts = [text for part in turn.parts for text in _as_text(part)]
 
 
 def _as_text(part: Part) -> Sequence[Part]:

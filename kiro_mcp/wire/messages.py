@@ -135,7 +135,7 @@ class Members:
         return None
 
     def inner(self, key: str) -> "Members | None":
-        """Use an object member, whose own members are used one by one; None if it is none."""
+        """Use an object member, whose own members are used one by one; None for others."""
         value = self.values.get(key)
         if not isinstance(value, dict):
             return None

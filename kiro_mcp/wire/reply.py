@@ -162,7 +162,7 @@ class ReplyBuilder:
         """The last deltas, which only the end of the answer completes. `close` sets them."""
         self._options = options
         self._decoder = FrameDecoder(options.max_payload_bytes, options.max_headers_bytes)
-        self._foreign_body: ForeignBody | None = None
+        self._foreign_body = ForeignBody()
         self._head: bytes | None = b""
         self._received_bytes = 0
         self._parts = _Parts(options.thinking, holds_calls=options.reads_text_calls)
@@ -225,8 +225,7 @@ class ReplyBuilder:
                     self._head = data
                     return []
                 self.is_foreign, self._head = verdict, None
-                self._foreign_body = ForeignBody() if verdict else None
-            if self._foreign_body:
+            if self.is_foreign:
                 self.fault = self._foreign_body.feed(data)
                 return []
             for frame in self._decoder.feed(data):
@@ -258,7 +257,7 @@ class ReplyBuilder:
         """
         if self._reply is not None:
             return self._reply
-        if self.fault is None and self._foreign_body:
+        if self.fault is None and self.is_foreign:
             self.fault = self._foreign_body.close()
         self.fault = self.fault or fault
         if self.fault is None:

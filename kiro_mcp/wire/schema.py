@@ -276,7 +276,9 @@ def with_legal_names(schema: JsonObject) -> tuple[JsonObject, Mapping[str, str]]
     def legal(name: str) -> str:
         if LEGAL_PROPERTY_NAME.fullmatch(name):
             return name
-        sent = sent_property_name(name)
+        plain = _ILLEGAL_CHARACTERS.sub("_", name).strip("_")[:_BEGINNING_CHARACTERS] or "property"
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+        sent = f"{plain}_{digest[:_DIGEST_CHARACTERS]}"
         names[sent] = name
         return sent
 
@@ -301,13 +303,6 @@ def with_legal_names(schema: JsonObject) -> tuple[JsonObject, Mapping[str, str]]
 
     root = renamed(schema)
     return (root if names and isinstance(root, dict) else schema), names
-
-
-def sent_property_name(name: str) -> str:
-    """Return the name that is sent instead of an illegal one."""
-    plain = _ILLEGAL_CHARACTERS.sub("_", name).strip("_")[:_BEGINNING_CHARACTERS] or "property"
-    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
-    return f"{plain}_{digest[:_DIGEST_CHARACTERS]}"
 
 
 def rename_members(value: JsonValue, names: Mapping[str, str]) -> JsonValue:
