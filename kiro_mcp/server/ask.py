@@ -435,7 +435,8 @@ async def _make_result(engine: Engine, plan: Plan, job: Job) -> types.CallToolRe
             more = plan.choice.warnings or (f"The model is {quoted(plan.request.model)}.",)
         result = failure(error, *more)
         try:
-            await engine.conversations.save_answer(job.id, _as_json(result), owner=engine.owner)
+            saved = result.model_dump_json(by_alias=True, exclude_none=True)
+            await engine.conversations.save_answer(job.id, saved, owner=engine.owner)
         except InternalFault as fault:
             logger.warning("The answer %s could not be kept: %s", job.id, fault)
         return result
@@ -524,18 +525,15 @@ async def _save(
     arguments = [[use.arguments, use.raw] for use in reply.tool_uses]
     is_large = is_larger([reply.text, reply.thinking, arguments, list(reply.links)], SMALL)
 
-    async def build(position: Position) -> tuple[types.CallToolResult, str]:
-        def work() -> tuple[types.CallToolResult, str]:
-            result = build_result(plan, answer, position, job.id)
-            return result, _as_json(result)
-
-        return await off_loop(work, is_large=is_large)
+    def build(position: Position) -> tuple[types.CallToolResult, str]:
+        result = build_result(plan, answer, position, job.id)
+        return result, result.model_dump_json(by_alias=True, exclude_none=True)
 
     if is_whole and not job.calls:
         job.undelivered = job.question
     result = None
     with anyio.CancelScope(shield=True):  # The store itself gives up in time.
-        result, saved = await build(plan.position)
+        result, saved = await off_loop(partial(build, plan.position), is_large=is_large)
         try:
             position = await engine.conversations.append(
                 plan.position,
@@ -551,19 +549,15 @@ async def _save(
                     "Another call continued this conversation meanwhile: this answer is in a new"
                     f" conversation, {position.conversation_id}."
                 )
-                result, saved = await build(position)
+                result, saved = await off_loop(partial(build, position), is_large=is_large)
                 await engine.conversations.save_answer(
                     job.id, saved, owner=engine.owner, undelivered=job.undelivered
                 )
         except InternalFault as error:
             logger.warning("%s %s", NOT_SAVED, error)
             answer.warnings.append(f"{NOT_SAVED} {error}")
-            return (await build(plan.position))[0]
+            return (await off_loop(partial(build, plan.position), is_large=is_large))[0]
     assert result
     job.is_saved_whole = is_whole
     await _note_delivery(engine, job)  # Its last caller may have left meanwhile.
     return result
-
-
-def _as_json(result: types.CallToolResult) -> str:
-    return result.model_dump_json(by_alias=True, exclude_none=True)

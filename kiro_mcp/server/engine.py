@@ -159,7 +159,7 @@ class Engine:
         self._sleep = sleep
         self._jobs: Jobs | None = None
         self._now = now
-        self._fetched: Catalogue | None = None
+        self._catalogue = Catalogue(models=BUILTIN_MODELS, source="builtin")
         self._tasks: TaskGroup | None = None
 
     @classmethod
@@ -273,16 +273,15 @@ class Engine:
     @property
     def known_models(self) -> tuple[ModelInfo, ...]:
         """The models to choose among without asking the service: the last list, or the snapshot."""
-        return self._fetched.models if self._fetched else BUILTIN_MODELS
+        return self._catalogue.models
 
     def choose_model(self, name: str) -> ModelChoice:
         """Choose among the known models: by name or, if it is "", the user's or else the default.
 
         The service's default counts once its list has been fetched.
         """
-        default = self._fetched.default_model if self._fetched else DEFAULT_NAME
         return resolve_model(
-            name or self.settings.model or default,
+            name or self.settings.model or self._catalogue.default_model,
             self.known_models,
             aliases=self.settings.model_aliases,
         )
@@ -292,28 +291,22 @@ class Engine:
 
         The last good list outlives a failure to fetch a new one.
         """
-        kept = self._fetched
-        if kept and kept.fetched_at and not refresh:
+        kept = self._catalogue
+        if kept.fetched_at and not refresh:
             lifetime = timedelta(seconds=self.settings.model_cache_ttl_seconds)
             if self._now() - kept.fetched_at < lifetime:
                 return kept
         try:
             listed = await self.client.list_models()
         except KiroError as error:
-            return Catalogue(
-                models=kept.models if kept else BUILTIN_MODELS,
-                source="cache" if kept else "builtin",
-                fetched_at=kept.fetched_at if kept else None,
-                fault=error,
-            )
-        fetched = Catalogue(
+            return replace(kept, fault=error)
+        self._catalogue = Catalogue(
             models=listed.models,
-            source="live",
+            source="cache",
             fetched_at=self._now(),
             default_model=listed.default_model or DEFAULT_NAME,
         )
-        self._fetched = replace(fetched, source="cache")
-        return fetched
+        return replace(self._catalogue, source="live")
 
 
 @asynccontextmanager

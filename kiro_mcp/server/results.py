@@ -199,7 +199,7 @@ def build_result(
         usage=usage,
         citations=_citations(reply),
         warnings=warnings,
-        repairs=_repairs([*plan.repairs, *answer.repairs]),
+        repairs=[*plan.repairs, *answer.repairs],
         next_step=answer.next_step,
     )
     if plan.request.output_schema is not None:
@@ -250,7 +250,7 @@ def build_dry_run_result(plan: Plan, payload: Payload) -> types.CallToolResult:
         payload_bytes=len(payload.encoded),
         usage={"input_tokens": payload.estimated_tokens, "output_tokens": 0, "estimated": True},
         warnings=[*plan.warnings, *payload.warnings],
-        repairs=_repairs([*plan.repairs, *payload.repairs]),
+        repairs=[*plan.repairs, *payload.repairs],
         findings=findings,
         payload=without_content(payload.body),
     )
@@ -275,9 +275,11 @@ def _result(
     tool_calls: Sequence[JsonObject] = (),
     stop_reason: str = "",
     truncated: bool = False,
+    repairs: Sequence[Repair] = (),
     **others: Any,
 ) -> dict[str, Any]:
     """Return a structured result: the members that are always there, and the non-empty others."""
+    others["repairs"] = [{"rule": repair.rule, "detail": repair.detail} for repair in repairs]
     return {
         "status": status,
         "text": text,
@@ -342,7 +344,3 @@ def _citations(reply: Reply) -> list[dict[str, str]]:
         for reference in dict.fromkeys(reply.references)
     )
     return [cited for cited in map(filled, (*links, *references)) if cited]
-
-
-def _repairs(repairs: Sequence[Repair]) -> list[dict[str, str]]:
-    return [{"rule": repair.rule, "detail": repair.detail} for repair in repairs]

@@ -1,6 +1,6 @@
 """MCP over standard input and output. The server always ends when it should.
 
-    fd 0 ► LineReader ► Session.parse, accept ► the SDK's server ► Session.write ► LineWriter ► fd 1
+    fd 0 ► read_lines ► Session.parse, accept ► the SDK's server ► Session.write ► LineWriter ► fd 1
 
 The SDK's own runner hangs on SIGINT until its input closes, dies at SIGTERM without cleaning up,
 stays forever if only its output is closed, and never answers a line that it cannot read. This one
@@ -25,7 +25,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
@@ -92,7 +92,6 @@ async def serve_lines(
         BrokenPipeError: `wire_out` has no reader any more.
     """
     session = Session(handover.revision if handover else "")
-    reader = LineReader(wire_in, handover)
     writer, lock = LineWriter(wire_out), anyio.Lock()
     to_server, from_client = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     to_client, from_server = anyio.create_memory_object_stream[SessionMessage](0)
@@ -107,10 +106,10 @@ async def serve_lines(
         async with lock:
             await writer.write(text)
 
-    async def read_lines() -> None:
+    async def read_messages() -> None:
         async with to_server:
             number = -1
-            async for line in reader:
+            async for line in read_lines(wire_in, handover):
                 number += 1
                 messages, refusals = session.accept(
                     await off_loop(partial(session.parse, line), is_large=len(line) > _LARGE_LINE)
@@ -130,7 +129,7 @@ async def serve_lines(
                     await write(text)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(read_lines)
+        tasks.start_soon(read_messages)
         tasks.start_soon(write_messages)
         await server.run(from_client, to_client, server.create_initialization_options())
 
@@ -313,42 +312,27 @@ def _refusal_line(refusal: Refusal) -> str:
 # --- file descriptors
 
 
-class LineReader:
-    """The lines of a file descriptor."""
+async def read_lines(fd: int, handover: Handover | None = None) -> AsyncGenerator["faststart.Line"]:
+    """Yield the lines of a file descriptor; first those that the fast start has already read.
 
-    def __init__(self, fd: int, handover: Handover | None = None) -> None:
-        """Begin with the lines that the fast start has already read."""
-        self._fd = fd
-        self._can_wait = can_wait_for(fd)
-        self._splitter = handover.splitter if handover else LineSplitter()
-        self._lines = handover.lines[::-1] if handover else []
-        self._is_ended = False
-
-    def __aiter__(self) -> "LineReader":
-        return self
-
-    async def __anext__(self) -> "faststart.Line":
-        """Return the next line. The last one may lack its newline."""
-        while not self._lines:
-            if self._is_ended:
-                raise StopAsyncIteration
-            await self._read()
-        return self._lines.pop()
-
-    async def _read(self) -> None:
-        if self._can_wait:
-            await anyio.wait_readable(self._fd)
-            chunk = os.read(self._fd, CHUNK_BYTES)
+    The last line may lack its newline.
+    """
+    splitter = handover.splitter if handover else LineSplitter()
+    for line in handover.lines if handover else ():
+        yield line
+    can_wait = can_wait_for(fd)
+    while True:
+        if can_wait:
+            await anyio.wait_readable(fd)
+            chunk = os.read(fd, CHUNK_BYTES)
         else:
-            chunk = await anyio.to_thread.run_sync(
-                os.read, self._fd, CHUNK_BYTES, abandon_on_cancel=True
-            )
-        if chunk:
-            self._lines = self._splitter.feed(chunk)[::-1]
-            return
-        self._is_ended = True
-        if rest := self._splitter.rest():
-            self._lines = [rest]
+            chunk = await anyio.to_thread.run_sync(os.read, fd, CHUNK_BYTES, abandon_on_cancel=True)
+        if not chunk:
+            break
+        for line in splitter.feed(chunk):
+            yield line
+    if rest := splitter.rest():
+        yield rest
 
 
 class LineWriter:

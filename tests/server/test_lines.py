@@ -23,7 +23,7 @@ from kiro_mcp.server.faststart import (
     decode,
     read_answers,
 )
-from kiro_mcp.server.stdio import LineReader, LineWriter, can_wait_for, serve_lines
+from kiro_mcp.server.stdio import LineWriter, can_wait_for, read_lines, serve_lines
 from tests.server.faststart_answers import FILE
 
 LINES = [b'{"a":1}', b"", "é€😀".encode(), b"x" * 300]
@@ -106,7 +106,7 @@ async def test_a_request_over_the_limit_is_answered_and_the_next_one_too(
             server = build_server(lambda: Engine.from_environ({}))
             tasks.start_soon(serve_lines, server, server_in, server_out, handover)
             os.write(to_server, line.encode() + b"\n" + ping)
-            reader = LineReader(from_server)
+            reader = read_lines(from_server)
             answers = [json.loads(await anext(reader)) for _ in range(2)]
             assert {answer["id"] for answer in answers} == {request_id, 8}
             assert refusal in answers
@@ -115,7 +115,7 @@ async def test_a_request_over_the_limit_is_answered_and_the_next_one_too(
 
 async def _read_all(fd: int) -> list[str]:
     with fail_after(10):
-        return [decode(line) async for line in LineReader(fd)]
+        return [decode(line) async for line in read_lines(fd)]
 
 
 async def test_a_pipe_is_read_to_its_end_and_a_last_line_needs_none() -> None:
