@@ -567,17 +567,13 @@ def _names(field: FieldInfo) -> list[str]:
 def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return a sentence for each unknown `KIRO_MCP_*` variable, with a similar name if any."""
     known = variables()
-    return tuple(
-        _did_you_mean(name, known)
-        for name in sorted(environ)
-        if name.startswith(PREFIX) and name not in known
-    )
-
-
-def _did_you_mean(name: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
-    return f"No setting is named {name}.{hint}"
+    sentences: list[str] = []
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            sentences.append(f"No setting is named {name}.{hint}")
+    return tuple(sentences)
 
 
 def _quote_value(name: str, value: str) -> str:

@@ -221,15 +221,12 @@ def _schema(given: str) -> dict[str, Any]:
 # --- the last conversation ----------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
 class LastConversation:
-    """The file that names the last conversation of this command line.
+    """The file that names the last conversation of this command line."""
 
-    Args:
-        path: The file; None if conversations end with the command.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    path: Path | None
+    """None if conversations end with the command."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str], *, offline: bool) -> "LastConversation":
@@ -245,25 +242,20 @@ class LastConversation:
         is_saved = home is not None and settings.store == "disk"
         return cls(home / "last-conversation" if home and is_saved else None)
 
-    @property
-    def can_continue(self) -> bool:
-        """Whether a conversation can be continued after the command has ended."""
-        return self._path is not None
-
     def read(self) -> str:
         """Return the conversation's id.
 
         Raises:
             InvalidRequest: No conversation can be continued.
         """
-        if self._path is None:
+        if self.path is None:
             raise InvalidRequest(
                 "No conversation can be continued: with --offline or KIRO_MCP_STORE=memory a"
                 " conversation ends with its command.",
                 next_step="Ask without --continue; `kiro-mcp emulate` runs an emulator that stays.",
             )
         try:
-            if conversation_id := read_text(self._path).strip():
+            if conversation_id := read_text(self.path).strip():
                 return conversation_id
         except (OSError, ValueError):
             pass  # The file does not exist yet, or it cannot be read.
@@ -275,16 +267,16 @@ class LastConversation:
 
     def write(self, conversation_id: str) -> None:
         """Save the conversation's id. If that fails, `--continue` without an id cannot find it."""
-        if self._path is not None:
+        if self.path is not None:
             with suppress(OSError):
-                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                replace_text(self._path, conversation_id)
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                replace_text(self.path, conversation_id)
 
     def forget(self) -> None:
         """Delete the file, so that `--continue` has no conversation until the next answer."""
-        if self._path is not None:
+        if self.path is not None:
             with suppress(OSError):
-                self._path.unlink(missing_ok=True)
+                self.path.unlink(missing_ok=True)
 
 
 # --- printing -----------------------------------------------------------------------------
@@ -449,7 +441,7 @@ def _report(
 ) -> int:
     """Print warnings, cost and how to continue to stderr; return the exit code."""
     is_whole = answer["status"] == "completed"
-    is_saved = is_whole and last.can_continue
+    is_saved = is_whole and last.path is not None
     if is_saved and any(one.startswith(NOT_SAVED) for one in answer.get("warnings", [])):
         is_saved = False
         if is_new:

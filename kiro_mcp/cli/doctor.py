@@ -117,7 +117,6 @@ MAX_SKEW_SECONDS: Final = 60.0
 MAX_STDERR_BYTES: Final = 64 * 1024
 """How much of a server's stderr is read, from its end."""
 
-Clock = Callable[[], float]
 Answer = TypeVar("Answer")
 
 

@@ -10,8 +10,8 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,18 +62,12 @@ def run_install(client_id: str, options: Options) -> int:
     try:
         if options.is_dry_run:
             return _change(client, machine, options)
-
-        async def change_locked() -> int:
-            async with _install_lock(machine):
-                return _change(client, machine, options)
-
-        return anyio.run(change_locked)
+        return anyio.run(_change_alone, client, machine, options)
     except InvalidRequest as error:
         return tell_error(error)
 
 
-@asynccontextmanager
-async def _install_lock(machine: Machine) -> AsyncGenerator[None]:
+async def _change_alone(client: Client, machine: Machine, options: Options) -> int:
     """Wait for other installations: each one must read what the previous one has written."""
     home = own_home(machine, os.environ.get("KIRO_MCP_HOME", "").strip())
     async with AsyncExitStack() as stack:
@@ -88,7 +82,7 @@ async def _install_lock(machine: Machine) -> AsyncGenerator[None]:
             ) from None
         except OSError:
             pass  # The lock file cannot be written, as on a read-only disk: go on without it.
-        yield
+        return _change(client, machine, options)
 
 
 def _change(client: Client, machine: Machine, options: Options) -> int:

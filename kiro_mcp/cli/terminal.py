@@ -34,8 +34,12 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
+@cache
 def console_on(stream: TextIO) -> Console:
-    """Make a console that writes plain text unless the stream is a terminal."""
+    """Return the only console of a stream; it writes plain text unless that is a terminal.
+
+    The only one of standard error prints above a spinner, not into it.
+    """
     has_terminal = is_terminal(stream)
     return Console(
         file=stream,
@@ -88,16 +92,6 @@ class Harmless:
             yield segment if is_own else Segment(harmless(segment.text), segment.style)
 
 
-def errors() -> Console:
-    """Return the only console of standard error: it prints above a spinner, not into it."""
-    return _errors_on(sys.stderr)
-
-
-@cache
-def _errors_on(stream: TextIO) -> Console:
-    return console_on(stream)
-
-
 def tell(line: str, *, style: str = "") -> None:
     """Print one line to standard error. If that fails, the line is dropped."""
     text = harmless(" ".join(line.splitlines()))
@@ -105,7 +99,9 @@ def tell(line: str, *, style: str = "") -> None:
         note(text)  # Rich would end the process if the reader has closed the pipe.
         return
     with suppress(OSError):
-        errors().print(Text(text, style=style), soft_wrap=False)  # Wraps between words.
+        console_on(sys.stderr).print(
+            Text(text, style=style), soft_wrap=False
+        )  # Wraps between words.
 
 
 def tell_error(error: KiroError) -> int:
@@ -150,7 +146,7 @@ def waiting(words: str) -> Generator[Wait]:
     # With redirection, rich would send the answer itself to standard error.
     with Live(
         Spinner("dots", text=wait),  # pyright: ignore[reportArgumentType]  # any renderable will do
-        console=errors(),
+        console=console_on(sys.stderr),
         refresh_per_second=_REFRESHES_PER_SECOND,
         transient=True,
         redirect_stdout=False,
