@@ -34,7 +34,7 @@ from kiro_mcp.acp.program import LOGIN_STEP, Program, dialect_of, find_program
 from kiro_mcp.acp.session import Limits, Session
 from kiro_mcp.acp.transcript import (
     SessionSpec,
-    fingerprint,
+    heard,
     results_of,
     split_new,
     write_conversation,
@@ -55,7 +55,7 @@ from kiro_mcp.chat import (
 )
 from kiro_mcp.client.admission import Budget, CallSpending, FairSlots, Holds
 from kiro_mcp.client.answer import ModelAnswer
-from kiro_mcp.client.client import THINKING_TIMEOUT_FACTOR, ModelList
+from kiro_mcp.client.client import THINKING_TIMEOUT_FACTOR, ModelClient, ModelList
 from kiro_mcp.client.http import Recorder
 from kiro_mcp.client.off_loop import is_large, off_loop
 from kiro_mcp.client.telemetry import Telemetry
@@ -178,7 +178,7 @@ class AcpAnswer(ModelAnswer):
         return self._reply
 
 
-class AcpClient:
+class AcpClient(ModelClient):
     """Asks the vendor's program. `run_in` must be called before it is used.
 
     Args:
@@ -200,7 +200,6 @@ class AcpClient:
         telemetry: Telemetry | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.notes: tuple[str, ...] = ()
         self.sessions: list[Session] = []
         """The sessions whose processes are not yet gone."""
         self._settings = settings
@@ -286,17 +285,6 @@ class AcpClient:
         assert self._program
         models, default = await self._program.list_models()
         return ModelList(models=models, default_model=default)
-
-    async def ask(self, request: ChatRequest, *, spending: CallSpending | None = None) -> Reply:
-        """Send a request and return the whole answer.
-
-        Raises:
-            KiroError: No part of an answer arrived.
-        """
-        async with self.stream(request, spending=spending) as answer:
-            async for _ in answer:
-                pass
-            return answer.reply
 
     def draft(self, request: ChatRequest) -> Payload:
         """Return what would be sent for a request in a new session.
@@ -427,7 +415,7 @@ class AcpClient:
         if is_whole and session.state in ("ready", "waiting", "deferred"):
             said = Message(role="assistant", parts=reply.parts)
             messages = (*draft.request.messages, said)
-            session.fingerprint = fingerprint(draft.spec, messages)
+            session.heard = heard(draft.spec, messages)
             session.is_taken = False
         else:
             self._end(session)
@@ -471,12 +459,10 @@ class AcpClient:
             return None, [], []
         results = results_of(new)
         parts = [part for message in new for part in message.parts]
-        key = await off_loop(
-            lambda: fingerprint(draft.spec, earlier), is_large=is_large(draft.request)
-        )
+        known = await off_loop(lambda: heard(draft.spec, earlier), is_large=is_large(draft.request))
         idle = [one for one in self.sessions if not one.is_taken and not one.is_ended]
         session = next((one for one in idle if one.holds(results.keys())), None) or next(
-            (one for one in idle if one.fingerprint == key and not one.is_spent()), None
+            (one for one in idle if one.heard == known and not one.is_spent()), None
         )
         if session is None:
             is_lost = set(self._lost) & results.keys()

@@ -13,7 +13,7 @@ from kiro_mcp.chat import JsonObject
 from kiro_mcp.client.classify import BUSY, NO_MODEL, QUOTA, RATE, SUSPENDED, TOO_LONG, Meaning
 from kiro_mcp.errors import AnswerBroken, KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.redaction import redact
-from kiro_mcp.wire.json_values import number_member, word_member
+from kiro_mcp.wire.json_values import object_member, word_member
 
 MAX_WORDS: Final = 300
 """How many characters of the program's words an error quotes."""
@@ -26,14 +26,10 @@ class RpcError(Exception):
     """The program answered a request with an error."""
 
     def __init__(self, error: JsonObject) -> None:
-        self.code = int(number_member(error, "code") or 0)
-        self.message = word_member(error, "message")
-        data = error.get("data")
-        details = word_member(data, "details") if isinstance(data, dict) else ""
-        others = json.dumps(data) if data and not isinstance(data, str) else ""
-        self.details = data if isinstance(data, str) else details or others
-        """What `data` says, as text."""
-        super().__init__(" ".join(filter(None, (self.message, self.details))))
+        data = error.get("data") or ""
+        details = word_member(object_member(error, "data"), "details")
+        said = data if isinstance(data, str) else details or json.dumps(data)
+        super().__init__(f"{word_member(error, 'message')} {said}".strip())
 
 
 RATE_SECONDS: Final = 60.0

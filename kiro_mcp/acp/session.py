@@ -90,8 +90,8 @@ class Session:
     state: State = "starting"
     is_taken: bool = True
     """Whether a call uses it."""
-    fingerprint: str = ""
-    """Which conversation it has had."""
+    heard: list[object] = field(default_factory=list[object])
+    """The conversation that it has had; empty while it is not known."""
     turns: int = 0
     used_at: float = field(default_factory=anyio.current_time)
     stop_seconds: float = STOP_SECONDS
@@ -205,7 +205,7 @@ class Session:
         try:
             if another:
                 old: JsonObject = {"sessionId": self.dialect.session_id}
-                self.dialect, self.fingerprint, self.state = another, "", "opening"
+                self.dialect, self.heard, self.state = another, [], "opening"
                 with suppress(RpcError):
                     await self._peer.request(another.end_method, old, seconds=CLOSE_SECONDS)
             else:
@@ -242,7 +242,7 @@ class Session:
         """
         if self.is_ended:
             raise self._why()
-        self.state, self.fingerprint = "generating", ""
+        self.state, self.heard = "generating", []
         self.turns += 1
         self.used_at = anyio.current_time()
         self.dialect.begin_turn()

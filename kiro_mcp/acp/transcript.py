@@ -5,12 +5,9 @@ earlier turns. If none is, they go in front of the new message as a record betwe
 nobody can guess, because roles and tool calls are only words there and a user's text could imitate
 them.
 
-`fingerprint` says which conversation a session has had: the settings of the session and all turns.
-Thinking does not count, because many callers do not send it back.
+`heard` says which conversation a session has had.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +15,6 @@ from typing import Final
 from kiro_mcp.chat import (
     ImagePart,
     JsonObject,
-    JsonValue,
     Message,
     Part,
     TextPart,
@@ -67,39 +63,32 @@ def split_new(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[
     return messages[:count], messages[count:]
 
 
-def fingerprint(spec: SessionSpec, messages: Iterable[Message]) -> str:
-    """Return a digest that is equal for equal conversations in equal sessions."""
-    digest = hashlib.sha256()
+def heard(spec: SessionSpec, messages: Iterable[Message]) -> list[object]:
+    """Return what is equal for equal conversations in equal sessions: the settings and all turns.
 
-    def add(*texts: str) -> None:
-        for text in texts:
-            encoded = text.encode(errors="surrogatepass")
-            digest.update(len(encoded).to_bytes(8, "big"))  # So that no two lists look the same.
-            digest.update(encoded)
-
-    add(spec.system, spec.model, spec.effort)
-    for tool in spec.tools:
-        add("tool", tool.name, tool.description, _ordered(tool.input_schema))
+    Thinking does not count, because many callers do not send it back.
+    """
+    said: list[object] = [spec]
     role = ""
     for message in messages:
         if message.role != role:
             role = message.role
-            add("role", role)
+            said.append(role)
         text = "".join(part.text for part in message.parts if isinstance(part, TextPart)).strip()
         if text:
-            add("text", text)
+            said.append(TextPart(text=text))
         for part in message.parts:
             match part:
                 case ToolUse():
-                    add("use", part.id, part.name, _ordered(part.arguments))
+                    said.append(("use", part.id, part.name, part.arguments))
                 case ToolResult():
-                    add("result", part.id, result_text(part), str(part.is_error))
-                    add(*(image.data for image in part.images))
+                    images = [image.data for image in part.images]
+                    said.append(("result", part.id, result_text(part), part.is_error, images))
                 case ImagePart():
-                    add("image", part.data)
+                    said.append(("image", part.data))
                 case _:
                     pass
-    return digest.hexdigest()
+    return said
 
 
 def results_of(messages: Iterable[Message]) -> dict[str, ToolResult]:
@@ -178,7 +167,3 @@ def _part_text(part: Part) -> str:
 
 def _image(image: ImagePart) -> JsonObject:
     return {"type": "image", "mimeType": f"image/{image.format}", "data": image.data}
-
-
-def _ordered(value: JsonValue) -> str:
-    return json.dumps(value, sort_keys=True)

@@ -135,8 +135,15 @@ class ModelClient(Protocol):
         ...
 
     async def ask(self, request: ChatRequest, *, spending: CallSpending | None = None) -> Reply:
-        """Send a request and return the whole answer."""
-        ...
+        """Send a request and return the whole answer.
+
+        Raises:
+            KiroError: No part of an answer arrived.
+        """
+        async with self.stream(request, spending=spending) as answer:
+            async for _ in answer:
+                pass
+            return answer.reply
 
     def draft(self, request: ChatRequest) -> Payload:
         """Return what would be sent, without sending it."""
@@ -152,8 +159,8 @@ class ModelClient(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know about how the service is reached."""
-        ...
+        """What a user should know about how the service is reached, one sentence each."""
+        return ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -178,7 +185,7 @@ class Attempt:
         return self.endpoints[self.endpoint_index]
 
 
-class KiroClient:
+class KiroClient(ModelClient):
     """Sends requests with the tokens of a `TokenSource`. An async context manager.
 
     Args:
@@ -260,17 +267,6 @@ class KiroClient:
             SignInRequired: Nobody is signed in.
         """
         return await self._tokens.access_token()
-
-    async def ask(self, request: ChatRequest, *, spending: CallSpending | None = None) -> Reply:
-        """Send a request and return the whole answer.
-
-        Raises:
-            KiroError: No part of an answer arrived.
-        """
-        async with self.stream(request, spending=spending) as answer:
-            async for _ in answer:
-                pass
-            return answer.reply
 
     @asynccontextmanager
     async def stream(

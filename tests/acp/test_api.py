@@ -1,7 +1,6 @@
 """The APIs of OpenAI and Anthropic on the engine kiro-cli, on the stand-in of the program."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from anyio import fail_after
 
 from kiro_mcp.emulator import RunningEmulator
 from tests.support.api import CHAT, MESSAGES, PATHS, Json, serving_api, stream, streamed_text
+from tests.support.kiro_cli import stand_in
 
 TEST_SECONDS = 40
 SCHEMA: Json = {"type": "object", "properties": {"zone": {"type": "string"}}, "required": ["zone"]}
@@ -20,7 +20,7 @@ def on_kiro_cli(dialect: str, home: Path) -> dict[str, Any]:
     return {
         "HOME": str(home),
         "KIRO_MCP_ENGINE": "kiro-cli",
-        "KIRO_MCP_KIRO_CLI": f"{sys.executable} -m kiro_mcp.emulator.kiro_cli --dialect {dialect}",
+        "KIRO_MCP_KIRO_CLI": stand_in(dialect=dialect),
     }
 
 

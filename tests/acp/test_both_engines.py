@@ -5,7 +5,6 @@ kiro-cli with the stand-in of the program in its two dialects.
 """
 
 import json
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from mcp.client import Client
 
 from kiro_mcp.emulator import running
+from tests.support.kiro_cli import stand_in
 from tests.support.mcp import ask, code, connected, words
 
 pytestmark = pytest.mark.anyio
@@ -56,10 +56,9 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Connect:
 
     @asynccontextmanager
     async def program(**settings: str) -> AsyncGenerator[Client]:
-        stand_in = f"{sys.executable} -m kiro_mcp.emulator.kiro_cli --dialect {request.param}"
         environ: dict[str, Any] = {
             "KIRO_MCP_ENGINE": "kiro-cli",
-            "KIRO_MCP_KIRO_CLI": stand_in,
+            "KIRO_MCP_KIRO_CLI": stand_in(dialect=request.param),
             "HOME": str(tmp_path),
             **settings,
         }

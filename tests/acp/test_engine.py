@@ -1,7 +1,6 @@
 """The engine kiro-cli behind the tools, on the stand-in of the vendor's program."""
 
 import json
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from kiro_mcp.chat import ChatRequest, Message, TextPart, ToolResult, ToolSpec, 
 from kiro_mcp.errors import ServiceUnavailable
 from kiro_mcp.settings import Settings
 from tests.acp.test_program import gone
+from tests.support.kiro_cli import stand_in
 from tests.support.mcp import ask, code, connected, words
 from tests.support.stdio import environment, started
 
@@ -27,19 +27,12 @@ DIALECTS = ("v2", "v3")
 
 
 @asynccontextmanager
-async def asking(
-    dialect: str, tmp_path: Path, *scenes: str, options: str = ""
-) -> AsyncGenerator[Client]:
+async def asking(dialect: str, tmp_path: Path, *scenes: str) -> AsyncGenerator[Client]:
     """Connect to a server with this engine; at the end none of its processes may be left."""
-    chosen = "".join(f" --scene {scene}" for scene in scenes)
     log = tmp_path / "log"
-    command = (
-        f"{sys.executable} -m kiro_mcp.emulator.kiro_cli --dialect {dialect}{chosen}"
-        f" {options} --log {log}"
-    )
     environ: dict[str, Any] = {
         "KIRO_MCP_ENGINE": "kiro-cli",
-        "KIRO_MCP_KIRO_CLI": command,
+        "KIRO_MCP_KIRO_CLI": stand_in(*scenes, dialect=dialect, options=f"--log {log}"),
         "KIRO_MCP_STORE": "memory",
         "HOME": str(tmp_path),
     }
@@ -344,9 +337,7 @@ async def program(
     dialect: str, home: Path, *scenes: str, limits: Limits
 ) -> AsyncGenerator[AcpClient]:
     """The engine itself, with limits of its own."""
-    chosen = "".join(f" --scene {scene}" for scene in scenes)
-    command = f"{sys.executable} -m kiro_mcp.emulator.kiro_cli --dialect {dialect}{chosen}"
-    environ = {"HOME": str(home), "KIRO_MCP_KIRO_CLI": command}
+    environ = {"HOME": str(home), "KIRO_MCP_KIRO_CLI": stand_in(*scenes, dialect=dialect)}
     client = AcpClient(Settings.load(environ), environ, limits=limits)
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
@@ -364,7 +355,7 @@ async def test_what_a_killed_server_leaves_is_gone_with_the_next_call(tmp_path: 
     folder.mkdir()
     environ = environment(
         KIRO_MCP_ENGINE="kiro-cli",
-        KIRO_MCP_KIRO_CLI=f"{sys.executable} -m kiro_mcp.emulator.kiro_cli --log {log}",
+        KIRO_MCP_KIRO_CLI=stand_in(options=f"--log {log}"),
         KIRO_MCP_STORE="memory",
         HOME=str(tmp_path),
         TMPDIR=str(folder),

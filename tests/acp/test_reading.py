@@ -1,4 +1,4 @@
-"""What is read and written without a process: lines, prompts, fingerprints, words of errors."""
+"""What is read and written without a process: lines, prompts, conversations, words of errors."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from kiro_mcp.acp.errors import RpcError, error_of
 from kiro_mcp.acp.rpc import LineReader
 from kiro_mcp.acp.transcript import (
     SessionSpec,
-    fingerprint,
+    heard,
     write_conversation,
     write_message,
 )
@@ -75,10 +75,10 @@ def meaning(messages: list[Message]) -> list[Any]:
 
 
 @given(MESSAGES, MESSAGES)
-def test_fingerprints_are_equal_exactly_for_equal_conversations(
+def test_a_conversation_is_known_again_exactly_if_it_is_the_same(
     one: list[Message], other: list[Message]
 ) -> None:
-    equal = fingerprint(SPEC, one) == fingerprint(SPEC, other)
+    equal = heard(SPEC, one) == heard(SPEC, other)
     assert equal == (meaning(one) == meaning(other))
 
 
@@ -88,15 +88,15 @@ TOOL = ToolSpec(name="read", description="Read.", input_schema={"type": "object"
 @pytest.mark.parametrize(
     "change", [{"system": "x"}, {"model": "x"}, {"effort": "x"}, {"tools": (TOOL,)}]
 )
-def test_a_session_made_for_something_else_has_another_fingerprint(change: Any) -> None:
+def test_a_session_made_for_something_else_has_another_heard(change: Any) -> None:
     turns = [said("user", TextPart(text="Hi"))]
-    assert fingerprint(SPEC, turns) != fingerprint(replace(SPEC, **change), turns)
+    assert heard(SPEC, turns) != heard(replace(SPEC, **change), turns)
 
 
-def test_thinking_does_not_change_a_fingerprint() -> None:
+def test_thinking_does_not_change_a_heard() -> None:
     plain = [said("assistant", TextPart(text="Hi"))]
     thought = [said("assistant", ThinkingPart(text="Hm."), TextPart(text="Hi"))]
-    assert fingerprint(SPEC, plain) == fingerprint(SPEC, thought)
+    assert heard(SPEC, plain) == heard(SPEC, thought)
 
 
 def test_a_record_stands_between_boundaries_with_calls_results_and_images() -> None:

@@ -1,7 +1,6 @@
 """The commands with the engine kiro-cli, on the stand-in of the vendor's program."""
 
 import re
-import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -11,18 +10,13 @@ from anyio import fail_after
 from kiro_mcp.emulator.kiro_cli import UsageError, read_options
 from tests.support.api import CHAT, MESSAGES, apis_offline, question
 from tests.support.forked import run_forked
+from tests.support.kiro_cli import stand_in
 from tests.support.stdio import COMMAND, PROMPTLY_SECONDS, environment, started
 
 RUN_SECONDS = 60
 """How long a command may take on a busy machine."""
 
 ENGINE = {"KIRO_MCP_ENGINE": "kiro-cli"}
-
-
-def stand_in(*scenes: str, dialect: str = "v3") -> str:
-    """The command line of the stand-in, for KIRO_MCP_KIRO_CLI."""
-    chosen = "".join(f" --scene {scene}" for scene in scenes)
-    return f"{sys.executable} -m kiro_mcp.emulator.kiro_cli --dialect {dialect}{chosen}"
 
 
 async def run(*arguments: str, **variables: str) -> CompletedProcess[bytes]:
