@@ -323,13 +323,13 @@ async def stop(process: Process, *, seconds: float = STOP_SECONDS) -> None:
         if process.stdin:
             with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 await process.stdin.aclose()
-        for send in (None, signal.SIGTERM, _KILL):
-            if send is not None and not await _signal_group(process, send):
-                break
-            with anyio.move_on_after(seconds if send is not _KILL else STOP_SECONDS):
-                while _is_group_there(process):  # noqa: ASYNC110  # nothing tells of a group's end
-                    await anyio.sleep(0.01)
-            if not _is_group_there(process):
+        for number in (_NO_SIGNAL, signal.SIGTERM, _KILL):
+            is_there = await _signal_group(process, number)
+            with anyio.move_on_after(STOP_SECONDS if number is _KILL else seconds):
+                while is_there:
+                    await anyio.sleep(0.01)  # Nothing tells of a group's end.
+                    is_there = await _signal_group(process, _NO_SIGNAL)
+            if not is_there:
                 break
         with anyio.move_on_after(STOP_SECONDS):
             await process.wait()
@@ -339,35 +339,24 @@ async def stop(process: Process, *, seconds: float = STOP_SECONDS) -> None:
                     await pipe.aclose()
 
 
+_NO_SIGNAL: Final = 0
 _KILL: Final = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
 
 
-async def _signal_group(process: Process, number: signal.Signals) -> bool:
-    """Send a signal to a process group; return whether there was one."""
-    if sys.platform == "win32":
-        command = ("taskkill", "/F", "/T", "/PID", str(process.pid))
-        with suppress(OSError):
+async def _signal_group(process: Process, number: int) -> bool:
+    """Send a signal to a process group, or none; return whether the group is there."""
+    try:
+        if sys.platform != "win32":
+            os.killpg(process.pid, number)
+            return True
+        if number != _NO_SIGNAL:
+            command = ("taskkill", "/F", "/T", "/PID", str(process.pid))
             await anyio.run_process(command, check=False)
-        return True
-    try:
-        os.killpg(process.pid, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-def _is_group_there(process: Process) -> bool:
-    if sys.platform == "win32":
-        return process.returncode is None
-    try:
-        os.killpg(process.pid, 0)
     except ProcessLookupError:
         return False
-    except (
-        PermissionError
-    ):  # macOS says so of processes that have ended and are not yet waited for.
-        return process.returncode is None
-    return True
+    except OSError:
+        pass  # macOS permits no signals to processes that have ended and are not yet waited for.
+    return process.returncode is None
 
 
 async def _read(stream: ByteReceiveStream | None, pieces: list[bytes]) -> None:

@@ -1,15 +1,16 @@
 """One process of the program with one conversation.
 
-::
+Its states::
 
-    starting ─▶ opening ─▶ ready ─▶ generating ─┬─▶ ready               the turn has ended
-                   ▲         ▲          ▲       └─▶ waiting ─┬─▶ generating   the results are there
-                   └─────────┤          │                    │
-               another       └──────────┴──── deferred ◀─────┘        the calls were told to go on
-             conversation                                             without their results, which
-                                                                      then are a new prompt
+    starting     the process does not run yet
+    opening      the program is opening the conversation
+    ready        no prompt is open
+    generating   a prompt is open, and a call reads its answer
+    waiting      the answer ended with tool calls, and the prompt waits for their results
+    deferred     the calls were told to go on without results, which will be a new prompt
+    ended        it cannot be used any more
 
-and from everywhere to *ended*. The prompt and its response belong to the session, not to the call
+The prompt and its response belong to the session, not to the call
 that sent it: a round of tool calls ends a call, and the next call goes on with the same prompt.
 What the program says while no call uses the session is left out.
 
@@ -294,7 +295,7 @@ class Session:
             self._tasks.start_soon(self._end_round)
 
     async def _end_round(self) -> None:
-        """Make a round of the calls that arrived together, and hold them."""
+        """Hand over the calls that arrived together as a round, and hold them."""
         assert self.desk
         count = len(self.desk.calls)
         await anyio.sleep(ROUND_SECONDS)
@@ -318,7 +319,7 @@ class Session:
     async def resume(self, results: Mapping[str, ToolResult], extra: str) -> bool:
         """Give the held calls their results; return whether the same prompt goes on.
 
-        If not, the results are to be a prompt of their own, or the session has ended.
+        If it does not, the session is deferred or has ended.
         """
         assert self.desk
         calls, self._round = self._round, ()
@@ -332,6 +333,7 @@ class Session:
             call.resolve(text, is_error=result.is_error if result else True)
         if goes_on and not any(call.is_dropped for call in calls):
             self.state = "generating"
+            self._kinds.clear()
         else:
             self.desk.refuse(RESULT_FOLLOWS)
             await self._until(lambda: self.state == "deferred")
@@ -379,17 +381,12 @@ def make_private_folder() -> str:
         for folder in Path(tempfile.gettempdir()).glob(f"{glob.escape(prefix)}*-*"):
             pid = folder.name.removeprefix(prefix).partition("-")[0]
             with suppress(OSError, ValueError, OverflowError):
-                if folder.lstat().st_uid == os.geteuid() and not _is_running(int(pid)):
-                    shutil.rmtree(folder, ignore_errors=True)
+                if folder.lstat().st_uid == os.geteuid():
+                    try:
+                        os.kill(int(pid), 0)
+                    except ProcessLookupError:
+                        shutil.rmtree(folder, ignore_errors=True)
     return tempfile.mkdtemp("", f"{prefix}{os.getpid()}-")
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _write_files(home: Path, files: Mapping[str, JsonObject]) -> None:
