@@ -53,6 +53,7 @@ ORIGINS_TAKEN: Final[Mapping[WireForm, frozenset[str]]] = {
 MAX_IMAGES: Final = 10
 """The most images in one request, its history included."""
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PROPERTY_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MAPS_OF_SCHEMAS: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
 _SCHEMAS: Final = frozenset(
@@ -122,7 +123,7 @@ def _faults_of_values(body: object) -> Iterator[Fault]:
     for where, value in _walk(body, "$"):
         members = cast("dict[str, object]", value) if isinstance(value, dict) else {}
         strings = [value] if isinstance(value, str) else [*members]
-        if not all(map(_is_unicode, strings)):
+        if any(map(_SURROGATE.search, strings)):
             yield Fault("values", f"{where} has half of a surrogate pair", BODY_INVALID)
         for name, member in members.items():
             if member is None:
@@ -144,14 +145,6 @@ def _walk(value: object, where: str) -> Iterator[tuple[str, Any]]:
             waiting += [(f"{where}[{index}]", inner) for index, inner in enumerate(items)]
 
 
-def _is_unicode(string: str) -> bool:
-    try:
-        string.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _faults_of_structure(error: ValidationError) -> Iterator[Fault]:
     for found in error.errors(include_url=False, include_context=False, include_input=False):
         location = "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in found["loc"])
@@ -168,10 +161,7 @@ def _faults_of_structure(error: ValidationError) -> Iterator[Fault]:
 def origin_is_one(call: Call) -> Iterator[str]:
     """The history names the origin of the current message, or none."""
     for where, message in call.history:
-        if isinstance(message, UserMessage) and message.origin not in (
-            None,
-            call.current.origin,
-        ):
+        if isinstance(message, UserMessage) and message.origin not in (None, call.current.origin):
             yield f"{where} has another origin than the current message"
 
 
