@@ -44,7 +44,7 @@ SLOW = (Send(frames.text("Once upon a time")), Pause(0.6), Send(frames.text(" it
 SLOW_TO_THE_END = (*SLOW, Send(frames.ending("END_TURN")))
 
 
-async def test_a_call_whose_patience_ends_returns_what_has_arrived(
+async def test_a_call_whose_patience_ends_returns_the_text_so_far(
     emulator: RunningEmulator,
 ) -> None:
     """Many clients give up on a call after 60 seconds, whatever is still to come."""
@@ -62,7 +62,7 @@ async def test_a_call_whose_patience_ends_returns_what_has_arrived(
     assert len(emulator.state.requests) == 1
 
 
-async def test_a_conversation_whose_first_answer_is_running_is_not_said_to_be_gone(
+async def test_a_conversation_whose_first_answer_is_running_is_not_reported_as_unknown(
     emulator: RunningEmulator,
 ) -> None:
     """Its id has been returned with what there was."""
@@ -103,7 +103,7 @@ async def test_a_finished_answer_outlives_the_server(
     assert again == first
 
 
-async def test_a_defect_of_ours_in_one_answer_ends_no_other(
+async def test_a_defect_in_one_answer_does_not_end_another(
     emulator: RunningEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every answer is worked on in the server's own task group."""
@@ -151,7 +151,7 @@ async def test_a_cancelled_call_cancels_its_answer(emulator: RunningEmulator) ->
             await emulator.state.until(lambda state: state.open_streams == 0)
 
 
-async def test_what_had_come_of_a_cancelled_answer_is_found_under_its_id(
+async def test_the_partial_text_of_a_cancelled_answer_is_found_under_its_id(
     emulator: RunningEmulator,
 ) -> None:
     """A client that cancels at its own timeout has already paid."""
@@ -181,7 +181,7 @@ async def test_what_had_come_of_a_cancelled_answer_is_found_under_its_id(
     assert "cancelled" in kept["warnings"][0]
 
 
-async def test_a_finished_answer_is_kept_though_its_call_is_cancelled_meanwhile(
+async def test_a_finished_answer_is_saved_even_if_its_call_is_cancelled(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """Another server may be writing. The answer that waits is complete and paid for."""
@@ -212,7 +212,7 @@ async def test_a_finished_answer_is_kept_though_its_call_is_cancelled_meanwhile(
     assert all(answer["stop_reason"] == "end_turn" for answer in kept)
 
 
-async def test_an_answer_that_was_left_to_go_on_survives_a_cancelled_collector(
+async def test_a_detached_answer_survives_a_cancelled_collector(
     emulator: RunningEmulator,
 ) -> None:
     emulator.state.enqueue(SLOW_TO_THE_END)
@@ -250,7 +250,7 @@ async def test_an_answer_that_nobody_collects_ends_after_its_time() -> None:
             assert "Nobody collected" in left.why_cancelled
 
 
-async def test_of_too_many_answers_left_to_go_on_the_oldest_ends() -> None:
+async def test_the_oldest_of_too_many_detached_answers_ends() -> None:
     """An answer that somebody waits for does not count."""
     with fail_after(20):
         async with anyio.create_task_group() as tasks:
@@ -271,7 +271,7 @@ async def test_of_too_many_answers_left_to_go_on_the_oldest_ends() -> None:
             tasks.cancel_scope.cancel()
 
 
-async def test_an_answer_left_to_go_on_is_kept_as_far_as_it_came_when_the_server_ends(
+async def test_the_server_saves_the_partial_text_of_a_detached_answer_when_it_ends(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """It has been paid for, and another server finds it under its id."""
@@ -287,7 +287,7 @@ async def test_an_answer_left_to_go_on_is_kept_as_far_as_it_came_when_the_server
     assert "The server ended" in kept["warnings"][0]
 
 
-async def test_everything_is_closed_though_a_refresh_and_an_answer_do_not_end(
+async def test_everything_is_closed_even_if_a_refresh_and_an_answer_do_not_end(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """Everything at the end shares one time limit; closing comes after it."""

@@ -313,7 +313,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-async def test_what_cannot_be_read_is_an_error_with_the_form_and_the_values_beginning() -> None:
+async def test_an_unreadable_value_is_an_error_with_the_form_and_the_start_of_the_value() -> None:
     async with connected() as client:
         for tool, arguments, says in REFUSED:
             given = arguments if tool != "ask_claude" else {"prompt": "x", **arguments}
@@ -450,7 +450,7 @@ ASKS_FOR_READ = "you must use the tool read"
     ],
     ids=str,
 )
-async def test_a_wanted_tool_call_is_asked_for_in_words(
+async def test_a_required_tool_call_is_requested_in_words(
     choice: object, says: str, emulator: RunningEmulator
 ) -> None:
     """The service has no member for it."""

@@ -190,7 +190,7 @@ async def test_repaired_arguments_give_a_warning(emulator: RunningEmulator) -> N
 @pytest.mark.parametrize(
     ("depth", "state"), [(MAX_DEPTH, "complete"), (MAX_DEPTH + 1, "invalid"), (400, "invalid")]
 )
-async def test_a_call_that_nests_too_deeply_for_a_result_takes_no_answer_with_it(
+async def test_an_answer_is_returned_although_a_call_nests_too_deeply_for_a_result(
     depth: int, state: str, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """Neither a client nor our own store reads JSON of any depth."""

@@ -52,7 +52,7 @@ def debugging(root: Path, mode: str = "all") -> dict[str, str]:
     return {"KIRO_MCP_DEBUG_MODE": mode, "KIRO_MCP_DEBUG_DIR": str(root)}
 
 
-async def test_a_capture_holds_what_was_asked_sent_received_and_made_of_it(
+async def test_a_capture_has_arguments_request_response_and_result(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """The names are those that users of kiro-gateway look for."""
@@ -80,7 +80,7 @@ async def test_a_capture_holds_what_was_asked_sent_received_and_made_of_it(
     assert "/generateAssistantResponse" in logs
 
 
-async def test_a_captures_own_description_says_how_it_went(
+async def test_the_manifest_of_a_capture_says_how_the_call_ended(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """Versions, times and heads are what a maintainer asks for next."""
@@ -103,7 +103,9 @@ async def test_a_captures_own_description_says_how_it_went(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no such modes")
-async def test_captures_are_their_owners_alone(emulator: RunningEmulator, tmp_path: Path) -> None:
+async def test_only_their_owner_can_read_captures(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
     """Prompts are private."""
     async with connected(emulator, **debugging(tmp_path / "new" / "debug")) as client:
         await ask(client, prompt="Say hello")
@@ -155,7 +157,7 @@ NO_EFFORT: Json = {"prompt": "hi", "model": "claude-haiku-4.5", "max_tokens": 5}
     ],
     ids=["refused", "broken", "cut", "empty", "arguments", "warnings"],
 )
-async def test_in_errors_mode_what_failed_or_was_odd_is_kept(
+async def test_errors_mode_keeps_calls_that_failed_or_had_warnings(
     arguments: Json, outcome: str, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """Bug reports are about such calls."""
@@ -166,7 +168,7 @@ async def test_in_errors_mode_what_failed_or_was_odd_is_kept(
     assert (capture / folder.ERROR).exists() is (outcome != "completed")
 
 
-async def test_in_errors_mode_what_succeeded_leaves_nothing(
+async def test_errors_mode_keeps_nothing_of_calls_that_succeeded(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     async with connected(emulator, **debugging(tmp_path, "errors")) as client:
@@ -175,7 +177,7 @@ async def test_in_errors_mode_what_succeeded_leaves_nothing(
 
 
 @pytest.mark.parametrize(("mode", "count"), [("errors", 0), ("all", 1)])
-async def test_a_dry_run_is_captured_where_all_is(
+async def test_a_dry_run_is_captured_in_mode_all(
     mode: str, count: int, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """A dry run sends nothing, and its capture says so."""
@@ -186,7 +188,7 @@ async def test_a_dry_run_is_captured_where_all_is(
         assert json_of(capture / folder.MANIFEST)["exchanges"] == []
 
 
-async def test_collecting_an_answer_is_no_capture_of_its_own(
+async def test_collecting_an_answer_makes_no_capture(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """The answer's capture goes on, however often it is asked for."""
@@ -199,7 +201,7 @@ async def test_collecting_an_answer_is_no_capture_of_its_own(
     assert json_of(the_capture(tmp_path) / folder.MANIFEST)["outcome"] == "completed"
 
 
-async def test_a_cancelled_call_is_kept_with_what_had_come(
+async def test_the_capture_of_a_cancelled_call_has_the_partial_answer(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """Clients cancel at their own timeouts, and that is a failure to their users."""
@@ -298,7 +300,7 @@ async def test_calls_at_once_do_not_mix(emulator: RunningEmulator, tmp_path: Pat
     "script",
     ["text", "thinking", "reasoning", "tool_use", "reset", "bad_crc", "exception", "suspended"],
 )
-async def test_a_capture_reads_again_as_it_read(
+async def test_a_capture_is_read_back_with_the_same_reply(
     script: str, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """This is the purpose of a capture."""
@@ -418,7 +420,7 @@ async def test_the_oldest_captures_go_first_and_only_captures_do(
     assert (elsewhere / folder.REQUEST).read_text() == "mine"
 
 
-async def test_what_cannot_be_written_costs_one_line_of_log_and_no_answer(
+async def test_a_capture_that_cannot_be_written_costs_one_log_line_and_no_answer(
     emulator: RunningEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A full disk or a wrong folder must not fail a call."""

@@ -100,7 +100,7 @@ async def test_nothing_is_written_before_the_first_turn(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
-async def test_the_store_is_its_owners_alone(store: ConversationStore, tmp_path: Path) -> None:
+async def test_only_its_owner_can_read_the_store(store: ConversationStore, tmp_path: Path) -> None:
     """Conversations hold whatever people say."""
     await store.append(FIRST, turn("One?"), owner=OWN)
     folder = tmp_path / "private"
@@ -109,7 +109,7 @@ async def test_the_store_is_its_owners_alone(store: ConversationStore, tmp_path:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-async def test_each_of_many_gets_its_own_while_others_are_cancelled(
+async def test_each_call_gets_its_own_result_while_others_are_cancelled(
     store: ConversationStore,
 ) -> None:
     """The worker thread completes all waiting work, even if a caller gives up."""
@@ -367,7 +367,7 @@ async def test_a_conversation_outlives_the_server(
     assert second["turn"] == 2
 
 
-async def test_kept_in_memory_a_conversation_ends_with_the_server(
+async def test_a_conversation_in_memory_ends_with_the_server(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     settings = {"KIRO_MCP_HOME": str(tmp_path), "KIRO_MCP_STORE": "memory"}
@@ -470,7 +470,7 @@ async def test_an_answer_that_is_damaged_is_named(
     assert answer_id in words(result)
 
 
-async def test_a_store_whose_tables_are_damaged_takes_no_answer_with_it(
+async def test_an_answer_is_returned_although_the_tables_of_the_store_are_damaged(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """Python fails otherwise where SQLite's own message cannot be decoded."""
@@ -537,7 +537,7 @@ async def test_a_server_whose_store_was_replaced_goes_on_in_the_new_one(
     assert kept == [theirs, mine]
 
 
-async def test_a_store_that_cannot_be_written_is_not_to_be_given_up(
+async def test_an_unwritable_store_is_not_to_be_moved_away(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """What is in it is sound, so nobody is told to move it away."""

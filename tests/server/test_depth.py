@@ -27,7 +27,7 @@ START_SECONDS = 30
         ("7", 0, True),
     ],
 )
-async def test_calls_within_calls_end_at_a_depth(
+async def test_nested_calls_end_at_the_limit_of_depth(
     server_depth: str, said: Any, is_refused: bool, emulator: RunningEmulator
 ) -> None:
     """Both the server and the call may say how deep they are; the deeper one counts."""
@@ -38,7 +38,7 @@ async def test_calls_within_calls_end_at_a_depth(
     assert len(emulator.state.requests) == (0 if is_refused else 1)
 
 
-async def test_too_deep_for_asking_a_server_still_says_who_is_signed_in(
+async def test_a_server_nested_too_deep_to_ask_still_says_who_is_signed_in(
     emulator: RunningEmulator,
 ) -> None:
     """Only asking can go on for ever."""
@@ -48,7 +48,7 @@ async def test_too_deep_for_asking_a_server_still_says_who_is_signed_in(
 
 
 @pytest.mark.parametrize("depth", ["-1", "deep"])
-async def test_a_wrong_depth_is_refused_by_its_name(depth: str) -> None:
+async def test_an_invalid_depth_is_refused_with_the_name_of_its_setting(depth: str) -> None:
     """Reading it as 0 would remove the guard."""
     async with connected(KIRO_MCP_DEPTH=depth) as client:
         result = await client.call_tool("ask_claude", {"prompt": "x"})
@@ -56,7 +56,7 @@ async def test_a_wrong_depth_is_refused_by_its_name(depth: str) -> None:
     assert "KIRO_MCP_DEPTH" in str(result.content)
 
 
-async def test_agents_that_each_start_a_server_of_their_own_come_to_an_end(
+async def test_agents_that_start_servers_for_each_other_come_to_an_end(
     emulator: RunningEmulator,
 ) -> None:
     """With real processes: the deepest one that may ask, and the one below it."""
@@ -72,7 +72,7 @@ async def test_agents_that_each_start_a_server_of_their_own_come_to_an_end(
     assert len(emulator.state.requests) == 1
 
 
-async def test_the_command_line_asks_no_deeper_either(emulator: RunningEmulator) -> None:
+async def test_the_command_line_has_the_same_limit_of_depth(emulator: RunningEmulator) -> None:
     """An agent may call it as a program."""
     environ = environment(**against(emulator, KIRO_MCP_DEPTH=str(MAX_DEPTH)))
     with fail_after(START_SECONDS):

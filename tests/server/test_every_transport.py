@@ -183,7 +183,7 @@ async def test_progress_is_sent_to_those_who_ask_and_to_nobody_else(server: Peer
     assert len(await server.exchange("tools/list")) == 1
 
 
-async def test_words_of_every_script_come_through_whole_both_ways(
+async def test_text_of_every_script_arrives_unchanged_in_both_directions(
     server: Peer, shared: tuple[Peer, RunningEmulator]
 ) -> None:
     """JSON-RPC over lines and in events: what breaks a line must not break a message."""
@@ -211,7 +211,7 @@ async def test_a_huge_answer_comes_whole(
 
 
 @EVERYWHERE
-async def test_many_calls_at_once_get_their_own_answers_and_no_more_than_allowed_go_out(
+async def test_many_calls_at_once_get_their_own_answers_within_the_limit_of_requests(
     transport: Transport, era: Era
 ) -> None:
     """One cancelled answer, or sixty-four, must not disturb another."""
@@ -240,7 +240,7 @@ def signed_out(home: Path) -> dict[str, str]:
     return {"KIRO_API_KEY": "", "KIRO_MCP_HOME": str(home), "KIRO_MCP_HTTP_LOGIN": "true"}
 
 
-async def test_a_state_that_the_server_did_not_give_out_is_refused(server: Peer) -> None:
+async def test_a_request_state_that_the_server_did_not_issue_is_refused(server: Peer) -> None:
     """MCP 2026-07-28: a server must not trust what a client sends back."""
     requests: list[tuple[str, dict[str, Any]]] = [
         ("tools/call", {"name": "login", "arguments": {}}),

@@ -225,7 +225,7 @@ def test_any_session_gets_the_answers_that_the_sdk_alone_gives(
     anyio.run(both)
 
 
-def test_a_session_may_be_cut_anywhere() -> None:
+def test_a_session_works_wherever_its_bytes_are_cut() -> None:
     lines = lines_of(
         [initialize(1), INITIALIZED, request(2, "tools/list"), request("2", "tools/call", **CALL)]
     )
@@ -243,7 +243,7 @@ def test_a_session_may_be_cut_anywhere() -> None:
     anyio.run(cut_everywhere)
 
 
-async def test_all_that_a_client_ever_sends_may_come_in_one_write() -> None:
+async def test_a_whole_session_can_arrive_in_one_write() -> None:
     messages = [
         initialize(1),
         INITIALIZED,

@@ -219,7 +219,7 @@ async def test_the_servers_own_names_may_call_and_be_an_origin() -> None:
 @pytest.mark.parametrize(
     ("host", "is_allowed"), [("10.1.2.3", True), ("FE80::1", True), ("a.b", True), ("::", False)]
 )
-def test_the_address_that_is_listened_on_is_a_name_unless_it_is_every_address(
+def test_the_listening_address_is_an_allowed_name_unless_it_is_the_unspecified_one(
     host: str, is_allowed: bool
 ) -> None:
     """Browsers take 0.0.0.0 for this machine, so no page may call it by that."""
@@ -323,7 +323,7 @@ async def test_headers_that_disagree_with_the_body_are_refused(headers: dict[str
 
 
 @pytest.mark.parametrize("missing", ["Mcp-Method", "Mcp-Name", "MCP-Protocol-Version"])
-async def test_headers_that_are_missing_are_missed(missing: str) -> None:
+async def test_missing_headers_are_refused(missing: str) -> None:
     """MCP 2026-07-28: proxies route by these headers. Older requests have no version header."""
     with fail_after(TEST_SECONDS):
         async with serving_http() as server:
@@ -347,7 +347,7 @@ async def test_an_unknown_revision_in_the_header_is_refused_with_those_that_are_
             assert "2026-07-28" in error["data"]["supported"]
 
 
-async def test_hanging_up_cancels_a_modern_call(emulator: RunningEmulator) -> None:
+async def test_disconnecting_cancels_a_modern_call(emulator: RunningEmulator) -> None:
     """MCP 2026-07-28: cancellation over HTTP is closing the stream."""
     with fail_after(TEST_SECONDS):
         async with serving_http(against(emulator)) as server:
@@ -357,7 +357,7 @@ async def test_hanging_up_cancels_a_modern_call(emulator: RunningEmulator) -> No
             assert (await server.post_modern("tools/list")).status_code == 200
 
 
-async def test_cancelling_a_legacy_call_closes_the_way_to_the_service(
+async def test_cancelling_a_legacy_call_closes_the_connection_to_the_service(
     emulator: RunningEmulator,
 ) -> None:
     """MCP 2025-11-25: notifications/cancelled."""
@@ -385,7 +385,7 @@ async def test_deleting_a_session_ends_its_calls(emulator: RunningEmulator) -> N
             assert (await server.post("tools/list", headers=session)).status_code == 404
 
 
-async def test_a_legacy_call_whose_client_hung_up_is_ended_by_the_timeouts(
+async def test_a_legacy_call_whose_client_disconnected_ends_with_the_timeouts(
     emulator: RunningEmulator,
 ) -> None:
     """In MCP 2025-11-25 a lost connection does not cancel a call, but the call must end."""
@@ -401,7 +401,7 @@ async def test_a_legacy_call_whose_client_hung_up_is_ended_by_the_timeouts(
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_the_servers_end_ends_running_calls_and_answers_them(
+async def test_running_calls_are_answered_when_the_server_ends(
     era: str, emulator: RunningEmulator
 ) -> None:
     """No answer continues to cost credits, and no client is left waiting."""
@@ -422,7 +422,7 @@ async def test_the_servers_end_ends_running_calls_and_answers_them(
     assert answer(response)["error"]["message"] == "The server is ending."
 
 
-async def test_the_servers_end_refuses_a_request_that_is_not_whole_yet() -> None:
+async def test_an_incomplete_request_is_refused_when_the_server_ends() -> None:
     """RFC 9110, 503; a client that never sends the rest must not hold up the end."""
     head = b"POST /mcp HTTP/1.1\r\nHost: localhost:%d\r\nContent-Length: 9\r\n"
     with fail_after(TEST_SECONDS):
@@ -461,7 +461,7 @@ async def test_the_sdks_sse_client_calls_the_tools(emulator: RunningEmulator) ->
             assert "Say hello" in called.structured_content["text"]
 
 
-async def test_hanging_up_ends_the_calls_of_an_sse_connection(emulator: RunningEmulator) -> None:
+async def test_disconnecting_ends_the_calls_of_an_sse_connection(emulator: RunningEmulator) -> None:
     """On that transport the connection is the session."""
     with fail_after(TEST_SECONDS):
         async with serving_http(against(emulator), transport="sse") as server:
@@ -519,7 +519,7 @@ async def events(server: WebServer) -> AsyncGenerator[AsyncIterator[str]]:
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_clients_take_turns_for_the_answers_that_may_be_on_their_way(
+async def test_clients_take_turns_when_all_slots_for_answers_are_taken(
     era: str, emulator: RunningEmulator
 ) -> None:
     """One that asks much at once does not keep another one waiting until all of it is done."""

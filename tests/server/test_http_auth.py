@@ -60,7 +60,7 @@ async def test_without_the_token_nobody_is_let_in(
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "server.example"])
 @pytest.mark.parametrize(("token", "no_auth"), [("", False), ("", True), (TOKEN, True)])
-def test_other_machines_are_only_let_in_with_a_token_that_was_set(
+def test_other_machines_need_a_token_from_the_settings(
     host: str, token: str, no_auth: bool, tmp_path: Path
 ) -> None:
     """A token that was made lies on this machine, where they cannot read it."""
@@ -70,7 +70,7 @@ def test_other_machines_are_only_let_in_with_a_token_that_was_set(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_a_token_that_was_set_is_the_one(host: str) -> None:
+def test_a_token_in_the_settings_is_used(host: str) -> None:
     token = choose_token(TOKEN, host=host, no_auth=False)
     assert token == Token(secret=TOKEN, where="KIRO_MCP_HTTP_TOKEN")
 
@@ -81,7 +81,7 @@ def test_a_password_that_everybody_knows_is_refused() -> None:
         choose_token("my-super-secret-password-123", host="127.0.0.1", no_auth=False)
 
 
-def test_no_token_is_asked_for_on_loopback_if_so_wished() -> None:
+def test_no_auth_turns_off_the_token_on_loopback() -> None:
     assert choose_token("", host="::1", no_auth=True).secret == ""
 
 
@@ -143,7 +143,7 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
         choose_token("", host="127.0.0.1", no_auth=False, file=tmp_path / "file" / "token")
 
 
-def test_a_token_must_be_set_where_no_file_can_keep_one() -> None:
+def test_a_token_must_be_set_if_there_is_no_folder_for_one() -> None:
     """Containers often have no home."""
     with pytest.raises(InvalidRequest, match="KIRO_MCP_HTTP_TOKEN"):
         choose_token("", host="127.0.0.1", no_auth=False, file=None)
@@ -154,7 +154,7 @@ def test_a_token_does_not_show_when_it_is_printed() -> None:
     assert TOKEN not in repr(Token(secret=TOKEN, where="here"))
 
 
-def test_a_made_token_is_not_to_be_guessed(tmp_path: Path) -> None:
+def test_a_generated_token_cannot_be_guessed(tmp_path: Path) -> None:
     """RFC 6750, section 5.2; 256 bits are 43 characters."""
     files = [tmp_path / str(number) for number in range(2)]
     one, other = (choose_token("", host="::1", no_auth=False, file=file) for file in files)

@@ -285,7 +285,7 @@ async def test_a_caller_with_its_own_key_gets_the_status_of_that_key(
                 assert "X-Kiro-Api-Key" in await error_of(server, ANN, "login", action=action)
 
 
-async def test_the_servers_end_keeps_what_had_come_for_a_caller_with_its_own_key(
+async def test_the_partial_answer_of_a_caller_with_its_own_key_is_saved_when_the_server_ends(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     environ = against(emulator, KIRO_MCP_HOME=str(tmp_path))

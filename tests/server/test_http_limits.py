@@ -107,7 +107,7 @@ async def test_an_application_is_told_that_its_client_has_left(comes_late: bool)
             await has_noticed.wait()
 
 
-async def test_a_call_that_takes_longer_than_a_header_may_is_answered(
+async def test_a_call_that_takes_longer_than_the_time_for_a_header_is_answered(
     emulator: RunningEmulator,
 ) -> None:
     limits = HttpLimits(header_seconds=0.05, body_silence_seconds=0.05)
@@ -132,7 +132,7 @@ async def test_a_refused_client_keeps_no_connection(headers: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize("sent", [b"", HALF_A_HEADER], ids=["nothing", "half-a-header"])
-async def test_connections_that_ask_nothing_never_lock_anybody_out(
+async def test_idle_connections_never_lock_anybody_out(
     sent: bytes, emulator: RunningEmulator
 ) -> None:
     """The oldest of them makes room, and a call that is being answered never does."""

@@ -54,7 +54,7 @@ def test_lines_are_the_same_wherever_their_bytes_are_cut() -> None:
 
 
 @given(st.lists(st.binary(max_size=20), max_size=20))
-def test_chunks_of_any_kind_give_what_splitting_their_whole_gives(chunks: list[bytes]) -> None:
+def test_any_chunks_give_the_lines_of_their_whole(chunks: list[bytes]) -> None:
     """Against `bytes.split`."""
     splitter = LineSplitter()
     lines = [line for chunk in chunks for line in splitter.feed(chunk)]
@@ -118,7 +118,7 @@ async def _read_all(fd: int) -> list[str]:
         return [decode(line) async for line in read_lines(fd)]
 
 
-async def test_a_pipe_is_read_to_its_end_and_a_last_line_needs_none() -> None:
+async def test_a_pipe_is_read_to_its_end_and_the_last_line_needs_no_newline() -> None:
     """What was sent before a client left still counts."""
     with piped() as (reading, writing):
         os.write(writing, b"one\ntwo\xff\nthree")
@@ -138,7 +138,7 @@ async def test_a_regular_file_is_read_too(tmp_path: Path) -> None:
         os.close(fd)
 
 
-async def test_what_a_slow_reader_takes_arrives_whole_and_in_order() -> None:
+async def test_a_slow_reader_gets_everything_in_order() -> None:
     """A pipe holds 64 KiB; the writer has to wait, and nothing else may."""
     texts = ["a" * 100_000 + "\n", "é😀" * 50_000 + "\n"]
     with piped() as (reading, writing):
@@ -162,7 +162,7 @@ async def _chunk(fd: int) -> bytes:
     return os.read(fd, 1000)
 
 
-async def test_a_socket_is_as_good_as_a_pipe() -> None:
+async def test_a_socket_is_served_like_a_pipe() -> None:
     """Clients that run on Node give their servers sockets."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -186,7 +186,7 @@ async def test_a_regular_file_is_written_too(tmp_path: Path) -> None:
     assert (tmp_path / "answers").read_text() == "hello\n"
 
 
-async def test_writing_to_nobody_says_so() -> None:
+async def test_writing_without_a_reader_raises_broken_pipe() -> None:
     """The server ends then."""
     with piped() as (reading, writing):
         os.close(reading)

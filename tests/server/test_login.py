@@ -130,7 +130,7 @@ async def test_asking_claude_signed_out_leads_to_an_answer(
 
 @MODES
 @pytest.mark.parametrize("reply", ["decline", "cancel"])
-async def test_a_person_who_declines_is_not_polled_for(
+async def test_polling_stops_when_the_person_declines(
     mode: str, reply: Reply, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """No means no."""
@@ -180,7 +180,7 @@ async def test_somebody_who_is_signed_in_is_not_asked_again(
 
 
 @MODES
-async def test_asking_claude_signed_out_where_nobody_can_be_asked_is_auth_required(
+async def test_asking_signed_out_is_auth_required_if_the_client_cannot_show_a_page(
     mode: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """It names the tool to call."""
@@ -278,7 +278,7 @@ async def test_a_login_that_is_being_saved_does_not_outlive_a_logout(
         assert (await call(client, action="status"))["state"] == "signed_out"
 
 
-async def test_logging_out_touches_our_own_login_alone(
+async def test_logging_out_removes_only_our_own_login(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
     """Other programs' logins are theirs."""

@@ -69,7 +69,7 @@ async def test_a_plain_answer_is_its_text_and_the_id_of_its_conversation(
     assert (answer["text"], answer["turn"], answer["tool_calls"]) == ("Paris.", 1, [])
 
 
-async def test_whatever_kind_of_answer_comes_its_only_block_says_what_a_model_must_know(
+async def test_the_only_block_of_every_answer_says_what_a_model_must_know(
     emulator: RunningEmulator,
 ) -> None:
     """Some clients keep the first block of a result and nothing else."""
@@ -131,7 +131,7 @@ async def test_a_running_answer_names_its_id_and_turn_and_a_finished_one_does_no
     assert answer_id == early["answer_id"]
 
 
-async def test_data_is_there_where_a_schema_was_given_and_is_said_once(
+async def test_data_is_given_once_if_the_call_has_a_schema(
     emulator: RunningEmulator,
 ) -> None:
     """A text that is the JSON value itself needs no second copy beside it."""
@@ -183,7 +183,7 @@ async def test_pages_and_licences_that_come_with_an_answer_are_its_citations(
     assert beside_other["citations"] == 40
 
 
-async def test_the_other_tools_say_all_in_one_block_and_nothing_empty(
+async def test_the_other_tools_put_everything_in_one_block_without_empty_members(
     emulator: RunningEmulator,
 ) -> None:
     async with connected(emulator) as client:

@@ -94,7 +94,7 @@ async def test_the_text_of_a_message_is_read_wherever_it_is(
     ],
     ids=str,
 )
-async def test_what_is_not_understood_is_sent_as_json_and_said(
+async def test_unknown_content_is_sent_as_json_with_a_note(
     message: dict[str, Any], emulator: RunningEmulator
 ) -> None:
     """Nothing from a caller may be lost: the model can read JSON."""
@@ -130,7 +130,7 @@ async def test_images_of_a_system_prompt_are_seen_as_images(emulator: RunningEmu
     assert turn["images"][0]["source"]["bytes"] == PNG
 
 
-async def test_messages_that_say_nothing_are_not_sent(emulator: RunningEmulator) -> None:
+async def test_empty_messages_are_not_sent(emulator: RunningEmulator) -> None:
     """A paid answer to a blank prompt helps nobody."""
     async with connected(emulator) as client:
         for messages in (
@@ -312,7 +312,7 @@ async def test_results_of_anthropics_own_tools_answer_their_calls(
     assert "unavailable" in json.dumps(result["content"])
 
 
-async def test_a_page_that_cannot_be_read_is_left_out_and_said(emulator: RunningEmulator) -> None:
+async def test_an_unreadable_page_is_left_out_with_a_note(emulator: RunningEmulator) -> None:
     """A PDF as base64 is many tokens that mean nothing to the model."""
     page = {"type": "document", "source": PDF}
     fetched = {
@@ -361,7 +361,7 @@ async def test_a_whole_call_result_of_mcp_is_opened(emulator: RunningEmulator) -
         assert {repair["rule"] for repair in repairs} >= {"media_left_out", "hoisted_image"}
 
 
-async def test_a_block_that_cannot_be_sent_takes_no_other_with_it(
+async def test_a_block_that_cannot_be_sent_does_not_stop_the_others(
     emulator: RunningEmulator,
 ) -> None:
     """A document of blocks keeps its text when its audio is left out."""

@@ -139,7 +139,7 @@ async def test_a_signal_ends_the_server(number: signal.Signals, code: int) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_in_the_middle_of_an_answer_closes_the_way_to_the_service(
+async def test_a_signal_in_the_middle_of_an_answer_closes_the_connection_to_the_service(
     number: signal.Signals, emulator: RunningEmulator
 ) -> None:
     """Cleanup always runs, so nothing goes on being billed."""
@@ -197,7 +197,7 @@ async def test_a_client_that_stops_reading_ends_the_server() -> None:
             assert await ended(server) == 0
 
 
-async def test_cancelling_a_call_closes_the_way_to_the_service_and_leaves_the_others(
+async def test_cancelling_a_call_closes_its_connection_to_the_service_alone(
     emulator: RunningEmulator,
 ) -> None:
     """The MCP specification: a cancelled request is not answered. Nor must it be billed on."""
@@ -217,7 +217,7 @@ async def test_cancelling_a_call_closes_the_way_to_the_service_and_leaves_the_ot
             assert (await server.call("login"))["structuredContent"]["state"] == "signed_in"
 
 
-async def test_cancelling_what_is_over_or_never_was_and_text_cut_inside_a_character_harm_nothing(
+async def test_cancelling_finished_or_unknown_calls_and_half_characters_harm_nothing(
     emulator: RunningEmulator,
 ) -> None:
     """A cancellation may come too late. JavaScript cuts text between the halves of an emoji."""
@@ -333,7 +333,7 @@ async def ended(server: StdioServer) -> int:
         return await server.process.wait()
 
 
-async def test_spans_that_are_held_back_are_handed_on_at_the_end(
+async def test_buffered_spans_are_exported_at_the_end(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """The SDK of OpenTelemetry does so in an exit handler, which this end does not run."""
@@ -358,7 +358,7 @@ async def test_spans_that_are_held_back_are_handed_on_at_the_end(
     assert chat["context"]["trace_id"] == f"0x{trace}"
 
 
-async def test_a_collector_that_never_answers_does_not_hold_up_the_end(
+async def test_a_collector_that_never_answers_does_not_delay_the_end(
     emulator: RunningEmulator,
 ) -> None:
     """A client that quits does not wait for telemetry."""

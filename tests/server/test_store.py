@@ -137,7 +137,7 @@ async def test_a_conversation_that_goes_on_is_kept_whole(tmp_path: Path) -> None
         assert len((await store.load("c", owner=OWN)).turns) == 2
 
 
-async def test_many_old_rows_hold_nobody_up_and_their_space_is_given_back(
+async def test_deleting_many_old_rows_delays_nobody_and_frees_their_space(
     tmp_path: Path,
 ) -> None:
     """A first call is answered, and another program can write, before all of them are gone."""
@@ -160,7 +160,7 @@ async def test_many_old_rows_hold_nobody_up_and_their_space_is_given_back(
         assert set(await names(store)) == {"c", "d"}
 
 
-async def test_an_older_store_that_shrank_gives_its_space_back_too(tmp_path: Path) -> None:
+async def test_an_older_store_that_shrank_frees_its_space_too(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite3"
     with closing(sqlite3.connect(path)) as db:
         db.executescript(FIRST_SCHEMA)
@@ -296,7 +296,7 @@ async def test_a_store_that_stays_locked_is_named_and_used_again_later(tmp_path:
         assert await names(store) == ["c", "e"]
 
 
-async def test_a_locked_store_does_not_hold_up_the_end_of_a_server(
+async def test_a_locked_store_does_not_delay_the_end_of_the_server(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """With an answer that waits to be written, and one that is still on its way."""
@@ -324,7 +324,7 @@ async def test_a_locked_store_does_not_hold_up_the_end_of_a_server(
             assert "Traceback" not in server.stderr
 
 
-async def test_a_disk_that_does_not_answer_holds_nobody_up_when_the_server_ends(
+async def test_a_disk_that_does_not_answer_does_not_delay_the_end_of_the_server(
     tmp_path: Path,
 ) -> None:
     """The clock stands in for the disk: both are asked in the store's thread."""

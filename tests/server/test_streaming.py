@@ -80,7 +80,7 @@ async def ask(
 
 
 @pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
-async def test_all_of_it_comes_before_the_answer_has_ended(
+async def test_the_whole_text_is_streamed_before_the_answer_ends(
     emulator: RunningEmulator, mode: str
 ) -> None:
     """Each piece says where it belongs."""
@@ -96,7 +96,7 @@ async def test_all_of_it_comes_before_the_answer_has_ended(
         tasks.cancel_scope.cancel()
 
 
-async def test_it_goes_out_with_progress_that_says_what_it_always_says(
+async def test_streamed_text_goes_out_with_the_usual_progress_messages(
     emulator: RunningEmulator,
 ) -> None:
     """Hosts show the message to people."""
@@ -118,7 +118,7 @@ async def test_it_goes_out_with_progress_that_says_what_it_always_says(
     [{"progress_token": "p"}, {STREAM_META_KEY: True}, {**ASKED, STREAM_META_KEY: "yes"}],
     ids=["not asked", "no token", "not true"],
 )
-async def test_only_a_caller_who_asked_gets_it(
+async def test_only_a_caller_who_asked_for_the_stream_gets_text(
     emulator: RunningEmulator, meta: dict[str, Any]
 ) -> None:
     """The specification: only a caller that gave a token gets progress."""
@@ -130,7 +130,7 @@ async def test_only_a_caller_who_asked_gets_it(
     assert listener.pieces == []
 
 
-async def test_thinking_is_not_in_it(emulator: RunningEmulator) -> None:
+async def test_thinking_is_not_streamed(emulator: RunningEmulator) -> None:
     """It is the text that is streamed."""
     thought = Send(frames.reasoning("Let me think."))
     emulator.state.enqueue((thought, Pause(0.1), *SLOW, NEVER_ENDS))
@@ -141,7 +141,7 @@ async def test_thinking_is_not_in_it(emulator: RunningEmulator) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_a_second_answer_begins_anew(emulator: RunningEmulator) -> None:
+async def test_the_stream_of_a_second_answer_begins_anew(emulator: RunningEmulator) -> None:
     """The first answer broke the schema, and its text is not in the result."""
     emulator.state.enqueue((*SLOW, END), (Send(frames.text('{"a": 1}')), NEVER_ENDS))
     listener = Listener()
@@ -153,7 +153,9 @@ async def test_a_second_answer_begins_anew(emulator: RunningEmulator) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_it_comes_over_a_wire_as_plain_progress(emulator: RunningEmulator) -> None:
+async def test_streamed_text_arrives_over_stdio_as_plain_progress(
+    emulator: RunningEmulator,
+) -> None:
     """Any client can have it, not only the command line."""
     emulator.state.enqueue((*SLOW, NEVER_ENDS))
     environ = environment(KIRO_MCP_ENDPOINT_URL=emulator.url, KIRO_API_KEY=EMULATOR_API_KEY)

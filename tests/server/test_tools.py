@@ -60,7 +60,7 @@ async def test_an_access_token_works_with_its_profile(emulator: RunningEmulator)
     assert not result.is_error, words(result)
 
 
-async def test_the_model_of_the_settings_is_used_where_a_call_names_none(
+async def test_the_model_of_the_settings_is_used_if_a_call_names_none(
     emulator: RunningEmulator,
 ) -> None:
     async with connected(emulator, KIRO_MCP_MODEL="claude-haiku-4.5") as client:
@@ -294,7 +294,7 @@ async def test_a_short_secret_is_not_shown_at_all() -> None:
     assert result.structured_content["account"] == "…"
 
 
-async def test_a_defect_of_ours_is_reported_without_its_details(
+async def test_a_defect_is_reported_without_its_details(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A traceback may hold a prompt or a token; it goes to the log alone."""
