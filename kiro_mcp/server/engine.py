@@ -1,8 +1,7 @@
-"""What the tools work with: settings, the account, the client and the list of models.
+"""Engine: the settings, the client, the tokens, the store and the jobs that the tools use.
 
-Made at the first tool call, not before: starting the server reads nothing and sends nothing,
-and a wrong setting is an error of each call, in words, instead of keeping the
-server from starting.
+It is created at the first tool call. So starting the server reads and sends nothing, and an invalid
+setting does not keep the server from starting: each call reports it.
 """
 
 import logging
@@ -62,7 +61,7 @@ class Catalogue:
     source: CatalogueSource
     """`live`: just fetched. `cache`: fetched before. `builtin`: the snapshot in this package."""
     fetched_at: datetime | None = None
-    """When the service said so; None for the snapshot."""
+    """When the service sent the list; None for the snapshot."""
     default_model: str = DEFAULT_NAME
     """The service's own default."""
     fault: KiroError | None = None
@@ -89,14 +88,14 @@ class Engine:
 
         Args:
             settings: All settings.
-            environ: The environment variables, which say where a user's files are.
+            environ: The environment variables, which tell where the user's files are.
             now: The time.
-            sleep: Waits; cancelled, it must end at once.
+            sleep: Waits. It must end at once if it is cancelled.
             new_id: Makes UUIDs.
             telemetry: Makes spans and metrics of calls.
-            host: The engine whose connections, store and captures this one shares. It is then
-                the engine of a caller that brings a key of its own.
-            owner: Whose the conversations and answers are that it makes.
+            host: For the engine of a caller with its own key: the server's engine, whose
+                connections, store and captures it shares.
+            owner: The owner of its conversations and answers.
             join_after_seconds: How much later a call must begin to count as a repeated one.
         """
         environ = environ or {}
@@ -180,11 +179,10 @@ class Engine:
         return cls(settings, environ=environ, join_after_seconds=join_after_seconds)
 
     def for_key(self, key: SecretStr, owner: str) -> "Engine":
-        """Make the engine of a caller that brings an API key of its own.
+        """Make the engine of a caller with its own API key.
 
-        It shares connections, store and captures with this one. It has no access to the logins of
-        this machine, and a list of models, credits and limits of its own. Nothing of it has to be
-        closed: it ends with its answers.
+        It shares connections, store and captures with this one, but has its own list of models,
+        credits and limits, and no access to the logins of this machine. It need not be closed.
 
         Raises:
             InvalidRequest: The engine is kiro-cli, which has a login of its own.
@@ -219,7 +217,7 @@ class Engine:
         return self._secret
 
     def run_in(self, tasks: TaskGroup) -> None:
-        """Run what outlives a call, such as a login that is polled for, in a task group."""
+        """Run what outlives a call, such as polling for a login, in a task group."""
         self.tokens.run_in(tasks)
         self.sign_in.run_in(tasks)
         if self.program:
@@ -228,7 +226,7 @@ class Engine:
 
     @property
     def jobs(self) -> Jobs:
-        """The answers that are being worked on. There once the engine runs in a task group."""
+        """The answers in progress. They exist once the engine runs in a task group."""
         assert self._jobs is not None
         return self._jobs
 

@@ -1,7 +1,7 @@
 """Conversations and finished answers, saved so that a later call can continue them.
 
-A SQLite database, used by one thread. A turn is what the caller added and what the model
-answered; both are on disk, in one transaction, before the answer is returned. The tables::
+A SQLite database, used by one thread. A turn is what the caller added and what the model answered.
+Both are written in one transaction before the answer is returned. The tables::
 
     conversations   id, owner, updated_at
     histories       conversation_id, turn (from 1), origin
@@ -9,20 +9,19 @@ answered; both are on disk, in one transaction, before the answer is returned. T
     long_texts      conversation_id, turn, number, text
     answers         id, created_at, result, owner, undelivered
 
-A turn is stored once, under the conversation that it was made in. `histories` says which turns a
-conversation has: its own, whose origin it is, and those that it shares with the conversation that
-it was forked from. A turn is deleted with the last history that has it. The tools, messages and
-answer of a turn are JSON; a long text in it, such as an image, is a row of `long_texts` instead:
-to escape megabytes, and to read them again, would hold up all other threads. An owner is one of
-`kiro_mcp.server.owners`. A conversation whose `updated_at` is 0 is being deleted. `undelivered` is
-the id of the question, as `kiro_mcp.server.jobs` makes it, while no caller has got the answer;
-else it is empty.
+A turn is stored once, under the conversation in which it was made (its origin). `histories` lists
+the turns of a conversation: its own, and those that it shares with the conversation from which it
+was forked. A turn is deleted with the last history that has it. The tools, messages and answer of a
+turn are JSON. A long text in them, such as an image, is a row of `long_texts` instead, because
+escaping megabytes would delay all other threads. Owners are described in `kiro_mcp.server.owners`.
+A conversation whose `updated_at` is 0 is being deleted. `undelivered` is the `question_id` of
+`kiro_mcp.server.jobs` until a caller has received the answer; then it is empty.
 
-A conversation only ever grows at its end. If two clients continue the same conversation at once,
-the second one finds a turn where its own should go. It gets a conversation of its own that shares
-the turns before: turns are never mixed.
+A conversation only grows at its end. If two clients continue the same conversation at once, the
+second one finds a turn at the position of its own. It gets a new conversation that shares the
+earlier turns, so turns are never mixed.
 
-Several servers, of one user's several clients, may use the database at the same moment. The thread
+Several servers may use the database at once, because a user may have several clients. The thread
 never waits for a lock: while another process has it, the caller waits on the event loop and tries
 again, and others can read meanwhile. If the disk is slow, only the thread waits, and the caller
 gives up in time. Between calls the thread deletes, in small parts, what is too old or too much.
@@ -63,7 +62,7 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Work: TypeAlias = Callable[[sqlite3.Connection], Result]
-"""What a method does in the store's thread, in a transaction."""
+"""The work of a method, which runs in a transaction in the store's thread."""
 
 PATIENCE_SECONDS: Final = 5.0
 """How long a call waits for a store that another process has locked, or for a slow disk."""
@@ -72,7 +71,7 @@ ENDING_SECONDS: Final = 0.15
 """The same while the server ends, which must be gone within half a second."""
 
 FORGET_EVERY_SECONDS: Final = 3600.0
-"""How often the store looks for what is too old."""
+"""How often the store deletes what is too old."""
 
 MAX_ROWS: Final = 100_000
 """How many turns and answers are kept together; the oldest go first."""
@@ -83,7 +82,7 @@ MAX_BYTES: Final = 1024 * 1024 * 1024
 MAX_BYTES_IN_MEMORY: Final = 256 * 1024 * 1024
 
 MAX_LISTED: Final = 100
-"""How many conversations a listing names: the latest."""
+"""How many conversations a listing has: the latest ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,17 +103,17 @@ class Conversation:
 
     id: str
     turns: tuple[Turn, ...]
-    """Those that can be read."""
+    """The turns that can be read."""
     last_turn: int = 0
-    """The number of the last turn, where those that cannot be read count, too."""
+    """The number of the last turn. Turns that cannot be read count, too."""
     warnings: tuple[str, ...] = ()
-    """What could not be read."""
+    """Which turns could not be read."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """What a later call sends of it, oldest first.
+        """The messages that a later call sends, oldest first.
 
-        What was refused is left out: sent again, it would be refused again.
+        A refused question is left out, because it would be refused again.
         """
         messages: list[Message] = []
         for turn in self.turns:
@@ -129,7 +128,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A conversation as a listing names it."""
+    """A conversation in a listing."""
 
     id: str
     updated_at: float
@@ -139,7 +138,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where a turn stands."""
+    """The position of a turn."""
 
     conversation_id: str
     turn: int
@@ -148,17 +147,17 @@ class Position:
 
 _FIRST_PAUSE_SECONDS: Final = 0.001
 _LONGEST_PAUSE_SECONDS: Final = 0.1
-"""How long to wait before a locked store is tried again: doubled each time, up to this."""
+"""How long to wait before a locked store is tried again. The wait doubles up to this."""
 
 _BATCH_PAUSE_SECONDS: Final = 0.02
-"""How long the thread leaves the store to others between two parts of its cleaning."""
+"""How long the thread leaves the store to others between two deletions."""
 
 
 class ConversationStore:
-    """The store. Opened at its first use; every method works in the store's thread.
+    """The store. It is opened at its first use. Every method works in the store's thread.
 
-    Each method raises `InternalFault` if the database cannot be used. Each takes the owner that
-    the call acts for, and finds nothing that belongs to somebody else.
+    Each method raises `InternalFault` if the database cannot be used. Each takes the owner for whom
+    the call acts, and finds nothing that belongs to somebody else.
     """
 
     def __init__(
@@ -176,11 +175,11 @@ class ConversationStore:
 
         Args:
             path: The database; None keeps everything in memory.
-            lifetime_seconds: What was not used for so long is forgotten.
+            lifetime_seconds: Conversations and answers not used for this time are deleted.
             now: The time, in seconds since the epoch.
             new_id: Makes the ids of conversations, UUIDs.
-            forget_every_seconds: How often to delete what is forgotten.
-            max_rows: How many turns and answers are kept together.
+            forget_every_seconds: How often to delete what is too old.
+            max_rows: How many turns and answers together are kept.
             max_bytes: How large the database may be; None for a default.
         """
         self._path = path
@@ -205,7 +204,7 @@ class ConversationStore:
         """Return a conversation, whole or up to a turn.
 
         Raises:
-            InvalidRequest: `not_found`: the owner has no such conversation, or it no such turn.
+            InvalidRequest: `not_found`: the owner has no such conversation, or it has no such turn.
         """
         _require_id("conversation_id", conversation_id)
 
@@ -260,15 +259,15 @@ class ConversationStore:
         result: str = "",
         undelivered: str = "",
     ) -> Position:
-        """Write a turn, and the answer that it ends with; return where the turn stands.
+        """Write a turn and the answer that ends it; return the position of the turn.
 
-        If another call has continued the conversation meanwhile, the turn gets a conversation of
-        its own, and the answer is not written: its result names the position, which is another.
+        If another call has continued the conversation meanwhile, the turn gets a new conversation.
+        Then the answer is not written, because its result names the wrong position.
 
         Args:
-            position: Where the turn should stand.
+            position: The intended position of the turn.
             turn: The turn.
-            owner: Whose it is.
+            owner: Its owner.
             forked_from: The conversation whose turns before `position.turn` it continues; "" for
                 the conversation itself.
             answer_id: The id of the answer; "" saves the turn alone.
@@ -276,8 +275,8 @@ class ConversationStore:
             undelivered: The id of the question, if nobody waits for the answer any more.
 
         Raises:
-            InternalFault: Also if the turns before were forgotten since they were loaded; then
-                only the answer is saved.
+            InternalFault: Also if the earlier turns were deleted after they were loaded. Then only
+                the answer is saved.
         """
         source = forked_from or position.conversation_id
 
@@ -426,8 +425,7 @@ class ConversationStore:
     async def _run(self, work: Work[Result], *, writes: bool) -> Result:
         """Do something in the thread, in a transaction.
 
-        The caller never waits longer than its patience. What the thread has begun by then, it
-        finishes.
+        The caller never waits longer than its patience. The thread finishes what it has begun.
         """
         if self._thread is None:
             # A daemon: a disk that does not answer must not keep the process from ending.
@@ -463,7 +461,7 @@ class ConversationStore:
     # --- in the store's thread ------------------------------------------------------------
 
     def _work(self) -> None:
-        """Do one job after the other, and the cleaning when it is due, until the store closes."""
+        """Do one job after the other, and delete when it is due, until the store closes."""
         while True:
             if (wait := self._next_forgetting - time.monotonic()) <= 0 and self._connection:
                 self._forget_some(self._connection)
@@ -524,7 +522,7 @@ class ConversationStore:
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is not None and self._file != identity(self._path):
-            self._close()  # It was moved or deleted: what is kept there nobody would find.
+            self._close()  # It was moved or deleted: nobody would find what is saved there.
         if self._connection is None:
             self._connection = open_database(self._path)
             self._file = identity(self._path)
@@ -552,7 +550,7 @@ class ConversationStore:
         self._next_forgetting = time.monotonic() + pause
 
     def _oldest_kept(self) -> float:
-        # Above 0, which is the age of what is being deleted, also if nothing ever gets too old.
+        # Above 0, because 0 marks what is being deleted, even if nothing ever gets too old.
         return max(self._now() - self._lifetime_seconds, 1.0)
 
     def _put_answer(
@@ -569,7 +567,7 @@ class ConversationStore:
             return
         if identity(self._path) in (self._file, None):
             self._connection.close()
-        else:  # SQLite would delete the log of the file that has its name by now.
+        else:  # Closing would delete the log of another file, which has its name by now.
             self._left_open.append(self._connection)
         self._connection = None
 
@@ -580,10 +578,10 @@ def _unless_cancelled(result: asyncio.Future[Any], done: Callable[[], None]) -> 
 
 
 def _require_id(name: str, value: str) -> None:
-    """Refuse what no id of ours can be: a database, and UTF-8, can hold no half character.
+    """Refuse half a character, which neither a database nor UTF-8 can hold.
 
     Raises:
-        InvalidRequest: It has half of a surrogate pair, or the sign that stands for one.
+        InvalidRequest: The id has half of a surrogate pair, or the character that replaces one.
     """
     if any("\ud800" <= character <= "\udfff" or character == "\ufffd" for character in value):
         raise InvalidRequest(
@@ -594,10 +592,10 @@ def _require_id(name: str, value: str) -> None:
 
 # --- turns as rows, and back ------------------------------------------------------------------
 #
-# Each part carries its kind, because several have the same members.
+# Each part is stored with its kind, because several kinds have the same members.
 
 LONG_CHARACTERS: Final = 64 * 1024
-"""From this length on a text is kept outside of its turn's JSON, as it is."""
+"""A text of at least this length is stored as it is, outside its turn's JSON."""
 
 _KINDS: Final[Mapping[str, type[Any]]] = {
     "text": TextPart,
@@ -614,10 +612,10 @@ _MEMBERS: Final = {
         for kind in (*_KINDS.values(), ToolSpec)
     },
 }
-"""What is stored: not the text that the arguments of a tool use were read from."""
+"""The members that are stored. The text of a tool use's arguments is not."""
 
 _OBJECTS: Final = {(ToolUse, "arguments"), (ToolResult, "data"), (ToolSpec, "input_schema")}
-"""Members that are JSON objects of a caller or a model."""
+"""Members with a JSON object of a caller or a model, in which `long` means nothing."""
 
 
 def _row_of(turn: Turn) -> tuple[Sequence[str], Sequence[str]]:
@@ -697,16 +695,16 @@ def _turn_of(row: Sequence[bytes], long_texts: Mapping[int, bytes]) -> Turn:
 # --- the database: how it is opened and kept small -----------------------------------------
 
 BATCH_SECONDS: Final = 0.02
-"""How long one transaction that deletes may hold the write lock, and delay a call."""
+"""How long one deletion may hold the write lock, and delay a call."""
 
 MAX_FREE_PAGES: Final = 1024
-"""Pages, of 4 KiB, that are kept for new rows instead of being given back to the disk."""
+"""How many pages of 4 KiB are kept for new rows instead of being given back to the disk."""
 
 MAX_LOG_BYTES: Final = 16 * 1024 * 1024
-"""How long the write-ahead log may stay after it was copied into the database."""
+"""The size to which the write-ahead log is cut after it was copied into the database."""
 
 MAX_COPIED_BYTES: Final = 32 * 1024 * 1024
-"""How much may be copied, in one go, to let an older store give back its space."""
+"""The largest older store that is copied, in one step, so that it gives back its space."""
 
 _PAGES_A_BATCH: Final = 512
 
@@ -747,7 +745,7 @@ _MIGRATIONS: Final = (
     );
     """,
 )
-"""Each brings the schema one version further; `PRAGMA user_version` counts them."""
+"""Each one updates the schema by one version. `PRAGMA user_version` counts them."""
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
@@ -772,7 +770,7 @@ def open_database(path: Path | None) -> sqlite3.Connection:
     """
     if path is not None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Made before SQLite does, so that it is never readable by others.
+        # Created before SQLite does so, so that others can never read it.
         path.touch(mode=0o600)
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError("it is not a regular file")
@@ -783,7 +781,7 @@ def open_database(path: Path | None) -> sqlite3.Connection:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # Has no effect once there is a table.
         # A write-ahead log lets others read while one writes.
         db.execute("PRAGMA journal_mode = WAL")
-        # With the log, this loses nothing to a process that is killed; only to a power failure.
+        # With the log, nothing is lost if the process is killed, only in a power failure.
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}")
         db.execute("PRAGMA foreign_keys = ON")
@@ -802,12 +800,12 @@ def open_database(path: Path | None) -> sqlite3.Connection:
 
 def is_busy(error: Exception) -> bool:
     """Return whether an error only says that another process is using the database."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # The upper bits say what for.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # The upper bits are details.
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def identity(path: Path | None) -> tuple[int, int] | None:
-    """Return what identifies a file, whatever its name; None if it is missing."""
+    """Return what identifies a file under any name; None if it is missing."""
     try:
         found = path.stat() if path else None
     except OSError:
@@ -817,9 +815,9 @@ def identity(path: Path | None) -> tuple[int, int] | None:
 
 @contextmanager
 def transaction(db: sqlite3.Connection, *, writes: bool) -> Generator[sqlite3.Connection]:
-    """Write all that is written inside, or nothing if something raises.
+    """Write everything that the block writes, or nothing if it raises.
 
-    Without `writes`, take no lock that would wait for a writer or hold one up.
+    Without `writes`, take no lock, so that readers and writers do not wait for each other.
 
     Raises:
         NewerStoreError: A newer version has changed the schema since the database was opened.
@@ -830,7 +828,7 @@ def transaction(db: sqlite3.Connection, *, writes: bool) -> Generator[sqlite3.Co
         yield db
         db.execute("COMMIT")
     except BaseException:
-        if db.in_transaction:  # SQLite ends it by itself where, say, the disk is full.
+        if db.in_transaction:  # SQLite ends it by itself if, for example, the disk is full.
             db.execute("ROLLBACK")
         raise
 
@@ -841,7 +839,7 @@ def used_bytes(db: sqlite3.Connection) -> int:
 
 
 def forget_some(db: sqlite3.Connection, *, before: float, max_rows: int, max_bytes: int) -> bool:
-    """Do a small part of the cleaning; return whether more is left to do.
+    """Delete a small part of what is too old or too much; return whether more is left to do.
 
     Deletes what was not used since `before`, then the oldest until the store is within its limits,
     then gives free space back.
@@ -885,7 +883,7 @@ _OLDEST: Final = """
 
 
 def _forget_last_turn(db: sqlite3.Connection, conversation_id: str) -> int:
-    """Delete a conversation's last turn, or a conversation that has none; return how many rows."""
+    """Delete a conversation's last turn, or an empty conversation; return the number of rows."""
     db.execute("UPDATE conversations SET updated_at = 0 WHERE id = ?", (conversation_id,))
     last = db.execute(
         "SELECT turn, origin FROM histories WHERE conversation_id = ? ORDER BY turn DESC LIMIT 1",
