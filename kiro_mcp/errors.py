@@ -22,7 +22,7 @@ wait, and the service's request id. No error contains a token or the body of a r
 """
 
 import re
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, Self
 
 from kiro_mcp.redaction import redact_values
 
@@ -171,3 +171,11 @@ class InternalFault(KiroError):
     """A defect of this package."""
 
     default_code = "internal_error"
+
+    @classmethod
+    def met_by(cls, what: str) -> Self:
+        """Make the error of something that met a defect. Only the log has the details."""
+        return cls(
+            f"{what} met a defect of kiro-mcp.",
+            next_step="Its log (stderr) has the details; please report them.",
+        )

@@ -188,10 +188,7 @@ async def _ask(request: Request, question: Question, emit: Emit) -> Reply:
             raise
         except Exception as error:
             logger.exception("%s failed", request.url.path)
-            raise InternalFault(
-                "The request met a defect of kiro-mcp.",
-                next_step="Its log (stderr) has the details; please report them.",
-            ) from error
+            raise InternalFault.met_by("The request") from error
         if broken := error_of(reply):
             raise broken
         return reply

@@ -360,10 +360,7 @@ class TokenProvider:
             )
         except Exception:
             logger.exception("a refresh failed")
-            refresh.outcome = InternalFault(
-                "Renewing the login met a defect of kiro-mcp.",
-                next_step="Its log (stderr) has the details; please report them.",
-            )
+            refresh.outcome = InternalFault.met_by("Renewing the login")
         finally:
             del self._refreshes[credential.identity]
             refresh.done.set()

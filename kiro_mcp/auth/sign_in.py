@@ -96,8 +96,7 @@ class SignIn:
             if pending and pending.plan == plan and pending.expires_at > self._now():
                 return pending
             self.cancel()
-            if self._tasks is None:
-                raise RuntimeError("call run_in() before a login is started")
+            assert self._tasks, "run_in() comes before the first login"
             login = await self._begin(plan)
             self.state = SignInState(state="pending", login=login)
             self._settled = anyio.Event()
@@ -164,10 +163,7 @@ class SignIn:
                 ended = SignInState(state="failed", login=login, error=error)
             except Exception:
                 logger.exception("a login failed")
-                fault = InternalFault(
-                    "The login met a defect of kiro-mcp.",
-                    next_step="Its log (stderr) has the details; please report them.",
-                )
+                fault = InternalFault.met_by("The login")
                 ended = SignInState(state="failed", login=login, error=fault)
             if self.state.login is login:  # Another login may have started during the save.
                 self.state = ended

@@ -141,12 +141,7 @@ def failure(error: KiroError, *more: str) -> types.CallToolResult:
 
 def defect(tool: str) -> types.CallToolResult:
     """Build the result of a call that met a defect of kiro-mcp. Only the log has the details."""
-    return failure(
-        InternalFault(
-            f"{tool} met a defect of kiro-mcp.",
-            next_step="Its log (stderr) has the details; please report them.",
-        )
-    )
+    return failure(InternalFault.met_by(tool))
 
 
 # --- ask_claude ---------------------------------------------------------------------------
