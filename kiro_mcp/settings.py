@@ -288,7 +288,7 @@ AtLeastOne = Annotated[int, Field(ge=1, le=_MOST)]
 
 def _setting(default: Any, says: str, *names: str) -> Any:
     """Declare a setting: its default, its meaning, and its variables if their names are unusual."""
-    alias = AliasChoices(*names) if len(names) > 1 else "".join(names) or None
+    alias = AliasChoices(*names) if names else None
     return Field(default, validation_alias=alias, description=says)
 
 

@@ -18,7 +18,7 @@ from kiro_mcp.cli.session import run_command
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.emulator import EMULATOR_API_KEY, EmulatorState, SeenRequest, running
 from kiro_mcp.emulator.script_files import read_script
-from kiro_mcp.errors import InvalidRequest
+from kiro_mcp.errors import InvalidRequest, KiroError
 from kiro_mcp.files import replace_text
 from kiro_mcp.redaction import HIDDEN, redact_json
 
@@ -36,38 +36,30 @@ def run_replay(folder: str, *, as_json: bool, shows_diff: bool) -> int:
         return USAGE
     verdicts: list[str] = []
     documents: list[dict[str, Any]] = []
-    is_different = False
     for exchange in exchanges:
         outcome = replay(exchange)
         text = as_recorded(outcome)
         difference: list[str] = []
+        is_same = None
         if exchange.recorded is None:
             verdict = "nothing to compare with: no reply was recorded"
         elif not exchange.facts.is_whole:
             verdict = "nothing to compare with: the response is incomplete"
         else:
             before, now = exchange.recorded.splitlines(), text.splitlines()
-            diff = difflib.unified_diff(before, now, "recorded", "replayed", lineterm="")
-            difference = list(diff)
-            verdict = "same as recorded"
-        if difference:
-            is_different = True
-            verdict = "different from what was recorded"
-            if HIDDEN.encode() in exchange.raw:
+            difference += difflib.unified_diff(before, now, "recorded", "replayed", lineterm="")
+            is_same = not difference
+            verdict = "same as recorded" if is_same else "different from what was recorded"
+            if difference and HIDDEN.encode() in exchange.raw:
                 verdict += " (masked secrets can be the reason)"
         verdicts.append(f"request {exchange.facts.number}: {verdict}")
-        reply = error = None
-        if isinstance(outcome, Reply):
-            reply = _reply_json(outcome)
-        else:
-            members = ("code", "message", "next_step")
-            error = {name: getattr(outcome, name) for name in members}
+        is_reply = isinstance(outcome, Reply)
         documents.append(
             {
                 "request": exchange.facts.number,
-                "reply": reply,
-                "error": error,
-                "is_as_recorded": None if verdict.startswith("nothing") else not difference,
+                "reply": _reply_json(outcome) if is_reply else None,
+                "error": None if is_reply else _error_json(outcome),
+                "is_as_recorded": is_same,
                 "difference": difference,
             }
         )
@@ -78,7 +70,11 @@ def run_replay(folder: str, *, as_json: bool, shows_diff: bool) -> int:
         say(harmless_json(redact_json(documents)))
     for verdict in verdicts:
         tell(verdict)
-    return DIFFERENT if is_different else 0
+    return DIFFERENT if any(one["is_as_recorded"] is False for one in documents) else 0
+
+
+def _error_json(error: KiroError) -> dict[str, Any]:
+    return {"code": error.code, "message": error.message, "next_step": error.next_step}
 
 
 def _reply_json(reply: Reply) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from threading import Timer
 from typing import Any, Final, cast
@@ -64,10 +64,11 @@ async def connected(
         offline: Whether to start an emulator and use it.
         on_message: Called with the server's notifications.
     """
-    async with AsyncExitStack() as stack:
-        environ = await stack.enter_async_context(service_environ(offline=offline))
-        client = Client(server_for(environ), mode="2026-07-28", message_handler=on_message)
-        yield await stack.enter_async_context(client)
+    async with (
+        service_environ(offline=offline) as environ,
+        Client(server_for(environ), mode="2026-07-28", message_handler=on_message) as client,
+    ):
+        yield client
 
 
 def failed(result: types.CallToolResult) -> int:
