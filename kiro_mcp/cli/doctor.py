@@ -67,12 +67,7 @@ from kiro_mcp.chat import AccessToken
 from kiro_mcp.cli.clients import config_file
 from kiro_mcp.cli.clients.config_file import servers
 from kiro_mcp.cli.clients.edits import CannotEdit, Unparsable
-from kiro_mcp.cli.clients.known import (
-    CLIENTS,
-    Entry,
-    finds_credential,
-    missing_credential_variable,
-)
+from kiro_mcp.cli.clients.known import CLIENTS, Entry, missing_credential
 from kiro_mcp.cli.clients.launch import PROGRAM, Launch, source
 from kiro_mcp.cli.output import CODES, REFUSED, SIGN_IN, USAGE, harmless_json
 from kiro_mcp.cli.serve import service_environ
@@ -749,10 +744,11 @@ async def entry_check(
             return f"but: {' '.join(faults)}", f"Correct it in {file}."
         # Offline, the clients' credentials are not checked: they are for the service.
         has_credential = offline or entry.brings_credential
-        if not has_credential and not finds_credential(environ, machine.platform):
+        missing = None if has_credential else missing_credential(machine, environ)
+        if missing is not None:
             cure = f"or set KIRO_API_KEY and run `{install} --env KIRO_API_KEY`."
             cure = f"Run `kiro-mcp login`; {cure}"
-            if missing := missing_credential_variable(machine, environ):
+            if missing:
                 cure = f"{missing} is set here only: run `{install} --env {missing}`."
             return "but it finds no credential there", cure
         return None if is_absolute else (f"but {command} is not an absolute path", again)

@@ -24,13 +24,7 @@ from kiro_mcp.auth.machine import Machine, own_home
 from kiro_mcp.cli.clients import config_file
 from kiro_mcp.cli.clients.config_file import servers, with_server, without_server
 from kiro_mcp.cli.clients.edits import CannotEdit, Unparsable
-from kiro_mcp.cli.clients.known import (
-    CLIENTS,
-    Client,
-    Entry,
-    finds_credential,
-    missing_credential_variable,
-)
+from kiro_mcp.cli.clients.known import CLIENTS, Client, Entry, missing_credential
 from kiro_mcp.cli.clients.launch import PROGRAM, Launch, lasting_launch, running
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.errors import InvalidRequest, ServiceUnavailable
@@ -207,12 +201,10 @@ def _next_steps(entry: Entry, machine: Machine, *, in_project: bool) -> Iterable
     if entry.is_switched_off:
         yield f"warning: {entry.name!r} is switched off in that file; switch it on there."
     yield client.next_step
-    given = {**client.inherited(machine), **entry.variables}
-    if finds_credential(given, machine.platform):
-        return
-    if name := missing_credential_variable(machine, given):
+    name = missing_credential(machine, {**client.inherited(machine), **entry.variables})
+    if name:
         yield f"{name} is set here, but {client.title} does not pass it on: add `--env {name}`."
-    else:
+    elif name is not None:
         yield "Nobody is signed in yet: run `kiro-mcp login`, or add `--env KIRO_API_KEY=ksk_…`."
 
 

@@ -14,7 +14,7 @@ from anyio import fail_after
 
 from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.clients import config_file
-from kiro_mcp.cli.clients.known import CLIENTS, missing_credential_variable
+from kiro_mcp.cli.clients.known import CLIENTS, missing_credential
 from kiro_mcp.errors import InvalidRequest
 from tests.support.forked import run_forked
 from tests.support.logins import Clock, sign_in_before
@@ -284,7 +284,7 @@ async def test_a_variable_that_leads_to_a_login_here_only_is_named(tmp_path: Pat
     environ = {"HOME": str(tmp_path), "KIRO_MCP_HOME": own}
     here = Machine(home=tmp_path, platform=sys.platform, environ=environ)
     given = CLIENTS["cursor"].inherited(here)
-    assert missing_credential_variable(here, given) == "KIRO_MCP_HOME"
+    assert missing_credential(here, given) == "KIRO_MCP_HOME"
     done = await install(tmp_path, "cursor", "--env", "KIRO_MCP_HOME", KIRO_MCP_HOME=own)
     assert "--env" not in said(done)
 

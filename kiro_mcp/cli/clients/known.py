@@ -359,37 +359,34 @@ _CREDENTIAL_VARIABLES: Final = (
 """The variables that contain a credential or the path of one."""
 
 
-def missing_credential_variable(machine: Machine, given: Mapping[str, str]) -> str:
-    """Return the variable that is set here and with which a server would find a credential.
-
-    Blocking.
+def missing_credential(machine: Machine, given: Mapping[str, str]) -> str | None:
+    """Look for a credential, valid or not, as a server with these variables does. Blocking.
 
     Args:
         machine: This machine, with the variables that are set here.
-        given: The variables that the server gets from its client; with them it finds none.
+        given: The variables that the server gets from its client.
 
     Returns:
-        The variable's name; "" if no variable would help.
+        None if the server finds one. Otherwise the variable that is set here and with which it
+        would find one, "" if no variable would help.
     """
+    if _finds_credential(given, machine.platform):
+        return None
     for name in _CREDENTIAL_VARIABLES:
         value = machine.environ.get(name, "")
         is_new = value not in ("", given.get(name))
-        if is_new and finds_credential({**given, name: value}, machine.platform):
+        if is_new and _finds_credential({**given, name: value}, machine.platform):
             return name
     return ""
 
 
-def finds_credential(environ: Mapping[str, str], platform: str) -> bool:
-    """Whether a server with these variables finds a credential, valid or not. Blocking.
-
-    The engine kiro-cli needs none: the program has its own login.
-    """
+def _finds_credential(environ: Mapping[str, str], platform: str) -> bool:
     try:
         settings = Settings.load(environ)
     except InvalidRequest:
         return False  # The check of the settings reports this.
     if settings.engine == "kiro-cli":
-        return True
+        return True  # The program has its own login.
     machine = Machine.of(environ, platform)
     home = own_home(machine, settings.home)
     store = OwnStore(home) if home else None
