@@ -699,10 +699,11 @@ class _Parts:
     def _sort(self, pieces: list[Piece]) -> None:
         """Add pieces of text that may be thinking between tags."""
         for piece in pieces:
-            if self._doubtful is not None and piece.kind is not PieceKind.TEXT:
-                self._doubtful.append(piece)
-                continue
-            self._resolve_doubt()
+            if self._doubtful is not None:
+                if piece.kind is not PieceKind.TEXT:
+                    self._doubtful.append(piece)
+                    continue
+                self._resolve_doubt()
             if piece.kind is PieceKind.THINKING:
                 if not self._tagged.pieces:
                     self._place_thinking(self._tagged)
