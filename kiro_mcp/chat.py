@@ -4,9 +4,8 @@
 makes deltas and a `Reply` of its answer. The service's member names (`toolUseId`) stay there.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from operator import is_
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from kiro_mcp.errors import ErrorCode, InvalidRequest, KiroError
@@ -107,13 +106,6 @@ class Message:
     """Whether it is a refusal; such a turn is not sent again."""
     model: str = ""
     """The id of the model that gave the answer; "" if it is not known."""
-
-    def with_parts(self, parts: Iterable[Part]) -> "Message":
-        """Return the turn with other parts; itself if they are the same objects."""
-        given = tuple(parts)
-        if len(given) == len(self.parts) and all(map(is_, given, self.parts)):
-            return self
-        return replace(self, parts=given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

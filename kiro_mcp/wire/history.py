@@ -173,7 +173,7 @@ def trim_oldest(
         count += 2
     first, *rest = turns[count:]
     orphans = sum(isinstance(part, ToolResult) for part in first.parts)
-    first = first.with_parts(text for part in first.parts for text in _as_text(part))
+    first = replace(first, parts=tuple(text for part in first.parts for text in _as_text(part)))
     detail = f"{count} oldest turns were left out to keep the request under the set limit."
     repairs = [Repair(rule="trimmed_history", detail=detail)]
     if orphans:

@@ -37,6 +37,7 @@ from kiro_mcp.chat import (
     Message,
     ModelFields,
     ModelInfo,
+    Part,
     Repair,
     TextPart,
     ThinkingPart,
@@ -269,14 +270,13 @@ def _with_sent_names(turns: Sequence[Message], tools: SentTools) -> tuple[Messag
         for tool, names in tools.property_names.items()
     }
 
-    def rename(use: ToolUse) -> ToolUse:
-        arguments = rename_members(use.arguments, sent.get(use.name, {}))
-        return replace(use, name=tools.names[use.name], arguments=cast("JsonObject", arguments))
+    def rename(part: Part) -> Part:
+        if not isinstance(part, ToolUse):
+            return part
+        arguments = rename_members(part.arguments, sent.get(part.name, {}))
+        return replace(part, name=tools.names[part.name], arguments=cast("JsonObject", arguments))
 
-    return tuple(
-        turn.with_parts(rename(part) if isinstance(part, ToolUse) else part for part in turn.parts)
-        for turn in turns
-    )
+    return tuple(replace(turn, parts=tuple(map(rename, turn.parts))) for turn in turns)
 
 
 def _find_faults(
