@@ -95,8 +95,8 @@ class Frame:
     payload: bytes
 
 
-class _BadHeadersError(ValueError):
-    """A block of headers cannot be read, for the reason in the error's text."""
+class _BadFrameError(ValueError):
+    """A frame cannot be read, for the reason in the error's text."""
 
 
 class FrameDecoder:
@@ -137,11 +137,7 @@ class FrameDecoder:
         # copied a fixed number of times, even if the chunks are small.
         buffer = b"".join(self._chunks)
         frames: list[Frame] = []
-        try:
-            used_bytes = self._decode(buffer, frames)
-        except FrameError as fault:
-            self.fault = fault.with_traceback(None)  # The traceback would keep the buffer alive.
-            used_bytes = len(buffer)
+        used_bytes = self._decode(buffer, frames)
         self._frame_count += len(frames)
         self._offset += used_bytes
         self._pending_bytes = len(buffer) - used_bytes
@@ -170,64 +166,65 @@ class FrameDecoder:
         known_preludes, known_headers = self._known_preludes.get, self._known_headers.get
         read_checksum, add_frame = _CHECKSUM.unpack_from, frames.append
         start, size = 0, len(buffer)
-        while size - start >= _PRELUDE_BYTES:
-            raw_prelude = buffer[start : start + _PRELUDE_BYTES]
-            prelude = known_preludes(raw_prelude)
-            if prelude is None:
-                prelude = self._read_prelude(raw_prelude, start, frames)
-            total_length, headers_length, prelude_checksum = prelude
-            end = start + total_length
-            if end > size:
-                self._needed_bytes = total_length
-                return start
-            payload_end = end - _CHECKSUM_BYTES
-            # The message's checksum continues from the prelude's, which covers the first bytes.
-            message_checksum = crc32(buffer[start + _CHECKED_BYTES : payload_end], prelude_checksum)
-            if message_checksum != read_checksum(buffer, payload_end)[0]:
-                raise self._fault("the checksum of a frame does not match", start, frames)
-            headers_start = start + _PRELUDE_BYTES
-            payload_start = headers_start + headers_length
-            raw_headers = buffer[headers_start:payload_start]
-            headers = known_headers(raw_headers)
-            if headers is None:
-                headers = self._read_headers(raw_headers, start, frames)
-            add_frame(Frame(headers, buffer[payload_start:payload_end]))
-            start = end
+        try:
+            while size - start >= _PRELUDE_BYTES:
+                raw_prelude = buffer[start : start + _PRELUDE_BYTES]
+                prelude = known_preludes(raw_prelude) or self._read_prelude(raw_prelude)
+                total_length, headers_length, prelude_checksum = prelude
+                end = start + total_length
+                if end > size:
+                    self._needed_bytes = total_length
+                    return start
+                payload_end = end - _CHECKSUM_BYTES
+                # The message's checksum continues from the prelude's, of the first bytes.
+                checksum = crc32(buffer[start + _CHECKED_BYTES : payload_end], prelude_checksum)
+                if checksum != read_checksum(buffer, payload_end)[0]:
+                    raise _BadFrameError("the checksum of a frame does not match")
+                headers_start = start + _PRELUDE_BYTES
+                payload_start = headers_start + headers_length
+                raw_headers = buffer[headers_start:payload_start]
+                headers = known_headers(raw_headers)
+                if headers is None:
+                    headers = self._read_headers(raw_headers)
+                add_frame(Frame(headers, buffer[payload_start:payload_end]))
+                start = end
+        except _BadFrameError as error:  # The fault is not raised: its traceback holds the buffer.
+            self.fault = FrameError(
+                str(error),
+                offset=self._offset + start,
+                frame_count=self._frame_count + len(frames),
+            )
+            return size
         self._needed_bytes = _PRELUDE_BYTES
         return start
 
-    def _read_prelude(self, raw: bytes, start: int, frames: list[Frame]) -> tuple[int, int, int]:
+    def _read_prelude(self, raw: bytes) -> tuple[int, int, int]:
         total_length, headers_length, checksum = prelude = _PRELUDE.unpack(raw)
         if crc32(raw[:_CHECKED_BYTES]) != checksum:
-            raise self._fault("the checksum of a prelude does not match", start, frames)
+            raise _BadFrameError("the checksum of a prelude does not match")
         payload_length = total_length - headers_length - _OVERHEAD_BYTES
         if payload_length < 0:
-            what = f"a frame of {total_length} bytes cannot hold {headers_length} of headers"
-            raise self._fault(what, start, frames)
+            raise _BadFrameError(
+                f"a frame of {total_length} bytes cannot hold {headers_length} of headers"
+            )
         if headers_length > self._max_headers_bytes:
-            what = f"{headers_length} bytes of headers; our limit is {self._max_headers_bytes}"
-            raise self._fault(what, start, frames)
+            raise _BadFrameError(
+                f"{headers_length} bytes of headers; our limit is {self._max_headers_bytes}"
+            )
         if payload_length > self._max_payload_bytes:
-            what = f"{payload_length} bytes of payload; our limit is {self._max_payload_bytes}"
-            raise self._fault(what, start, frames)
+            raise _BadFrameError(
+                f"{payload_length} bytes of payload; our limit is {self._max_payload_bytes}"
+            )
         if len(self._known_preludes) < MAX_KNOWN_PRELUDES:
             self._known_preludes[raw] = prelude
         return prelude
 
-    def _read_headers(self, raw: bytes, start: int, frames: list[Frame]) -> Headers:
+    def _read_headers(self, raw: bytes) -> Headers:
         is_small = len(raw) <= MAX_KNOWN_BLOCK_BYTES
-        try:
-            headers = _decode_shared_headers(raw) if is_small else _decode_headers(raw)
-        except _BadHeadersError as error:
-            raise self._fault(str(error), start, frames) from error
+        headers = _decode_shared_headers(raw) if is_small else _decode_headers(raw)
         if is_small and len(self._known_headers) < MAX_KNOWN_BLOCKS:
             self._known_headers[raw] = headers
         return headers
-
-    def _fault(self, what: str, start: int, frames: list[Frame]) -> FrameError:
-        return FrameError(
-            what, offset=self._offset + start, frame_count=self._frame_count + len(frames)
-        )
 
 
 def encode_frame(frame_headers: Headers, payload: bytes) -> bytes:
@@ -255,11 +252,11 @@ def _decode_headers(raw: bytes) -> dict[str, HeaderValue]:
     position = 0
     while position < len(raw):
         if not raw[position]:
-            raise _BadHeadersError("a header has no name")
+            raise _BadFrameError("a header has no name")
         raw_name, position = _take(raw, position + 1, raw[position])
         name = _decode_text(raw_name)
         if name in headers:
-            raise _BadHeadersError(f"the header {name!r} appears twice")
+            raise _BadFrameError(f"the header {name!r} appears twice")
         kind, position = _take(raw, position, 1)
         headers[name], position = _decode_value(raw, position, kind[0])
     return headers
@@ -282,14 +279,14 @@ def _decode_value(raw: bytes, position: int, kind: int) -> tuple[HeaderValue, in
     if kind == _UUID:
         data, position = _take(raw, position, _UUID_BYTES)
         return UUID(bytes=data), position
-    raise _BadHeadersError(f"a header has the unknown type {kind}")
+    raise _BadFrameError(f"a header has the unknown type {kind}")
 
 
 def _take(raw: bytes, position: int, size: int) -> tuple[bytes, int]:
     """Return the next `size` bytes of a block of headers, and the position after them."""
     end = position + size
     if end > len(raw):
-        raise _BadHeadersError("a header is longer than the block that holds it")
+        raise _BadFrameError("a header is longer than the block that holds it")
     return raw[position:end], end
 
 
@@ -297,7 +294,7 @@ def _decode_text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise _BadHeadersError("a header is not UTF-8") from error
+        raise _BadFrameError("a header is not UTF-8") from error
 
 
 def _encode_header(name: str, value: HeaderValue) -> bytes:

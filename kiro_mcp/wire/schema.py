@@ -63,20 +63,17 @@ def map_subschemas(node: JsonObject, change: Change) -> JsonObject:
     """Return a copy of a schema with `change` applied to each schema directly inside it."""
     changed: JsonObject = {}
     for name, member in node.items():
-        if not is_schema_keyword(name):
-            changed[name] = member
-        elif (inner := _changed(name, member, change)) is not None:
+        inner: JsonValue = member
+        if name in _SCHEMA_MAPS and isinstance(member, dict):
+            found = {key: change(schema) for key, schema in member.items()}
+            inner = {key: schema for key, schema in found.items() if schema is not None}
+        elif (name in _SCHEMA_LISTS or name == "items") and isinstance(member, list):
+            inner = [schema for item in member if (schema := change(item)) is not None]
+        elif name in _SCHEMAS and member is not None:
+            inner = change(member)
+        if inner is not None or not is_schema_keyword(name):
             changed[name] = inner
     return changed
-
-
-def _changed(keyword: str, member: JsonValue, change: Change) -> JsonValue:
-    if keyword in _SCHEMA_MAPS and isinstance(member, dict):
-        changed = {name: change(inner) for name, inner in member.items()}
-        return {name: inner for name, inner in changed.items() if inner is not None}
-    if (keyword in _SCHEMA_LISTS or keyword == "items") and isinstance(member, list):
-        return [inner for item in member if (inner := change(item)) is not None]
-    return change(member) if keyword in _SCHEMAS and member is not None else member
 
 
 # --- references ---------------------------------------------------------------------------
