@@ -215,7 +215,7 @@ class AcpClient(ModelClient):
         )
         self._holds = Holds(now)
         self._slots = FairSlots(min(settings.max_concurrency, MAX_PROCESSES))
-        self._tasks: TaskGroup | None = None
+        self._tasks: TaskGroup
         self._checking = anyio.Lock()
         self._starting = anyio.Lock()
         self._program: Program | None = None
@@ -459,7 +459,7 @@ class AcpClient(ModelClient):
             return None, [], []
         results = results_of(new)
         parts = [part for message in new for part in message.parts]
-        known = await off_loop(lambda: heard(draft.spec, earlier), is_large=is_large(draft.request))
+        known = heard(draft.spec, earlier)
         idle = [one for one in self.sessions if not one.is_taken and not one.is_ended]
         session = next((one for one in idle if one.holds(results.keys())), None) or next(
             (one for one in idle if one.heard == known and not one.is_spent()), None
@@ -498,7 +498,6 @@ class AcpClient(ModelClient):
         another = None
         async with self._starting:
             assert self._program
-            assert self._tasks
             while len(self.sessions) >= MAX_PROCESSES:
                 idle = [one for one in self.sessions if not one.is_taken and not one.is_ended]
                 session = min(idle, key=lambda it: (it.state != "ready", it.used_at), default=None)
@@ -507,10 +506,8 @@ class AcpClient(ModelClient):
                     break
                 if session:
                     self._end(session)
-                ending = [one for one in self.sessions if one.is_ended]
-                if not ending:
-                    raise InternalFault("All processes of kiro-cli are in use.")
-                await ending[0].wait_ended()
+                # No more calls run than processes may live, so one of them is unused or ending.
+                await next(one for one in self.sessions if one.is_ended).wait_ended()
                 await anyio.lowlevel.checkpoint()
             else:
                 if spec.tools and self._bridge is None:

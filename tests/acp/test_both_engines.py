@@ -134,7 +134,7 @@ async def test_a_tool_choice_that_is_not_followed_gives_a_warning(engine: Connec
     assert any("tool_choice" in warning for warning in answer["warnings"])
 
 
-async def test_a_tool_result_with_a_history_of_the_caller_is_taken(engine: Connect) -> None:
+async def test_a_tool_result_in_a_history_of_the_caller_reaches_the_model(engine: Connect) -> None:
     messages = [
         {"role": "user", "content": "Read a.txt"},
         {
@@ -170,7 +170,7 @@ async def test_an_image_goes_with_the_prompt_and_a_bad_one_is_refused(engine: Co
 
 
 @pytest.mark.parametrize("script", ["thinking", "reasoning"])
-async def test_thinking_comes_apart_from_the_text(script: str, engine: Connect) -> None:
+async def test_thinking_is_separate_from_the_text(script: str, engine: Connect) -> None:
     async with engine() as client:
         answer = await ask(client, prompt=f"/emulate {script}")
     assert answer["thinking"]
@@ -178,7 +178,7 @@ async def test_thinking_comes_apart_from_the_text(script: str, engine: Connect) 
     assert answer["text"]
 
 
-async def test_an_effort_is_taken(engine: Connect) -> None:
+async def test_an_effort_is_accepted_without_a_warning(engine: Connect) -> None:
     async with engine() as client:
         answer = await ask(client, prompt="Hi", model="claude-opus-4.8", effort="high")
     assert answer["text"].endswith("Hi")

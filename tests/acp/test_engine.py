@@ -171,7 +171,7 @@ async def test_nothing_is_sent_for_a_minute_after_too_many_requests(
         "watchdog",
     ],
 )
-async def test_odd_behaviour_of_the_program_costs_no_answer(
+async def test_an_answer_survives_odd_behaviour_of_the_program(
     dialect: str, scene: str, tmp_path: Path
 ) -> None:
     async with asking(dialect, tmp_path, scene) as client:
@@ -225,7 +225,7 @@ async def test_a_program_that_crashes_leaves_the_part_that_came(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_summary_of_the_conversation_is_a_warning(dialect: str, tmp_path: Path) -> None:
+async def test_a_compacted_conversation_gives_a_warning(dialect: str, tmp_path: Path) -> None:
     async with asking(dialect, tmp_path, "compaction") as client:
         found = await ask(client, prompt="Hi")
     assert any("summarised" in warning for warning in found["warnings"])
@@ -245,7 +245,7 @@ async def test_a_program_without_the_command_is_too_old(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scene", ["hang_initialize", "hang_session"])
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_program_that_does_not_start_is_given_up(
+async def test_starting_a_program_that_hangs_fails_in_time(
     dialect: str, scene: str, tmp_path: Path
 ) -> None:
     async with program(dialect, tmp_path, scene, limits=Limits(start_up=0.5)) as client:
@@ -350,7 +350,7 @@ async def program(
                 tasks.cancel_scope.cancel()
 
 
-async def test_what_a_killed_server_leaves_is_gone_with_the_next_call(tmp_path: Path) -> None:
+async def test_the_next_call_removes_what_a_killed_server_has_left(tmp_path: Path) -> None:
     log, folder = tmp_path / "log", tmp_path / "tmp"
     folder.mkdir()
     environ = environment(

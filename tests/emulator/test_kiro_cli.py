@@ -276,7 +276,7 @@ def test_an_old_program_has_no_acp_and_a_future_one_no_v2() -> None:
     assert "invalid value 'v2'" in run_program("--scene", "no_v2", *V2).stderr
 
 
-def test_models_are_listed_to_those_who_are_signed_in() -> None:
+def test_only_a_signed_in_user_gets_the_list_of_models() -> None:
     words = ("chat", "--list-models", "--format", "json")
     listed = json.loads(run_program(*words).stdout)
     nobody = run_program("--scene", "not_logged_in", *words)
@@ -388,7 +388,7 @@ async def test_an_incomplete_server_ends_the_program_without_a_word(
 
 
 @pytest.mark.anyio
-async def test_an_agent_without_a_file_is_replaced_and_this_is_told(tmp_path: Path) -> None:
+async def test_an_agent_without_a_file_is_reported_and_replaced(tmp_path: Path) -> None:
     async with client_of((*V2, "--agent", "pure"), home=tmp_path) as client:
         opened = await client.new_session(tmp_path)
         (told,) = await client.until(lambda: client.notices("_kiro.dev/agent/not_found"))
@@ -398,7 +398,7 @@ async def test_an_agent_without_a_file_is_replaced_and_this_is_told(tmp_path: Pa
 
 
 @pytest.mark.anyio
-async def test_a_broken_agent_file_is_told(tmp_path: Path) -> None:
+async def test_a_broken_agent_file_is_reported(tmp_path: Path) -> None:
     write_agent(tmp_path)
     (tmp_path / "agents" / "pure.json").write_text("{")
     async with client_of((*V2, "--agent", "pure"), home=tmp_path) as client:
@@ -541,7 +541,9 @@ async def test_an_expired_login_fails_the_start(engine: str, tmp_path: Path) -> 
     ("scene", "code", "method"),
     [("exit_0", 0, "session/new"), ("crash", 101, "session/prompt"), ("not_logged_in", 1, "")],
 )
-async def test_the_process_ends(scene: str, code: int, method: str, tmp_path: Path) -> None:
+async def test_the_process_ends_with_the_code_of_the_scene(
+    scene: str, code: int, method: str, tmp_path: Path
+) -> None:
     async with process_of(V2, "--scene", scene) as (client, process):
         if method:
             await client.initialize()
@@ -760,7 +762,7 @@ async def test_a_tool_is_really_called_and_its_result_read(engine: str, tmp_path
 
 @engines
 @pytest.mark.anyio
-async def test_two_calls_are_open_at_a_time(engine: str, tmp_path: Path) -> None:
+async def test_two_calls_can_be_open_at_once(engine: str, tmp_path: Path) -> None:
     async with tool_session(engine, tmp_path, "--scene", "two_calls") as (client, caller):
         number = await client.start_prompt("What time is it?")
         await client.until(lambda: client.updates("tool_call")[1:])
@@ -812,7 +814,7 @@ async def test_a_tool_that_is_not_allowed_needs_permission(engine: str, tmp_path
 
 @engines
 @pytest.mark.anyio
-async def test_a_server_that_is_not_there_is_told(engine: str, tmp_path: Path) -> None:
+async def test_an_unreachable_server_is_reported(engine: str, tmp_path: Path) -> None:
     server: Json = {"name": "caller", "type": "http", "url": "http://127.0.0.1:9/", "headers": []}
     async with client_of(V2 if engine == "v2" else V3) as client:
         await client.new_session(tmp_path, mcpServers=[server])
