@@ -6,8 +6,3 @@ ends, one thread redacts them and writes the files::
     server, client ─▶ recording ─▶ redacting ─▶ a folder ─▶ folder ─┬─▶ replaying: `kiro-mcp replay`
                        (memory)     (a thread)                      └─▶ the emulator's scripts
 """
-
-from typing import Literal
-
-Outcome = Literal["running", "completed", "truncated", "failed", "cancelled"]
-"""How a captured call ended. `running` also means that the process was killed."""

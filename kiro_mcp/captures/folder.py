@@ -16,11 +16,10 @@ a call's second request end in `-2`, and so on::
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from kiro_mcp.captures import Outcome
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.files import read_regular_file
 from kiro_mcp.wire.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
@@ -57,6 +56,9 @@ _FOLDER: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}")
 _FILES: Final = (REQUEST, KIRO_REQUEST, RAW, FRAMES, REPLY, LOGS, ERROR, MANIFEST)
 
 # --- the manifest -------------------------------------------------------------------------
+
+Outcome = Literal["running", "completed", "truncated", "failed", "cancelled"]
+"""How a captured call ended. `running` also means that the process was killed."""
 
 _Count = Annotated[int, Field(ge=0)]
 

@@ -24,7 +24,7 @@ from typing import Any, Final, Literal
 import anyio.to_thread
 
 from kiro_mcp._version import __version__
-from kiro_mcp.captures import Outcome, folder
+from kiro_mcp.captures import folder
 from kiro_mcp.captures.folder import (
     MAX_CALL_BYTES,
     MAX_CAPTURES,
@@ -33,6 +33,7 @@ from kiro_mcp.captures.folder import (
     ErrorFacts,
     ExchangeFacts,
     Manifest,
+    Outcome,
     ReadingFacts,
     is_capture_file,
     is_capture_folder,
