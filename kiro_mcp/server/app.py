@@ -117,13 +117,15 @@ def build_server(make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEY
                 await engines.aclose()
                 tasks.cancel_scope.cancel()
 
+    # A data URL, so that no client has to fetch it. Every client that shows icons can read PNG.
+    icon = f"data:image/png;base64,{b64encode(ICON.read_bytes()).decode()}"
     hint = CacheHint(ttl_ms=_STATIC_TTL_MS, scope="public")
     server = KiroServer(
         "kiro-mcp",
         version=__version__,
         title="Claude through Kiro",
         instructions=INSTRUCTIONS,
-        icons=[_icon()],
+        icons=[types.Icon(src=icon, mime_type="image/png", sizes=["64x64"])],
         lifespan=lifespan,
         cache_hints=dict.fromkeys(_STATIC, hint),
         on_list_tools=_always(lambda: types.ListToolsResult(tools=declarations())),
@@ -136,7 +138,7 @@ def build_server(make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEY
         ),
         on_read_resource=_read_resource,
         on_list_prompts=_always(lambda: types.ListPromptsResult(prompts=list(prompts.LISTED))),
-        on_get_prompt=_get_prompt,
+        on_get_prompt=prompts.get_prompt,
         on_completion=_complete,
     )
     server.arrivals = {}
@@ -148,12 +150,6 @@ def build_server(make_engine: Callable[[], "Engine"], *, max_keys: int = MAX_KEY
     server.middleware.append(_note_cancellation)
     server.middleware.append(RequestStateBoundary(seal, default_audience=server.name))
     return server
-
-
-def _icon() -> types.Icon:
-    # A data URL, so that no client has to fetch it. Every client that shows icons can read PNG.
-    src = f"data:image/png;base64,{b64encode(ICON.read_bytes()).decode()}"
-    return types.Icon(src=src, mime_type="image/png", sizes=["64x64"])
 
 
 def _always(
@@ -240,12 +236,6 @@ async def _read_resource(
 ) -> types.ReadResourceResult:
     async with _engine(context) as engine:
         return await resources.read_resource(engine, str(params.uri))
-
-
-async def _get_prompt(
-    context: Context, params: types.GetPromptRequestParams
-) -> types.GetPromptResult:
-    return prompts.get_prompt(params.name, params.arguments or {})
 
 
 async def _complete(context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:

@@ -390,15 +390,15 @@ async def _load_conversation(engine: Engine, given: AskArguments) -> Conversatio
             conversation_id, owner=engine.owner, up_to_turn=given.from_turn
         )
     except InvalidRequest:
-        job = engine.jobs.running_in(conversation_id)
-        if job is None:
-            raise
-        raise InvalidRequest(
-            f"The conversation {conversation_id!r} does not have that turn yet: an answer in it is"
-            " still running.",
-            next_step=f"Collect that first: call with answer_id {job.id!r} alone.",
-            code="not_found",
-        ) from None
+        for job in engine.jobs.running:
+            if job.conversation_id == conversation_id:
+                raise InvalidRequest(
+                    f"The conversation {conversation_id!r} does not have that turn yet: an answer"
+                    " in it is still running.",
+                    next_step=f"Collect that first: call with answer_id {job.id!r} alone.",
+                    code="not_found",
+                ) from None
+        raise
 
 
 async def _choose_model(engine: Engine, given: AskArguments, last_model: str) -> ModelChoice:

@@ -203,13 +203,6 @@ class Jobs:
         job = self._jobs.get(answer_id)
         return None if job is None or job.is_cancelled else job
 
-    def running_in(self, conversation_id: str) -> Job | None:
-        """Return a running job in a conversation, if there is one."""
-        for job in self.running:
-            if job.conversation_id == conversation_id:
-                return job
-        return None
-
     def to_join(self, question: str, *, began_at: float) -> Job | None:
         """Return the running job that a call with the same question joins, if there is one.
 

@@ -1,9 +1,9 @@
 """Prompts: slash commands for a client's user, with completion of model names."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import mcp_types as types
+from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
 from kiro_mcp.errors import quoted
@@ -46,12 +46,15 @@ LISTED: Final = (
 )
 
 
-def get_prompt(name: str, arguments: Mapping[str, str]) -> types.GetPromptResult:
+async def get_prompt(
+    _: ServerRequestContext[Any], params: types.GetPromptRequestParams
+) -> types.GetPromptResult:
     """Return a prompt, filled in.
 
     Raises:
         MCPError: The prompt is unknown, or a required argument is missing.
     """
+    name, arguments = params.name, params.arguments or {}
     model = arguments.get("model", "").strip()
     with_model = f" with model {model!r}" if model else ""
     match name:
