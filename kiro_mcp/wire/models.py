@@ -16,7 +16,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, cast
+from typing import Any, Final
 
 from kiro_mcp.chat import (
     ChatRequest,
@@ -274,7 +274,7 @@ def known_model(model_id: str) -> ModelInfo:
     return _SNAPSHOT.get(model_id) or ModelInfo(id=model_id, name=model_id, input_types=())
 
 
-def models_from_page(page: Mapping[str, object]) -> tuple[tuple[ModelInfo, ...], str]:
+def models_from_page(page: dict[str, Any]) -> tuple[tuple[ModelInfo, ...], str]:
     """Read one page of the service's list.
 
     Every member but `modelId` may be missing; entries without one are left out. The snapshot fills
@@ -284,22 +284,20 @@ def models_from_page(page: Mapping[str, object]) -> tuple[tuple[ModelInfo, ...],
     Returns:
         The models in the service's order, and the token of the next page ("" on the last).
     """
-    plain = cast("JsonObject", page)
     models = [
         _read_model(entry)
-        for entry in object_members(plain, "models")
+        for entry in object_members(page, "models")
         if word_member(entry, "modelId")
     ]
-    return tuple(models), word_member(plain, "nextToken")
+    return tuple(models), word_member(page, "nextToken")
 
 
-def default_model(page: Mapping[str, object]) -> str:
+def default_model(page: dict[str, Any]) -> str:
     """Return the id of the service's default model in a page, or "" (both forms are read)."""
-    plain = cast("JsonObject", page)
     return (
-        word_member(object_member(plain, "defaultModel"), "modelId")
-        or word_member(plain, "defaultModel")
-        or word_member(plain, "defaultModelId")
+        word_member(object_member(page, "defaultModel"), "modelId")
+        or word_member(page, "defaultModel")
+        or word_member(page, "defaultModelId")
     )
 
 
