@@ -27,12 +27,16 @@ DIALECTS = ("v2", "v3")
 
 
 @asynccontextmanager
-async def asking(dialect: str, tmp_path: Path, *scenes: str) -> AsyncGenerator[Client]:
+async def asking(
+    dialect: str, tmp_path: Path, *scenes: str, scale: float = 1.0
+) -> AsyncGenerator[Client]:
     """Connect to a server with this engine; at the end none of its processes may be left."""
     log = tmp_path / "log"
     environ: dict[str, Any] = {
         "KIRO_MCP_ENGINE": "kiro-cli",
-        "KIRO_MCP_KIRO_CLI": stand_in(*scenes, dialect=dialect, options=f"--log {log}"),
+        "KIRO_MCP_KIRO_CLI": stand_in(
+            *scenes, dialect=dialect, options=f"--log {log} --scale {scale}"
+        ),
         "KIRO_MCP_STORE": "memory",
         "HOME": str(tmp_path),
     }
@@ -116,6 +120,26 @@ async def test_a_tool_call_is_held_until_its_result_comes(dialect: str, tmp_path
             tool_results=[{"id": call["id"], "content": "Noon."}],
         )
     assert second["stop_reason"] == "end_turn"
+    assert "Noon." in second["text"]
+    assert not second.get("warnings")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_call_that_the_program_drops_and_makes_again_gets_its_result(
+    dialect: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tools = [{"name": "get_time", "description": "The time.", "inputSchema": {"type": "object"}}]
+    async with asking(dialect, tmp_path, "retry_call", scale=240) as client:
+        first = await ask(client, prompt="/emulate tool_use", tools=tools)
+        (call,) = first["tool_calls"]
+        with anyio.fail_after(20):
+            while "dropped a tool call" not in caplog.text:  # noqa: ASYNC110  # a log
+                await anyio.sleep(0.01)
+        second = await ask(
+            client,
+            conversation_id=first["conversation_id"],
+            tool_results=[{"id": call["id"], "content": "Noon."}],
+        )
     assert "Noon." in second["text"]
     assert not second.get("warnings")
 
@@ -300,6 +324,19 @@ async def test_a_third_conversation_ends_the_process_that_waited_longest(
         assert len(client.sessions) <= 2
     assert "Noon." in answer.reply.text
     assert any("no longer open" in warning for warning in answer.payload.warnings)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_third_conversation_begins_in_a_process_that_is_there(
+    dialect: str, tmp_path: Path
+) -> None:
+    async with program(dialect, tmp_path, limits=Limits()) as client:
+        await client.ask(question("One"))
+        await client.ask(question("Two"))
+        sessions = list(client.sessions)
+        third = await client.ask(question("/emulate session"))
+        assert client.sessions == sessions
+    assert json.loads(third.text)["turns"] == 1
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
