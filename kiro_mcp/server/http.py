@@ -35,12 +35,13 @@ import secrets
 import socket
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import anyio
+import h11
 import mcp_types as types
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
@@ -406,7 +407,9 @@ class _Request:
 
     async def complete(self) -> None:
         """Complete the response, if the client still reads."""
-        with anyio.move_on_after(_COMPLETING_SECONDS, shield=True):
+        # A response cannot be completed if it declared more bytes than were sent.
+        too_short = suppress(h11.LocalProtocolError)
+        with anyio.move_on_after(_COMPLETING_SECONDS, shield=True), too_short:
             if not self._is_answered:
                 refusal = refuse(self._scope["path"], 503, "The server is ending.")
                 await refusal(self._scope, self._receive, self.send)

@@ -1,11 +1,14 @@
 """A further application on the HTTP server: behind the same gate, with the engine of its caller."""
 
+import anyio
+import httpx
 import pytest
 from anyio import fail_after
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.server.http import Transport
@@ -63,3 +66,27 @@ async def test_requests_to_a_mounted_application_end_no_session(emulator: Runnin
             await server.initialize()
             assert (await server.client.post("/v1/echo", content=b"abc")).status_code == 200
             assert (await server.post("ping")).status_code == 200
+
+
+async def test_the_server_ends_although_a_response_is_shorter_than_declared() -> None:
+    async def send_a_part(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"10")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        await anyio.sleep_forever()
+
+    with fail_after(TEST_SECONDS):
+        async with (
+            anyio.create_task_group() as tasks,
+            serving_http(mounted={"/v1": send_a_part}) as server,
+        ):
+            has_begun = anyio.Event()
+
+            async def get() -> None:
+                async with server.client.stream("GET", "/v1/part") as response:
+                    has_begun.set()
+                    with pytest.raises(httpx.RemoteProtocolError):
+                        await response.aread()
+
+            tasks.start_soon(get)
+            await has_begun.wait()
