@@ -1,4 +1,4 @@
-"""Answers that outlive their call: left to go on, collected, cancelled, reported on."""
+"""Answers that outlive their call: detached, collected, cancelled, with progress."""
 
 import sqlite3
 from collections.abc import Callable
@@ -65,7 +65,7 @@ async def test_a_call_whose_patience_ends_returns_the_text_so_far(
 async def test_a_conversation_whose_first_answer_is_running_is_not_reported_as_unknown(
     emulator: RunningEmulator,
 ) -> None:
-    """Its id has been returned with what there was."""
+    """Its id has been returned with the partial text."""
     emulator.state.enqueue((SLOW[0], Pause(600)))
     async with connected(emulator) as client:
         early = await ask(client, prompt="Tell.", wait_seconds=0.1)
@@ -106,7 +106,7 @@ async def test_a_finished_answer_outlives_the_server(
 async def test_a_defect_in_one_answer_does_not_end_another(
     emulator: RunningEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every answer is worked on in the server's own task group."""
+    """All answers run in one task group of the server."""
 
     def broken_clock() -> float:
         raise ZeroDivisionError("secret detail")
@@ -230,7 +230,7 @@ async def _never(_: Job) -> types.CallToolResult:
 
 
 async def _silence(progress: int, message: str, piece: dict[str, Any]) -> None:
-    """Take progress and say nothing."""
+    """Drop progress."""
 
 
 async def _detached(jobs: Jobs, number: int) -> Job:
@@ -241,7 +241,7 @@ async def _detached(jobs: Jobs, number: int) -> Job:
 
 
 async def test_an_answer_that_nobody_collects_ends_after_its_time() -> None:
-    """It is paid for as long as it goes on."""
+    """It costs credits as long as it runs."""
     with fail_after(20):
         async with anyio.create_task_group() as tasks:
             left = await _detached(Jobs(tasks, max_detached_seconds=0.05), 1)

@@ -1,4 +1,4 @@
-"""All that `ask_claude` takes: histories, tools, images, schemas, effort, rehearsal."""
+"""What `ask_claude` accepts: histories, tools, images, schemas, effort, dry runs."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Images and files by path: only under the folders that the user opened."""
+"""Images and files by path are read only in folders that the user has opened."""
 
 import os
 import socket

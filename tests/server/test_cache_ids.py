@@ -1,4 +1,4 @@
-"""The conversation ids that the service caches a GPT model's prompt by."""
+"""The conversation ids under which the service caches the prompts of GPT models."""
 
 from typing import Any
 

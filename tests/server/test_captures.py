@@ -44,7 +44,7 @@ def json_of(path: Path) -> Json:
 
 
 def written(root: Path) -> bytes:
-    """Every byte of every file."""
+    """All files are complete."""
     return b"\n".join(path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file())
 
 
@@ -83,7 +83,7 @@ async def test_a_capture_has_arguments_request_response_and_result(
 async def test_the_manifest_of_a_capture_says_how_the_call_ended(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Versions, times and heads are what a maintainer asks for next."""
+    """A maintainer needs versions, times and headers."""
     async with connected(emulator, **debugging(tmp_path)) as client:
         await ask(client, prompt="Say hello")
     facts = json_of(the_capture(tmp_path) / folder.MANIFEST)
@@ -381,7 +381,7 @@ async def test_headers_of_the_users_own_are_hidden(
 
 
 async def test_pictures_are_counted_and_not_kept(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """They are large and private."""
+    """Images are large and private."""
     picture = "iVBORw0KGgo" + "A" * 5001
     async with connected(emulator, **debugging(tmp_path)) as client:
         await client.call_tool(

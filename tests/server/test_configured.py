@@ -1,4 +1,4 @@
-"""Settings at work: what each changes in what is sent, kept and said."""
+"""The effect of each setting on what is sent, stored and logged."""
 
 import json
 import uuid

@@ -276,7 +276,7 @@ async def test_every_kind_of_part_comes_back_as_it_was(store: ConversationStore,
 async def test_a_long_text_goes_with_its_turn_and_with_a_fork_of_it(
     store: ConversationStore, tmp_path: Path
 ) -> None:
-    """It is kept once, as it is, beside the JSON of its turn."""
+    """It is stored once, as it is, outside the JSON of its turn."""
     await store.append(FIRST, turn(LONG), owner=OWN)
     await store.append(SECOND, turn("Two?"), owner=OWN)
     await store.append(replace(SECOND, conversation_id="d"), turn("?"), owner=OWN, forked_from="c")
@@ -473,7 +473,7 @@ async def test_an_answer_that_is_damaged_is_named(
 async def test_an_answer_is_returned_although_the_tables_of_the_store_are_damaged(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Python fails otherwise where SQLite's own message cannot be decoded."""
+    """Otherwise Python fails if SQLite's message cannot be decoded."""
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path)) as client:
         await ask(client, prompt="One?")
     store = tmp_path / STORE_NAME
@@ -522,7 +522,7 @@ async def test_a_store_that_was_deleted_is_made_anew(
 async def test_a_server_whose_store_was_replaced_goes_on_in_the_new_one(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """And the end of the one that met the old one takes nothing from the other."""
+    """When the server that knew the old store ends, the new store stays whole."""
     home = str(tmp_path)
     async with connected(emulator, KIRO_MCP_HOME=home) as other:
         async with connected(emulator, KIRO_MCP_HOME=home) as client:
@@ -540,7 +540,7 @@ async def test_a_server_whose_store_was_replaced_goes_on_in_the_new_one(
 async def test_an_unwritable_store_is_not_to_be_moved_away(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """What is in it is sound, so nobody is told to move it away."""
+    """Its content is sound, so the error does not say to move it away."""
     (tmp_path / "home").write_text("a file where the folder should be", "utf-8")
     async with connected(emulator, KIRO_MCP_HOME=str(tmp_path / "home")) as client:
         answer = await ask(client, prompt="Say hello")

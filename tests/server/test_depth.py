@@ -1,4 +1,4 @@
-"""Calls within calls: an agent that asks Claude may be what Claude's answer is for."""
+"""Nested calls: an agent that Claude has called may ask Claude again."""
 
 from typing import Any
 

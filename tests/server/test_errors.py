@@ -1,4 +1,4 @@
-"""Every way in which a call can fail, as whoever made it reads it: a code, what, and what next."""
+"""Every way in which a call can fail: the caller gets a code, the reason and the next step."""
 
 import json
 import re

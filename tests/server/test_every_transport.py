@@ -1,4 +1,4 @@
-"""What must hold on each transport, for clients of each era: raw messages in, raw messages out."""
+"""The rules for every transport and era, checked with raw messages."""
 
 import json
 from collections.abc import AsyncGenerator

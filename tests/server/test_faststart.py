@@ -1,4 +1,4 @@
-"""The fast start: clients get the opening answers before the SDK is loaded, and the same ones."""
+"""The fast start gives the same opening answers as the SDK, before the SDK is loaded."""
 
 import json
 import subprocess
@@ -81,7 +81,7 @@ def test_each_opening_request_is_answered_without_the_sdk(revision: str) -> None
 
 
 async def test_an_idle_server_never_loads_the_sdk() -> None:
-    """Most servers of most sessions are only asked what they are."""
+    """In most sessions, most servers get only opening requests."""
     command = (sys.executable, "-X", "importtime", *COMMAND[1:])
     # Coverage, where it is measured, starts with every process and loads modules of its own.
     each = environment().items()

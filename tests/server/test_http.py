@@ -79,7 +79,7 @@ async def test_the_stateless_revision_is_served_without_a_session(
 async def test_both_eras_are_served_by_one_endpoint_in_turn_and_at_once(
     emulator: RunningEmulator,
 ) -> None:
-    """The clients of one person are of different ages."""
+    """One person may have old and new clients."""
     texts = dict[str, str]()
 
     async def ask(server: WebServer, era: str, number: int) -> None:
@@ -230,7 +230,7 @@ def test_the_listening_address_is_an_allowed_name_unless_it_is_the_unspecified_o
 
 
 def test_a_setting_that_names_no_host_is_reported(caplog: pytest.LogCaptureFixture) -> None:
-    """`*` would allow what the check is there to refuse."""
+    """`*` would allow everything that the check must refuse."""
     names = allowed_names("127.0.0.1", 8000, ["https://a.example", "*", "b.example"])
     assert [names.allow_host(name) for name in ("a.example", "x", "b.example")] == [
         False,
@@ -512,7 +512,7 @@ async def sent(server: WebServer, request: httpx.Request) -> AsyncGenerator[int]
 
 @asynccontextmanager
 async def events(server: WebServer) -> AsyncGenerator[AsyncIterator[str]]:
-    """Open an SSE connection and yield what its events say."""
+    """Open an SSE connection and yield its events."""
     async with server.client.stream("GET", "/sse") as response:
         lines = response.aiter_lines()
         yield (line.removeprefix("data: ") async for line in lines if line.startswith("data: "))
@@ -522,7 +522,7 @@ async def events(server: WebServer) -> AsyncGenerator[AsyncIterator[str]]:
 async def test_clients_take_turns_when_all_slots_for_answers_are_taken(
     era: str, emulator: RunningEmulator
 ) -> None:
-    """One that asks much at once does not keep another one waiting until all of it is done."""
+    """A client with many calls at once does not block another one until all are done."""
     say = Send(frames.text("Yes.") + frames.ending("END_TURN"))
     emulator.state.enqueue((Until(2), say))  # Keeps the only slot until the emulator is asked.
     arrived: list[str] = []

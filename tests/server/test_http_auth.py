@@ -1,4 +1,4 @@
-"""The token over HTTP: which it is, where it is kept, and who is let in."""
+"""The token over HTTP: where it comes from, where it is stored, and whom it lets in."""
 
 import os
 import stat

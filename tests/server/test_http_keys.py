@@ -1,4 +1,4 @@
-"""Callers who share one HTTP server, each with an API key of its own: nobody sees the others."""
+"""Callers with their own API keys on one HTTP server do not see each other."""
 
 import logging
 from pathlib import Path

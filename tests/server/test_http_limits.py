@@ -1,4 +1,4 @@
-"""What strangers and slow clients may hold of an HTTP server: nothing that others need."""
+"""Strangers and slow clients of an HTTP server cannot take what others need."""
 
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator

@@ -1,4 +1,4 @@
-"""A further application on the HTTP server: behind the same gate, with the engine of its caller."""
+"""Another application on the HTTP server has the same gate and the engine of its caller."""
 
 import anyio
 import httpx

@@ -1,4 +1,4 @@
-"""A server process that is killed, and the next one, which has only the disk to go by."""
+"""After a server process is killed, the next one has only what is on disk."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Lines over file descriptors: whole, in order, and without a thread where that can be."""
+"""Lines over file descriptors arrive whole and in order, if possible without a thread."""
 
 import json
 import os

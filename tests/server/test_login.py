@@ -1,4 +1,4 @@
-"""The tool `login`, through the SDK's client, by each way in which its user can be asked."""
+"""The tool `login`, for each way in which a client can show the sign-in page."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -37,7 +37,7 @@ MODES = pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 
 
 class Person:
-    """Someone who is shown pages and says yes or no."""
+    """A person who gets sign-in pages and accepts or declines them."""
 
     def __init__(self, reply: Reply = "accept") -> None:
         self.reply: Reply = reply
@@ -167,7 +167,7 @@ async def test_a_second_login_while_one_is_pending_shows_the_same_page(
 async def test_somebody_who_is_signed_in_is_not_asked_again(
     mode: str, tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """`login` without more says who it is; only `start` means another login."""
+    """`login` without an action says who is signed in; only `start` begins another login."""
     person = Person()
     store = await sign_in_before(tmp_path / "own", emulator.url)
     async with connected(
@@ -194,7 +194,7 @@ async def test_asking_signed_out_is_auth_required_if_the_client_cannot_show_a_pa
 async def test_a_login_is_not_offered_where_it_would_not_be_used(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """A key that is set comes first, so it is what has to be renewed."""
+    """A key in the settings comes first, so it must be renewed."""
     person = Person()
     async with connected(tmp_path, emulator, person=person, KIRO_API_KEY="ksk_bad") as client:
         result = await client.call_tool("ask_claude", {"prompt": "hi"})
@@ -281,7 +281,7 @@ async def test_a_login_that_is_being_saved_does_not_outlive_a_logout(
 async def test_logging_out_removes_only_our_own_login(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Other programs' logins are theirs."""
+    """Logins of other programs stay."""
     ide = ide_social(tmp_path, expires_at="2099-01-01T00:00:00Z")
     before = ide.read_bytes()
     store = await sign_in_before(tmp_path / "own", emulator.url)
@@ -299,7 +299,7 @@ async def test_logging_out_removes_only_our_own_login(
 async def test_the_status_shows_everything_but_secrets(
     tmp_path: Path, emulator: RunningEmulator
 ) -> None:
-    """Source and why, end, region, profile, account, credits, and what was passed over."""
+    """Source, expiry, region, profile, account, credits, and the sources that were skipped."""
     ide_social(tmp_path)
     store = await sign_in_before(tmp_path / "own", emulator.url)
     async with connected(tmp_path, emulator, KIRO_MCP_HOME=str(store.folder)) as client:

@@ -1,4 +1,4 @@
-"""Which model and effort a call is sent with, by the service's own list of models."""
+"""How the model and the effort of a call are chosen from the service's list of models."""
 
 from kiro_mcp.emulator import RunningEmulator
 from kiro_mcp.emulator.catalogue import CATALOGUE

@@ -1,4 +1,4 @@
-"""Secrets of no known shape that a service quotes, in every way that it can: they reach nobody.
+"""Secrets of unknown shape that a service quotes reach nobody.
 
 AWS, for example, answers a malformed Authorization header with the header itself.
 """

@@ -1,4 +1,4 @@
-"""A call that repeats an earlier one, because a client gave up, is not asked and paid again."""
+"""A call that repeats an earlier one after a client gave up is not asked and paid again."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -216,7 +216,7 @@ async def test_calls_made_side_by_side_are_asked_each(emulator: RunningEmulator)
 async def test_the_repeat_of_a_call_that_was_given_up_in_silence_joins_it(
     emulator: RunningEmulator,
 ) -> None:
-    """Older Python clients do not cancel: the first call's answer is written all the same."""
+    """Older Python clients do not cancel, so the first call's answer is still written."""
     emulator.state.enqueue(told(0.5))
     second: dict[str, Any] = {}
     async with joining_at_once(emulator) as client:
@@ -368,7 +368,7 @@ async def test_an_answer_whose_connection_was_lost_goes_to_the_repeat(
 
 
 async def test_an_answer_goes_to_no_other_credential(emulator: RunningEmulator) -> None:
-    """Ann's answer is hers alone, also where Bob asks the same."""
+    """Ann's answer goes only to Ann, even if Bob asks the same."""
     ann, bob = "ksk_ann00000000000000000000000000000", "ksk_bob00000000000000000000000000000"
     for key in (ann, bob):
         emulator.state.accounts.add_api_key(key)

@@ -1,4 +1,4 @@
-"""What a client can read and offer beside the tools."""
+"""Resources and prompts."""
 
 import json
 from typing import Any

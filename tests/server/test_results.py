@@ -1,4 +1,4 @@
-"""What the results of the tools hold, for clients that show a model one half, both or a part."""
+"""The tools' results are complete for clients that show a model only a part of them."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""What clients of other APIs hand over as messages and tool results, as the service gets it."""
+"""Messages and tool results in the shapes of other APIs, as they are sent to the service."""
 
 import json
 from base64 import b64encode

@@ -1,4 +1,4 @@
-"""Whatever a caller or the service sends, the call gets an answer, and so do all others."""
+"""No input of a caller or the service stops a call or the others from being answered."""
 
 import pytest
 

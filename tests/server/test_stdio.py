@@ -1,4 +1,4 @@
-"""The server as a process on stdio: every revision, and an end that always comes."""
+"""The server as a process on stdio: every revision, and a prompt end."""
 
 import json
 import os
@@ -116,7 +116,7 @@ async def test_the_sdks_own_client_lists_and_calls_the_tools(
 async def test_end_of_input_ends_the_server_and_what_it_is_doing(
     prompt: str, emulator: RunningEmulator
 ) -> None:
-    """It is how clients stop a server."""
+    """This is how clients stop a server."""
     with fail_after(START_SECONDS):
         async with started(against(emulator)) as server:
             await server.initialize()
@@ -142,7 +142,7 @@ async def test_a_signal_ends_the_server(number: signal.Signals, code: int) -> No
 async def test_a_signal_in_the_middle_of_an_answer_closes_the_connection_to_the_service(
     number: signal.Signals, emulator: RunningEmulator
 ) -> None:
-    """Cleanup always runs, so nothing goes on being billed."""
+    """Cleanup always runs, so nothing continues to cost credits."""
     with fail_after(START_SECONDS):
         async with started(against(emulator)) as server:
             await server.initialize()
@@ -189,7 +189,7 @@ def _children(pid: int) -> list[int]:
 
 
 async def test_a_client_that_stops_reading_ends_the_server() -> None:
-    """The SDK's own runner would stay for ever, since its input is still open."""
+    """The SDK's own runner would never end, because its input is still open."""
     with fail_after(START_SECONDS):
         async with started() as server:
             await server.initialize()
@@ -200,7 +200,7 @@ async def test_a_client_that_stops_reading_ends_the_server() -> None:
 async def test_cancelling_a_call_closes_its_connection_to_the_service_alone(
     emulator: RunningEmulator,
 ) -> None:
-    """The MCP specification: a cancelled request is not answered. Nor must it be billed on."""
+    """The MCP specification: a cancelled request is not answered. It must cost nothing more."""
     with fail_after(START_SECONDS):
         async with started(against(emulator)) as server:
             await server.initialize()
@@ -328,7 +328,7 @@ async def ask_without_waiting(server: StdioServer, prompt: str) -> int:
 
 
 async def ended(server: StdioServer) -> int:
-    """Wait until the process is gone, for no longer than it may take."""
+    """Wait until the process has ended, at most for the time that it may take."""
     with anyio.fail_after(PROMPTLY_SECONDS):
         return await server.process.wait()
 

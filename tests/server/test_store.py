@@ -1,4 +1,4 @@
-"""The store of conversations over time: it forgets, stays small, and holds nobody up."""
+"""The store of conversations deletes what is old, stays small, and delays nobody."""
 
 import sqlite3
 import threading
@@ -81,7 +81,7 @@ def count(path: Path, table: str) -> int:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    """Look again and again: the store's thread says nothing when it has deleted something."""
+    """Poll, because the store's thread reports no deletions."""
     while not is_so():  # noqa: ASYNC110
         await anyio.sleep(LOOKING_SECONDS)  # Or the thread would hardly get a turn.
 
@@ -196,7 +196,7 @@ async def test_a_full_store_forgets_the_oldest(limits: dict[str, int], tmp_path:
 async def test_an_answer_whose_conversation_was_forgotten_meanwhile_is_kept(
     tmp_path: Path,
 ) -> None:
-    """A conversation with a hole in it would be worse than none."""
+    """A conversation with missing turns would be worse than none."""
     path = tmp_path / "store.sqlite3"
     async with opened(path) as store:
         await add(store, "c")

@@ -1,4 +1,4 @@
-"""The text of an answer while it comes, for callers that ask for it."""
+"""The text of an answer while it arrives, for callers that ask for it."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -30,7 +30,7 @@ ASKED: dict[str, Any] = {"progress_token": "p", STREAM_META_KEY: True}
 
 
 class Listener:
-    """Notes the progress that a client is told of."""
+    """Collects the progress notifications of a client."""
 
     def __init__(self) -> None:
         self.seen: list[types.ProgressNotification] = []

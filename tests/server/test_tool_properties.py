@@ -1,4 +1,4 @@
-"""Tools whose properties have names that the service does not take."""
+"""Tools with property names that the service does not accept."""
 
 import json
 from typing import Any

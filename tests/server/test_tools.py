@@ -1,4 +1,4 @@
-"""The three tools, driven by the SDK's client against our server, engine and the emulator."""
+"""The three tools, called by the SDK's client against the emulator."""
 
 import json
 from typing import Any, cast

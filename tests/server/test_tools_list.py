@@ -1,4 +1,4 @@
-"""The list of tools and the server's own description, as clients get them."""
+"""The list of tools and the server's description, as clients get them."""
 
 import json
 import struct
