@@ -74,6 +74,9 @@ _PIECES: Final = {
 }
 """The events that carry pieces of a longer text, and the member with the piece."""
 
+_RUN: Final = re.compile(rb"\x00+|\x01+")
+"""Characters of a text that are all shown, or all hidden."""
+
 _CUT_JWT: Final = "AAAA.A.A"
 """Completes a JWT that was cut, so that it is recognized."""
 
@@ -193,7 +196,7 @@ def _read(raw: bytes, frame: Frame) -> _Framed:
     if isinstance(document, dict):
         framed.members = members = cast("dict[str, Any]", document)
         event = str(frame.headers.get(":event-type"))
-        text = members.get(_PIECES.get(event, ""))
+        text = members.get(_PIECES[event]) if event in _PIECES else None
         if isinstance(text, str):
             framed.source = (event, str(members.get("toolUseId", "")))
             framed.piece = framed.clean_piece = text
@@ -217,14 +220,16 @@ def _redact_pieces(framed: Sequence[_Framed], *, is_cut: bool) -> None:
         is_hidden = bytearray(len(joined))
         for start, end in spans:
             is_hidden[start:end] = b"\1" * len(is_hidden[start:end])
-        shown = [
-            HIDDEN if hidden > before else "" if hidden else letter
-            for letter, before, hidden in zip(joined, b"\0" + is_hidden, is_hidden, strict=False)
-        ]
         start = 0
         for one in pieces:
             end = start + len(one.piece)
-            one.clean_piece = "".join(shown[start:end])
+            shown: list[str] = []
+            for run in _RUN.finditer(is_hidden, start, end):
+                if not is_hidden[run.start()]:
+                    shown.append(joined[run.start() : run.end()])
+                elif run.start() == 0 or not is_hidden[run.start() - 1]:  # Else it began before.
+                    shown.append(HIDDEN)
+            one.clean_piece = "".join(shown)
             start = end
 
 

@@ -1,6 +1,7 @@
 """The bytes of a response: no secret is left in them, and all else reads as before."""
 
 import json
+import tracemalloc
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -79,6 +80,12 @@ def test_bytes_without_a_secret_do_not_change(texts: list[str]) -> None:
 def test_any_bytes_can_be_redacted(data: bytes) -> None:
     """The bytes may be anything, and their length stays the same."""
     assert len(redacted_stream(data)) == len(data)
+
+
+def test_a_member_without_a_name_is_kept() -> None:
+    """The service may add events, with any members."""
+    data = event("newEvent", {"": "a text"})
+    assert redacted_stream(data) == data
 
 
 def test_alternating_texts_are_redacted_separately() -> None:
@@ -170,3 +177,15 @@ def test_many_secrets_in_many_pieces_take_linear_time() -> None:
     text = f"{KEY} is it " * 20_000
     kept = with_deadline(lambda: redacted_stream(spoken(frames.pieces(text, 24))))
     assert read(kept + frames.ending()).text == redact(text)
+
+
+def test_a_long_text_takes_a_few_times_its_own_memory() -> None:
+    """Not an object for each of its characters: calls are captured while the server works."""
+    data = spoken(["漢字" * 100_000] * 2)
+    tracemalloc.start()
+    try:
+        redacted_stream(data, is_cut=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * len(data)

@@ -322,7 +322,7 @@ async def test_another_file_can_be_named(tmp_path: Path) -> None:
         ("[]", "is not an object"),
         ('{"mcpServers": {"kiro": {"command": "npx", "args": ["other"]}}}', "--name"),
         ('{"mcpServers": {"kiro": {"url": "https://example.com/mcp"}}}', "--name"),
-        ("\udcff", "is not UTF-8 (at byte 0)"),
+        ("\udcff", "(at byte 0); it was not changed. Save it as UTF-8 in an editor."),
     ],
     ids=["a comma is missing", "servers are a list", "a list", "another", "by HTTP", "no text"],
 )

@@ -75,7 +75,7 @@ def read(path: Path) -> ConfigFile:
     except UnicodeDecodeError as error:
         raise InvalidRequest(
             f"{path} is not UTF-8 (at byte {error.start}); it was not changed.",
-            next_step="Save it as UTF-8 in an client.format.",
+            next_step="Save it as UTF-8 in an editor.",
         ) from error
 
 
