@@ -172,7 +172,7 @@ class AcpAnswer(ModelAnswer):
                 self._builder.add(self._metering)
             reply = self._builder.close(fault)
             notes = self.session.dialect.notes
-            self._reply = replace(reply, warnings=(*dict.fromkeys(notes), *reply.warnings))
+            self._reply = replace(reply, warnings=(*notes, *reply.warnings))
             notes.clear()
             self._pending.extend(self._builder.last_deltas)
         return self._reply

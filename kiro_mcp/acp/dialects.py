@@ -42,6 +42,9 @@ EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 REQUEST_TIMEOUT_MS: Final = 60 * 60 * 1000
 """How long the program is asked to wait for a call. Whether it does so is not known."""
 
+MAX_NOTES: Final = 20
+"""How many notes the caller of the next answer gets."""
+
 _INTERRUPTED: Final = "Tool uses were interrupted, waiting for the next user prompt"
 """After exactly this text v2 sends no response to the prompt."""
 
@@ -168,7 +171,7 @@ class Dialect(ABC):
                     if name == SERVER and (why := word_member(server, "errorMessage")):
                         self._note_no_tools(why)
             case "compaction/status":
-                self.notes.append(_COMPACTED)
+                self._note(_COMPACTED)
             case _:
                 pass
 
@@ -193,7 +196,7 @@ class Dialect(ABC):
                     yield Text(text)
                 elif (kind := word_member(content, "type")) not in ("", "text"):
                     what = f"A part of the answer of the type {quoted(kind)}"
-                    self.notes.append(f"{what} was left out.")
+                    self._note(f"{what} was left out.")
             case "agent_thought_chunk":
                 if text:
                     yield Reasoning(text=text)
@@ -207,9 +210,7 @@ class Dialect(ABC):
             case "retry_warning":
                 self.hint = word_member(update, "message")
             case "stream_discarded":
-                self.notes.append(
-                    "kiro-cli began its answer anew; what came before is still in the text."
-                )
+                self._note("kiro-cli began its answer anew; what came before is still in the text.")
             case "session_info_update":
                 yield from self._read_info(kiro)
             case _:
@@ -225,7 +226,7 @@ class Dialect(ABC):
             self.hint = word_member(kiro, "message") or json.dumps(kiro)[:200]
             self._refusal = Refusal(explanation=self.hint)  # It counts only if the model refuses.
         elif kind.startswith("summarization_"):
-            self.notes.append(_COMPACTED)
+            self._note(_COMPACTED)
         elif "contextUsage" in kiro:
             yield from _context(object_member(kiro, "contextUsage"), "usagePercentage")
 
@@ -241,7 +242,11 @@ class Dialect(ABC):
 
     def _note_no_tools(self, why: str) -> None:
         why = f": {why[:200]}" if why else ""
-        self.notes.append(f"kiro-cli could not reach the caller's tools{why}.")
+        self._note(f"kiro-cli could not reach the caller's tools{why}.")
+
+    def _note(self, what: str) -> None:
+        if what not in self.notes and len(self.notes) < MAX_NOTES:
+            self.notes.append(what)
 
     def _describe_agent(self) -> JsonObject:
         """Return what both dialects say of our agent."""

@@ -10,9 +10,9 @@ Its states::
     deferred     the calls were told to go on without results, which will be a new prompt
     ended        it cannot be used any more
 
-The prompt and its response belong to the session, not to the call
-that sent it: a round of tool calls ends a call, and the next call goes on with the same prompt.
-What the program says while no call uses the session is left out.
+The prompt and its response belong to the session, not to the call that sent it: a round of tool
+calls ends a call, and the next call goes on with the same prompt. What the program says while it
+is not generating is left out.
 
 `Session.run` lives in a task of the client, reads the process and, at the end, stops its whole
 process group and removes its private folder.
@@ -281,9 +281,8 @@ class Session:
         return event
 
     async def _emit(self, event: Event) -> None:
-        if self.is_taken:
-            await self._until(lambda: len(self._events) < MAX_EVENTS)
-        if self.is_taken and not self.is_ended:  # After a breach, nothing more is the model's.
+        await self._until(lambda: len(self._events) < MAX_EVENTS)
+        if not self.is_ended:  # After a breach, nothing more is the model's.
             self._kinds.add(type(event))
             self._events.append(event)
             self._change()
@@ -307,9 +306,11 @@ class Session:
             arguments = json_text(call.arguments)
             await self._emit(ToolUseFragment(call.id, call.name, arguments, is_last=True))
         await self._emit(Stop("tool_use"))
-        await anyio.sleep(self.limits.hold or self.dialect.hold_seconds)
-        if not all(call.done.is_set() for call in calls):
-            self.desk.refuse(RESULT_FOLLOWS)
+        with anyio.move_on_after(self.limits.hold or self.dialect.hold_seconds):
+            for call in calls:
+                await call.done.wait()
+            return
+        self.desk.refuse(RESULT_FOLLOWS)
 
     def holds(self, ids: Collection[str]) -> bool:
         """Whether one of these is the id of a call whose result it waits for."""
@@ -337,7 +338,7 @@ class Session:
         else:
             self.desk.refuse(RESULT_FOLLOWS)
             await self._until(lambda: self.state == "deferred")
-        self.desk.calls = [call for call in self.desk.calls if call not in calls]
+        self.desk.calls = [call for call in self.desk.calls if not call.done.is_set()]
         self.desk.refusal = ""
         if self.state == "generating" and self.desk.calls:
             self._on_call()  # For the calls that came after the round.
@@ -351,7 +352,8 @@ class Session:
             return
         try:
             for event in self.dialect.read(method, params):
-                await self._emit(event)
+                if self.state == "generating":  # Else nobody reads it.
+                    await self._emit(event)
         except KiroError as error:
             self.end(error)
 

@@ -558,8 +558,10 @@ class AcpServer:
                         break
                     returned = await self._run_tools(session, list(answer.calls.values()))
                     prompt = replace(prompt, returned=returned, serial=prompt.serial + 1000)
-                    is_retried = "retry_call" in self.scenes and returned.startswith("Dropped")
-                    script = BUILT_IN["tool_use" if is_retried else "text"](prompt)
+                    name = "long" if "long_after_tools" in self.scenes else "text"
+                    if "retry_call" in self.scenes and returned.startswith("Dropped"):
+                        name = "tool_use"
+                    script = BUILT_IN[name](prompt)
         finally:
             session.is_busy = False
         if session.is_refused:

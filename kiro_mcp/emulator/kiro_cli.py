@@ -52,6 +52,7 @@ SCENES: Final[Mapping[str, str]] = {
     "invalid_history": "session/prompt fails: the history is invalid",
     "late_model": "V3: the model option comes after the answer to session/new",
     "late_usage": "usage comes 100 ms after the answer to a prompt",
+    "long_after_tools": "the answer after tool calls is long",
     "network_error": "session/prompt fails: the program cannot reach the service",
     "no_v2": "the program has no v2 engine any more",
     "not_logged_in": "nobody is signed in: exit 1",

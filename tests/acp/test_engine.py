@@ -145,6 +145,30 @@ async def test_a_call_that_the_program_drops_and_makes_again_gets_its_result(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_program_that_dropped_a_call_may_say_much_before_it_takes_the_results(
+    dialect: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of two calls is made again, so that its result goes to the prompt that is open."""
+    scenes = ("retry_call", "long_after_tools")
+    tools = [{"name": "get_time", "description": "The time.", "inputSchema": {"type": "object"}}]
+    async with asking(dialect, tmp_path, *scenes, scale=240) as client:
+        first = await ask(client, prompt="/emulate parallel_tools 60000", tools=tools)
+        with anyio.fail_after(20):
+            while "dropped a tool call" not in caplog.text:  # noqa: ASYNC110  # a log
+                await anyio.sleep(0.01)
+            second = await ask(
+                client,
+                conversation_id=first["conversation_id"],
+                tool_results=[
+                    {"id": call["id"], "content": "Noon."} for call in first["tool_calls"]
+                ],
+            )
+    assert len(first["tool_calls"]) == 2
+    assert "Noon." in second["text"]
+    assert not second.get("warnings")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize(
     ("scene", "expected"),
     [
