@@ -31,6 +31,7 @@ import h11
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Scope
 from uvicorn import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
@@ -57,6 +58,8 @@ _FULL: Final = _REFUSAL.format("503 Service Unavailable", "Retry-After: 10\r\n")
 
 _DISCONNECTED: Final = "disconnected"
 """Where a request's state has the future that is done when its connection is lost."""
+_FLOW: Final = "flow"
+"""Where it has the switch for reading from the connection."""
 
 _State = Literal["reading", "serving", "idle", "closed"]
 
@@ -169,6 +172,8 @@ def on_disconnect(scope: Scope, act: Callable[[], object]) -> Generator[None]:
 
     A task that waits for `http.disconnect` would take a tenth of the time of a short request.
     """
+    flow: FlowControl = scope["state"][_FLOW]
+    flow.resume_reading()  # A large body has paused it. A loss is noticed only while reading.
     disconnected: asyncio.Future[None] = scope["state"][_DISCONNECTED]
 
     def notice(_: asyncio.Future[None]) -> None:
@@ -231,6 +236,7 @@ class _Connection(H11Protocol):
                 return
             replaced[0].drop()
         super().connection_made(transport)
+        self.app_state[_FLOW] = self.flow
         self._enter("reading")
 
     def data_received(self, data: bytes) -> None:

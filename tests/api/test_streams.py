@@ -81,6 +81,26 @@ async def test_a_client_that_leaves_before_the_answer_ends_the_request_to_the_se
     assert emulator.state.disconnects == 1
 
 
+async def test_a_client_that_leaves_after_a_large_request_ends_the_request_to_the_service(
+    emulator: RunningEmulator,
+) -> None:
+    """The HTTP server stops reading from its client when it has such a body."""
+    emulator.state.enqueue((Pause(600),))
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator, max_body_bytes=2**21) as client:
+            request = client.build_request("POST", CHAT, json=question(CHAT, "word " * 200_000))
+            request.headers["expect"] = "100-continue"
+            head, _, body = raw(request).partition(b"\r\n\r\n")
+            async with await anyio.connect_tcp("127.0.0.1", client.base_url.port or 0) as socket:
+                await socket.send(head + b"\r\n\r\n")
+                assert (await socket.receive()).startswith(b"HTTP/1.1 100 ")
+                await socket.send(body)
+                await emulator.state.until(lambda state: state.open_streams == 1)
+            with fail_after(PROMPTLY_SECONDS):
+                await emulator.state.until(lambda state: state.open_streams == 0)
+    assert emulator.state.disconnects == 1
+
+
 @asynccontextmanager
 async def stalled(emulator: RunningEmulator) -> AsyncGenerator[tuple[SocketStream, bytes]]:
     """A client that reads the beginning of a long answer, and then so little that nothing moves."""

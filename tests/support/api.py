@@ -28,6 +28,7 @@ async def serving_api(
     *,
     token: str = "",
     keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
+    max_body_bytes: int = MAX_BODY_BYTES,
     **settings: str,
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """Serve the APIs on a free port while the block runs."""
@@ -37,7 +38,7 @@ async def serving_api(
         "KIRO_MCP_MAX_RETRIES": "0",
         **settings,
     }
-    mounted = {API_PATH: build_api(MAX_BODY_BYTES, keep_alive_seconds)}
+    mounted = {API_PATH: build_api(max_body_bytes, keep_alive_seconds)}
     async with serving_http(environ, token=token, mounted=mounted) as web:
         yield web.client
 
