@@ -177,8 +177,6 @@ Event: TypeAlias = (
     | Malformed
     | Several
 )
-
-
 """A `Fault` is an error with which the service ends its answer."""
 
 
