@@ -79,7 +79,7 @@ class ToolDesk:
 
     def __init__(self, tools: Sequence[ToolSpec], on_call: Callable[[], None]) -> None:
         self.calls: list[HeldCall] = []
-        """The calls since the last round was handed over, and those of that round."""
+        """The calls of the round that waits for its results, and those that came after it."""
         self.url = ""
         """Where the program reaches it, once a bridge serves it."""
         self.bearer = secrets.token_hex(32)

@@ -9,8 +9,8 @@ A request finds its session, or gets a new one::
                                                                conversation as text
 
 At most `MAX_PROCESSES` processes are alive; an idle one makes room, then the one that has waited
-longest for tool results. What a process does to a call that is cancelled or fails is ended with its
-process, behind the caller's back.
+longest for tool results. The process of a call that is cancelled or fails is ended in the
+background.
 """
 
 import logging

@@ -97,7 +97,7 @@ class Peer:
         self._on_notification = on_notification
         self._on_request = on_request
         self._pending: dict[int, asyncio.Future[JsonObject]] = {}
-        """The requests that wait for their responses."""
+        """The requests that wait for their responses. An empty one says that none can come."""
         self._last_id = 0
         self._sending = anyio.Lock()
         self._tasks: TaskGroup
@@ -132,7 +132,7 @@ class Peer:
             self.is_gone = True
             for pending in self._pending.values():
                 if not pending.done():
-                    pending.set_exception(self.gone())
+                    pending.set_result({})
 
     def gone(self) -> KiroError:
         """Return the error of a process that has ended by itself."""
@@ -171,6 +171,8 @@ class Peer:
             ) from None
         finally:
             del self._pending[request_id]
+        if not response:
+            raise self.gone()
         if error := object_member(response, "error"):
             raise RpcError(error)
         return object_member(response, "result")

@@ -1,5 +1,6 @@
 """The vendor's program: found where it is installed, read tolerantly, ended with its children."""
 
+import gc
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ from kiro_mcp.acp.program import (
     start,
     stop,
 )
+from kiro_mcp.acp.rpc import Peer
+from kiro_mcp.chat import JsonObject
 from kiro_mcp.errors import InvalidRequest, ServiceUnavailable
 from kiro_mcp.wire.json_values import UnreadableError
 
@@ -142,6 +145,28 @@ async def test_children_that_ignore_signals_and_a_closed_stdin_are_killed(tmp_pa
         assert process.returncode == -signal.SIGKILL
         for pid in said.split():
             await gone(int(pid))
+
+
+async def test_a_program_that_takes_no_prompt_and_closes_its_output_leaves_no_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = "import os, time; os.read(0, 1); os.close(1); time.sleep(60)"
+
+    prompt: JsonObject = {"prompt": "x" * 1_000_000}
+
+    async def ignore(method: str, params: JsonObject) -> None:
+        pass
+
+    with anyio.fail_after(20):
+        process = await start((sys.executable, "-c", script), dict(os.environ), cwd=tmp_path)
+        peer = Peer(process, on_notification=ignore, on_request=ignore)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(peer.request, "session/prompt", prompt)
+            await peer.run()
+            tasks.cancel_scope.cancel()
+        await stop(process, seconds=0)
+    gc.collect()
+    assert not caplog.records
 
 
 async def gone(pid: int) -> None:
