@@ -235,8 +235,14 @@ class HttpPool:
         """
         if recorder is not None:
             recorder.sent(method, url, headers, body)
-        route = self._route_to(url)
-        async with self._transport_for(route) as transport:
+        route, idle = self._route_to(url), self._idle
+        for index in range(len(idle) - 1, -1, -1):
+            if idle[index].ends == route.ends:
+                transport = idle.pop(index).transport
+                break
+        else:
+            transport = self._open_transport(route)
+        try:
             try:
                 request = http.Request(
                     method,
@@ -256,19 +262,6 @@ class HttpPool:
                 yield HttpResponse(response, recorder)
             finally:
                 await response.aclose()
-
-    @asynccontextmanager
-    async def _transport_for(self, route: _Route) -> AsyncGenerator[http.AsyncHTTPTransport]:
-        """Yield a transport that no other request uses until the end."""
-        idle = self._idle
-        for index in range(len(idle) - 1, -1, -1):
-            if idle[index].ends == route.ends:
-                transport = idle.pop(index).transport
-                break
-        else:
-            transport = self._open_transport(route)
-        try:
-            yield transport
         finally:
             now = time.monotonic()
             idle.append(_Idle(now, route.ends, transport))
