@@ -17,7 +17,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, Final, cast
@@ -435,6 +435,8 @@ class Arguments:
     """The arguments; None unless `state` is `complete`."""
     state: ToolUseState = "complete"
     is_repaired: bool = False
+    text: str = field(default="", compare=False, repr=False)
+    """The text that they were read from; "" if that is not JSON."""
 
 
 def parse_arguments(fragments: Sequence[str]) -> Arguments:
@@ -447,7 +449,7 @@ def parse_arguments(fragments: Sequence[str]) -> Arguments:
         return Arguments(value={})
     with suppress(ValueError, RecursionError):
         if (value := plain_object(_parse(text))) is not None:
-            return Arguments(value=value)
+            return Arguments(value=value, text=text)
     if (value := _last_snapshot(text, fragments)) is not None:
         return Arguments(value=value)
     # Two repairs lose nothing: raw control characters in strings are accepted, and a comma before a

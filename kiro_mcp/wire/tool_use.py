@@ -233,12 +233,11 @@ class ToolUseAssembler:
             raw = mend_surrogates("".join(fragments.pieces))
             return ToolUse(id=tool_use_id, name=name, arguments={}, state=arguments.state, raw=raw)
         self._arguments.setdefault(tool_use_id, [arguments.value])
-        is_renamed = name in self._property_names
         tool_use = ToolUse(
             id=tool_use_id,
             name=name,
             arguments=self._with_callers_names(name, arguments.value),
             is_repaired=arguments.is_repaired,
-            text="" if arguments.is_repaired or is_renamed else "".join(fragments.pieces),
+            text="" if name in self._property_names else arguments.text,
         )
         return self._checked(tool_use)

@@ -11,6 +11,7 @@ from kiro_mcp.emulator import Cut, Pause, RunningEmulator, Send, frames
 from kiro_mcp.emulator.catalogue import CATALOGUE
 from kiro_mcp.emulator.request import Call, RestRequest, WireForm
 from kiro_mcp.emulator.state import GENERATE
+from kiro_mcp.wire.eventstream import encode_frame
 from tests.support.api import (
     CHAT,
     MESSAGES,
@@ -178,6 +179,31 @@ async def test_arguments_are_those_that_the_model_wrote(
         ("tooluse_B", "get_weather", empty),
     ]
     assert ending_of(path, answer) in ("tool_calls", "tool_use", "completed")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("fragments", "expected"),
+    [
+        ([" "], {}),
+        (['{"city":', '"Rome"}', '{"city":"Rome"}'], {"city": "Rome"}),
+        (['{"city":"\ud83c', '\udf55"}'], {"city": "🍕"}),
+    ],
+    ids=["only-white-space", "the-last-fragment-repeats-all", "a-character-in-two-fragments"],
+)
+async def test_arguments_are_json_whatever_their_fragments_are(
+    path: str, fragments: list[str], expected: dict[str, str], emulator: RunningEmulator
+) -> None:
+    call = {"toolUseId": "tooluse_A", "name": "get_weather"}
+    events = [*({**call, "input": fragment} for fragment in fragments), {**call, "stop": True}]
+    headers = {":message-type": "event", ":event-type": "toolUseEvent"}
+    sent = [Send(encode_frame(headers, json.dumps(one).encode())) for one in events]
+    emulator.state.enqueue((*sent, END))
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            answer = await ask(client, path, "Weather?", tools=[tool(path)])
+    ((_, _, arguments),) = calls_of(path, answer)
+    assert (arguments if path == MESSAGES else json.loads(arguments)) == expected
 
 
 async def test_streamed_calls_have_the_arguments_that_the_model_wrote(
