@@ -256,13 +256,10 @@ class _Search:
         where = Credential(source=source, origin=origin, path=str(path), is_explicit=is_explicit)
         try:
             if origin == "file":
-                credential, nothing = self._in_file(path, where), "holds no token"
+                credential = self._in_file(path, where)
             else:
                 self._watch(path.with_name(f"{path.name}-wal"))
-                credential, nothing = (
-                    login_in(read_rows(path), where, self._now),
-                    "signed out there",
-                )
+                credential = login_in(read_rows(path), where, self._now)
         except BlockingIOError:
             why = "another program is writing to it"
             busy = ServiceUnavailable(
@@ -274,7 +271,8 @@ class _Search:
         except (OSError, ValueError) as error:
             return Finding(source=source, why=_why_unreadable(error))
         if credential is None:
-            return Finding(source=source, why=nothing)
+            why = "holds no token" if origin == "file" else "signed out there"
+            return Finding(source=source, why=why)
         credential, note = self._newest(credential)
         if credential.unreadable_end:
             end = credential.unreadable_end

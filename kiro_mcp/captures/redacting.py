@@ -243,12 +243,10 @@ def _starred(data: bytes) -> bytes:
 
 
 def _without_identities(text: str) -> str:
-    return _with_stars(
-        text,
-        spans_in_windows(
-            text, lambda window: [match.span() for match in _IDENTITY.finditer(window)]
-        ),
-    )
+    def identities(window: str) -> list[Span]:
+        return [match.span() for match in _IDENTITY.finditer(window)]
+
+    return _with_stars(text, spans_in_windows(text, identities))
 
 
 def _with_stars(text: str, spans: list[Span]) -> str:

@@ -99,9 +99,8 @@ def tell(line: str, *, style: str = "") -> None:
         note(text)  # Rich would end the process if the reader has closed the pipe.
         return
     with suppress(OSError):
-        console_on(sys.stderr).print(
-            Text(text, style=style), soft_wrap=False
-        )  # Wraps between words.
+        # Wraps between words.
+        console_on(sys.stderr).print(Text(text, style=style), soft_wrap=False)
 
 
 def tell_error(error: KiroError) -> int:

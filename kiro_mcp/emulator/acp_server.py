@@ -1,8 +1,8 @@
 """What `kiro-cli acp` does: JSON-RPC with sessions, in one of its two engines, v2 and V3.
 
 `AcpServer` reads the lines of a client and answers them; `kiro_mcp.emulator.kiro_cli` starts it and
-lists its scenes. The notices that a scene sends before an answer and the errors that it answers
-with are in tables; what a scene does elsewhere stands there.
+lists its scenes. Tables hold the notices that a scene sends before an answer, and its errors. All
+else that a scene changes is in the method that it changes.
 """
 
 import json
@@ -340,7 +340,7 @@ class AcpServer:
                 return await self._initialize(params)
             case "session/new":
                 return await self._new_session(params)
-            case "session/load":  # An unknown id ends the process, and to a new one each is.
+            case "session/load":  # An unknown id ends the process; a new process knows no id.
                 await self._end(0)
             case "session/prompt":
                 return await self._prompt(self._session(params), params)
@@ -478,7 +478,7 @@ class AcpServer:
         self.tell(session, "tools/didChange", tools=[*own, *tools])
 
     def _agents(self, params: Json) -> tuple[Mapping[str, Agent], str]:
-        """Return the agents of a new session, the current one first, and what is wrong."""
+        """Return the agents of a new session, the current one first, and any fault of its file."""
         own = {name: Agent(name) for name in _OWN_AGENTS[self.engine]}
         if self.is_v3:
             given = params.get("_meta", {}).get("kiro", {}).get("customAgents", [])
@@ -864,7 +864,7 @@ class ToolServer:
             headers = {one["name"]: one["value"] for one in pairs}
         self._url: str = given["url"]
         self._headers = {**headers, "accept": "application/json, text/event-stream"}
-        self._client = httpx.AsyncClient(timeout=None, trust_env=False)  # noqa: S113  # dropped by time
+        self._client = httpx.AsyncClient(timeout=None, trust_env=False)  # noqa: S113  # callers have deadlines
         self._id = 0
 
     async def connect(self, seconds: float, *, discovers: bool) -> str:
