@@ -133,7 +133,7 @@ class ContextUsage:
 
 
 @dataclass(slots=True)
-class Sources:
+class Citations:
     """Licensed code that the text resembles, and web pages that the service names."""
 
     references: tuple[CodeReference, ...] = ()
@@ -171,7 +171,7 @@ Event: TypeAlias = (
     | TokenCounts
     | Metering
     | ContextUsage
-    | Sources
+    | Citations
     | Fault
     | Ignored
     | Malformed
@@ -346,7 +346,7 @@ def _read_metering(members: JsonObject) -> Event:
 
 
 def _read_references(members: JsonObject) -> Event:
-    return Sources(
+    return Citations(
         references=tuple(
             CodeReference(
                 license_name=word_member(item, "licenseName"),
@@ -367,7 +367,7 @@ def _read_links(members: JsonObject) -> Event:
         )
         for item in object_members(members, "supplementaryWebLinks")
     )
-    found = Sources(links=tuple(link for link in links if link.url))
+    found = Citations(links=tuple(link for link in links if link.url))
     # Not observed, but other clients of the service read counts of tokens here.
     counts = _read_token_counts(members)
     return _together([found, counts] if counts != TokenCounts() else [found])
@@ -377,7 +377,7 @@ def _read_citation(members: JsonObject) -> Event:
     url = word_member(members, "citationLink")
     if not url:
         return Ignored("citationEvent")
-    return Sources(links=(WebLink(url=url, snippet=word_member(members, "citationText")),))
+    return Citations(links=(WebLink(url=url, snippet=word_member(members, "citationText")),))
 
 
 def _read_invalid_state(members: JsonObject) -> Event:

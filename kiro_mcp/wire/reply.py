@@ -49,6 +49,7 @@ from kiro_mcp.wire.events import (
     MAX_TYPE_CHARACTERS,
     MAX_WARNINGS,
     AnswerLimitError,
+    Citations,
     ContextUsage,
     Event,
     ForeignBody,
@@ -57,7 +58,6 @@ from kiro_mcp.wire.events import (
     Metering,
     Reasoning,
     Several,
-    Sources,
     Stop,
     Text,
     TokenCounts,
@@ -322,7 +322,7 @@ class ReplyBuilder:
                 self._counts = event if event != TokenCounts() else self._counts
             case Fault():
                 self.fault = event
-            case Sources():
+            case Citations():
                 self._references += event.references[: MAX_LISTED - len(self._references)]
                 self._links += event.links[: MAX_LISTED - len(self._links)]
             case Ignored():

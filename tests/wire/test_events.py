@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kiro_mcp.chat import CodeReference, Fault, Refusal, WebLink
 from kiro_mcp.wire.events import (
     MAX_MESSAGE_CHARACTERS,
+    Citations,
     ContextUsage,
     Event,
     Ignored,
@@ -16,7 +17,6 @@ from kiro_mcp.wire.events import (
     Metering,
     Reasoning,
     Several,
-    Sources,
     Stop,
     Text,
     TokenCounts,
@@ -215,26 +215,26 @@ def read(event_type: str, payload: object) -> Event:
         pytest.param(
             "codeReferenceEvent",
             {"references": [{"licenseName": "MIT", "repository": "r", "url": "u"}, None]},
-            Sources(references=(CodeReference(license_name="MIT", repository="r", url="u"),)),
+            Citations(references=(CodeReference(license_name="MIT", repository="r", url="u"),)),
             id="references",
         ),
-        pytest.param("codeReferenceEvent", {}, Sources(), id="no-references"),
+        pytest.param("codeReferenceEvent", {}, Citations(), id="no-references"),
         pytest.param(
             "supplementaryWebLinksEvent",
             {"supplementaryWebLinks": [{"url": "u", "title": "t", "snippet": "s"}, {"title": "t"}]},
-            Sources(links=(WebLink(url="u", title="t", snippet="s"),)),
+            Citations(links=(WebLink(url="u", title="t", snippet="s"),)),
             id="links",
         ),
         pytest.param(
             "supplementaryWebLinksEvent",
             {"inputTokens": 3, "outputTokens": 4},
-            Several((Sources(), TokenCounts(3, 4))),
+            Several((Citations(), TokenCounts(3, 4))),
             id="links-with-counts",
         ),
         pytest.param(
             "citationEvent",
             {"target": {"location": 3}, "citationText": "s", "citationLink": "u"},
-            Sources(links=(WebLink(url="u", snippet="s"),)),
+            Citations(links=(WebLink(url="u", snippet="s"),)),
             id="citation",
         ),
         pytest.param("citationEvent", {}, Ignored("citationEvent"), id="citation-without-link"),
