@@ -141,7 +141,7 @@ async def read_request(question: Question, engine: Engine) -> ChatRequest:
     model = await _model(question.model, engine)
 
     def read() -> ChatRequest:
-        messages = _with_system_in_place(question.messages)
+        messages = _with_late_system_marked(question.messages)
         chat = read_messages(messages, system=question.system)
         tools, _ = read_tool_specs(question.tools)
         if not chat.messages:
@@ -183,7 +183,7 @@ async def _model(name: str, engine: Engine) -> ModelChoice:
     return choice
 
 
-def _with_system_in_place(messages: Sequence[JsonValue]) -> list[JsonValue]:
+def _with_late_system_marked(messages: Sequence[JsonValue]) -> list[JsonValue]:
     """Keep system messages that come after others where they are, as marked text of the user."""
     placed: list[JsonValue] = []
     has_begun = False
@@ -245,16 +245,16 @@ class StopSequences:
         if not self._texts:
             return piece
         text = self._held + piece
-        places = [(text.find(stop), stop) for stop in self._texts]
-        hits = [(place, stop) for place, stop in places if place >= 0]
+        positions = [(text.find(stop), stop) for stop in self._texts]
+        hits = [(position, stop) for position, stop in positions if position >= 0]
         if hits:
-            place, self.found = min(hits, key=lambda hit: hit[0])
+            position, self.found = min(hits, key=lambda hit: hit[0])
             self._held = ""
         else:
-            place = len(text) - self._beginning_at_the_end_of(text)
-            self._held = text[place:]
-        self.characters += place
-        return text[:place]
+            position = len(text) - self._beginning_at_the_end_of(text)
+            self._held = text[position:]
+        self.characters += position
+        return text[:position]
 
     def rest(self) -> str:
         """Return the text that is held back: nothing follows it any more."""
@@ -265,8 +265,8 @@ class StopSequences:
     def _beginning_at_the_end_of(self, text: str) -> int:
         """Return how many characters at the end of the text may begin a stop sequence."""
         longest = max(map(len, self._texts))
-        for place in range(max(0, len(text) - longest + 1), len(text)):
-            end = text[place:]
+        for position in range(max(0, len(text) - longest + 1), len(text)):
+            end = text[position:]
             if any(stop.startswith(end) for stop in self._texts):
                 return len(end)
         return 0

@@ -207,32 +207,32 @@ class Writer(writing.Writer):
     def _begin_item(self, kind: writing.Kind) -> bytes:
         if kind == "text":
             item = {**self._message([]), "status": "in_progress"}
-            part = ("response.content_part.added", {**self._place(kind), "part": _text("")})
+            part = ("response.content_part.added", {**self._position_of(kind), "part": _text("")})
         else:
             item: JsonObject = {"id": self._item_id("rs"), "type": "reasoning", "summary": []}
             summary: JsonObject = {"type": "summary_text", "text": ""}
             part = (
                 "response.reasoning_summary_part.added",
-                {**self._place(kind), "part": summary},
+                {**self._position_of(kind), "part": summary},
             )
         return self._item_event("added", item) + self._event(*part)
 
     def _add_piece(self, kind: writing.Kind, text: str) -> bytes:
-        members = {**self._place(kind), "delta": text}
+        members = {**self._position_of(kind), "delta": text}
         if kind == "text":
             return self._event("response.output_text.delta", {**members, "logprobs": []})
         return self._event("response.reasoning_summary_text.delta", members)
 
     def _end_text(self, text: str) -> bytes:
-        place = self._place("text")
+        position = self._position_of("text")
         return (
-            self._event("response.output_text.done", {**place, "text": text, "logprobs": []})
-            + self._event("response.content_part.done", {**place, "part": _text(text)})
+            self._event("response.output_text.done", {**position, "text": text, "logprobs": []})
+            + self._event("response.content_part.done", {**position, "part": _text(text)})
             + self._done(self._message([_text(text)]))
         )
 
     def _end_thinking(self, part: ThinkingPart) -> bytes:
-        place = self._place("thinking")
+        position = self._position_of("thinking")
         summary: JsonObject = {"type": "summary_text", "text": part.text}
         sealed = base64.b64encode(writing.json_bytes(writing.thinking_block(part))).decode()
         item: JsonObject = {
@@ -242,8 +242,8 @@ class Writer(writing.Writer):
             "encrypted_content": _SEALED + sealed,
         }
         return (
-            self._event("response.reasoning_summary_text.done", {**place, "text": part.text})
-            + self._event("response.reasoning_summary_part.done", {**place, "part": summary})
+            self._event("response.reasoning_summary_text.done", {**position, "text": part.text})
+            + self._event("response.reasoning_summary_part.done", {**position, "part": summary})
             + self._done(item)
         )
 
@@ -261,11 +261,11 @@ class Writer(writing.Writer):
         call: JsonObject = {"id": item_id, "type": kind, "call_id": tool_use.id, "name": name}
         if space:
             call["namespace"] = space
-        place: JsonObject = {"item_id": item_id, "output_index": len(self._output)}
+        position: JsonObject = {"item_id": item_id, "output_index": len(self._output)}
         return (
             self._item_event("added", {**call, member: "", "status": "in_progress"})
-            + self._event(f"{events}.delta", {**place, "delta": text})
-            + self._event(f"{events}.done", {**place, "name": name, member: text})
+            + self._event(f"{events}.delta", {**position, "delta": text})
+            + self._event(f"{events}.done", {**position, "name": name, member: text})
             + self._done({**call, member: text, "status": "completed"})
         )
 
@@ -294,7 +294,7 @@ class Writer(writing.Writer):
     def _item_id(self, prefix: str) -> str:
         return f"{prefix}_{self._new_id}_{len(self._output)}"
 
-    def _place(self, kind: writing.Kind) -> JsonObject:
+    def _position_of(self, kind: writing.Kind) -> JsonObject:
         """Say where a piece belongs: in a message's content, or in the summary of reasoning."""
         prefix, index = ("msg", "content_index") if kind == "text" else ("rs", "summary_index")
         return {"item_id": self._item_id(prefix), "output_index": len(self._output), index: 0}
