@@ -88,12 +88,12 @@ TOOL = ToolSpec(name="read", description="Read.", input_schema={"type": "object"
 @pytest.mark.parametrize(
     "change", [{"system": "x"}, {"model": "x"}, {"effort": "x"}, {"tools": (TOOL,)}]
 )
-def test_a_session_made_for_something_else_has_another_heard(change: Any) -> None:
+def test_a_session_with_other_settings_has_another_conversation(change: Any) -> None:
     turns = [said("user", TextPart(text="Hi"))]
     assert heard(SPEC, turns) != heard(replace(SPEC, **change), turns)
 
 
-def test_thinking_does_not_change_a_heard() -> None:
+def test_thinking_does_not_make_another_conversation() -> None:
     plain = [said("assistant", TextPart(text="Hi"))]
     thought = [said("assistant", ThinkingPart(text="Hm."), TextPart(text="Hi"))]
     assert heard(SPEC, plain) == heard(SPEC, thought)
