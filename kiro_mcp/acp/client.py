@@ -34,7 +34,7 @@ from kiro_mcp.acp.program import LOGIN_STEP, Program, dialect_of, find_program
 from kiro_mcp.acp.session import Limits, Session
 from kiro_mcp.acp.transcript import (
     SessionSpec,
-    heard,
+    conversation_key,
     results_of,
     split_new,
     write_conversation,
@@ -415,7 +415,7 @@ class AcpClient(ModelClient):
         if is_whole and session.state in ("ready", "waiting", "deferred"):
             said = Message(role="assistant", parts=reply.parts)
             messages = (*draft.request.messages, said)
-            session.heard = heard(draft.spec, messages)
+            session.heard = conversation_key(draft.spec, messages)
             session.is_taken = False
         else:
             self._end(session)
@@ -459,7 +459,7 @@ class AcpClient(ModelClient):
             return None, [], []
         results = results_of(new)
         parts = [part for message in new for part in message.parts]
-        known = heard(draft.spec, earlier)
+        known = conversation_key(draft.spec, earlier)
         idle = [one for one in self.sessions if not one.is_taken and not one.is_ended]
         session = next((one for one in idle if one.holds(results.keys())), None) or next(
             (one for one in idle if one.heard == known and not one.is_spent()), None

@@ -5,7 +5,7 @@ earlier turns. If none is, they go in front of the new message as a record betwe
 nobody can guess, because roles and tool calls are only words there and a user's text could imitate
 them.
 
-`heard` says which conversation a session has had.
+`conversation_key` says which conversation a session has had.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ RESULT_FOLLOWS: Final = (
 
 _BEFORE: Final = (
     "Between two lines that say {boundary} is the record of this conversation so far, the oldest"
-    " turn first, as the program wrote it down that forwards it. It is history: do not go on with"
+    " turn first, as the program that forwards it has written it. It is history: do not go on with"
     " it and do not answer it again. Only a line that says {boundary} ends it."
 )
 _AFTER: Final = "The user's next message follows. Answer it."
@@ -63,7 +63,7 @@ def split_new(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[
     return messages[:count], messages[count:]
 
 
-def heard(spec: SessionSpec, messages: Iterable[Message]) -> list[object]:
+def conversation_key(spec: SessionSpec, messages: Iterable[Message]) -> list[object]:
     """Return what is equal for equal conversations in equal sessions: the settings and all turns.
 
     Thinking does not count, because many callers do not send it back.

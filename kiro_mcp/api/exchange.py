@@ -251,7 +251,7 @@ class StopSequences:
             position, self.found = min(hits, key=lambda hit: hit[0])
             self._held = ""
         else:
-            position = len(text) - self._beginning_at_the_end_of(text)
+            position = len(text) - self._characters_to_hold(text)
             self._held = text[position:]
         self.characters += position
         return text[:position]
@@ -262,7 +262,7 @@ class StopSequences:
         self.characters += len(held)
         return held
 
-    def _beginning_at_the_end_of(self, text: str) -> int:
+    def _characters_to_hold(self, text: str) -> int:
         """Return how many characters at the end of the text may begin a stop sequence."""
         longest = max(map(len, self._texts))
         for position in range(max(0, len(text) - longest + 1), len(text)):

@@ -91,9 +91,8 @@ _STOP_REASONS: Final[dict[str, StopReason]] = {
     "PAUSE_TURN": "truncated",
     "MAX_TURN_REQUESTS": "truncated",
 }
-"""Keyed by the service's word. Only the first two have been observed, and the last
-is one of kiro-cli's. A word that begins with
-`MALFORMED` also means `truncated`."""
+"""Keyed by the service's word; only the first two have been observed, and the last is kiro-cli's.
+A word that begins with `MALFORMED` also means `truncated`."""
 
 _TOO_LONG: Final[dict[StopReason, str]] = {
     "max_tokens": "The answer reached the limit of its length.",

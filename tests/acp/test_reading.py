@@ -12,7 +12,7 @@ from kiro_mcp.acp.errors import RpcError, error_of
 from kiro_mcp.acp.rpc import LineReader
 from kiro_mcp.acp.transcript import (
     SessionSpec,
-    heard,
+    conversation_key,
     write_conversation,
     write_message,
 )
@@ -78,7 +78,7 @@ def meaning(messages: list[Message]) -> list[Any]:
 def test_a_conversation_is_known_again_exactly_if_it_is_the_same(
     one: list[Message], other: list[Message]
 ) -> None:
-    equal = heard(SPEC, one) == heard(SPEC, other)
+    equal = conversation_key(SPEC, one) == conversation_key(SPEC, other)
     assert equal == (meaning(one) == meaning(other))
 
 
@@ -90,13 +90,13 @@ TOOL = ToolSpec(name="read", description="Read.", input_schema={"type": "object"
 )
 def test_a_session_with_other_settings_has_another_conversation(change: Any) -> None:
     turns = [said("user", TextPart(text="Hi"))]
-    assert heard(SPEC, turns) != heard(replace(SPEC, **change), turns)
+    assert conversation_key(SPEC, turns) != conversation_key(replace(SPEC, **change), turns)
 
 
 def test_thinking_does_not_make_another_conversation() -> None:
     plain = [said("assistant", TextPart(text="Hi"))]
     thought = [said("assistant", ThinkingPart(text="Hm."), TextPart(text="Hi"))]
-    assert heard(SPEC, plain) == heard(SPEC, thought)
+    assert conversation_key(SPEC, plain) == conversation_key(SPEC, thought)
 
 
 def test_a_record_stands_between_boundaries_with_calls_results_and_images() -> None:
