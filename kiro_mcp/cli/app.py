@@ -361,11 +361,16 @@ def emulate(
         from kiro_mcp.cli.developer import run_emulate  # Imports the emulator.
 
         sys.exit(run_emulate(port, scripts, record))
-    from kiro_mcp.emulator.kiro_cli import main  # Speaks on standard input and output.
+    # Speaks on standard input and output.
+    from kiro_mcp.emulator.kiro_cli import UsageError, main, read_options
 
     options = ["--dialect", dialect, *(word for one in scenes for word in ("--scene", one))]
     if words:
         sys.exit(main([*options, *words]))
+    try:
+        read_options(options)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from error
     from kiro_mcp.cli.terminal import say  # Only here.
 
     say("KIRO_MCP_ENGINE=kiro-cli")

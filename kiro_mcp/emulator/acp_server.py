@@ -964,7 +964,16 @@ def _effort_schema(model_id: str) -> Json:
 
 def _config_options(session: Session) -> list[Json]:
     """Return V3's options of a session."""
-    models = [{"value": one["modelId"], "name": one["modelName"]} for one in CATALOGUE]
+    models: list[Json] = []
+    for model in CATALOGUE:
+        kiro: Json = {name: model[name] for name in ("rateMultiplier", "rateUnit")}
+        effort = _effort_schema(model["modelId"])
+        kiro["hasEffort"] = bool(effort)
+        if effort:
+            kiro |= {"effortLevels": effort["enum"], "defaultEffortLevel": effort["default"]}
+        models.append(
+            {"value": model["modelId"], "name": model["modelName"], "_meta": {"kiro": kiro}}
+        )
     chosen = [_select("model", "Model", "model", session.model, models)]
     if effort := _effort_schema(session.model):
         levels = [{"value": one, "name": one} for one in effort["enum"]]

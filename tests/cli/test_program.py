@@ -95,9 +95,12 @@ async def test_the_stand_in_answers_what_kiro_cli_answers(words: list[str], said
 
 
 async def test_a_wrong_scene_is_refused_with_the_known_ones() -> None:
-    done = await run("emulate", "--acp", "--scene", "no_such_scene", "whoami")
-    assert done.returncode == 2
-    assert b"hang_prompt" in done.stderr
+    """Also before any settings are shown, which could not work."""
+    for words in (("whoami",), ()):
+        done = await run("emulate", "--acp", "--scene", "no_such_scene", *words)
+        assert done.returncode == 2
+        assert b"hang_prompt" in done.stderr
+        assert done.stdout == b""
     done = await run("emulate", "acp")
     assert done.returncode == 2
     assert b"--acp" in done.stderr
