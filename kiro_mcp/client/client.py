@@ -15,6 +15,7 @@ only if nothing arrived. Leaving `stream()` closes the connection to the service
 import logging
 import random as randomness
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -111,17 +112,18 @@ class RecoveringTokenSource(TokenSource, Protocol):
         ...
 
 
-class ModelClient(Protocol):
+class ModelClient(ABC):
     """What the program needs from an engine: `KiroClient`, or the one in `kiro_mcp.acp`."""
 
+    @abstractmethod
     async def check_login(self) -> AccessToken | None:
         """Require a login; return its token if the engine has one, to save a second look-up.
 
         Raises:
             SignInRequired: Nobody is signed in.
         """
-        ...
 
+    @abstractmethod
     def stream(
         self,
         request: ChatRequest,
@@ -132,7 +134,6 @@ class ModelClient(Protocol):
         caller: str = "",
     ) -> AbstractAsyncContextManager[ModelAnswer]:
         """Send a request and yield its answer once the first delta is there; see `KiroClient`."""
-        ...
 
     async def ask(self, request: ChatRequest, *, spending: CallSpending | None = None) -> Reply:
         """Send a request and return the whole answer.
@@ -145,17 +146,17 @@ class ModelClient(Protocol):
                 pass
             return answer.reply
 
+    @abstractmethod
     def draft(self, request: ChatRequest) -> Payload:
         """Return what would be sent, without sending it."""
-        ...
 
+    @abstractmethod
     async def list_models(self) -> ModelList:
         """Return all models that can be asked."""
-        ...
 
+    @abstractmethod
     def ask_again(self) -> None:
         """Forget all holds, so that the next call is sent."""
-        ...
 
     @property
     def notes(self) -> tuple[str, ...]:
