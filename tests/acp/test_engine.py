@@ -28,7 +28,7 @@ DIALECTS = ("v2", "v3")
 
 @asynccontextmanager
 async def asking(
-    dialect: str, tmp_path: Path, *scenes: str, scale: float = 1.0
+    dialect: str, tmp_path: Path, *scenes: str, scale: float = 1.0, **variables: str
 ) -> AsyncGenerator[Client]:
     """Connect to a server with this engine; at the end none of its processes may be left."""
     log = tmp_path / "log"
@@ -39,6 +39,7 @@ async def asking(
         ),
         "KIRO_MCP_STORE": "memory",
         "HOME": str(tmp_path),
+        **variables,
     }
     async with connected(**environ) as client:
         yield client
@@ -92,8 +93,27 @@ async def test_a_dry_run_shows_the_lines_that_would_go_out(dialect: str, tmp_pat
     assert f"--agent-engine {dialect}" in " ".join(payload["command"])
     methods = [line["method"] for line in payload["lines"]]
     assert methods == ["initialize", "session/new", "session/prompt"]
+    assert payload["lines"][0]["params"]["protocolVersion"] == 1
+    if dialect == "v2":  # The user's own steering, servers and powers stay out.
+        settings = payload["files"]["settings/cli.json"]
+        assert settings == {"chat.disableInheritingDefaultResources": True}
+    else:
+        opened = json.dumps(payload["lines"][1]["params"])
+        assert '"includeMcpJson": false' in opened
+        assert '"includePowers": false' in opened
     assert payload["lines"][-1]["params"]["prompt"] == [{"type": "text", "text": "<9 characters>"}]
     assert not {"my secret", "my own"} & set(json.dumps(payload).split('"'))
+
+
+@pytest.mark.parametrize(("dialect", "gets_key"), [("v2", True), ("v3", False)])
+async def test_the_users_key_goes_only_to_a_program_that_is_known_to_use_it(
+    dialect: str, gets_key: bool, tmp_path: Path
+) -> None:
+    async with asking(dialect, tmp_path, KIRO_API_KEY="ksk_invented") as client:
+        await ask(client, prompt="Hi")
+    starts = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    (environ,) = [one["environ"] for one in starts if "--agent-engine" in one.get("args", ())]
+    assert ("KIRO_API_KEY" in environ) == gets_key
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
