@@ -81,7 +81,7 @@ class ToolDesk:
         self.calls: list[HeldCall] = []
         """The calls of the round that waits for its results, and those that came after it."""
         self.url = ""
-        """Where the program reaches it, once a bridge serves it."""
+        """The URL for the program; "" until a bridge serves the tools."""
         self.bearer = secrets.token_hex(32)
         self.refusal = ""
         """What every new call is told instead of being held; "" holds it."""
@@ -98,7 +98,7 @@ class ToolDesk:
         ]
 
     def refuse(self, text: str) -> None:
-        """Tell all held calls, and those that come, a text instead of their results."""
+        """Answer all held calls and all later ones with a text instead of their results."""
         self.refusal = text
         for held in self.calls:
             held.resolve(text)

@@ -104,7 +104,7 @@ class Draft:
     prepared: Prepared
     spec: SessionSpec
     note: list[JsonObject]
-    """What holds for this turn only, as blocks in front of the message."""
+    """Instructions for this turn only, as blocks in front of the message."""
     warnings: tuple[str, ...]
 
 
@@ -465,8 +465,9 @@ class AcpClient(ModelClient):
             (one for one in idle if one.heard == known and not one.is_spent()), None
         )
         if session is None:
-            is_lost = set(self._lost) & results.keys()
-            return None, [], ["A tool call was no longer open in kiro-cli."] if is_lost else []
+            if set(self._lost) & results.keys():
+                return None, [], ["A tool call was no longer open in kiro-cli."]
+            return None, [], []
         session.is_taken = True
         if session.state == "ready":
             return session, write_message(parts), []
@@ -621,4 +622,4 @@ class AcpClient(ModelClient):
 
 
 _OWN_LOGIN: Final = AccessToken(value="")
-"""The login of the program, which holds are for."""
+"""Stands for the login of the program where a hold needs a token."""

@@ -87,11 +87,11 @@ class Dialect(ABC):
         self.session_id = ""
         """"" until it is open."""
         self.model = ""
-        """The model that is really in force; "" if the program does not say."""
+        """The model that the program uses; "" if the program does not say."""
         self.warnings: list[str] = []
-        """What was not done as asked, for every answer."""
+        """What was not done as asked. Every answer says it."""
         self.notes: list[str] = []
-        """What the caller of the next answer is told."""
+        """What the next answer tells its caller."""
         self.hint = ""
         """Why the prompt may fail: the error itself mostly says only "Internal error"."""
         self._stop_reason = ""

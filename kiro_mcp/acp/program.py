@@ -239,7 +239,7 @@ def _installed_command(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def read_flags(help_text: str) -> frozenset[str]:
-    """Return the flags in the help of `acp`; none if there is no such command."""
+    """Return the flags that the help of `acp` lists; empty if the program has no such command."""
     flags = frozenset(re.findall(r"--[a-z][a-z-]+", help_text))
     return flags if flags & {"--agent", "--auth-method"} else frozenset()
 

@@ -97,7 +97,7 @@ class Peer:
         self._on_notification = on_notification
         self._on_request = on_request
         self._pending: dict[int, asyncio.Future[JsonObject]] = {}
-        """The requests that wait for their responses. An empty one says that none can come."""
+        """The requests that wait, by id. An empty response says that no response can come."""
         self._last_id = 0
         self._sending = anyio.Lock()
         self._tasks: TaskGroup

@@ -171,7 +171,7 @@ class Session:
         )
 
     def end(self, error: KiroError | None = None) -> None:
-        """End it; return at once. Who waits for it gets the first error that ended it."""
+        """End it; return at once. Those that wait for it get the first error that ended it."""
         if not self.is_ended:
             self.why_ended = error
             self.state = "ended"

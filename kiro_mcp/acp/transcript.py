@@ -64,7 +64,7 @@ def split_new(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[
 
 
 def conversation_key(spec: SessionSpec, messages: Iterable[Message]) -> list[object]:
-    """Return what is equal for equal conversations in equal sessions: the settings and all turns.
+    """Return the settings and all turns, in a form that is equal for the same conversation.
 
     Thinking does not count, because many callers do not send it back.
     """

@@ -26,7 +26,7 @@ _SHOWN_REST_BYTES: Final = 256
 
 
 def outcome_text(outcome: Reply | KiroError) -> str:
-    """Write a reply: its properties, then its parts in order. Or write why there is none."""
+    """Return a reply as text: its properties, then its parts in order; or why there is no reply."""
     if isinstance(outcome, KiroError):
         return f"{REPLY_HEADING}\nerror: {outcome.code}: {outcome}\n"
     reply = outcome

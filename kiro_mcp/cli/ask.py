@@ -226,7 +226,7 @@ class LastConversation:
     """The file that names the last conversation of this command line."""
 
     path: Path | None
-    """None if conversations end with the command."""
+    """None if conversations are not kept after the command."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str], *, offline: bool) -> "LastConversation":

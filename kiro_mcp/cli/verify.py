@@ -73,7 +73,7 @@ MAX_CREDITS: Final = 0.5
 QUESTION_SECONDS: Final = 120.0
 
 PROMPT_CREDITS: Final = 0.05
-"""About what a prompt costs."""
+"""An estimate of what a prompt costs."""
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 """How much of an answer is kept to look at its frames."""

@@ -64,7 +64,7 @@ async def serve_stdio(server: KiroServer, handover: Handover | None = None) -> i
         tasks.cancel_scope.cancel()
 
     async def end_on_closed_output() -> None:
-        # There may be no next write that fails. Windows cannot watch for that.
+        # The server may have nothing to write that would fail. Windows cannot watch an output.
         if hasattr(select, "poll"):
             watched = select.poll()
             watched.register(wire_out, 0)  # Errors and hang-ups are always reported.

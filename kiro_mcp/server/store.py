@@ -550,7 +550,7 @@ class ConversationStore:
         self._next_forgetting = time.monotonic() + pause
 
     def _oldest_kept(self) -> float:
-        # Above 0, because 0 marks what is being deleted, even if nothing ever gets too old.
+        # Never 0, because 0 marks rows that are being deleted.
         return max(self._now() - self._lifetime_seconds, 1.0)
 
     def _put_answer(

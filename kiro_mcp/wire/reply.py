@@ -132,7 +132,7 @@ class ReplyOptions:
     """Whether calls that the model wrote into its text become tool uses. Then the text from the
     first possible call on comes only at the end."""
     new_tool_use_id: Callable[[], str] = _random_id
-    """Returns the ids of those; not stored."""
+    """Returns an id for such a tool use. A capture does not store it."""
     max_payload_bytes: int = MAX_PAYLOAD_BYTES
     """The largest payload of a frame."""
     max_headers_bytes: int = MAX_HEADERS_BYTES

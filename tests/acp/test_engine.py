@@ -1,7 +1,7 @@
 """The engine kiro-cli behind the tools, on the stand-in of the vendor's program."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +46,19 @@ async def asking(
     pids = [json.loads(line).get("pid") for line in log.read_text().splitlines()]
     for pid in filter(None, pids):
         await gone(pid)
+
+
+async def return_noon(client: Client, first: Mapping[str, Any]) -> dict[str, Any]:
+    """Return "Noon." as the result of each tool call of an answer; return the next answer."""
+    results = [{"id": call["id"], "content": "Noon."} for call in first["tool_calls"]]
+    conversation = first["conversation_id"]
+    return await ask(client, conversation_id=conversation, tool_results=results)
+
+
+async def until_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """Wait until the program has dropped a tool call, which only the log says."""
+    while "dropped a tool call" not in caplog.text:  # noqa: ASYNC110
+        await anyio.sleep(0.01)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -134,11 +147,7 @@ async def test_a_tool_call_is_held_until_its_result_comes(dialect: str, tmp_path
         assert first["stop_reason"] == "tool_use"
         (call,) = first["tool_calls"]
         assert (call["name"], call["state"]) == ("get time", "complete")
-        second = await ask(
-            client,
-            conversation_id=first["conversation_id"],
-            tool_results=[{"id": call["id"], "content": "Noon."}],
-        )
+        second = await return_noon(client, first)
     assert second["stop_reason"] == "end_turn"
     assert "Noon." in second["text"]
     assert not second.get("warnings")
@@ -151,15 +160,10 @@ async def test_a_call_that_the_program_drops_and_makes_again_gets_its_result(
     tools = [{"name": "get_time", "description": "The time.", "inputSchema": {"type": "object"}}]
     async with asking(dialect, tmp_path, "retry_call", scale=240) as client:
         first = await ask(client, prompt="/emulate tool_use", tools=tools)
-        (call,) = first["tool_calls"]
         with anyio.fail_after(20):
-            while "dropped a tool call" not in caplog.text:  # noqa: ASYNC110  # a log
-                await anyio.sleep(0.01)
-        second = await ask(
-            client,
-            conversation_id=first["conversation_id"],
-            tool_results=[{"id": call["id"], "content": "Noon."}],
-        )
+            await until_dropped(caplog)
+            second = await return_noon(client, first)
+    assert len(first["tool_calls"]) == 1
     assert "Noon." in second["text"]
     assert not second.get("warnings")
 
@@ -174,15 +178,8 @@ async def test_a_program_that_dropped_a_call_may_say_much_before_it_takes_the_re
     async with asking(dialect, tmp_path, *scenes, scale=240) as client:
         first = await ask(client, prompt="/emulate parallel_tools 60000", tools=tools)
         with anyio.fail_after(20):
-            while "dropped a tool call" not in caplog.text:  # noqa: ASYNC110  # a log
-                await anyio.sleep(0.01)
-            second = await ask(
-                client,
-                conversation_id=first["conversation_id"],
-                tool_results=[
-                    {"id": call["id"], "content": "Noon."} for call in first["tool_calls"]
-                ],
-            )
+            await until_dropped(caplog)
+            second = await return_noon(client, first)
     assert len(first["tool_calls"]) == 2
     assert "Noon." in second["text"]
     assert not second.get("warnings")

@@ -496,7 +496,7 @@ def _set_yaml(text: str, path: Path, value: object) -> str:
 
 
 def _remove_yaml(text: str, path: Path) -> str:
-    """A mapping goes with its last member."""
+    """Remove a value, and each mapping that would be empty without it."""
     if value_at(_read_yaml(text), path) is None:
         return text
     _, members = _yaml_members(text, path)

@@ -105,7 +105,7 @@ class Client:
         return {**kept, "PATH": short if self.inherits == "desktop" else environ.get("PATH", short)}
 
     def entry_of(self, launch: Launch, variables: Mapping[str, str], name: str) -> Document:
-        """Make the entry that has the client start this server.
+        """Make the entry with which the client starts this server.
 
         Args:
             launch: The command.
