@@ -325,7 +325,7 @@ class KiroClient(ModelClient):
                 if recorder is not None:
                     recorder.failed(failure)
                 await self._prepare_next(attempt, failure)
-            if self._learned_from(attempt):
+            if attempt.gone is not None and self._remember_gone(attempt.gone):
                 warnings = (*answer.payload.warnings, NEWER_FORM_NOTE)
                 answer.payload = replace(answer.payload, warnings=warnings)
             inference.begins(lambda: answer.so_far)
@@ -375,7 +375,8 @@ class KiroClient(ModelClient):
                     break
                 except KiroError as error:
                     await self._prepare_next(attempt, error)
-            self._learned_from(attempt)
+            if attempt.gone is not None:
+                self._remember_gone(attempt.gone)
             token = attempt.token
             found, next_token = models_from_page(page)
             models.update((model.id, model) for model in found)
@@ -542,11 +543,11 @@ class KiroClient(ModelClient):
         attempt.gone = older
         return True
 
-    def _learned_from(self, attempt: Attempt) -> bool:
-        """After an answer, remember the form that it came in; return whether that is new."""
-        is_new = attempt.gone is not None and attempt.gone not in self._gone
-        if attempt.gone is not None and is_new:
-            self._gone.add(attempt.gone)
+    def _remember_gone(self, endpoint: EndpointProfile) -> bool:
+        """Remember an endpoint whose newer form has just answered; return whether that is new."""
+        is_new = endpoint not in self._gone
+        if is_new:
+            self._gone.add(endpoint)
             logger.warning(NEWER_FORM_NOTE)
         return is_new
 

@@ -120,8 +120,8 @@ async def ask_by_schema(
         KiroError: No part of an answer arrived.
     """
     answer = await send(request)
-    violations = await _check_answer(answer, request.output_schema)
-    if not violations:
+    schema = request.output_schema
+    if schema is None or not (violations := await _check_answer(answer, schema)):
         return answer
 
     breaks = "The answer breaks output_schema, {} data is null: {}".format
@@ -135,7 +135,7 @@ async def ask_by_schema(
         usage = _add_usage(answer.reply.usage, second.reply.usage)
         if not second.reply.truncated:
             second.reply = replace(second.reply, usage=usage)
-            if left := await _check_answer(second, request.output_schema):
+            if left := await _check_answer(second, schema):
                 second.warnings.append(breaks("also after one repair turn, so", " ".join(left)))
             return second
         answer.reply = replace(answer.reply, usage=usage)
@@ -146,10 +146,10 @@ async def ask_by_schema(
     return answer
 
 
-async def _check_answer(answer: Answer, schema: JsonObject | None) -> tuple[str, ...]:
+async def _check_answer(answer: Answer, schema: JsonObject) -> tuple[str, ...]:
     """Find and check the value in an answer's text; return where it breaks the schema."""
     reply = answer.reply
-    if schema is None or reply.truncated or reply.stop_reason == "refusal" or reply.tool_uses:
+    if reply.truncated or reply.stop_reason == "refusal" or reply.tool_uses:
         return ()  # A part of an answer may be valid by chance.
     values = await off_loop(
         lambda: json_candidates(reply.text), is_large=is_larger(reply.text, SMALL)

@@ -6,7 +6,7 @@ and serves every protocol revision from 2024-11-05 to 2026-07-28 with one object
 
 import logging
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import islice
@@ -182,7 +182,15 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> R
     try:
         async with context.lifespan_context.engine_for(context.request) as engine:
             if tool is ask_claude:
-                _require_shallow(context.meta, engine.settings.depth)
+                # Stop an agent that asks Claude, which asks an agent, which asks Claude.
+                given = (context.meta or {}).get(DEPTH_META_KEY, 0)
+                depth = max(engine.settings.depth, given if isinstance(given, int) else 0)
+                if depth >= MAX_DEPTH:
+                    raise InvalidRequest(
+                        f"This call is nested {depth} deep in calls of ask_claude; {MAX_DEPTH} is"
+                        " the limit.",
+                        next_step="Answer without asking again.",
+                    )
             call = Call.of(context, params, began_at=began_at)
             return await tool(engine, params.arguments or {}, call)
     except KiroError as error:
@@ -214,21 +222,6 @@ async def _note_cancellation(ctx: Context, call_next: CallNext) -> HandlerResult
                     call = (client_of(ctx), str(params.get("requestId")))
                     engine.jobs.note_cancellation(call, reason)
     return await call_next(ctx)
-
-
-def _require_shallow(meta: Mapping[str, Any] | None, server_depth: int) -> None:
-    """Stop an agent that asks Claude, which asks an agent, which asks Claude, and so on.
-
-    Raises:
-        InvalidRequest: The call is nested too deep.
-    """
-    given = (meta or {}).get(DEPTH_META_KEY, 0)
-    depth = max(server_depth, given if isinstance(given, int) else 0)
-    if depth >= MAX_DEPTH:
-        raise InvalidRequest(
-            f"This call is nested {depth} deep in calls of ask_claude; {MAX_DEPTH} is the limit.",
-            next_step="Answer without asking again.",
-        )
 
 
 async def _read_resource(

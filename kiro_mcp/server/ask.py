@@ -369,6 +369,7 @@ async def plan_request(engine: Engine, given: AskArguments) -> Plan:
         request=request,
         choice=choice,
         position=position,
+        model_requested="" if given.model == request.model else given.model,
         forked_from=before.id if position.conversation_id != before.id else "",
         added=added,
         warnings=(*given.warnings, *before.warnings, *choice.warnings),
@@ -418,7 +419,7 @@ async def _choose_model(engine: Engine, given: AskArguments, last_model: str) ->
     warnings = choice.warnings
     if not name and engine.settings.model:
         warnings = tuple(f"KIRO_MCP_MODEL: {warning}" for warning in warnings)
-    return replace(choice, model_requested=given.model, warnings=warnings)
+    return replace(choice, warnings=warnings)
 
 
 # --- the job: plan -> answer -> result, saved ----------------------------------------------

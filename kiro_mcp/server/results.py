@@ -73,18 +73,14 @@ class Plan:
     request: ChatRequest
     choice: ModelChoice
     position: Position
+    model_requested: str
+    """The model's name as the caller wrote it; "" if the same name is sent."""
     forked_from: str
     """The conversation whose earlier turns a fork continues; "" if the call is not a fork."""
     added: tuple[Message, ...]
     """The messages that the call adds to the earlier turns."""
     warnings: tuple[str, ...]
     repairs: tuple[Repair, ...]
-
-    @property
-    def model_requested(self) -> str:
-        """The model's name as the caller wrote it; "" if the same name is sent."""
-        requested = self.choice.model_requested
-        return "" if requested == self.request.model else requested
 
 
 # --- any tool -----------------------------------------------------------------------------

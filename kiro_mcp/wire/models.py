@@ -365,8 +365,6 @@ _FAMILY: Final = re.compile(r"(?:claude-?)?(?P<family>opus|sonnet|haiku)?")
 class ModelChoice:
     """What a caller asks for with the name of a model."""
 
-    model_requested: str
-    """The name as the caller wrote it."""
     model: ModelInfo
     """The model; its `id` is sent."""
     effort: Effort = ""
@@ -407,11 +405,11 @@ def resolve_model(
     given = name.strip() or DEFAULT_NAME
     wanted = clean_text((aliases or {}).get(given, given).strip())
     if exact := next((model for model in models if model.id == wanted), None):
-        return ModelChoice(model_requested=name, model=exact)
+        return ModelChoice(model=exact)
     offered = _by_every_name(models)
     if listed := offered.get(wanted.lower()):
-        return ModelChoice(model_requested=name, model=listed)
-    unlisted = ModelChoice(model_requested=name, model=known_model(wanted), is_listed=False)
+        return ModelChoice(model=listed)
+    unlisted = ModelChoice(model=known_model(wanted), is_listed=False)
     if len(wanted) > MAX_NAME_CHARACTERS:
         return replace(unlisted, warnings=(_unknown(wanted, {}),))
     bare = _SEPARATORS.sub("-", wanted).strip("-")
