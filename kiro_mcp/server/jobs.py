@@ -157,18 +157,11 @@ class Job:
         self.why_cancelled = why or self.why_cancelled
         self.scope.cancel()
 
-    async def work(self, make: Callable[["Job"], Awaitable[types.CallToolResult]]) -> None:
-        """Set `result`, unless cancelled. An unexpected error must not end other jobs."""
-        try:
-            with self.scope:
-                self.result = await make(self)
-        except Exception:
-            logger.exception("the answer %s failed", self.id)
-            self.result = defect("ask_claude")
-        finally:
-            self.ended.set()
-            self._announce()
-            self.pieces = []  # The result has the text.
+    def end(self) -> None:
+        """Tell all that wait for it that it has ended."""
+        self.ended.set()
+        self._announce()
+        self.pieces = []  # The result has the text.
 
     def _announce(self) -> None:
         if self._changed is not None:
@@ -191,16 +184,17 @@ class Jobs:
         self._join_after_seconds = join_after_seconds
         self._max_detached = max_detached
         self._max_detached_seconds = max_detached_seconds
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._running: dict[str, Job] = {}
+        self._finished: OrderedDict[str, Job] = OrderedDict()
 
     @property
     def running(self) -> list[Job]:
         """The jobs that are running, the oldest first."""
-        return [job for job in self._jobs.values() if job.is_running]
+        return list(self._running.values())
 
     def get(self, answer_id: str) -> Job | None:
         """Return a running or recently finished job, unless it was cancelled."""
-        job = self._jobs.get(answer_id)
+        job = self._running.get(answer_id) or self._finished.get(answer_id)
         return None if job is None or job.is_cancelled else job
 
     def to_join(self, question: str, *, began_at: float) -> Job | None:
@@ -213,9 +207,8 @@ class Jobs:
             return None
         candidates = [
             job
-            for job in self._jobs.values()
+            for job in self._running.values()
             if job.question == question
-            and job.is_running
             and not job.scope.cancel_called
             and (
                 abs(began_at - job.began_at) >= self._join_after_seconds
@@ -226,12 +219,22 @@ class Jobs:
 
     def start(self, job: Job, make: Callable[[Job], Awaitable[types.CallToolResult]]) -> None:
         """Start a job in a task of the server. `make` returns its result."""
-        self._jobs[job.id] = job
-        if len(self._jobs) > MAX_REMEMBERED:
-            finished = (key for key, other in self._jobs.items() if not other.is_running)
-            if (oldest := next(finished, None)) is not None:
-                del self._jobs[oldest]
-        self._tasks.start_soon(job.work, make)
+        self._running[job.id] = job
+        self._tasks.start_soon(self._work, job, make)
+
+    async def _work(self, job: Job, make: Callable[[Job], Awaitable[types.CallToolResult]]) -> None:
+        """Set a job's result, unless cancelled. An unexpected error must not end other jobs."""
+        try:
+            with job.scope:
+                job.result = await make(job)
+        except Exception:
+            logger.exception("the answer %s failed", job.id)
+            job.result = defect("ask_claude")
+        finally:
+            job.end()
+            self._finished[job.id] = self._running.pop(job.id)
+            if len(self._finished) > MAX_REMEMBERED:
+                self._finished.popitem(last=False)
 
     async def wait(
         self,
