@@ -157,20 +157,20 @@ def _config_path(client: Client, machine: Machine, options: Options) -> Path:
 def _launch() -> Launch:
     how = running()
     launch = lasting_launch(how)
-    if launch is None and how.source is None:
+    if launch is not None:
+        return launch
+    if how.source is None:
         raise InvalidRequest(
             "This kiro-mcp runs from a cache, and the source that it was built from is unknown or"
             " does not exist any more.",
             next_step="Run `uv tool install PATH` with the path of its checkout or wheel, then"
             " `kiro-mcp install` again.",
         )
-    if launch is None:
-        source = quote(how.source or PROGRAM)
-        raise InvalidRequest(
-            "This kiro-mcp runs from a cache, and neither an installed kiro-mcp nor uvx was found.",
-            next_step=f"Run `uv tool install {source}`, then `kiro-mcp install` again.",
-        )
-    return launch
+    raise InvalidRequest(
+        "This kiro-mcp runs from a cache, and neither an installed kiro-mcp nor uvx was found.",
+        next_step=f"Run `uv tool install {quote(how.source or PROGRAM)}`, then"
+        " `kiro-mcp install` again.",
+    )
 
 
 def _variables(given: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:

@@ -108,7 +108,7 @@ EDITS = {
 @pytest.mark.parametrize(("before", "after"), EDITS.values(), ids=EDITS)
 def test_a_new_member_follows_the_others_in_their_style(before: str, after: str) -> None:
     """The change reads as if its owner had made it."""
-    assert JSON.set_value(before, PLACE, 1) == after
+    assert JSONC.set_value(before, PLACE, 1) == after
 
 
 @pytest.mark.parametrize(
@@ -133,22 +133,22 @@ def test_a_new_member_follows_the_others_in_their_style(before: str, after: str)
     ],
 )
 def test_removing_a_member_keeps_the_comments_beside_it(before: str, after: str) -> None:
-    assert JSON.remove(before, PLACE) == after
+    assert JSONC.remove(before, PLACE) == after
 
 
 def test_a_value_is_replaced_in_its_place() -> None:
     """A setting keeps its place and its comment."""
     before = '{\n  "servers": {"kiro": {"command": "old" /* why */, "mine": true}}\n}'
-    after = JSON.set_value(before, (*PLACE, "command"), "new")
+    after = JSONC.set_value(before, (*PLACE, "command"), "new")
     assert after == before.replace('"old"', '"new"')
-    assert JSON.set_value(after, (*PLACE, "command"), "new") == after
+    assert JSONC.set_value(after, (*PLACE, "command"), "new") == after
 
 
 @pytest.mark.parametrize("text", ["[]", '"x"', '{"servers": []}', '{"servers": null}'])
 def test_a_document_that_is_not_an_object_is_refused(text: str) -> None:
     """Replacing it would lose its content."""
     with pytest.raises(CannotEdit, match="not an object"):
-        JSON.set_value(text, PLACE, 1)
+        JSONC.set_value(text, PLACE, 1)
 
 
 # --- for any document ----------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_setting_an_entry_changes_nothing_else_in_any_document(text: str) -> Non
     """Users must be able to trust an installer with their configuration."""
     before = JSONC.read(text)
     held: Any = before.get("servers", {})
-    after = JSON.set_value(text, PLACE, ENTRY)
+    after = JSONC.set_value(text, PLACE, ENTRY)
     assert JSONC.read(after) == {**before, "servers": {**held, "kiro": ENTRY}}
     assert keeps_every_character(text, after)
 
@@ -211,7 +211,7 @@ def test_setting_an_entry_changes_nothing_else_in_any_document(text: str) -> Non
 def test_removing_an_entry_restores_any_document(text: str) -> None:
     """Character by character, unless the object with the servers was empty or missing."""
     before = JSONC.read(text)
-    back = JSON.remove(JSON.set_value(text, PLACE, ENTRY), PLACE)
+    back = JSONC.remove(JSONC.set_value(text, PLACE, ENTRY), PLACE)
     if before.get("servers"):
         assert back == text
     else:  # Nobody knows whether it was there before, so it stays.

@@ -1,5 +1,11 @@
 """Changes one value in a JSON, TOML or YAML text; comments, order and layout stay. Pure.
 
+Each format proposes texts. The first one that reads as it should, with everything that the old text
+contained plus or minus the value, is the result. So no edit can damage a document::
+
+    text ─▶ read ─▶ what the result should say ──┐
+      └───▶ propose an edited text ─▶ read again ─┴─▶ equal: the result
+
 JSON may contain `//` and `/* */` comments and a comma after the last member, as in the settings of
 VS Code and Zed. A copy with blanks in their place is plain JSON with the same offsets: `json`
 parses it, and `_members` finds the offsets of members in it. The original text is edited::
@@ -16,13 +22,14 @@ In YAML, ruamel.yaml tells where each value stands. A new member gets lines of i
 other members, and a removed member loses its lines. Values are written as JSON, which is YAML too.
 
 Removing an inserted member restores the text exactly. Only comments inside the replaced or removed
-part are lost. `config_file` parses the result again and compares it.
+part are lost.
 """
 
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeGuard
 
@@ -30,6 +37,9 @@ Path: TypeAlias = tuple[str, ...]
 """The keys that lead to a value from the top of a document."""
 
 Document: TypeAlias = dict[str, object]
+
+_BYTE_ORDER_MARK: Final = "\ufeff"
+"""Editors on Windows put it at the start of a file. Some clients cannot read such a file."""
 
 
 class Unparsable(ValueError):
@@ -62,6 +72,58 @@ def value_at(document: object, path: Iterable[str]) -> object:
     return document
 
 
+@dataclass(frozen=True, slots=True)
+class Format:
+    """Reads and edits one format. A byte order mark is left out of the results.
+
+    Raises:
+        Unparsable: All methods: the text breaks the rules of its format.
+        CannotEdit: All methods: the document is not an object. The last two: its layout does not
+            allow a safe change.
+    """
+
+    _read: Callable[[str], Document]
+    _set: Callable[[str, Path, object], Iterator[str]]
+    _remove: Callable[[str, Path], Iterator[str]]
+
+    def read(self, text: str) -> Document:
+        """Parse a document; an empty text counts as an empty object."""
+        return self._read(text.removeprefix(_BYTE_ORDER_MARK))
+
+    def set_value(self, text: str, path: Path, value: object) -> str:
+        """Return the document with a value set at a path; missing objects are created."""
+        text = text.removeprefix(_BYTE_ORDER_MARK)
+        wanted = self._read(text)
+        if value_at(wanted, path) == value:
+            return text
+        holder = wanted
+        for key in path[:-1]:
+            holder[key] = holder = as_object(holder.get(key))
+        holder[path[-1]] = value
+        return self._first_right(self._set(text, path, value), path, wanted)
+
+    def remove(self, text: str, path: Path) -> str:
+        """Return the document without the value at a path; unchanged if it does not exist."""
+        body = text.removeprefix(_BYTE_ORDER_MARK)
+        wanted = self._read(body)
+        holder = as_object(value_at(wanted, path[:-1]))
+        if path[-1] not in holder:
+            return text
+        del holder[path[-1]]
+        return self._first_right(self._remove(body, path), path, wanted)
+
+    def _first_right(self, proposals: Iterable[str], path: Path, wanted: Document) -> str:
+        for proposal in proposals:
+            try:
+                found = self._read(proposal)
+            except Unparsable:
+                continue
+            # In TOML and YAML, an object goes with its last member.
+            if {path[0]: {}, **found} == {path[0]: {}, **wanted}:
+                return proposal
+        raise CannotEdit("its layout does not allow a safe change")
+
+
 def _nested(path: Path, value: object) -> object:
     """Wrap a value into one object per key."""
     for key in reversed(path):
@@ -73,13 +135,13 @@ def _newline_of(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
 
 
-# --- parsing JSON with comments -----------------------------------------------------------------
+# --- JSON, with comments and with a comma after the last member ----------------------------------
 
 _BLANKS: Final = " \t\r\n"
-_SKIPPED: Final = re.compile(r"[ \t\r\n]*")
-_SKIPPED_IN_LINE: Final = re.compile(r"[ \t]*")
+_SKIPPED: Final = re.compile(r"(?:[ \t\r\n]++|//[^\r\n]*+|/\*[\s\S]*?\*/)*+")
+_COMMENTS_IN_LINE: Final = re.compile(r"(?:[ \t]*/\*[\s\S]*?\*/)*(?:[ \t]*//[^\r\n]*)?")
 _STRING: Final = r'"[^"\\\r\n]*(?:\\.[^"\\\r\n]*)*"?'
-_COMMENT_OR_STRING: Final = re.compile(_STRING + r"|//[^\r\n]*|/\*[\s\S]*?(?:\*/|\Z)")
+_COMMENT_OR_STRING: Final = re.compile(_STRING + r"|//[^\r\n]*|/\*(?:[\s\S]*?\*/)?")
 _COMMA_OR_STRING: Final = re.compile(
     # A comma that follows no value stays, and `json` reports it.
     _STRING + r"|[\[{,:][ \t\r\n]*,|,(?=[ \t\r\n]*[}\]])"
@@ -88,17 +150,13 @@ _DECODER: Final = json.JSONDecoder()
 
 
 class _Member(NamedTuple):
-    """A member of an object, by offsets."""
+    """A member of a JSON object, by offsets."""
 
-    key: str
     start: int
-    """The start of its key."""
     value_start: int
     end: int
-    """The end of its value."""
     comma: int | None
     """The comma after it; None if it has none."""
-    value: object
 
 
 def _read_jsonc(text: str) -> Document:
@@ -120,148 +178,70 @@ def _read_json(text: str) -> Document:
     return document
 
 
-def _parse(text: str) -> tuple[Document, str, str]:
-    """Return the document, the text as plain JSON, and that with the commas after last members."""
-    plain = with_commas = text
+def _parse(text: str) -> tuple[Document, str]:
+    """Return the document, and the text as plain JSON with the same offsets."""
+    plain = text
     try:
-        document: object = json.loads(text)  # Claude Code's file has megabytes and no comments.
-    except (ValueError, RecursionError):
-        with_commas = _COMMENT_OR_STRING.sub(_blank_comment, text)
-        plain = _COMMA_OR_STRING.sub(lambda m: " " if m[0] == "," else m[0], with_commas)
         try:
+            document: object = json.loads(text)  # Claude Code's file has megabytes, no comments.
+        except (ValueError, RecursionError):
+            plain = _COMMENT_OR_STRING.sub(_blank_comment, text)
+            plain = _COMMA_OR_STRING.sub(lambda m: " " if m[0] == "," else m[0], plain)
             document = json.loads(plain if plain.strip(_BLANKS) else "{}")
-        except json.JSONDecodeError as error:
-            raise Unparsable(error.msg, line=error.lineno, column=error.colno) from error
-        except (ValueError, RecursionError) as error:
-            raise Unparsable("it has a value that cannot be read", line=1, column=1) from error
+    except json.JSONDecodeError as error:
+        raise Unparsable(error.msg, line=error.lineno, column=error.colno) from error
+    except (ValueError, RecursionError) as error:
+        raise Unparsable("it has a value that cannot be read", line=1, column=1) from error
     if not is_object(document):
         raise CannotEdit("the document is not an object in braces")
-    return document, plain, with_commas
+    return document, plain
 
 
 def _blank_comment(found: re.Match[str]) -> str:
-    token = found[0]
-    if token.startswith('"'):
-        return token
-    if token.startswith("/*") and not (len(token) >= 4 and token.endswith("*/")):
-        before = found.string[: found.start()]
-        raise Unparsable(
-            "the comment that starts here has no end",
-            line=before.count("\n") + 1,
-            column=found.start() - before.rfind("\n"),
-        )
-    return re.sub(r"[^\r\n]", " ", token)
+    piece = found[0]
+    if piece.startswith('"'):
+        return piece
+    if piece == "/*":
+        problem = "the comment that starts here has no end"
+        raise json.JSONDecodeError(problem, found.string, found.start())
+    return re.sub(r"[^\r\n]", " ", piece)
 
 
-def _members(plain: str, with_commas: str, start: int, path: Path) -> list[_Member]:
-    """List the members of the object that starts at an offset."""
-    if not plain.startswith("{", start):
-        raise CannotEdit(f"{'.'.join(path) or 'the document'} is not an object in braces")
-    members: list[_Member] = []
-    at = _skip(plain, start + 1)
-    while plain[at] != "}":
-        key, key_end = _DECODER.raw_decode(plain, at)
-        value_start = _skip(plain, _skip(plain, key_end) + 1)
-        value, end = _DECODER.raw_decode(plain, value_start)
-        after = _skip(with_commas, end)
-        comma = after if with_commas[after] == "," else None
-        members.append(_Member(key, at, value_start, end, comma, value))
-        at = _skip(plain, end if comma is None else comma + 1)
-    return members
+def _find(text: str, path: Path) -> tuple[int, list[_Member], int, int | None]:
+    """Find a path in a valid document, or the beginning of the path.
+
+    Returns:
+        The start of the last object that exists, its members, the index in the path of the key
+        that is looked for in it, and the index of that key's member; None if it has none.
+    """
+    plain = _parse(text)[1]
+    start = _skip(text, 0)
+    for depth, key in enumerate(path):
+        if not text.startswith("{", start):
+            raise CannotEdit(f"{'.'.join(path[:depth])} is not an object in braces")
+        members: list[_Member] = []
+        index: int | None = None
+        at = _skip(text, start + 1)
+        while text[at] != "}":
+            name, name_end = _DECODER.raw_decode(plain, at)
+            value_start = _skip(text, _skip(text, name_end) + 1)
+            _, end = _DECODER.raw_decode(plain, value_start)
+            after = _skip(text, end)
+            comma = after if text[after] == "," else None
+            if name == key:  # Parsers use the last of several members with the same key.
+                index = len(members)
+            members.append(_Member(at, value_start, end, comma))
+            at = after if comma is None else _skip(text, comma + 1)
+        if index is None or depth == len(path) - 1:
+            return start, members, depth, index
+        start = members[index].value_start
+    raise AssertionError("a path has at least one key")
 
 
-def _deepest(plain: str, with_commas: str, path: Path) -> tuple[int, list[_Member], int]:
-    """Find the last object on a path: its offset, its members, and its depth in the path."""
-    start = _skip(plain, 0)
-    for depth, key in enumerate(path[:-1]):
-        members = _members(plain, with_commas, start, path[:depth])
-        member = _last_of(members, key)
-        if member is None:
-            return start, members, depth
-        start = member.value_start
-    return start, _members(plain, with_commas, start, path[:-1]), len(path) - 1
-
-
-def _last_of(members: Iterable[_Member], key: str) -> _Member | None:
-    """Return the last member of a key: parsers use the last of several."""
-    return {member.key: member for member in members}.get(key)
-
-
-def _skip(text: str, offset: int, blanks: re.Pattern[str] = _SKIPPED) -> int:
-    found = blanks.match(text, offset)
+def _skip(text: str, offset: int, skipped: re.Pattern[str] = _SKIPPED) -> int:
+    found = skipped.match(text, offset)
     assert found  # It also matches the empty string.
     return found.end()
-
-
-# --- setting a value in JSON ---------------------------------------------------------------------
-
-_SAME_LINE_COMMENTS: Final = re.compile(r"(?:[ \t]*/\*[\s\S]*?\*/)*(?:[ \t]*//[^\r\n]*)?")
-
-
-def _set_json(text: str, path: Path, value: object) -> str:
-    _, plain, with_commas = _parse(text)
-    newline = _newline_of(text)
-    at = _skip(plain, 0)
-    if at == len(plain):
-        gap = "" if not text or text.endswith("\n") else newline
-        return f"{text}{gap}{_written(_nested(path, value), '  ', newline)}{newline}"
-    start, members, depth = _deepest(plain, with_commas, path)
-    first = _skip(plain, at + 1)
-    indent = _indent_at(text, first)  # How the document indents a level.
-    unit = (indent if text[:first].endswith(f"\n{indent}") else "") or "  "
-    member = _last_of(members, path[depth])
-    if member is None:
-        rest = _nested(path[depth + 1 :], value)
-        close = _skip(plain, start + 1)
-        return _insert(text, start, close, members, path[depth], rest, unit, newline)
-    if member.value == value:
-        return text
-    written = _written(value, unit, newline + _indent_at(text, member.value_start))
-    return text[: member.value_start] + written + text[member.end :]
-
-
-def _insert(
-    text: str,
-    start: int,
-    close: int,
-    members: list[_Member],
-    key: str,
-    value: object,
-    unit: str,
-    newline: str,
-) -> str:
-    """Add a member after the others of an object, in their style.
-
-    The object begins at `start`. If it has no members, `close` is its closing brace. `unit` is the
-    indentation of one level.
-    """
-    name = json.dumps(key, ensure_ascii=False)
-    one_line = f"{name}: {json.dumps(value, ensure_ascii=False)}"
-    if members:
-        # If the last member has a comma after it, the new one gets one, too.
-        comma = members[-1].comma
-        after = members[-1].end if comma is None else comma + 1
-        before_comma, after_comma = (",", "") if comma is None else ("", ",")
-        there, new = after, f" {one_line}"
-        if "\n" in text[start : members[0].start]:
-            comments = _SAME_LINE_COMMENTS.match(text, after)
-            assert comments  # It also matches the empty string.
-            own_line = newline + _indent_at(text, members[-1].start)
-            there, new = comments.end(), f"{own_line}{name}: {_written(value, unit, own_line)}"
-        return text[:after] + before_comma + text[after:there] + new + after_comma + text[there:]
-    there = start + 1 + len(text[start + 1 : close].rstrip(_BLANKS))
-    if start > 0 and "\n" not in text.strip(_BLANKS):
-        return text[:there] + one_line + text[there:]
-    indent = newline + _indent_at(text, start)
-    new = f"{indent}{unit}{name}: {_written(value, unit, indent + unit)}"
-    if "\n" not in text[there:close]:
-        new += indent
-    return text[:there] + new + text[there:]
-
-
-def _written(value: object, unit: str, own_line: str) -> str:
-    """Format a value on several lines; `own_line` is a line ending with the indentation."""
-    return json.dumps(value, ensure_ascii=False, indent=unit).replace("\n", own_line)
 
 
 def _indent_at(text: str, offset: int) -> str:
@@ -270,58 +250,100 @@ def _indent_at(text: str, offset: int) -> str:
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
-# --- removing a member from JSON -----------------------------------------------------------------
-
-
-def _remove_json(text: str, path: Path) -> str:
-    while True:  # A key may occur twice.
-        document, plain, with_commas = _parse(text)
-        if path[-1] not in as_object(value_at(document, path[:-1])):
-            return text
-        start, members, _ = _deepest(plain, with_commas, path)
-        text = _cut(text, start, members, path[-1])
-
-
-def _cut(text: str, start: int, members: list[_Member], key: str) -> str:
-    """Remove the last member of a key, with its comma, from the object that starts at `start`."""
-    index = max(number for number, member in enumerate(members) if member.key == key)
-    member = members[index]
-    before = members[index - 1] if index else None
-    cuts = [(member.start, member.end)]
-    end = member.end
-    if member.comma is not None:
-        end = member.comma + 1
-        cuts.append((member.comma, end))
-    elif before and before.comma is not None:
-        cuts.append((before.comma, before.comma + 1))
-    # The blanks before it go, too, but what follows must not become part of a line comment.
-    blanks = len(text[: member.start].rstrip(_BLANKS))
-    line_break = text.rfind("\n", blanks, member.start)
-    if line_break < 0 and before:
-        cuts.append((blanks, member.start))
-    elif line_break < 0:
-        cuts.append((end, _skip(text, end, _SKIPPED_IN_LINE)))
+def _set_json(text: str, path: Path, value: object) -> Iterator[str]:
+    newline = _newline_of(text)
+    top = _skip(text, 0)
+    if top == len(text):
+        gap = "" if not text or text.endswith("\n") else newline
+        text += f"{gap}{{}}{newline}"
+        top = _skip(text, 0)
+    start, members, depth, index = _find(text, path)
+    first = _skip(text, top + 1)
+    unit = _indent_at(text, first)  # How the document indents a level.
+    unit = unit if unit and text.endswith(f"\n{unit}", 0, first) else "  "
+    if index is not None:
+        _, value_start, end, _ = members[index]
+        own_line = newline + _indent_at(text, value_start)
+        yield text[:value_start] + _written(value, unit, own_line) + text[end:]
+        return
+    # Add a member after the others, in their style.
+    end = ""
+    if members:
+        last = members[-1]
+        is_split = "\n" in text[start : members[0].start]
+        own_line = newline + _indent_at(text, last.start) if is_split else ""
+        at = last.end
+        if last.comma is None:
+            text = f"{text[:at]},{text[at:]}"
+        else:  # The new one gets a comma after it, too.
+            at, end = last.comma, ","
+        at = _skip(text, at + 1, _COMMENTS_IN_LINE) if is_split else at + 1
+        before = own_line or " "
     else:
-        comments = _SAME_LINE_COMMENTS.match(text, end)
-        has_comment = comments is not None and comments.end() > end
-        line = text[text.rfind("\n", 0, blanks) + 1 : blanks]
-        tokens = _COMMENT_OR_STRING.findall(line)
-        follows_comment = any(token.startswith("//") for token in tokens)
-        ends_line = text[_skip(text, end, _SKIPPED_IN_LINE) :].startswith(("\n", "\r\n"))
-        if not has_comment and (ends_line or not follows_comment):
-            cuts.append((line_break - (text[line_break - 1] == "\r"), member.start))
-    for cut_start, cut_end in sorted(cuts, reverse=True):
-        text = text[:cut_start] + text[cut_end:]
-    if len(members) == 1:  # Remove the blanks between braces, if nothing else is between them.
         close = _skip(text, start + 1)
-        if text.startswith("}", close):
-            text = text[: start + 1] + text[close:]
+        at = start + 1 + len(text[start + 1 : close].rstrip(_BLANKS))
+        is_split = start == top or "\n" in text.strip(_BLANKS)
+        indent = newline + _indent_at(text, start)
+        before = own_line = indent + unit if is_split else ""
+        end = indent if is_split and "\n" not in text[at:close] else ""
+    name = json.dumps(path[depth], ensure_ascii=False)
+    member = _written(_nested(path[depth + 1 :], value), unit, own_line)
+    yield f"{text[:at]}{before}{name}: {member}{end}{text[at:]}"
+
+
+def _written(value: object, unit: str, own_line: str) -> str:
+    """Format a value; `own_line` is a line ending with the indentation, or "" for one line."""
+    indent = unit if own_line else None
+    return json.dumps(value, ensure_ascii=False, indent=indent).replace("\n", own_line)
+
+
+def _remove_json(text: str, path: Path) -> Iterator[str]:
+    while True:  # A key may occur twice.
+        start, members, depth, index = _find(text, path)
+        if index is None or depth < len(path) - 1:
+            yield text
+            return
+        text = _cut(text, start, members, index)
+
+
+def _cut(text: str, start: int, members: list[_Member], index: int) -> str:
+    """Remove a member, with its comma, from the object that starts at an offset."""
+    member = members[index]
+    left, middle, right = text[: member.start], "", text[member.end :]
+    if member.comma is not None:
+        middle, right = text[member.end : member.comma], text[member.comma + 1 :]
+    # The blanks before it go, too, but what follows must not become part of a line comment.
+    bare = left.rstrip(_BLANKS)
+    line_break = left.rfind("\n", len(bare))
+    if line_break >= 0:
+        has_comment = _skip(right, 0, _COMMENTS_IN_LINE) > 0
+        tokens = _COMMENT_OR_STRING.findall(bare[bare.rfind("\n") + 1 :])
+        follows_comment = any(token.startswith("//") for token in tokens)
+        ends_line = right.lstrip(" \t").startswith(("\n", "\r\n"))
+        if not has_comment and (ends_line or not follows_comment):
+            left = left[:line_break].removesuffix("\r")
+    elif index:
+        left = bare
+    else:
+        right = right.lstrip(" \t")
+    if index and member.comma is None:  # The member before it is the last one now.
+        comma = members[index - 1].comma
+        assert comma is not None
+        left = left[:comma] + left[comma + 1 :]
+    text = left + middle + right
+    if len(members) == 1:  # Remove the blanks between braces, if nothing else is between them.
+        rest = text[start + 1 :].lstrip(_BLANKS)
+        text = text[: start + 1] + rest if rest.startswith("}") else text
     return text
 
 
 # --- TOML ----------------------------------------------------------------------------------------
 
 _TOML_POSITION: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
+_TOML_LONG_STRING: Final = r'"""(?:\\[\s\S]|[^\\])*?"{3,5}|' r"'''[\s\S]*?'{3,5}"
+_TOML_STRING_OR_COMMENT: Final = re.compile(
+    rf"""({_TOML_LONG_STRING})|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|#.*"""
+)
 
 
 def _read_toml(text: str) -> Document:
@@ -335,119 +357,77 @@ def _read_toml(text: str) -> Document:
         raise Unparsable(_TOML_POSITION.sub("", message), line=line, column=column) from error
 
 
-def _set_toml(text: str, path: Path, value: object) -> str:
+def _set_toml(text: str, path: Path, value: object) -> Iterator[str]:
     import tomlkit  # Only edits need it.
 
-    document = _read_toml(text)
-    if value_at(document, path) == value:
-        return text
-    if value_at(document, path[:2]) is None:
-        longer = _append_table(text, path, value)
-        try:
-            tomllib.loads(longer)
-        except tomllib.TOMLDecodeError:
-            pass  # The parent cannot be extended: it is an inline table, for example.
-        else:
-            return longer
-
-    def set_it(tree: Any) -> None:
-        holder = tree
-        for key in path[:-1]:
-            if key not in holder:
-                holder[key] = tomlkit.table() if holder is tree else tomlkit.inline_table()
-            holder = holder[key]
-        holder[path[-1]] = _toml_item(value)
-
-    return re.sub("\r?\n", _newline_of(text), _with_tomlkit(text, path, set_it))
+    newline = _newline_of(text)
+    if value_at(_read_toml(text), path[:2]) is None:
+        # It cannot be appended if its parent is an inline table, for example.
+        members = {key: _toml_item(one) for key, one in as_object(_nested(path[2:], value)).items()}
+        table = tomlkit.dumps({path[0]: {path[1]: members}}).replace("\n", newline)
+        is_ended = not text or text.endswith("\n")
+        gap = "" if not text else newline if is_ended else newline * 2
+        yield text + gap + (table if is_ended else table.removesuffix(newline))
+    yield re.sub("\r?\n", newline, _with_tomlkit(text, path, _toml_item(value)))
 
 
-def _remove_toml(text: str, path: Path) -> str:
-    wanted = _read_toml(text)
-    if value_at(wanted, path) is None:
-        return text
-    del as_object(value_at(wanted, path[:-1]))[path[-1]]
-    lines = text.splitlines(keepends=True)
-    runs = _table_runs(lines, path)
-    # What looks like a header may be in a string of several lines: then one of the runs is right.
-    for chosen in ([run[0] for run in runs], *([one] for run in runs for one in run)):
-        shorter = _cut_lines(lines, chosen)
-        try:
-            if {path[0]: {}, **tomllib.loads(shorter)} == {path[0]: {}, **wanted}:
-                return shorter
-        except tomllib.TOMLDecodeError:
-            continue
-
-    def remove_it(tree: Any) -> None:
-        holder = tree
-        for key in path[:-1]:
-            holder = holder[key]
-        del holder[path[-1]]
-
-    return _with_tomlkit(text, path, remove_it)
+def _remove_toml(text: str, path: Path) -> Iterator[str]:
+    yield _without_tables(text, path)
+    yield _with_tomlkit(text, path, None)
 
 
-def _table_runs(lines: list[str], path: Path) -> list[list[tuple[int, int]]]:
-    """Find where tables at and below a path follow each other: their lines, from each header on.
+def _without_tables(text: str, path: Path) -> str:
+    """Remove the lines of the tables at and below a path, but no comments after their end.
 
-    The comments after the last table of a run do not belong to it.
+    If such tables have blank lines before and after them, one of these goes, too.
     """
-    runs: list[list[tuple[int, int]]] = []
-    starts: list[int] = []
-    stop = 0
-    for number, line in enumerate([*lines, "["]):
-        mark = line.lstrip()[:1]
+    # Within a string of several lines, a line may look like a header or a comment.
+    masked = _TOML_STRING_OR_COMMENT.sub(
+        lambda found: re.sub(r"\S", "x", found[0]) if found[1] else found[0], text
+    )
+    kept: list[str] = []
+    comments: list[str] = []  # Blank lines and comments since the last statement that was removed.
+    is_inside = False
+    lines = zip(text.splitlines(keepends=True), masked.splitlines(), strict=True)
+    for line, shape in (*lines, ("", "[")):
+        mark = shape.lstrip()[:1]
         if mark == "[":
-            try:
+            with suppress(tomllib.TOMLDecodeError):  # It is a part of an array.
+                was_inside = is_inside
                 is_inside = value_at(tomllib.loads(line), path) is not None
-            except tomllib.TOMLDecodeError:
-                is_inside = False
-            if is_inside:
-                starts.append(number)
-            elif starts:
-                runs.append([(start, stop) for start in starts])
-                starts = []
-        if mark not in ("", "#"):
-            stop = number + 1
-    return runs
+                if was_inside and not is_inside:
+                    if kept and not kept[-1].strip() and not [*comments, line][0].strip():
+                        kept.pop()
+                    kept += comments
+        if not is_inside:
+            kept.append(line)
+        elif mark in ("", "#"):
+            comments.append(line)
+        else:
+            comments.clear()
+    result = "".join(kept)
+    return result if text.endswith("\n") else result.removesuffix("\n").removesuffix("\r")
 
 
-def _cut_lines(lines: list[str], runs: list[tuple[int, int]]) -> str:
-    """Remove runs of lines, each with a blank line before it if another one follows."""
-    left = list(lines)
-    for start, stop in reversed(runs):
-        is_apart = start > 0 and not left[start - 1].strip()
-        is_apart = is_apart and (stop == len(left) or not left[stop].strip())
-        del left[start - is_apart : stop]
-    result = "".join(left)
-    is_open = not lines[-1].endswith("\n")
-    return result.removesuffix("\n").removesuffix("\r") if is_open else result
-
-
-def _with_tomlkit(text: str, path: Path, change: Callable[[Any], None]) -> str:
+def _with_tomlkit(text: str, path: Path, value: object) -> str:
+    """Let tomlkit set a value, or remove it if the value is None."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
     try:
         tree = tomlkit.parse(text)
-        change(tree)
+        holder: Any = tree
+        for key in path[:-1]:
+            if key not in holder:
+                holder[key] = tomlkit.table() if holder is tree else tomlkit.inline_table()
+            holder = holder[key]
+        if value is None:
+            del holder[path[-1]]
+        else:
+            holder[path[-1]] = value
         return tomlkit.dumps(tree)
     except (TOMLKitError, TypeError, AttributeError, KeyError, ValueError) as error:
         raise CannotEdit(f"{'.'.join(path)} cannot be changed ({error})") from error
-
-
-def _append_table(text: str, path: Path, value: object) -> str:
-    """Append the table path[:2], after a blank line; its keys are those below."""
-    import tomlkit
-
-    lines = [f"[{tomlkit.key(path[:2]).as_string()}]"]
-    for key, one in as_object(_nested(path[2:], value)).items():
-        lines.append(f"{tomlkit.key(key).as_string()} = {_toml_item(one).as_string()}")
-    newline = _newline_of(text)
-    block = newline.join(lines)
-    if not text:
-        return f"{block}{newline}"
-    is_ended = text.endswith("\n")
-    return f"{text}{newline}{block}{newline}" if is_ended else f"{text}{newline * 2}{block}"
 
 
 def _toml_item(value: object) -> Any:
@@ -455,7 +435,7 @@ def _toml_item(value: object) -> Any:
     import tomlkit
 
     if not is_object(value):
-        return tomlkit.item(value)
+        return value
     table = tomlkit.inline_table()
     for key, one in value.items():
         table[key] = _toml_item(one)
@@ -473,40 +453,38 @@ def _read_yaml(text: str) -> Document:
     return {key: value for key, value in as_object(document).items() if value is not None}
 
 
-def _set_yaml(text: str, path: Path, value: object) -> str:
-    if value_at(_read_yaml(text), path) == value:
-        return text
+def _set_yaml(text: str, path: Path, value: object) -> Iterator[str]:
     holder, members = _yaml_members(text, path)
     newline = _newline_of(text)
     rest = _nested(path[len(members) :], value)
-    if len(members) < len(path) and holder is not None:
-        stop = _line_end(text, _yaml_end(text, *holder.value[-1]))
-        return (
-            text[:stop] + _yaml_text(rest, newline + " " * holder.start_mark.column) + text[stop:]
-        )
-    if not members:
+    if holder is not None:  # Add a member after the others.
+        at = _line_end(text, _yaml_end(text, *holder.value[-1]))
+        yield text[:at] + _yaml_text(rest, newline + " " * holder.start_mark.column) + text[at:]
+    elif members:  # Replace the value of the last one.
+        key = members[-1][0]
+        new = _yaml_text(rest, newline + " " * (key.start_mark.column + 2))
+        stop = _yaml_end(text, *members[-1])
+        after = _line_end(text, stop) if new.startswith(newline) else stop
+        yield f"{text[: key.end_mark.index]}:{text[stop:after]}{new}{text[after:]}"
+    else:
         lines = _yaml_text(rest, newline)
         is_open = text and not text.endswith("\n")
-        return text + lines if is_open else text + lines.removeprefix(newline) + newline
-    key = members[-1][0]
-    new = _yaml_text(rest, newline + " " * (key.start_mark.column + 2))
-    stop = _yaml_end(text, *members[-1])
-    after = _line_end(text, stop) if new.startswith(newline) else stop
-    return f"{text[: key.end_mark.index]}:{text[stop:after]}{new}{text[after:]}"
+        yield text + lines if is_open else text + lines.removeprefix(newline) + newline
 
 
-def _remove_yaml(text: str, path: Path) -> str:
+def _remove_yaml(text: str, path: Path) -> Iterator[str]:
     """Remove a value, and each mapping that would be empty without it."""
-    if value_at(_read_yaml(text), path) is None:
-        return text
     _, members = _yaml_members(text, path)
+    if len(members) < len(path):
+        return  # It comes from an anchor elsewhere.
     while len(members) > 1 and len(members[-2][1].value) == 1:
         members.pop()
     start = text.rfind("\n", 0, members[-1][0].start_mark.index)
-    stop = _line_end(text, _yaml_end(text, *members[-1]))
+    after = text[_line_end(text, _yaml_end(text, *members[-1])) :]
     if start < 0:
-        return text[stop:].removeprefix("\r").removeprefix("\n")
-    return text[: start - text.endswith("\r", 0, start)] + text[stop:]
+        yield after.removeprefix("\r").removeprefix("\n")
+    else:
+        yield text[:start].removesuffix("\r") + after
 
 
 def _with_yaml(method: Literal["load", "compose"], text: str) -> Any:
@@ -539,7 +517,7 @@ def _yaml_members(text: str, path: Path) -> tuple[Any, list[tuple[Any, Any]]]:
     members: list[tuple[Any, Any]] = []
     for depth, key in enumerate(path):
         if node is None or node.tag.endswith(":null") or (node.id == "mapping" and not node.value):
-            return None, members
+            break
         if node.id != "mapping" or node.flow_style:
             where = ".".join(path[:depth]) or "the document"
             raise CannotEdit(f"{where} is not a mapping with lines of its own")
@@ -575,27 +553,6 @@ def _yaml_text(value: object, own_line: str) -> str:
 def _line_end(text: str, at: int) -> int:
     found = text.find("\n", at)
     return len(text) if found < 0 else found - text.endswith("\r", 0, found)
-
-
-# --- the formats ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """The functions that read and edit one format.
-
-    Raises:
-        Unparsable: All of them: the text breaks the rules of its format.
-        CannotEdit: All of them: the document is not an object. The last two: its layout does not
-            allow a safe change.
-    """
-
-    read: Callable[[str], Document]
-    """Parses a document; an empty text counts as an empty object."""
-    set_value: Callable[[str, Path, object], str]
-    """Returns the document with a value set at a path; missing objects are created."""
-    remove: Callable[[str, Path], str]
-    """Returns the document without the value at a path; unchanged if the path does not exist."""
 
 
 JSON: Final = Format(_read_json, _set_json, _remove_json)

@@ -1,7 +1,7 @@
 """The known MCP clients: their files, their entries, and the variables that they pass on.
 
 `_TABLE` has a row for each client: a template of its user's file, the member that holds the
-servers, and where it differs from the others. `_folders` fills the templates in.
+servers, and where it differs from the others. `_filled` fills the templates in.
 
 Sources (2026-11): the clients' own documentation; for Zed, Codex and Goose their source code.
 """
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, cast
 
 from kiro_mcp.auth.machine import Machine, own_home
@@ -25,6 +24,9 @@ _BASICS: Final = ("HOME", "LOGNAME", "USER", "SHELL", "LANG", "LC_ALL", "TERM", 
 _SHORT_PATHS: Final = {"darwin": "/usr/bin:/bin:/usr/sbin:/sbin"}
 _USUAL_SHORT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
+_PLAIN: Final = {"command": "{command}", "args": "{args}", "env": "{variables}"}
+_TYPED: Final = {"type": "stdio", **_PLAIN}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
@@ -33,7 +35,7 @@ class Client:
     id: str
     title: str
     file: str
-    """The template of the user's configuration file (`_folders`)."""
+    """The template of the user's configuration file (`_filled`)."""
     other_name: str = ""
     """Another name of the file, which is used if such a file exists."""
     trace: str = ""
@@ -45,8 +47,8 @@ class Client:
     key: str = "mcpServers"
     """The member of its configuration that contains the servers."""
     format: Format = JSONC
-    shape: Literal["plain", "typed", "opencode", "goose"] = "plain"
-    """The shape of its entries (`entry_of`)."""
+    entry: Mapping[str, str] = field(default_factory=_PLAIN.copy)
+    """The template of its entries (`entry_of`)."""
     new_entry: Mapping[str, object] = field(default_factory=dict[str, object])
     """The members of a new entry besides the command and the variables."""
     inherits: Literal["desktop", "basics", "shell"] = "desktop"
@@ -64,30 +66,18 @@ class Client:
         Raises:
             InvalidRequest: HOME is not set.
         """
-        if machine.home is None:
-            raise InvalidRequest(
-                "HOME is not set, so the client's configuration cannot be found.",
-                next_step="Set it, or name the file with --file.",
-            )
-        usual = Path(self.file.format_map(_folders(machine.home, machine)))
-        if packaged := self._packaged_folder(machine):
-            return packaged / usual.name
+        usual = _filled(self.file, machine)
+        if self.packaged and machine.platform == "win32":
+            local = machine.environ.get("LOCALAPPDATA") or _filled("{home}/AppData/Local", machine)
+            for folder in sorted(Path(local).glob(self.packaged)):
+                return folder / usual.name
         other = usual.with_name(self.other_name or usual.name)
         return other if other.is_file() else usual
 
     def is_installed(self, machine: Machine) -> bool:
         """Whether a folder of the client shows that it was used on this machine."""
-        if machine.home is None:
-            return False
-        folders = _folders(machine.home, machine)
-        trace = self.trace.format_map(folders) or Path(self.file.format_map(folders)).parent
-        return Path(trace).is_dir() or self._packaged_folder(machine) is not None
-
-    def _packaged_folder(self, machine: Machine) -> Path | None:
-        if machine.platform != "win32" or not self.packaged or machine.home is None:
-            return None
-        local = machine.environ.get("LOCALAPPDATA") or machine.home / "AppData" / "Local"
-        return next(iter(sorted(Path(local).glob(self.packaged))), None)
+        folder = _filled(self.trace, machine) if self.trace else self.user_file(machine).parent
+        return folder.is_dir()
 
     def inherited(self, machine: Machine) -> dict[str, str]:
         """Return the variables that the client's servers get besides those of their entry.
@@ -112,18 +102,15 @@ class Client:
             variables: The environment variables that the client sets; {} leaves them out.
             name: The name of the server, which some clients want inside of the entry, too.
         """
-        entry: Document = {"command": launch.command, "args": list(launch.args)}
-        name_of_variables = "env"
-        if self.shape == "typed":
-            entry = {"type": "stdio", **entry}
-        elif self.shape == "opencode":
-            entry = {"type": "local", "command": [launch.command, *launch.args]}
-            name_of_variables = "environment"
-        elif self.shape == "goose":
-            command = {"cmd": launch.command, "args": list(launch.args)}
-            entry = {"name": name, "type": "stdio", **command}
-            name_of_variables = "envs"
-        return {**entry, name_of_variables: dict(variables)} if variables else entry
+        values: Document = {
+            "{command}": launch.command,
+            "{args}": list(launch.args),
+            "{words}": [launch.command, *launch.args],
+            "{name}": name,
+            "{variables}": dict(variables),
+        }
+        entry = {member: values.get(value, value) for member, value in self.entry.items()}
+        return {member: value for member, value in entry.items() if value != {}}
 
 
 _TABLE: Final = (
@@ -142,7 +129,7 @@ _TABLE: Final = (
         trace="{claude}",
         project_file=".mcp.json",
         format=JSON,
-        shape="typed",
+        entry=_TYPED,
         inherits="shell",
         next_step="Start a new session of `claude`; `/mcp` shows the server.",
     ),
@@ -153,7 +140,7 @@ _TABLE: Final = (
         trace="{config}/Code",
         project_file=".vscode/mcp.json",
         key="servers",
-        shape="typed",
+        entry=_TYPED,
         next_step="In VS Code run `MCP: List Servers` from the Command Palette and start it.",
     ),
     Client(
@@ -223,7 +210,7 @@ _TABLE: Final = (
         other_name="opencode.jsonc",
         project_file="opencode.json",
         key="mcp",  # Version 2 has `mcp.servers`, and reads this, too.
-        shape="opencode",
+        entry={"type": "local", "command": "{words}", "environment": "{variables}"},
         inherits="shell",
         next_step="Start a new session of `opencode`; `opencode mcp list` shows the server.",
     ),
@@ -241,7 +228,13 @@ _TABLE: Final = (
         file="{goose}/config.yaml",
         key="extensions",
         format=YAML,
-        shape="goose",
+        entry={
+            "name": "{name}",
+            "type": "stdio",
+            "cmd": "{command}",
+            "args": "{args}",
+            "envs": "{variables}",
+        },
         new_entry={
             "description": "Claude through your own Kiro subscription",
             "enabled": True,
@@ -258,39 +251,39 @@ _TABLE: Final = (
     ),
 )
 
-CLIENTS: Final[Mapping[str, Client]] = MappingProxyType({client.id: client for client in _TABLE})
+CLIENTS: Final[Mapping[str, Client]] = {client.id: client for client in _TABLE}
 """The clients by the names that `kiro-mcp install` takes."""
 
 
-def _folders(home: Path, machine: Machine) -> dict[str, object]:
-    """Return the folders that templates name. `config` has the settings of Electron programs."""
-    environ = machine.environ
-    xdg_config = environ.get("XDG_CONFIG_HOME") or home / ".config"
-    match machine.platform:
-        case "darwin":
-            config = home / "Library" / "Application Support"
-            zed = home / ".config" / "zed"
-            goose = Path(xdg_config) / "goose"
-        case "win32":
-            config = environ.get("APPDATA") or home / "AppData" / "Roaming"
-            zed = Path(config) / "Zed"
-            goose = Path(config) / "Block" / "goose" / "config"
-        case _:
-            config = xdg_config
-            zed = Path(config) / "zed"
-            goose = Path(config) / "goose"
+def _filled(template: str, machine: Machine) -> Path:
+    """Fill the folders of this machine in. `config` has the settings of Electron programs."""
+    home, environ = machine.home, machine.environ
+    if home is None:
+        raise InvalidRequest(
+            "HOME is not set, so the client's configuration cannot be found.",
+            next_step="Set it, or name the file with --file.",
+        )
+    xdg_config = config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    zed, goose = config / "zed", config / "goose"
+    if machine.platform == "darwin":
+        config = home / "Library" / "Application Support"
+        zed = home / ".config" / "zed"
+    elif machine.platform == "win32":
+        config = Path(environ.get("APPDATA") or home / "AppData" / "Roaming")
+        zed, goose = config / "Zed", config / "Block" / "goose" / "config"
     goose_root = Path(environ.get("GOOSE_PATH_ROOT", ""))
-    return {
-        "home": home,
-        "config": config,
-        "xdg_config": xdg_config,
-        "zed": zed,
-        "claude": environ.get("CLAUDE_CONFIG_DIR") or home / ".claude",
-        "claude_file": environ.get("CLAUDE_CONFIG_DIR") or home,
-        "codex": environ.get("CODEX_HOME") or home / ".codex",
-        "cline": environ.get("CLINE_DATA_DIR") or home / ".cline" / "data",
-        "goose": goose_root / "config" if goose_root.is_absolute() else goose,
-    }
+    filled = template.format(
+        home=home,
+        config=config,
+        xdg_config=xdg_config,
+        zed=zed,
+        claude=environ.get("CLAUDE_CONFIG_DIR") or home / ".claude",
+        claude_file=environ.get("CLAUDE_CONFIG_DIR") or home,
+        codex=environ.get("CODEX_HOME") or home / ".codex",
+        cline=environ.get("CLINE_DATA_DIR") or home / ".cline" / "data",
+        goose=goose_root / "config" if goose_root.is_absolute() else goose,
+    )
+    return Path(filled)
 
 
 class Entry(NamedTuple):

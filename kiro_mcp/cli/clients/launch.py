@@ -102,31 +102,30 @@ def lasting_launch(running: Running) -> Launch | None:
     source of this copy. If the source is the package index, an installed `kiro-mcp` on `PATH` comes
     before `uvx`.
     """
-    is_windows = running.platform == "win32"
-    paths, suffix = (ntpath, ".exe") if is_windows else (posixpath, "")
+    return next((one for one in _launches(running) if is_lasting(one.command)), None)
+
+
+def _launches(running: Running) -> Iterator[Launch]:
+    paths, suffix = (ntpath, ".exe") if running.platform == "win32" else (posixpath, "")
     # On Windows, the script that pip and uv write removes `.exe` from `sys.argv[0]`.
     argv0 = running.argv0.removesuffix(suffix) + suffix
-    scripts = [argv0] if paths.basename(argv0) == PROGRAM + suffix else []
+    beside = paths.join(paths.dirname(running.executable), PROGRAM + suffix)
+    for script in (argv0, beside if running.executable else ""):
+        if paths.basename(script) == PROGRAM + suffix and running.exists(script):
+            yield Launch(command=script)
     if running.executable:
-        scripts.append(paths.join(paths.dirname(running.executable), PROGRAM + suffix))
-    for script in scripts:
-        if is_lasting(script) and running.exists(script):
-            return Launch(command=script)
-    if running.executable and is_lasting(running.executable):
-        return Launch(command=running.executable, args=("-m", "kiro_mcp"))
+        yield Launch(command=running.executable, args=("-m", "kiro_mcp"))
     if not running.source:
         for script in running.find(PROGRAM):
-            if is_lasting(script):
-                return Launch(command=script)
+            yield Launch(command=script)
     if running.source is None:
-        return None
+        return
     source = ("--from", running.source) if running.source else ()
-    beside_uv = paths.join(paths.dirname(running.uv), "uvx" + suffix)
-    found = [beside_uv] if running.uv and running.exists(beside_uv) else []
-    for uvx in (*running.find("uvx"), *found):
-        if is_lasting(uvx):
-            return Launch(command=uvx, args=(*source, PROGRAM))
-    return None
+    for uvx in running.find("uvx"):
+        yield Launch(command=uvx, args=(*source, PROGRAM))
+    uvx = paths.join(paths.dirname(running.uv), "uvx" + suffix)
+    if running.uv and running.exists(uvx):
+        yield Launch(command=uvx, args=(*source, PROGRAM))
 
 
 def source_of(direct_url: str) -> str | None:
