@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from kiro_mcp.chat import CodeReference, Fault, JsonObject, Refusal, WebLink
+from kiro_mcp.errors import AnswerBroken
 from kiro_mcp.wire.eventstream import Frame
 from kiro_mcp.wire.json_values import (
     UnreadableError,
@@ -58,8 +59,12 @@ MAX_TYPE_CHARACTERS: Final = 80
 """The length of an event's name; a header could have 64 KiB."""
 
 
-class AnswerLimitError(ValueError):
-    """An answer exceeds a limit, which the error's text names."""
+def over_limit(limit: str) -> AnswerBroken:
+    """Return the error that ends an answer because it has more than a limit."""
+    return AnswerBroken(
+        f"The answer was cut off, because it has more than {limit}.",
+        next_step="Ask for less at a time.",
+    )
 
 
 # --- the events ---------------------------------------------------------------------------
@@ -445,7 +450,7 @@ _NO_DETAILS: Final = Fault(message="The answer is JSON, not an event stream.")
 _TITLE: Final = re.compile(r"<(title|Message)\b[^>]*>([^<]*)<", re.IGNORECASE)
 
 
-def is_foreign(beginning: bytes) -> bool | None:
+def looks_foreign(beginning: bytes) -> bool | None:
     """Whether a body is not an event stream, by its first bytes; None if more are needed."""
     text = beginning[:_JUDGED_BYTES].removeprefix(_BYTE_ORDER_MARK).lstrip()
     if text.startswith(_DOCUMENT + _EVENT_LINE):

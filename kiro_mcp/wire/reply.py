@@ -40,31 +40,7 @@ from kiro_mcp.chat import (
     WebLink,
 )
 from kiro_mcp.errors import AnswerBroken, FrameError, KiroError, quoted
-from kiro_mcp.wire.events import (
-    MAX_ANSWER_BYTES,
-    MAX_IGNORED_TYPES,
-    MAX_LISTED,
-    MAX_PARTS,
-    MAX_TEXT_CHARACTERS,
-    MAX_TYPE_CHARACTERS,
-    MAX_WARNINGS,
-    AnswerLimitError,
-    Citations,
-    ContextUsage,
-    Event,
-    ForeignBody,
-    Ignored,
-    Malformed,
-    Metering,
-    Reasoning,
-    Several,
-    Stop,
-    Text,
-    TokenCounts,
-    ToolUseFragment,
-    is_foreign,
-    read_event,
-)
+from kiro_mcp.wire import events
 from kiro_mcp.wire.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES, FrameDecoder
 from kiro_mcp.wire.json_values import SurrogateJoiner
 from kiro_mcp.wire.text_tool_calls import CallWatch
@@ -152,16 +128,13 @@ class ReplyBuilder:
     def __init__(self, options: ReplyOptions = DEFAULT_OPTIONS) -> None:
         self.fault: Fault | KiroError | None = None
         """The reason why the answer ended early. After it all further data is ignored."""
-        self.is_foreign = False
-        """Whether the first bytes show that the body is not an event stream. Then `fault` tells
-        what it is, as soon as enough of it has arrived."""
         self.has_begun = False
         """Whether anything from the model has arrived, even if no delta contains it yet."""
         self.last_deltas: tuple[Delta, ...] = ()
         """The last deltas, which only the end of the answer completes. `close` sets them."""
         self._options = options
         self._decoder = FrameDecoder(options.max_payload_bytes, options.max_headers_bytes)
-        self._foreign_body = ForeignBody()
+        self._foreign_body: events.ForeignBody | None = None
         self._head: bytes | None = b""
         self._received_bytes = 0
         self._parts = _Parts(options.thinking, holds_calls=options.reads_text_calls)
@@ -179,7 +152,7 @@ class ReplyBuilder:
         self._is_metered = False
         self._credits: float | None = None
         self._context_percent: float | None = None
-        self._counts = TokenCounts()
+        self._counts = events.TokenCounts()
         self._references: list[CodeReference] = []
         self._links: list[WebLink] = []
         self._ignored_events: Counter[str] = Counter()
@@ -215,36 +188,37 @@ class ReplyBuilder:
             return []
         try:
             self._received_bytes += len(data)
-            if self._received_bytes > MAX_ANSWER_BYTES:
-                raise AnswerLimitError(f"more than {MAX_ANSWER_BYTES} bytes")
+            if self._received_bytes > events.MAX_ANSWER_BYTES:
+                raise events.over_limit(f"{events.MAX_ANSWER_BYTES} bytes")
             if self._head is not None:  # It is not known yet whether the body is an event stream.
                 data = self._head + data
-                verdict = is_foreign(data)
-                if verdict is None:
-                    self._head = data
+                is_foreign = events.looks_foreign(data)
+                self._head = data if is_foreign is None else None
+                if is_foreign is None:
                     return []
-                self.is_foreign, self._head = verdict, None
-            if self.is_foreign:
+                if is_foreign:
+                    self._foreign_body = events.ForeignBody()
+            if self._foreign_body is not None:
                 self.fault = self._foreign_body.feed(data)
                 return []
             for frame in self._decoder.feed(data):
-                self._handle(read_event(frame))
+                self._handle(events.read_event(frame))
                 if self.fault is not None:
                     break
             else:
                 self.fault = self._decoder.fault
-        except AnswerLimitError as error:
-            self.fault = _too_much(error)
+        except AnswerBroken as error:
+            self.fault = error.with_traceback(None)  # It would keep this object alive.
         return self._parts.take_deltas()
 
-    def add(self, event: Event) -> list[Delta]:
+    def add(self, event: events.Event) -> list[Delta]:
         """Take an event that came by another way than a stream; return the deltas of it."""
         if self.fault is not None or self._reply is not None:
             return []
         try:
             self._handle(event)
-        except AnswerLimitError as error:
-            self.fault = _too_much(error)
+        except AnswerBroken as error:
+            self.fault = error.with_traceback(None)
         return self._parts.take_deltas()
 
     def close(self, fault: Fault | KiroError | None = None) -> Reply:
@@ -256,7 +230,7 @@ class ReplyBuilder:
         """
         if self._reply is not None:
             return self._reply
-        if self.fault is None and self.is_foreign:
+        if self.fault is None and self._foreign_body is not None:
             self.fault = self._foreign_body.close()
         self.fault = self.fault or fault
         if self.fault is None:
@@ -282,57 +256,57 @@ class ReplyBuilder:
 
     # --- bytes and events -----------------------------------------------------------------
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: events.Event) -> None:
         match event:
-            case Text():
+            case events.Text():
                 if event.model_id:
                     self._model_id = event.model_id
                 if event.text:
                     self._count_spoken(event.text)
                     self._parts.add_text(event.text)
-            case Reasoning():
+            case events.Reasoning():
                 self._count_spoken(event.text)
                 # Only thinking and tool uses can begin many parts, and tool uses have a limit.
-                if self._parts.count > MAX_PARTS:
-                    raise AnswerLimitError(f"more than {MAX_PARTS} parts")
+                if self._parts.count > events.MAX_PARTS:
+                    raise events.over_limit(f"{events.MAX_PARTS} parts")
                 self._parts.add_reasoning(event)
-            case ToolUseFragment():
+            case events.ToolUseFragment():
                 self.has_begun = True
                 self._parts.begin_tool_use(event.id)
                 if (tool_use := self._tool_uses.add(event)) is not None:
                     self._parts.begin_tool_use(tool_use.id)  # A second call of one id has a new id.
                     self._parts.end_tool_use(tool_use)
-            case Several():
+            case events.Several():
                 for inner in event.events:
                     self._handle(inner)
-            case Stop():
+            case events.Stop():
                 self._has_late_event = True
                 self._raw_stop_reason = event.reason or self._raw_stop_reason
                 self._refusal = event.refusal or self._refusal
-            case Metering():
+            case events.Metering():
                 self._has_late_event = self._is_metered = True
                 if event.credits is not None:
                     self._credits = (self._credits or 0.0) + event.credits
-            case ContextUsage():
+            case events.ContextUsage():
                 self._has_late_event = True
                 if event.percent is not None:
                     self._context_percent = event.percent
-            case TokenCounts():  # Zeros mean that the service has not counted.
-                self._counts = event if event != TokenCounts() else self._counts
+            case events.TokenCounts():  # Zeros mean that the service has not counted.
+                self._counts = event if event != events.TokenCounts() else self._counts
             case Fault():
                 self.fault = event
-            case Citations():
-                self._references += event.references[: MAX_LISTED - len(self._references)]
-                self._links += event.links[: MAX_LISTED - len(self._links)]
-            case Ignored():
-                name = event.event_type[:MAX_TYPE_CHARACTERS]
-                has_room = len(self._ignored_events) < MAX_IGNORED_TYPES
+            case events.Citations():
+                self._references += event.references[: events.MAX_LISTED - len(self._references)]
+                self._links += event.links[: events.MAX_LISTED - len(self._links)]
+            case events.Ignored():
+                name = event.event_type[: events.MAX_TYPE_CHARACTERS]
+                has_room = len(self._ignored_events) < events.MAX_IGNORED_TYPES
                 if not has_room and name not in self._ignored_events:
                     name = "others"
                 self._ignored_events[name] += 1
-            case Malformed():
-                if len(self._warnings) < MAX_WARNINGS:
-                    name = event.event_type[:MAX_TYPE_CHARACTERS]
+            case events.Malformed():
+                if len(self._warnings) < events.MAX_WARNINGS:
+                    name = event.event_type[: events.MAX_TYPE_CHARACTERS]
                     self._warnings.append(f"An event {name!r} was left out: it {event.problem}.")
                 else:
                     self._further_warnings += 1
@@ -340,8 +314,8 @@ class ReplyBuilder:
     def _count_spoken(self, text: str) -> None:
         self.has_begun = True
         self._spoken_characters += len(text)
-        if self._spoken_characters > MAX_TEXT_CHARACTERS:
-            raise AnswerLimitError(f"more than {MAX_TEXT_CHARACTERS} characters of text")
+        if self._spoken_characters > events.MAX_TEXT_CHARACTERS:
+            raise events.over_limit(f"{events.MAX_TEXT_CHARACTERS} characters of text")
 
     # --- the end --------------------------------------------------------------------------
 
@@ -441,12 +415,6 @@ class ReplyBuilder:
         )
 
 
-def _too_much(error: AnswerLimitError) -> AnswerBroken:
-    return AnswerBroken(
-        f"The answer was cut off, because it has {error}.", next_step="Ask for less at a time."
-    )
-
-
 # --- the parts of the reply ---------------------------------------------------------------
 
 _Target = Literal["text", "thinking"]
@@ -543,7 +511,7 @@ class _Parts:
         else:
             self._sort(self._extractor.feed(text))
 
-    def add_reasoning(self, reasoning: Reasoning) -> None:
+    def add_reasoning(self, reasoning: events.Reasoning) -> None:
         """Add the next event of thinking."""
         if self._extractor.is_at_start and self._doubtful is None:
             self._doubtful = []

@@ -558,24 +558,46 @@ def _write_body(prepared: Prepared, envelope: Envelope) -> JsonObject:
 
 def _write_turns(prepared: Prepared, envelope: Envelope) -> list[JsonObject]:
     """Write all turns, the system prompt in the first and the tools in the last."""
-    last = len(prepared.turns) - 1
     turns: list[JsonObject] = []
     for index, turn in enumerate(prepared.turns):
-        texts = [part.text for part in turn.parts if isinstance(part, TextPart)]
-        is_only_tools = _has(turn, ToolUse) or _has(turn, ToolResult)
-        blank = "" if envelope.form == "kas" and is_only_tools else BLANK
+        texts: list[str] = []
+        images: list[JsonValue] = []
+        uses: list[JsonValue] = []
+        results: list[JsonValue] = []
+        reasoning: JsonObject = {}
+        for part in turn.parts:
+            match part:
+                case TextPart():
+                    texts.append(part.text)
+                case ImagePart():
+                    images.append({"format": part.format, "source": {"bytes": part.data}})
+                case ToolUse():
+                    uses.append({"toolUseId": part.id, "name": part.name, "input": part.arguments})
+                case ToolResult():
+                    results.append(_write_result(part))
+                case ThinkingPart(redacted=""):  # The service expects a union, not a flat form.
+                    said: JsonObject = {"text": part.text, "signature": part.signature}
+                    reasoning = {"reasoningText": said}
+                case ThinkingPart():
+                    reasoning = {"redactedContent": part.redacted}
+        blank = "" if envelope.form == "kas" and (uses or results) else BLANK
         text = "\n".join(text for text in texts if text.strip()) or blank
         if turn.role == "assistant":
-            turns.append(_write_assistant_turn(turn, text))
+            answer: JsonObject = {"content": text}
+            if reasoning:
+                answer["reasoningContent"] = reasoning
+            if uses:
+                answer["toolUses"] = uses
+            turns.append({"assistantResponseMessage": answer})
             continue
         if index == 0 and prepared.system:
             text = f"{prepared.system}\n\n{text}"
         origin = envelope.origin
         message: JsonObject = {"content": text, "modelId": prepared.model.id, "origin": origin}
         context: JsonObject = {}
-        if results := [_write_result(part) for part in turn.parts if isinstance(part, ToolResult)]:
-            context["toolResults"] = list[JsonValue](results)
-        if index == last and prepared.tools.specs:
+        if results:
+            context["toolResults"] = results
+        if index == len(prepared.turns) - 1 and prepared.tools.specs:
             context["tools"] = [
                 {
                     "toolSpecification": {
@@ -588,33 +610,10 @@ def _write_turns(prepared: Prepared, envelope: Envelope) -> list[JsonObject]:
             ]
         if context:
             message["userInputMessageContext"] = context
-        images: list[JsonValue] = [
-            {"format": part.format, "source": {"bytes": part.data}}
-            for part in turn.parts
-            if isinstance(part, ImagePart)
-        ]
         if images:
             message["images"] = images
         turns.append({"userInputMessage": message})
     return turns
-
-
-def _write_assistant_turn(turn: Message, text: str) -> JsonObject:
-    message: JsonObject = {"content": text}
-    uses: list[JsonValue] = []
-    for part in turn.parts:
-        if isinstance(part, ToolUse):
-            uses.append({"toolUseId": part.id, "name": part.name, "input": part.arguments})
-        elif isinstance(part, ThinkingPart):
-            # The service expects a union here, and refuses a flat form.
-            message["reasoningContent"] = (
-                {"redactedContent": part.redacted}
-                if part.redacted
-                else {"reasoningText": {"text": part.text, "signature": part.signature}}
-            )
-    if uses:
-        message["toolUses"] = uses
-    return {"assistantResponseMessage": message}
 
 
 def _write_result(result: ToolResult) -> JsonObject:

@@ -20,10 +20,9 @@ Source of truth: the service's answers as observed.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
-from kiro_mcp.chat import JsonObject, JsonValue
+from kiro_mcp.chat import JsonObject, JsonValue, ToolUse
 from kiro_mcp.wire.json_values import object_member, parse_arguments, plain_object
 
 MAX_CANDIDATES: Final = 200
@@ -49,32 +48,21 @@ _PARAMETER_HEAD: Final = re.compile(rf'{_TAG}parameter\s+name="(?P<name>[^"<>]{{
 _DECODER: Final = json.JSONDecoder(strict=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextCall:
-    """A tool call found in text."""
-
-    name: str
-    """The tool's name as the model wrote it."""
-    arguments: JsonObject
-    is_repaired: bool = False
-
-
-Segment: TypeAlias = str | TextCall
-
-
 class _NoCallError(ValueError):
     """The text only looks like the beginning of a call."""
 
 
-def find_calls(text: str, tools: Mapping[str, JsonObject], start: int = 0) -> list[Segment]:
+def find_calls(text: str, tools: Mapping[str, JsonObject], start: int = 0) -> list[str | ToolUse]:
     """Return `text` from `start` on, in order, as runs of text and the calls between them.
+
+    The calls have no id, and the tool's name as the model wrote it.
 
     Args:
         text: A whole run of text; its code fences are counted from its beginning.
         tools: The schema of each tool's arguments, by each of its names.
         start: Where to look for calls.
     """
-    segments: list[Segment] = []
+    segments: list[str | ToolUse] = []
     shown, position, fence, candidates = start, 0, "", 0
     while candidates < MAX_CANDIDATES and (token := _FENCE_OR_BEGINNING.search(text, position)):
         beginning, position = token.span()
@@ -144,7 +132,7 @@ def _fence_after(marks: str, info: str, fence: str) -> str:
 
 def _read_calls(
     text: str, position: int, tools: Mapping[str, JsonObject]
-) -> tuple[list[TextCall], int]:
+) -> tuple[list[ToolUse], int]:
     """Return the calls that begin at `position`, and where they end."""
     if text[position] == "[":
         call, end = _read_bracketed(text, position, tools)
@@ -157,7 +145,7 @@ def _read_calls(
 
 def _read_bracketed(
     text: str, position: int, tools: Mapping[str, JsonObject]
-) -> tuple[TextCall, int]:
+) -> tuple[ToolUse, int]:
     head = _expect(_BRACKET_HEAD, text, position)
     try:
         _, end = _DECODER.raw_decode(text, head.end())
@@ -166,14 +154,19 @@ def _read_bracketed(
     arguments = parse_arguments([text[head.end() : end]])
     if arguments.value is None or head["name"] not in tools:
         raise _NoCallError
-    call = TextCall(name=head["name"], arguments=arguments.value, is_repaired=arguments.is_repaired)
+    call = ToolUse(
+        id="",
+        name=head["name"],
+        arguments=arguments.value,
+        is_repaired=arguments.is_repaired,
+    )
     return call, _expect(_BRACKET_TAIL, text, end).end()
 
 
 def _read_wrapped(
     text: str, wrapper: re.Match[str], tools: Mapping[str, JsonObject]
-) -> tuple[list[TextCall], int]:
-    calls: list[TextCall] = []
+) -> tuple[list[ToolUse], int]:
+    calls: list[ToolUse] = []
     end = wrapper.end()
     while not calls or _INVOKE_HEAD.match(text, end):
         call, end = _read_invoke(text, end, tools)
@@ -185,7 +178,7 @@ def _read_wrapped(
     return calls, end
 
 
-def _read_invoke(text: str, position: int, tools: Mapping[str, JsonObject]) -> tuple[TextCall, int]:
+def _read_invoke(text: str, position: int, tools: Mapping[str, JsonObject]) -> tuple[ToolUse, int]:
     head = _expect(_INVOKE_HEAD, text, position)
     if head["name"] not in tools:
         raise _NoCallError
@@ -201,7 +194,7 @@ def _read_invoke(text: str, position: int, tools: Mapping[str, JsonObject]) -> t
     end = _expect(re.compile(rf"\s*</{head['prefix']}invoke>"), text, end).end()
     known = object_member(tools[head["name"]], "properties")
     arguments = {name: _typed_value(value, known.get(name)) for name, value in values.items()}
-    return TextCall(name=head["name"], arguments=arguments), end
+    return ToolUse(id="", name=head["name"], arguments=arguments), end
 
 
 def _typed_value(value: str, schema: JsonValue) -> JsonValue:

@@ -23,8 +23,8 @@ from kiro_mcp.errors import quoted
 from kiro_mcp.wire.events import (
     MAX_INPUT_CHARACTERS,
     MAX_TOOL_USES,
-    AnswerLimitError,
     ToolUseFragment,
+    over_limit,
 )
 from kiro_mcp.wire.json_values import Arguments, mend_surrogates, parse_arguments
 from kiro_mcp.wire.schema import rename_members, with_legal_names
@@ -45,18 +45,6 @@ class _OpenToolUse:
     """How many fragments arrived after another tool use with the same id had ended."""
     is_snapshot: bool = False
     """Whether the only piece holds all of the arguments so far."""
-
-    def add(self, fragment: ToolUseFragment) -> None:
-        self.name = self.name or fragment.name
-        if fragment.input and not fragment.input.isspace():
-            # What follows a snapshot replaces it.
-            if fragment.is_snapshot or self.is_snapshot:
-                self.pieces.clear()
-                self.characters = 0
-            self.is_snapshot = fragment.is_snapshot
-        if fragment.input:
-            self.pieces.append(fragment.input)
-            self.characters += len(fragment.input)
 
 
 class ToolUseAssembler:
@@ -85,11 +73,10 @@ class ToolUseAssembler:
         self._new_id = new_id
         self._checks: dict[str, SchemaCheck | None] = {}
         self._open: dict[str, _OpenToolUse] = {}
-        self._ended: set[str] = set()
+        self._ended: dict[str, list[JsonObject]] = {}
+        """The arguments of the complete tool uses, by the id in the stream."""
         self._late: dict[str, _OpenToolUse] = {}
         self._late_fragments = 0
-        self._arguments: dict[str, list[JsonObject]] = {}
-        """The arguments of the complete tool uses, by the id in the stream."""
         self._warnings: list[str] = []
         self._text_calls: set[tuple[str, str]] = set()
 
@@ -105,7 +92,7 @@ class ToolUseAssembler:
         """Take a fragment; return the tool use if this was its last one.
 
         Raises:
-            AnswerLimitError: The answer has too many tool uses or too long arguments.
+            AnswerBroken: The answer has too many tool uses or too long arguments.
         """
         if fragment.id in self._ended:
             return self._add_late(fragment)
@@ -113,11 +100,20 @@ class ToolUseAssembler:
         return self._end(fragment.id, is_whole=True) if fragment.is_last else None
 
     def _add_to(self, tool_use: _OpenToolUse, fragment: ToolUseFragment) -> None:
-        characters_before = tool_use.characters
-        tool_use.add(fragment)
-        self.input_characters += tool_use.characters - characters_before
+        tool_use.name = tool_use.name or fragment.name
+        if fragment.input and not fragment.input.isspace():
+            # What follows a snapshot replaces it.
+            if fragment.is_snapshot or tool_use.is_snapshot:
+                self.input_characters -= tool_use.characters
+                tool_use.pieces.clear()
+                tool_use.characters = 0
+            tool_use.is_snapshot = fragment.is_snapshot
+        if fragment.input:
+            tool_use.pieces.append(fragment.input)
+            tool_use.characters += len(fragment.input)
+            self.input_characters += len(fragment.input)
         if self.input_characters > MAX_INPUT_CHARACTERS:
-            raise AnswerLimitError(f"more than {MAX_INPUT_CHARACTERS} characters of tool input")
+            raise over_limit(f"{MAX_INPUT_CHARACTERS} characters of tool input")
 
     def _add_late(self, fragment: ToolUseFragment) -> ToolUse | None:
         """Take a fragment of a tool use that has ended; return another call with the same id.
@@ -137,7 +133,7 @@ class ToolUseAssembler:
             return None
         del self._late[fragment.id]
         arguments = parse_arguments(late.pieces)
-        known = self._arguments.setdefault(fragment.id, [])
+        known = self._ended[fragment.id]
         if arguments.value is None or arguments.value in known:
             return None
         self._late_fragments -= late.fragments
@@ -183,18 +179,15 @@ class ToolUseAssembler:
                 continue
             self._text_calls.add(content)
             self.input_characters += len(content[1])
-            tool_use = ToolUse(
-                id=self._new_id(),
-                name=name,
-                arguments=self._with_callers_names(name, segment.arguments),
-                is_repaired=segment.is_repaired,
-            )
-            segments.append(self._checked(tool_use))
+            segments.append(self._finish(replace(segment, id=self._new_id(), name=name)))
         return segments
 
-    def _checked(self, tool_use: ToolUse) -> ToolUse:
-        """Add the violations of the tool's schema to a complete tool use."""
+    def _finish(self, tool_use: ToolUse) -> ToolUse:
+        """Give a complete tool use the caller's names, and the violations of its tool's schema."""
         name = tool_use.name
+        if names := self._property_names.get(name):
+            arguments = cast("JsonObject", rename_members(tool_use.arguments, names))
+            tool_use = replace(tool_use, arguments=arguments, text="")
         if name not in self._schemas:
             return tool_use
         if name not in self._checks:
@@ -209,19 +202,15 @@ class ToolUseAssembler:
         errors = check.errors(tool_use.arguments)
         return replace(tool_use, schema_errors=errors or (), is_unchecked=errors is None)
 
-    def _with_callers_names(self, tool: str, arguments: JsonObject) -> JsonObject:
-        names = self._property_names.get(tool, {})
-        return cast("JsonObject", rename_members(arguments, names))
-
     def _begin(self, tool_use_id: str) -> _OpenToolUse:
         if len(self._open) + len(self._ended) >= MAX_TOOL_USES:
-            raise AnswerLimitError(f"more than {MAX_TOOL_USES} tool uses")
+            raise over_limit(f"{MAX_TOOL_USES} tool uses")
         tool_use = self._open[tool_use_id] = _OpenToolUse()
         return tool_use
 
     def _end(self, tool_use_id: str, *, is_whole: bool) -> ToolUse | None:
         fragments = self._open.pop(tool_use_id)
-        self._ended.add(tool_use_id)
+        self._ended[tool_use_id] = []
         name = self._aliases.get(fragments.name, fragments.name)
         if not name:
             self._warnings.append(
@@ -232,12 +221,12 @@ class ToolUseAssembler:
         if arguments.value is None:
             raw = mend_surrogates("".join(fragments.pieces))
             return ToolUse(id=tool_use_id, name=name, arguments={}, state=arguments.state, raw=raw)
-        self._arguments.setdefault(tool_use_id, [arguments.value])
+        self._ended[tool_use_id].append(arguments.value)
         tool_use = ToolUse(
             id=tool_use_id,
             name=name,
-            arguments=self._with_callers_names(name, arguments.value),
+            arguments=arguments.value,
             is_repaired=arguments.is_repaired,
-            text="" if name in self._property_names else arguments.text,
+            text=arguments.text,
         )
-        return self._checked(tool_use)
+        return self._finish(tool_use)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiro_mcp.chat import JsonObject, ToolSpec
-from kiro_mcp.wire.text_tool_calls import MAX_CANDIDATES, CallWatch, TextCall, find_calls
+from kiro_mcp.chat import JsonObject, ToolSpec, ToolUse
+from kiro_mcp.wire.text_tool_calls import MAX_CANDIDATES, CallWatch, find_calls
 from tests.support.frames import END, exception, reasoning, text, tool
 from tests.support.replies import outline, read, read_all, said
 
@@ -34,7 +34,7 @@ INVOKE = invoke(path="/a")
 CLOSED = "</parameter></invoke>"
 
 
-def shown(segments: list[str | TextCall]) -> list[str]:
+def shown(segments: list[str | ToolUse]) -> list[str]:
     """Text as it is, calls as `name{arguments}`."""
     return [
         segment if isinstance(segment, str) else f"{segment.name}{segment.arguments}"
@@ -207,7 +207,7 @@ def test_after_many_false_beginnings_the_rest_is_text() -> None:
 def test_repair_of_arguments_in_text_is_marked() -> None:
     """As for arguments that came as events."""
     (call,) = find_calls('[Called cherche with args: {"q":"a\nb"}]', TOOLS)
-    assert isinstance(call, TextCall)
+    assert isinstance(call, ToolUse)
     assert call.is_repaired
 
 

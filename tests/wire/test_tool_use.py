@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kiro_mcp.chat import JsonValue, ToolSpec, ToolUse, ToolUseDelta, ToolUseState
+from kiro_mcp.errors import AnswerBroken
 from kiro_mcp.wire import events as limits
-from kiro_mcp.wire.events import AnswerLimitError, ToolUseFragment
+from kiro_mcp.wire.events import ToolUseFragment
 from kiro_mcp.wire.json_values import parse_arguments
 from kiro_mcp.wire.schema_check import (
     MAX_SCHEMA_ERRORS,
@@ -560,7 +561,7 @@ def test_snapshots_count_once_towards_the_limit() -> None:
         assembler.add(ToolUseFragment("t1", "lire", snapshot, is_snapshot=True))
     for _ in range(2):
         assembler.add(ToolUseFragment("t2", "lire", snapshot))
-    with pytest.raises(AnswerLimitError):
+    with pytest.raises(AnswerBroken):
         assembler.add(ToolUseFragment("t2", "lire", snapshot))
     assert [tool_use.state for tool_use in assembler.close(is_answer_whole=False)] == [
         "truncated",
