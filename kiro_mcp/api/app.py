@@ -33,7 +33,7 @@ from kiro_mcp.chat import JsonObject, ModelInfo, Reply
 from kiro_mcp.client.off_loop import off_loop
 from kiro_mcp.errors import InternalFault, InvalidRequest, KiroError, ServiceUnavailable, quoted
 from kiro_mcp.web_server import on_disconnect
-from kiro_mcp.wire.json_values import mend_escaped_surrogates
+from kiro_mcp.wire.large_json import mend_escaped_surrogates
 from kiro_mcp.wire.models import resolve_model
 
 logger = logging.getLogger(__name__)

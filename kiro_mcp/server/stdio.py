@@ -39,7 +39,7 @@ from kiro_mcp.client.off_loop import off_loop
 from kiro_mcp.server import faststart
 from kiro_mcp.server.app import KiroServer
 from kiro_mcp.server.faststart import CHUNK_BYTES, PIECE_BYTES, Handover, LineSplitter, decode
-from kiro_mcp.wire.json_values import cut_long_texts, load_large_json, mend_escaped_surrogates
+from kiro_mcp.wire.large_json import cut_long_texts, load_large_json, mend_escaped_surrogates
 
 logger = logging.getLogger(__name__)
 

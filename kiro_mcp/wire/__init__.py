@@ -11,9 +11,9 @@ The response side, from bytes to the reply::
 
     bytes ─▶ eventstream ─▶ events ─▶ reply ─▶ deltas, Reply
                                         ├─ thinking: thinking between tags in the text
-                                        ├─ tool_use: fragments of tool uses, text_tool_calls
+                                        ├─ tool_use, text_tool_calls, arguments
                                         └─ schema_check: arguments against the tool's schema
 
-Both sides read and write JSON with `json_values`. `typed_answers` finds the value in an answer
-that has a schema to follow.
+Both sides read and write JSON with `json_values`. `large_json` parses very large messages of
+callers. `typed_answers` finds the value in an answer that has a schema to follow.
 """

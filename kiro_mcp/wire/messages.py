@@ -42,12 +42,12 @@ from kiro_mcp.chat import (
     ToolUseState,
 )
 from kiro_mcp.errors import InvalidRequest, quoted
+from kiro_mcp.wire.arguments import parse_arguments
 from kiro_mcp.wire.history import result_text
 from kiro_mcp.wire.images import image_from_base64, image_from_url
 from kiro_mcp.wire.json_values import (
     clean_text,
     json_text,
-    parse_arguments,
     plain_json,
     word_member,
 )

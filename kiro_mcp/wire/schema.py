@@ -78,7 +78,7 @@ def map_subschemas(node: JsonObject, change: Change) -> JsonObject:
 
 # --- references ---------------------------------------------------------------------------
 
-MAX_DEPTH: Final = 32
+MAX_SCHEMA_DEPTH: Final = 32
 """How deep schemas may nest. A deeper schema allows anything."""
 
 MAX_NODES: Final = 4_000
@@ -130,7 +130,7 @@ def inline_references(schema: JsonObject, budget: SchemaBudget | None = None) ->
             return {"type": "null"} if node is None else node
         count += 1
         budget.nodes -= len(around) > 1
-        if count > MAX_NODES or depth > MAX_DEPTH or budget.nodes < 0:
+        if count > MAX_NODES or depth > MAX_SCHEMA_DEPTH or budget.nodes < 0:
             return _type_alone(node)
         while isinstance(reference := node.get("$ref"), str):
             # A schema's own members win over those of its target.

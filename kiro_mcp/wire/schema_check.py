@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final, cast
 
 from kiro_mcp.chat import JsonObject, JsonValue
-from kiro_mcp.wire.json_values import size_up_to
+from kiro_mcp.wire.json_values import is_larger
 from kiro_mcp.wire.schema import MAX_REFERENCE_CHARACTERS, local_target
 
 MAX_SCHEMA_ERRORS: Final = 20
@@ -74,12 +74,13 @@ class SchemaCheck:
         """
         if self._validator is None:
             return None
-        steps = self._size * size_up_to(value, MAX_QUICK_STEPS // self._size)
-        if steps > MAX_QUICK_STEPS:
+        if is_larger(value, MAX_QUICK_STEPS // self._size):
             return None
         if self._validator.is_valid(value):
             return ()
-        return _errors(self._validator, value, name) if steps <= MAX_QUICK_ERROR_STEPS else None
+        if is_larger(value, MAX_QUICK_ERROR_STEPS // self._size):
+            return None
+        return _errors(self._validator, value, name)
 
 
 def check_slowly(

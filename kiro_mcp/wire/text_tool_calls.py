@@ -23,7 +23,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from kiro_mcp.chat import JsonObject, JsonValue, ToolUse
-from kiro_mcp.wire.json_values import object_member, parse_arguments, plain_object
+from kiro_mcp.wire.arguments import parse_arguments, plain_object
+from kiro_mcp.wire.json_values import object_member
 
 MAX_CANDIDATES: Final = 200
 """How many possible calls are read. Each may take reading to the end of the text."""

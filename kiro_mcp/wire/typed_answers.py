@@ -14,7 +14,8 @@ from typing import Final
 
 from kiro_mcp.chat import JsonObject, JsonValue
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.wire.json_values import json_text, plain_object
+from kiro_mcp.wire.arguments import plain_object
+from kiro_mcp.wire.json_values import json_text
 
 MAX_CANDIDATES: Final = 100
 """How many values of an answer are checked, from the end."""

@@ -9,7 +9,7 @@ import pytest
 from mcp.client import Client
 
 from kiro_mcp.emulator import Cut, HttpAnswer, Pause, RunningEmulator, Script, Send, frames
-from kiro_mcp.wire.json_values import MAX_DEPTH
+from kiro_mcp.wire.arguments import MAX_ARGUMENTS_DEPTH
 from tests.support.mcp import SLOW_TO_CHECK, ask, ask_with_id, code, connected, sent, words
 
 PIXEL = (
@@ -188,7 +188,8 @@ async def test_repaired_arguments_give_a_warning(emulator: RunningEmulator) -> N
 
 
 @pytest.mark.parametrize(
-    ("depth", "state"), [(MAX_DEPTH, "complete"), (MAX_DEPTH + 1, "invalid"), (400, "invalid")]
+    ("depth", "state"),
+    [(MAX_ARGUMENTS_DEPTH, "complete"), (MAX_ARGUMENTS_DEPTH + 1, "invalid"), (400, "invalid")],
 )
 async def test_an_answer_is_returned_although_a_call_nests_too_deeply_for_a_result(
     depth: int, state: str, emulator: RunningEmulator, tmp_path: Path

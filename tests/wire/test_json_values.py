@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 from pydantic_core import from_json
 
 from kiro_mcp.wire.json_values import (
-    MAX_COMMAS,
-    MAX_JSON_DEPTH,
+    MAX_SENT_DEPTH,
     SurrogateJoiner,
     clean_text,
-    cut_long_texts,
     json_text,
-    load_large_json,
-    mend_escaped_surrogates,
     mend_surrogates,
     plain_json,
     without_nulls,
+)
+from kiro_mcp.wire.large_json import (
+    MAX_COMMAS,
+    cut_long_texts,
+    load_large_json,
+    mend_escaped_surrogates,
 )
 
 VALUES = st.recursive(
@@ -90,9 +92,9 @@ def test_a_value_that_is_nested_too_deeply_becomes_text(
     while isinstance(plain, dict | list):
         plain = next(iter(plain.values() if isinstance(plain, dict) else plain))
         levels += 1
-    assert levels == MAX_JSON_DEPTH
+    assert levels == MAX_SENT_DEPTH
     assert isinstance(plain, str)
-    assert plain.count(bracket) == 200 - MAX_JSON_DEPTH
+    assert plain.count(bracket) == 200 - MAX_SENT_DEPTH
     assert "bottom" in plain
 
 
@@ -104,7 +106,7 @@ def test_a_value_that_json_cannot_hold_is_left_out(
     deep: Any = "bottom"
     for _ in range(100_000):
         deep = nest(deep)
-    assert json_text(plain_json(deep)).count(bracket) == MAX_JSON_DEPTH
+    assert json_text(plain_json(deep)).count(bracket) == MAX_SENT_DEPTH
 
 
 def test_the_given_object_is_not_changed() -> None:

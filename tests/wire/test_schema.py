@@ -9,9 +9,9 @@ import pytest
 
 from kiro_mcp.chat import JsonObject, JsonValue, ToolSpec
 from kiro_mcp.wire.schema import (
-    MAX_DEPTH,
     MAX_NOTED,
     MAX_REFERRED_NODES,
+    MAX_SCHEMA_DEPTH,
     inline_references,
     sendable_schema,
 )
@@ -416,10 +416,10 @@ def test_definitions_that_multiply_are_bounded() -> None:
 
 def test_a_schema_may_nest_no_deeper_than_the_limit() -> None:
     schema: dict[str, Any] = {"type": "string", "title": "bottom"}
-    for _ in range(MAX_DEPTH + 5):
+    for _ in range(MAX_SCHEMA_DEPTH + 5):
         schema = {"type": "array", "items": schema}
     inlined = json.dumps(inline_references(schema))
-    assert inlined.count("array") == MAX_DEPTH + 2
+    assert inlined.count("array") == MAX_SCHEMA_DEPTH + 2
     assert "bottom" not in inlined
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from kiro_mcp.chat import JsonValue, ToolSpec, ToolUse, ToolUseDelta, ToolUseState
 from kiro_mcp.errors import AnswerBroken
 from kiro_mcp.wire import events as limits
+from kiro_mcp.wire.arguments import parse_arguments
 from kiro_mcp.wire.events import ToolUseFragment
-from kiro_mcp.wire.json_values import parse_arguments
 from kiro_mcp.wire.schema_check import (
     MAX_SCHEMA_ERRORS,
     MAX_SENTENCE_CHARACTERS,
