@@ -20,7 +20,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import unquote
 
 from kiro_mcp.chat import JsonObject, JsonValue
@@ -30,37 +30,22 @@ from kiro_mcp.wire.json_values import json_text, object_member, object_members, 
 # Whether a member is a keyword depends on where it is: `properties` maps names to schemas, and a
 # property may be named `$ref` or `items`. Callers still write older drafts, so they are read, too.
 
-Change: TypeAlias = Callable[[JsonValue], JsonValue]
-"""Changes a schema inside another one; None leaves it out."""
-
 _SCHEMA_MAPS: Final = frozenset(
     {"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"}
 )
 _SCHEMA_LISTS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
 _SCHEMAS: Final = frozenset(
     {
-        "items",
-        "additionalItems",
-        "additionalProperties",
-        "contains",
-        "propertyNames",
-        "not",
-        "if",
-        "then",
-        "else",
-        "unevaluatedItems",
-        "unevaluatedProperties",
+        *("items", "additionalItems", "unevaluatedItems", "contains", "propertyNames"),
+        *("additionalProperties", "unevaluatedProperties", "not", "if", "then", "else"),
     }
 )
+_SCHEMA_KEYWORDS: Final = _SCHEMA_MAPS | _SCHEMA_LISTS | _SCHEMAS
+"""The keywords that contain schemas. All others contain data."""
 
 
-def is_schema_keyword(keyword: str) -> bool:
-    """Whether a keyword contains schemas. All other keywords contain data."""
-    return keyword in _SCHEMAS or keyword in _SCHEMA_LISTS or keyword in _SCHEMA_MAPS
-
-
-def map_subschemas(node: JsonObject, change: Change) -> JsonObject:
-    """Return a copy of a schema with `change` applied to each schema directly inside it."""
+def _map_subschemas(node: JsonObject, change: Callable[[JsonValue], JsonValue]) -> JsonObject:
+    """Return a copy of a schema with each schema directly inside it changed; None leaves it out."""
     changed: JsonObject = {}
     for name, member in node.items():
         inner: JsonValue = member
@@ -71,7 +56,7 @@ def map_subschemas(node: JsonObject, change: Change) -> JsonObject:
             inner = [schema for item in member if (schema := change(item)) is not None]
         elif name in _SCHEMAS and member is not None:
             inner = change(member)
-        if inner is not None or not is_schema_keyword(name):
+        if inner is not None or name not in _SCHEMA_KEYWORDS:
             changed[name] = inner
     return changed
 
@@ -93,13 +78,12 @@ MAX_HOPS: Final = 64
 MAX_REFERENCE_CHARACTERS: Final = 1_000
 """How long a reference may be. A longer one is treated as if it had no target."""
 
-_RESOLVED: Final = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "$defs", "definitions"})
-"""Keywords without meaning after inlining."""
-
-
 MAX_PATTERN_CHARACTERS: Final = 4_000
 """How many characters of regular expressions are checked, for all tools of a call together (40 ms).
 Further expressions are left out."""
+
+_RESOLVED: Final = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "$defs", "definitions"})
+"""Keywords without meaning after inlining."""
 
 
 @dataclass(slots=True)
@@ -114,12 +98,7 @@ class SchemaBudget:
 
 
 def inline_references(schema: JsonObject, budget: SchemaBudget | None = None) -> JsonObject:
-    """Return a copy of the schema without references.
-
-    Args:
-        schema: A schema.
-        budget: The limits that several schemas share; by default, limits for this one alone.
-    """
+    """Return a copy of the schema without references, within the limits."""
     budget = budget or SchemaBudget()
     count = 0
 
@@ -142,7 +121,7 @@ def inline_references(schema: JsonObject, budget: SchemaBudget | None = None) ->
             around |= {reference}
             node = {**target, **own}
         resolved = _without_resolved(node)
-        return map_subschemas(resolved, lambda inner: inline(inner, around, depth + 1))
+        return _map_subschemas(resolved, lambda inner: inline(inner, around, depth + 1))
 
     inlined = inline(schema, frozenset({"#"}), 0)
     return inlined if isinstance(inlined, dict) else {}
@@ -178,19 +157,14 @@ def _type_alone(node: JsonObject) -> JsonObject:
 
 COMBINATORS: Final = ("allOf", "anyOf", "oneOf")
 
-VALUE_PROPERTY: Final = "value"
+_VALUE: Final = "value"
 """The property that contains the value of a schema that is not for an object."""
 
 
-def object_root(schema: JsonObject) -> JsonObject:
-    """Return a schema whose root is for an object.
-
-    Args:
-        schema: A schema without references, null schemas and boolean schemas.
-    """
+def _object_root(schema: JsonObject) -> JsonObject:
+    """Return a clean schema in the form of one whose root is for an object."""
     if not _is_object(schema):
-        value: JsonObject = {VALUE_PROPERTY: schema}
-        return {"type": "object", "properties": value, "required": [VALUE_PROPERTY]}
+        return {"type": "object", "properties": {_VALUE: schema}, "required": [_VALUE]}
     properties, needed = _members(schema)
     rest = {name: member for name, member in schema.items() if name not in COMBINATORS}
     root: JsonObject = {**rest, "type": "object", "properties": properties}
@@ -279,20 +253,23 @@ def with_legal_names(schema: JsonObject) -> tuple[JsonObject, Mapping[str, str]]
         names[sent] = name
         return sent
 
+    def legal_names(given: list[JsonValue]) -> list[JsonValue]:
+        return [legal(name) for name in given if isinstance(name, str)]
+
     def renamed(node: JsonValue) -> JsonValue:
         if not isinstance(node, dict):
             return node
-        changed = map_subschemas(node, renamed)
+        changed = _map_subschemas(node, renamed)
         for keyword in ("properties", "dependentSchemas", "dependentRequired"):
             if isinstance(members := changed.get(keyword), dict):
                 changed[keyword] = {legal(name): member for name, member in members.items()}
         if isinstance(required := changed.get("required"), list):
-            changed["required"] = [legal(name) for name in required if isinstance(name, str)]
+            changed["required"] = legal_names(required)
         if isinstance(dependent := changed.get("dependentRequired"), dict):
             changed["dependentRequired"] = {
-                name: [legal(item) for item in items if isinstance(item, str)]
-                for name, items in dependent.items()
-                if isinstance(items, list)
+                name: legal_names(needed)
+                for name, needed in dependent.items()
+                if isinstance(needed, list)
             }
         if changed.get("properties", {}) != node.get("properties", {}):
             changed.pop("propertyNames", None)  # It was written for the old names.
@@ -372,7 +349,7 @@ def sendable_schema(
     plain = plain_json(schema)
     cleaner = _Cleaner(budget)
     inlined = inline_references(plain, budget) if isinstance(plain, dict) else {}
-    root, names = with_legal_names(object_root(cleaner.cleaned(inlined)))
+    root, names = with_legal_names(_object_root(cleaner.clean(inlined)))
     return root, names, tuple(dict.fromkeys(cleaner.dropped))
 
 
@@ -383,13 +360,7 @@ class _Cleaner:
         self.dropped: list[str] = []
         self._budget = budget
 
-    def _clean(self, node: JsonValue) -> JsonValue:
-        """Clean one schema inside another; None leaves it out."""
-        if node is False:
-            return None
-        return self.cleaned(node) if isinstance(node, dict) else {}
-
-    def cleaned(self, node: JsonObject) -> JsonObject:
+    def clean(self, node: JsonObject) -> JsonObject:
         """Return a clean copy of a schema."""
         known = {
             name: member for name, member in _modern(node).items() if self._takes(name, member)
@@ -404,29 +375,35 @@ class _Cleaner:
             name: known[name] for name in _MAY_BE_BOOLEAN if isinstance(known.get(name), bool)
         }
         schemas = {
-            name: _options(name, member) if is_schema_keyword(name) else _data(member)
+            name: _options(name, member) if name in _SCHEMA_KEYWORDS else _data(member)
             for name, member in known.items()
             if name not in booleans
         }
-        cleaned = {**map_subschemas(schemas, self._clean), **booleans}
+        cleaned = {**_map_subschemas(schemas, self._clean_inner), **booleans}
         return _without_idle_combinators(_without_idle_keywords(cleaned))
+
+    def _clean_inner(self, node: JsonValue) -> JsonValue:
+        if isinstance(node, dict):
+            return self.clean(node)
+        return None if node is False else {}
 
     def _takes(self, keyword: str, member: JsonValue) -> bool:
         """Whether a keyword is kept. Collects it if JSON Schema forbids its value."""
         if member is None or keyword.startswith("$") or keyword in _LEFT_OUT:
             return False
+        is_legal = self._is_legal(keyword, member)
+        if not is_legal and len(self.dropped) < MAX_NOTED:
+            self.dropped.append(f"{keyword} {json_text(member):.40}")
+        return is_legal
+
+    def _is_legal(self, keyword: str, member: Any) -> bool:
+        """Whether JSON Schema allows a value for a keyword."""
         kinds = _KEYWORD_TYPES.get(keyword)
         if kinds is None:
             return True
-        is_of_type = isinstance(member, kinds) and (kinds is bool or not isinstance(member, bool))
-        if is_of_type and self._is_legal(keyword, member):
-            return True
-        if len(self.dropped) < MAX_NOTED:
-            self.dropped.append(f"{keyword} {json_text(member):.40}")
-        return False
-
-    def _is_legal(self, keyword: str, member: Any) -> bool:
-        """Whether JSON Schema allows a value of the right type."""
+        is_boolean = isinstance(member, bool)
+        if not isinstance(member, kinds) or is_boolean != (kinds is bool):
+            return False
         if keyword in _COUNTS:
             return member >= 0
         if keyword == "multipleOf":
@@ -472,16 +449,12 @@ def _options(keyword: str, member: JsonValue) -> JsonValue:
     """Remove null from `anyOf` and `oneOf`: clients use it to mark optional values."""
     if keyword not in ("anyOf", "oneOf") or not isinstance(member, list):
         return member
-    return [
-        option
-        for option in member
-        if not isinstance(option, dict)
-        or not (
-            option.get("const", "") is None
-            or option.get("type") in ("null", ["null"])
-            or option.get("enum") == [None]
-        )
-    ]
+    return [option for option in member if not (isinstance(option, dict) and _is_null(option))]
+
+
+def _is_null(schema: JsonObject) -> bool:
+    is_constant = schema.get("const", "") is None or schema.get("enum") == [None]
+    return is_constant or schema.get("type") in ("null", ["null"])
 
 
 def _data(value: JsonValue) -> JsonValue:

@@ -131,12 +131,12 @@ def _custom_spec(name: str, description: str, text_format: JsonValue) -> ToolSpe
         syntax = word_member(grammar, "syntax")
         rule = f"The input must match this grammar ({syntax}):\n{definition}"
         description = "\n\n".join(filter(None, (description, rule)))
-    text = {"type": "string", "description": "The whole input of the tool, as plain text."}
-    schema: JsonObject = {
-        "type": "object",
-        "properties": {CUSTOM_INPUT: {**text}},
-        "required": [CUSTOM_INPUT],
+    text: JsonObject = {
+        "type": "string",
+        "description": "The whole input of the tool, as plain text.",
     }
+    properties: JsonObject = {CUSTOM_INPUT: text}
+    schema: JsonObject = {"type": "object", "properties": properties, "required": [CUSTOM_INPUT]}
     return ToolSpec(name=name, description=description, input_schema=schema)
 
 
@@ -153,38 +153,30 @@ def sendable_tools(
         used_names: The names of the tool uses in the history.
         description_max_bytes: Where a description is cut.
     """
-    clean = [
-        ToolSpec(
-            name=clean_text(spec.name),
-            description=clean_text(spec.description),
-            input_schema=cast("JsonObject", plain_json(spec.input_schema)),
-        )
-        for spec in specs
-    ]
-    declared = {spec.name: spec for spec in reversed(clean)}
-    given = [spec for spec in clean if spec is declared[spec.name]]
-    stubs = [
-        ToolSpec(
-            name=name,
-            description=_STUB_DESCRIPTION,
-            input_schema={"type": "object", "properties": {}},
-        )
-        for name in dict.fromkeys(used_names)
-        if name not in declared
-    ]
-    names = sent_names([spec.name for spec in (*given, *stubs)])
+    declared: dict[str, ToolSpec] = {}
+    for spec in specs:
+        if (name := clean_text(spec.name)) not in declared:
+            declared[name] = ToolSpec(
+                name=name,
+                description=clean_text(spec.description),
+                input_schema=cast("JsonObject", plain_json(spec.input_schema)),
+            )
     repairs: list[Repair] = []
-    if repeated := len(specs) - len(given):
+    if repeated := len(specs) - len(declared):
         detail = f"{repeated} tool(s) declared again: left out."
         repairs.append(Repair(rule="repeated_tool", detail=detail))
-    if stubs:
+    if stubs := [name for name in dict.fromkeys(used_names) if name not in declared]:
         detail = f"{len(stubs)} tool(s) that only the history uses: declared."
         repairs.append(Repair(rule="stub_tool", detail=detail))
+    for name in stubs:
+        schema: JsonObject = {"type": "object", "properties": {}}
+        declared[name] = ToolSpec(name=name, description=_STUB_DESCRIPTION, input_schema=schema)
+    names = sent_names(declared)
     sent: list[ToolSpec] = []
     property_names: dict[str, Mapping[str, str]] = {}
     long_descriptions: list[tuple[str, str]] = []
     budget = SchemaBudget()
-    for spec in (*given, *stubs):
+    for spec in declared.values():
         name = names[spec.name]
         schema, properties, dropped = sendable_schema(spec.input_schema, budget)
         stand_in = f"Tool: {name}"
@@ -196,7 +188,8 @@ def sendable_tools(
             property_names[spec.name] = properties
         if description != whole:
             long_descriptions.append((name, whole))
-        repairs += _tool_repairs(spec, sent[-1], whole, properties, dropped)
+        changes = _changes(spec, sent[-1], whole, properties, dropped)
+        repairs += [Repair(rule=rule, detail=detail) for rule, detail in changes]
     return SentTools(
         specs=tuple(sent),
         names=names,
@@ -206,35 +199,31 @@ def sendable_tools(
     )
 
 
-def _tool_repairs(
+def _changes(
     given: ToolSpec,
     sent: ToolSpec,
     description: str,
     property_names: Mapping[str, str],
     dropped: Sequence[str],
-) -> Iterator[Repair]:
+) -> Iterator[tuple[str, str]]:
     """Say how a sent tool differs from the given one; `description` is the uncut description."""
     tool = quoted(given.name)
     if sent.name != given.name:
-        detail = f"The tool {tool} is sent as {quoted(sent.name)}."
-        yield Repair(rule="tool_name", detail=detail)
+        yield "tool_name", f"The tool {tool} is sent as {quoted(sent.name)}."
     if description != given.description:
         detail = f"The tool {tool} has no description; its name is sent instead."
-        yield Repair(rule="empty_description", detail=detail)
+        yield "empty_description", detail
     if sent.description != description:
         detail = f"The description of {tool} is cut; the whole is in the system prompt."
-        yield Repair(rule="long_description", detail=detail)
+        yield "long_description", detail
     if sent.input_schema != given.input_schema:
-        detail = f"The schema of {tool} was changed to one that the service takes."
-        yield Repair(rule="tool_schema", detail=detail)
+        yield "tool_schema", f"The schema of {tool} was changed to one that the service takes."
     if dropped:
-        detail = f"Left out of the schema of {tool}: {', '.join(dropped)}."
-        yield Repair(rule="schema_keyword", detail=detail)
+        yield "schema_keyword", f"Left out of the schema of {tool}: {', '.join(dropped)}."
     if renamed := list(property_names.items()):
         shown = ", ".join(f"{quoted(name)} as {other!r}" for other, name in renamed[:MAX_NAMED])
         more = f" and {len(renamed) - MAX_NAMED} more" if len(renamed) > MAX_NAMED else ""
-        detail = f"Properties of {tool} are sent under other names: {shown}{more}."
-        yield Repair(rule="property_name", detail=detail)
+        yield "property_name", f"Properties of {tool} are sent under other names: {shown}{more}."
 
 
 def _shorten(text: str, max_bytes: int) -> str:
