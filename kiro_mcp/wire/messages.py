@@ -146,7 +146,7 @@ class Members:
 
     def unused(self) -> Iterator[tuple[str, str]]:
         """Yield the location and the key of each meaningful member that was not used."""
-        for key in self._rest(()):
+        for key in self._rest():
             shown = key if len(key) <= MAX_KEY_CHARACTERS else f"{key[:MAX_KEY_CHARACTERS]}…"
             yield f"{self.location}.{shown}", shown
         for inner in self._inner:
@@ -154,24 +154,22 @@ class Members:
 
     def take_rest(self, *but: str) -> JsonObject:
         """Use all remaining meaningful members, except for `but`."""
-        rest = self._rest(but)
+        rest = {key: value for key, value in self._rest().items() if key not in but}
         self._used.update(rest)
         return rest
 
-    def _rest(self, but: Sequence[str]) -> JsonObject:
+    def _rest(self) -> JsonObject:
         return {
             key: value
             for key, value in self.values.items()
-            if not (key in self._used or key in _METADATA or key in but) and _says_something(value)
+            if key not in self._used and key not in _METADATA and _says_something(value)
         }
 
 
 def _says_something(value: JsonValue) -> bool:
     """Whether a value contains anything except nulls, blank texts and `false`."""
-    if isinstance(value, dict):
-        return any(map(_says_something, value.values()))
-    if isinstance(value, list):
-        return any(map(_says_something, value))
+    if isinstance(value, dict | list):
+        return any(map(_says_something, value.values() if isinstance(value, dict) else value))
     if isinstance(value, str):
         return bool(value) and not value.isspace()
     return value is not None and value is not False
@@ -192,20 +190,19 @@ class ContentReader:
     @property
     def repairs(self) -> tuple[Repair, ...]:
         """What was left out or read differently than its `type` says."""
-        repairs: list[Repair] = []
+        notes: list[tuple[str, str]] = []
         for rule, details in self._notes.items():
-            repairs += [Repair(rule=rule, detail=detail) for detail in details[:MAX_NOTES]]
+            notes += [(rule, detail) for detail in details[:MAX_NOTES]]
             if further := len(details[MAX_NOTES:]):
-                repairs.append(Repair(rule=rule, detail=f"The same applies to {further} more."))
+                notes.append((rule, f"The same applies to {further} more."))
         named = list(self._left_out.items())
         for key, (location, count) in named[:MAX_NOTES]:
             others = f" and {count - 1} more {quoted(key)}" if count > 1 else ""
             detail = f"{location}{others} left out: the service has no such member."
-            repairs.append(Repair(rule="left_out", detail=detail))
+            notes.append(("left_out", detail))
         if further := len(named[MAX_NOTES:]):
-            detail = f"Members of {further} more names were left out."
-            repairs.append(Repair(rule="left_out", detail=detail))
-        return tuple(repairs)
+            notes.append(("left_out", f"Members of {further} more names were left out."))
+        return tuple(Repair(rule=rule, detail=detail) for rule, detail in notes)
 
     def note(self, rule: str, detail: str) -> None:
         """Add a repair note."""
@@ -244,8 +241,7 @@ class ContentReader:
     def tool_result(self, given: JsonObject, location: str) -> ToolResult:
         """Read the result of a tool, in any of the three forms."""
         block = Members(given, location)
-        result_id = block.text("tool_use_id", *_CALL_ID_KEYS)
-        name = block.text(*_TOOL_NAME_KEYS)
+        result_id, name = block.text("tool_use_id", *_CALL_ID_KEYS), block.text(*_TOOL_NAME_KEYS)
         was_in_result, self._is_in_result = self._is_in_result, True
         parts, values, is_error = self._answer(block)
         self._is_in_result = was_in_result
@@ -310,18 +306,14 @@ class ContentReader:
                 raise
             self.note("media_left_out", error.message)
             return [TextPart(text=f"(Left out: {error.message})")]
-        is_read = parts is not None and (
-            any(map(_part_says_something, parts)) or not any(block.unused())
-        )
-        if is_read and parts is not None:
-            self.note_unused(block)
-            return parts
-        if not given:
-            return []
-        self.note(
-            "unknown_content", f"{location} is not a known kind of content; it is sent as JSON."
-        )
-        return [TextPart(text=json_text(given))]
+        if parts is None or not (any(map(_part_says_something, parts)) or not any(block.unused())):
+            if not given:
+                return []
+            detail = f"{location} is not a known kind of content; it is sent as JSON."
+            self.note("unknown_content", detail)
+            return [TextPart(text=json_text(given))]
+        self.note_unused(block)
+        return parts
 
     def arguments(self, given: JsonValue, what: str) -> tuple[JsonObject, ToolUseState]:
         """Read the arguments of a tool call: an object, or its JSON as text."""
@@ -413,13 +405,10 @@ def _repeats(parts: Sequence[Part], structured: JsonValue) -> bool:
 
 
 def _part_says_something(part: Part) -> bool:
-    match part:
-        case TextPart():
-            return _says_something(part.text)
-        case ThinkingPart():
-            return bool(part.text or part.signature or part.redacted)
-        case _:
-            return True
+    if isinstance(part, TextPart):
+        return _says_something(part.text)
+    is_thinking = isinstance(part, ThinkingPart)
+    return not is_thinking or bool(part.text or part.signature or part.redacted)
 
 
 def _text_and_images(parts: Sequence[Part]) -> tuple[str, list[ImagePart]]:
@@ -427,16 +416,15 @@ def _text_and_images(parts: Sequence[Part]) -> tuple[str, list[ImagePart]]:
     texts: list[str] = []
     images: list[ImagePart] = []
     for part in parts:
-        match part:
-            case ImagePart():
-                images.append(part)
-            case ToolUse():
-                texts.append(f"{part.name} {json_text(part.arguments)}")
-            case ToolResult():
-                texts.append(result_text(part))
-                images += part.images
-            case _:
-                texts.append(part.text)
+        if isinstance(part, ImagePart):
+            images.append(part)
+        elif isinstance(part, ToolUse):
+            texts.append(f"{part.name} {json_text(part.arguments)}")
+        elif isinstance(part, ToolResult):
+            texts.append(result_text(part))
+            images += part.images
+        else:
+            texts.append(part.text)
     return "\n".join(filter(None, texts)), images
 
 
@@ -689,6 +677,8 @@ def read_messages(given: Sequence[object], *, system: object = "") -> Chat:
     Raises:
         InvalidRequest: A role is unknown, or the service does not accept a kind of media.
     """
+    if not given and system == "":  # Most calls have only a prompt.
+        return Chat(messages=(), system="", repairs=())
     reader = _ChatReader()
     reader.add_system(reader.parts(plain_json(system), "system"))
     for index, item in enumerate(given):
@@ -707,14 +697,13 @@ def read_tool_results(
 
     Media that the service does not accept are left out. The model is told, and `repairs` say so.
     """
+    if not given:
+        return (), ()
     reader = ContentReader()
-    plain = (plain_json(item) for item in given)
-    results = [
-        reader.tool_result(
-            item if isinstance(item, dict) else {"content": item}, f"tool_results[{index}]"
-        )
-        for index, item in enumerate(plain)
-    ]
+    results: list[ToolResult] = []
+    for index, item in enumerate(map(plain_json, given)):
+        result: JsonObject = item if isinstance(item, dict) else {"content": item}
+        results.append(reader.tool_result(result, f"tool_results[{index}]"))
     return tuple(results), reader.repairs
 
 

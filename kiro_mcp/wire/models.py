@@ -88,30 +88,22 @@ def read_model_fields(schema: object) -> ModelFields | None:
         )
         return tuple(dict.fromkeys(found))
 
-    effort_path: tuple[str, ...] = ()
-    efforts: tuple[Effort, ...] = ()
-    default_effort = ""
-    for path, inner in properties:
-        offered = list(dict.fromkeys(_choices(inner)))
-        if path[-1] == "effort" and offered:
-            known = [level for level in _LEAST_FIRST if level in offered]
-            effort_path, efforts = path, (*known, *(one for one in offered if one not in known))
-            default_effort = word_member(inner, "default")
-            break
-    length = next((inner for path, inner in properties if path == ("max_tokens",)), None)
     fields = ModelFields(
-        effort_path=effort_path,
-        efforts=efforts,
-        default_effort=default_effort,
-        thinking_types=choices("thinking", "type"),
-        thinking_displays=choices("thinking", "display"),
-        max_tokens=None
-        if length is None
-        else (
-            positive_member(length, "minimum") or 1,
-            positive_member(length, "maximum"),
-        ),
+        thinking_types=choices("thinking", "type"), thinking_displays=choices("thinking", "display")
     )
+    for path, inner in properties:
+        offered = dict.fromkeys(_choices(inner)) if path[-1] == "effort" else {}
+        if offered and not fields.efforts:
+            known = [level for level in _LEAST_FIRST if level in offered]
+            fields = replace(
+                fields,
+                effort_path=path,
+                efforts=(*known, *(level for level in offered if level not in known)),
+                default_effort=word_member(inner, "default"),
+            )
+        if path == ("max_tokens",) and fields.max_tokens is None:
+            least, most = positive_member(inner, "minimum"), positive_member(inner, "maximum")
+            fields = replace(fields, max_tokens=(least or 1, most))
     return None if fields == ModelFields() else fields
 
 
@@ -187,16 +179,16 @@ def _model(
     """Return a model of the snapshot.
 
     Args:
-        model_id: Its id.
-        tokens: The most thousands of tokens in and out; None if they are not known.
+        model_id: Its id, from which its name is made by default.
+        tokens: The most thousands of tokens in and out.
         rate: Its rate multiplier.
-        name: Its display name; by default it is made from the id.
+        name: Its display name.
         date: The date that Anthropic's API puts after its name.
         aliases: Further names that callers use, besides those with dashes for dots.
         above: Above how many thousands of tokens in the prompt another rate applies, and that rate.
         price: Its vendor's list price.
         thinks: How it is asked to think.
-        input_types: What it reads; () if that is not known.
+        input_types: What it reads.
         on_refusal: The model to ask if this one refuses.
     """
     dashed = model_id.replace(".", "-") if model_id.startswith("claude-") else model_id

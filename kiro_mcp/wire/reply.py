@@ -44,7 +44,14 @@ from kiro_mcp.wire import events
 from kiro_mcp.wire.eventstream import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES, FrameDecoder
 from kiro_mcp.wire.json_values import SurrogateJoiner
 from kiro_mcp.wire.text_tool_calls import CallWatch
-from kiro_mcp.wire.thinking import CLOSING_TAG, OPENING_TAG, Piece, PieceKind, ThinkingExtractor
+from kiro_mcp.wire.thinking import (
+    CLOSING_TAG,
+    OPENING_TAG,
+    Piece,
+    PieceKind,
+    State,
+    ThinkingExtractor,
+)
 from kiro_mcp.wire.tool_use import ToolUseAssembler
 
 ThinkingHandling = Literal["separate", "remove", "inline", "strip_tags"]
@@ -245,11 +252,9 @@ class ReplyBuilder:
         # but not ended may be incomplete.
         for tool_use in self._tool_uses.close(is_answer_whole=is_whole and self._is_metered):
             self._parts.end_tool_use(tool_use)
-        if is_whole:
-            self._parts.settle(self._tool_uses.find_in_text)
-        else:
-            # The next event may have been a tool use, and then the text would not be a call.
-            self._parts.release()
+        # If the answer broke off, the next event may have been a tool use, and then the text would
+        # not be a call.
+        self._parts.release(self._tool_uses.find_in_text if is_whole else None)
         self.last_deltas = tuple(self._parts.take_deltas())
         self._reply = self._compose()
         return self._reply
@@ -267,7 +272,7 @@ class ReplyBuilder:
             case events.Reasoning():
                 self._count_spoken(event.text)
                 # Only thinking and tool uses can begin many parts, and tool uses have a limit.
-                if self._parts.count > events.MAX_PARTS:
+                if len(self._parts.blocks) > events.MAX_PARTS:
                     raise events.over_limit(f"{events.MAX_PARTS} parts")
                 self._parts.add_reasoning(event)
             case events.ToolUseFragment():
@@ -465,7 +470,7 @@ class _Parts:
 
     Args:
         handling: Where thinking goes.
-        holds_calls: Whether text that may be a tool call is held back until `settle`.
+        holds_calls: Whether text that may be a tool call is held back until `release`.
     """
 
     def __init__(self, handling: ThinkingHandling, *, holds_calls: bool) -> None:
@@ -473,8 +478,8 @@ class _Parts:
         """The size of the thinking that is not shown."""
         self._targets = _TARGETS[handling]
         self._watch = CallWatch() if holds_calls else None
-        self._blocks: list[_TextRun | _Thinking | str] = []
-        """In order. A string is the id of a tool use."""
+        self.blocks: list[_TextRun | _Thinking | str] = []
+        """In order, some of them empty. A string is the id of a tool use."""
         self._run: _TextRun | None = None
         self._tool_uses: dict[str, ToolUse | None] = {}
         """By id; None until its last fragment has arrived."""
@@ -489,11 +494,6 @@ class _Parts:
         self._doubtful: list[Piece] | None = None
         """Pieces between tags after thinking events: a copy of the thinking, or text."""
 
-    @property
-    def count(self) -> int:
-        """The number of parts, some of which may turn out empty."""
-        return len(self._blocks)
-
     def take_deltas(self) -> list[Delta]:
         """Return the deltas since the last call."""
         deltas, self._deltas = self._deltas, []
@@ -506,14 +506,14 @@ class _Parts:
             return
         if self._is_thinking:
             self._end_thinking(has_gap=True)
-        if self._extractor.is_done and self._doubtful is None:
+        if self._extractor.state is State.TEXT and self._doubtful is None:
             self._say(text)
         else:
             self._sort(self._extractor.feed(text))
 
     def add_reasoning(self, reasoning: events.Reasoning) -> None:
         """Add the next event of thinking."""
-        if self._extractor.is_at_start and self._doubtful is None:
+        if self._extractor.state is State.START and self._doubtful is None:
             self._doubtful = []
         if reasoning.redacted:
             self._begin_thinking().redacted = reasoning.redacted
@@ -534,7 +534,7 @@ class _Parts:
             self._pause()
             self.release()
             self._tool_uses[tool_use_id] = None
-            self._blocks.append(tool_use_id)
+            self.blocks.append(tool_use_id)
 
     def end_tool_use(self, tool_use: ToolUse) -> None:
         """Put a finished tool use into its position."""
@@ -547,25 +547,22 @@ class _Parts:
         if self._tagged.pieces and self._is_copy("".join(self._tagged.pieces)):
             self._tagged.pieces.clear()
 
-    def release(self) -> None:
-        """Release the text that was held back, and stop holding back."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            self._show(watch.release())
-
-    def settle(self, find: Callable[[str, int], Sequence[str | ToolUse]]) -> None:
-        """Release the text that was held back, with the calls in it as tool uses.
+    def release(self, find: Callable[[str, int], Sequence[str | ToolUse]] | None = None) -> None:
+        """Release the text that was held back, and stop holding back.
 
         Args:
-            find: Splits a text, from a position on, into text and tool uses.
+            find: Splits a text, from a position on, into text and tool uses; by default, the calls
+                in the text stay text.
         """
-        if self._watch is None or not self._watch.is_holding:
-            self.release()
+        watch, self._watch = self._watch, None
+        if watch is None:
             return
-        self._watch = None
-        blocks, self._blocks = self._blocks, []
+        if find is None or not watch.is_holding:
+            self._show(watch.release())
+            return
+        blocks, self.blocks = self.blocks, []
         for block in blocks:
-            self._blocks.append(block)
+            self.blocks.append(block)
             if not isinstance(block, _TextRun):
                 continue
             text, shown = "".join(block.pieces), block.shown_characters
@@ -576,14 +573,14 @@ class _Parts:
                 if isinstance(segment, str):
                     self._say(segment, is_answer=block.is_answer)
                 else:
-                    self._blocks.append(segment.id)
+                    self.blocks.append(segment.id)
                     self.end_tool_use(segment)
 
     def parts(self) -> tuple[ReplyPart, ...]:
         """Return all parts in order, with adjacent text joined."""
         parts: list[ReplyPart] = []
         texts: list[str] = []
-        for block in self._blocks:
+        for block in self.blocks:
             if isinstance(block, _TextRun):
                 texts += block.pieces
                 continue
@@ -603,12 +600,12 @@ class _Parts:
     def _say(self, text: str, *, is_answer: bool = True) -> None:
         """Add to the reply's text."""
         run = self._run
-        if run is None or run is not self._blocks[-1] or run.is_answer is not is_answer:
+        if run is None or run is not self.blocks[-1] or run.is_answer is not is_answer:
             if self._watch is not None and not self._watch.is_holding:
                 # The beginning of a call cannot continue in another run.
                 self._show(self._watch.release())
             self._run = run = _TextRun(is_answer)
-            self._blocks.append(run)
+            self.blocks.append(run)
         run.pieces.append(text)
         if self._watch is not None:
             self._show(self._watch.feed(text))
@@ -633,7 +630,7 @@ class _Parts:
 
     def _place_thinking(self, block: _Thinking) -> None:
         if self._targets.get(PieceKind.THINKING) == "thinking":
-            self._blocks.append(block)
+            self.blocks.append(block)
 
     def _think(self, block: _Thinking, text: str) -> None:
         if not text:
@@ -656,10 +653,11 @@ class _Parts:
         """End the current text and thinking, because a tool use begins or the answer ends."""
         if text := self._text_halves.close():
             self._sort(self._extractor.feed(text))
-        if not self._extractor.is_done:
+        if self._extractor.state is not State.TEXT:
             self._sort(self._extractor.close())
             self._tagged.is_unclosed = self._extractor.is_unclosed
-        self._resolve_doubt()
+        if self._doubtful is not None:
+            self._resolve_doubt()
         if self._is_thinking:
             self._end_thinking(has_gap=False)
 

@@ -76,7 +76,7 @@ WireForm = Literal["rest", "rpc", "kas", "send_message"]
 THINKING_BUDGET: Final = 4_000
 """Tokens for thinking at medium effort, for models that are asked to think by tags."""
 
-THINKING_MODE_TAG: Final = "<thinking_mode>"
+_THINKING_MODE_TAG: Final = "<thinking_mode>"
 
 WRITE_IN_CHUNKS: Final = (
     "When you write or change a file with a tool, put at most 350 lines into one tool use: create"
@@ -107,7 +107,6 @@ class PayloadOptions:
     description_max_bytes: int = DESCRIPTION_MAX_BYTES
     """Where a tool's description is cut; the whole text then goes to the system prompt."""
     thinking_budget: int = THINKING_BUDGET
-    """Tokens for thinking at medium effort, for models that are asked by tags."""
     max_payload_bytes: int = 0
     """The size over which the oldest turns are left out; 0 for no limit."""
     tells_of_truncation: bool = True
@@ -180,7 +179,7 @@ class RequestWriter:
     def __init__(self, options: PayloadOptions = DEFAULT_OPTIONS) -> None:
         self._options = options
         self._prepared: tuple[ChatRequest, Prepared] | None = None
-        self._written: tuple[Prepared, Envelope, Payload] | None = None
+        self._written: tuple[Envelope, Payload] | None = None
 
     def write(self, request: ChatRequest, envelope: Envelope) -> Payload:
         """Return a payload that is ready to be sent.
@@ -190,11 +189,10 @@ class RequestWriter:
         """
         if self._prepared is None or self._prepared[0] is not request:
             self._prepared = request, prepare(request, self._options)
-        prepared = self._prepared[1]
-        written = self._written
-        if written is None or written[0] is not prepared or written[1] != envelope:
-            self._written = written = prepared, envelope, write_payload(prepared, envelope)
-        payload = written[2]
+            self._written = None
+        if self._written is None or self._written[0] != envelope:
+            self._written = envelope, write_payload(self._prepared[1], envelope)
+        payload = self._written[1]
         if payload.findings:
             raise payload.findings[0].as_error()
         return payload
@@ -209,13 +207,11 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
     Raises:
         InvalidRequest: All messages are empty.
     """
-    model_warnings: tuple[str, ...] = ()
-    if request.model_info is None:
+    warnings: tuple[str, ...] = ()
+    model = request.model_info
+    if model is None:
         choice = resolve_model(request.model)
-        request, model_warnings = choice.applied_to(request), choice.warnings
-        model = choice.model
-    else:
-        model = request.model_info
+        request, model, warnings = choice.applied_to(request), choice.model, choice.warnings
     if (system := clean_text(request.system)) is not request.system:
         request = replace(request, system=system)
     asked = model_options(
@@ -243,24 +239,23 @@ def prepare(request: ChatRequest, options: PayloadOptions = DEFAULT_OPTIONS) -> 
     if used:
         turns = _with_sent_names(turns, tools)
     last = (part.text for part in request.messages[-1].parts if isinstance(part, TextPart))
-    has_own_tags = any(THINKING_MODE_TAG in text for text in (request.system, *last))
+    has_own_tags = any(_THINKING_MODE_TAG in text for text in (system, *last))
     return Prepared(
         model=model,
         conversation_id=conversation_id,
         turns=turns,
-        prompt_count=sum(turn.role == "user" and not _has(turn, ToolResult) for turn in turns),
+        prompt_count=sum(
+            turn.role == "user" and not any(isinstance(part, ToolResult) for part in turn.parts)
+            for turn in turns
+        ),
         system=compose_system(request, tools, tags="" if has_own_tags else asked.tags),
         tools=tools,
         fields=asked.fields,
         max_payload_bytes=options.max_payload_bytes,
         repairs=(*repairs, *turn_repairs, *tools.repairs),
-        warnings=(*model_warnings, *asked.warnings),
+        warnings=(*warnings, *asked.warnings),
         findings=tuple(_find_faults(turns, tools.specs, model)),
     )
-
-
-def _has(turn: Message, kind: type[ToolUse | ToolResult]) -> bool:
-    return any(isinstance(part, kind) for part in turn.parts)
 
 
 def _with_sent_names(turns: Sequence[Message], tools: SentTools) -> tuple[Message, ...]:
@@ -420,7 +415,7 @@ def model_options(
             budget = round(thinking_budget * _BUDGET_FACTORS[level])
             length = min(max(budget, _LEAST_BUDGET), _MOST_BUDGET)
             tags = (
-                f"{THINKING_MODE_TAG}enabled</thinking_mode>"
+                f"{_THINKING_MODE_TAG}enabled</thinking_mode>"
                 f"<max_thinking_length>{length}</max_thinking_length>"
             )
     if max_tokens > 0 and own.max_tokens is None:
@@ -448,14 +443,10 @@ def _nest(path: Sequence[str], value: JsonValue) -> JsonObject:
 
 
 def compose_system(request: ChatRequest, tools: SentTools, *, tags: str = "") -> str:
-    """Return the whole system prompt; "" if it is empty.
+    """Return the whole system prompt, with the descriptions of tools that are too long to send.
 
-    The order is fixed and nothing changes from turn to turn: the service caches by prefix.
-
-    Args:
-        request: The request.
-        tools: Its tools; those with descriptions too long to send are described here.
-        tags: The tags that ask an older model to think.
+    The order is fixed and nothing changes from turn to turn: the service caches by prefix. `tags`
+    ask an older model to think.
     """
     choice = request.tool_choice
     chosen = tools.names.get(choice)
@@ -483,17 +474,14 @@ def write_payload(prepared: Prepared, envelope: Envelope) -> Payload:
     If it is too large, the oldest turns are left out; if that is not enough, it gets a finding.
     """
     limit = prepared.max_payload_bytes
-    are_sound = all(finding.rule != "image" for finding in prepared.findings)
-    body = _write_body(prepared, envelope)
-    encoded = encode_payload(body, has_sound_images=are_sound)
+    body, encoded = _write_body(prepared, envelope)
     repairs: Sequence[Repair] = ()
     if limit and len(encoded) > limit and len(prepared.turns) > 1:
         turns = _write_turns(replace(prepared, system=""), envelope)[:-1]
         sizes = [len(encode_payload(turn)) + 1 for turn in turns]
         kept, repairs = trim_oldest(prepared.turns, sizes, excess_bytes=len(encoded) - limit)
         prepared = replace(prepared, turns=kept)
-        body = _write_body(prepared, envelope)
-        encoded = encode_payload(body, has_sound_images=are_sound)
+        body, encoded = _write_body(prepared, envelope)
     findings, warnings = prepared.findings, list(prepared.warnings)
     if limit and len(encoded) > limit:
         too_large = Finding(
@@ -534,7 +522,8 @@ def write_payload(prepared: Prepared, envelope: Envelope) -> Payload:
     )
 
 
-def _write_body(prepared: Prepared, envelope: Envelope) -> JsonObject:
+def _write_body(prepared: Prepared, envelope: Envelope) -> tuple[JsonObject, bytes]:
+    """Return a body, and the same encoded."""
     *earlier, current = _write_turns(prepared, envelope)
     state: JsonObject = {"chatTriggerType": "MANUAL", "currentMessage": current}
     body: JsonObject = {"conversationState": state}
@@ -553,7 +542,10 @@ def _write_body(prepared: Prepared, envelope: Envelope) -> JsonObject:
         body["agentMode"] = envelope.agent_mode
     if prepared.fields and envelope.form != "send_message" and envelope.sends_model_fields:
         body["additionalModelRequestFields"] = prepared.fields
-    return body
+    if not any(isinstance(part, ImagePart) for turn in prepared.turns for part in turn.parts):
+        return body, json_bytes(body)
+    are_sound = all(finding.rule != "image" for finding in prepared.findings)
+    return body, encode_payload(body, has_sound_images=are_sound)
 
 
 def _write_turns(prepared: Prepared, envelope: Envelope) -> list[JsonObject]:
@@ -635,11 +627,8 @@ def encode_payload(payload: JsonObject, *, has_sound_images: bool = False) -> by
     """Encode a payload as compact UTF-8 JSON.
 
     Large images are encoded one by one, and the result grows in place: one call for all of them
-    would block every other thread of the process.
-
-    Args:
-        payload: The payload.
-        has_sound_images: Whether its images are known to be base64, which needs no escaping.
+    would block every other thread of the process. Sound images are known to be base64, which needs
+    no escaping.
     """
     taken: list[tuple[JsonObject, str]] = []
     state = object_member(payload, "conversationState")
@@ -686,27 +675,22 @@ def history_head(messages: Iterable[Message], system: str) -> str:
     first answer. Histories with the same head share an id, which costs nothing. Tools, model and
     effort may change from call to call and are not part of it.
     """
-    digest = hashlib.sha256()
-
-    def add(text: str) -> None:
-        encoded = text.encode(errors="surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "big"))  # So that no two lists look the same.
-        digest.update(encoded)
-
-    add(system)
+    texts = [system]
     has_user = False
     for message in messages:
         if message.role == "assistant" and has_user:
             break
         has_user = has_user or message.role == "user"
         for part in message.parts:
-            match part:
-                case TextPart() | ToolResult():
-                    add(part.text)
-                case ImagePart():
-                    add(part.data)
-                case _:
-                    pass
+            if isinstance(part, TextPart | ToolResult):
+                texts.append(part.text)
+            elif isinstance(part, ImagePart):
+                texts.append(part.data)
+    digest = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode(errors="surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big"))  # So that no two lists look the same.
+        digest.update(encoded)
     return digest.hexdigest()
 
 

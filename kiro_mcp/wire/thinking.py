@@ -48,12 +48,16 @@ class Piece:
     text: str
 
 
-class _State(Enum):
+class State(Enum):
+    """Where in a text its reader is."""
+
     START = auto()
+    """The text may still begin with a tag."""
     OPENED = auto()
     INSIDE = auto()
     CLOSED = auto()
     TEXT = auto()
+    """Everything that follows is text, not thinking."""
 
 
 class ThinkingExtractor:
@@ -62,22 +66,12 @@ class ThinkingExtractor:
     def __init__(self) -> None:
         self.is_unclosed = False
         """Whether the text ended inside a tag."""
-        self._state = _State.START
+        self.state = State.START
         self._leading = ""
         self._held = ""
         self._closing_tag = ""
         self._last_character = ""
         self._newlines_left = _NEWLINES_AFTER_CLOSING
-
-    @property
-    def is_at_start(self) -> bool:
-        """Whether the text may still begin with a tag."""
-        return self._state is _State.START
-
-    @property
-    def is_done(self) -> bool:
-        """Whether everything that follows is text, not thinking."""
-        return self._state is _State.TEXT
 
     def feed(self, text: str) -> list[Piece]:
         """Return what is certain now. At most a tag and its white space are held back."""
@@ -85,29 +79,29 @@ class ThinkingExtractor:
         text = self._held + text
         self._held = ""
         while text:
-            match self._state:
-                case _State.START:
+            match self.state:
+                case State.START:
                     text = self._find_opening(text, pieces)
-                case _State.OPENED:
-                    text = self._skip_newlines(text, pieces, _State.INSIDE)
-                case _State.INSIDE:
+                case State.OPENED:
+                    text = self._skip_newlines(text, pieces, State.INSIDE)
+                case State.INSIDE:
                     text = self._find_closing(text, pieces)
-                case _State.CLOSED:
-                    text = self._skip_newlines(text, pieces, _State.TEXT)
-                case _State.TEXT:
+                case State.CLOSED:
+                    text = self._skip_newlines(text, pieces, State.TEXT)
+                case State.TEXT:
                     pieces.append(Piece(PieceKind.TEXT, text))
                     break
         return pieces
 
     def close(self) -> list[Piece]:
         """Return what was held back. Everything that follows is text."""
-        held, leading, state = self._held, self._leading, self._state
-        self._held, self._leading, self._state = "", "", _State.TEXT
-        if state is _State.START:
+        held, leading, state = self._held, self._leading, self.state
+        self._held, self._leading, self.state = "", "", State.TEXT
+        if state is State.START:
             return [Piece(PieceKind.TEXT, leading + held)] if leading + held else []
-        if state is _State.INSIDE and held == self._closing_tag:
+        if state is State.INSIDE and held == self._closing_tag:
             return [Piece(PieceKind.TAG, held)]
-        self.is_unclosed = state in (_State.OPENED, _State.INSIDE)
+        self.is_unclosed = state in (State.OPENED, State.INSIDE)
         return [Piece(PieceKind.THINKING, held)] if held else []
 
     # Each step adds pieces from the beginning of `text` and returns what is left for the next.
@@ -121,23 +115,23 @@ class ThinkingExtractor:
             return ""
         tag = next((tag for tag in OPENING_TAGS if rest.startswith(tag)), None)
         if tag is None or not is_possible:
-            self._state = _State.TEXT
+            self.state = State.TEXT
             return leading + rest
         if leading:
             pieces.append(Piece(PieceKind.GAP, leading))
         pieces.append(Piece(PieceKind.TAG, tag))
-        self._state, self._newlines_left = _State.OPENED, _NEWLINES_AFTER_OPENING
+        self.state, self._newlines_left = State.OPENED, _NEWLINES_AFTER_OPENING
         self._closing_tag = f"</{tag[1:]}"
         return rest[len(tag) :]
 
-    def _skip_newlines(self, text: str, pieces: list[Piece], next_state: _State) -> str:
+    def _skip_newlines(self, text: str, pieces: list[Piece], next_state: State) -> str:
         newlines = text[: self._newlines_left]
         newlines = newlines[: len(newlines) - len(newlines.lstrip("\n"))]
         if newlines:
             pieces.append(Piece(PieceKind.GAP, newlines))
         self._newlines_left -= len(newlines)
         if not self._newlines_left or len(newlines) < len(text):
-            self._state = next_state
+            self.state = next_state
         return text[len(newlines) :]
 
     def _find_closing(self, text: str, pieces: list[Piece]) -> str:
@@ -150,7 +144,7 @@ class ThinkingExtractor:
             if not quote or text[end] != quote:
                 self._add_thinking(text[:start], pieces)
                 pieces.append(Piece(PieceKind.TAG, self._closing_tag))
-                self._state, self._newlines_left = _State.CLOSED, _NEWLINES_AFTER_CLOSING
+                self.state, self._newlines_left = State.CLOSED, _NEWLINES_AFTER_CLOSING
                 return text[end:]
             position = end
         start = text.rfind("<", max(position, len(text) - len(self._closing_tag) + 1))

@@ -57,11 +57,13 @@ class SentTools:
     long_descriptions: tuple[tuple[str, str], ...]
     """Sent name and whole description of the tools whose description was cut."""
     repairs: tuple[Repair, ...]
+    caller_names: Mapping[str, str]
+    """The caller's name of each tool, by the name that is sent."""
 
-    @property
-    def caller_names(self) -> dict[str, str]:
-        """The caller's name of each tool, by the name that is sent."""
-        return {sent: name for name, sent in self.names.items()}
+
+_NO_TOOLS: Final = SentTools(
+    specs=(), names={}, property_names={}, long_descriptions=(), repairs=(), caller_names={}
+)
 
 
 def read_tool_specs(given: Sequence[object]) -> tuple[tuple[ToolSpec, ...], tuple[Repair, ...]]:
@@ -153,6 +155,8 @@ def sendable_tools(
         used_names: The names of the tool uses in the history.
         description_max_bytes: Where a description is cut.
     """
+    if not specs and not used_names:
+        return _NO_TOOLS
     declared: dict[str, ToolSpec] = {}
     for spec in specs:
         if (name := clean_text(spec.name)) not in declared:
@@ -196,6 +200,7 @@ def sendable_tools(
         property_names=property_names,
         long_descriptions=tuple(long_descriptions),
         repairs=tuple(repairs),
+        caller_names={sent: name for name, sent in names.items()},
     )
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kiro_mcp.chat import Reply, TextPart, ThinkingDelta, ThinkingPart
-from kiro_mcp.wire.thinking import MAX_LEADING_SPACES, Piece, PieceKind, ThinkingExtractor
+from kiro_mcp.wire.thinking import MAX_LEADING_SPACES, Piece, PieceKind, State, ThinkingExtractor
 from tests.support.frames import END, chunks, cut, event, reasoning, text, tool
 from tests.support.replies import outline, read, read_all, said
 
@@ -97,7 +97,7 @@ def test_white_space_before_a_tag_is_held_back_up_to_a_limit() -> None:
     assert extractor.feed(" <thi") == [
         Piece(PieceKind.TEXT, " " * (MAX_LEADING_SPACES + 1) + "<thi")
     ]
-    assert extractor.is_done
+    assert extractor.state is State.TEXT
 
 
 @pytest.mark.parametrize(("deltas", "thinking", "answer"), TAGGED)
