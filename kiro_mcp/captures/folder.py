@@ -51,7 +51,6 @@ MAX_CALL_BYTES: Final = 24 * 1024 * 1024
 MAX_READ_BYTES: Final = 64 * 1024 * 1024
 """The largest file that is read. Another program may have written it, without our limits."""
 
-_NUMBERED: Final = re.compile(r"(?P<stem>[a-z_]+)(?:-\d{1,3})?(?P<suffix>\.[a-z]+)")
 _FOLDER: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}")
 _FILES: Final = (REQUEST, KIRO_REQUEST, RAW, FRAMES, REPLY, LOGS, ERROR, MANIFEST)
 
@@ -168,8 +167,7 @@ def numbered(name: str, number: int) -> str:
 
 def is_capture_file(name: str) -> bool:
     """Whether a name is the name of a capture's file."""
-    match = _NUMBERED.fullmatch(name)
-    return match is not None and f"{match['stem']}{match['suffix']}" in _FILES
+    return re.sub(r"-\d{1,3}\.", ".", name) in _FILES
 
 
 def is_capture_folder(name: str) -> bool:
@@ -188,9 +186,10 @@ def read_capture(folder: Path) -> list[Exchange]:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise _unusable(folder, what, "Give the folder of one captured call.")
+    manifest = folder / MANIFEST
     try:
-        if (path := folder / MANIFEST).exists():
-            facts = _read_manifest(path).exchanges
+        if manifest.exists():
+            facts = Manifest.model_validate_json(_read(manifest)).exchanges
         elif (folder / RAW).exists() or (folder / FRAMES).exists():
             facts = [ExchangeFacts(status=200, reading=ReadingFacts())]
         else:
@@ -203,17 +202,12 @@ def read_capture(folder: Path) -> list[Exchange]:
                 f" {latest or 'KIRO_MCP_DEBUG_MODE=all writes such folders'}.",
             )
         return [_read_exchange(folder, one) for one in facts]
-    except OSError as error:
-        raise _unusable(folder, f"cannot be read: {error}", "Check its permissions.") from error
-
-
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        return Manifest.model_validate_json(_read(path))
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, fault["loc"])) or "it"
-        raise _unusable(path, f"cannot be used: {where}: {fault['msg']}", "") from None
+        raise _unusable(manifest, f"cannot be used: {where}: {fault['msg']}", "") from None
+    except OSError as error:
+        raise _unusable(folder, f"cannot be read: {error}", "Check its permissions.") from error
 
 
 def _read_exchange(folder: Path, facts: ExchangeFacts) -> Exchange:

@@ -13,10 +13,11 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, Literal
@@ -24,28 +25,8 @@ from typing import Any, Final, Literal
 import anyio.to_thread
 
 from kiro_mcp._version import __version__
-from kiro_mcp.captures import folder
-from kiro_mcp.captures.folder import (
-    MAX_CALL_BYTES,
-    MAX_CAPTURES,
-    MAX_EXCHANGES,
-    MAX_FILE_BYTES,
-    ErrorFacts,
-    ExchangeFacts,
-    Manifest,
-    Outcome,
-    ReadingFacts,
-    is_capture_file,
-    is_capture_folder,
-    numbered,
-)
-from kiro_mcp.captures.redacting import (
-    redacted_json,
-    redacted_stream,
-    redacted_text,
-    shown_request_headers,
-    shown_response_headers,
-)
+from kiro_mcp.captures import folder, redacting
+from kiro_mcp.captures.folder import ErrorFacts, ExchangeFacts, Manifest, Outcome, ReadingFacts
 from kiro_mcp.captures.replaying import frames_text, outcome_text
 from kiro_mcp.chat import Reply
 from kiro_mcp.errors import FrameError, KiroError
@@ -62,7 +43,6 @@ MAX_OPEN_CAPTURES: Final = 100
 EXIT_SECONDS: Final = 5.0
 """How long the end of the process waits for files that are still to be written."""
 
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 _log_sink: ContextVar[Callable[[str], None] | None] = ContextVar("captured_log", default=None)
 """Receives the log lines of the current call. Tasks and threads inherit it."""
 
@@ -96,8 +76,8 @@ class Captures:
         *,
         now: Callable[[], datetime],
         new_id: Callable[[], str],
-        max_file_bytes: int = MAX_FILE_BYTES,
-        max_call_bytes: int = MAX_CALL_BYTES,
+        max_file_bytes: int = folder.MAX_FILE_BYTES,
+        max_call_bytes: int = folder.MAX_CALL_BYTES,
     ) -> None:
         self.mode: Mode = mode
         self.now = now
@@ -170,6 +150,8 @@ class CallCapture:
         self._began_at = captures.now()
         self._manifest = Manifest(kiro_mcp=__version__, began_at=self._began_at.isoformat())
         self._exchanges: list[_Exchange] = []
+        self._current: _Exchange | None = None
+        """The exchange that was sent last; None after the end or past a limit."""
         self._log_lines: list[str] = []
         self._log_room = captures.max_file_bytes
         self._raw_room = captures.max_call_bytes
@@ -184,9 +166,10 @@ class CallCapture:
     def sent(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> None:
         """Record a request."""
         logger.debug("%s %s, %d bytes", method, url, len(body))
+        self._current = None
         if self._is_over:
             return
-        if len(self._exchanges) >= MAX_EXCHANGES:
+        if len(self._exchanges) >= folder.MAX_EXCHANGES:
             self._manifest.unkept_exchanges += 1
             return
         facts = ExchangeFacts(
@@ -196,25 +179,26 @@ class CallCapture:
             request_headers=dict(headers),
             sent_after_seconds=self._seconds(),
         )
-        self._exchanges.append(_Exchange(facts))
+        self._current = _Exchange(facts)
+        self._exchanges.append(self._current)
         self._submit(lambda: self._write_body(facts, body))
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         """Record the status and the headers of the response."""
         logger.debug("answered with status %d", status)
-        if (current := self._current()) is not None:
-            current.facts.status = status
-            current.facts.response_headers = dict(headers)
-            current.facts.answered_after_seconds = self._seconds()
+        if self._current is not None:
+            facts = self._current.facts
+            facts.status, facts.response_headers = status, dict(headers)
+            facts.answered_after_seconds = self._seconds()
 
     def reads_with(self, options: ReplyOptions) -> None:
         """Record the options with which the response will be read."""
-        if (current := self._current()) is not None:
-            current.options = options
+        if self._current is not None:
+            self._current.options = options
 
     def received(self, chunk: bytes) -> None:
         """Record the next bytes of the response's body; past a limit, only their number."""
-        if (current := self._current()) is None:
+        if (current := self._current) is None:
             return
         facts = current.facts
         facts.received_bytes += len(chunk)
@@ -229,15 +213,14 @@ class CallCapture:
     def replied(self, reply: Reply) -> None:
         """Record the reply that was read from the response."""
         logger.debug("the answer ended: %s, %d parts", reply.stop_reason, len(reply.parts))
-        if (current := self._current()) is not None:
-            current.reply = reply
+        if self._current is not None:
+            self._current.reply = reply
 
     def failed(self, error: KiroError) -> None:
         """Record why the exchange failed."""
         logger.debug("the attempt failed: %s: %s", error.code, error)
-        if (current := self._current()) is not None:
-            current.error = error
-            current.facts.error = _error_facts(error)
+        if self._current is not None:
+            self._current.error = error
 
     @contextmanager
     def log(self) -> Generator[None]:
@@ -251,13 +234,15 @@ class CallCapture:
     def finish(
         self, outcome: Outcome, error: Mapping[str, Any] | None = None, *, is_odd: bool = False
     ) -> None:
-        """End the capture. Later events are not recorded.
+        """End the capture. Later events are not recorded, and only the first end counts.
 
         Args:
             outcome: How the call ended.
             error: Details of a call that failed or is incomplete.
             is_odd: Whether to keep the capture although the call succeeded.
         """
+        if self._is_over:
+            return
         if self._captures.mode == "all" or is_odd or outcome != "completed":
             logger.info("the call is captured in %s", self._path)
             self._manifest.outcome = outcome
@@ -266,12 +251,8 @@ class CallCapture:
         else:
             self._submit(lambda: _remove(self._path))
         self._is_over = True
+        self._current = None
         self._captures.submit(self._captures.room.release)
-
-    def _current(self) -> _Exchange | None:
-        """Return the exchange that was sent last; None after the end or past a limit."""
-        is_kept = self._exchanges and not self._manifest.unkept_exchanges and not self._is_over
-        return self._exchanges[-1] if is_kept else None
 
     def _log(self, line: str) -> None:
         if not self._is_over and self._log_room > 0:
@@ -295,8 +276,7 @@ class CallCapture:
                 self._has_failed = True
                 logger.exception("a call cannot be captured in %s", self._path)
 
-        if not self._is_over:
-            self._captures.submit(guarded)
+        self._captures.submit(guarded)
 
     # --- in the thread --------------------------------------------------------------------
 
@@ -306,7 +286,7 @@ class CallCapture:
         self._manifest.python = platform.python_version()
         self._manifest.platform = platform.platform()
         self._write(folder.REQUEST, _json(arguments))
-        self._write_manifest(self._manifest)
+        self._write_manifest()
 
     def _write_body(self, facts: ExchangeFacts, body: bytes) -> None:
         facts.is_prompt = b'"conversationState"' in body
@@ -314,20 +294,20 @@ class CallCapture:
             parsed = json.loads(body or b"{}")
         except (ValueError, RecursionError):
             parsed = body.decode(errors="replace")
-        self._write(numbered(folder.KIRO_REQUEST, facts.number), _json(parsed))
+        self._write(folder.KIRO_REQUEST, _json(parsed), facts.number)
 
     def _write_end(self, error: Mapping[str, Any] | None) -> None:
         for exchange in self._exchanges:
             self._write_exchange(exchange)
-        manifest = self._manifest
-        manifest.exchanges = [one.facts for one in self._exchanges]
+            self._manifest.exchanges.append(exchange.facts)
         lines = "".join(f"{line}\n" for line in self._log_lines)
-        self._write(folder.LOGS, redacted_text(lines))
+        self._write(folder.LOGS, _encoded(redacting.redacted_text(lines)))
         if error is not None:
-            last = manifest.exchanges[-1] if manifest.exchanges else ExchangeFacts()
+            exchanges = self._manifest.exchanges
+            last = exchanges[-1] if exchanges else ExchangeFacts()
             attempts = [
                 {"number": one.number, "status_code": one.status, **one.error.model_dump()}
-                for one in manifest.exchanges
+                for one in exchanges
                 if one.error is not None
             ]
             facts = {
@@ -336,50 +316,53 @@ class CallCapture:
                 "attempts": attempts,
             }
             self._write(folder.ERROR, _json({**facts, **error}))
-        self._write_manifest(manifest)
-        root = self._path.parent
-        found = (one for one in root.iterdir() if is_capture_folder(one.name))
+        self._write_manifest()
+        found = (one for one in self._path.parent.iterdir() if folder.is_capture_folder(one.name))
         captures = sorted(one for one in found if one.is_dir() and not one.is_symlink())
-        for capture in captures[:-MAX_CAPTURES]:
+        for capture in captures[: -folder.MAX_CAPTURES]:
             _remove(capture)
 
     def _write_exchange(self, exchange: _Exchange) -> None:
-        facts, reply = exchange.facts, exchange.reply
-        facts.request_headers = shown_request_headers(facts.request_headers)
-        facts.response_headers = shown_response_headers(facts.response_headers)
+        facts, reply, error = exchange.facts, exchange.reply, exchange.error
+        facts.request_headers = redacting.shown_request_headers(facts.request_headers)
+        facts.response_headers = redacting.shown_response_headers(facts.response_headers)
         if exchange.options is not None:
             facts.reading = ReadingFacts.model_validate(exchange.options, from_attributes=True)
+        if error is not None:
+            facts.error = _error_facts(error)
         if exchange.raw:
             reading = facts.reading or ReadingFacts()
             limits = reading.max_payload_bytes, reading.max_headers_bytes
             is_cut = not facts.is_whole
-            raw = redacted_stream(bytes(exchange.raw), FrameDecoder(*limits), is_cut=is_cut)
-            facts.is_whole = self._write(numbered(folder.RAW, facts.number), raw, is_cut=is_cut)
+            raw = redacting.redacted_stream(
+                bytes(exchange.raw), FrameDecoder(*limits), is_cut=is_cut
+            )
+            facts.is_whole = self._write(folder.RAW, raw, facts.number, is_cut=is_cut)
             lines = frames_text(raw, FrameDecoder(*limits))
-            self._write(numbered(folder.FRAMES, facts.number), "".join(f"{one}\n" for one in lines))
+            self._write(folder.FRAMES, _encoded("".join(f"{one}\n" for one in lines)), facts.number)
         if reply is not None:
             facts.tool_use_ids = [use.id for use in reply.tool_uses]
             # A replay finds an error in the frames itself, so it is not recorded.
             if isinstance(reply.fault, KiroError) and not isinstance(reply.fault, FrameError):
                 facts.fault = _error_facts(reply.fault)
-        outcome = reply or exchange.error
-        text = outcome_text(outcome) if outcome else ""
-        self._write(numbered(folder.REPLY, facts.number), redacted_text(text))
+        if outcome := reply or error:
+            text = redacting.redacted_text(outcome_text(outcome))
+            self._write(folder.REPLY, _encoded(text), facts.number)
 
-    def _write_manifest(self, manifest: Manifest) -> None:
-        data = _encoded(_json(manifest.model_dump(mode="json")))
-        if len(data) > MAX_FILE_BYTES:
-            for exchange in manifest.exchanges:
+    def _write_manifest(self) -> None:
+        data = _json(self._manifest.model_dump(mode="json"))
+        if len(data) > folder.MAX_FILE_BYTES:
+            for exchange in self._manifest.exchanges:
                 exchange.reading = None  # It contains the tools' schemas, which can be large.
-            data = _encoded(_json(manifest.model_dump(mode="json")))
+            data = _json(self._manifest.model_dump(mode="json"))
         # Written to a temporary file and renamed, so that readers never see a part of it.
         temporary = self._path / f"{folder.MANIFEST}.tmp"
         _create(temporary, data)
         temporary.replace(self._path / folder.MANIFEST)
 
-    def _write(self, name: str, content: str | bytes, *, is_cut: bool = False) -> bool:
-        """Write a file unless it is empty; return whether all of it was written."""
-        data = content if isinstance(content, bytes) else _encoded(content)
+    def _write(self, name: str, data: bytes, number: int = 1, *, is_cut: bool = False) -> bool:
+        """Write a file of a request unless it is empty; return whether all of it was written."""
+        name = folder.numbered(name, number)
         kept = data[: min(self._captures.max_file_bytes, self._file_room)]
         self._file_room -= len(kept)
         if kept:
@@ -391,27 +374,26 @@ class CallCapture:
 
 
 def _create(path: Path, data: bytes) -> None:
-    with os.fdopen(os.open(path, _CREATE, 0o600), "wb") as file:
+    with open(path, "wb", opener=partial(os.open, mode=0o600)) as file:
         file.write(data)
 
 
 def _remove(capture: Path) -> None:
     """Remove the files of a capture, and its folder if that leaves it empty."""
-    try:
+    with suppress(OSError):  # Another process may be removing it, or a file is not ours.
         for file in capture.iterdir():
-            if is_capture_file(file.name.removesuffix(".tmp")):
+            if folder.is_capture_file(file.name.removesuffix(".tmp")):
                 file.unlink()
         capture.rmdir()
-    except OSError:
-        pass  # It contains a file that is not ours, or another process is removing it.
 
 
 def _error_facts(error: KiroError) -> ErrorFacts:
     return ErrorFacts.model_validate(error, from_attributes=True)
 
 
-def _json(value: Any) -> str:
-    return json.dumps(redacted_json(value), ensure_ascii=False, indent=2) + "\n"
+def _json(value: Any) -> bytes:
+    text = json.dumps(redacting.redacted_json(value), ensure_ascii=False, indent=2)
+    return _encoded(f"{text}\n")
 
 
 def _encoded(text: str) -> bytes:

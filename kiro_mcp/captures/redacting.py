@@ -14,9 +14,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
 
 from kiro_mcp.redaction import (
     HIDDEN,
@@ -80,9 +79,6 @@ _RUN: Final = re.compile(rb"\x00+|\x01+")
 _CUT_JWT: Final = "AAAA.A.A"
 """Completes a JWT that was cut, so that it is recognized."""
 
-Source: TypeAlias = tuple[str, str]
-"""A text of a response: the event that carries it, and the id of a tool use or ""."""
-
 
 def shown_request_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of a request; the values of unknown headers are hidden."""
@@ -123,20 +119,6 @@ def _abridged(text: str) -> str:
 # --- the bytes of a response --------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Framed:
-    """A frame of a response with its parsed payload."""
-
-    raw: bytes
-    frame: Frame
-    members: dict[str, Any] | None = None
-    """The payload without the piece of text; None if the payload is not a JSON object."""
-    source: Source | None = None
-    """The text that its piece belongs to; None if it has no piece."""
-    piece: str = ""
-    clean_piece: str = ""
-
-
 def redacted_stream(
     data: bytes, decoder: FrameDecoder | None = None, *, is_cut: bool = False
 ) -> bytes:
@@ -148,30 +130,40 @@ def redacted_stream(
         is_cut: Whether more bytes were received, so that a secret may begin at the end.
     """
     frames, rest = split_frames(data, decoder or FrameDecoder())
-    framed = [_read(raw, frame) for raw, frame in frames]
-    _redact_pieces(framed, is_cut=is_cut)
+    documents = [_object(frame.payload) for _, frame in frames]
+    texts: dict[tuple[str, str], list[int]] = {}
+    """Which frames carry each text, by the member with its pieces and the id of a tool use."""
+    for index, document in enumerate(documents):
+        member = _PIECES.get(str(frames[index][1].headers.get(":event-type")), "")
+        if isinstance(document.get(member), str):
+            texts.setdefault((member, str(document.get("toolUseId", ""))), []).append(index)
+    pieces: dict[int, dict[str, str]] = {}
+    """The member with the piece of a frame, without secrets."""
+    for (member, _), indices in texts.items():
+        cleaned = _redacted_pieces([documents[index][member] for index in indices], is_cut=is_cut)
+        pieces |= {index: {member: piece} for index, piece in zip(indices, cleaned, strict=True)}
     written: list[bytes] = []
     known_clean: dict[str, Any] = {}
-    for one in framed:
-        headers, payload = one.frame.headers, one.frame.payload
+    for index, (raw, frame) in enumerate(frames):
+        headers, payload, document = frame.headers, frame.payload, documents[index]
         if ":error-message" in headers:
             headers = {**headers, ":error-message": redacted_text(str(headers[":error-message"]))}
-        if one.members is None:
-            payload = _starred(payload)
-        else:
+        if document:
             # Apart from the piece, most frames have the same members, which are searched once.
-            members = one.members
+            piece = pieces.get(index, {})
+            members = document | dict.fromkeys(piece, "")
             clean = members if members == known_clean else redacted_json(members)
             if clean == members:
                 known_clean = members
-            if clean != members or one.clean_piece != one.piece:
-                if one.source is not None:
-                    clean = {**clean, _PIECES[one.source[0]]: one.clean_piece}
+            clean = clean | piece
+            if clean != document:
                 text = json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
                 payload = text.encode(errors="backslashreplace")
-        is_same = payload == one.frame.payload and headers == one.frame.headers
-        written.append(one.raw if is_same else encode_frame(headers, payload))
-    if not (is_cut and framed):  # If it is cut, the rest is only the beginning of a frame.
+        else:
+            payload = _starred(payload)
+        is_same = payload == frame.payload and headers == frame.headers
+        written.append(raw if is_same else encode_frame(headers, payload))
+    if not (is_cut and frames):  # If it is cut, the rest is only the beginning of a frame.
         written.append(_starred(rest)[:MAX_UNFRAMED_BYTES])
     return b"".join(written)
 
@@ -187,50 +179,34 @@ def split_frames(data: bytes, decoder: FrameDecoder) -> tuple[list[tuple[bytes, 
     return frames, data[start:]
 
 
-def _read(raw: bytes, frame: Frame) -> _Framed:
-    framed = _Framed(raw, frame)
+def _object(payload: bytes) -> dict[str, Any]:
+    """Parse a payload; an empty object if it is not a JSON object."""
     try:
-        document = json.loads(frame.payload)
+        document = json.loads(payload)
     except (ValueError, RecursionError):
-        return framed
-    if isinstance(document, dict):
-        framed.members = members = cast("dict[str, Any]", document)
-        event = str(frame.headers.get(":event-type"))
-        text = members.get(_PIECES[event]) if event in _PIECES else None
-        if isinstance(text, str):
-            framed.source = (event, str(members.get("toolUseId", "")))
-            framed.piece = framed.clean_piece = text
-            members[_PIECES[event]] = ""
-    return framed
+        return {}
+    return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
 
 
-def _redact_pieces(framed: Sequence[_Framed], *, is_cut: bool) -> None:
-    """Remove the secrets of each text from its pieces, and mark where each one began."""
-    texts: dict[Source, list[_Framed]] = {}
-    for one in framed:
-        if one.source is not None:
-            texts.setdefault(one.source, []).append(one)
-    for pieces in texts.values():
-        joined = "".join(one.piece for one in pieces)
-        spans = secret_spans(joined + _CUT_JWT if is_cut else joined)
-        if is_cut:
-            spans = [*spans, (max(0, len(joined) - TAIL_CHARACTERS), len(joined))]
-        if not spans:
-            continue
-        is_hidden = bytearray(len(joined))
-        for start, end in spans:
-            is_hidden[start:end] = b"\1" * len(is_hidden[start:end])
-        start = 0
-        for one in pieces:
-            end = start + len(one.piece)
-            shown: list[str] = []
-            for run in _RUN.finditer(is_hidden, start, end):
-                if not is_hidden[run.start()]:
-                    shown.append(joined[run.start() : run.end()])
-                elif run.start() == 0 or not is_hidden[run.start() - 1]:  # Else it began before.
-                    shown.append(HIDDEN)
-            one.clean_piece = "".join(shown)
-            start = end
+def _redacted_pieces(pieces: Sequence[str], *, is_cut: bool) -> Iterator[str]:
+    """Yield the pieces of a text without its secrets, which are marked where each one began."""
+    joined = "".join(pieces)
+    spans = secret_spans(joined + _CUT_JWT if is_cut else joined)
+    if is_cut:
+        spans = [*spans, (max(0, len(joined) - TAIL_CHARACTERS), len(joined))]
+    is_hidden = bytearray(len(joined))
+    for start, end in spans:
+        is_hidden[start:end] = b"\1" * len(is_hidden[start:end])
+    end = 0
+    for piece in pieces:
+        start, end = end, end + len(piece)
+        shown: list[str] = []
+        for run in _RUN.finditer(is_hidden, start, end):
+            if not is_hidden[run.start()]:
+                shown.append(joined[run.start() : run.end()])
+            elif run.start() == 0 or not is_hidden[run.start() - 1]:  # Else it began before.
+                shown.append(HIDDEN)
+        yield "".join(shown)
 
 
 # --- texts --------------------------------------------------------------------------------
