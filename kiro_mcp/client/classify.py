@@ -16,7 +16,7 @@ were observed (2025 to 2026).
 import email.utils
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -58,36 +58,8 @@ because services of this kind also send `ThrottlingException` with status 400.
 _CERTAIN_STATUSES: Final = frozenset({402, 413})
 """The statuses that always mean the same. They win over the error's name."""
 
-_QUOTA_REASONS: Final = frozenset(
-    {
-        "HOURLY_REQUEST_COUNT",
-        "DAILY_REQUEST_COUNT",
-        "WEEKLY_REQUEST_COUNT",
-        "MONTHLY_REQUEST_COUNT",
-        "USAGE_LIMIT_REACHED",
-    }
-)
-_BUSY_REASONS: Final = frozenset({"INSUFFICIENT_MODEL_CAPACITY", "MODEL_TEMPORARILY_UNAVAILABLE"})
-_BUSY_WORDS: Final = ("high volume of traffic", "unexpectedly high load")
 _REQUEST_REASONS: Final = frozenset(
     {"REQUEST_BODY_INVALID", "THINKING_SIGNATURE_INVALID", "INVALID_CONVERSATION_ID"}
-)
-_TOO_LONG_WORDS: Final = (
-    "input is too long",
-    "prompt is too long",
-    "length limit exceeded",
-    "context window is full",
-    "exceed context limit",
-    "exceeds the context window",
-    "maximum context length",
-)
-"""What the service and the vendors of its models write if a prompt is too long."""
-_UNKNOWN_OPERATION_NAMES: Final = frozenset(
-    {"UnknownOperationException", "UnsupportedOperationException"}
-)
-_UNKNOWN_OPERATION_WORDS: Final = (
-    "operation is not supported",
-    "operation is no longer supported",
 )
 
 
@@ -228,39 +200,36 @@ _FAILED: Final = Meaning(
     next_step="Call again in a moment.",
 )
 
-_Test = Callable[[Fault, str], bool]
-
-_RULES: Final[tuple[tuple[_Test, Meaning], ...]] = (
-    (lambda f, words: f.reason == "TEMPORARILY_SUSPENDED" or "suspended" in words, SUSPENDED),
-    (lambda _, words: "suspicious activity" in words, _SUSPICIOUS),
-    (lambda f, _: f.reason == "CONVERSATION_LIMIT_EXCEEDED", TOO_LONG),
-    (lambda f, _: f.reason == "OVERAGE_REQUEST_LIMIT_EXCEEDED", _OVERAGE),
-    (lambda f, _: f.reason in _QUOTA_REASONS or f.status == 402, QUOTA),
-    (lambda f, _: f.reason == "CONTENT_LENGTH_EXCEEDS_THRESHOLD", TOO_LONG),
-    (lambda f, _: f.name == "ContentLengthExceededException", TOO_LONG),
-    (lambda f, words: f.status == 413 or _has(words, _TOO_LONG_WORDS), TOO_LONG),
-    (lambda f, _: f.reason == "INVALID_MODEL_ID", NO_MODEL),
-    (lambda f, words: f.reason in _BUSY_REASONS or _has(words, _BUSY_WORDS), BUSY),
-    (lambda f, _: f.reason == "INVALID_KMS_GRANT" or f.status == 409, _KEY_GRANT),
-    (lambda f, _: f.reason == "FEATURE_NOT_SUPPORTED", _FORBIDDEN),
-    (lambda f, _: f.reason.startswith("UNAUTHORIZED_"), _FORBIDDEN),
-    (lambda _, words: "subscription does not support" in words, _WRONG_ORIGIN),
-    (lambda f, _: f.status == 401, _SIGN_IN),
-    (lambda f, words: f.status == 403 and _names_bad_token(words), _SIGN_IN),
-    (lambda f, _: f.status == 403, _FORBIDDEN),
-    (lambda f, _: f.status == 408, _TIMEOUT),
-    (lambda f, _: f.status == 429, RATE),
-    (lambda _, words: "profilearn is required" in words, _NO_PROFILE),
-    (lambda _, words: "improperly formed" in words, _IMPROPER),
-    (lambda f, _: f.name in _UNKNOWN_OPERATION_NAMES, _NO_OPERATION),
-    (lambda _, words: _has(words, _UNKNOWN_OPERATION_WORDS), _NO_OPERATION),
-    (lambda f, _: f.status in (404, 410, 501) and not f.name, _NO_ADDRESS),
-    (lambda f, _: f.reason in _REQUEST_REASONS, _INVALID),
-    (lambda f, _: f.status is not None and 400 <= f.status < 500, _INVALID),
+_RULES: Final[tuple[tuple[Meaning, tuple[int | str, ...]], ...]] = (
+    (SUSPENDED, ("TEMPORARILY_SUSPENDED", "suspended")),
+    (_SUSPICIOUS, ("suspicious activity",)),
+    (TOO_LONG, ("CONVERSATION_LIMIT_EXCEEDED",)),
+    (_OVERAGE, ("OVERAGE_REQUEST_LIMIT_EXCEEDED",)),
+    (QUOTA, ("HOURLY_REQUEST_COUNT", "DAILY_REQUEST_COUNT", "WEEKLY_REQUEST_COUNT")),
+    (QUOTA, ("MONTHLY_REQUEST_COUNT", "USAGE_LIMIT_REACHED", 402)),
+    (TOO_LONG, ("CONTENT_LENGTH_EXCEEDS_THRESHOLD", "ContentLengthExceededException", 413)),
+    # What the service and the vendors of its models write if a prompt is too long.
+    (TOO_LONG, ("input is too long", "prompt is too long", "length limit exceeded")),
+    (TOO_LONG, ("context window is full", "exceed context limit", "exceeds the context window")),
+    (TOO_LONG, ("maximum context length",)),
+    (NO_MODEL, ("INVALID_MODEL_ID",)),
+    (BUSY, ("INSUFFICIENT_MODEL_CAPACITY", "MODEL_TEMPORARILY_UNAVAILABLE")),
+    (BUSY, ("high volume of traffic", "unexpectedly high load")),
+    (_KEY_GRANT, ("INVALID_KMS_GRANT", 409)),
+    (_FORBIDDEN, ("FEATURE_NOT_SUPPORTED", "UNAUTHORIZED_")),
+    (_WRONG_ORIGIN, ("subscription does not support",)),
+    (_SIGN_IN, (401,)),
+    (_FORBIDDEN, (403,)),
+    (_TIMEOUT, (408,)),
+    (RATE, (429,)),
+    (_NO_PROFILE, ("profilearn is required",)),
+    (_IMPROPER, ("improperly formed",)),
+    (_NO_OPERATION, ("UnknownOperationException", "UnsupportedOperationException")),
+    (_NO_OPERATION, ("operation is not supported", "operation is no longer supported")),
 )
-"""What a fault means: the first rule that matches decides. The reason wins over the words, the
-words win over the name, and the name wins over the HTTP status. Rules for lasting refusals come
-before rules for passing ones."""
+"""What a fault means: the first row with a matching mark decides. A number is a status, CAPITALS
+are a reason, CamelCase is a name, and lower case is words in the message or the name. Rows for
+lasting refusals come before rows for passing ones."""
 
 
 def fault_from_response(
@@ -291,14 +260,7 @@ def fault_from_response(
 
 def classify(fault: Fault) -> KiroError:
     """Return the error for a fault of the service: its code, what happened, what to do next."""
-    words = f"{fault.name} {fault.message}".lower()
-    status = fault.status
-    if status not in _CERTAIN_STATUSES:
-        status = _STATUS_OF_NAME.get(fault.name, status)
-    normalized = replace(fault, reason=fault.reason.upper(), status=status)
-    meaning = next((meaning for test, meaning in _RULES if test(normalized, words)), _FAILED)
-    if meaning is _FAILED and status is not None:
-        meaning = replace(meaning, what=f"{meaning.what} with status {fault.status or status}")
+    meaning = _meaning_of(fault)
     if meaning.kind is ServiceUnavailable and fault.retry_after_seconds:
         wait = f"Wait for {duration(fault.retry_after_seconds)} and call again"
         otherwise = ", or choose another model." if meaning is BUSY else "."
@@ -315,6 +277,34 @@ def classify(fault: Fault) -> KiroError:
     )
 
 
+def _meaning_of(fault: Fault) -> Meaning:
+    words = f"{fault.name} {fault.message}".lower()
+    reason = fault.reason.upper()
+    status = fault.status
+    if status not in _CERTAIN_STATUSES:
+        status = _STATUS_OF_NAME.get(fault.name, status)
+    if status == 403 and "token" in words and ("expired" in words or "invalid" in words):
+        # Not "Unsupported token type": the service would refuse another token of that type, too.
+        status = 401
+
+    def fits(mark: int | str) -> bool:
+        if isinstance(mark, int):
+            return mark == status
+        if mark.isupper():
+            return reason.startswith(mark) if mark.endswith("_") else reason == mark
+        return mark == fault.name or mark in words
+
+    for meaning, marks in _RULES:
+        if any(map(fits, marks)):
+            return meaning
+    if status in (404, 410, 501) and not fault.name:
+        return _NO_ADDRESS
+    if reason in _REQUEST_REASONS or (status is not None and 400 <= status < 500):
+        return _INVALID
+    shown = f" with status {fault.status or status}" if status is not None else ""
+    return replace(_FAILED, what=_FAILED.what + shown)
+
+
 def duration(seconds: float) -> str:
     """Return a duration for people, such as `1 second` or `5 minutes`, rounded up."""
     if seconds < 2 * 60:
@@ -322,15 +312,6 @@ def duration(seconds: float) -> str:
     if seconds < 2 * 60 * 60:
         return f"{math.ceil(seconds / 60)} minutes"
     return f"{math.ceil(seconds / (60 * 60))} hours"
-
-
-def _names_bad_token(words: str) -> bool:
-    # Not "Unsupported token type": the service would refuse another token of that type, too.
-    return "token" in words and _has(words, ("expired", "invalid"))
-
-
-def _has(words: str, marks: tuple[str, ...]) -> bool:
-    return any(mark in words for mark in marks)
 
 
 def _plain_text(body: bytes) -> str:
