@@ -14,7 +14,7 @@ an SQLite database, which survives a restart and which all servers of an account
 
 import logging
 import sqlite3
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
@@ -49,14 +49,26 @@ class FairSlots:
 
     def __init__(self, count: int) -> None:
         self._free = count
-        self._waiting: OrderedDict[str, deque[anyio.Event]] = OrderedDict()
+        self._waiting: dict[str, deque[anyio.Event]] = {}
+        """The waiting calls of each caller. The first caller is the next one."""
 
     @asynccontextmanager
     async def taken_by(self, caller: str) -> AsyncGenerator[bool]:
         """Wait for a slot and hold it. Yields whether the call had to wait."""
         has_to_wait = not self._free
         if has_to_wait:
-            await self._wait(caller)
+            turn, turns = anyio.Event(), self._waiting.setdefault(caller, deque())
+            turns.append(turn)
+            try:
+                await turn.wait()
+            except BaseException:
+                if turn.is_set():
+                    self._pass_on()  # The slot came at the moment of the cancellation.
+                else:
+                    turns.remove(turn)
+                    if not turns:
+                        del self._waiting[caller]
+                raise
         else:
             self._free -= 1
         try:
@@ -64,25 +76,12 @@ class FairSlots:
         finally:
             self._pass_on()
 
-    async def _wait(self, caller: str) -> None:
-        turn = anyio.Event()
-        self._waiting.setdefault(caller, deque()).append(turn)
-        try:
-            await turn.wait()
-        except BaseException:
-            if turn.is_set():
-                self._pass_on()  # The slot came at the moment of the cancellation.
-            else:
-                self._waiting[caller].remove(turn)
-                if not self._waiting[caller]:
-                    del self._waiting[caller]
-            raise
-
     def _pass_on(self) -> None:
         if not self._waiting:
             self._free += 1
             return
-        caller, turns = self._waiting.popitem(last=False)
+        caller = next(iter(self._waiting))
+        turns = self._waiting.pop(caller)
         turns.popleft().set()
         if turns:
             self._waiting[caller] = turns  # At the end of the queue: the other callers are next.
@@ -168,19 +167,10 @@ class Budget:
         Raises:
             AccountBlocked: A budget is used up (`budget_exceeded`).
         """
-        what, used, limit = "call", call.credits, self._per_call
-        advice, setting = "Ask for less", "KIRO_MCP_MAX_CREDITS_PER_CALL"
-        if self._per_day and not (limit and used >= limit):
+        _require_below(self._per_call, "call", call.credits, "Ask for less")
+        if self._per_day:
             await self._count(0.0)  # Other servers may have added to it.
-            what, used, limit = "day", self._credits, self._per_day
-            advice, setting = "Call again tomorrow (UTC)", "KIRO_MCP_MAX_CREDITS_PER_DAY"
-        if limit and used >= limit:
-            raise AccountBlocked(
-                f"This {what} has used {used:.4g} of the {limit:g} credits that your settings"
-                " allow it.",
-                next_step=f"{advice}, or raise {setting}.",
-                code="budget_exceeded",
-            )
+            _require_below(self._per_day, "day", self._credits, "Call again tomorrow (UTC)")
 
     async def add(self, credits_used: float, call: CallSpending) -> None:
         """Count what an answer cost, even while its call is being cancelled."""
@@ -208,6 +198,16 @@ class Budget:
             if day == self._day:  # A new day may have begun meanwhile.
                 # Our sum is larger if the file could not be written.
                 self._credits = max(self._credits, saved)
+
+
+def _require_below(limit: float, what: str, used: float, advice: str) -> None:
+    if limit and used >= limit:
+        raise AccountBlocked(
+            f"This {what} has used {used:.4g} of the {limit:g} credits that your settings"
+            " allow it.",
+            next_step=f"{advice}, or raise KIRO_MCP_MAX_CREDITS_PER_{what.upper()}.",
+            code="budget_exceeded",
+        )
 
 
 def _add(file: Path, day: str, credits_used: float) -> float:

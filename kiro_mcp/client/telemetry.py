@@ -20,19 +20,13 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from opentelemetry.trace import (
-    Span,
-    SpanKind,
-    StatusCode,
-    TracerProvider,
-    get_tracer,
-    get_tracer_provider,
-)
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 
 from kiro_mcp._version import __version__
 from kiro_mcp.chat import ChatRequest, Fault, Reply
 from kiro_mcp.client.classify import classify
-from kiro_mcp.errors import ErrorCode, KiroError
+from kiro_mcp.errors import KiroError
 
 if TYPE_CHECKING:  # Importing metrics takes 4 ms, so it waits until they are needed.
     from opentelemetry.metrics import MeterProvider
@@ -109,7 +103,7 @@ class Telemetry:
         from opentelemetry.metrics import get_meter
 
         self._clock = clock
-        self._tracer = get_tracer(_SCOPE, __version__, tracer_provider, SCHEMA_URL)
+        self._tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider, SCHEMA_URL)
         meter = get_meter(_SCOPE, __version__, meter_provider, SCHEMA_URL)
         self._duration = meter.create_histogram(
             "gen_ai.client.operation.duration",
@@ -141,14 +135,12 @@ class Telemetry:
             record_exception=False,  # The text of an error may quote the prompt.
             set_status_on_exception=False,
         ) as span:
-            error: BaseException | None = None
             try:
                 yield call
-            except BaseException as caught:
-                error = caught
-                raise
-            finally:
+            except BaseException as error:
                 self._record(span, call, error, self._clock() - started)
+                raise
+            self._record(span, call, None, self._clock() - started)
 
     def _record(
         self, span: Span, call: Inference, error: BaseException | None, seconds: float
@@ -157,41 +149,31 @@ class Telemetry:
         reply = call.read_reply()
         if reply and reply.model_id:
             call.common["gen_ai.response.model"] = reply.model_id
-        code: ErrorCode | None
-        match error or (reply.fault if reply else None):
-            case None:
-                code = None
-            case Fault() as fault:
-                code = classify(fault).code
-            case KiroError() as known:
-                code = known.code
-            case Exception():
-                code = "internal_error"
-            case _:
-                code = "cancelled"
-        ending: Attributes = {"error.type": code} if code else {}
+        end = error or (reply.fault if reply else None)
+        known = classify(end) if isinstance(end, Fault) else end
+        ending: Attributes = {}
+        if isinstance(known, KiroError):
+            ending["error.type"] = known.code
+        elif known is not None:
+            is_fault = isinstance(known, Exception)
+            ending["error.type"] = "internal_error" if is_fault else "cancelled"
         self._duration.record(seconds, {**call.common, **ending})
-        if code:
+        if ending:
             span.set_status(StatusCode.ERROR)
         span.set_attributes({**call.common, **call.of_span, **ending})
         if reply is None:
             return
         usage = reply.usage
-        span.set_attributes(
-            {
-                "gen_ai.response.finish_reasons": [reply.stop_reason],
-                "gen_ai.usage.input_tokens": usage.input_tokens,
-                "gen_ai.usage.output_tokens": usage.output_tokens,
-                "kiro_mcp.usage.estimated": usage.is_estimated,
-            }
-        )
-        if usage.cache_read_tokens:
-            span.set_attribute("gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens)
-        if usage.cache_write_tokens:
-            name = "gen_ai.usage.cache_creation.input_tokens"
-            span.set_attribute(name, usage.cache_write_tokens)
-        if usage.credits is not None:
-            span.set_attribute("kiro_mcp.credits", usage.credits)
+        facts: dict[str, list[str] | int | float | None] = {
+            "gen_ai.response.finish_reasons": [reply.stop_reason],
+            "gen_ai.usage.input_tokens": usage.input_tokens,
+            "gen_ai.usage.output_tokens": usage.output_tokens,
+            "kiro_mcp.usage.estimated": usage.is_estimated,
+            "gen_ai.usage.cache_read.input_tokens": usage.cache_read_tokens or None,
+            "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens or None,
+            "kiro_mcp.credits": usage.credits,
+        }
+        span.set_attributes({name: it for name, it in facts.items() if it is not None})
         if usage.credits:
             self._credits.add(usage.credits, call.common)
         if not usage.is_estimated:  # The convention forbids to count estimates.
@@ -208,7 +190,7 @@ def flush_telemetry(seconds: float = FLUSH_SECONDS) -> None:
     # Only the SDK's providers buffer; the API's own have no such method.
     flushes = [
         Thread(target=flush, daemon=True)
-        for provider in (get_tracer_provider(), get_meter_provider())
+        for provider in (trace.get_tracer_provider(), get_meter_provider())
         if (flush := getattr(provider, "force_flush", None))
     ]
     for flush in flushes:
