@@ -54,15 +54,15 @@ NESTS: Final = ("metadata", "attributes")
 
 def read_time(value: object) -> datetime | None:
     """Read a date of any known form; None if the value is empty or not a date."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return time_since_epoch(value)
+    text = value.strip() if isinstance(value, str) else ""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return time_since_epoch(float(text))
     try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return time_since_epoch(value)
-        text = value.strip() if isinstance(value, str) else ""
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return time_since_epoch(float(text))
         moment = datetime.fromisoformat(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
+    except (ValueError, OverflowError):
         return None  # Try it: the service knows when a token or a client ends.
 
 
@@ -172,8 +172,9 @@ def read_credential(
     ends = member_of(document, "expires_at")
     expires_at = read_time(ends)
     scopes = member_of(document, "scopes")
-    listed = scopes.split() if isinstance(scopes, str) else scopes
-    items = cast("list[object]", listed) if isinstance(listed, list) else []
+    if isinstance(scopes, str):
+        scopes = scopes.split()
+    listed = cast("list[object]", scopes) if isinstance(scopes, list) else []
     return replace(
         where,
         kind=kind,
@@ -186,7 +187,7 @@ def read_credential(
         client=None if kind == "social" else client,
         token_endpoint=text_of(document, "token_endpoint"),
         issuer_url=text_of(document, "issuer_url"),
-        scopes=tuple(item for item in items if isinstance(item, str)),
+        scopes=tuple(scope for scope in listed if isinstance(scope, str)),
         start_url=text_of(document, "start_url"),
         preferred_endpoint=text_of(document, "preferred_endpoint"),
         problem=problem,
@@ -212,16 +213,14 @@ def kind_of(document: Mapping[str, object], *, has_client: bool) -> CredentialKi
     hashed = text_of(document, "client_id_hash")
     kind = _METHODS.get(text_of(document, "auth_method").lower().replace("-", "_"))
     if kind is None and text_of(document, "token_endpoint"):
-        kind = "external_idp"
-    elif kind is None:
-        kind = "idc" if has_client or hashed else "social"
-    if kind != "idc":
+        return "external_idp"
+    if kind is None and not has_client and not hashed:
+        return "social"
+    if kind not in (None, "idc"):
         return kind
-    provider = text_of(document, "provider").lower().replace("_", "").replace("-", "")
-    start_url = text_of(document, "start_url")
-    if provider:
+    if provider := re.sub("[_-]", "", text_of(document, "provider").lower()):
         is_builder_id = provider in ("builderid", "awsbuilderid")
-    elif start_url:
+    elif start_url := text_of(document, "start_url"):
         is_builder_id = start_url.rstrip("/#") == BUILDER_ID_START_URL
     else:
         is_builder_id = hashed == BUILDER_ID_CLIENT_HASH
@@ -249,11 +248,9 @@ def decode_refresh_token(text: str, *, source: str, region: str = "") -> Credent
     if len(parts) != 3 or kind in (None, "api_key"):
         return bare
     token, client_id, last = parts
-    if kind == "external_idp":
-        client = ClientRegistration(client_id=client_id)
-        return replace(bare, kind=kind, refresh_token=token, client=client, token_endpoint=last)
-    client = ClientRegistration(client_id=client_id, client_secret=last)
-    return replace(bare, kind=kind, refresh_token=token, client=client)
+    endpoint, secret = (last, "") if kind == "external_idp" else ("", last)
+    client = ClientRegistration(client_id=client_id, client_secret=secret)
+    return replace(bare, kind=kind, refresh_token=token, client=client, token_endpoint=endpoint)
 
 
 def merge_tokens(document: Mapping[str, object], renewed: Credential) -> dict[str, object]:

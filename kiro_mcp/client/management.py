@@ -8,6 +8,7 @@ and observed answers.
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -19,7 +20,6 @@ from kiro_mcp.client.classify import classify, fault_from_response
 from kiro_mcp.client.endpoints import (
     BUILDER_ID_PROFILE_ARN,
     GET_PROFILE,
-    LIST_MODELS,
     LIST_PROFILES,
     USAGE_LIMITS,
     EndpointProfile,
@@ -73,11 +73,8 @@ class UsageLimits:
     """The plan's name, such as `KIRO PRO`."""
     email: str = ""
     """The account's e-mail address. Mask it before you show it."""
-    is_overage_allowed: bool | None = None
+    is_overage_allowed: bool = False
     """Whether the service answers, and bills, calls beyond the limit."""
-    overage_used: float | None = None
-    """Credits beyond the limit."""
-    overage_cap: float | None = None
 
 
 class Management:
@@ -111,25 +108,23 @@ class Management:
         for region in regions:
             try:
                 found |= await self._profiles(replace(token, region=region))
-            except AccountBlocked as error:
-                if _BUILDER_ID_WORDS in error.message:
-                    return BUILDER_ID_PROFILE_ARN
-                faults.append(error)
             except KiroError as error:
+                if isinstance(error, AccountBlocked) and _BUILDER_ID_WORDS in error.message:
+                    return BUILDER_ID_PROFILE_ARN
                 faults.append(error)
         # If one region did not answer, the login may have another profile there. Accept that.
         if not found and faults:
             raise faults[0]
-        active = [
-            arn
+        active = {
+            arn: profile
             for arn, profile in found.items()
             if word_member(profile, "status").upper() in ("", "ACTIVE")
-        ]
+        }
         if len(active) == 1:
-            return active[0]
+            return next(iter(active))
         names = "; ".join(
-            f"{word_member(found[arn], 'profileName') or 'unnamed'}: {arn}"
-            for arn in active or found
+            f"{word_member(profile, 'profileName') or 'unnamed'}: {arn}"
+            for arn, profile in (active or found).items()
         )
         if active:
             raise InvalidRequest(
@@ -153,15 +148,12 @@ class Management:
         `besides` is a region to skip.
         """
         for region in self._profile_regions(token.region):
-            if region == besides:
-                continue
-            try:
-                answer = await self.ask(GET_PROFILE, replace(token, region=region))
-            except KiroError:
-                continue  # Observed for some keys that work without a profile.
-            arn = word_member(object_member(answer, "profile"), "arn")
-            if region_of(arn):
-                return arn
+            if region != besides:
+                with suppress(KiroError):  # Observed for some keys that work without a profile.
+                    answer = await self.ask(GET_PROFILE, replace(token, region=region))
+                    arn = word_member(object_member(answer, "profile"), "arn")
+                    if region_of(arn):
+                        return arn
         return ""
 
     async def usage_limits(self, token: AccessToken) -> UsageLimits:
@@ -172,9 +164,7 @@ class Management:
         """
         return read_usage_limits(await self.ask(USAGE_LIMITS, token, {"isEmailRequired": True}))
 
-    async def count_models(
-        self, token: AccessToken, endpoint: EndpointProfile = LIST_MODELS
-    ) -> int:
+    async def count_models(self, token: AccessToken, endpoint: EndpointProfile) -> int:
         """Return how many models are on the first page of the service's list.
 
         Raises:
@@ -201,22 +191,18 @@ class Management:
             KiroError: The service refused, did not answer in time or could not be reached.
         """
         members = dict(members or {})
-        if endpoint.form == "kas" and token.profile_arn:
-            members["profileArn"] = token.profile_arn
+        is_kas, arn = endpoint.form == "kas", token.profile_arn
         if endpoint.origin:
             members = {"origin": self._settings.origin or endpoint.origin, **members}
+        if arn and (is_kas or endpoint.method == "GET"):
+            members["profileArn"] = arn
+        # The official client sends `nextToken` of a POST only in its body, and for `kas` all.
         query = {
-            name: str(it).lower() if isinstance(it, bool) else it for name, it in members.items()
+            name: str(it).lower() if isinstance(it, bool) else it
+            for name, it in members.items()
+            if endpoint.method == "GET" or not (is_kas or name == "nextToken")
         }
-        body = b""
-        if endpoint.method == "GET":
-            if token.profile_arn:
-                query["profileArn"] = token.profile_arn
-        else:
-            query.pop("nextToken", None)  # The official client sends it only in the body.
-            if endpoint.form == "kas":
-                query.clear()
-            body = json.dumps(members).encode()
+        body = b"" if endpoint.method == "GET" else json.dumps(members).encode()
         url, headers = build_request(
             endpoint,
             token,
@@ -287,51 +273,40 @@ def read_usage_limits(answer: JsonObject) -> UsageLimits:
     known = (by_resource[name] for name in _RESOURCES if name in by_resource)
     plan = next(known, breakdowns[0])
     trial = object_member(plan, "freeTrialInfo")
-    pots = [
-        plan,
-        *([trial] if trial.get("freeTrialStatus") == "ACTIVE" else []),
-        *(one for one in object_members(plan, "bonuses") if one.get("status") == "ACTIVE"),
-    ]
+    bonuses = object_members(plan, "bonuses")
+    pots = [plan]
+    pots += [trial] if trial.get("freeTrialStatus") == "ACTIVE" else []
+    pots += [bonus for bonus in bonuses if bonus.get("status") == "ACTIVE"]
     subscription = object_member(answer, "subscriptionInfo")
     overage = object_member(answer, "overageConfiguration")
-    overage_status = overage.get("overageStatus")
-    cap = _amount(plan, "overageCap")
     return UsageLimits(
         used=_sum(pots, "currentUsage"),
         limit=_sum(pots, "usageLimit", "totalUsageLimit"),
         resets_at=_time(plan, "nextDateReset") or _time(answer, "nextDateReset"),
         plan=word_member(subscription, "subscriptionTitle") or word_member(subscription, "type"),
         email=word_member(object_member(answer, "userInfo"), "email"),
-        is_overage_allowed=overage_status == "ENABLED" if isinstance(overage_status, str) else None,
-        overage_used=_amount(plan, "currentOverages"),
-        overage_cap=_amount(overage, "overageLimit") if cap is None else cap,
+        is_overage_allowed=overage.get("overageStatus") == "ENABLED",
     )
 
 
-def _amount(members: JsonObject, *names: str) -> float | None:
-    """Return the first of the numbers, exact (`…WithPrecision`) rather than rounded."""
-    spellings = (spelling for name in names for spelling in (f"{name}WithPrecision", name))
-    numbers = (number_member(members, spelling) for spelling in spellings)
-    return next((number for number in numbers if number is not None), None)
-
-
 def _sum(pots: Sequence[JsonObject], *names: str) -> float | None:
-    amounts = [amount for pot in pots if (amount := _amount(pot, *names)) is not None]
+    """Add up the first of the numbers in each, exact (`…WithPrecision`) rather than rounded."""
+    spellings = [spelling for name in names for spelling in (f"{name}WithPrecision", name)]
+    amounts: list[float] = []
+    for pot in pots:
+        numbers = (number_member(pot, spelling) for spelling in spellings)
+        amounts += [number for number in numbers if number is not None][:1]
     return sum(amounts) if amounts else None
 
 
 def _time(members: JsonObject, name: str) -> datetime | None:
-    number = number_member(members, name)
+    number = number_member(members, name) or 0.0
+    return time_since_epoch(number) if number > 0 else None
+
+
+def time_since_epoch(number: float) -> datetime | None:
+    """Return the time of a number of seconds or milliseconds since 1970; None if out of range."""
     try:
-        return time_since_epoch(number) if number and number > 0 else None
+        return datetime.fromtimestamp(number / 1000 if number > MILLISECONDS_FROM else number, UTC)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def time_since_epoch(number: float) -> datetime:
-    """Return the time of a number of seconds or milliseconds since 1970.
-
-    Raises:
-        ValueError, OverflowError, OSError: It is too large for a date.
-    """
-    return datetime.fromtimestamp(number / 1000 if number > MILLISECONDS_FROM else number, UTC)

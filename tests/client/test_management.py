@@ -438,14 +438,11 @@ def test_plan_overage_and_address_are_read() -> None:
     """The service's published model."""
     answer: dict[str, Any] = {
         "subscriptionInfo": {"subscriptionTitle": "KIRO PRO", "type": "KIRO_PRO"},
-        "overageConfiguration": {"overageStatus": "ENABLED", "overageLimit": 100},
+        "overageConfiguration": {"overageStatus": "ENABLED"},
         "userInfo": {"email": "a@b.example"},
-        **breakdown(currentOverages=2, currentOveragesWithPrecision=2.5),
     }
     assert read_usage_limits(answer) == UsageLimits(
         plan="KIRO PRO",
         email="a@b.example",
         is_overage_allowed=True,
-        overage_used=2.5,
-        overage_cap=100.0,
     )
