@@ -60,7 +60,7 @@ PURE = [
     "chat",
     "wire",
     "auth.credentials",
-    "auth.device_flow",
+    "auth.oidc",
     "auth.documents",
     "auth.hosts",
     "acp.transcript",

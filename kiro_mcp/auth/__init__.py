@@ -9,9 +9,8 @@
         kiro_cli.py     kiro-cli's database, and the command that renews its login
         store.py        kiro-mcp's own logins
       refresh.py      when and how a login is renewed, safely across processes
-        oidc.py         requests to the sign-in services
     sign_in.py      a device login in the background; who is signed in
-      device_flow.py  the requests and answers of a device login
+    oidc.py         what is sent to the sign-in services, and what their answers mean
     credentials.py  credentials as values
     hosts.py        which pages a person may be sent to, and which token endpoints are trusted
 """

@@ -2,16 +2,16 @@
 
 import base64
 import hashlib
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias
 
 from kiro_mcp.chat import AccessToken, TokenType
 from kiro_mcp.client.endpoints import BUILDER_ID_PROFILE_ARN
 from kiro_mcp.errors import KiroError, SignInRequired
 from kiro_mcp.redaction import remember_secret
 from kiro_mcp.regions import DEFAULT_REGION, region_of
+from kiro_mcp.wire.json_values import number_member, parse_object
 
 BUILDER_ID_START_URL: Final = "https://view.awsapps.com/start"
 """The start URL of all AWS Builder ID logins. Each organisation has its own start URL."""
@@ -33,6 +33,10 @@ Stamp: TypeAlias = tuple[int, int, int] | None
 
 NOT_THERE: Final = "not there"
 
+_SHARED_PROFILES: Final[dict[CredentialKind, str]] = {
+    "builder_id": BUILDER_ID_PROFILE_ARN,
+    "social": SOCIAL_PROFILE_ARN,
+}
 _TOKEN_TYPES: Final[dict[CredentialKind, TokenType]] = {
     "api_key": "API_KEY",
     "external_idp": "EXTERNAL_IDP",
@@ -50,6 +54,11 @@ class ClientRegistration:
 
     def __post_init__(self) -> None:
         remember_secret(self.client_secret)
+
+    @property
+    def members(self) -> dict[str, str]:
+        """The members of a request that identify the client to AWS."""
+        return {"clientId": self.client_id, "clientSecret": self.client_secret}
 
     def has_expired(self, now: datetime) -> bool:
         """Whether the registration has ended, so that its refresh tokens no longer work."""
@@ -168,11 +177,7 @@ def known_profile(credential: Credential, chosen_arn: str = "") -> str:
     """
     if credential.kind == "api_key":
         return ""
-    if credential.kind == "builder_id":
-        shared = BUILDER_ID_PROFILE_ARN
-    else:
-        shared = SOCIAL_PROFILE_ARN if credential.kind == "social" else ""
-    return chosen_arn or credential.profile_arn or shared
+    return chosen_arn or credential.profile_arn or _SHARED_PROFILES.get(credential.kind, "")
 
 
 def as_access_token(
@@ -213,11 +218,8 @@ def jwt_expiry(token: str) -> datetime | None:
     if len(parts) != 3:
         return None
     try:
-        payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        members = cast("dict[str, object]", payload) if isinstance(payload, dict) else {}
-        ends = members.get("exp")
-        if isinstance(ends, bool) or not isinstance(ends, int | float):
-            return None
-        return datetime.fromtimestamp(ends, UTC)
-    except (ValueError, OverflowError, OSError, RecursionError):
+        payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
+        ends = number_member(parse_object(payload), "exp")
+        return None if ends is None else datetime.fromtimestamp(ends, UTC)
+    except (ValueError, OverflowError, OSError):
         return None

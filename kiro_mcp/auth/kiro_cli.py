@@ -168,8 +168,7 @@ def can_update(path: Path) -> bool:
         return False
     try:
         with _open(target, "mode=rw") as database:
-            database.execute("BEGIN IMMEDIATE")
-            database.rollback()
+            database.execute("BEGIN IMMEDIATE")  # Closing the database ends it.
     except OSError:
         return False
     return True
@@ -190,7 +189,6 @@ def update_row(path: Path, renewed: Credential) -> bool:
         rows = {key: value for key, value in found if isinstance(value, str | bytes)}
         document = _object(rows, renewed.key)
         if not document or text_of(document, "refresh_token") != renewed.held_refresh_token:
-            database.rollback()
             return False
         text = json.dumps(merge_tokens(document, renewed), separators=(",", ":"))
         database.execute("UPDATE auth_kv SET value = ? WHERE key = ?", (text, renewed.key))

@@ -17,18 +17,13 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from kiro_mcp.auth.credentials import (
-    Credential,
-    Resolution,
-    as_access_token,
-    known_profile,
-)
+from kiro_mcp.auth.credentials import Credential, Resolution, as_access_token, known_profile
 from kiro_mcp.auth.machine import Machine, own_home
-from kiro_mcp.auth.oidc import SignInService
 from kiro_mcp.auth.refresh import (
     MANDATORY_SECONDS,
     MAX_JITTER_SECONDS,
     Refresher,
+    SignInService,
     has_cooled_down,
     must_sign_in,
 )
@@ -161,10 +156,7 @@ class TokenProvider:
             if error.status is None:  # Not refused by the service: the host may not receive it.
                 raise
         # The service refused the token in the request for the profile.
-        token_type = self._types.get(credential.identity, "")
-        token = await self.recover(
-            as_access_token(credential, token_type=token_type), "fresh_token"
-        )
+        token = await self.recover(self._token(credential), "fresh_token")
         assert token
         return token
 
@@ -182,25 +174,23 @@ class TokenProvider:
         Raises:
             KiroError: The credential has no other token.
         """
-        match recovery:
-            case "fresh_token":
-                try:
-                    return await self.renew(rejected)
-                except SignInRequired as error:
-                    current = (await self.resolution()).require()
-                    typed = await self._add_type(replace(rejected, value=current.access_token))
-                    if typed is None:
-                        raise
-                    self._renewal_errors = {typed.value: error}
-                    return typed
-            case "token_type":
-                typed = await self._add_type(rejected)
-                if typed is None and rejected.value in self._renewal_errors:
-                    # It names a next step; the service's refusal does not.
-                    raise self._renewal_errors[rejected.value]
-                return typed
-            case "another_profile":
-                return await self._change_profile(rejected)
+        if recovery == "another_profile":
+            return await self._change_profile(rejected)
+        if recovery == "token_type":
+            typed = await self._add_type(rejected)
+            if typed is None and rejected.value in self._renewal_errors:
+                # It names a next step; the service's refusal does not.
+                raise self._renewal_errors[rejected.value]
+            return typed
+        try:
+            return await self.renew(rejected)
+        except SignInRequired as error:
+            current = (await self.resolution()).require()
+            typed = await self._add_type(replace(rejected, value=current.access_token))
+            if typed is None:
+                raise
+            self._renewal_errors = {typed.value: error}
+            return typed
 
     async def renew(self, rejected: AccessToken) -> AccessToken:
         """Return a token that differs from the one that the service has just refused.
@@ -244,19 +234,23 @@ class TokenProvider:
             InvalidRequest: The login has no profile, or several.
             KiroError: The service did not return the profile.
         """
-        chosen = self._settings.profile_arn
+        chosen, key = self._settings.profile_arn, credential.access_token
         region = self._settings.api_region or region_of(chosen)
         if credential.kind == "api_key":
-            return as_access_token(credential, api_region=region or self._key_region)
-        key = credential.access_token
+            return self._token(credential, api_region=region or self._key_region)
         arn = known_profile(credential, chosen or self._profiles.get(key, ""))
         if not arn:
             async with self._profile_lock:
                 arn = self._profiles.get(key) or await self._ask_for_profile(credential)
+        return self._token(credential, profile_arn=arn, api_region=region)
+
+    def _token(
+        self, credential: Credential, *, profile_arn: str = "", api_region: str = ""
+    ) -> AccessToken:
         return as_access_token(
             credential,
-            profile_arn=arn,
-            api_region=region,
+            profile_arn=profile_arn,
+            api_region=api_region,
             token_type=self._types.get(credential.identity, ""),
         )
 
@@ -296,9 +290,8 @@ class TokenProvider:
     async def _ask_for_profile(self, credential: Credential) -> str:
         """Ask the service for the login's profile. Save it with our own login."""
         region = self._settings.api_region or credential.region
-        token = as_access_token(credential, token_type=self._types.get(credential.identity, ""))
         try:
-            arn = await self.management.find_profile(token, login_region=region)
+            arn = await self.management.find_profile(self._token(credential), login_region=region)
         except ServiceUnavailable as error:
             raise ServiceUnavailable(
                 f"The profile to bill could not be looked up: {error.message}",

@@ -26,21 +26,25 @@ A refresh token that was refused is never sent again.
 
 import json
 import logging
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode
 
 import anyio
 import anyio.to_thread
 
-from kiro_mcp.auth.credentials import Credential
+from kiro_mcp._version import __version__
+from kiro_mcp.auth.credentials import Credential, Origin
 from kiro_mcp.auth.documents import merge_tokens, parse_object, text_of
 from kiro_mcp.auth.kiro_cli import can_update, helper_for, token_of_kiro_cli, update_row
-from kiro_mcp.auth.oidc import Refused, SignInService
+from kiro_mcp.auth.oidc import Members, Refused, TokenRequest, read_answer, refresh_request
 from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import digest
+from kiro_mcp.client.http import Fetcher
 from kiro_mcp.errors import KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.files import Sleep, can_replace, hold_lock, read_text, replace_text
 from kiro_mcp.regions import DEFAULT_REGION
@@ -65,6 +69,9 @@ LOCK_SECONDS: Final = 90.0
 _SAVING_SECONDS: Final = 1.0
 """How long to wait for the lock if only a write is repeated."""
 
+REQUEST_SECONDS: Final = 30.0
+"""How long a sign-in service may take. It usually answers within one second."""
+
 _MAX_SWITCHES: Final = 3
 """How often the credential in use may change while a refresh waits for the lock."""
 
@@ -74,6 +81,46 @@ def has_cooled_down(last_attempt: datetime | None, now: datetime) -> bool:
     if last_attempt is None:
         return True
     return not timedelta(0) <= now - last_attempt < timedelta(seconds=COOL_DOWN_SECONDS)
+
+
+class SignInService:
+    """Sends requests to AWS SSO OIDC, Kiro's own service or an organisation's own."""
+
+    def __init__(
+        self, http: Fetcher, overrides: Mapping[str, str], *, now: Callable[[], datetime]
+    ) -> None:
+        self._http = http
+        self.overrides = overrides
+        self.now = now
+
+    async def send(self, request: TokenRequest) -> tuple[int, Members]:
+        """Send a request and return the answer's status and JSON; {} if it is anything else.
+
+        Raises:
+            KiroError: No answer arrived in time.
+        """
+        text = urlencode(request.members) if request.is_form else json.dumps(request.members)
+        form = "x-www-form-urlencoded" if request.is_form else "json"
+        headers = {
+            "Content-Type": f"application/{form}",
+            "Accept": "application/json",
+            "User-Agent": f"kiro-mcp/{__version__}",
+        }
+        try:
+            with anyio.fail_after(REQUEST_SECONDS):
+                status, _, body = await self._http.fetch(
+                    "POST", request.url, headers=headers, body=text.encode()
+                )
+        except TimeoutError:
+            raise ServiceUnavailable(
+                f"The sign-in service did not answer within {REQUEST_SECONDS:g} seconds.",
+                next_step="Call again.",
+                code="timeout",
+            ) from None
+        try:
+            return status, parse_object(body)
+        except ValueError:
+            return status, {}
 
 
 class Refresher:
@@ -154,8 +201,11 @@ class Refresher:
 
     def _is_newer(self, current: Credential, before: Credential, rejected: str) -> bool:
         """Whether another program has renewed a credential, so that its token can be sent."""
-        is_other = current.access_token not in (before.access_token, rejected)
-        return is_other and current.is_usable(self._now(), for_seconds=MANDATORY_SECONDS)
+        return current.access_token != before.access_token and self._can_send(current, rejected)
+
+    def _can_send(self, credential: Credential, rejected: str) -> bool:
+        is_refused = credential.access_token == rejected
+        return not is_refused and credential.is_usable(self._now(), for_seconds=MANDATORY_SECONDS)
 
     async def _have_owner_renew(self, credential: Credential, rejected: str) -> Credential | None:
         """Have kiro-cli renew its login; None if the login is not kiro-cli's, or if that failed."""
@@ -169,8 +219,7 @@ class Refresher:
         current = await self._read_again()
         if self._is_newer(current, credential, rejected):
             return current
-        is_usable = given and given.is_usable(self._now(), for_seconds=MANDATORY_SECONDS)
-        if given is None or given.access_token == rejected or not is_usable:
+        if given is None or not self._can_send(given, rejected):
             return None
         self._sources.remember(given, "its token comes from kiro-cli itself")
         return given
@@ -237,7 +286,12 @@ class Refresher:
         """Send a refresh token, unless the service refused it before."""
         if refused := self._refused.get(credential.refresh_token):
             return refused
-        outcome = await self._service.refresh(credential)
+        request = refresh_request(credential, self._service.overrides)
+        try:
+            answer = await self._service.send(request)
+        except KiroError as error:
+            return Refused(is_final=False, why=error.message.rstrip("."))
+        outcome = read_answer(credential, *answer, self._now())
         if isinstance(outcome, Refused) and outcome.is_final:
             self._refused[credential.refresh_token] = outcome
         return outcome
@@ -280,19 +334,18 @@ def must_sign_in(credential: Credential, message: str, *, hint: str = "") -> Sig
     )
 
 
+_HOW_TO_RENEW: Final[Mapping[Origin, str]] = {
+    "environment": "Renew {} where this server is configured, or call `login`.",
+    "caller": "Set a valid key in {} where your client is configured.",
+    "own": "Call the tool `login` with action `start`, or run `kiro-mcp login`.",
+    "database": "Run `kiro-cli login`, or call `login` to give kiro-mcp its own login.",
+    "file": "Sign in again in its program, or call `login` to give kiro-mcp its own login.",
+}
+
+
 def how_to_renew(credential: Credential) -> str:
     """Return what a person must do to renew a login that only a person can renew."""
-    match credential.origin:
-        case "environment":
-            return f"Renew {credential.source} where this server is configured, or call `login`."
-        case "caller":
-            return f"Set a valid key in {credential.source} where your client is configured."
-        case "own":
-            return "Call the tool `login` with action `start`, or run `kiro-mcp login`."
-        case "database":
-            return "Run `kiro-cli login`, or call `login` to give kiro-mcp its own login."
-        case "file":
-            return "Sign in again in its program, or call `login` to give kiro-mcp its own login."
+    return _HOW_TO_RENEW[credential.origin].format(credential.source)
 
 
 def _require_renewable(credential: Credential) -> None:

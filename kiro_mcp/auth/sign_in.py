@@ -20,21 +20,11 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from kiro_mcp.auth import oidc
 from kiro_mcp.auth.credentials import ClientRegistration, Credential, Resolution
-from kiro_mcp.auth.device_flow import (
-    DeviceLogin,
-    LoginPlan,
-    Method,
-    authorization_request,
-    plan_login,
-    poll_request,
-    read_authorization_answer,
-    read_poll_answer,
-    read_registration_answer,
-    registration_request,
-)
-from kiro_mcp.auth.oidc import SignInService
+from kiro_mcp.auth.oidc import DeviceLogin, LoginPlan, Method
 from kiro_mcp.auth.provider import TokenProvider
+from kiro_mcp.auth.refresh import SignInService
 from kiro_mcp.auth.store import OwnStore
 from kiro_mcp.client.management import UsageLimits
 from kiro_mcp.errors import (
@@ -53,13 +43,15 @@ SPARE_LIFETIME: Final = timedelta(days=1)
 """How much longer a saved client registration must be valid to start a login with it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class SignInState:
-    """The state of the latest login of this process."""
+    """The latest login of this process."""
 
     state: Literal["idle", "pending", "done", "failed"]
     login: DeviceLogin | None = None
     error: KiroError | None = None
+    polling: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    has_ended: anyio.Event = field(default_factory=anyio.Event)
 
 
 class SignIn:
@@ -73,11 +65,9 @@ class SignIn:
         self._now = service.now
         self._sleep = sleep
         self._tasks: TaskGroup | None = None
-        self._polling = anyio.CancelScope()
-        self._settled = anyio.Event()
         self._saving = anyio.Lock()
         self._starting = anyio.Lock()
-        self.state = SignInState(state="idle")
+        self.state = SignInState("idle")
 
     def run_in(self, tasks: TaskGroup) -> None:
         """Poll in this task group, which must outlive the calls."""
@@ -90,7 +80,7 @@ class SignIn:
             KiroError: The login cannot be started.
         """
         overrides = self._service.overrides
-        plan = plan_login(method, start_url=start_url, region=region, overrides=overrides)
+        plan = oidc.plan_login(method, start_url=start_url, region=region, overrides=overrides)
         async with self._starting:
             pending = self.pending
             if pending and pending.plan == plan and pending.expires_at > self._now():
@@ -98,10 +88,8 @@ class SignIn:
             self.cancel()
             assert self._tasks, "run_in() comes before the first login"
             login = await self._begin(plan)
-            self.state = SignInState(state="pending", login=login)
-            self._settled = anyio.Event()
-            self._polling = anyio.CancelScope()
-            self._tasks.start_soon(self._poll_in_background, login, self._polling, self._settled)
+            self.state = SignInState("pending", login)
+            self._tasks.start_soon(self._poll, self.state, login)
             return login
 
     @property
@@ -111,10 +99,10 @@ class SignIn:
 
     def cancel(self) -> None:
         """Cancel the pending login, if any."""
-        self._polling.cancel()
         if self.pending:
-            self.state = SignInState(state="idle")
-        self._settled.set()
+            self.state.polling.cancel()
+            self.state.has_ended.set()
+            self.state = SignInState("idle")
 
     async def stop(self) -> None:
         """Cancel the pending login, and wait until no login is being saved."""
@@ -124,8 +112,9 @@ class SignIn:
 
     async def wait(self, seconds: float) -> SignInState:
         """Wait until the pending login has ended, at most this long, and return the state."""
-        with anyio.move_on_after(seconds):
-            await self._settled.wait()
+        if self.pending:
+            with anyio.move_on_after(seconds):
+                await self.state.has_ended.wait()
         return self.state
 
     async def _begin(self, plan: LoginPlan) -> DeviceLogin:
@@ -143,54 +132,47 @@ class SignIn:
         if saved is not None and not saved.has_expired(self._now() + SPARE_LIFETIME):
             with suppress(InvalidRequest):  # The service may no longer know it: register again.
                 return await self._authorize(plan, saved)
-        answer = await self._service.send(registration_request(plan))
-        client = read_registration_answer(plan, *answer)
+        answer = await self._service.send(oidc.registration_request(plan))
+        client = oidc.read_registration_answer(plan, *answer)
         await self._store.save_client(plan.client_key, client)
         return await self._authorize(plan, client)
 
     async def _authorize(self, plan: LoginPlan, client: ClientRegistration | None) -> DeviceLogin:
-        answer = await self._service.send(authorization_request(plan, client))
-        return read_authorization_answer(plan, client, *answer, self._now())
+        answer = await self._service.send(oidc.authorization_request(plan, client))
+        return oidc.read_authorization_answer(plan, client, *answer, self._now())
 
-    async def _poll_in_background(
-        self, login: DeviceLogin, scope: anyio.CancelScope, settled: anyio.Event
-    ) -> None:
-        with scope:
-            try:
-                await self._poll(login)
-                ended = SignInState(state="done", login=login)
-            except KiroError as error:
-                ended = SignInState(state="failed", login=login, error=error)
-            except Exception:
-                logger.exception("a login failed")
-                fault = InternalFault.met_by("The login")
-                ended = SignInState(state="failed", login=login, error=fault)
-            if self.state.login is login:  # Another login may have started during the save.
-                self.state = ended
-        settled.set()
-
-    async def _poll(self, login: DeviceLogin) -> None:
-        """Poll as often as the service allows until the login is confirmed; then save it."""
+    async def _poll(self, run: SignInState, login: DeviceLogin) -> None:
+        """Poll as often as the service allows until the login has ended; save a confirmed one."""
         assert self._store
         interval_seconds = login.interval_seconds
-        while self._now() < login.expires_at:
-            await self._sleep(interval_seconds)
+        with run.polling:
             try:
-                answer = await self._service.send(poll_request(login))
-            except ServiceUnavailable:
-                continue  # RFC 8628, section 3.5: poll again after a failure.
-            found = read_poll_answer(login, *answer, self._now())
-            if not isinstance(found, Credential):
-                interval_seconds += found
-                continue
-            with anyio.CancelScope(shield=True):  # The service sends the tokens only once.
-                async with self._saving:
-                    await self._store.save_login(found)
-            return
-        raise SignInRequired(
-            f"The sign-in code {login.user_code} was not confirmed in time.",
-            next_step="Start again: call `login` with action `start`, or run `kiro-mcp login`.",
-        )
+                while run.state == "pending":
+                    if self._now() >= login.expires_at:
+                        raise SignInRequired(
+                            f"The sign-in code {login.user_code} was not confirmed in time.",
+                            next_step="Start again: call `login` with action `start`, or run"
+                            " `kiro-mcp login`.",
+                        )
+                    await self._sleep(interval_seconds)
+                    try:
+                        answer = await self._service.send(oidc.poll_request(login))
+                    except ServiceUnavailable:
+                        continue  # RFC 8628, section 3.5: poll again after a failure.
+                    found = oidc.read_poll_answer(login, *answer, self._now())
+                    if not isinstance(found, Credential):
+                        interval_seconds += found
+                        continue
+                    with anyio.CancelScope(shield=True):  # The service sends the tokens only once.
+                        async with self._saving:
+                            await self._store.save_login(found)
+                    run.state = "done"
+            except KiroError as error:
+                run.state, run.error = "failed", error
+            except Exception:
+                logger.exception("a login failed")
+                run.state, run.error = "failed", InternalFault.met_by("The login")
+        run.has_ended.set()
 
 
 # --- who is signed in ---------------------------------------------------------------------

@@ -14,7 +14,7 @@ never sent there. Each change reads and replaces the whole file under a lock.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
@@ -78,32 +78,29 @@ class OwnStore:
 
         The default login is never sent to other hosts.
         """
-        logins = _section(self._read(), "logins")
+        contents = self._read()
         for key in dict.fromkeys((self.hosts, "")):
-            if found := self._credential(logins.get(key), key, is_explicit=key == self.hosts != ""):
+            is_explicit = key == self.hosts != ""
+            if found := self._credential(contents, "logins", key, is_explicit=is_explicit):
                 return found
         return None
 
     def successor(self, key: str) -> Credential | None:
         """Return what a refresh token from another source was renewed to, by its digest."""
-        found = _section(self._read(), "successors").get(key)
-        return self._credential(found, key, is_explicit=True)
+        return self._credential(self._read(), "successors", key, is_explicit=True)
 
     def client(self, key: str) -> ClientRegistration | None:
         """Return a client registration; None if the file has none under this key."""
         return read_registration(_section(_section(self._read(), "clients"), key), is_all=True)
 
-    def _credential(self, document: object, key: str, *, is_explicit: bool) -> Credential | None:
-        if not isinstance(document, dict):
-            return None
+    def _credential(
+        self, contents: Contents, section: str, key: str, *, is_explicit: bool
+    ) -> Credential | None:
+        path = str(self.path)
         where = Credential(
-            source=OWN_SOURCE,
-            origin="own",
-            path=str(self.path),
-            key=key,
-            is_explicit=is_explicit,
+            source=OWN_SOURCE, origin="own", path=path, key=key, is_explicit=is_explicit
         )
-        return read_credential(cast("Contents", document), where)
+        return read_credential(_section(_section(contents, section), key), where)
 
     def _read(self) -> Contents:
         try:
@@ -123,12 +120,8 @@ class OwnStore:
         Returns:
             Whether it was replaced. If not, somebody has signed in again, or out.
         """
-        return await self._change(
-            "logins",
-            renewed.key,
-            own_document(renewed),
-            only_if=lambda old: text_of(old, "refresh_token") == spent_refresh_token,
-        )
+        document = own_document(renewed)
+        return await self._change("logins", renewed.key, document, spent=spent_refresh_token)
 
     async def save_successor(self, key: str, renewed: Credential) -> None:
         """Save what a refresh token from another source was renewed to, by its digest."""
@@ -146,32 +139,31 @@ class OwnStore:
 
     async def remove_login(self, key: str) -> bool:
         """Remove a login; return whether the file had it."""
-        if not self.path.exists():
-            return False
-        return await self._change("logins", key, None, only_if=bool)
+        return self.path.exists() and await self._change("logins", key, None)
 
     async def _change(
-        self,
-        section: str,
-        key: str,
-        document: Contents | None,
-        *,
-        only_if: Callable[[Contents], bool] = lambda _: True,
+        self, section: str, key: str, document: Contents | None, *, spent: str | None = None
     ) -> bool:
-        """Replace or remove an entry, if the old one passes the test; return whether it did."""
+        """Replace an entry, or remove it if there is no new document.
+
+        Returns:
+            Whether it did. It does not if the entry to remove is missing, or if the one to replace
+            no longer holds the refresh token that was spent.
+        """
 
         def change() -> bool:
             contents = self._read()
             entries = _section(contents, section)
             old = _section(entries, key)
-            if not only_if(old):
-                return False
             entries.pop(key, None)
+            if spent is not None and text_of(old, "refresh_token") != spent:
+                return False
             if document is not None:
                 # The old entry may have members that only a later version of this program knows.
-                entry = {**old, **document}
-                empty = [name for name, value in document.items() if not value]
-                entries[key] = {name: value for name, value in entry.items() if name not in empty}
+                entry = {**old, **document}.items()
+                entries[key] = {name: it for name, it in entry if document.get(name, True)}
+            elif not old:
+                return False
             kept = entries if section == "logins" else dict([*entries.items()][-_MAX_KEPT:])
             text = json.dumps({"version": _VERSION, **contents, section: kept}, indent=1)
             for stale in self.folder.glob(f".{FILE_NAME}.*.tmp"):

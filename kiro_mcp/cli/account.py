@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from kiro_mcp.auth.device_flow import DeviceLogin, Method
+from kiro_mcp.auth.oidc import DeviceLogin, Method
 from kiro_mcp.auth.sign_in import sign_in_status
 from kiro_mcp.cli.output import SIGN_IN, harmless_json
 from kiro_mcp.cli.serve import service_environ

@@ -17,8 +17,8 @@ import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
 from kiro_mcp.auth.credentials import Credential
-from kiro_mcp.auth.device_flow import DeviceLogin
 from kiro_mcp.auth.documents import format_time
+from kiro_mcp.auth.oidc import DeviceLogin
 from kiro_mcp.auth.sign_in import SignInStatus, sign_in_status
 from kiro_mcp.errors import InvalidRequest, KiroError, SignInRequired
 from kiro_mcp.server.arguments import LoginArguments, read_arguments

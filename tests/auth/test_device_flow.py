@@ -5,19 +5,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kiro_mcp.auth.credentials import BUILDER_ID_START_URL, ClientRegistration, Credential
-from kiro_mcp.auth.device_flow import (
+from kiro_mcp.auth.oidc import (
     SLOW_DOWN_SECONDS,
     DeviceLogin,
     Method,
+    Refused,
     authorization_request,
     plan_login,
     poll_request,
+    read_answer,
     read_authorization_answer,
     read_poll_answer,
     read_registration_answer,
+    refresh_request,
     registration_request,
 )
-from kiro_mcp.auth.oidc import Refused, read_answer, refresh_request
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired
 from tests.support.logins import IDC_START_URL, idc_credential
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kiro_mcp.auth.credentials import ClientRegistration, Credential
-from kiro_mcp.auth.device_flow import plan_login, read_authorization_answer
 from kiro_mcp.auth.hosts import (
     idp_token_endpoint,
     is_sign_in_page,
     read_start_url,
 )
+from kiro_mcp.auth.oidc import plan_login, read_authorization_answer
 from kiro_mcp.errors import InvalidRequest, ServiceUnavailable
 from tests.support.logins import IDC_START_URL
 

@@ -11,11 +11,14 @@ import anyio.lowlevel
 import pytest
 from anyio import fail_after
 
-from kiro_mcp.auth.device_flow import Method
-from kiro_mcp.auth.oidc import Refused, SignInService, TokenRequest
+from kiro_mcp.auth.machine import Machine
+from kiro_mcp.auth.oidc import Method, TokenRequest
+from kiro_mcp.auth.refresh import Refresher, SignInService
 from kiro_mcp.auth.sign_in import SignIn
+from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore
 from kiro_mcp.errors import ServiceUnavailable
+from kiro_mcp.settings import Settings
 from tests.support.logins import idc_credential
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -50,11 +53,21 @@ async def signing_in(network: Network, folder: Path) -> AsyncGenerator[SignIn]:
             tasks.cancel_scope.cancel()
 
 
-async def test_a_refresh_without_an_answer_can_be_tried_again() -> None:
+async def test_a_refresh_without_an_answer_can_be_tried_again(tmp_path: Path) -> None:
     """A network that is down says nothing about a token."""
-    service = SignInService(Network(), {}, now=lambda: NOW)
-    outcome = await service.refresh(idc_credential())
-    assert outcome == Refused(is_final=False, why="Nobody answers")
+    store = OwnStore(tmp_path)
+    await store.save_login(idc_credential())
+    network = Network(None, {"accessToken": "new"})
+    machine = Machine(home=tmp_path, platform="linux", environ={})
+    sources = Sources(Settings.load({}), machine, store, now=lambda: NOW)
+    service = SignInService(network, {}, now=lambda: NOW)
+    refresher = Refresher(sources, service, sleep=anyio.sleep)
+    held = sources.look().require()
+    with fail_after(10):
+        with pytest.raises(ServiceUnavailable, match=r"renewed now \(Nobody answers\)"):
+            await refresher.refresh(held)
+        assert (await refresher.refresh(held)).access_token == "new"
+    assert network.answers == []
 
 
 @pytest.mark.parametrize("method", ["builder_id", "google"])

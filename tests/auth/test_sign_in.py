@@ -8,7 +8,7 @@ import pytest
 from anyio import fail_after
 from anyio.lowlevel import checkpoint
 
-from kiro_mcp.auth.device_flow import Method
+from kiro_mcp.auth.oidc import Method
 from kiro_mcp.auth.sign_in import sign_in_status
 from kiro_mcp.client.management import UsageLimits
 from kiro_mcp.emulator import (
