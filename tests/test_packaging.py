@@ -25,6 +25,7 @@ from kiro_mcp.__main__ import main
 from kiro_mcp._version import __version__
 from kiro_mcp.server.tools import declarations
 from kiro_mcp.settings import Settings, variables
+from tests.support.settings import meanings
 from tests.support.stdio import COMMAND, environment, started
 
 ROOT = Path(__file__).parent.parent
@@ -268,9 +269,10 @@ def test_the_bundle_names_the_tools_that_exist() -> None:
 def test_each_variable_that_is_asked_for_is_a_setting_and_the_key_is_a_secret() -> None:
     """The same words and the same defaults as the settings."""
     settings = dict(zip(_settings(), Settings.model_fields.values(), strict=True))
+    told = dict(zip(_settings(), meanings().values(), strict=True))
     for asked in SERVER["packages"][0]["environmentVariables"]:
         setting = settings[asked["name"]]
-        assert asked["description"] == setting.description
+        assert asked["description"] == told[asked["name"]]
         assert asked.get("default", "") in (setting.default, "")
         assert asked.get("isSecret", False) is ("SecretStr" in str(setting.annotation))
     asked = MANIFEST["user_config"]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.settings import Settings, is_loopback, unknown_variables, variables
+from tests.support.settings import meanings
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 
@@ -283,8 +284,8 @@ def test_the_documents_list_each_setting_with_its_default_and_meaning() -> None:
 
 
 def _declared() -> list[tuple[str, str]]:
-    fields = Settings.model_fields.values()
-    return [(_shown(field.default), str(field.description)) for field in fields]
+    fields = Settings.model_fields
+    return [(_shown(fields[name].default), meaning) for name, meaning in meanings().items()]
 
 
 def _shown(default: object) -> str:
