@@ -20,7 +20,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -48,6 +48,9 @@ OWN_DESCRIPTORS: Final = 48
 
 PENDING_CONNECTIONS: Final = 2048
 """How many connections may wait in the system until they are accepted."""
+
+NOTICING_SECONDS: Final = 0.1
+"""How long requests may take to notice that their connections are closed."""
 
 CLOSING_SECONDS: Final = 0.2
 """How long connections may take to close before they are aborted."""
@@ -126,8 +129,10 @@ async def serve(
     *,
     limits: HttpLimits | None = None,
     logger: logging.Logger | None = None,
-) -> AsyncGenerator[None]:
+) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
     """Serve an ASGI application while the block runs; at its end, cancel the running requests.
+
+    Yields a function that closes all connections, and waits until the requests have noticed it.
 
     Args:
         app: The application.
@@ -158,8 +163,16 @@ async def serve(
         backlog=limits.accepted_at_once,  # asyncio also accepts at most this many at once.
     )
     listener.listen(PENDING_CONNECTIONS)
+
+    async def disconnect() -> None:
+        for connection in tuple(state.connections):
+            connection.transport.close()
+        with anyio.CancelScope(shield=True):
+            if state.tasks:
+                await asyncio.wait(state.tasks, timeout=NOTICING_SECONDS)
+
     try:
-        yield
+        yield disconnect
     finally:
         server.close()
         with anyio.CancelScope(shield=True):

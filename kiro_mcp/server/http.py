@@ -26,10 +26,11 @@ The server ends within half a second, in steps:
 Then the process may exit at once: ending the tasks of hundreds of sessions would take longer. A
 program that continues leaves the block of `serving`, which does the last step:
 
-3. Remaining requests end as if their clients had disconnected, then are cancelled. The connections
-   are closed.
+3. The connections are closed, so that the SDK ends its streams. Requests that do not notice it are
+   cancelled.
 """
 
+import asyncio
 import hmac
 import secrets
 import socket
@@ -83,9 +84,6 @@ SSE_MESSAGES_PATH: Final = "/messages/"
 
 _ANSWERING_SECONDS: Final = 0.1
 """How long sending the errors of ended calls may take."""
-
-_NOTICING_SECONDS: Final = 0.1
-"""How long a request may take to notice its client's disconnect, before it is cancelled."""
 
 _COMPLETING_SECONDS: Final = 0.05
 """How long the end of a response waits for a client that does not read."""
@@ -172,12 +170,12 @@ async def serving(
         )
         served = Serving(gate, engines)
         server.middleware.append(served.pass_on)
-        await stack.enter_async_context(serve(served, listener, limits=limits))
+        disconnect = await stack.enter_async_context(serve(served, listener, limits=limits))
         try:
             yield served
         finally:
             await served.end()
-            await served.cancel_requests()
+            await disconnect()
 
 
 async def _health(request: Request) -> JSONResponse:
@@ -290,7 +288,7 @@ class Serving:
         self._engines = engines
         self._user_secret = secrets.token_bytes(32)
         self._calls: set[anyio.CancelScope] = set()
-        self._requests: set[_Request] = set()
+        self._responses: set[_Response] = set()
         self._is_ending = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -304,17 +302,17 @@ class Serving:
         if keys := Headers(scope=scope).getlist(KEY_HEADER):
             user = hmac.digest(self._user_secret, "\n".join(keys).encode(), "sha256").hex()
             scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=user, scopes=[]))
-        request = _Request(scope, receive, send)
+        response = _Response(scope, send)
         if not self._is_ending:
-            self._requests.add(request)
+            self._responses.add(response)
             try:
-                with request.cancel_scope:
-                    await self._app(scope, request.receive, request.send)
+                with suppress(asyncio.CancelledError):  # It did not notice the end of the server.
+                    await self._app(scope, receive, response.send)
             finally:
-                self._requests.discard(request)
-                request.is_over.set()
+                self._responses.discard(response)
+                response.is_over.set()
         if self._is_ending:
-            await request.complete()
+            await response.complete()
 
     async def pass_on(
         self, ctx: ServerRequestContext[Engines], call_next: CallNext
@@ -345,63 +343,25 @@ class Serving:
                     for call in self._calls:
                         call.cancel()
                     with anyio.move_on_after(_ANSWERING_SECONDS):
-                        await self._wait_for_requests()
-                for request in self._requests:
-                    tasks.start_soon(request.complete)
-
-    async def cancel_requests(self) -> None:
-        """End the remaining requests as if their clients had disconnected, or cancel them."""
-        with anyio.CancelScope(shield=True):
-            for request in self._requests:
-                request.end()
-            await self._wait_for_requests()
-
-    async def _wait_for_requests(self) -> None:
-        for request in tuple(self._requests):
-            await request.is_over.wait()
+                        for response in tuple(self._responses):
+                            await response.is_over.wait()
+                for response in self._responses:
+                    tasks.start_soon(response.complete)
 
 
-class _Request:
-    """One request: how far its response is, and ways to end it.
+class _Response:
+    """The response to one request: how far it is, and a way to complete it."""
 
-    It ends as if the client had disconnected; then the SDK closes its streams. A request that does
-    not notice in time, or is still being received, is cancelled.
-    """
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.cancel_scope = anyio.CancelScope()
+    def __init__(self, scope: Scope, send: Send) -> None:
         self.is_over = anyio.Event()
         self._scope = scope
-        self._receive = receive
         self._send = send
-        self._waits: set[anyio.CancelScope] = set()
-        self._is_ended = False
-        self._is_read = False
-        self._is_answered = self._is_complete = False
-
-    def end(self) -> None:
-        self._is_ended = True
-        noticing = _NOTICING_SECONDS if self._is_read else 0
-        self.cancel_scope.deadline = anyio.current_time() + noticing
-        for wait in self._waits:
-            wait.cancel()
-
-    async def receive(self) -> Message:
-        with anyio.CancelScope() as wait:
-            self._waits.add(wait)
-            try:
-                if not self._is_ended:
-                    message = await self._receive()
-                    self._is_read = not message.get("more_body")
-                    return message
-            finally:
-                self._waits.discard(wait)
-        return {"type": "http.disconnect"}
+        self._is_begun = self._is_complete = False
 
     async def send(self, message: Message) -> None:
         if self._is_complete:
             return  # The server is ending, and has completed the response.
-        self._is_answered = True
+        self._is_begun = True
         self._is_complete = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
 
@@ -410,8 +370,8 @@ class _Request:
         # A response cannot be completed if it declared more bytes than were sent.
         too_short = suppress(h11.LocalProtocolError)
         with anyio.move_on_after(_COMPLETING_SECONDS, shield=True), too_short:
-            if not self._is_answered:
+            if not self._is_begun:
                 refusal = refuse(self._scope["path"], 503, "The server is ending.")
-                await refusal(self._scope, self._receive, self.send)
+                await refusal(self._scope, _receive_nothing, self.send)
             elif not self._is_complete:
                 await self.send({"type": "http.response.body", "body": b"", "more_body": False})
