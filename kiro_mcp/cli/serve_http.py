@@ -21,7 +21,7 @@ from kiro_mcp.server.http import (
 )
 from kiro_mcp.server.http_gate import (
     HTTP_AUTH_FILE,
-    allowed_names,
+    AllowedNames,
     choose_token,
     give_large_blocks_back,
     in_url,
@@ -75,7 +75,7 @@ def serve_http_and_exit(
         options = WebOptions(
             transport=transport,
             token=token,
-            names=allowed_names(settings.host, port, settings.allowed_hosts),
+            names=AllowedNames(settings.host, port, settings.allowed_hosts),
             max_body_bytes=settings.max_body_bytes,
             mounted=mounted,
         )

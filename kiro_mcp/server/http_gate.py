@@ -95,16 +95,27 @@ _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]*]+)(?::([0-9]{1
 # --- Host and Origin ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AllowedNames:
-    """The host names that requests may use, in lower case."""
+    """The host names that requests may use: this machine's, the server's address, and others."""
 
-    port: int
-    """The server's port."""
-    own: frozenset[str]
-    """The names of this machine and the server's address."""
-    others: frozenset[tuple[str, int | None]]
-    """Names that the settings allow, each with the only port that it may have; None for any."""
+    def __init__(self, host: str, port: int, also: Iterable[str] = ()) -> None:
+        """Take the server's address and port, and the names that the settings allow."""
+        self._port = port
+        self._own = {*LOOPBACK_NAMES}
+        try:
+            # Any web page can reach this machine as 0.0.0.0, so that name is not allowed.
+            is_any_address = ipaddress.ip_address(host).is_unspecified
+        except ValueError:
+            is_any_address = False
+        if not is_any_address:
+            self._own.add(in_url(host).lower())
+        self._others: set[tuple[str, int | None]] = set()
+        """Names of the settings, each with the only port that it may have; None for any."""
+        for name in also:
+            if found := _split(name):
+                self._others.add(found)
+            else:
+                logger.warning("KIRO_MCP_ALLOWED_HOSTS: %s is not a host's name.", quoted(name))
 
     def allow_host(self, host: str) -> bool:
         """Whether clients may use this Host."""
@@ -112,7 +123,7 @@ class AllowedNames:
             return False
         name, port = found
         ports = DEFAULT_PORTS.values() if port is None else (port,)
-        return name in self.own or any((name, port) in self.others for port in (None, *ports))
+        return name in self._own or any((name, port) in self._others for port in (None, *ports))
 
     def allow_origin(self, origin: str, host: str) -> bool:
         """Whether pages of this Origin may use this Host.
@@ -128,29 +139,10 @@ class AllowedNames:
         name, port = found[0], found[1] or default
         return (
             (name, port) == (called[0], called[1] or default)
-            or (name in self.own and port == self.port)
-            or ((name, None) in self.others and port in (self.port, default))
-            or (name, port) in self.others
+            or (name in self._own and port == self._port)
+            or ((name, None) in self._others and port in (self._port, default))
+            or (name, port) in self._others
         )
-
-
-def allowed_names(host: str, port: int, also: Iterable[str] = ()) -> AllowedNames:
-    """Allow this machine's names, the server's address and the names in `also`."""
-    own = {*LOOPBACK_NAMES}
-    try:
-        # Any web page can reach this machine as 0.0.0.0, so that name is not allowed.
-        is_any_address = ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        is_any_address = False
-    if not is_any_address:
-        own.add(in_url(host).lower())
-    others: set[tuple[str, int | None]] = set()
-    for name in also:
-        if found := _split(name):
-            others.add(found)
-        else:
-            logger.warning("KIRO_MCP_ALLOWED_HOSTS: %s is not a host's name.", quoted(name))
-    return AllowedNames(port=port, own=frozenset(own), others=frozenset(others))
 
 
 def in_url(host: str) -> str:
@@ -160,11 +152,9 @@ def in_url(host: str) -> str:
 
 def _split(authority: str) -> tuple[str, int | None] | None:
     """Return the name in lower case and the port, if there is one; None if it is invalid."""
-    found = _AUTHORITY.fullmatch(authority)
-    if not found:
+    if not (found := _AUTHORITY.fullmatch(authority)):
         return None
-    name, port = found.groups()
-    return name.lower(), int(port) if port else None
+    return found[1].lower(), int(found[2]) if found[2] else None
 
 
 # --- the token ------------------------------------------------------------------------------
@@ -254,16 +244,15 @@ def _read_token(file: Path) -> str:
     Root can read every file, so the owner is compared and links are not followed.
     """
     found = file.lstat()
-    fault = "it is a link" if stat.S_ISLNK(found.st_mode) else ""
-    token = b"" if fault else read_regular_file(file, MAX_TOKEN_FILE_BYTES).strip()
-    if not fault and os.name == "posix":
-        if found.st_uid != os.geteuid():
-            fault = "it belongs to another user"
-        elif found.st_mode & 0o077:
-            fault = "other users can read it"
-    if not fault and (len(token) < TOKEN_BYTES or not token.isascii()):
-        fault = "it is damaged"
-    if fault:
+    is_link = stat.S_ISLNK(found.st_mode)
+    token = b"" if is_link else read_regular_file(file, MAX_TOKEN_FILE_BYTES).strip()
+    faults = {
+        "it is a link": is_link,
+        "it belongs to another user": os.name == "posix" and found.st_uid != os.geteuid(),
+        "other users can read it": os.name == "posix" and found.st_mode & 0o077,
+        "it is damaged": len(token) < TOKEN_BYTES or not token.isascii(),
+    }
+    if fault := next((fault for fault, is_so in faults.items() if is_so), ""):
         raise InvalidRequest(
             f"The token in {file} cannot be trusted: {fault}.",
             next_step="Delete the file; the next start makes a new one.",
@@ -299,8 +288,7 @@ class HttpGate:
         """Refuse the request or pass it on."""
         headers = Headers(scope=scope)
         path: str = scope["path"]
-        refusal = self._check_names(path, headers) or self._check_token(path, headers)
-        if refusal:
+        if refusal := self._check(path, headers):
             await refusal(scope, receive, send)
             return
 
@@ -335,39 +323,32 @@ class HttpGate:
         finally:
             self._give_back(share)
 
-    def _check_names(self, path: str, headers: Headers) -> Response | None:
-        """Return a refusal if Host or Origin is not allowed."""
+    def _check(self, path: str, headers: Headers) -> Response | None:
+        """Return a refusal if Host or Origin is not allowed, or the token is missing."""
         hosts = headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""
         if not self._names.allow_host(host):
-            return _refuse_name(
-                path,
-                421,
+            why = (
                 f"The Host {quoted(host)} is not allowed here. If it is a name of this server, add"
-                " it to KIRO_MCP_ALLOWED_HOSTS in the server's configuration.",
+                " it to KIRO_MCP_ALLOWED_HOSTS in the server's configuration."
             )
+            logger.warning("421: %s", why)
+            return refuse(path, 421, why)
         for origin in headers.getlist("origin"):
             if origin and not self._names.allow_origin(origin, host):
-                return _refuse_name(
-                    path,
-                    403,
+                why = (
                     f"Pages of {quoted(origin)} may not call this server. If they are yours, add"
-                    " their host to KIRO_MCP_ALLOWED_HOSTS in the server's configuration.",
+                    " their host to KIRO_MCP_ALLOWED_HOSTS in the server's configuration."
                 )
-        return None
-
-    def _check_token(self, path: str, headers: Headers) -> Response | None:
-        """Return a refusal if the token is missing.
-
-        Clients send the token as a bearer token or in `x-api-key`.
-        """
+                logger.warning("403: %s", why)
+                return refuse(path, 403, why)
+        if not self._secret or path in PUBLIC_PATHS:
+            return None
         offered = headers.getlist("x-api-key")
         for value in headers.getlist("authorization"):
             scheme, _, credential = value.partition(" ")
             if scheme.lower() == "bearer":
                 offered.append(credential.strip())
-        if not self._secret or path in PUBLIC_PATHS:
-            return None
         if any(secrets.compare_digest(one.encode("latin-1"), self._secret) for one in offered):
             return None
         # https://www.rfc-editor.org/rfc/rfc6750#section-3.1: no error code if no token was sent.
@@ -389,11 +370,6 @@ def refuse(path: str, status: int, why: str, headers: Mapping[str, str] | None =
         error = {"type": kind, "message": why, "code": code, "param": None}
         return JSONResponse({"type": "error", "error": error}, status, sent)
     return PlainTextResponse(f"{why}\n", status, sent)
-
-
-def _refuse_name(path: str, status: int, why: str) -> Response:
-    logger.warning("%d: %s", status, why)
-    return refuse(path, status, why)
 
 
 def give_large_blocks_back() -> None:

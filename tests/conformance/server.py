@@ -15,7 +15,7 @@ from mcp.server.lowlevel import Server
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.http import STREAMABLE_PATH, WebOptions, serving
-from kiro_mcp.server.http_gate import Token, allowed_names
+from kiro_mcp.server.http_gate import AllowedNames, Token
 from kiro_mcp.server.owners import Engines
 from kiro_mcp.server.tools import declarations
 from kiro_mcp.web_server import listen
@@ -32,7 +32,7 @@ async def serving_fixtures() -> AsyncGenerator[str]:
     port = listener.getsockname()[1]
     options = WebOptions(
         token=Token(secret="", where=""),
-        names=allowed_names("127.0.0.1", port),
+        names=AllowedNames("127.0.0.1", port),
         max_body_bytes=1024 * 1024,
     )
     async with serving(_build(), options, listener):

@@ -16,7 +16,7 @@ from mcp.client.sse import sse_client
 
 from kiro_mcp._version import __version__
 from kiro_mcp.emulator import RunningEmulator, Send, Until, frames
-from kiro_mcp.server.http_gate import allowed_names, in_url
+from kiro_mcp.server.http_gate import AllowedNames, in_url
 from tests.emulator.calls import ask as ask_emulator
 from tests.emulator.calls import connected
 from tests.support.http import MAX_BODY_BYTES, WebServer, against, answer, serving_http
@@ -224,14 +224,14 @@ def test_the_listening_address_is_an_allowed_name_unless_it_is_the_unspecified_o
 ) -> None:
     """Browsers take 0.0.0.0 for this machine, so no page may call it by that."""
     name = f"{in_url(host)}:8000"
-    names = allowed_names(host, 8000)
+    names = AllowedNames(host, 8000)
     assert names.allow_host(name) is is_allowed
     assert names.allow_origin(f"http://{name}", "localhost:8000") is is_allowed
 
 
 def test_a_setting_that_names_no_host_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """`*` would allow everything that the check must refuse."""
-    names = allowed_names("127.0.0.1", 8000, ["https://a.example", "*", "b.example"])
+    names = AllowedNames("127.0.0.1", 8000, ["https://a.example", "*", "b.example"])
     assert [names.allow_host(name) for name in ("a.example", "x", "b.example")] == [
         False,
         False,

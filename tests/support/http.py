@@ -13,7 +13,7 @@ from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.http import MAX_SESSIONS, Transport, WebOptions, serving
-from kiro_mcp.server.http_gate import Token, allowed_names
+from kiro_mcp.server.http_gate import AllowedNames, Token
 from kiro_mcp.server.jobs import JOIN_AFTER_SECONDS
 from kiro_mcp.server.owners import MAX_KEYS
 from kiro_mcp.web_server import HttpLimits, listen
@@ -166,7 +166,7 @@ async def serving_http(
     options = WebOptions(
         transport=transport,
         token=Token(secret=token, where="the tests"),
-        names=allowed_names("127.0.0.1", port, also),
+        names=AllowedNames("127.0.0.1", port, also),
         max_body_bytes=MAX_BODY_BYTES,
         max_sessions=max_sessions,
         body_wait_seconds=body_wait_seconds,
