@@ -25,7 +25,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
@@ -197,13 +197,36 @@ class Session:
 
     def accept(self, parsed: "_Parsed") -> tuple[list[types.JSONRPCMessage], str]:
         """Return the messages for the server, and text to write to the client at once."""
-        if isinstance(parsed, list):
-            return self._accept_batch(parsed)
-        if isinstance(parsed, dict):
-            return [], _refusal_line(parsed)
-        if isinstance(parsed, types.JSONRPCRequest) and parsed.method == "initialize":
-            self._initialize_id, self.is_settled = parsed.id, anyio.Event()
-        return [parsed], self._forget_cancelled(parsed)
+        batch = _Batch() if isinstance(parsed, list) else None
+        messages, text = list[types.JSONRPCMessage](), ""
+        for message in parsed if isinstance(parsed, list) else [parsed]:
+            if isinstance(message, types.JSONRPCRequest) and message.method == "initialize":
+                if batch:
+                    why = "Invalid request: `initialize` must not be part of a batch."
+                    item = message.model_dump(by_alias=True, exclude_unset=True)
+                    message = faststart.refuse(faststart.INVALID_REQUEST, why, item, message.id)
+                else:
+                    self._initialize_id, self.is_settled = message.id, anyio.Event()
+            if isinstance(message, dict):
+                logger.warning("A message was refused: %s", message["error"]["message"])
+                if batch:
+                    batch.answers.append(json.dumps(message))
+                else:
+                    text += json.dumps(message) + "\n"
+                continue
+            messages.append(message)
+            if batch and isinstance(message, types.JSONRPCRequest):
+                batch.waiting.add(message.id)
+                self._batches[message.id] = batch
+            if (
+                isinstance(message, types.JSONRPCNotification)
+                and message.method == "notifications/cancelled"
+            ):
+                # The SDK does not answer a cancelled request.
+                cancelled = (message.params or {}).get("requestId")
+                if faststart.is_id(cancelled) and cancelled in self._batches:
+                    text += self._batches.pop(cancelled).finish(cancelled)
+        return messages, text + (batch.finish(None) if batch else "")
 
     def write(self, message: types.JSONRPCMessage) -> str:
         """Return the text to write for a message of the server; "" if its batch is incomplete."""
@@ -218,66 +241,34 @@ class Session:
             return ""  # The fast start has answered it.
         if message.id is None or message.id not in self._batches:
             return text + "\n"
-        return self._finish(message.id, text)
-
-    def _accept_batch(
-        self, parsed: Sequence[types.JSONRPCMessage | Refusal]
-    ) -> tuple[list[types.JSONRPCMessage], str]:
-        batch, messages = _Batch(), list[types.JSONRPCMessage]()
-        text = ""
-        for message in parsed:
-            if isinstance(message, dict):
-                batch.answers.append(_refusal_line(message).strip())
-                continue
-            if isinstance(message, types.JSONRPCRequest):
-                if message.method == "initialize":
-                    why = "Invalid request: `initialize` must not be part of a batch."
-                    code = faststart.INVALID_REQUEST
-                    item = message.model_dump(by_alias=True, exclude_unset=True)
-                    refusal = faststart.refuse(code, why, item, message.id)
-                    batch.answers.append(_refusal_line(refusal).strip())
-                    continue
-                batch.waiting.add(message.id)
-                self._batches[message.id] = batch
-            messages.append(message)
-            text += self._forget_cancelled(message)
-        return messages, text if batch.waiting or text else batch.text()
-
-    def _forget_cancelled(self, message: types.JSONRPCMessage) -> str:
-        """Stop waiting for a cancelled request of a batch: the SDK does not answer it."""
-        if not isinstance(message, types.JSONRPCNotification):
-            return ""
-        cancelled = (message.params or {}).get("requestId")
-        is_id = message.method == "notifications/cancelled" and faststart.is_id(cancelled)
-        return self._finish(cancelled, "") if is_id and cancelled in self._batches else ""
-
-    def _finish(self, request_id: types.RequestId, answer: str) -> str:
-        batch = self._batches.pop(request_id)
-        batch.waiting.discard(request_id)
-        batch.answers += [answer] if answer else []
-        return "" if batch.waiting else batch.text()
+        return self._batches.pop(message.id).finish(message.id, text)
 
 
 class _Batch:
-    """The answers to the requests of one batch, which are written together."""
+    """The answers to one batch, which are written together."""
 
     def __init__(self) -> None:
-        self.waiting = set[types.RequestId]()
+        self.waiting: set[types.RequestId | None] = {None}
+        """The requests without an answer; None while the batch is being read."""
         self.answers = list[str]()
 
-    def text(self) -> str:
-        return f"[{','.join(self.answers)}]\n" if self.answers else ""
+    def finish(self, request_id: types.RequestId | None, answer: str = "") -> str:
+        """Stop waiting for a request; return the text to write if it was the last one."""
+        self.waiting.discard(request_id)
+        self.answers += [answer] if answer else []
+        is_complete = self.answers and not self.waiting
+        return f"[{','.join(self.answers)}]\n" if is_complete else ""
 
 
 def _parse(text: str, cut: Mapping[str, str]) -> types.JSONRPCMessage | Refusal:
     """Return the message of a line, or the error that answers it."""
+    adapter = types.jsonrpc_message_adapter
     try:
-        if cut or len(text) > _LARGE_LINE:
-            adapter = types.jsonrpc_message_adapter
+        if _is_large(text, cut):
             message = adapter.validate_python(load_large_json(text, cut), by_name=False)
         else:
             text = mend_escaped_surrogates(text)
-            message = types.jsonrpc_message_adapter.validate_json(text, by_name=False)
+            message = adapter.validate_json(text, by_name=False)
     except (ValueError, RecursionError):
         return _refuse(text, cut)
     is_notification = isinstance(message, types.JSONRPCNotification)
@@ -300,13 +291,11 @@ def _refuse(text: str, cut: Mapping[str, str]) -> Refusal:
 
 
 def _load(text: str, cut: Mapping[str, str]) -> Any:
-    is_large = cut or len(text) > _LARGE_LINE
-    return load_large_json(text, cut) if is_large else json.loads(text)
+    return load_large_json(text, cut) if _is_large(text, cut) else json.loads(text)
 
 
-def _refusal_line(refusal: Refusal) -> str:
-    logger.warning("A message was refused: %s", refusal["error"]["message"])
-    return json.dumps(refusal) + "\n"
+def _is_large(text: str, cut: Mapping[str, str]) -> bool:
+    return bool(cut) or len(text) > _LARGE_LINE
 
 
 # --- file descriptors
