@@ -42,7 +42,7 @@ from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -126,8 +126,7 @@ class Conversation:
         return tuple(messages)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class Listed(NamedTuple):
     """A conversation in a listing."""
 
     id: str
@@ -144,6 +143,8 @@ class Position:
     turn: int
     """From 1."""
 
+
+_START_ANEW: Final = "Start a new one: leave conversation_id empty."
 
 _FIRST_PAUSE_SECONDS: Final = 0.001
 _LONGEST_PAUSE_SECONDS: Final = 0.1
@@ -209,16 +210,12 @@ class ConversationStore:
         _require_id("conversation_id", conversation_id)
 
         def work(db: sqlite3.Connection) -> Conversation:
-            (last_turn,) = db.execute(
-                "SELECT count(*) FROM conversations JOIN histories ON conversation_id = id"
-                " WHERE id = ? AND owner = ? AND updated_at >= ?",
-                (conversation_id, owner, self._oldest_kept()),
-            ).fetchone()
+            last_turn = _count_turns(db, conversation_id, owner, since=self._oldest_kept())
             if not last_turn:
                 raise InvalidRequest(
-                    f"Unknown conversation {quoted(conversation_id)}: it may have been too"
-                    " long unused.",
-                    next_step="Start a new one: leave conversation_id empty.",
+                    f"Unknown conversation {quoted(conversation_id)}: it may have been too long"
+                    " unused.",
+                    next_step=_START_ANEW,
                     code="not_found",
                 )
             if up_to_turn > last_turn:
@@ -228,23 +225,17 @@ class ConversationStore:
                     code="not_found",
                 )
             last = up_to_turn or last_turn
-            turns: list[Turn] = []
-            warnings: list[str] = []
-            for number, turn in _read_turns(db, conversation_id, last):
-                if turn is not None:
-                    turns.append(turn)
-                    continue
-                warnings.append(
-                    f"Turn {number} of the conversation {conversation_id!r} is damaged in"
-                    f" {self._path or 'memory'}, so it was left out."
-                )
-            if not turns:
-                raise InternalFault(
-                    " ".join(warnings), next_step="Start a new one: leave conversation_id empty."
-                )
-            return Conversation(
-                id=conversation_id, turns=tuple(turns), last_turn=last, warnings=tuple(warnings)
+            found = list(_read_turns(db, conversation_id, last))
+            turns = tuple(turn for _, turn in found if turn)
+            warnings = tuple(
+                f"Turn {number} of the conversation {conversation_id!r} is damaged in"
+                f" {self._path or 'memory'}, so it was left out."
+                for number, turn in found
+                if not turn
             )
+            if not turns:
+                raise InternalFault(" ".join(warnings), next_step=_START_ANEW)
+            return Conversation(id=conversation_id, turns=turns, last_turn=last, warnings=warnings)
 
         return await self._run(work, writes=False)
 
@@ -279,6 +270,7 @@ class ConversationStore:
                 the answer is saved.
         """
         source = forked_from or position.conversation_id
+        number = position.turn
 
         def work(db: sqlite3.Connection) -> Position | None:
             target = position.conversation_id
@@ -286,49 +278,45 @@ class ConversationStore:
                 target == source
                 and db.execute(
                     "SELECT 1 FROM histories WHERE conversation_id = ? AND turn = ?",
-                    (target, position.turn),
+                    (target, number),
                 ).fetchone()
             )
             if is_taken:
                 target = self._new_id()
-            stands = Position(conversation_id=target, turn=position.turn)
             if answer_id and not is_taken:
                 self._put_answer(db, answer_id, result, owner, undelivered)
-            if position.turn > 1:
-                (turns_before,) = db.execute(
-                    "SELECT count(*) FROM conversations JOIN histories ON conversation_id = id"
-                    " WHERE id = ? AND owner = ? AND updated_at > 0 AND turn < ?",
-                    (source, owner, position.turn),
-                ).fetchone()
-                if turns_before < position.turn - 1:
-                    return None
+            if number > 1 and _count_turns(db, source, owner) < number - 1:
+                return None
             if target != source:
                 db.execute(
                     "INSERT INTO histories SELECT ?, turn, origin FROM histories"
                     " WHERE conversation_id = ? AND turn < ?",
-                    (target, source, position.turn),
+                    (target, source, number),
                 )
+            now = self._now()
             db.execute(
                 "INSERT INTO conversations VALUES (?, ?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at",
-                (target, owner, self._now()),
+                (target, owner, now),
             )
-            db.execute("INSERT INTO histories VALUES (?, ?, ?)", (target, position.turn, target))
+            db.execute("INSERT INTO histories VALUES (?, ?, ?)", (target, number, target))
             row, long_texts = _row_of(turn)
             db.execute(
-                "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (target, position.turn, self._now(), *row),
+                "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (target, number, now, *row)
             )
-            for number, text in enumerate(long_texts):
-                data = text.encode(errors="surrogatepass")
-                values = (target, position.turn, number, data)
-                db.execute("INSERT INTO long_texts VALUES (?, ?, ?, ?)", values)
-            return stands
+            db.executemany(
+                "INSERT INTO long_texts VALUES (?, ?, ?, ?)",
+                (
+                    (target, number, text_number, text.encode(errors="surrogatepass"))
+                    for text_number, text in enumerate(long_texts)
+                ),
+            )
+            return Position(conversation_id=target, turn=number)
 
         if (stands := await self._run(work, writes=True)) is None:
             raise InternalFault(
                 f"The conversation {source!r} was forgotten while its answer was on its way.",
-                next_step="Start a new one: leave conversation_id empty.",
+                next_step=_START_ANEW,
             )
         return stands
 
@@ -343,7 +331,7 @@ class ConversationStore:
                 " ORDER BY updated_at DESC, id LIMIT ?",
                 (owner, self._oldest_kept(), MAX_LISTED),
             )
-            return tuple(Listed(id=id_, updated_at=at, turn_count=count) for id_, at, count in rows)
+            return tuple(map(Listed._make, rows))
 
         return await self._run(work, writes=False)
 
@@ -463,11 +451,12 @@ class ConversationStore:
     def _work(self) -> None:
         """Do one job after the other, and delete when it is due, until the store closes."""
         while True:
-            if (wait := self._next_forgetting - time.monotonic()) <= 0 and self._connection:
+            wait = self._next_forgetting - time.monotonic() if self._connection else None
+            if self._connection and wait is not None and wait <= 0:
                 self._forget_some(self._connection)
                 continue
             try:
-                job = self._jobs.get(timeout=wait if self._connection else None)
+                job = self._jobs.get(timeout=wait)
             except Empty:
                 continue
             if job is None:
@@ -484,10 +473,8 @@ class ConversationStore:
             if writes and self._connection:
                 self._writes_until_check -= 1
                 with suppress(sqlite3.Error):
-                    if (
-                        self._writes_until_check < 0
-                        or used_bytes(self._connection) > self._max_bytes
-                    ):
+                    is_due = self._writes_until_check < 0
+                    if is_due or used_bytes(self._connection) > self._max_bytes:
                         self._next_forgetting = min(self._next_forgetting, time.monotonic())
         with suppress(sqlite3.Error):
             self._close()
@@ -533,12 +520,9 @@ class ConversationStore:
         """Delete a small part of what is too old or too much, and say when to go on."""
         pause = self._forget_every_seconds
         try:
-            if self._file == identity(self._path) and forget_some(
-                db,
-                before=self._oldest_kept(),
-                max_rows=self._max_rows,
-                max_bytes=self._max_bytes,
-            ):
+            is_ours = self._file == identity(self._path)
+            limits = (self._oldest_kept(), self._max_rows, self._max_bytes)
+            if is_ours and forget_some(db, *limits):
                 pause = _BATCH_PAUSE_SECONDS
             else:
                 self._writes_until_check = self._max_rows // 100
@@ -556,11 +540,8 @@ class ConversationStore:
     def _put_answer(
         self, db: sqlite3.Connection, answer_id: str, result: str, owner: str, undelivered: str
     ) -> None:
-        db.execute(
-            "INSERT OR REPLACE INTO answers (id, created_at, result, owner, undelivered)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (answer_id, self._now(), result, owner, undelivered),
-        )
+        row = (answer_id, self._now(), result, owner, undelivered)
+        db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", row)
 
     def _close(self) -> None:
         if self._connection is None:
@@ -570,6 +551,18 @@ class ConversationStore:
         else:  # Closing would delete the log of another file, which has its name by now.
             self._left_open.append(self._connection)
         self._connection = None
+
+
+def _count_turns(
+    db: sqlite3.Connection, conversation_id: str, owner: str, since: float = 1.0
+) -> int:
+    """Count the turns of an owner's conversation; 0 if it is being deleted, or older."""
+    (count,) = db.execute(
+        "SELECT count(*) FROM conversations JOIN histories ON conversation_id = id"
+        " WHERE id = ? AND owner = ? AND updated_at >= ?",
+        (conversation_id, owner, since),
+    ).fetchone()
+    return count
 
 
 def _unless_cancelled(result: asyncio.Future[Any], done: Callable[[], None]) -> None:
@@ -606,12 +599,9 @@ _KINDS: Final[Mapping[str, type[Any]]] = {
 }
 _NAMES: Final = {kind: name for name, kind in _KINDS.items()}
 _MEMBERS: Final = {
-    Message: ("role", "parts", "is_truncated", "is_refusal"),
-    **{
-        kind: tuple(field.name for field in fields(kind) if field.compare)
-        for kind in (*_KINDS.values(), ToolSpec)
-    },
-}
+    kind: tuple(field.name for field in fields(kind) if field.compare)
+    for kind in (*_NAMES, ToolSpec)
+} | {Message: ("role", "parts", "is_truncated", "is_refusal")}
 """The members that are stored. The text of a tool use's arguments is not."""
 
 _OBJECTS: Final = {(ToolUse, "arguments"), (ToolResult, "data"), (ToolSpec, "input_schema")}
@@ -666,29 +656,26 @@ def _read_turns(
 
 def _turn_of(row: Sequence[bytes], long_texts: Mapping[int, bytes]) -> Turn:
     def read(record: Mapping[str, Any], kind: type[Any]) -> Any:
-        members: dict[str, Any] = {
-            name: long_texts[member["long"]].decode(errors="surrogatepass")
-            if isinstance(member, dict) and (kind, name) not in _OBJECTS
-            else member
-            for name, member in record.items()
-            if name != "kind"
-        }
+        members = {name: member for name, member in record.items() if name != "kind"}
+        for name, member in members.items():
+            if isinstance(member, dict) and (kind, name) not in _OBJECTS:
+                long = cast("dict[str, int]", member)["long"]
+                members[name] = long_texts[long].decode(errors="surrogatepass")
         if kind is Message:
-            parts = members["parts"]
-            members["parts"] = tuple(read(part, _KINDS[part["kind"]]) for part in parts)
+            members["parts"] = tuple(read(part, _KINDS[part["kind"]]) for part in members["parts"])
         if kind is ToolResult:
             members["images"] = tuple(read(image, ImagePart) for image in members["images"])
         if kind is ToolUse:
             members["schema_errors"] = tuple(members["schema_errors"])
         return kind(**members)
 
-    model, system, tools, messages, answer = row
+    tools, messages, answer = map(json.loads, row[2:])
     return Turn(
-        model=model.decode(),
-        system=system.decode(),
-        tools=tuple(read(tool, ToolSpec) for tool in json.loads(tools)),
-        messages=tuple(read(message, Message) for message in json.loads(messages)),
-        answer=read(json.loads(answer), Message),
+        model=row[0].decode(),
+        system=row[1].decode(),
+        tools=tuple(read(tool, ToolSpec) for tool in tools),
+        messages=tuple(read(message, Message) for message in messages),
+        answer=read(answer, Message),
     )
 
 
@@ -777,18 +764,19 @@ def open_database(path: Path | None) -> sqlite3.Connection:
     target = ":memory:" if path is None else str(path)
     db = sqlite3.connect(target, timeout=0, check_same_thread=False, isolation_level=None)
     try:
-        if _version(db) < SCHEMA_VERSION:
+        is_old = _version(db) < SCHEMA_VERSION
+        if is_old:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # Has no effect once there is a table.
-        # A write-ahead log lets others read while one writes.
+        # A write-ahead log lets others read while one writes. With it, nothing is lost if the
+        # process is killed, only in a power failure.
         db.execute("PRAGMA journal_mode = WAL")
-        # With the log, nothing is lost if the process is killed, only in a power failure.
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}")
         db.execute("PRAGMA foreign_keys = ON")
-        if _version(db) < SCHEMA_VERSION:
+        if is_old:
             with transaction(db, writes=True):
-                version = _version(db)
-                for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+                # Another process may have been faster.
+                for number, script in enumerate(_MIGRATIONS[_version(db) :], _version(db) + 1):
                     for statement in filter(str.strip, script.split(";")):
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version = {number}")
@@ -838,7 +826,7 @@ def used_bytes(db: sqlite3.Connection) -> int:
     return (_pragma(db, "page_count") - _pragma(db, "freelist_count")) * _pragma(db, "page_size")
 
 
-def forget_some(db: sqlite3.Connection, *, before: float, max_rows: int, max_bytes: int) -> bool:
+def forget_some(db: sqlite3.Connection, before: float, max_rows: int, max_bytes: int) -> bool:
     """Delete a small part of what is too old or too much; return whether more is left to do.
 
     Deletes what was not used since `before`, then the oldest until the store is within its limits,
