@@ -269,13 +269,44 @@ def _items(**properties: str) -> WithJsonSchema:
     return _published(type="array", items={"type": "object", "properties": declared})
 
 
+def _argument(default: Any, says: str) -> Any:
+    """Declare an argument: its default, and what clients are told about it."""
+    return Field(default, description=says)
+
+
 Text: TypeAlias = Annotated[str, BeforeValidator(_read_text)]
 Name: TypeAlias = Annotated[str, BeforeValidator(_read_name)]
+EffortText: TypeAlias = Annotated[str, BeforeValidator(_read_effort)]
+ToolChoice: TypeAlias = Annotated[str, BeforeValidator(_read_tool_choice)]
 WholeNumber: TypeAlias = Annotated[int, BeforeValidator(_read_whole_number)]
 Number: TypeAlias = Annotated[float, BeforeValidator(_read_number)]
 Flag: TypeAlias = Annotated[bool, BeforeValidator(_read_flag)]
 Objects: TypeAlias = Annotated[list[dict[str, Any]], BeforeValidator(_read_objects)]
+Messages: TypeAlias = Annotated[Objects, _items(role="string", content="string")]
+Tools: TypeAlias = Annotated[
+    Objects, _items(name="string", description="string", inputSchema="string")
+]
+ToolResults: TypeAlias = Annotated[
+    Objects, _items(id="string", content="string", is_error="boolean")
+]
 Texts: TypeAlias = Annotated[list[str], BeforeValidator(_read_texts)]
+Images: TypeAlias = Annotated[
+    list[str | dict[str, Any]],
+    BeforeValidator(_read_texts),
+    _published(type="array", items={"type": "string"}),
+]
+Schema: TypeAlias = Annotated[
+    dict[str, Any], BeforeValidator(_read_object), _published(type="string")
+]
+Action: TypeAlias = Annotated[
+    Literal["", "status", "start", "logout"],
+    _word("status", "start", "logout"),
+    _published(type="string", enum=["status", "start", "logout"]),
+]
+Method: TypeAlias = Annotated[
+    Literal["builder_id", "idc", "google", "github"],
+    _word("builder_id", "idc", "google", "github"),
+]
 
 
 # --- the arguments of each tool -----------------------------------------------------------
@@ -306,117 +337,78 @@ class _Arguments(BaseModel):
 class AskArguments(_Arguments):
     """The arguments of `ask_claude`."""
 
-    prompt: Text = Field("", description="The next user message.")
-    system: Text = Field("", description="System prompt: who Claude is and how it should answer.")
-    model: Name = Field(
-        "", description="Model id or alias from list_models; empty for the default, usually auto."
+    prompt: Text = _argument("", "The next user message.")
+    system: Text = _argument("", "System prompt: who Claude is and how it should answer.")
+    model: Name = _argument(
+        "", "Model id or alias from list_models; empty for the default, usually auto."
     )
-    effort: Annotated[str, BeforeValidator(_read_effort)] = Field(
+    effort: EffortText = _argument(
         "",
-        description=(
-            "How hard to think: off low medium high xhigh max, or what list_models names; the"
-            " nearest that the model offers is used. Empty: its default."
-        ),
+        "How hard to think: off low medium high xhigh max, or what list_models names; the nearest"
+        " that the model offers is used. Empty: its default.",
     )
-    conversation_id: Name = Field("", description="Continue this conversation; empty starts one.")
-    from_turn: WholeNumber = Field(
-        0,
-        description=(
-            "Continue from this earlier turn instead of the last, as a fork; 0 for the last."
-        ),
+    conversation_id: Name = _argument("", "Continue this conversation; empty starts one.")
+    from_turn: WholeNumber = _argument(
+        0, "Continue from this earlier turn instead of the last, as a fork; 0 for the last."
     )
-    messages: Annotated[Objects, _items(role="string", content="string")] = Field(
+    messages: Messages = _argument(
         [],
-        description=(
-            "A whole history, before prompt or instead of it. Messages of Anthropic, OpenAI and"
-            " MCP are taken whole, also content as a list of blocks."
-        ),
+        "A whole history, before prompt or instead of it. Messages of Anthropic, OpenAI and MCP are"
+        " taken whole, also content as a list of blocks.",
     )
-    tools: Annotated[Objects, _items(name="string", description="string", inputSchema="string")] = (
-        Field(
-            [],
-            description=(
-                "Tools that Claude may ask you to run; inputSchema is a JSON Schema, an object or"
-                " its JSON text. The shapes of MCP, Anthropic and OpenAI are taken. Calls come back"
-                " in tool_calls; nothing is run here."
-            ),
-        )
+    tools: Tools = _argument(
+        [],
+        "Tools that Claude may ask you to run; inputSchema is a JSON Schema, an object or its JSON"
+        " text. The shapes of MCP, Anthropic and OpenAI are taken. Calls come back in tool_calls;"
+        " nothing is run here.",
     )
-    tool_choice: Annotated[str, BeforeValidator(_read_tool_choice)] = Field(
-        "",
-        description=(
-            "auto; none: no tools; required: ask Claude to call one; or a tool's name. Empty: auto."
-        ),
+    tool_choice: ToolChoice = _argument(
+        "", "auto; none: no tools; required: ask Claude to call one; or a tool's name. Empty: auto."
     )
-    tool_results: Annotated[Objects, _items(id="string", content="string", is_error="boolean")] = (
-        Field([], description="What your tools answered to the last turn's calls.")
+    tool_results: ToolResults = _argument([], "What your tools answered to the last turn's calls.")
+    images: Images = _argument(
+        [], "Images for the prompt: data URLs, base64, or paths in an open folder."
     )
-    images: Annotated[
-        list[str | dict[str, Any]],
-        BeforeValidator(_read_texts),
-        _published(type="array", items={"type": "string"}),
-    ] = Field(
-        [], description="Images for the prompt: data URLs, base64, or paths in an open folder."
-    )
-    files: Texts = Field([], description="Text files to attach: paths in an open folder.")
-    output_schema: Annotated[
-        dict[str, Any], BeforeValidator(_read_object), _published(type="string")
-    ] = Field(
+    files: Texts = _argument([], "Text files to attach: paths in an open folder.")
+    output_schema: Schema = _argument(
         {},
-        description=(
-            "JSON Schema, an object or its JSON text: the answer is parsed and checked against it,"
-            " and put in data."
-        ),
+        "JSON Schema, an object or its JSON text: the answer is parsed and checked against it, and"
+        " put in data.",
     )
-    max_tokens: WholeNumber = Field(
-        0, description="Longest answer in tokens, where the model takes it; 0 for no limit."
+    max_tokens: WholeNumber = _argument(
+        0, "Longest answer in tokens, where the model takes it; 0 for no limit."
     )
-    wait_seconds: Number = Field(
+    wait_seconds: Number = _argument(
         -1,  # Not given: the setting counts.
-        description=(
-            "After so long the call returns status running and the text so far; the answer goes"
-            " on. 0 waits to the end. Leave it out for the server's setting."
-        ),
+        "After so long the call returns status running and the text so far; the answer goes on. 0"
+        " waits to the end. Leave it out for the server's setting.",
     )
-    answer_id: Name = Field(
-        "", description="Collect an answer that was running; leave all else empty."
-    )
-    dry_run: Flag = Field(
-        False, description="Send nothing: say what would be sent, its size and what was repaired."
+    answer_id: Name = _argument("", "Collect an answer that was running; leave all else empty.")
+    dry_run: Flag = _argument(
+        False, "Send nothing: say what would be sent, its size and what was repaired."
     )
 
 
 class ListModelsArguments(_Arguments):
     """The arguments of `list_models`."""
 
-    refresh: Flag = Field(False, description="Ask the service again instead of using a kept list.")
+    refresh: Flag = _argument(False, "Ask the service again instead of using a kept list.")
 
 
 class LoginArguments(_Arguments):
     """The arguments of `login`."""
 
-    action: Annotated[
-        Literal["", "status", "start", "logout"],
-        _word("status", "start", "logout"),
-        _published(type="string", enum=["status", "start", "logout"]),
-    ] = Field(
+    action: Action = _argument(
         "",
-        description=(
-            "status: who is signed in, and credits left. start: sign in. logout: forget our own"
-            " login. Not given: status, and start if signed out."
-        ),
+        "status: who is signed in, and credits left. start: sign in. logout: forget our own login."
+        " Not given: status, and start if signed out.",
     )
-    method: Annotated[
-        Literal["builder_id", "idc", "google", "github"],
-        _word("builder_id", "idc", "google", "github"),
-    ] = Field(
+    method: Method = _argument(
         "builder_id",
-        description=(
-            "How to sign in, builder_id if not given; idc is a company's IAM Identity Center."
-        ),
+        "How to sign in, builder_id if not given; idc is a company's IAM Identity Center.",
     )
-    start_url: Name = Field("", description="For idc: the company's start URL.")
-    region: Name = Field("", description="For idc: the region of its directory, e.g. us-east-1.")
+    start_url: Name = _argument("", "For idc: the company's start URL.")
+    region: Name = _argument("", "For idc: the region of its directory, e.g. us-east-1.")
 
 
 Arguments = TypeVar("Arguments", bound=_Arguments)

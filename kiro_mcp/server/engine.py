@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 from weakref import WeakSet
 
@@ -108,7 +109,7 @@ class Engine:
         self.home = home
         self._guests: WeakSet[Engine] = WeakSet()
         """The engines of callers with keys of their own, whose answers end with this one."""
-        self._telemetry = telemetry = telemetry or Telemetry()
+        telemetry = telemetry or Telemetry()
         self._http = host._http if host else HttpPool.of(settings)
         self.tokens = TokenProvider(
             settings,
@@ -154,8 +155,15 @@ class Engine:
             self.captures = open_captures(settings, debug_folder, now=now, new_id=new_id)
         self._host = host
         self._secret = b""
+        self._make_guest = partial(
+            Engine,
+            now=now,
+            sleep=sleep,
+            new_id=new_id,
+            telemetry=telemetry,
+            join_after_seconds=join_after_seconds,
+        )
         self._join_after_seconds = join_after_seconds
-        self._sleep = sleep
         self._jobs: Jobs | None = None
         self._now = now
         self._catalogue = Catalogue(models=BUILTIN_MODELS, source="builtin")
@@ -193,16 +201,7 @@ class Engine:
                 " callers.",
                 next_step="Leave out the key, or use a server with KIRO_MCP_ENGINE=direct.",
             )
-        guest = Engine(
-            self.settings.for_key(key),
-            now=self._now,
-            sleep=self._sleep,
-            new_id=self.new_id,
-            telemetry=self._telemetry,
-            host=self,
-            owner=owner,
-            join_after_seconds=self._join_after_seconds,
-        )
+        guest = self._make_guest(self.settings.for_key(key), host=self, owner=owner)
         self._guests.add(guest)
         return guest
 

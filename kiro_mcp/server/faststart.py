@@ -119,9 +119,8 @@ class LineSplitter:
 
     def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._max_line_bytes = max_line_bytes
-        self._line = (
-            bytearray()
-        )  # It grows in place: joining its parts at the end would take 50 ms.
+        # It grows in place: joining its parts at the end would take 50 ms.
+        self._line = bytearray()
         self._start = self._end = b""
 
     def feed(self, chunk: bytes) -> "list[Line]":
@@ -361,15 +360,11 @@ def fits(value: object, shape: "Any") -> bool:
     if is_object(shape):
         if not is_object(value):
             return False
+        if "*" in shape:
+            return all(fits(one, shape["*"]) for one in value.values())
         for name, inner in shape.items():
             member = name.removesuffix("!")
-            if name == "*":
-                if not all(fits(one, inner) for one in value.values()):
-                    return False
-            elif member in value:
-                if not fits(value[member], inner):
-                    return False
-            elif name != member:
+            if not (fits(value[member], inner) if member in value else name == member):
                 return False
         return True
     if shape is None or (isinstance(value, bool) and shape is not bool):

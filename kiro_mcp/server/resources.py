@@ -55,32 +55,25 @@ async def read_resource(engine: "Engine", uri: str) -> types.ReadResourceResult:
         MCPError: The caller has no such resource, or the store cannot be read.
     """
     kind, _, name = uri.removeprefix("kiro://").partition("/")
+    why, text, mime_type = f"Unknown resource {quoted(uri)}.", "", "application/json"
     try:
         if uri == CONVERSATIONS:
-            return _contents(uri, "application/json", await _listing(engine))
-        if kind == "conversations" and name:
-            return _contents(uri, "text/markdown", await _conversation(engine, name))
-        if kind == "answers" and (
-            kept := await engine.conversations.answer(name, owner=engine.owner)
-        ):
-            return _contents(uri, "application/json", kept.decode(errors="replace"))
+            text = await _listing(engine)
+        elif kind == "conversations" and name:
+            text, mime_type = await _conversation(engine, name), "text/markdown"
+        elif kind == "answers":
+            saved = await engine.conversations.answer(name, owner=engine.owner)
+            text = (saved or b"").decode(errors="replace")
     except KiroError as error:
-        raise _refusal(str(error), uri) from error
-    raise _refusal(f"Unknown resource {quoted(uri)}.", uri)
-
-
-def _refusal(message: str, uri: str) -> MCPError:
-    # MCP 2026-07-28 requires the URI in the data.
-    return MCPError(code=types.INVALID_PARAMS, message=message, data={"uri": uri})
-
-
-def _contents(uri: str, mime_type: str, text: str) -> types.ReadResourceResult:
+        why = str(error)
+    if not text:
+        # MCP 2026-07-28 requires the URI in the data.
+        raise MCPError(code=types.INVALID_PARAMS, message=why, data={"uri": uri})
     contents = types.TextResourceContents(uri=uri, mime_type=mime_type, text=text)
     return types.ReadResourceResult(contents=[contents])
 
 
 async def _listing(engine: "Engine") -> str:
-    listed = await engine.conversations.listed(owner=engine.owner)
     return json.dumps(
         [
             {
@@ -89,7 +82,7 @@ async def _listing(engine: "Engine") -> str:
                 "updated_at": datetime.fromtimestamp(item.updated_at, UTC).isoformat(),
                 "turns": item.turn_count,
             }
-            for item in listed
+            for item in await engine.conversations.listed(owner=engine.owner)
         ]
     )
 

@@ -21,12 +21,21 @@ MAX_RESULT_CHARACTERS = 400_000
 """The size above which some clients cut a result. It is larger than any answer."""
 
 
-def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(required)}
+def _object(members: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Describe an object. `!` after a name marks a member that every result has."""
+    return {
+        "type": "object",
+        "properties": {name.removesuffix("!"): schema for name, schema in members.items()},
+        "required": [name.removesuffix("!") for name in members if name.endswith("!")],
+    }
 
 
 def _array(items: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": items}
+
+
+def _one_of(*values: str) -> dict[str, Any]:
+    return {"type": "string", "enum": list(values)}
 
 
 _TEXT = {"type": "string"}
@@ -35,105 +44,85 @@ _FLAG = {"type": "boolean"}
 _COUNT = {"type": "integer"}
 _COUNT_OR_NULL = {"type": ["integer", "null"]}
 _NUMBER_OR_NULL = {"type": ["number", "null"]}
+_ANY_OBJECT = {"type": "object"}
 
-
-def _one_of(*values: str) -> dict[str, Any]:
-    return {"type": "string", "enum": list(values)}
-
-
+_TOOL_CALL = _object(
+    {
+        "id!": _TEXT,
+        "name!": _TEXT,
+        "arguments!": _ANY_OBJECT,
+        "state!": _one_of(*get_args(ToolUseState)),
+        "raw": _TEXT,
+        "schema_errors": _TEXTS,
+    }
+)
+_USAGE = _object(
+    {
+        "input_tokens": _COUNT,
+        "output_tokens": _COUNT,
+        "estimated": _FLAG,
+        "context_percent": _NUMBER_OR_NULL,
+        "credits": _NUMBER_OR_NULL,
+    }
+)
 ASK_RESULT = _object(
     {
-        "status": _one_of("completed", "running", "dry_run"),
-        "text": {"type": "string", "description": "The answer, all of it"},
+        "status!": _one_of("completed", "running", "dry_run"),
+        "text!": {"type": "string", "description": "The answer, all of it"},
         "thinking": _TEXT,
-        "tool_calls": _array(
-            _object(
-                {
-                    "id": _TEXT,
-                    "name": _TEXT,
-                    "arguments": {"type": "object"},
-                    "state": _one_of(*get_args(ToolUseState)),
-                    "raw": _TEXT,
-                    "schema_errors": _TEXTS,
-                },
-                "id",
-                "name",
-                "arguments",
-                "state",
-            )
-        ),
-        "stop_reason": _one_of(*get_args(StopReason), "running", ""),
-        "truncated": {"type": "boolean", "description": "The answer is known to be incomplete"},
+        "tool_calls!": _array(_TOOL_CALL),
+        "stop_reason!": _one_of(*get_args(StopReason), "running", ""),
+        "truncated!": {"type": "boolean", "description": "The answer is known to be incomplete"},
         "data": {"description": "The value for output_schema; null if the answer broke it"},
-        "citations": _array({"type": "object"}),
-        "model": _TEXT,
+        "citations": _array(_ANY_OBJECT),
+        "model!": _TEXT,
         "model_requested": _TEXT,
-        "conversation_id": _TEXT,
-        "turn": _COUNT,
+        "conversation_id!": _TEXT,
+        "turn!": _COUNT,
         "answer_id": _TEXT,
-        "usage": _object(
-            {
-                "input_tokens": _COUNT,
-                "output_tokens": _COUNT,
-                "estimated": _FLAG,
-                "context_percent": _NUMBER_OR_NULL,
-                "credits": _NUMBER_OR_NULL,
-            }
-        ),
+        "usage": _USAGE,
         "warnings": _TEXTS,
-        "repairs": _array({"type": "object"}),
-        "findings": _array({"type": "object"}),
-        "payload": {"type": "object"},
+        "repairs": _array(_ANY_OBJECT),
+        "findings": _array(_ANY_OBJECT),
+        "payload": _ANY_OBJECT,
         "payload_bytes": _COUNT,
         "next_step": _TEXT,
-    },
-    "status",
-    "text",
-    "tool_calls",
-    "stop_reason",
-    "truncated",
-    "model",
-    "conversation_id",
-    "turn",
+    }
 )
 
+_MODEL = _object(
+    {
+        "id!": _TEXT,
+        "name": _TEXT,
+        "aliases": _TEXTS,
+        "context_window": _COUNT_OR_NULL,
+        "max_output_tokens": _COUNT_OR_NULL,
+        "rate_multiplier": _NUMBER_OR_NULL,
+        "higher_rate": _object({"above_tokens": _COUNT, "rate_multiplier": _NUMBER_OR_NULL}),
+        "list_price": {"type": ["object", "null"]},
+        "input_types": _TEXTS,
+        "thinking": _one_of(*get_args(ThinkingSupport)),
+        "effort_levels": _TEXTS,
+        "default_effort": _TEXT,
+        "refusal_fallbacks": _TEXTS,
+    }
+)
 MODELS_RESULT = _object(
     {
-        "models": _array(
-            _object(
-                {
-                    "id": _TEXT,
-                    "name": _TEXT,
-                    "aliases": _TEXTS,
-                    "context_window": _COUNT_OR_NULL,
-                    "max_output_tokens": _COUNT_OR_NULL,
-                    "rate_multiplier": _NUMBER_OR_NULL,
-                    "higher_rate": _object(
-                        {"above_tokens": _COUNT, "rate_multiplier": _NUMBER_OR_NULL}
-                    ),
-                    "list_price": {"type": ["object", "null"]},
-                    "input_types": _TEXTS,
-                    "thinking": _one_of(*get_args(ThinkingSupport)),
-                    "effort_levels": _TEXTS,
-                    "default_effort": _TEXT,
-                    "refusal_fallbacks": _TEXTS,
-                },
-                "id",
-            )
-        ),
-        "default_model": _TEXT,
-        "source": _one_of("live", "cache", "builtin"),
+        "models!": _array(_MODEL),
+        "default_model!": _TEXT,
+        "source!": _one_of("live", "cache", "builtin"),
         "fetched_at": _TEXT,
         "warnings": _TEXTS,
-    },
-    "models",
-    "default_model",
-    "source",
+    }
 )
 
+_CREDITS = _object(
+    {"used": _NUMBER_OR_NULL, "limit": _NUMBER_OR_NULL, "resets_at": _TEXT, "plan": _TEXT}
+)
 LOGIN_RESULT = _object(
     {
-        "state": _one_of("signed_in", "pending", "signed_out", "failed"),
+        "state!": _one_of("signed_in", "pending", "signed_out", "failed"),
         "method": _TEXT,
         "account": _TEXT,
         "expires_at": _TEXT,
@@ -142,21 +131,14 @@ LOGIN_RESULT = _object(
         "source": _TEXT,
         "verification_url": {"type": "string", "description": "For the user to open"},
         "user_code": _TEXT,
-        "credits": _object(
-            {
-                "used": _NUMBER_OR_NULL,
-                "limit": _NUMBER_OR_NULL,
-                "resets_at": _TEXT,
-                "plan": _TEXT,
-            }
-        ),
+        "credits": _CREDITS,
         "looked_at": _TEXTS,
         "warnings": _TEXTS,
-        "next_step": _TEXT,
-    },
-    "state",
-    "next_step",
+        "next_step!": _TEXT,
+    }
 )
+
+_ASKS_SERVICE = types.ToolAnnotations(read_only_hint=True, open_world_hint=True)
 
 
 def declarations() -> list[types.Tool]:
@@ -175,7 +157,7 @@ def declarations() -> list[types.Tool]:
             ),
             input_schema=input_schema(AskArguments),
             output_schema=ASK_RESULT,
-            annotations=types.ToolAnnotations(read_only_hint=True, open_world_hint=True),
+            annotations=_ASKS_SERVICE,
             _meta={"anthropic/maxResultSizeChars": MAX_RESULT_CHARACTERS},
         ),
         types.Tool(
@@ -187,7 +169,7 @@ def declarations() -> list[types.Tool]:
             ),
             input_schema=input_schema(ListModelsArguments),
             output_schema=MODELS_RESULT,
-            annotations=types.ToolAnnotations(read_only_hint=True, open_world_hint=True),
+            annotations=_ASKS_SERVICE,
         ),
         types.Tool(
             name="login",
