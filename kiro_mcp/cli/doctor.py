@@ -2,10 +2,9 @@
 
 ::
 
-    settings ─▶ account ┐
-                network ├─▶ checks (ok, warning, failed, skipped; with a cure) ─▶ table, lines, JSON
-                store   │
-                starts  ┘   all four at the same time
+    settings ─▶ account, network ┐
+                store            ├─▶ checks (ok, warning, failed, skipped; with a cure) ─▶ table,
+                starts           ┘   all at the same time                          lines, JSON
 
 Each section probes and judges; each probe has a time limit. Nothing is written, renewed or signed
 in, and no secret is shown. No probe sends a credential where a call would not: the requests to
@@ -14,7 +13,6 @@ user are read: a file in a project's folder may be from a stranger, and the doct
 that it finds.
 """
 
-import asyncio
 import logging
 import os
 import platform
@@ -23,31 +21,25 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from shlex import quote
 from shutil import which
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, TypeVar
 from urllib.parse import quote as quote_url
 from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
 from mcp import ClientSession, MCPError, StdioServerParameters
-from mcp.client.stdio import stdio_client
+from mcp.client import stdio
 from rich.table import Table
 from rich.text import Text
 
@@ -75,8 +67,8 @@ from kiro_mcp.cli.session import run_command
 from kiro_mcp.cli.terminal import is_terminal, say, show, waiting
 from kiro_mcp.client.endpoints import (
     ENDPOINTS,
-    LIST_MODELS,
     LIST_MODELS_KAS,
+    HostName,
     list_models_beside,
     service_url,
 )
@@ -115,45 +107,36 @@ MAX_STDERR_BYTES: Final = 64 * 1024
 Answer = TypeVar("Answer")
 
 
-# --- checks --------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
     """The result of one check."""
 
+    outcome: Literal["ok", "warning", "failed", "skipped"]
+    """What failed keeps the server from working. What was skipped could not, or need not, be
+    checked."""
     name: str
     found: str
     cure: str = ""
     """What the user should do; "" if nothing."""
     details: tuple[str, ...] = ()
-    _: KW_ONLY
-    outcome: Literal["ok", "warning", "failed", "skipped"]
     exit_code: int = 0
     """The exit code of the process, unless another check has a higher one; 0 unless it failed."""
 
 
-ok = partial(Check, outcome="ok")
-"""Makes a check of something that works."""
-warning = partial(Check, outcome="warning")
-"""Makes a check of something that may not work as the user expects."""
-failed = partial(Check, outcome="failed", exit_code=REFUSED)
-"""Makes a check of something that keeps the server from working."""
-skipped = partial(Check, outcome="skipped")
-"""Makes a check that could not be done, or was not needed."""
+failed = partial(Check, "failed", exit_code=REFUSED)
+skipped = partial(Check, "skipped")
 
 
-def fault(name: str, error: KiroError, *, details: tuple[str, ...] = ()) -> Check:
+def judge(name: str, found: str, cure: str = "", details: tuple[str, ...] = ()) -> Check:
+    """Make a check of something that works; a warning, if the user should still do something."""
+    return Check("warning" if cure else "ok", name, found, cure, details)
+
+
+def fault(name: str, error: KiroError, details: tuple[str, ...] = ()) -> Check:
     """Make a failed check from an error."""
     code = CODES.get(error.code, REFUSED)
-    if code == USAGE:  # USAGE would mean a wrong use of the doctor itself.
-        code = REFUSED
+    code = REFUSED if code == USAGE else code  # USAGE would mean a wrong use of the doctor itself.
     return failed(name, error.message, error.next_step, details, exit_code=code)
-
-
-def exit_code_of(checks: Iterable[Check]) -> int:
-    """Return the exit code of the worst check; 0 if none failed."""
-    return max((check.exit_code for check in checks), default=0)
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -165,6 +148,8 @@ def run_doctor(*, as_json: bool, offline: bool) -> int:
     async def command() -> int:
         # The checks report what a server sends instead of MCP, so the SDK need not log it.
         logging.getLogger("mcp").setLevel(logging.CRITICAL)
+        # An interrupted command has half a second, in which a server that hangs must be ended, too.
+        stdio.PROCESS_TERMINATION_TIMEOUT = stdio.FORCE_KILL_TIMEOUT = 0.1
         with waiting("checking"):
             async with service_environ(offline=offline) as environ:
                 own = {name: one for name, one in os.environ.items() if not name.startswith("KIRO")}
@@ -190,34 +175,34 @@ async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
     python = f"Python {platform.python_version()}, {platform.platform()}"
     versions = f"kiro-mcp {__version__}, mcp {version('mcp')}, {python}; started as {sys.argv[0]}"
     checks, settings = settings_checks(environ)
-    found = [ok("versions", versions), *checks]
-
-    async def starts() -> list[Check]:
-        return [*faults, *await _start_checks(environ, machine, entries, offline=offline)]
-
+    found = [judge("versions", versions), *checks]
+    sections = [_start_checks(environ, machine, entries, offline=offline)]
     if settings is None:
-        nothing = skipped("account, network, store", "correct the settings first")
-        return [*found, nothing, *await starts()]
-    if settings.engine == "kiro-cli":
-        sections = await asyncio.gather(
-            _program_checks(settings, environ), _store_checks(settings, machine), starts()
-        )
-        return [*found, *(check for section in sections for check in section)]
-    async with Engine(settings, environ=environ) as engine:
-        try:
-            resolution = await engine.tokens.resolution()
-            region = token_as_it_is(settings, resolution.credential).region
-        except KiroError as error:
-            return [*found, fault("sign-in", error), *await starts()]
-        found.append(endpoint_check(settings, region, offline=offline))
+        found.append(skipped("account, network, store", "correct the settings first"))
+    elif settings.engine == "kiro-cli":
+        sections = [_program_checks(settings, environ), _store_checks(settings, machine), *sections]
+    else:
         elsewhere = sorted({entry.client.title for entry in entries if entry.brings_credential})
-        sections = await asyncio.gather(
-            _account_checks(engine, resolution, elsewhere),
-            _network_checks(settings, resolution.credential, region, environ),
-            _store_checks(settings, machine),
-            starts(),
-        )
-        return [*found, *(check for section in sections for check in section)]
+        service = _service_checks(settings, environ, elsewhere, offline=offline)
+        sections = [service, _store_checks(settings, machine), *sections]
+    *others, starts = await _together(sections)
+    return [*found, *chain(*others), *faults, *starts]
+
+
+async def _together(calls: Iterable[Awaitable[Answer]]) -> list[Answer]:
+    """Return the results of calls that run at the same time.
+
+    Unlike `asyncio.gather`, a task group lets a server be ended when the calls are cancelled.
+    """
+    results: dict[int, Answer] = {}
+
+    async def run(index: int, call: Awaitable[Answer]) -> None:
+        results[index] = await call
+
+    async with anyio.create_task_group() as tasks:
+        for index, call in enumerate(calls):
+            tasks.start_soon(run, index, call)
+    return [results[index] for index in sorted(results)]
 
 
 # --- settings ------------------------------------------------------------------------------------
@@ -226,14 +211,14 @@ async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
 def settings_checks(environ: Mapping[str, str]) -> tuple[list[Check], Settings | None]:
     """Check names, values and folders of the settings, and return them if they are valid."""
     cure = "Correct the name where it is set."
-    unknown = [warning("settings", one, cure) for one in unknown_variables(environ)]
+    unknown = [judge("settings", one, cure) for one in unknown_variables(environ)]
     try:
         settings = Settings.load(environ)
     except InvalidRequest as error:
         return [*unknown, fault("settings", error)], None
     cure = "Make the folder, or correct KIRO_MCP_ROOTS."
-    missing = [warning("settings", one, cure) for one in _missing_roots(settings)]
-    return [*unknown, *missing] or [ok("settings", "all are valid")], settings
+    missing = [judge("settings", one, cure) for one in _missing_roots(settings)]
+    return [*unknown, *missing] or [judge("settings", "all are valid")], settings
 
 
 def _missing_roots(settings: Settings) -> Iterator[str]:
@@ -244,35 +229,25 @@ def _missing_roots(settings: Settings) -> Iterator[str]:
 
 def endpoint_check(settings: Settings, region: str, *, offline: bool) -> Check:
     """Report where prompts go; warn about a URL that replaces the service."""
-    where = f"{', '.join(settings.endpoint_names)} in {region}"
+    found, cure = f"{', '.join(settings.endpoint_names)} in {region}", ""
     if offline:
-        return ok("endpoint", f"{where}, emulated on this machine")
-    if hosts := sorted({url for url in settings.endpoint_overrides.values() if url}):
-        return warning(
-            "endpoint",
-            f"{where}, but at {', '.join(hosts)}",
-            "Unset KIRO_MCP_ENDPOINT_URL… to ask the service itself.",
-        )
-    if is_govcloud(region):
-        return warning(
-            "endpoint",
-            f"{where}, which is AWS GovCloud: it is not confirmed that its hosts answer",
-            "If calls fail, check the hosts below, or use a profile in another region"
-            " (KIRO_PROFILE_ARN).",
-        )
-    return ok("endpoint", where)
+        found += ", emulated on this machine"
+    elif hosts := sorted({url for url in settings.endpoint_overrides.values() if url}):
+        found += f", but at {', '.join(hosts)}"
+        cure = "Unset KIRO_MCP_ENDPOINT_URL… to ask the service itself."
+    elif is_govcloud(region):
+        found += ", which is AWS GovCloud: it is not confirmed that its hosts answer"
+        cure = "If calls fail, check the hosts below, or use a profile in another region"
+        cure += " (KIRO_PROFILE_ARN)."
+    return judge("endpoint", found, cure)
 
 
 # --- the program of the engine kiro-cli ----------------------------------------------------------
 
 
 _NOT_WITH_PROGRAM: Final = (
-    "max_tokens",
-    "effort off",
-    "images in the results of tools",
-    "API keys of callers",
-    "counts of tokens (they are estimates)",
-    "credits left (see the account's page)",
+    "max_tokens, effort off, images in the results of tools, API keys of callers,"
+    " counts of tokens (they are estimates), credits left (see the account's page)"
 )
 
 
@@ -284,27 +259,26 @@ async def _program_checks(settings: Settings, environ: Mapping[str, str]) -> lis
         program = find_program(settings.kiro_cli, environ, depth=settings.depth)
         found = await program.describe(dialect_of(await program.flags()))
         is_old = () < read_version(found.partition(",")[0]) < read_version(LEAST_VERSION)
-        old = warning(name, found, f"Update it: {LEAST_VERSION} or later is known to work.")
-        checks.append(old if is_old else ok(name, found))
+        update = f"Update it: {LEAST_VERSION} or later is known to work."
+        checks.append(judge(name, found, update if is_old else ""))
         name = "sign-in"
         if await program.is_signed_in():
-            checks.append(ok(name, "the program is signed in"))
+            checks.append(judge(name, "the program is signed in"))
             name = "models"
             models, default = await program.list_models()
             listed = f"the program lists {len(models)}; its default is {default or 'not named'}"
-            checks.append(ok(name, listed))
+            checks.append(judge(name, listed))
         elif settings.api_key.get_secret_value():
             found = "it gets KIRO_API_KEY, and speaks v2 with it"
-            checks.append(ok(name, f"nobody is signed in to the program; {found}"))
+            checks.append(judge(name, f"nobody is signed in to the program; {found}"))
         else:
-            cure = f"Run {LOGIN_COMMANDS}."
             found = "nobody is signed in to the program"
-            checks.append(failed(name, found, cure, exit_code=SIGN_IN))
+            checks.append(failed(name, found, f"Run {LOGIN_COMMANDS}.", exit_code=SIGN_IN))
     except KiroError as error:
         checks.append(fault(name, error))
     if name == "program":
         return [*checks, skipped("sign-in", "not checked without the program")]
-    return [*checks, skipped("limits", f"not with this engine: {', '.join(_NOT_WITH_PROGRAM)}")]
+    return [*checks, skipped("limits", f"not with this engine: {_NOT_WITH_PROGRAM}")]
 
 
 # --- the account ---------------------------------------------------------------------------------
@@ -326,6 +300,18 @@ _SHARED_PROFILES: Final = {
 """The profiles that all logins of a kind share, with the kind and its users."""
 
 
+async def _service_checks(
+    settings: Settings, environ: Mapping[str, str], elsewhere: Sequence[str], *, offline: bool
+) -> list[Check]:
+    async with Engine(settings, environ=environ) as engine:
+        resolution = await engine.tokens.resolution()
+        region = token_as_it_is(settings, resolution.credential).region
+        account = _account_checks(engine, resolution, elsewhere)
+        network = _network_checks(settings, resolution.credential, region, environ)
+        checks = chain(*await _together((account, network)))
+    return [endpoint_check(settings, region, offline=offline), *checks]
+
+
 async def _account_checks(
     engine: Engine, resolution: Resolution, elsewhere: Sequence[str]
 ) -> list[Check]:
@@ -334,38 +320,59 @@ async def _account_checks(
     credential = resolution.credential
     if credential is None or not credential.is_usable(now):
         return [*found, skipped("credits", "not checked without a valid token")]
-    management = engine.tokens.management
-    token = await _answer_or_error(_token_with_profile(engine, credential))
-    if isinstance(token, KiroError):
-        return [*found, fault("profile", token)]
+    settings, management = engine.settings, engine.tokens.management
+    token = token_as_it_is(settings, credential)
+    if not token.profile_arn and credential.kind != "api_key":
+        region = settings.api_region or credential.region
+        arn = await _answer_or_error(management.find_profile(token, login_region=region))
+        if isinstance(arn, KiroError):
+            return [*found, fault("profile", arn)]
+        token = as_access_token(credential, profile_arn=arn, api_region=settings.api_region)
     limits = await _answer_or_error(management.usage_limits(token))
     is_error = isinstance(limits, KiroError)
     credits = fault("credits", limits) if is_error else credits_check(limits, now)
-    models = ok("models", "the service lists models for this login")
-    endpoint = list_models_beside(engine.settings.endpoint_names[0])
-    answer = await _answer_or_error(management.count_models(token, endpoint))
-    if isinstance(answer, KiroError):
-        models = fault("models", answer)
-        if answer.status in (400, 401, 403):  # Some tokens can only query usage.
+    endpoint = list_models_beside(settings.endpoint_names[0])
+    older = await _answer_or_error(management.count_models(token, endpoint))
+    newer = await _answer_or_error(management.count_models(token, LIST_MODELS_KAS))
+    models = judge("models", "the service lists models for this login")
+    if isinstance(older, KiroError):
+        models = fault("models", older)
+        if older.status in (400, 401, 403):  # Some tokens can only query usage.
             which_token = _token_and_profile(credential, token.profile_arn)
-            models = replace(models, found=f"{answer.message} {which_token}")
+            models = replace(models, found=f"{older.message} {which_token}")
             if credential.kind == "builder_id" and token.profile_arn == BUILDER_ID_PROFILE_ARN:
                 cure = (
                     "This was seen with AWS Builder ID logins: usage works, but models and prompts"
                     " are refused. Create an API key at https://app.kiro.dev and set KIRO_API_KEY."
                 )
                 models = replace(models, cure=cure)
-    is_gone = isinstance(answer, KiroError) and recovery_for(answer) == "newer_form"
-    newer = ok("newer form", "the service lists models in the form of KIRO_MCP_ENDPOINTS=kas, too")
-    answer = await _answer_or_error(management.count_models(token, LIST_MODELS_KAS))
-    if isinstance(answer, KiroError):
-        newer = skipped(
-            "newer form", f"KIRO_MCP_ENDPOINTS=kas would not work here: {answer.message}"
-        )
-    elif is_gone:
+    form = judge(
+        "newer form", "the service lists models in the form of KIRO_MCP_ENDPOINTS=kas, too"
+    )
+    if isinstance(newer, KiroError):
+        why = f"KIRO_MCP_ENDPOINTS=kas would not work here: {newer.message}"
+        form = skipped("newer form", why)
+    elif isinstance(older, KiroError) and recovery_for(older) == "newer_form":
         cure = "Set KIRO_MCP_ENDPOINTS=kas: calls go on in the newer form anyway."
-        models = warning("models", models.found, cure)
-    return [*found, profile_check(credential, token.profile_arn), credits, models, newer]
+        models = judge("models", models.found, cure)
+    return [*found, profile_check(credential, token.profile_arn), credits, models, form]
+
+
+async def _answer_or_error(
+    call: Awaitable[Answer], *, asked: str = "the service", within_seconds: float = NETWORK_SECONDS
+) -> Answer | KiroError:
+    """Return the result of a call to the service, or the error that it ended with."""
+    try:
+        with anyio.fail_after(within_seconds):
+            return await call
+    except KiroError as error:
+        return error
+    except TimeoutError:
+        return ServiceUnavailable(
+            f"{asked} does not answer within {within_seconds:g} s.",
+            next_step="Check the network, a proxy or firewall.",
+            code="timeout",
+        )
 
 
 def sign_in_checks(
@@ -384,82 +391,58 @@ def sign_in_checks(
     )
     nothing = skipped("token", "no token to check")
     if resolution.problem:
-        return [fault("sign-in", resolution.problem, details=details), nothing]
+        return [fault("sign-in", resolution.problem, details), nothing]
     credential = resolution.credential
     if credential is None:
         cure = "Run `kiro-mcp login`, or set KIRO_API_KEY."
         if elsewhere:
             found = "nobody is signed in here; clients with their own credential: "
-            return [warning("sign-in", found + ", ".join(elsewhere), cure), nothing]
+            return [judge("sign-in", found + ", ".join(elsewhere), cure), nothing]
         found = "nobody is signed in"
-        return [failed("sign-in", found, cure, exit_code=SIGN_IN, details=details), nothing]
+        return [failed("sign-in", found, cure, details, exit_code=SIGN_IN), nothing]
     found = f"{_KINDS[credential.kind]} from {credential.source}"
-    return [ok("sign-in", found, details=details), _token_check(credential, now)]
+    return [judge("sign-in", found, details=details), _token_check(credential, now)]
 
 
 def _token_check(credential: Credential, now: datetime) -> Check:
     ends = credential.expires_at
     if credential.kind == "api_key":
-        return ok("token", "an API key does not expire")
+        return judge("token", "an API key does not expire")
     if credential.is_usable(now):
+        found, cure = f"valid for {_span(ends - now)}" if ends else "its expiry is unknown", ""
         if credential.unreadable_end:
             found = f"its expiry date {credential.unreadable_end!r} cannot be read"
             cure = f"The token is used anyway. Correct the date in {credential.path}."
-            return warning("token", found, cure)
-        return ok("token", f"valid for {_span(ends - now)}" if ends else "its expiry is unknown")
+        return judge("token", found, cure)
     ended = f"expired {_span(now - ends)} ago" if ends else "unused"
     if credential.is_borrowed:
         found = f"{ended}; the program it is from renews it"
-        return warning("token", found, how_to_renew(credential))
+        return judge("token", found, how_to_renew(credential))
     if credential.can_refresh():
-        return ok("token", f"{ended}; the next call renews it")
+        return judge("token", f"{ended}; the next call renews it")
     found = f"{ended}, and cannot be renewed"
     return failed("token", found, how_to_renew(credential), exit_code=SIGN_IN)
 
 
 def token_as_it_is(settings: Settings, credential: Credential | None) -> AccessToken:
     """Return the token of a request, without a call; without a credential, only its region."""
-    nobody = Credential(kind="access_token", source="")
-    arn = known_profile(credential or nobody, settings.profile_arn)
+    credential = credential or Credential(source="")
+    arn = known_profile(credential, settings.profile_arn)
     # Calls with an API key name no profile.
     region = settings.api_region or region_of(settings.profile_arn)
-    return as_access_token(credential or nobody, profile_arn=arn, api_region=region)
-
-
-async def _token_with_profile(engine: Engine, credential: Credential) -> AccessToken:
-    """Return the current token with the profile that a call would name."""
-    token = token_as_it_is(engine.settings, credential)
-    if token.profile_arn or credential.kind == "api_key":
-        return token
-    region = engine.settings.api_region or credential.region
-    arn = await engine.tokens.management.find_profile(token, login_region=region)
-    return as_access_token(credential, profile_arn=arn, api_region=engine.settings.api_region)
-
-
-async def _answer_or_error(call: Awaitable[Answer]) -> Answer | KiroError:
-    """Return the result of a call to the service, or the error that it ended with."""
-    try:
-        with anyio.fail_after(NETWORK_SECONDS):
-            return await call
-    except KiroError as error:
-        return error
-    except TimeoutError:
-        return _too_slow("the service", NETWORK_SECONDS)
+    return as_access_token(credential, profile_arn=arn, api_region=region)
 
 
 def profile_check(credential: Credential, profile_arn: str) -> Check:
     """Check whether the profile in the calls fits this kind of token."""
-    name = "profile"
     if credential.kind == "api_key":
-        return ok(name, "an API key has its own profile, so calls name none")
-    found = _token_and_profile(credential, profile_arn)
+        return judge("profile", "an API key has its own profile, so calls name none")
+    found, cure = _token_and_profile(credential, profile_arn), ""
     kind, _ = _SHARED_PROFILES.get(profile_arn, (credential.kind, ""))
-    if credential.kind in (kind, "access_token"):
-        return ok(name, found)
-    cure = "Unset KIRO_PROFILE_ARN, or sign in with the kind of login that the profile is for."
-    return warning(
-        name, f"{found}: the service refuses this combination or calls the token invalid", cure
-    )
+    if credential.kind not in (kind, "access_token"):
+        found += ": the service refuses this combination or calls the token invalid"
+        cure = "Unset KIRO_PROFILE_ARN, or sign in with the kind of login that the profile is for."
+    return judge("profile", found, cure)
 
 
 def _token_and_profile(credential: Credential, profile_arn: str) -> str:
@@ -471,15 +454,15 @@ def _token_and_profile(credential: Credential, profile_arn: str) -> str:
 def credits_check(credits: UsageLimits, now: datetime) -> Check:
     """Check how many credits of the plan are left."""
     if credits.used is None or credits.limit is None:
-        return ok("credits", "the service does not say how many are left")
+        return judge("credits", "the service does not say how many are left")
     plan = f"{credits.plan}: " if credits.plan else ""
     resets = f", reset in {_span(credits.resets_at - now)}" if credits.resets_at else ""
-    found = f"{plan}{credits.used:g} of {credits.limit:g} used{resets}"
-    if credits.used < credits.limit:
-        return ok("credits", found)
-    if credits.is_overage_allowed:
-        return warning("credits", f"{found}; more is billed", "See your account page.")
-    return warning("credits", found, "Wait for the reset, or see your account page.")
+    found, cure = f"{plan}{credits.used:g} of {credits.limit:g} used{resets}", ""
+    if credits.used >= credits.limit:
+        cure = "Wait for the reset, or see your account page."
+        if credits.is_overage_allowed:
+            found, cure = f"{found}; more is billed", "See your account page."
+    return judge("credits", found, cure)
 
 
 # --- the network ---------------------------------------------------------------------------------
@@ -496,8 +479,8 @@ async def _network_checks(
     proxies = (settings.proxy_url.get_secret_value(), *(environ.get(name) for name in variables))
     is_proxied = any(proxies)
     async with aclosing(HttpPool.of(settings)) as pool:
-        found = await asyncio.gather(
-            *(host_check(pool, url, use, is_proxied=is_proxied) for url, use in hosts.items())
+        found = await _together(
+            host_check(pool, url, use, is_proxied=is_proxied) for url, use in hosts.items()
         )
     skews = [skew for _, skew in found if skew is not None]
     return [*(check for check, _ in found), clock_check(skews)]
@@ -509,22 +492,19 @@ def hosts_in_use(settings: Settings, credential: Credential | None, region: str)
     Raises:
         InvalidRequest: The service or the sign-in has no host in the region.
     """
-    profiles = [(ENDPOINTS[name], "prompts") for name in settings.endpoint_names]
-    used = [
-        (service_url(one.host, "/", region=region, overrides=settings.endpoint_overrides), use)
-        for one, use in (*profiles, (LIST_MODELS, "the account"))
-    ]
     is_social = credential is not None and credential.kind == "social"
-    sign_in = service_url(
-        "auth" if is_social else "oidc",
-        "/",
-        region=(credential.region if credential else "") or settings.region or DEFAULT_REGION,
-        overrides=settings.sign_in_overrides,
-    )
-    hosts: dict[str, dict[str, None]] = {}  # Each with its uses, without duplicates.
-    for url, use in (*used, (sign_in, "sign-in")):
-        hosts.setdefault("{0.scheme}://{0.netloc}/".format(urlsplit(url)), {})[use] = None
-    return {url: ", ".join(uses) for url, uses in hosts.items()}
+    home = (credential.region if credential else "") or settings.region or DEFAULT_REGION
+    overrides = settings.endpoint_overrides | settings.sign_in_overrides
+    uses: dict[str, dict[str, None]] = {}  # By the URL of the host, without duplicates.
+    used: list[tuple[HostName, str, str]] = [
+        *((ENDPOINTS[name].host, "prompts", region) for name in settings.endpoint_names),
+        ("management", "the account", region),
+        ("auth" if is_social else "oidc", "sign-in", home),
+    ]
+    for host, use, where in used:
+        url = urlsplit(service_url(host, "/", region=where, overrides=overrides))
+        uses.setdefault(f"{url.scheme}://{url.netloc}/", {})[use] = None
+    return {url: ", ".join(names) for url, names in uses.items()}
 
 
 async def host_check(
@@ -543,33 +523,25 @@ async def host_check(
     """
     name, host = f"host for {used_for}", urlsplit(url).netloc
     began = time.monotonic()
-    try:
-        with anyio.fail_after(within_seconds):
-            async with pool.request("GET", url, headers={}, body=b"") as response:
-                seconds = time.monotonic() - began
-                status, date = response.status, response.headers.get("date", "")
-    except KiroError as error:
-        return fault(name, error), None
-    except TimeoutError:
-        return fault(name, _too_slow(host, within_seconds)), None
+
+    async def ask() -> tuple[float, int, str]:
+        async with pool.request("GET", url, headers={}, body=b"") as response:
+            return time.monotonic() - began, response.status, response.headers.get("date", "")
+
+    answer = await _answer_or_error(ask(), asked=host, within_seconds=within_seconds)
+    if isinstance(answer, KiroError):
+        return fault(name, answer), None
+    seconds, status, date = answer
     try:
         skew = (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
     except (TypeError, ValueError):
         skew = None  # The host sent no date, or one without a time zone.
     route = " through the proxy" if is_proxied else ""
     found = f"{host} answers{route} in {seconds:.2f} s (HTTP {status})"
+    cure = ""
     if status in (407, 502, 503, 504):  # A proxy that cannot, or will not, forward a request.
         cure = "That may be a proxy's answer: check KIRO_MCP_PROXY_URL and HTTPS_PROXY."
-        return warning(name, found, cure), skew
-    return ok(name, found), skew
-
-
-def _too_slow(host: str, seconds: float) -> KiroError:
-    return ServiceUnavailable(
-        f"{host} does not answer within {seconds:g} s.",
-        next_step="Check the network, a proxy or firewall.",
-        code="timeout",
-    )
+    return judge(name, found, cure), skew
 
 
 def clock_check(skews: Sequence[float]) -> Check:
@@ -578,13 +550,10 @@ def clock_check(skews: Sequence[float]) -> Check:
         return skipped("clock", "no host sent the time")
     skew = min(skews, key=abs)  # One host, or a proxy, may have a wrong clock itself.
     if abs(skew) <= MAX_SKEW_SECONDS:
-        return ok("clock", f"right to {abs(skew):.0f} s")
-    side = "slow" if skew > 0 else "fast"
-    return warning(
-        "clock",
-        f"{_span(timedelta(seconds=abs(skew)))} {side}",
-        "Let the system set its clock: otherwise tokens are renewed too late, or all the time.",
-    )
+        return judge("clock", f"right to {abs(skew):.0f} s")
+    found = f"{_span(timedelta(seconds=abs(skew)))} {'slow' if skew > 0 else 'fast'}"
+    cure = "Let the system set its clock: otherwise tokens are renewed too late, or all the time."
+    return judge("clock", found, cure)
 
 
 # --- the store -----------------------------------------------------------------------------------
@@ -594,7 +563,7 @@ async def _store_checks(settings: Settings, machine: Machine) -> list[Check]:
     folder = own_home(machine, settings.home)
     if folder is None:
         found = "it has no folder, because HOME is not set"
-        return [warning("store", found, "Name one in KIRO_MCP_HOME.")]
+        return [judge("store", found, "Name one in KIRO_MCP_HOME.")]
     try:
         return [await anyio.to_thread.run_sync(store_check, folder)]
     except OSError as error:
@@ -604,13 +573,12 @@ async def _store_checks(settings: Settings, machine: Machine) -> list[Check]:
 
 def store_check(folder: Path) -> Check:
     """Check the folder for logins, conversations and answers. Blocking."""
-    name = "store"
     nearest = next(one for one in (folder, *folder.parents) if one.exists())
     if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         cure = "Make it writable, or name another folder in KIRO_MCP_HOME."
-        return failed(name, f"{folder} is not writable", cure)
+        return failed("store", f"{folder} is not writable", cure)
     if not folder.is_dir():
-        return ok(name, f"{folder} will be created at the first use")
+        return judge("store", f"{folder} will be created at the first use")
     database = folder / STORE_NAME
     is_in_use = database.with_name(f"{STORE_NAME}-wal").is_file()
     if database.is_file() and not is_in_use:
@@ -628,7 +596,7 @@ def store_check(folder: Path) -> Check:
             error = f"cannot be read ({problem})"
         if error:
             cure = f"{remedy}, or set KIRO_MCP_STORE=memory."
-            return failed(name, f"{folder}: {database.name} {error}", cure)
+            return failed("store", f"{folder}: {database.name} {error}", cure)
     files = sorted(one for one in folder.iterdir() if one.is_file())
     opened: list[str] = []
     for path in [folder, *files] if sys.platform != "win32" else ():  # There, modes say nothing.
@@ -637,9 +605,9 @@ def store_check(folder: Path) -> Check:
             opened.append(f"{path.name} ({mode:o}{', writable' if mode & 0o022 else ''})")
     if opened:
         cure = f"Run `chmod -R go= {quote(str(folder))}`."
-        return warning(name, f"{folder}: other users can read: {', '.join(opened)}", cure)
+        return judge("store", f"{folder}: other users can read: {', '.join(opened)}", cure)
     size = sum(one.stat().st_size for one in files)
-    return ok(name, f"{folder}, {size / 1_000_000:.1f} MB")
+    return judge("store", f"{folder}, {size / 1_000_000:.1f} MB")
 
 
 # --- starts of the server ------------------------------------------------------------------------
@@ -648,14 +616,10 @@ def store_check(folder: Path) -> Check:
 _PLACEHOLDER: Final = "${"
 """The start of a placeholder that only the client can fill in, such as `${input:kiro-key}`."""
 
-
-class Started(NamedTuple):
-    """The result of starting a server and listing its tools."""
-
-    seconds: float = 0.0
-    """From the start of the process to the list of tools."""
-    tools: tuple[str, ...] = ()
-    error: str = ""
+_SLOW_START: Final = (
+    "Some clients wait no longer than that. The quickest start is an installed one: use"
+    " `uv tool install --compile-bytecode` with the path or name that this one came from."
+)
 
 
 async def _start_checks(
@@ -665,9 +629,9 @@ async def _start_checks(
 
     One after the other, so that they do not slow each other down. Equal commands start once.
     """
-    known: dict[tuple[Launch, frozenset[tuple[str, str]]], Started] = {}
+    known: dict[tuple[Launch, frozenset[tuple[str, str]]], Check] = {}
 
-    async def start_once(launch: Launch, variables: Mapping[str, str]) -> Started:
+    async def start_once(launch: Launch, variables: Mapping[str, str]) -> Check:
         how = (launch, frozenset(variables.items()))
         if how not in known:
             known[how] = await start(launch, variables)
@@ -678,12 +642,16 @@ async def _start_checks(
     cure = "Reinstall it from its source: `uv tool install --reinstall PATH`."
     if came_from is not None:
         cure = f"Reinstall it: `uv tool install --reinstall {quote(came_from or PROGRAM)}`."
-    found = [start_check(await start(own, environ), "this installation", cure)]
+    found = [_start_check("this installation", await start(own, environ), cure)]
     found += [await entry_check(one, machine, start_once, offline=offline) for one in entries]
     if not entries:
         none = f"none of the {len(CLIENTS)} known clients starts this server"
         found.append(skipped("clients", none, "`kiro-mcp install CLIENT` adds it to one."))
     return found
+
+
+def _start_check(name: str, check: Check, cure: str) -> Check:
+    return replace(check, name=name, cure=cure if check.outcome == "failed" else check.cure)
 
 
 def find_entries(machine: Machine) -> tuple[list[Entry], list[Check]]:
@@ -696,9 +664,9 @@ def find_entries(machine: Machine) -> tuple[list[Entry], list[Check]]:
             found = servers(config_file.read(path).text, client)
         except Unparsable as error:
             where = f"{path}, line {error.line}, column {error.column}: {error}"
-            faults.append(warning(client.title, where, "Correct that line."))
+            faults.append(judge(client.title, where, "Correct that line."))
         except (InvalidRequest, CannotEdit) as error:
-            faults.append(warning(client.title, f"{path}: {error}", "Correct the file."))
+            faults.append(judge(client.title, f"{path}: {error}", "Correct the file."))
         else:
             every = [Entry(client, name, members, path) for name, members in found.items()]
             entries += [entry for entry in every if entry.is_ours]
@@ -708,7 +676,7 @@ def find_entries(machine: Machine) -> tuple[list[Entry], list[Check]]:
 async def entry_check(
     entry: Entry,
     machine: Machine,
-    start: Callable[[Launch, Mapping[str, str]], Awaitable[Started]],
+    start: Callable[[Launch, Mapping[str, str]], Awaitable[Check]],
     *,
     offline: bool = False,
 ) -> Check:
@@ -724,59 +692,46 @@ async def entry_check(
     environ = {**client.inherited(machine), **variables}
     is_absolute = os.path.isabs(command)
     if entry.is_switched_off:
-        return warning(name, f"it is switched off in {file}", "Switch it on in the client.")
+        return judge(name, f"it is switched off in {file}", "Switch it on in the client.")
     if _PLACEHOLDER in str(launch):
         return skipped(name, f"only the client can complete its command ({file})")
     if which(command, path=environ.get("PATH", "")) is None:
         why = "does not exist" if is_absolute else "is not on the client's PATH"
         return failed(name, f"its command {command} {why} ({file})", again)
-    check = start_check(await start(launch, environ), name, again)
+    check = _start_check(name, await start(launch, environ), again)
     if check.outcome != "ok":
         return check
-
-    def problem() -> tuple[str, str] | None:
-        faults = [*unknown_variables(variables)]
-        try:
-            faults += _missing_roots(Settings.load(variables))
-        except InvalidRequest as error:
-            faults.append(error.message)
-        if faults:
-            return f"but: {' '.join(faults)}", f"Correct it in {file}."
-        # Offline, the clients' credentials are not checked: they are for the service.
-        has_credential = offline or entry.brings_credential
-        missing = None if has_credential else missing_credential(machine, environ)
-        if missing is not None:
-            cure = f"or set KIRO_API_KEY and run `{install} --env KIRO_API_KEY`."
-            cure = f"Run `kiro-mcp login`; {cure}"
-            if missing:
-                cure = f"{missing} is set here only: run `{install} --env {missing}`."
-            return "but it finds no credential there", cure
-        return None if is_absolute else (f"but {command} is not an absolute path", again)
-
-    if found := await anyio.to_thread.run_sync(problem):
-        return warning(name, f"{check.found}, {found[0]}", found[1])
-    return check
-
-
-def start_check(started: Started, name: str, cure: str) -> Check:
-    """Check the result of a start of the server."""
-    if started.error:
-        return failed(name, started.error, cure)
-    found = f"answers in {started.seconds:.1f} s, with {len(started.tools)} tools"
-    if started.seconds > SLOW_START_SECONDS:
-        return warning(
-            name,
-            found,
-            "Some clients wait no longer than that. The quickest start is an installed one: use"
-            " `uv tool install --compile-bytecode` with the path or name that this one came from.",
-        )
-    return ok(name, found)
+    faults = [*unknown_variables(variables)]
+    try:
+        faults += _missing_roots(Settings.load(variables))
+    except InvalidRequest as error:
+        faults.append(error.message)
+    # Offline, the clients' credentials are not checked: they are for the service.
+    missing = None
+    if not (offline or entry.brings_credential):
+        missing = await anyio.to_thread.run_sync(missing_credential, machine, environ)
+    if faults:
+        found, cure = f"but: {' '.join(faults)}", f"Correct it in {file}."
+    elif missing is not None:
+        found = "but it finds no credential there"
+        cure = f"Run `kiro-mcp login`; or set KIRO_API_KEY and run `{install} --env KIRO_API_KEY`."
+        if missing:
+            cure = f"{missing} is set here only: run `{install} --env {missing}`."
+    elif not is_absolute:
+        found, cure = f"but {command} is not an absolute path", again
+    else:
+        return check
+    return judge(name, f"{check.found}, {found}", cure)
 
 
 async def start(
-    launch: Launch, environ: Mapping[str, str], *, within_seconds: float = START_SECONDS
-) -> Started:
-    """Start a server as a client does, list its tools, and end it."""
+    launch: Launch,
+    environ: Mapping[str, str],
+    *,
+    within_seconds: float = START_SECONDS,
+    slow_seconds: float = SLOW_START_SECONDS,
+) -> Check:
+    """Start a server as a client does, list its tools and end it; the check has no name yet."""
     parameters = StdioServerParameters(
         command=launch.command,
         args=list(launch.args),
@@ -790,29 +745,31 @@ async def start(
     async def listen(message: object) -> None:
         noises.extend([message] if isinstance(message, Exception) else [])
 
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", newline="") as stderr:
         try:
             with anyio.move_on_after(within_seconds):
                 async with (
-                    stdio_client(parameters, errlog=stderr) as streams,
+                    stdio.stdio_client(parameters, errlog=stderr) as streams,
                     ClientSession(*streams, message_handler=listen) as session,
                 ):
                     try:
                         await session.initialize()
-                        listed = await session.list_tools()
-                        tools = tuple(tool.name for tool in listed.tools)
-                        return Started(time.monotonic() - began, tools)
+                        tools = (await session.list_tools()).tools
+                        seconds = time.monotonic() - began
+                        found = f"answers in {seconds:.1f} s, with {len(tools)} tools"
+                        return judge("", found, _SLOW_START if seconds > slow_seconds else "")
                     except MCPError as problem:
                         error = f"it does not answer ({problem})"
         except (OSError, ValueError, ExceptionGroup) as problem:
-            return Started(error=f"it cannot be started ({problem})")
-        noise = "; its standard output contains something other than MCP" if noises else ""
-        size = os.lseek(stderr.fileno(), 0, os.SEEK_END)
-        os.lseek(stderr.fileno(), max(0, size - MAX_STDERR_BYTES), os.SEEK_SET)
-        text = os.read(stderr.fileno(), MAX_STDERR_BYTES).decode("utf-8", errors="replace")
-    written = [line.strip() for line in text.split("\n") if line.strip()]
-    last = f"; it said: {written[-1]}" if written else ""
-    return Started(error=f"{error}{noise}{last}")
+            return failed("", f"it cannot be started ({problem})")
+        size = stderr.seek(0, os.SEEK_END)
+        stderr.seek(max(0, size - MAX_STDERR_BYTES))
+        written = [
+            line.strip() for line in stderr.read(MAX_STDERR_BYTES).split("\n") if line.strip()
+        ]
+    if noises:
+        error += "; its standard output contains something other than MCP"
+    return failed("", f"{error}; it said: {written[-1]}" if written else error)
 
 
 # --- showing -------------------------------------------------------------------------------------
@@ -824,12 +781,14 @@ _STYLES: Final = {"ok": "green", "warning": "yellow", "failed": "bold red", "ski
 
 def redacted(check: Check) -> Check:
     """Return a check without secrets, and for a reader who has no tools."""
-    return replace(
-        check,
-        found=redact(check.found),
-        cure=redact(name_login_command(check.cure)),
-        details=tuple(redact(detail) for detail in check.details),
-    )
+    cure = redact(name_login_command(check.cure))
+    details = tuple(redact(detail) for detail in check.details)
+    return replace(check, found=redact(check.found), cure=cure, details=details)
+
+
+def exit_code_of(checks: Iterable[Check]) -> int:
+    """Return the exit code of the worst check; 0 if none failed."""
+    return max((check.exit_code for check in checks), default=0)
 
 
 def checks_as_json(checks: Sequence[Check]) -> str:
@@ -843,9 +802,8 @@ def checks_as_lines(checks: Iterable[Check]) -> Iterator[str]:
     """Yield the lines for a pipe."""
     for check in checks:
         yield f"{check.outcome:<8} {check.name}: {check.found}"
-        yield from (f"{'':<8}   {detail}" for detail in check.details)
-        if check.cure:
-            yield f"{'':<8}   → {check.cure}"
+        for detail in (*check.details, *([f"→ {check.cure}"] if check.cure else [])):
+            yield f"{'':<8}   {detail}"
 
 
 def checks_as_table(checks: Iterable[Check]) -> Table:

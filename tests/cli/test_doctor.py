@@ -2,10 +2,12 @@
 
 import io
 import json
+import re
+import signal
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,9 +32,7 @@ from kiro_mcp.auth.machine import Machine
 from kiro_mcp.cli.clients.known import CLIENTS, Entry
 from kiro_mcp.cli.clients.launch import Launch
 from kiro_mcp.cli.doctor import (
-    SLOW_START_SECONDS,
     Check,
-    Started,
     checks_as_json,
     checks_as_lines,
     checks_as_table,
@@ -46,7 +46,7 @@ from kiro_mcp.cli.doctor import (
     find_entries,
     host_check,
     hosts_in_use,
-    ok,
+    judge,
     profile_check,
     redacted,
     sign_in_checks,
@@ -54,7 +54,6 @@ from kiro_mcp.cli.doctor import (
     store_check,
     summary,
     token_as_it_is,
-    warning,
 )
 from kiro_mcp.cli.terminal import Harmless
 from kiro_mcp.client.http import HttpPool
@@ -75,7 +74,7 @@ from kiro_mcp.server.engine import STORE_NAME
 from kiro_mcp.settings import Settings
 from tests.support.forked import run_forked
 from tests.support.logins import idc_credential, ide_social, sign_in_before
-from tests.support.stdio import environment
+from tests.support.stdio import COMMAND, environment
 
 RUN_SECONDS = 120
 """How long a command may take on a busy machine; with two servers started it takes about three."""
@@ -240,7 +239,7 @@ async def test_a_login_folder_that_others_can_write_to_is_a_warning(tmp_path: Pa
 
 def test_the_exit_code_is_that_of_the_worst_failure() -> None:
     """3 sign-in, 4 network, 5 anything else; a warning does not count."""
-    checks: list[Check] = [ok("a", "x"), warning("b", "y", "z")]
+    checks: list[Check] = [judge("a", "x"), judge("b", "y", "z")]
     assert (exit_code_of(checks), summary(checks)) == (0, "1 warning.")
     checks += [failed("c", "x", exit_code=3), failed("d", "x", exit_code=4)]
     assert (exit_code_of(checks), summary(checks)) == (4, "2 failed, 1 warning.")
@@ -251,7 +250,7 @@ def test_the_exit_code_is_that_of_the_worst_failure() -> None:
 def test_checks_are_shown_without_secrets_and_control_characters() -> None:
     """A client's file, or a server that was started, may say anything."""
     found = [
-        ok("a", "[bold]1", details=("x",)),
+        judge("a", "[bold]1", details=("x",)),
         failed("b", "with ksk_0123456789abcdef", "Do \x1bthat."),
     ]
     checks = [redacted(check) for check in found]
@@ -268,8 +267,8 @@ def test_checks_are_shown_without_secrets_and_control_characters() -> None:
         "failed   b: with [redacted]",
         "           → Do \x1bthat.",
     ]
-    assert "\x1b" not in checks_as_json([ok("a", "b\x1bc")])
-    assert "\\u001b" in checks_as_json([ok("a", "b\x1bc")])
+    assert "\x1b" not in checks_as_json([judge("a", "b\x1bc")])
+    assert "\\u001b" in checks_as_json([judge("a", "b\x1bc")])
 
 
 # --- looking -------------------------------------------------------------------------------------
@@ -436,10 +435,14 @@ def test_a_store_below_a_file_is_not_writable(tmp_path: Path) -> None:
 async def test_a_start_is_measured_up_to_the_list_of_tools() -> None:
     """A client waits for this answer."""
     with fail_after(RUN_SECONDS):
-        started = await start(OWN, environment(), within_seconds=RUN_SECONDS)
-    assert started.error == ""
-    assert started.tools == ("ask_claude", "list_models", "login")
-    assert started.seconds > 0
+        check = await start(
+            OWN, environment(), within_seconds=RUN_SECONDS, slow_seconds=RUN_SECONDS
+        )
+        slow = await start(OWN, environment(), within_seconds=RUN_SECONDS, slow_seconds=0)
+    assert (check.outcome, slow.outcome) == ("ok", "warning")
+    for started in (check, slow):
+        assert re.fullmatch(r"answers in \d+\.\d s, with 3 tools", started.found)
+    assert "Some clients wait no longer" in slow.cure
 
 
 @pytest.mark.parametrize(
@@ -456,35 +459,35 @@ async def test_a_start_that_fails_says_why(program: str, says: str) -> None:
     launch = Launch(command=sys.executable, args=("-c", program))
     seconds = 0.5 if "within" in says else RUN_SECONDS
     with fail_after(RUN_SECONDS):
-        started = await start(launch, environment(), within_seconds=seconds)
-    assert says in started.error
+        check = await start(launch, environment(), within_seconds=seconds)
+    assert (check.outcome, says in check.found) == ("failed", True)
 
 
 async def test_a_command_that_does_not_exist_is_reported() -> None:
     with fail_after(RUN_SECONDS):
-        started = await start(Launch(command="/not/there"), {})
-    assert "cannot be started" in started.error
+        check = await start(Launch(command="/not/there"), {})
+    assert (check.outcome, "cannot be started" in check.found) == ("failed", True)
 
 
 # --- the clients ---------------------------------------------------------------------------------
 
 
-async def start_well(launch: Launch, environ: Mapping[str, str]) -> Started:
+async def start_well(launch: Launch, environ: Mapping[str, str]) -> Check:
     """Take the place of a server that starts."""
-    return Started(0.8, ("a", "b", "c"))
+    return judge("", "answers in 0.8 s, with 3 tools")
 
 
 async def checked(
     members: Mapping[str, object],
     *,
     client: str = "zed",
-    started: Started | None = None,
+    started: Check | None = None,
     offline: bool = False,
     **environ: str,
 ) -> Check:
     """Check an entry of a client, on a machine with these variables."""
 
-    async def start(launch: Launch, environ: Mapping[str, str]) -> Started:
+    async def start(launch: Launch, environ: Mapping[str, str]) -> Check:
         return started or await start_well(launch, environ)
 
     entry = Entry(CLIENTS[client], "kiro", members, Path("/f"))
@@ -495,14 +498,14 @@ async def checked(
 
 
 THERE = {"command": sys.executable, "args": ["-m", "kiro_mcp"], "env": {"KIRO_API_KEY": "k"}}
-SLOW = Started(SLOW_START_SECONDS + 1, ("a",))
+SLOW = judge("", "answers in 11.0 s, with 1 tools", "Install it.")
 
 
 @pytest.mark.parametrize(
     ("members", "started", "outcome", "says"),
     [
         (THERE, None, "ok", "0.8 s, with 3 tools"),
-        (THERE, Started(error="no answer"), "failed", "no answer"),
+        (THERE, failed("", "no answer"), "failed", "no answer"),
         (THERE, SLOW, "warning", "11.0 s"),
         ({"command": "/opt/kiro-mcp"}, None, "failed", "/opt/kiro-mcp does not exist (/f)"),
         ({"command": "no-kiro-mcp"}, None, "failed", "no-kiro-mcp is not on the client's PATH"),
@@ -516,7 +519,7 @@ SLOW = Started(SLOW_START_SECONDS + 1, ("a",))
     ],
 )
 async def test_an_entry_of_a_client_is_checked_by_starting_it(
-    members: Mapping[str, object], started: Started | None, outcome: str, says: str
+    members: Mapping[str, object], started: Check | None, outcome: str, says: str
 ) -> None:
     """What works in a shell may not work from a desktop."""
     path = str(Path(sys.executable).parent)
@@ -539,7 +542,7 @@ async def test_a_client_starts_its_servers_with_its_own_variables(tmp_path: Path
     """A desktop has a short `PATH`, and none of the shell's settings."""
     seen: list[Mapping[str, str]] = []
 
-    async def start(launch: Launch, environ: Mapping[str, str]) -> Started:
+    async def start(launch: Launch, environ: Mapping[str, str]) -> Check:
         seen.append(environ)
         return await start_well(launch, environ)
 
@@ -757,3 +760,34 @@ async def test_a_login_with_a_wrong_region_is_reported_and_the_rest_is_checked(
     assert found["network"].outcome == "failed"
     assert "'nowhere' is not an AWS region" in found["network"].found
     assert found["this installation"].outcome == "ok"
+
+
+async def test_ctrl_c_ends_a_server_that_hangs(tmp_path: Path) -> None:
+    """The doctor has started it, and nobody else would end it."""
+    began, ended = anyio.Event(), anyio.Event()
+
+    async def watch(stream: SocketStream) -> None:
+        began.set()
+        async with stream:
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                await stream.receive()
+        ended.set()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(SocketAttribute.local_port)
+    program = (
+        "import signal, socket, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"held = socket.create_connection(('127.0.0.1', {port})); time.sleep(600)"
+    )
+    entry = {"command": sys.executable, "args": ["-c", program, "kiro-mcp"]}
+    put(tmp_path / ".cursor" / "mcp.json", json.dumps({"mcpServers": {"kiro": entry}}))
+    environ = variables_in(tmp_path, KIRO_MCP_ENDPOINT_URL="http://127.0.0.1:1")
+    with fail_after(RUN_SECONDS):
+        async with listener, anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, watch)
+            async with await anyio.open_process([*COMMAND, "doctor"], env=environ) as process:
+                await began.wait()
+                process.send_signal(signal.SIGINT)
+                assert await process.wait() == 130
+            await ended.wait()
+            tasks.cancel_scope.cancel()
