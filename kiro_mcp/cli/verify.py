@@ -11,24 +11,19 @@ requests could do harm. Rows are made of our own words, the service's names and 
 its sentences: so no row can name a person or an account.
 """
 
-import base64
-import json
 import os
 import re
-import struct
 import sys
-import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import anyio
 import anyio.to_thread
 import click
 from rich.table import Table
-from rich.text import Text
 
 from kiro_mcp._version import __version__
 from kiro_mcp.acp.program import Program, dialect_of, find_program
@@ -64,7 +59,14 @@ from kiro_mcp.files import replace_text
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.settings import Settings
 from kiro_mcp.wire.eventstream import FrameDecoder
-from kiro_mcp.wire.json_values import JsonObject, object_members, word_member
+from kiro_mcp.wire.json_values import (
+    JsonObject,
+    UnreadableError,
+    object_member,
+    object_members,
+    parse_object,
+    word_member,
+)
 from kiro_mcp.wire.models import models_from_page
 
 MAX_CREDITS: Final = 0.5
@@ -95,23 +97,26 @@ _CATALOGUE_MEMBERS: Final = frozenset(
     provider rateMultiplier rateUnit refusalFallbackModels status supportedInputTypes tokenLimits
     """.split()  # noqa: SIM905 - a list of names is easier to read without quotes
 )
+_RED_SQUARE: Final = (
+    "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAKElEQVR4nO3NsQ0AAAzCMP5/un0CNkuZ41wybXsH"
+    "AAAAAAAAAAAAxR4yw/wuPL6QkAAAAABJRU5ErkJggg=="
+)
+"""A PNG image of 32 by 32 red pixels, in base64."""
 _ENDING: Final = ["metadataEvent", "contextUsageEvent", "meteringEvent"]
 _IDENTIFIER: Final = re.compile(
     r"arn:[^\s\"',]+|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the service said to a question."""
+Seen: TypeAlias = tuple[str, bool | None]
+"""What the service said to a question, and whether the page says so, too; None if no answer would
+contradict the page."""
 
-    text: str
-    is_expected: bool | None = None
-    """None if no answer would contradict the page."""
+Ask: TypeAlias = Callable[[Any], Awaitable[Seen]]
+"""Asks a question of a `Run`, or of the vendor's program."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One line of the table."""
 
     fact: str
@@ -145,12 +150,9 @@ class _Watcher(Recorder):
     def refusal(self) -> str:
         """Return the status, names and numbers of a refusal, without its sentences."""
         try:
-            body: Any = json.loads(self._body[:MAX_REFUSAL_BYTES])
-        except (ValueError, RecursionError):
-            body = None
-        if not isinstance(body, dict):
+            members = parse_object(bytes(self._body[:MAX_REFUSAL_BYTES]) or b"null")
+        except UnreadableError:
             return f"{self.status}, no JSON object"
-        members = cast("dict[str, Any]", body)
         shown = ("__type", "reason", "retryAfterMilliseconds")
         facts = [f"{name}={members[name]}"[:120] for name in shown if name in members]
         return ", ".join([str(self.status), *facts, f"members {' '.join(sorted(members))}"])
@@ -220,16 +222,14 @@ class Run:
         return reply, watcher.events(), self.spending.credits - before
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """One open question."""
 
     name: str
     expected: str
     credits: float
     """About what it costs; 0 for a free one."""
-    ask: Callable[[Any], Awaitable[Seen]]
-    """Asks it of a `Run`, or of the vendor's program."""
+    ask: Ask
 
 
 # --- the questions --------------------------------------------------------------------------------
@@ -240,18 +240,16 @@ async def _login(run: Run) -> Seen:
     kind = credential.kind if credential else "none"
     profile = "with" if run.token.profile_arn else "without"
     header = run.token.token_type or "no TokenType"
-    return Seen(f"{kind}, {header}, {profile} a profile, {run.token.region}")
+    return f"{kind}, {header}, {profile} a profile, {run.token.region}", None
 
 
-async def _older_list(run: Run) -> Seen:
-    run.entries = await run.list_entries(LIST_MODELS)
-    return Seen(f"{len(run.entries)} models", bool(run.entries))
+def _lists_at(endpoint: EndpointProfile) -> Ask:
+    async def ask(run: Run) -> Seen:
+        entries = await run.list_entries(endpoint)
+        run.entries = run.entries or entries
+        return f"{len(entries)} models", bool(entries)
 
-
-async def _newer_list(run: Run) -> Seen:
-    entries = await run.list_entries(LIST_MODELS_KAS)
-    run.entries = run.entries or entries
-    return Seen(f"{len(entries)} models", bool(entries))
+    return ask
 
 
 async def _members(run: Run) -> Seen:
@@ -259,26 +257,24 @@ async def _members(run: Run) -> Seen:
     unknown = sorted(names - _CATALOGUE_MEMBERS)
     missing = sorted(_CATALOGUE_MEMBERS - names)
     said = f"new: {' '.join(unknown) or 'none'}; missing: {' '.join(missing) or 'none'}"
-    return Seen(said, not unknown)
+    return said, not unknown
 
 
 async def _efforts(run: Run) -> Seen:
-    models = [one for one in run.models() if one.fields]
+    models = [(one, one.fields) for one in run.models() if one.fields]
     always = sorted(
         one.id
-        for one in models
-        if one.fields
-        and "disabled" not in one.fields.thinking_types
-        and "none" not in one.fields.efforts
+        for one, fields in models
+        if "disabled" not in fields.thinking_types and "none" not in fields.efforts
     )
-    efforts = " ".join(dict.fromkeys(effort for one in models for effort in one.effort_levels))
+    efforts = " ".join(dict.fromkeys(effort for one, _ in models for effort in one.effort_levels))
     text = f"{' '.join(always) or 'none'}; efforts: {efforts or 'none'}"
-    return Seen(text, set(always) <= {"claude-sonnet-5.5", "claude-opus-5.5"})
+    return text, set(always) <= {"claude-sonnet-5.5", "claude-opus-5.5"}
 
 
 async def _usage(run: Run) -> Seen:
     answer = await run.manage(USAGE_LIMITS)
-    return Seen(f"members {' '.join(sorted(answer))}", "usageBreakdownList" in answer)
+    return f"members {' '.join(sorted(answer))}", "usageBreakdownList" in answer
 
 
 async def _profiles(run: Run) -> Seen:
@@ -287,17 +283,17 @@ async def _profiles(run: Run) -> Seen:
     except AccountBlocked as error:
         if error.status != 403 or error.code != "forbidden":
             raise
-        return Seen("refused: forbidden, 403")
-    return Seen(f"{len(profiles)} on the first page")
+        return "refused: forbidden, 403", None
+    return f"{len(profiles)} on the first page", None
 
 
 async def _web_search(run: Run) -> Seen:
     call = {"jsonrpc": "2.0", "id": "1", "method": "tools/list"}
     answer = await run.manage(_INVOKE_MCP, call)
-    result = cast("JsonObject", answer.get("result") or {})
-    names = [str(tool.get("name")) for tool in object_members(result, "tools")]
+    tools = object_members(object_member(answer, "result"), "tools")
+    names = [str(tool.get("name")) for tool in tools]
     text = f"members {' '.join(sorted(answer))}; tools: {' '.join(names) or 'none'}"
-    return Seen(text, "web_search" in names)
+    return text, "web_search" in names
 
 
 def _user(text: str) -> Message:
@@ -311,7 +307,7 @@ def _request(model: ModelInfo, *messages: Message) -> ChatRequest:
 _SHORT: Final = _user("Reply with the single word OK.")
 
 
-def _answers_at(endpoint: str) -> Callable[[Run], Awaitable[Seen]]:
+def _answers_at(endpoint: str) -> Ask:
     async def ask(run: Run) -> Seen:
         request = _request(run.cheapest(lambda _: True))
         reply, events, credits = await run.prompt(endpoint, request)
@@ -319,7 +315,7 @@ def _answers_at(endpoint: str) -> Callable[[Run], Awaitable[Seen]]:
         tokens = "no" if reply.usage.is_estimated else "with"
         stop = reply.raw_stop_reason or "no stopReason"
         text = f"{' '.join(events)}; {stop}; {tokens} token counts; {credits:.4g} credits{moved}"
-        return Seen(text, events[-len(_ENDING) :] == _ENDING and not moved)
+        return text, events[-len(_ENDING) :] == _ENDING and not moved
 
     return ask
 
@@ -329,18 +325,12 @@ async def _off(run: Run) -> Seen:
     _, events, credits = await run.prompt("runtime", replace(_request(model), effort="off"))
     thinks = "reasoningContentEvent" in events
     text = f"{model.id} {'thinks' if thinks else 'does not think'}; {credits:.4g} credits"
-    return Seen(text, not thinks)
+    return text, not thinks
 
 
 async def _image(run: Run) -> Seen:
-    rows = zlib.compress((b"\0" + b"\xff\0\0" * 32) * 32)
-    header = struct.pack(">IIBBBBB", 32, 32, 8, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n"
-    for kind, data in ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")):
-        png += struct.pack(">I", len(data)) + kind + data
-        png += struct.pack(">I", zlib.crc32(kind + data))
-    red = ImagePart(format="png", data=base64.b64encode(png).decode())
     call = ToolUse(id="tooluse_1", name="look", arguments={})
+    red = ImagePart(format="png", data=_RED_SQUARE)
     result = ToolResult(id=call.id, text="A picture.", images=(red,))
     request = _request(
         run.cheapest(lambda one: "IMAGE" in one.input_types),
@@ -352,7 +342,7 @@ async def _image(run: Run) -> Seen:
     tool = ToolSpec(name=call.name, description="Look at the picture.", input_schema=schema)
     reply, _, credits = await run.prompt("runtime", replace(request, tools=(tool,)))
     sees = "red" in reply.text.lower()
-    return Seen(f"{'red' if sees else 'another answer'}; {credits:.4g} credits", sees)
+    return f"{'red' if sees else 'another answer'}; {credits:.4g} credits", sees
 
 
 async def _cache(run: Run) -> Seen:
@@ -362,17 +352,17 @@ async def _cache(run: Run) -> Seen:
     request = replace(request, conversation_id=run.engine.new_id())
     _, _, first = await run.prompt("runtime", request)
     _, _, second = await run.prompt("runtime", request)
-    return Seen(f"{model.id}: {first:.4g}, then {second:.4g} credits", second < first)
+    return f"{model.id}: {first:.4g}, then {second:.4g} credits", second < first
 
 
 async def _refusals(run: Run) -> Seen:
-    return Seen("; ".join(run.refusals) or "none met")
+    return "; ".join(run.refusals) or "none met", None
 
 
 QUESTIONS: Final = (
     Question("token and profile", "as the login's kind says", 0, _login),
-    Question("list of models", "answered in the older form", 0, _older_list),
-    Question("list of models, kas", "answered in the newer form", 0, _newer_list),
+    Question("list of models", "answered in the older form", 0, _lists_at(LIST_MODELS)),
+    Question("list of models, kas", "answered in the newer form", 0, _lists_at(LIST_MODELS_KAS)),
     Question("members of a model", "only known ones", 0, _members),
     Question("models that always think", "claude-sonnet-5.5 claude-opus-5.5 at most", 0, _efforts),
     Question("usage", "has usageBreakdownList", 0, _usage),
@@ -388,16 +378,16 @@ QUESTIONS: Final = (
 
 
 async def _version(program: Program) -> Seen:
-    return Seen(await program.version() or "does not say")
+    return await program.version() or "does not say", None
 
 
 async def _flags(program: Program) -> Seen:
     found = await program.flags()
-    return Seen(f"{dialect_of(found)}: {' '.join(sorted(found))}")
+    return f"{dialect_of(found)}: {' '.join(sorted(found))}", None
 
 
 async def _signed_in(program: Program) -> Seen:
-    return Seen("yes" if await program.is_signed_in() else "no")
+    return "yes" if await program.is_signed_in() else "no", None
 
 
 PROGRAM_QUESTIONS: Final = (
@@ -415,10 +405,8 @@ def run_verify(*, yes: bool, dry_run: bool, out: str, offline: bool) -> int:
     questions = PROGRAM_QUESTIONS if uses_program(os.environ) else QUESTIONS + PROGRAM_QUESTIONS
     total = sum(one.credits for one in questions)
     if dry_run:
-        plan = _table("question", "expected", "credits")
-        for one in questions:
-            plan.add_row(one.name, one.expected, f"{one.credits:g}")
-        show(plan)
+        plan = [(one.name, one.expected, f"{one.credits:g}") for one in questions]
+        show(_table(("question", "expected", "credits"), plan))
         cost = f"About {total:g} credits; it stops at {MAX_CREDITS:g}." if total else "No credits."
         tell(f"{cost} Nothing was sent.")
         return 0
@@ -434,18 +422,13 @@ def run_verify(*, yes: bool, dry_run: bool, out: str, offline: bool) -> int:
         with waiting("asking the service"):
             async with service_environ(offline=offline) as environ:
                 rows, spent, fault = await verify(environ, offline=offline)
-        table = _table("fact", "expected", "seen", "")
-        for row in rows:
-            table.add_row(row.fact, row.expected, Text(row.seen), row.outcome)
-        show(table)
+        show(_table(("fact", "expected", "seen", ""), rows))
         tell(f"{spent:.4g} credits were used.")
         if out:
-            report: dict[str, Any] = {"kiro_mcp": __version__, "credits": spent, "offline": offline}
-            report["rows"] = [asdict(row) for row in rows]
+            report = {"kiro_mcp": __version__, "credits": spent, "offline": offline}
+            text = harmless_json({**report, "rows": [row._asdict() for row in rows]})
             try:
-                await anyio.to_thread.run_sync(
-                    replace_text, Path(out), harmless_json(report) + "\n"
-                )
+                await anyio.to_thread.run_sync(replace_text, Path(out), f"{text}\n")
             except OSError as error:
                 tell(f"error: {out} cannot be written ({error.strerror}).")
                 return FAILED_OUTPUT
@@ -523,9 +506,8 @@ async def _ask(question: Question, subject: Run | Program) -> tuple[Row, KiroErr
     outcome, fault = "failed", None
     try:
         with anyio.fail_after(QUESTION_SECONDS):
-            seen = await question.ask(subject)
-        text = seen.text
-        outcome = {True: "same", False: "different", None: "open"}[seen.is_expected]
+            text, is_expected = await question.ask(subject)
+        outcome = {True: "same", False: "different", None: "open"}[is_expected]
     except TimeoutError:
         text = f"no answer within {QUESTION_SECONDS:g} s"
     except KiroError as error:
@@ -537,8 +519,10 @@ async def _ask(question: Question, subject: Run | Program) -> tuple[Row, KiroErr
     return Row(question.name, question.expected, clean, outcome), fault
 
 
-def _table(*columns: str) -> Table:
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
