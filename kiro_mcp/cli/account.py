@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import webbrowser
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -65,12 +65,11 @@ def _run_tool(
     tool: str,
     arguments: dict[str, str],
     show_it: Callable[[dict[str, Any]], None],
-    exit_code_of: Callable[[dict[str, Any]], int] = lambda _: 0,
     *,
     as_json: bool = False,
     offline: bool = False,
 ) -> int:
-    """Call a tool of our server, show its result, and return the exit code."""
+    """Call a tool of our server, show its result, and return the exit code: 3 for no login."""
 
     async def command() -> int:
         with waiting("asking the service"):
@@ -83,7 +82,8 @@ def _run_tool(
             say(harmless_json(answer))
         else:
             show_it(answer)
-        return exit_code_of(answer)
+        is_signed_out = arguments.get("action") == "status" and answer["state"] != "signed_in"
+        return SIGN_IN if is_signed_out else 0
 
     return run_command(command)
 
@@ -110,19 +110,12 @@ async def _show_code(login: DeviceLogin, *, opens_browser: bool) -> None:
     if login.user_code:
         code = Text(login.user_code, style="bold")
         show(Panel.fit(code, padding=(1, 4), title="the page must show this code"))
-    if opens_browser and _has_browser(os.environ):
-        await anyio.to_thread.run_sync(_open_browser, login.verification_url)
-
-
-def _has_browser(environ: Mapping[str, str]) -> bool:
-    """Whether a browser opens in a window, and not as a program in this terminal."""
+    # Without one of these, a browser would be a program in this terminal, and not in a window.
     names = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
-    return sys.platform in ("darwin", "win32") or any(environ.get(name) for name in names)
-
-
-def _open_browser(url: str) -> None:
-    with suppress(webbrowser.Error):  # No browser is installed; the URL has been printed.
-        webbrowser.open(url)
+    has_window = sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in names)
+    if opens_browser and has_window:
+        with suppress(webbrowser.Error):  # No browser is installed; the URL has been printed.
+            await anyio.to_thread.run_sync(webbrowser.open, login.verification_url)
 
 
 async def _report(engine: Engine) -> int:
@@ -151,14 +144,8 @@ _WARNING_SHARE: Final = 0.9
 
 def run_status(*, as_json: bool, offline: bool) -> int:
     """Print the status and return the exit code: 0 signed in, 3 not."""
-
-    def exit_code_of(status: dict[str, Any]) -> int:
-        return 0 if status["state"] == "signed_in" else SIGN_IN
-
     arguments = {"action": "status"}
-    return _run_tool(
-        "login", arguments, _show_status, exit_code_of, as_json=as_json, offline=offline
-    )
+    return _run_tool("login", arguments, _show_status, as_json=as_json, offline=offline)
 
 
 def _show_status(status: dict[str, Any]) -> None:

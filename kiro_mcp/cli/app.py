@@ -1,6 +1,7 @@
 """The commands of `kiro-mcp` and their exit codes.
 
-Each command imports what it needs when it runs, so that `--help` and `--version` stay quick.
+Each command imports what it needs when it runs, because `mcp` alone takes half a second. So
+`--help` and `--version` stay quick.
 
 Exit codes: 0 ok, 1 the output cannot be written (for `replay`: a difference), 2 usage, 3 sign-in,
 4 network, 5 the service refused, 130 interrupted, 141 the reader of the output stopped early.
@@ -10,7 +11,6 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn
@@ -45,13 +45,12 @@ def commands(context: click.Context, env_file: Path | None) -> None:
 
     With no command: an MCP server on standard input and output, which is how MCP clients start it.
     """
-    if env_file is not None:
-        try:
-            left_out = add_env_file(env_file, os.environ)
-        except EnvFileError as error:
-            raise click.BadParameter(f"{env_file}: {error}", param_hint="--env-file") from error
-        if left_out:
-            note(f"{env_file}: ignored, not settings of kiro-mcp: {', '.join(left_out)}.")
+    try:
+        left_out = add_env_file(env_file, os.environ) if env_file else ()
+    except EnvFileError as error:
+        raise click.BadParameter(f"{env_file}: {error}", param_hint="--env-file") from error
+    if left_out:
+        note(f"{env_file}: ignored, not settings of kiro-mcp: {', '.join(left_out)}.")
     if context.invoked_subcommand is None:
         serve_stdio()
 
@@ -90,7 +89,7 @@ def serve(
             options = "--host, --port, --api and --no-auth"
             raise click.UsageError(f"{options} need --transport http or sse.")
         serve_stdio(offline=offline)
-    from kiro_mcp.cli.serve_http import serve_http_and_exit  # Imports the HTTP server, too.
+    from kiro_mcp.cli.serve_http import serve_http_and_exit
 
     serve_http_and_exit(transport, host=host, port=port, api=api, no_auth=no_auth, offline=offline)
 
@@ -108,19 +107,15 @@ class _AskCommand(click.Command):
     """A command whose `-c` takes the next word only if it is the id of a conversation."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, list(_with_explicit_ids(args)))
-
-
-def _with_explicit_ids(args: Sequence[str]) -> Iterator[str]:
-    """Write `-c ID` as `--continue=ID`, and `-c` before anything else as `--continue=`."""
-    words = deque(args)
-    while words and words[0] != "--":
-        word = words.popleft()
-        if word in _CONTINUE:
-            is_id = bool(words) and _CONVERSATION_ID.fullmatch(words[0])
-            word = f"--continue={words.popleft() if is_id else ''}"
-        yield word
-    yield from words
+        """Read `-c ID` as `--continue=ID`, and `-c` before anything else as `--continue=`."""
+        words, explicit = deque(args), list[str]()
+        while words and words[0] != "--":
+            word = words.popleft()
+            if word in _CONTINUE:
+                is_id = bool(words) and _CONVERSATION_ID.fullmatch(words[0])
+                word = f"--continue={words.popleft() if is_id else ''}"
+            explicit.append(word)
+        return super().parse_args(ctx, [*explicit, *words])
 
 
 @commands.command(cls=_AskCommand)
@@ -153,25 +148,24 @@ def _with_explicit_ids(args: Sequence[str]) -> Iterator[str]:
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--dry-run", is_flag=True, help="Send nothing; show what would be sent.")
 @_offline
-def ask(**given: Any) -> None:
+def ask(**given: Any) -> int:
     """Ask Claude: the answer goes to stdout, its cost to stderr.
 
     Piped input is added to the prompt. The prompt - means the piped input alone.
     """
-    # Imports mcp, which takes half a second.
     from kiro_mcp.cli.ask import Question, run_ask
 
-    sys.exit(run_ask(Question(**given)))
+    return run_ask(Question(**given))
 
 
 @commands.command()
 @_json
 @_offline
-def models(as_json: bool, offline: bool) -> None:
+def models(**given: Any) -> int:
     """List the models with their windows, credit rates and efforts."""
-    from kiro_mcp.cli.account import run_models  # Imports mcp, which takes half a second.
+    from kiro_mcp.cli.account import run_models
 
-    sys.exit(run_models(as_json=as_json, offline=offline))
+    return run_models(**given)
 
 
 @commands.command()
@@ -184,39 +178,37 @@ def models(as_json: bool, offline: bool) -> None:
 )
 @click.option("--start-url", default="", help="For idc: the start URL of the organisation.")
 @click.option("--region", default="", help="For idc: the region of its directory.")
-@click.option("--no-browser", is_flag=True, help="Print the URL, but open no browser.")
+@click.option(
+    "--no-browser",
+    "opens_browser",
+    flag_value=False,
+    default=True,
+    help="Print the URL, but open no browser.",
+)
 @click.option("--offline", is_flag=True, help="Sign in to the built-in emulator; save nothing.")
-def login(method: str, start_url: str, region: str, no_browser: bool, offline: bool) -> None:
+def login(**given: Any) -> int:
     """Sign in with a code that you confirm in a browser on any device."""
-    from kiro_mcp.cli.account import run_login  # Imports mcp, which takes half a second.
+    from kiro_mcp.cli.account import run_login
 
-    sys.exit(
-        run_login(
-            method,  # pyright: ignore[reportArgumentType]  # click has checked it
-            start_url=start_url,
-            region=region,
-            opens_browser=not no_browser,
-            offline=offline,
-        )
-    )
+    return run_login(**given)
 
 
 @commands.command()
-def logout() -> None:
+def logout() -> int:
     """Delete the login of kiro-mcp. Logins of other programs stay as they are."""
-    from kiro_mcp.cli.account import run_logout  # Imports mcp, which takes half a second.
+    from kiro_mcp.cli.account import run_logout
 
-    sys.exit(run_logout())
+    return run_logout()
 
 
 @commands.command()
 @_json
 @_offline
-def status(as_json: bool, offline: bool) -> None:
+def status(**given: Any) -> int:
     """Show who is signed in, why, and how many credits are left."""
-    from kiro_mcp.cli.account import run_status  # Imports mcp, which takes half a second.
+    from kiro_mcp.cli.account import run_status
 
-    sys.exit(run_status(as_json=as_json, offline=offline))
+    return run_status(**given)
 
 
 @commands.command()
@@ -243,25 +235,25 @@ def status(as_json: bool, offline: bool) -> None:
 @click.option("--file", default="", metavar="PATH", help="Edit this file instead of the usual one.")
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Show the change, but write nothing.")
 @click.option("--uninstall", "is_removal", is_flag=True, help="Remove the server again.")
-def install(client: str, **given: Any) -> None:
+def install(client: str, **given: Any) -> int:
     """Add this server to the configuration of an MCP client.
 
     CLIENT is claude-desktop, claude-code, vscode, cursor, zed, codex, kiro, windsurf, gemini,
     qwen, opencode, cline, goose or lm-studio.
     """
-    from kiro_mcp.cli.install import Options, run_install  # Imports the settings and sign-in.
+    from kiro_mcp.cli.install import Options, run_install
 
-    sys.exit(run_install(client, Options(**given)))
+    return run_install(client, Options(**given))
 
 
 @commands.command()
 @_json
 @_offline
-def doctor(as_json: bool, offline: bool) -> None:
+def doctor(**given: Any) -> int:
     """Find what keeps the server from working, and what to do."""
-    from kiro_mcp.cli.doctor import run_doctor  # Imports mcp, which takes half a second.
+    from kiro_mcp.cli.doctor import run_doctor
 
-    sys.exit(run_doctor(as_json=as_json, offline=offline))
+    return run_doctor(**given)
 
 
 @commands.command()
@@ -269,29 +261,29 @@ def doctor(as_json: bool, offline: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Send nothing; show the questions and their cost.")
 @click.option("--out", default="", metavar="FILE", help="Write a report that can be shared (JSON).")
 @_offline
-def verify(yes: bool, dry_run: bool, out: str, offline: bool) -> None:
+def verify(**given: Any) -> int:
     """Ask the service what docs/protocol.md is unsure of.
 
     Costs at most 0.5 credits. The report has no secrets, accounts or prompts of yours.
     """
-    from kiro_mcp.cli.verify import run_verify  # Imports mcp, which takes half a second.
+    from kiro_mcp.cli.verify import run_verify
 
-    sys.exit(run_verify(yes=yes, dry_run=dry_run, out=out, offline=offline))
+    return run_verify(**given)
 
 
 @commands.command()
 @click.argument("folder", metavar="DIR")
 @_json
 @click.option("--diff", "shows_diff", is_flag=True, help="Print the differences only.")
-def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
+def replay(**given: Any) -> int:
     """Parse the answers of a captured call again. Sends nothing.
 
     DIR is the folder of one call; the server writes it if KIRO_MCP_DEBUG_MODE is set. The exit
     code is 1 if the result differs from the recorded one.
     """
-    from kiro_mcp.cli.developer import run_replay  # Imports the emulator.
+    from kiro_mcp.cli.developer import run_replay
 
-    sys.exit(run_replay(folder, as_json=as_json, shows_diff=shows_diff))
+    return run_replay(**given)
 
 
 @commands.command(
@@ -335,14 +327,8 @@ def replay(folder: str, as_json: bool, shows_diff: bool) -> None:
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]")
 def emulate(
-    port: int,
-    scripts: tuple[str, ...],
-    record: str,
-    is_program: bool,
-    dialect: str,
-    scenes: tuple[str, ...],
-    words: tuple[str, ...],
-) -> None:
+    is_program: bool, dialect: str, scenes: tuple[str, ...], words: tuple[str, ...], **given: Any
+) -> int:
     """Run an emulator of the Kiro service on this machine, for tests.
 
     With --acp and ARGS, such as `acp` or `whoami`, it does what kiro-cli does with them. Without
@@ -350,7 +336,7 @@ def emulate(
     """
     if not is_program:
         if words and words[0].startswith("-"):
-            from difflib import get_close_matches  # Only here.
+            from difflib import get_close_matches
 
             context = click.get_current_context()
             known = [name for one in context.command.params for name in one.opts]
@@ -358,23 +344,24 @@ def emulate(
             raise click.NoSuchOption(words[0], possibilities=possible, ctx=context)
         if words or scenes:
             raise click.UsageError(f"Only with --acp: {' '.join(words or scenes)}")
-        from kiro_mcp.cli.developer import run_emulate  # Imports the emulator.
+        from kiro_mcp.cli.developer import run_emulate
 
-        sys.exit(run_emulate(port, scripts, record))
+        return run_emulate(**given)
     # Speaks on standard input and output.
     from kiro_mcp.emulator.kiro_cli import UsageError, main, read_options
 
     options = ["--dialect", dialect, *(word for one in scenes for word in ("--scene", one))]
     if words:
-        sys.exit(main([*options, *words]))
+        return main([*options, *words])
     try:
         read_options(options)
     except UsageError as error:
         raise click.UsageError(str(error)) from error
-    from kiro_mcp.cli.terminal import say  # Only here.
+    from kiro_mcp.cli.terminal import say
 
     say("KIRO_MCP_ENGINE=kiro-cli")
     say(f"KIRO_MCP_KIRO_CLI=kiro-mcp emulate --acp {' '.join(options)}")
+    return 0
 
 
 def run() -> NoReturn:

@@ -239,8 +239,7 @@ class LastConversation:
             return cls(None)  # Offline, nothing is saved, whatever the settings say.
         settings = Settings.load(environ)
         home = own_home(Machine.of(environ, sys.platform), settings.home)
-        is_saved = home is not None and settings.store == "disk"
-        return cls(home / "last-conversation" if home and is_saved else None)
+        return cls(home / "last-conversation" if home and settings.store == "disk" else None)
 
     def read(self) -> str:
         """Return the conversation's id.

@@ -18,7 +18,7 @@ from kiro_mcp.cli.session import run_command
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.emulator import EMULATOR_API_KEY, EmulatorState, SeenRequest, running
 from kiro_mcp.emulator.script_files import read_script
-from kiro_mcp.errors import InvalidRequest, KiroError
+from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.files import replace_text
 from kiro_mcp.redaction import HIDDEN, redact_json
 
@@ -53,16 +53,13 @@ def run_replay(folder: str, *, as_json: bool, shows_diff: bool) -> int:
             if difference and HIDDEN.encode() in exchange.raw:
                 verdict += " (masked secrets can be the reason)"
         verdicts.append(f"request {exchange.facts.number}: {verdict}")
-        is_reply = isinstance(outcome, Reply)
-        documents.append(
-            {
-                "request": exchange.facts.number,
-                "reply": _reply_json(outcome) if is_reply else None,
-                "error": None if is_reply else _error_json(outcome),
-                "is_as_recorded": is_same,
-                "difference": difference,
-            }
-        )
+        document: dict[str, Any] = {"request": exchange.facts.number, "reply": None, "error": None}
+        if isinstance(outcome, Reply):
+            document["reply"] = _reply_json(outcome)
+        else:
+            facts = {"code": outcome.code, "message": outcome.message}
+            document["error"] = {**facts, "next_step": outcome.next_step}
+        documents.append({**document, "is_as_recorded": is_same, "difference": difference})
         if not as_json:
             for line in difference if shows_diff else (text,):
                 say(line)
@@ -71,10 +68,6 @@ def run_replay(folder: str, *, as_json: bool, shows_diff: bool) -> int:
     for verdict in verdicts:
         tell(verdict)
     return DIFFERENT if any(one["is_as_recorded"] is False for one in documents) else 0
-
-
-def _error_json(error: KiroError) -> dict[str, Any]:
-    return {"code": error.code, "message": error.message, "next_step": error.next_step}
 
 
 def _reply_json(reply: Reply) -> dict[str, Any]:
@@ -105,7 +98,7 @@ MAX_RECORDS: Final = 1_000
 """How many requests `emulate --record` keeps. A body over the emulator's own limit is left out."""
 
 
-def run_emulate(port: int, scripts: Sequence[str] = (), record: str = "") -> int:
+def run_emulate(*, port: int, scripts: Sequence[str], record: str) -> int:
     """Serve on 127.0.0.1 until interrupted and return the exit code.
 
     Args:

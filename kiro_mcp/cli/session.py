@@ -73,13 +73,8 @@ async def connected(
 
 def failed(result: types.CallToolResult) -> int:
     """Print an error result to stderr and return the exit code for its error code."""
-    tell(name_login_command(text_of(result)))
-    facts = cast("dict[str, Any]", (result.meta or {}).get(ERROR_META_KEY, {}))
-    return CODES.get(facts.get("code", ""), REFUSED)
-
-
-def text_of(result: types.CallToolResult) -> str:
-    """Return the first block of a result, which is its text."""
     block = result.content[0]
     assert isinstance(block, types.TextContent)
-    return block.text
+    tell(name_login_command(block.text))
+    facts = cast("dict[str, Any]", (result.meta or {}).get(ERROR_META_KEY, {}))
+    return CODES.get(facts.get("code", ""), REFUSED)
