@@ -253,8 +253,9 @@ class Refresher:
             current = await self._read_again()
             if self._is_newer(current, credential, credential.access_token):
                 return current
-            if current.can_refresh() and current.refresh_token != credential.refresh_token:
-                credential = current
+            is_same = current.identity == credential.identity  # Not one of another program.
+            if is_same and current.can_refresh():
+                credential = current  # If its refresh token is the old one, it is not sent again.
                 outcome = await self._send(credential)
         if isinstance(outcome, Refused):
             if not outcome.is_final:

@@ -17,9 +17,9 @@ from kiro_mcp.auth.refresh import Refresher, SignInService
 from kiro_mcp.auth.sign_in import SignIn
 from kiro_mcp.auth.sources import Sources
 from kiro_mcp.auth.store import OwnStore
-from kiro_mcp.errors import ServiceUnavailable
+from kiro_mcp.errors import ServiceUnavailable, SignInRequired
 from kiro_mcp.settings import Settings
-from tests.support.logins import idc_credential
+from tests.support.logins import idc_credential, ide_social
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -68,6 +68,31 @@ async def test_a_refresh_without_an_answer_can_be_tried_again(tmp_path: Path) ->
             await refresher.refresh(held)
         assert (await refresher.refresh(held)).access_token == "new"
     assert network.answers == []
+
+
+async def test_a_refused_refresh_does_not_spend_the_token_of_another_program(
+    tmp_path: Path,
+) -> None:
+    """The user signs out of kiro-mcp meanwhile, so the Kiro IDE's login is the next one."""
+    ide_social(tmp_path)
+    store = OwnStore(tmp_path / "own")
+    await store.save_login(idc_credential())
+    sent: list[bytes] = []
+
+    class Service:
+        async def fetch(
+            self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
+        ) -> tuple[int, Mapping[str, str], bytes]:
+            sent.append(body)
+            await store.remove_login("")
+            return 400, {}, b'{"error": "invalid_grant"}'
+
+    machine = Machine(home=tmp_path, platform="linux", environ={})
+    sources = Sources(Settings.load({}), machine, store, now=lambda: NOW)
+    refresher = Refresher(sources, SignInService(Service(), {}, now=lambda: NOW), sleep=anyio.sleep)
+    with fail_after(10), pytest.raises(SignInRequired, match="kiro-mcp's own login has ended"):
+        await refresher.refresh(sources.look().require())
+    assert len(sent) == 1
 
 
 @pytest.mark.parametrize("method", ["builder_id", "google"])
