@@ -183,21 +183,19 @@ class Budget:
         """Add to the day's sum, here and in the file, and take over what others added there."""
         day = self._now().date().isoformat()
         if day != self._day:
-            self._day = day
-            self._credits = 0.0
+            self._day, self._credits = day, 0.0
         self._credits += credits_used
         if self._file is None:
             return
         try:
             saved = await anyio.to_thread.run_sync(_add, self._file, day, credits_used)
+            if day == self._day:  # A new day may have begun meanwhile.
+                # Our sum is larger if the file could not be written.
+                self._credits = max(self._credits, saved)
         except (OSError, sqlite3.Error) as error:
             logger.warning(
                 "the day's credits cannot be shared with other servers of this account: %s", error
             )
-        else:
-            if day == self._day:  # A new day may have begun meanwhile.
-                # Our sum is larger if the file could not be written.
-                self._credits = max(self._credits, saved)
 
 
 def _require_below(limit: float, what: str, used: float, advice: str) -> None:

@@ -22,7 +22,6 @@ line client 2.22 to 2.23.1).
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, Literal
 from urllib.parse import urlencode, urlsplit
 
@@ -73,31 +72,29 @@ class EndpointProfile:
 
 _GENERATE: Final = "/generateAssistantResponse"
 
-ENDPOINTS: Final[Mapping[str, EndpointProfile]] = MappingProxyType(
-    {
-        "runtime": EndpointProfile(host="runtime", path=_GENERATE, origin="KIRO_CLI"),
-        "kas": EndpointProfile(
-            host="runtime",
-            target="KiroRuntimeService.GenerateAssistantResponse",
-            origin="AI_EDITOR",
-            form="kas",
-        ),
-        "q": EndpointProfile(host="q", path=_GENERATE, origin="AI_EDITOR"),
-        "amazonq": EndpointProfile(
-            host="q",
-            target="AmazonQDeveloperStreamingService.SendMessage",
-            origin="CLI",
-            form="send_message",
-        ),
-        "codewhisperer": EndpointProfile(
-            host="codewhisperer",
-            target="AmazonCodeWhispererStreamingService.GenerateAssistantResponse",
-            origin="AI_EDITOR",
-            form="rpc",
-            regions=("us-east-1",),
-        ),
-    }
-)
+ENDPOINTS: Final[Mapping[str, EndpointProfile]] = {
+    "runtime": EndpointProfile(host="runtime", path=_GENERATE, origin="KIRO_CLI"),
+    "kas": EndpointProfile(
+        host="runtime",
+        target="KiroRuntimeService.GenerateAssistantResponse",
+        origin="AI_EDITOR",
+        form="kas",
+    ),
+    "q": EndpointProfile(host="q", path=_GENERATE, origin="AI_EDITOR"),
+    "amazonq": EndpointProfile(
+        host="q",
+        target="AmazonQDeveloperStreamingService.SendMessage",
+        origin="CLI",
+        form="send_message",
+    ),
+    "codewhisperer": EndpointProfile(
+        host="codewhisperer",
+        target="AmazonCodeWhispererStreamingService.GenerateAssistantResponse",
+        origin="AI_EDITOR",
+        form="rpc",
+        regions=("us-east-1",),
+    ),
+}
 """The endpoints that answer prompts, by their names in `KIRO_MCP_ENDPOINTS`."""
 
 _PREFERENCES: Final = {
@@ -131,10 +128,10 @@ LIST_MODELS_KAS: Final = EndpointProfile(
     form="kas",
 )
 
-
-NEWER_FORMS: Final[Mapping[EndpointProfile, EndpointProfile]] = MappingProxyType(
-    {ENDPOINTS["runtime"]: ENDPOINTS["kas"], LIST_MODELS: LIST_MODELS_KAS}
-)
+NEWER_FORMS: Final[Mapping[EndpointProfile, EndpointProfile]] = {
+    ENDPOINTS["runtime"]: ENDPOINTS["kas"],
+    LIST_MODELS: LIST_MODELS_KAS,
+}
 """The same operations in the vendor's newer form."""
 
 

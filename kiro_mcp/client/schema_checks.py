@@ -222,20 +222,20 @@ async def with_schema_errors(reply: Reply, request: ChatRequest) -> tuple[Reply,
     return replace(reply, parts=parts), tuple(dict.fromkeys(warnings))
 
 
-def _question(schema: JsonObject, values: Sequence[JsonValue], name: str) -> bytes:
-    if is_larger([schema, list(values)], MAX_CHECKED_PARTS):
-        raise UncheckedError(f"that is over {MAX_CHECKED_PARTS} values")
-    asked = json_bytes({"schema": schema, "values": list(values), "name": name})
-    if len(asked) > MAX_CHECKED_BYTES:
-        raise UncheckedError(f"that is over {MAX_CHECKED_BYTES} bytes")
-    return asked
-
-
 async def _in_process(
     schema: JsonObject, values: Sequence[JsonValue], name: str
 ) -> list[tuple[str, ...]]:
-    is_large = is_larger([schema, list(values)], SMALL)
-    asked = await off_loop(lambda: _question(schema, values, name), is_large=is_large)
+    parts: list[JsonValue] = [schema, list(values)]
+
+    def question() -> bytes:
+        if is_larger(parts, MAX_CHECKED_PARTS):
+            raise UncheckedError(f"that is over {MAX_CHECKED_PARTS} values")
+        text = json_bytes({"schema": schema, "values": parts[1], "name": name})
+        if len(text) > MAX_CHECKED_BYTES:
+            raise UncheckedError(f"that is over {MAX_CHECKED_BYTES} bytes")
+        return text
+
+    asked = await off_loop(question, is_large=is_larger(parts, SMALL))
     command = [sys.executable, "-I", "-S", "-c", _CHILD, json.dumps(sys.path)]
     with anyio.move_on_after(CHECK_SECONDS):
         async with _processes:
