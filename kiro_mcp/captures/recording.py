@@ -60,13 +60,8 @@ _log_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s:
 class Captures:
     """Captures the calls of one server.
 
-    Args:
-        root: The folder of the captures' folders.
-        mode: Which captures are kept.
-        now: The time, with its zone.
-        new_id: Makes UUIDs.
-        max_file_bytes: The largest file; a file is cut there.
-        max_call_bytes: The limit for all files of one call together.
+    Each has a folder in `root`. A file is cut at `max_file_bytes`, and all files of a call together
+    have at most `max_call_bytes`. `now` gives the time with its zone, and `new_id` a UUID.
     """
 
     def __init__(
@@ -234,15 +229,11 @@ class CallCapture:
     def finish(
         self, outcome: Outcome, error: Mapping[str, Any] | None = None, *, is_odd: bool = False
     ) -> None:
-        """End the capture. Later events are not recorded, and only the first end counts.
+        """End the capture, which must be done once. Later events are not recorded.
 
-        Args:
-            outcome: How the call ended.
-            error: Details of a call that failed or is incomplete.
-            is_odd: Whether to keep the capture although the call succeeded.
+        A call that failed or is incomplete has an error, with details. The capture of one that
+        succeeded is kept if it was odd, or if all are kept.
         """
-        if self._is_over:
-            return
         if self._captures.mode == "all" or is_odd or outcome != "completed":
             logger.info("the call is captured in %s", self._path)
             self._manifest.outcome = outcome

@@ -124,10 +124,8 @@ def redacted_stream(
 ) -> bytes:
     """Return the bytes of a response without secrets.
 
-    Args:
-        data: The bytes as they were received.
-        decoder: A new one; by default with the usual limits.
-        is_cut: Whether more bytes were received, so that a secret may begin at the end.
+    If it is cut, because more bytes were received, a secret may begin at its end. The decoder must
+    be new; the default one has the usual limits.
     """
     frames, rest = split_frames(data, decoder or FrameDecoder())
     documents = [_object(frame.payload) for _, frame in frames]

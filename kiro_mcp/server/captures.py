@@ -34,14 +34,7 @@ def open_captures(
     now: Callable[[], datetime],
     new_id: Callable[[], str],
 ) -> "Captures | None":
-    """Return the recorder of calls; None if captures are off.
-
-    Args:
-        settings: All settings.
-        folder: The folder of the captures; None if this machine has none.
-        now: Returns the time, with its zone.
-        new_id: Returns a new UUID.
-    """
+    """Return the recorder of calls; None if captures are off or this machine has no folder."""
     if settings.debug_mode == "off":
         return None
     if folder is None:

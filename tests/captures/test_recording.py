@@ -241,19 +241,6 @@ def test_events_after_the_end_are_not_recorded(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_the_first_end_of_a_capture_counts(tmp_path: Path) -> None:
-    """A call asks again after a sign-in, and each of its two answers ends the capture."""
-    with capturing(tmp_path) as captures:
-        capture = begun(captures)
-        capture.finish("failed", {"code": "auth_required"})
-        capture.finish("completed")
-        begun(captures).finish("completed")
-    assert {
-        Manifest.model_validate_json((one / folder.MANIFEST).read_bytes()).outcome
-        for one in tmp_path.iterdir()
-    } == {"failed", "completed"}
-
-
 def test_arguments_that_are_not_unicode_are_kept(tmp_path: Path) -> None:
     """Observed: models write half surrogate pairs."""
     with capturing(tmp_path) as captures:

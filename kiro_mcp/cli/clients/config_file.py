@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from kiro_mcp.cli.clients.edits import CannotEdit, Document, is_object, value_at
+from kiro_mcp.cli.clients.edits import CannotEdit, Document, is_object
 from kiro_mcp.cli.clients.known import Client
 from kiro_mcp.errors import InvalidRequest
 from kiro_mcp.files import can_replace, read_regular_file, replace_text
@@ -68,12 +68,7 @@ def read(path: Path) -> ConfigFile:
 
 
 def replace(before: ConfigFile, text: str, now: datetime) -> Path | None:
-    """Replace a file and return its backup; None if the file is new.
-
-    Args:
-        before: The file as it was read. It must not have changed since.
-        text: The new content.
-        now: The time, for the name of the backup.
+    """Replace a file, and return its backup, which is named by the time; None if it is new.
 
     Raises:
         InvalidRequest: The file cannot be written, or another program has changed it.
@@ -131,17 +126,7 @@ def with_server(text: str, client: Client, name: str, entry: Mapping[str, object
     Raises:
         Unparsable, CannotEdit: As `servers`; or the entry cannot be added safely.
     """
-    at = (client.key, name)
-    existing = value_at(client.format.read(text), at)
-    if not is_object(existing):
-        return client.format.set_value(text, at, dict(entry))
-    for key, value in entry.items():
-        if is_object(value) and is_object(existing.get(key)):
-            for inner, one in value.items():
-                text = client.format.set_value(text, (*at, key, inner), one)
-        else:
-            text = client.format.set_value(text, (*at, key), value)
-    return text
+    return client.format.merge(text, (client.key, name), dict(entry))
 
 
 def without_server(text: str, client: Client, name: str) -> str:

@@ -78,7 +78,7 @@ class Format:
 
     Raises:
         Unparsable: All methods: the text breaks the rules of its format.
-        CannotEdit: All methods: the document is not an object. The last two: its layout does not
+        CannotEdit: All methods: the document is not an object. All but `read`: its layout does not
             allow a safe change.
     """
 
@@ -101,6 +101,17 @@ class Format:
             holder[key] = holder = as_object(holder.get(key))
         holder[path[-1]] = value
         return self._first_right(self._set(text, path, value), path, wanted)
+
+    def merge(self, text: str, path: Path, value: object) -> str:
+        """Set a value at a path; in an object that is there already, set the members of the value.
+
+        Other members of the object stay.
+        """
+        if not is_object(value) or not is_object(value_at(self.read(text), path)):
+            return self.set_value(text, path, value)
+        for key, one in value.items():
+            text = self.merge(text, (*path, key), one)
+        return text
 
     def remove(self, text: str, path: Path) -> str:
         """Return the document without the value at a path; unchanged if it does not exist."""

@@ -95,12 +95,9 @@ class Client:
         return {**kept, "PATH": short if self.inherits == "desktop" else environ.get("PATH", short)}
 
     def entry_of(self, launch: Launch, variables: Mapping[str, str], name: str) -> Document:
-        """Make the entry with which the client starts this server.
+        """Make the entry with which the client starts this server under a name.
 
-        Args:
-            launch: The command.
-            variables: The environment variables that the client sets; {} leaves them out.
-            name: The name of the server, which some clients want inside of the entry, too.
+        If there are no environment variables to set, the entry has no member for them.
         """
         values: Document = {
             "{command}": launch.command,

@@ -129,15 +129,10 @@ def _launches(running: Running) -> Iterator[Launch]:
 
 
 def source_of(direct_url: str) -> str | None:
-    """Read the source that a package was installed from.
+    """Read the source that a package was installed from: "" for the index, None if it is unknown.
 
-    Args:
-        direct_url: The file that installers write for a package that is not from an index; "" if
-            it does not exist.
-            https://packaging.python.org/en/latest/specifications/direct-url-data-structure/
-
-    Returns:
-        The argument of `uvx --from`: "" for the index, None if the file cannot be read.
+    Installers write `direct_url.json` for a package that is not from an index; "" if they did not:
+    https://packaging.python.org/en/latest/specifications/direct-url-data-structure/
     """
     if not direct_url:
         return ""
