@@ -9,28 +9,29 @@ enqueue its own::
 
 Scripts can also be files (`kiro_mcp.emulator.script_files`). `kiro_mcp.emulator.pytest_plugin` has
 a fixture for the tests of other projects, `kiro_mcp.emulator.kiro_cli` a stand-in for the vendor's
-program. Each name is imported at its first use, so that the stand-in starts quickly.
+program. What is not an account's is imported at its first use, so that the stand-in starts quickly.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from kiro_mcp.emulator.accounts import (
+    BUILDER_ID_PROFILE_ARN,
+    BUILDER_ID_START_URL,
+    EMULATOR_ACCESS_TOKEN,
+    EMULATOR_API_KEY,
+    EMULATOR_BUILDER_ID_ACCESS_TOKEN,
+    EMULATOR_CLIENT_ID,
+    EMULATOR_CLIENT_SECRET,
+    EMULATOR_PROFILE_ARN,
+    EMULATOR_REFRESH_TOKEN,
+    EMULATOR_SOCIAL_ACCESS_TOKEN,
+    EMULATOR_SOCIAL_REFRESH_TOKEN,
+    Accounts,
+)
+
 if TYPE_CHECKING:
     from kiro_mcp.emulator import frames, refusals
-    from kiro_mcp.emulator.accounts import (
-        BUILDER_ID_PROFILE_ARN,
-        BUILDER_ID_START_URL,
-        EMULATOR_ACCESS_TOKEN,
-        EMULATOR_API_KEY,
-        EMULATOR_BUILDER_ID_ACCESS_TOKEN,
-        EMULATOR_CLIENT_ID,
-        EMULATOR_CLIENT_SECRET,
-        EMULATOR_PROFILE_ARN,
-        EMULATOR_REFRESH_TOKEN,
-        EMULATOR_SOCIAL_ACCESS_TOKEN,
-        EMULATOR_SOCIAL_REFRESH_TOKEN,
-        Accounts,
-    )
     from kiro_mcp.emulator.app import RunningEmulator, build_app, running
     from kiro_mcp.emulator.refusals import Refusal
     from kiro_mcp.emulator.scripts import Cut, HttpAnswer, Pause, Script, Send, Until
@@ -65,26 +66,10 @@ __all__ = [
     "running",
 ]
 
-_ELSEWHERE = {
-    "RunningEmulator": "app",
-    "build_app": "app",
-    "running": "app",
-    "Refusal": "refusals",
-    "Cut": "scripts",
-    "HttpAnswer": "scripts",
-    "Pause": "scripts",
-    "Script": "scripts",
-    "Send": "scripts",
-    "Until": "scripts",
-    "EmulatorState": "state",
-    "SeenRequest": "state",
-}
-"""The modules of the names that are not in `kiro_mcp.emulator.accounts`."""
-
 
 def __getattr__(name: str) -> object:
     if name in ("frames", "refusals"):
         return import_module(f"{__name__}.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'accounts')}"), name)
+    return getattr(import_module(f"{__name__}.app"), name)  # It uses all other names.

@@ -72,7 +72,7 @@ class Tokens:
     """The client that the refresh token is bound to; "" at the desktop service."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class DeviceLogin:
     """A device login that the user has to confirm."""
 
@@ -80,8 +80,7 @@ class DeviceLogin:
     user_code: str
     identity: Identity
     client_id: str
-    slow_downs: int
-    pending_polls: int
+    polls: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -154,25 +153,20 @@ class Accounts:
     def register_client(self) -> tuple[str, str]:
         """Return the id and the secret of a new client."""
         client_id = f"emulated-client-{self._next_serial():04d}"
-        _store_limited(self._clients, client_id, f"{client_id}-secret")
-        return client_id, self._clients[client_id]
+        secret = f"{client_id}-secret"
+        _store_limited(self._clients, client_id, secret)
+        return client_id, secret
 
     def is_client(self, client_id: str, client_secret: str) -> bool:
         """Whether a client with this id and secret is registered."""
-        return client_id in self._clients and self._clients[client_id] == client_secret
+        return self._clients.get(client_id) == client_secret
 
     def start_device_login(self, identity: Identity, client_id: str) -> DeviceLogin:
         """Start a device login."""
-        serial = self._next_serial()
-        login = DeviceLogin(
-            device_code=f"emulated-device-code-{serial:04d}",
-            user_code=f"EMUL-{serial:04d}",
-            identity=identity,
-            client_id=client_id,
-            slow_downs=self.slow_downs,
-            pending_polls=self.pending_polls,
-        )
-        _store_limited(self._logins, login.device_code, login)
+        serial = f"{self._next_serial():04d}"
+        code = f"emulated-device-code-{serial}"
+        login = DeviceLogin(code, f"EMUL-{serial}", identity, client_id)
+        _store_limited(self._logins, code, login)
         return login
 
     def poll(self, device_code: str, client_id: str) -> Tokens | PollError:
@@ -180,11 +174,10 @@ class Accounts:
         login = self._logins.get(device_code)
         if login is None or login.client_id != client_id:
             return "invalid_grant"
-        if login.slow_downs > 0:
-            login.slow_downs -= 1
+        login.polls += 1
+        if login.polls <= self.slow_downs:
             return "slow_down"
-        if login.pending_polls > 0:
-            login.pending_polls -= 1
+        if login.polls <= self.slow_downs + self.pending_polls:
             return "authorization_pending"
         if self.device_outcome != "granted":
             return self.device_outcome
@@ -196,14 +189,13 @@ class Accounts:
         old = self._refresh.get(refresh_token)
         if old is None or old.client_id != client_id:
             return None
-        self._invalidate(old)
+        self.log_out(refresh_token)
         return self._issue(old.identity, client_id)
 
     def log_out(self, refresh_token: str) -> None:
         """Invalidate a refresh token and its access token. An invalid one is ignored."""
-        old = self._refresh.get(refresh_token)
-        if old is not None:
-            self._invalidate(old)
+        if old := self._refresh.pop(refresh_token, None):
+            self.revoke(old.access_token)
 
     def _issue(self, identity: Identity, client_id: str) -> Tokens:
         name = f"{self._next_serial():06d}"
@@ -214,10 +206,6 @@ class Accounts:
         _store_limited(self._access, access, identity)
         _store_limited(self._refresh, refresh, tokens)
         return tokens
-
-    def _invalidate(self, tokens: Tokens) -> None:
-        del self._refresh[tokens.refresh_token]
-        self._access.pop(tokens.access_token, None)
 
     def _next_serial(self) -> int:
         self._serial += 1

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -25,18 +25,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope
 from starlette.types import Send as AsgiSend
 
-from kiro_mcp.emulator import operations
-from kiro_mcp.emulator.frames import initial_response
-from kiro_mcp.emulator.refusals import (
-    BODY_INVALID,
-    BODY_TOO_LARGE,
-    KAS_NAMESPACE,
-    NAMESPACE,
-    UNKNOWN_OPERATION,
-    Refusal,
-    Refused,
-)
-from kiro_mcp.emulator.scripts import Cut, HttpAnswer, Pause, Script, Send, Until
+from kiro_mcp.emulator import frames, operations, refusals
+from kiro_mcp.emulator.refusals import KAS_NAMESPACE, NAMESPACE, Refusal, Refused
+from kiro_mcp.emulator.scripts import Cut, HttpAnswer, Pause, Script, Send, Until, json_answer
 from kiro_mcp.emulator.state import (
     GENERATE,
     MAX_RECORDED_BODY_BYTES,
@@ -55,7 +46,7 @@ MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 """The largest body that is parsed."""
 
 
-_Operation: TypeAlias = Callable[[EmulatorState, SeenRequest], Script]
+_Operation: TypeAlias = Callable[[EmulatorState, SeenRequest], Script | dict[str, Any]]
 
 OPERATIONS: Final[Mapping[str, _Operation]] = {
     GENERATE: operations.generate,
@@ -117,11 +108,11 @@ def _unknown(_state: EmulatorState, request: SeenRequest) -> Script:
     if not request.is_rpc:
         return (HttpAnswer(status=404, body=b"Not Found"),)
     if not request.is_kas:
-        raise Refused(UNKNOWN_OPERATION)
+        raise Refused(refusals.UNKNOWN_OPERATION)
     target = request.headers["x-amz-target"]
     known = ", ".join(name for name in TARGETS if name.startswith("Kiro"))
     message = f"{target!r:.80} is not one of {known}."
-    raise Refused(replace(UNKNOWN_OPERATION, status=400, message=message))
+    raise Refused(replace(refusals.UNKNOWN_OPERATION, status=400, message=message))
 
 
 async def _answer(state: EmulatorState, request: Request) -> ASGIApp:
@@ -139,12 +130,12 @@ async def _answer(state: EmulatorState, request: Request) -> ASGIApp:
 
     body, refusal = None, None
     if len(raw) > MAX_BODY_BYTES:
-        refusal = BODY_TOO_LARGE
+        refusal = refusals.BODY_TOO_LARGE
     elif request.method == "POST":
         try:
             body = json.loads(raw.decode(), parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
-            refusal = BODY_INVALID
+            refusal = refusals.BODY_INVALID
     is_rpc = request.method == "POST" and request.url.path == "/"
     name = TARGETS.get(request.headers.get("x-amz-target", "")) if is_rpc else None
     seen = SeenRequest(
@@ -165,6 +156,8 @@ async def _answer(state: EmulatorState, request: Request) -> ASGIApp:
         # A prompt takes an enqueued script itself, after its checks.
         script = () if seen.operation == GENERATE else state.take_queued(seen.operation)
         script = script or OPERATIONS.get(seen.operation, _unknown)(state, seen)
+        if isinstance(script, dict):
+            script = json_answer(script)
     except Refused as error:
         script = (error.refusal,)
     return _ScriptPlayer(state, seen, script)
@@ -178,9 +171,9 @@ class _ScriptPlayer:
     """An ASGI app that plays the script of one request, until its client disconnects."""
 
     def __init__(self, state: EmulatorState, request: SeenRequest, script: Script) -> None:
+        namespace = KAS_NAMESPACE if request.is_kas else NAMESPACE
+        self._namespace = namespace if request.is_rpc else ""
         self._state = state
-        self._is_rpc = request.is_rpc
-        self._namespace = KAS_NAMESPACE if request.is_kas else NAMESPACE
         self._script = script
         self._headers = {"x-amzn-requestid": f"00000000-0000-4000-8000-{state.next_id():012d}"}
         self._has_begun = False
@@ -188,7 +181,6 @@ class _ScriptPlayer:
         self._has_client_left = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
-        """Play the script to its end, or until the client disconnects."""
         self._state.stream_opened()
         try:
             async with anyio.create_task_group() as tasks:
@@ -215,37 +207,27 @@ class _ScriptPlayer:
                 case Until(prompts):
                     await self._state.until(lambda state: state.prompts >= prompts)
                 case Cut():
-                    await self._begin(send)
+                    await self._send(send, b"")
                     return
                 case HttpAnswer() | Refusal():
                     self._is_over = True
-                    response = (
-                        step.to_response(self._namespace if self._is_rpc else "")
-                        if isinstance(step, Refusal)
-                        else Response(step.body, step.status, dict(step.headers), step.content_type)
-                    )
+                    response = step.to_response(self._namespace)
                     response.headers.update(self._headers)
                     await response(scope, receive, send)
                     return
-                case _:
-                    assert_never(step)
-        await self._begin(send)
+        await self._send(send, b"")
         self._is_over = True
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _begin(self, send: AsgiSend) -> None:
-        """Send the HTTP head of a stream, and the first frame of an RPC answer."""
-        if self._has_begun:
-            return
-        self._has_begun = True
-        headers = {"content-type": EVENT_STREAM, **self._headers}
-        head = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": head})
-        if self._is_rpc:
-            await self._send(send, initial_response())
-
     async def _send(self, send: AsgiSend, data: bytes) -> None:
-        await self._begin(send)
+        """Send bytes of the body in chunks; before the first ones, the HTTP head."""
+        if not self._has_begun:
+            self._has_begun = True
+            headers = {"content-type": EVENT_STREAM, **self._headers}
+            head = [(name.encode(), value.encode()) for name, value in headers.items()]
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            if self._namespace:
+                await self._send(send, frames.initial_response())
         size = self._state.chunk_bytes
         for start in range(0, len(data), size):
             chunk = data[start : start + size]

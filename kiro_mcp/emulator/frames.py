@@ -25,22 +25,17 @@ def event(
     event_type: str, payload: Mapping[str, object], *, content_type: str = "application/json"
 ) -> bytes:
     """Return one event frame."""
-    headers = {
-        ":event-type": event_type,
-        ":content-type": content_type,
-        ":message-type": "event",
-    }
-    return encode_frame(headers, compact_json(payload).encode())
+    return _frame({":event-type": event_type, ":content-type": content_type}, "event", payload)
 
 
 def exception(message: str, reason: str, *, exception_type: str = "error") -> bytes:
     """Return a frame that ends an answer with an error, after the HTTP status 200."""
-    headers = {
-        ":exception-type": exception_type,
-        ":content-type": "application/json",
-        ":message-type": "exception",
-    }
-    return encode_frame(headers, compact_json({"message": message, "reason": reason}).encode())
+    headers = {":exception-type": exception_type, ":content-type": "application/json"}
+    return _frame(headers, "exception", {"message": message, "reason": reason})
+
+
+def _frame(headers: Mapping[str, str], message_type: str, payload: Mapping[str, object]) -> bytes:
+    return encode_frame({**headers, ":message-type": message_type}, compact_json(payload).encode())
 
 
 def initial_response() -> bytes:

@@ -1,7 +1,7 @@
 """The operations of the service, independent of their addresses: one function each.
 
-An operation takes a request and returns the script of its answer, or raises `Refused`. Four
-groups:
+An operation takes a request and returns the JSON or the script of its answer, or raises `Refused`.
+Four groups:
 
     answers       `generate`: returns the script of a prompt
     management    models, usage limits, profiles; each has a REST and an RPC address
@@ -15,9 +15,10 @@ Source of truth: the service's published operations, the published model of AWS 
 observed answers of both services for each kind of identity.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias, cast
 
+from kiro_mcp.emulator import refusals
 from kiro_mcp.emulator.accounts import (
     BUILDER_ID_PROFILE_ARN,
     BUILDER_ID_START_URL,
@@ -25,22 +26,13 @@ from kiro_mcp.emulator.accounts import (
     Identity,
     Tokens,
 )
-from kiro_mcp.emulator.refusals import (
-    BAD_BEARER,
-    INPUT_TOO_LONG,
-    INVALID_TOKEN,
-    MALFORMED,
-    NO_BEARER,
-    NOT_AUTHORIZED,
-    NOT_FOR_API_KEYS,
-    NOT_FOR_BUILDER_ID,
-    Refusal,
-    Refused,
-)
+from kiro_mcp.emulator.refusals import Refusal, Refused
 from kiro_mcp.emulator.request import WireForm
 from kiro_mcp.emulator.rules import read_call
 from kiro_mcp.emulator.scripts import HttpAnswer, Script, json_answer
-from kiro_mcp.emulator.state import EmulatorState, SeenRequest
+from kiro_mcp.emulator.state import GENERATE, EmulatorState, SeenRequest
+
+Json: TypeAlias = dict[str, Any]
 
 _MAX_DETAIL_CHARACTERS: Final = 300
 """The longest `x-emulator-fault`; headers should be short."""
@@ -77,29 +69,23 @@ _KIRO_DEVICE_PAGE: Final = "https://app.kiro.dev/account/device"
 # --- who is calling
 
 
-def _caller_of(
-    state: EmulatorState, request: SeenRequest, bad_bearer: Refusal = BAD_BEARER
-) -> Identity:
+def _caller_of(state: EmulatorState, request: SeenRequest) -> Identity:
     """Return the identity of the bearer token of a request."""
     authorization = request.headers.get("authorization", "")
     if not authorization:
-        raise Refused(NO_BEARER)
+        raise Refused(refusals.NO_BEARER)
     scheme, _, bearer = authorization.partition(" ")
     token_type = request.headers.get("tokentype", "")
     identity = state.accounts.identify(bearer.strip(), token_type)
     if not identity or scheme.lower() != "bearer":
-        raise Refused(bad_bearer)
+        is_management = request.operation not in (GENERATE, "InvokeMCP")
+        is_other = is_management and state.accounts.bad_token_status == 400
+        raise Refused(refusals.INVALID_TOKEN if is_other else refusals.BAD_BEARER)
     return identity
 
 
-def _manager_of(state: EmulatorState, request: SeenRequest) -> Identity:
-    """Return the identity of the caller of a management operation."""
-    is_other = state.accounts.bad_token_status == 400
-    return _caller_of(state, request, INVALID_TOKEN if is_other else BAD_BEARER)
-
-
 def _check_profile(
-    state: EmulatorState, caller: Identity, profile_arn: str, *, is_usage: bool = False
+    state: EmulatorState, request: SeenRequest, caller: Identity, profile_arn: str
 ) -> None:
     """Check that the profile is empty, or active and one of the caller's."""
     accounts = state.accounts
@@ -108,12 +94,13 @@ def _check_profile(
     shared = {BUILDER_ID_PROFILE_ARN: "builder_id", SOCIAL_PROFILE_ARN: "social"}
     if {shared.get(profile_arn), caller} == {"builder_id", "social"}:
         # Observed: the profile of the other kind makes a good token "invalid".
-        raise Refused(BAD_BEARER)
+        raise Refused(refusals.BAD_BEARER)
+    is_usage = request.operation == "GetUsageLimits"
     if profile_arn == BUILDER_ID_PROFILE_ARN and accounts.refuses_shared_profile and not is_usage:
-        raise Refused(NOT_AUTHORIZED)
+        raise Refused(refusals.NOT_AUTHORIZED)
     is_own = profile_arn in accounts.profiles_of(caller)
     if profile_arn and (not is_own or profile_arn in accounts.inactive_profile_arns):
-        raise Refused(NOT_AUTHORIZED)
+        raise Refused(refusals.NOT_AUTHORIZED)
 
 
 # --- answers
@@ -127,7 +114,7 @@ def generate(state: EmulatorState, request: SeenRequest) -> Script:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_mixed = form is WireForm.REST and "x-amz-target" in request.headers
     if content_type != wanted or is_mixed:
-        raise Refused(_explained(MALFORMED, f"the {form.value} form takes {wanted}"))
+        raise Refused(_explained(refusals.MALFORMED, f"the {form.value} form takes {wanted}"))
     call, faults = read_call(
         request.body,
         form=form,
@@ -136,13 +123,13 @@ def generate(state: EmulatorState, request: SeenRequest) -> Script:
     )
     if call is None or faults:
         refusal = faults[0].refusal
-        if form is WireForm.KAS and refusal.message == MALFORMED.message:
+        if form is WireForm.KAS and refusal.message == refusals.MALFORMED.message:
             refusal = refusal.saying(str(faults[0]))  # Help with a form that is not documented.
         raise Refused(_explained(refusal, str(faults[0])))
     images = sum(len(image.source.data) for image in call.images)
     if request.size_bytes - images > state.max_input_bytes:
-        raise Refused(INPUT_TOO_LONG)
-    _check_profile(state, caller, call.request.profile_arn)
+        raise Refused(refusals.INPUT_TOO_LONG)
+    _check_profile(state, request, caller, call.request.profile_arn)
     return state.script_for(call)
 
 
@@ -155,33 +142,36 @@ def _explained(refusal: Refusal, detail: str) -> Refusal:
 # --- management
 
 
-def list_models(state: EmulatorState, request: SeenRequest) -> Script:
+def list_models(state: EmulatorState, request: SeenRequest) -> Json:
     """Return the catalogue in two pages."""
     if request.is_kas and (request.query or not request.text("origin")):
-        raise Refused(MALFORMED.saying("All parameters, the origin included, belong in the body."))
+        raise Refused(
+            refusals.MALFORMED.saying("All parameters, the origin included, belong in the body.")
+        )
     _check_parameters(state, request)
     ids = [model["modelId"] for model in state.catalogue]
-    default = {"modelId": state.default_model_id}
-    others = {"defaultModel": default} if state.default_model_id in ids else {}
-    return _page(request, "models", state.catalogue, (len(ids) + 1) // 2, others)
+    answer = _page(request, "models", state.catalogue, (len(ids) + 1) // 2)
+    if state.default_model_id in ids:
+        answer["defaultModel"] = {"modelId": state.default_model_id}
+    return answer
 
 
-def invoke_mcp(state: EmulatorState, request: SeenRequest) -> Script:
+def invoke_mcp(state: EmulatorState, request: SeenRequest) -> Json:
     """Return the result of a JSON-RPC call: the tool `web_search`, or no pages that it found."""
-    _check_profile(state, _caller_of(state, request), request.text("profileArn"))
+    caller = _caller_of(state, request)
+    _check_profile(state, request, caller, request.text("profileArn"))
     schema = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
-    results: dict[str, Any] = {
+    results: Json = {
         "tools/list": {"tools": [{"name": "web_search", "inputSchema": schema}]},
         "tools/call": {"content": [{"type": "text", "text": '{"results": []}'}], "isError": False},
     }
     method = request.text("method")
     if method not in results:
-        raise Refused(MALFORMED.saying(f"{method!r:.80} is not tools/list or tools/call."))
-    answer = {"jsonrpc": "2.0", "id": request.members.get("id"), "result": results[method]}
-    return json_answer(answer)
+        raise Refused(refusals.MALFORMED.saying(f"{method!r:.80} is not tools/list or tools/call."))
+    return {"jsonrpc": "2.0", "id": request.members.get("id"), "result": results[method]}
 
 
-def usage_limits(state: EmulatorState, request: SeenRequest) -> Script:
+def usage_limits(state: EmulatorState, request: SeenRequest) -> Json:
     """Return the credits of an invented plan."""
     _check_parameters(state, request)
     next_reset = state.now() + DAYS_TO_RESET * _DAY_SECONDS
@@ -195,56 +185,53 @@ def usage_limits(state: EmulatorState, request: SeenRequest) -> Script:
         "usageLimitWithPrecision": float(CREDIT_LIMIT),
         "nextDateReset": next_reset,
     }
-    return json_answer(
-        {
-            "daysUntilReset": 0,
-            "nextDateReset": next_reset,
-            "overageConfiguration": {"overageStatus": "DISABLED"},
-            "subscriptionInfo": {"subscriptionTitle": "KIRO PRO", "type": "KIRO_PRO"},
-            "usageBreakdownList": [credits_used],
-            "userInfo": {"email": "person@example.com", "userId": "emulated-user"},
-        }
-    )
+    return {
+        "daysUntilReset": 0,
+        "nextDateReset": next_reset,
+        "overageConfiguration": {"overageStatus": "DISABLED"},
+        "subscriptionInfo": {"subscriptionTitle": "KIRO PRO", "type": "KIRO_PRO"},
+        "usageBreakdownList": [credits_used],
+        "userInfo": {"email": "person@example.com", "userId": "emulated-user"},
+    }
 
 
-def list_profiles(state: EmulatorState, request: SeenRequest) -> Script:
+def list_profiles(state: EmulatorState, request: SeenRequest) -> Json:
     """Return the profiles of an Identity Center user, one per page; other users get none."""
-    caller = _manager_of(state, request)
+    caller = _caller_of(state, request)
     if caller == "api_key":
-        raise Refused(NOT_FOR_API_KEYS)
+        raise Refused(refusals.NOT_FOR_API_KEYS)
     if caller == "builder_id":
-        raise Refused(NOT_FOR_BUILDER_ID)
+        raise Refused(refusals.NOT_FOR_BUILDER_ID)
     arns = state.accounts.profiles_of(caller) if caller == "idc" else ()
     return _page(request, "profiles", [_profile(state, arn) for arn in arns], 1)
 
 
-def get_profile(state: EmulatorState, request: SeenRequest) -> Script:
+def get_profile(state: EmulatorState, request: SeenRequest) -> Json:
     """Return the caller's profile. With an API key, this is the only way to get it."""
-    caller = _manager_of(state, request)
+    caller = _caller_of(state, request)
     if caller == "builder_id":
-        raise Refused(NOT_FOR_BUILDER_ID)
+        raise Refused(refusals.NOT_FOR_BUILDER_ID)
     arns = state.accounts.profiles_of(caller)
     if not arns:
-        raise Refused(NOT_AUTHORIZED)
-    return json_answer({"profile": _profile(state, arns[0])})
+        raise Refused(refusals.NOT_AUTHORIZED)
+    return {"profile": _profile(state, arns[0])}
 
 
-def _profile(state: EmulatorState, arn: str) -> dict[str, str]:
+def _profile(state: EmulatorState, arn: str) -> Json:
     status = "INACTIVE" if arn in state.accounts.inactive_profile_arns else "ACTIVE"
     return {"arn": arn, "profileName": "Emulated", "profileType": "KIRO", "status": status}
 
 
 def _check_parameters(state: EmulatorState, request: SeenRequest) -> None:
     """Check the caller, the origin and the profile of a management operation."""
-    caller = _manager_of(state, request)
+    caller = _caller_of(state, request)
     if not _parameter(request, "origin"):
-        raise Refused(MALFORMED)
+        raise Refused(refusals.MALFORMED)
     header = request.headers.get("x-amzn-kiro-profile-arn", "")
     profile_arn = _parameter(request, "profileArn") or header
     if caller == "idc" and not profile_arn:
-        raise Refused(NOT_AUTHORIZED)
-    is_usage = request.operation == "GetUsageLimits"
-    _check_profile(state, caller, profile_arn, is_usage=is_usage)
+        raise Refused(refusals.NOT_AUTHORIZED)
+    _check_profile(state, request, caller, profile_arn)
 
 
 def _parameter(request: SeenRequest, name: str) -> str:
@@ -252,49 +239,39 @@ def _parameter(request: SeenRequest, name: str) -> str:
     return request.query.get(name, "") or request.text(name)
 
 
-def _page(
-    request: SeenRequest,
-    name: str,
-    listed: Sequence[object],
-    size: int,
-    others: Mapping[str, object] | None = None,
-) -> Script:
-    """Return the page of a list that `nextToken` asks for, with other members."""
+def _page(request: SeenRequest, name: str, listed: Sequence[object], size: int) -> Json:
+    """Return the page of a list that `nextToken` asks for."""
     starts = range(0, max(1, len(listed)), size)
     token = _parameter(request, "nextToken") or "emulated-page-0"
     start = next((start for start in starts if token == f"emulated-page-{start}"), None)
     if start is None:
-        raise Refused(MALFORMED.saying("Invalid nextToken."))
+        raise Refused(refusals.MALFORMED.saying("Invalid nextToken."))
     end = start + size
     following = {"nextToken": f"emulated-page-{end}"} if end < len(listed) else {}
-    return json_answer({name: listed[start:end], **following, **(others or {})})
+    return {name: listed[start:end], **following}
 
 
 # --- sign-in: AWS SSO OIDC
 
 
-def register_client(state: EmulatorState, request: SeenRequest) -> Script:
+def register_client(state: EmulatorState, request: SeenRequest) -> Json | Script:
     """AWS: register a new client. Its refresh tokens are bound to it."""
     if not request.text("clientName") or request.text("clientType") != "public":
         return _oidc_error("invalid_request")
     scopes = request.members.get("scopes", [])
-    if not isinstance(scopes, list) or not _SCOPES.issuperset(
-        map(str, cast("list[object]", scopes))
-    ):
+    if not isinstance(scopes, list) or not _SCOPES.issuperset(map(str, cast("list[Any]", scopes))):
         return _oidc_error("invalid_scope")
     client_id, client_secret = state.accounts.register_client()
     issued_at = int(state.now())
-    return json_answer(
-        {
-            "clientId": client_id,
-            "clientIdIssuedAt": issued_at,
-            "clientSecret": client_secret,
-            "clientSecretExpiresAt": issued_at + CLIENT_LIFETIME_SECONDS,
-        }
-    )
+    return {
+        "clientId": client_id,
+        "clientIdIssuedAt": issued_at,
+        "clientSecret": client_secret,
+        "clientSecretExpiresAt": issued_at + CLIENT_LIFETIME_SECONDS,
+    }
 
 
-def start_device_login(state: EmulatorState, request: SeenRequest) -> Script:
+def start_device_login(state: EmulatorState, request: SeenRequest) -> Json | Script:
     """AWS: return a code for the user to confirm; the start URL identifies Builder ID."""
     if not _is_known_client(state, request):
         return _oidc_error("invalid_client")
@@ -303,19 +280,17 @@ def start_device_login(state: EmulatorState, request: SeenRequest) -> Script:
         return _oidc_error("invalid_request")
     kind = "builder_id" if start_url.rstrip("/#") == BUILDER_ID_START_URL else "idc"
     login = state.accounts.start_device_login(kind, request.text("clientId"))
-    return json_answer(
-        {
-            "deviceCode": login.device_code,
-            "expiresIn": state.accounts.device_login_seconds,
-            "interval": state.accounts.poll_interval_seconds,
-            "userCode": login.user_code,
-            "verificationUri": _AWS_DEVICE_PAGE,
-            "verificationUriComplete": f"{_AWS_DEVICE_PAGE}?user_code={login.user_code}",
-        }
-    )
+    return {
+        "deviceCode": login.device_code,
+        "expiresIn": state.accounts.device_login_seconds,
+        "interval": state.accounts.poll_interval_seconds,
+        "userCode": login.user_code,
+        "verificationUri": _AWS_DEVICE_PAGE,
+        "verificationUriComplete": f"{_AWS_DEVICE_PAGE}?user_code={login.user_code}",
+    }
 
 
-def create_token(state: EmulatorState, request: SeenRequest) -> Script:
+def create_token(state: EmulatorState, request: SeenRequest) -> Json | Script:
     """AWS: return tokens for a confirmed device login or a refresh token of the same client."""
     grant_type, client_id = request.text("grantType"), request.text("clientId")
     if grant_type not in (DEVICE_GRANT, "refresh_token"):
@@ -328,7 +303,7 @@ def create_token(state: EmulatorState, request: SeenRequest) -> Script:
         found = state.accounts.refresh(request.text("refreshToken"), client_id)
     if not isinstance(found, Tokens):
         return _oidc_error(found or "invalid_grant")
-    return json_answer({**_token_fields(state, found), "tokenType": "Bearer"})
+    return {**_token_fields(state, found), "tokenType": "Bearer"}
 
 
 def _is_known_client(state: EmulatorState, request: SeenRequest) -> bool:
@@ -347,17 +322,17 @@ def _oidc_error(error: str) -> Script:
 # --- sign-in: Kiro desktop
 
 
-def refresh_desktop_token(state: EmulatorState, request: SeenRequest) -> Script:
+def refresh_desktop_token(state: EmulatorState, request: SeenRequest) -> Json | Script:
     """Desktop: return new tokens for a refresh token, which must be the only member."""
     if set(request.members) != {"refreshToken"}:
         return json_answer({"message": "Invalid refresh token provided"}, status=400)
     tokens = state.accounts.refresh(request.text("refreshToken"), "")
     if tokens is None:
         return json_answer({"message": "Bad credentials"}, status=401)
-    return json_answer(_desktop_token_fields(state, tokens))
+    return _desktop_token_fields(state, tokens)
 
 
-def start_desktop_login(state: EmulatorState, request: SeenRequest) -> Script:
+def start_desktop_login(state: EmulatorState, request: SeenRequest) -> Json | Script:
     """Desktop: return a code for the user to confirm with Google or GitHub."""
     provider = request.text("loginProvider")
     if provider not in ("Google", "Github") or not request.text("clientId"):
@@ -365,25 +340,23 @@ def start_desktop_login(state: EmulatorState, request: SeenRequest) -> Script:
     # The client id is a public name here, not a registration that tokens are bound to.
     login = state.accounts.start_device_login("social", "")
     query = f"user_code={login.user_code}&login_provider={provider}"
-    return json_answer(
-        {
-            "deviceCode": login.device_code,
-            "expiresInMilliseconds": state.accounts.device_login_seconds * 1000,
-            "intervalInMilliseconds": state.accounts.poll_interval_seconds * 1000,
-            "userCode": login.user_code,
-            "verificationUri": _KIRO_DEVICE_PAGE,
-            "verificationUriComplete": f"{_KIRO_DEVICE_PAGE}?{query}",
-        }
-    )
+    return {
+        "deviceCode": login.device_code,
+        "expiresInMilliseconds": state.accounts.device_login_seconds * 1000,
+        "intervalInMilliseconds": state.accounts.poll_interval_seconds * 1000,
+        "userCode": login.user_code,
+        "verificationUri": _KIRO_DEVICE_PAGE,
+        "verificationUriComplete": f"{_KIRO_DEVICE_PAGE}?{query}",
+    }
 
 
-def poll_desktop_login(state: EmulatorState, request: SeenRequest) -> Script:
+def poll_desktop_login(state: EmulatorState, request: SeenRequest) -> Json:
     """Desktop: return the status of a device login, with its tokens once it is confirmed."""
     found = state.accounts.poll(request.text("deviceCode"), "")
     if isinstance(found, Tokens):
-        return json_answer({**_desktop_token_fields(state, found), "status": "authorized"})
+        return {**_desktop_token_fields(state, found), "status": "authorized"}
     status = "invalid_token" if found in ("invalid_grant", "access_denied") else found
-    return json_answer({"accessToken": None, "refreshToken": None, "status": status})
+    return {"accessToken": None, "refreshToken": None, "status": status}
 
 
 def log_out(state: EmulatorState, request: SeenRequest) -> Script:
@@ -392,7 +365,7 @@ def log_out(state: EmulatorState, request: SeenRequest) -> Script:
     return (HttpAnswer(),)
 
 
-def _token_fields(state: EmulatorState, tokens: Tokens) -> dict[str, Any]:
+def _token_fields(state: EmulatorState, tokens: Tokens) -> Json:
     return {
         "accessToken": tokens.access_token,
         "expiresIn": state.accounts.access_token_seconds,
@@ -400,6 +373,6 @@ def _token_fields(state: EmulatorState, tokens: Tokens) -> dict[str, Any]:
     }
 
 
-def _desktop_token_fields(state: EmulatorState, tokens: Tokens) -> dict[str, Any]:
+def _desktop_token_fields(state: EmulatorState, tokens: Tokens) -> Json:
     profile_arn = state.accounts.profiles_of(tokens.identity)[0]
     return {**_token_fields(state, tokens), "profileArn": profile_arn}

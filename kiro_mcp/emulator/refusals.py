@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 NAMESPACE: Final = "com.amazon.aws.codewhisperer"
 KAS_NAMESPACE: Final = "com.amazon.kiro.runtimeservice"
@@ -36,7 +36,7 @@ class Refusal:
         """Return the refusal with additional headers."""
         return replace(self, headers={**self.headers, **headers})
 
-    def to_response(self, namespace: str) -> JSONResponse:
+    def to_response(self, namespace: str) -> Response:
         """Return the HTTP response; in the RPC form, the body names the error in a namespace."""
         body: dict[str, Any] = {"message": self.message, "reason": self.reason}
         if self.retry_after_milliseconds is not None:

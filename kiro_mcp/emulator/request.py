@@ -6,7 +6,7 @@ Source of truth: the service's published request model and limits.
 """
 
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationError,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -37,6 +38,13 @@ class WireForm(StrEnum):
     RPC_GENERATE = "GenerateAssistantResponse"
     RPC_SEND = "SendMessage"
     KAS = "Kiro's own"
+
+
+def describe_errors(error: ValidationError) -> Iterator[tuple[tuple[int | str, ...], str, str]]:
+    """Yield each error of a validation: its location, also as a text such as `.a[0].b`, and why."""
+    for found in error.errors(include_url=False, include_context=False, include_input=False):
+        location = "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in found["loc"])
+        yield found["loc"], location, found["msg"].removeprefix("Value error, ")
 
 
 # --- values

@@ -20,19 +20,10 @@ from typing import Any, Final, TypeAlias, cast
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
+from kiro_mcp.emulator import refusals
 from kiro_mcp.emulator.catalogue import CATALOGUE, Model
 from kiro_mcp.emulator.frames import sign
-from kiro_mcp.emulator.refusals import (
-    BODY_INVALID,
-    INVALID_CONVERSATION,
-    INVALID_MODEL,
-    INVALID_SIGNATURE,
-    INVALID_TOOL_USE,
-    MALFORMED,
-    NOT_AUTHORIZED,
-    PROFILE_REQUIRED,
-    Refusal,
-)
+from kiro_mcp.emulator.refusals import Refusal
 from kiro_mcp.emulator.request import (
     REQUESTS,
     AssistantMessage,
@@ -40,6 +31,7 @@ from kiro_mcp.emulator.request import (
     RestRequest,
     UserMessage,
     WireForm,
+    describe_errors,
 )
 
 ORIGINS_TAKEN: Final[Mapping[WireForm, frozenset[str]]] = {
@@ -62,10 +54,10 @@ _SCHEMAS: Final = frozenset(
 )
 
 _REFUSALS_BY_MEMBER: Final[Mapping[str | int, Refusal]] = {
-    "toolUseId": INVALID_TOOL_USE,
-    "input": INVALID_TOOL_USE,
-    "reasoningContent": BODY_INVALID.saying(""),
-    "conversationId": INVALID_CONVERSATION,
+    "toolUseId": refusals.INVALID_TOOL_USE,
+    "input": refusals.INVALID_TOOL_USE,
+    "reasoningContent": refusals.BODY_INVALID.saying(""),
+    "conversationId": refusals.INVALID_CONVERSATION,
 }
 """The answers to wrong values of these members. An empty message is replaced by the details."""
 
@@ -100,7 +92,7 @@ def read_call(
     """
     faults = list(_faults_of_values(body))
     if requires_profile_arn and not (isinstance(body, dict) and "profileArn" in body):
-        faults.append(Fault("profile", "the body lacks profileArn", PROFILE_REQUIRED))
+        faults.append(Fault("profile", "the body lacks profileArn", refusals.PROFILE_REQUIRED))
     if faults:
         return None, faults
     try:
@@ -124,11 +116,11 @@ def _faults_of_values(body: object) -> Iterator[Fault]:
         members = cast("dict[str, object]", value) if isinstance(value, dict) else {}
         strings = [value] if isinstance(value, str) else [*members]
         if any(map(_SURROGATE.search, strings)):
-            yield Fault("values", f"{where} has half of a surrogate pair", BODY_INVALID)
+            yield Fault("values", f"{where} has half of a surrogate pair", refusals.BODY_INVALID)
         for name, member in members.items():
             if member is None:
                 detail = f"{where}.{name} is null."
-                yield Fault("values", detail, BODY_INVALID.saying(detail))
+                yield Fault("values", detail, refusals.BODY_INVALID.saying(detail))
 
 
 def _walk(value: object, where: str) -> Iterator[tuple[str, Any]]:
@@ -146,11 +138,10 @@ def _walk(value: object, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _faults_of_structure(error: ValidationError) -> Iterator[Fault]:
-    for found in error.errors(include_url=False, include_context=False, include_input=False):
-        location = "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in found["loc"])
-        detail = f"${location}: {found['msg'].removeprefix('Value error, ')}"
-        refusal = MALFORMED
-        for member in found["loc"]:
+    for members, location, message in describe_errors(error):
+        detail = f"${location}: {message}"
+        refusal = refusals.MALFORMED
+        for member in members:
             refusal = _REFUSALS_BY_MEMBER.get(member, refusal)
         yield Fault("structure", detail, refusal if refusal.message else refusal.saying(detail))
 
@@ -366,25 +357,25 @@ def _repeated(names: Iterable[str]) -> list[str]:
 Rule: TypeAlias = Callable[[Call], Iterator[str]]
 
 RULES: Final[Sequence[tuple[Rule, Refusal]]] = (
-    (origin_is_one, MALFORMED),
-    (origin_is_taken, NOT_AUTHORIZED),
-    (conversation_id_fits, INVALID_CONVERSATION),
-    (contents_say_something, MALFORMED),
-    (newer_members_fit, MALFORMED),
-    (history_is_whole, MALFORMED),
-    (roles_alternate, MALFORMED),
-    (tools_are_current, MALFORMED),
-    (tool_names_are_unique, MALFORMED),
-    (tool_schemas_stand_alone, MALFORMED),
-    (property_names_fit, MALFORMED),
-    (tool_schemas_are_valid, MALFORMED),
-    (tool_uses_are_declared, MALFORMED),
-    (tool_use_ids_are_unique, MALFORMED),
-    (tool_uses_are_answered, MALFORMED),
-    (tool_results_are_asked_for, MALFORMED),
-    (images_are_few, MALFORMED),
-    (model_is_offered, INVALID_MODEL),
-    (model_fields_fit, BODY_INVALID.saying("")),
-    (signatures_are_genuine, INVALID_SIGNATURE),
+    (origin_is_one, refusals.MALFORMED),
+    (origin_is_taken, refusals.NOT_AUTHORIZED),
+    (conversation_id_fits, refusals.INVALID_CONVERSATION),
+    (contents_say_something, refusals.MALFORMED),
+    (newer_members_fit, refusals.MALFORMED),
+    (history_is_whole, refusals.MALFORMED),
+    (roles_alternate, refusals.MALFORMED),
+    (tools_are_current, refusals.MALFORMED),
+    (tool_names_are_unique, refusals.MALFORMED),
+    (tool_schemas_stand_alone, refusals.MALFORMED),
+    (property_names_fit, refusals.MALFORMED),
+    (tool_schemas_are_valid, refusals.MALFORMED),
+    (tool_uses_are_declared, refusals.MALFORMED),
+    (tool_use_ids_are_unique, refusals.MALFORMED),
+    (tool_uses_are_answered, refusals.MALFORMED),
+    (tool_results_are_asked_for, refusals.MALFORMED),
+    (images_are_few, refusals.MALFORMED),
+    (model_is_offered, refusals.INVALID_MODEL),
+    (model_fields_fit, refusals.BODY_INVALID.saying("")),
+    (signatures_are_genuine, refusals.INVALID_SIGNATURE),
 )
 """The rules in the order in which the service checks them, each with the answer to a fault."""

@@ -48,7 +48,7 @@ a script, too: each prompt gets the next captured response, and after the last o
 import re
 from base64 import b64decode
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
@@ -67,6 +67,7 @@ from pydantic import (
 from kiro_mcp.captures.folder import Exchange, read_capture
 from kiro_mcp.emulator import frames
 from kiro_mcp.emulator.refusals import Refusal
+from kiro_mcp.emulator.request import describe_errors
 from kiro_mcp.emulator.scripts import (
     BUILT_IN,
     MAX_STALL_SECONDS,
@@ -229,6 +230,12 @@ class _Http(_Strict):
     headers: _Headers = Field(default_factory=_Headers)
     body: str = ""
 
+    def answer(self) -> HttpAnswer:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        content_type = headers.pop("content-type", "text/plain")
+        body = self.body.encode(errors="replace")
+        return HttpAnswer(self.status, body, content_type, headers)
+
 
 class _Step(_Strict):
     """One step: exactly one of these members is given."""
@@ -273,44 +280,36 @@ class _Step(_Strict):
 
     def play(self, prompt: Prompt, number: int, said: str) -> Script:
         """Return what this step does, which has a number in its answer and comes after `said`."""
-        if self.text is not None:
-            return (Send(frames.text(self.text, model_id=prompt.model_id)),)
-        if self.reasoning is not None:
-            return (Send(frames.reasoning(self.reasoning)),)
-        if self.tool_use is not None:
-            call = self.tool_use
-            tool_use_id = call.id or f"tooluse_Scripted{prompt.serial:06d}{number}"
-            write = frames.unfinished_tool_use if call.unfinished else frames.tool_use
-            return (Send(write(tool_use_id, call.name, self.said)),)
-        if self.pause is not None:
-            return (Pause(self.pause),)
-        if self.until_prompts is not None:
-            return (Until(self.until_prompts),)
-        if self.cut:
-            return (Cut(),)
-        if self.event is not None:
-            return (Send(frames.event(self.event.type, self.event.payload)),)
-        if self.base64 is not None:
-            return (Send(self.base64),)
-        if self.exception is not None:
-            fault = self.exception
-            return (Send(frames.exception(fault.message, fault.reason, exception_type=fault.type)),)
-        if self.refusal is not None:
-            fields = self.refusal.model_dump(exclude={"type"})
-            return (Refusal(error_type=self.refusal.type, **fields),)
-        if self.http is not None:
-            headers = {name.lower(): value for name, value in self.http.headers.items()}
-            return (
-                HttpAnswer(
-                    status=self.http.status,
-                    body=self.http.body.encode(errors="replace"),
-                    content_type=headers.pop("content-type", "text/plain"),
-                    headers=headers,
-                ),
-            )
-        if self.emulate is not None:
-            return BUILT_IN[self.emulate](prompt)
-        return (Send(b"" if self.end is None else prompt.ending(said, self.end)),)
+        match getattr(self, self.kind), self.kind:
+            case bytes(data), _:
+                sent = data
+            case text, "text":
+                sent = prompt.text(text)
+            case text, "reasoning":
+                sent = frames.reasoning(text)
+            case _ToolUse(name=name, id=own_id, unfinished=unfinished), _:
+                tool_use_id = own_id or f"tooluse_Scripted{prompt.serial:06d}{number}"
+                write = frames.unfinished_tool_use if unfinished else frames.tool_use
+                sent = write(tool_use_id, name, self.said)
+            case _Event(type=event_type, payload=payload), _:
+                sent = frames.event(event_type, payload)
+            case _Exception() as fault, _:
+                sent = frames.exception(fault.message, fault.reason, exception_type=fault.type)
+            case reason, "end":
+                sent = b"" if reason is None else prompt.ending(said, reason)
+            case seconds, "pause":
+                return (Pause(seconds),)
+            case prompts, "until_prompts":
+                return (Until(prompts),)
+            case True, _:
+                return (Cut(),)
+            case _Refusal(type=error_type) as refusal, _:
+                return (Refusal(error_type=error_type, **refusal.model_dump(exclude={"type"})),)
+            case _Http() as http, _:
+                return (http.answer(),)
+            case name, _:
+                return BUILT_IN[name](prompt)
+        return (Send(sent),)
 
 
 KINDS: Final = tuple(_Step.model_fields)
@@ -364,16 +363,11 @@ class _File(_Strict):
 
 
 def _describe(error: ValidationError) -> str:
-    """Name every member at fault as a person would, and what it should be.
-
-    Such as `answers[0].steps[1].tool_use.name: Field required`.
-    """
-    described: list[str] = []
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        location = "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        described.append(f"{location.removeprefix('.') or 'the file'}: {message}")
-    return "; ".join(described)
+    """Name every member at fault and what it should be: `answers[0].steps: Field required`."""
+    return "; ".join(
+        f"{location.removeprefix('.') or 'the file'}: {message}"
+        for _, location, message in describe_errors(error)
+    )
 
 
 def _unusable(path: Path, why: str) -> InvalidRequest:
@@ -386,30 +380,24 @@ def _unusable(path: Path, why: str) -> InvalidRequest:
 
 
 def _captured(folder: Path) -> list[CannedAnswer]:
-    exchanges = [one for one in read_capture(folder) if one.is_answer]
-    if not exchanges:
+    scripts = [_replay(exchange) for exchange in read_capture(folder) if exchange.is_answer]
+    if not scripts:
         raise _unusable(folder, "no request of this capture was answered")
-    answers: list[CannedAnswer] = []
-    for exchange in exchanges:
-        script = tuple(_replay(exchange))
-        answers.append(CannedAnswer(lambda _, script=script: script, times=1))
+    answers = [CannedAnswer(lambda _, script=script: script, times=1) for script in scripts]
     answers[-1].times = None
     return answers
 
 
-def _replay(exchange: Exchange) -> Iterator[Send | Pause | Cut | HttpAnswer]:
+def _replay(exchange: Exchange) -> Script:
     facts = exchange.facts
     headers = {name.lower(): value for name, value in facts.response_headers.items()}
     if facts.status != 200:
-        yield HttpAnswer(
-            status=facts.status or 500,
-            body=exchange.raw,
-            content_type=headers.get("content-type", "application/json"),
-            headers={name: headers[name] for name in _REPLAYED_HEADERS if name in headers},
-        )
-        return
-    yield Send(exchange.raw)
-    if facts.fault is not None and facts.fault.code != "stream_broken":
-        yield Pause(MAX_STALL_SECONDS)  # It sent nothing until a timeout.
-    if facts.fault is not None:
-        yield Cut()
+        replayed = {name: headers[name] for name in _REPLAYED_HEADERS if name in headers}
+        content_type = headers.get("content-type", "application/json")
+        return (HttpAnswer(facts.status or 500, exchange.raw, content_type, replayed),)
+    sent = Send(exchange.raw)
+    if facts.fault is None:
+        return (sent,)
+    if facts.fault.code == "stream_broken":
+        return (sent, Cut())
+    return (sent, Pause(MAX_STALL_SECONDS), Cut())  # It sent nothing until a timeout.

@@ -29,8 +29,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias
+
+from starlette.responses import Response
 
 from kiro_mcp.emulator import frames, refusals
 from kiro_mcp.emulator.refusals import Refusal
@@ -97,7 +98,7 @@ class Cut:
     """Closes the connection in the middle of the answer. Later steps are not played."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class HttpAnswer:
     """An HTTP response instead of a stream; only before the first `Send`. It ends the script."""
 
@@ -105,6 +106,10 @@ class HttpAnswer:
     body: bytes = b""
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def to_response(self, _namespace: str) -> Response:
+        """Return it for Starlette."""
+        return Response(self.body, self.status, self.headers, self.content_type)
 
 
 Step: TypeAlias = Send | Pause | Until | Cut | HttpAnswer | Refusal
@@ -117,7 +122,7 @@ def json_answer(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Script:
     """Return the script of a JSON response."""
-    return (HttpAnswer(status=status, body=json.dumps(value).encode(), headers=headers or {}),)
+    return (HttpAnswer(status, json.dumps(value).encode(), headers=headers or {}),)
 
 
 # --- prompts
@@ -170,7 +175,7 @@ class Prompt:
         answer = f"This is a canned answer of the emulator. You said: {_echo(self.said)}"
         return answer + f"\nYour tools said: {_echo(self.returned)}" if self.returned else answer
 
-    def text(self, words: str, *, delta_characters: int = frames.DELTA_CHARACTERS) -> bytes:
+    def text(self, words: str, delta_characters: int = frames.DELTA_CHARACTERS) -> bytes:
         """Return frames in which the model of the call says something."""
         return frames.text(words, model_id=self.model_id, delta_characters=delta_characters)
 
@@ -218,11 +223,10 @@ ScriptMaker: TypeAlias = Callable[[Prompt], Script]
 
 
 def whole_answer(
-    prompt: Prompt, words: str, *, delta_characters: int = frames.DELTA_CHARACTERS
+    prompt: Prompt, words: str, delta_characters: int = frames.DELTA_CHARACTERS
 ) -> Script:
     """Return the script of a whole answer."""
-    spoken = prompt.text(words, delta_characters=delta_characters)
-    return (Send(spoken + prompt.ending(words)),)
+    return (Send(prompt.text(words, delta_characters) + prompt.ending(words)),)
 
 
 def _reasoning(prompt: Prompt) -> Script:
@@ -231,9 +235,10 @@ def _reasoning(prompt: Prompt) -> Script:
     return (Send(spoken + prompt.ending(thought + words)),)
 
 
-def _in_tags(prompt: Prompt) -> str:
+def _think_in_tags(prompt: Prompt, delta_characters: int) -> Script:
     thought = "The emulator thinks in tags before it answers."
-    return f"<thinking>\n{thought}\n</thinking>\n\n{prompt.canned_text}"
+    words = f"<thinking>\n{thought}\n</thinking>\n\n{prompt.canned_text}"
+    return whole_answer(prompt, words, delta_characters)
 
 
 def _tool_calls(prompt: Prompt, count: int) -> Iterator[tuple[str, str, str]]:
@@ -246,13 +251,8 @@ def _tool_calls(prompt: Prompt, count: int) -> Iterator[tuple[str, str, str]]:
         if prompt.tools:
             tool = prompt.tools[index % len(prompt.tools)]
             name, arguments = tool.name, example_of(tool.input_schema.document)
-        tool_use_id = f"tooluse_Emulated{prompt.serial:06d}{index}"
-        is_given = isinstance(given, dict)
-        yield (
-            tool_use_id,
-            name,
-            prompt.argument if is_given else frames.compact_json(arguments),
-        )
+        text = prompt.argument if isinstance(given, dict) else frames.compact_json(arguments)
+        yield f"tooluse_Emulated{prompt.serial:06d}{index}", name, text
 
 
 def example_of(schema: Mapping[str, Any], depth: int = 8) -> Any:
@@ -299,8 +299,9 @@ def _refusal(prompt: Prompt) -> Script:
     refusal = {
         "category": "REASONING_EXTRACTION",
         "explanation": "The emulator refuses to answer this.",
-        **({"recommendedModel": prompt.argument} if prompt.argument else {}),
     }
+    if prompt.argument:
+        refusal["recommendedModel"] = prompt.argument
     return (Send(prompt.ending("", "CONTENT_FILTERED", refusal)),)
 
 
@@ -309,49 +310,45 @@ def _stall(prompt: Prompt) -> Script:
 
 
 def _reset(prompt: Prompt) -> Script:
-    last = prompt.text("This frame is never whole.", delta_characters=100)
+    last = prompt.text("This frame is never whole.", 100)
     return (Send(prompt.text(prompt.canned_text) + last[: len(last) // 2]), Cut())
 
 
 def _bad_crc(prompt: Prompt) -> Script:
-    bad = frames.with_bad_checksum(prompt.text("This is never read.", delta_characters=100))
+    bad = frames.with_bad_checksum(prompt.text("This is never read.", 100))
     return (Send(prompt.text(prompt.canned_text) + bad),)
 
 
 def _exception(prompt: Prompt) -> Script:
-    fault = frames.exception(
-        "Encountered an unexpectedly high load, please try again.",
-        "MODEL_TEMPORARILY_UNAVAILABLE",
-    )
+    message = "Encountered an unexpectedly high load, please try again."
+    fault = frames.exception(message, "MODEL_TEMPORARILY_UNAVAILABLE")
     return (Send(prompt.text(prompt.canned_text) + fault),)
 
 
 _WAITS_IN_HEADER: Final = ("throttle", "busy", "throttle_400")
 _WAITS_IN_BODY: Final = ("user_rate", "service_rate")
 
-REFUSALS: Final[Mapping[str, Refusal]] = MappingProxyType(
-    {
-        "throttle": refusals.THROTTLED,
-        "throttle_400": refusals.THROTTLED_WITH_400,
-        "user_rate": refusals.USER_RATE,
-        "service_rate": refusals.SERVICE_RATE,
-        "credit_rate": refusals.CREDIT_RATE,
-        "busy": refusals.MODEL_BUSY,
-        "quota": refusals.QUOTA_EXHAUSTED,
-        "overage": refusals.OVERAGE,
-        "usage_limit": refusals.USAGE_LIMIT,
-        "suspended": refusals.SUSPENDED,
-        "suspicious": refusals.SUSPICIOUS,
-        "expired": refusals.BAD_BEARER,
-        "origin": refusals.WRONG_ORIGIN,
-        "invalid_model": refusals.INVALID_MODEL,
-        "too_long": refusals.PROMPT_TOO_LONG,
-        "window_full": refusals.WINDOW_FULL,
-        "malformed": refusals.MALFORMED,
-        "failed": refusals.FAILED,
-        "unavailable": refusals.UNAVAILABLE,
-    }
-)
+REFUSALS: Final[Mapping[str, Refusal]] = {
+    "throttle": refusals.THROTTLED,
+    "throttle_400": refusals.THROTTLED_WITH_400,
+    "user_rate": refusals.USER_RATE,
+    "service_rate": refusals.SERVICE_RATE,
+    "credit_rate": refusals.CREDIT_RATE,
+    "busy": refusals.MODEL_BUSY,
+    "quota": refusals.QUOTA_EXHAUSTED,
+    "overage": refusals.OVERAGE,
+    "usage_limit": refusals.USAGE_LIMIT,
+    "suspended": refusals.SUSPENDED,
+    "suspicious": refusals.SUSPICIOUS,
+    "expired": refusals.BAD_BEARER,
+    "origin": refusals.WRONG_ORIGIN,
+    "invalid_model": refusals.INVALID_MODEL,
+    "too_long": refusals.PROMPT_TOO_LONG,
+    "window_full": refusals.WINDOW_FULL,
+    "malformed": refusals.MALFORMED,
+    "failed": refusals.FAILED,
+    "unavailable": refusals.UNAVAILABLE,
+}
 """The refusals that a prompt can pick, by the names of their scripts."""
 
 
@@ -366,24 +363,22 @@ def _refuse(name: str, prompt: Prompt) -> Script:
     return (refusal,)
 
 
-BUILT_IN: Final[Mapping[str, ScriptMaker]] = MappingProxyType(
-    {
-        "text": lambda prompt: whole_answer(prompt, prompt.canned_text),
-        "thinking": lambda prompt: whole_answer(prompt, _in_tags(prompt)),
-        "split_tags": lambda prompt: whole_answer(prompt, _in_tags(prompt), delta_characters=3),
-        "reasoning": _reasoning,
-        "tool_use": lambda prompt: _call_tools(prompt, count=1),
-        "parallel_tools": lambda prompt: _call_tools(prompt, count=2),
-        "truncated_tool": _truncated_tool,
-        **{name: partial(_refuse, name) for name in REFUSALS},
-        "stall": _stall,
-        "reset": _reset,
-        "bad_crc": _bad_crc,
-        "exception": _exception,
-        "slow": _slow,
-        "long": _long,
-        "empty": lambda prompt: (Send(prompt.ending("")),),
-        "refusal": _refusal,
-    }
-)
+BUILT_IN: Final[Mapping[str, ScriptMaker]] = {
+    "text": lambda prompt: whole_answer(prompt, prompt.canned_text),
+    "thinking": lambda prompt: _think_in_tags(prompt, frames.DELTA_CHARACTERS),
+    "split_tags": lambda prompt: _think_in_tags(prompt, 3),
+    "reasoning": _reasoning,
+    "tool_use": lambda prompt: _call_tools(prompt, count=1),
+    "parallel_tools": lambda prompt: _call_tools(prompt, count=2),
+    "truncated_tool": _truncated_tool,
+    **{name: partial(_refuse, name) for name in REFUSALS},
+    "stall": _stall,
+    "reset": _reset,
+    "bad_crc": _bad_crc,
+    "exception": _exception,
+    "slow": _slow,
+    "long": _long,
+    "empty": lambda prompt: (Send(prompt.ending("")),),
+    "refusal": _refusal,
+}
 """Every script that a prompt can pick."""

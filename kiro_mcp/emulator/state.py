@@ -68,8 +68,11 @@ class SeenRequest:
         """The form of a prompt."""
         if not self.is_rpc:
             return WireForm.REST
-        target = self.headers.get("x-amz-target", "")
-        return WireForm.KAS if self.is_kas else WireForm(target.rpartition(".")[2])
+        return (
+            WireForm.KAS
+            if self.is_kas
+            else WireForm(self.headers["x-amz-target"].partition(".")[2])
+        )
 
     @property
     def members(self) -> Mapping[str, object]:
@@ -209,10 +212,8 @@ class EmulatorState:
             return self.scripts[name]
         if name in BUILT_IN:
             return BUILT_IN[name](prompt)
-        known = [*BUILT_IN, *self.scripts, *(file.name for file in self.script_files)]
-        return whole_answer(
-            prompt, f"The emulator has no script {name!r}. It has: {', '.join(known)}."
-        )
+        known = ", ".join([*BUILT_IN, *self.scripts, *(file.name for file in self.script_files)])
+        return whole_answer(prompt, f"The emulator has no script {name!r}. It has: {known}.")
 
     def next_id(self) -> int:
         """Return a number that no other request of this emulator has."""
