@@ -33,6 +33,7 @@ REPLY: Final = "response_stream_modified.txt"
 LOGS: Final = "app_logs.txt"
 ERROR: Final = "error_info.json"
 MANIFEST: Final = "capture.json"
+FILES: Final = (REQUEST, KIRO_REQUEST, RAW, FRAMES, REPLY, LOGS, ERROR, MANIFEST)
 
 REPLY_HEADING: Final = "# What kiro-mcp made of it"
 FRAMES_HEADING: Final = "# Frames: offset, kind, payload"
@@ -51,8 +52,8 @@ MAX_CALL_BYTES: Final = 24 * 1024 * 1024
 MAX_READ_BYTES: Final = 64 * 1024 * 1024
 """The largest file that is read. Another program may have written it, without our limits."""
 
-_FOLDER: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}")
-_FILES: Final = (REQUEST, KIRO_REQUEST, RAW, FRAMES, REPLY, LOGS, ERROR, MANIFEST)
+FOLDER_NAME: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}")
+"""The time at which the call began, and an id."""
 
 # --- the manifest -------------------------------------------------------------------------
 
@@ -165,16 +166,6 @@ def numbered(name: str, number: int) -> str:
     return name if number == 1 else f"{stem}-{number}.{suffix}"
 
 
-def is_capture_file(name: str) -> bool:
-    """Whether a name is the name of a capture's file."""
-    return re.sub(r"-\d{1,3}\.", ".", name) in _FILES
-
-
-def is_capture_folder(name: str) -> bool:
-    """Whether a name is the name of a folder of our captures."""
-    return _FOLDER.fullmatch(name) is not None
-
-
 def read_capture(folder: Path) -> list[Exchange]:
     """Return the requests of a captured call, in order, each with its response.
 
@@ -193,7 +184,7 @@ def read_capture(folder: Path) -> list[Exchange]:
         elif (folder / RAW).exists() or (folder / FRAMES).exists():
             facts = [ExchangeFacts(status=200, reading=ReadingFacts())]
         else:
-            found = sorted(one.name for one in folder.iterdir() if is_capture_folder(one.name))
+            found = sorted(one.name for one in folder.iterdir() if FOLDER_NAME.fullmatch(one.name))
             latest = f"the latest one here is {found[-1]}" if found else ""
             raise _unusable(
                 folder,

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import re
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -308,7 +309,8 @@ class CallCapture:
             }
             self._write(folder.ERROR, _json({**facts, **error}))
         self._write_manifest()
-        found = (one for one in self._path.parent.iterdir() if folder.is_capture_folder(one.name))
+        found = self._path.parent.iterdir()
+        found = (one for one in found if folder.FOLDER_NAME.fullmatch(one.name))
         captures = sorted(one for one in found if one.is_dir() and not one.is_symlink())
         for capture in captures[: -folder.MAX_CAPTURES]:
             _remove(capture)
@@ -373,7 +375,8 @@ def _remove(capture: Path) -> None:
     """Remove the files of a capture, and its folder if that leaves it empty."""
     with suppress(OSError):  # Another process may be removing it, or a file is not ours.
         for file in capture.iterdir():
-            if folder.is_capture_file(file.name.removesuffix(".tmp")):
+            name = re.sub(r"-\d{1,3}\.", ".", file.name.removesuffix(".tmp"))  # See `numbered`.
+            if name in folder.FILES:
                 file.unlink()
         capture.rmdir()
 

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from kiro_mcp.cli.clients import config_file
 from kiro_mcp.cli.clients.config_file import servers, with_server, without_server
 from kiro_mcp.cli.clients.edits import CannotEdit, Unparsable
 from kiro_mcp.cli.clients.known import CLIENTS, Client, Entry, missing_credential
-from kiro_mcp.cli.clients.launch import PROGRAM, Launch, lasting_launch, running
+from kiro_mcp.cli.clients.launch import PROGRAM, Launch, Running, lasting_launch
 from kiro_mcp.cli.terminal import say, tell, tell_error
 from kiro_mcp.errors import InvalidRequest, ServiceUnavailable
 from kiro_mcp.files import hold_lock
@@ -64,19 +64,18 @@ def run_install(client_id: str, options: Options) -> int:
 async def _change_alone(client: Client, machine: Machine, options: Options) -> int:
     """Wait for other installations: each one must read what the previous one has written."""
     home = own_home(machine, os.environ.get("KIRO_MCP_HOME", "").strip())
-    async with AsyncExitStack() as stack:
-        try:
+    try:
+        async with AsyncExitStack() as stack:
             if home is not None:
                 lock = hold_lock(home / "install.lock", timeout_seconds=_LOCK_SECONDS)
-                await stack.enter_async_context(lock)
-        except ServiceUnavailable:
-            raise InvalidRequest(
-                f"Another `kiro-mcp install` has been running for {_LOCK_SECONDS:g} seconds.",
-                next_step="End it, then run this again.",
-            ) from None
-        except OSError:
-            pass  # The lock file cannot be written, as on a read-only disk: go on without it.
-        return _change(client, machine, options)
+                with suppress(OSError):  # It cannot be written, as on a read-only disk.
+                    await stack.enter_async_context(lock)
+            return _change(client, machine, options)
+    except ServiceUnavailable:
+        raise InvalidRequest(
+            f"Another `kiro-mcp install` has been running for {_LOCK_SECONDS:g} seconds.",
+            next_step="End it, then run this again.",
+        ) from None
 
 
 def _change(client: Client, machine: Machine, options: Options) -> int:
@@ -155,7 +154,7 @@ def _config_path(client: Client, machine: Machine, options: Options) -> Path:
 
 
 def _launch() -> Launch:
-    how = running()
+    how = Running()
     launch = lasting_launch(how)
     if launch is not None:
         return launch

@@ -19,7 +19,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import pairwise
 from pathlib import Path
@@ -43,47 +43,6 @@ class Launch:
         return " ".join((self.command, *self.args))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """How this process was started, and the programs of this machine."""
-
-    argv0: str
-    """`sys.argv[0]`, made absolute."""
-    executable: str
-    """`sys.executable`: the Python of this process."""
-    platform: str
-    uv: str
-    """The path of uv, if `uvx` started this process; else ""."""
-    exists: Callable[[str], bool]
-    """Whether a file exists."""
-    find: Callable[[str], Iterable[str]]
-    """Returns all programs of a name on `PATH`, in its order."""
-    source: str | None = None
-    """What this copy was installed from, for `uvx --from`: a folder, a wheel or a URL.
-
-    "" for the package index; None if it is unknown or does not exist any more.
-    """
-
-
-def running() -> Running:
-    """Describe how this process was started."""
-
-    def find(name: str) -> Iterator[str]:
-        for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-            if os.path.isabs(folder) and (found := shutil.which(name, path=folder)):
-                yield found
-
-    return Running(
-        argv0=os.path.abspath(sys.argv[0]),
-        executable=sys.executable,
-        platform=sys.platform,
-        uv=os.environ.get("UV", ""),
-        exists=os.path.isfile,
-        find=find,
-        source=source(),
-    )
-
-
 def source() -> str | None:
     """Return the source that this copy was installed from: `Running.source`."""
     try:
@@ -93,6 +52,32 @@ def source() -> str | None:
         found = str(checkout) if (checkout / "pyproject.toml").is_file() else None
     is_gone = found and "://" not in found and not os.path.exists(found)
     return None if is_gone else found
+
+
+def _find(name: str) -> Iterator[str]:
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        if os.path.isabs(folder) and (found := shutil.which(name, path=folder)):
+            yield found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """How this process was started, and the programs of this machine."""
+
+    argv0: str = field(default_factory=lambda: os.path.abspath(sys.argv[0]))
+    executable: str = sys.executable
+    platform: str = sys.platform
+    uv: str = field(default_factory=lambda: os.environ.get("UV", ""))
+    """The path of uv, if `uvx` started this process; else ""."""
+    exists: Callable[[str], bool] = os.path.isfile
+    """Whether a file exists."""
+    find: Callable[[str], Iterable[str]] = _find
+    """Returns all programs of a name on `PATH`, in its order."""
+    source: str | None = field(default_factory=source)
+    """What this copy was installed from, for `uvx --from`: a folder, a wheel or a URL.
+
+    "" for the package index; None if it is unknown or does not exist any more.
+    """
 
 
 def lasting_launch(running: Running) -> Launch | None:
