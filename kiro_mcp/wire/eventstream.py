@@ -185,7 +185,10 @@ class FrameDecoder:
                 raw_headers = buffer[headers_start:payload_start]
                 headers = known_headers(raw_headers)
                 if headers is None:
-                    headers = self._read_headers(raw_headers)
+                    is_small = headers_length <= MAX_KNOWN_BLOCK_BYTES
+                    headers = (_decode_shared_headers if is_small else _decode_headers)(raw_headers)
+                    if is_small and len(self._known_headers) < MAX_KNOWN_BLOCKS:
+                        self._known_headers[raw_headers] = headers
                 add_frame(Frame(headers, buffer[payload_start:payload_end]))
                 start = end
         except _BadFrameError as error:  # The fault is not raised: its traceback holds the buffer.
@@ -218,13 +221,6 @@ class FrameDecoder:
         if len(self._known_preludes) < MAX_KNOWN_PRELUDES:
             self._known_preludes[raw] = prelude
         return prelude
-
-    def _read_headers(self, raw: bytes) -> Headers:
-        is_small = len(raw) <= MAX_KNOWN_BLOCK_BYTES
-        headers = _decode_shared_headers(raw) if is_small else _decode_headers(raw)
-        if is_small and len(self._known_headers) < MAX_KNOWN_BLOCKS:
-            self._known_headers[raw] = headers
-        return headers
 
 
 def encode_frame(frame_headers: Headers, payload: bytes) -> bytes:

@@ -79,7 +79,7 @@ class SurrogateJoiner:
     def close(self) -> str:
         """Return U+FFFD if a first half is still waiting. More text may follow."""
         half, self._half = self._half, ""
-        return mend_surrogates(half)
+        return "\ufffd" if half else ""
 
 
 # --- values that can be sent --------------------------------------------------------------

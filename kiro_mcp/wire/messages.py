@@ -168,8 +168,10 @@ class Members:
 
 def _says_something(value: JsonValue) -> bool:
     """Whether a value contains anything except nulls, blank texts and `false`."""
-    if isinstance(value, dict | list):
-        return any(map(_says_something, value.values() if isinstance(value, dict) else value))
+    if isinstance(value, dict):
+        return any(map(_says_something, value.values()))
+    if isinstance(value, list):
+        return any(map(_says_something, value))
     if isinstance(value, str):
         return bool(value) and not value.isspace()
     return value is not None and value is not False

@@ -391,16 +391,15 @@ class _Cleaner:
         """Whether a keyword is kept. Collects it if JSON Schema forbids its value."""
         if member is None or keyword.startswith("$") or keyword in _LEFT_OUT:
             return False
-        is_legal = self._is_legal(keyword, member)
-        if not is_legal and len(self.dropped) < MAX_NOTED:
+        if keyword not in _KEYWORD_TYPES or self._is_legal(keyword, member):
+            return True
+        if len(self.dropped) < MAX_NOTED:
             self.dropped.append(f"{keyword} {json_text(member):.40}")
-        return is_legal
+        return False
 
     def _is_legal(self, keyword: str, member: Any) -> bool:
-        """Whether JSON Schema allows a value for a keyword."""
-        kinds = _KEYWORD_TYPES.get(keyword)
-        if kinds is None:
-            return True
+        """Whether JSON Schema allows a value for a known keyword."""
+        kinds = _KEYWORD_TYPES[keyword]
         is_boolean = isinstance(member, bool)
         if not isinstance(member, kinds) or is_boolean != (kinds is bool):
             return False

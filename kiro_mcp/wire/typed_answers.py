@@ -31,7 +31,6 @@ _CHECKING: Final = frozenset(
 )
 _WRAPPERS: Final = ("schema", "json_schema")
 """The members in which OpenAI's clients send a schema, beside its name and `strict`."""
-_NO_JSON: Final = "$: the answer has no JSON value."
 _BRACKET: Final = re.compile(r"[{\[]")
 _DECODER: Final = json.JSONDecoder()
 _FIRST_WINDOW: Final = 64
@@ -79,14 +78,15 @@ def open_schema(given: JsonObject, name: str) -> JsonObject:
     """
     schema = given
     while _CHECKING.isdisjoint(schema) or schema.get("type") == "json_schema":
-        inner = [schema[key] for key in _WRAPPERS if isinstance(schema.get(key), dict)]
-        if not inner or not isinstance(inner[0], dict):
+        wrapped = map(schema.get, _WRAPPERS)
+        inner = next((one for one in wrapped if isinstance(one, dict)), None)
+        if inner is None:
             names = ", ".join(given)
             raise InvalidRequest(
                 f"{name} has no keyword of JSON Schema that checks anything: {names!r:.80}.",
                 next_step='Give a JSON Schema, such as {"type": "object", "properties": {…}}.',
             )
-        schema = inner[0]
+        schema = inner
     return schema
 
 
@@ -107,14 +107,13 @@ def best_answer(
         candidates: The values of an answer.
         violations: The violations of each value; () for a valid one.
     """
-    if not candidates:
-        return TypedAnswer(data=None, violations=(_NO_JSON,))
-    read = [
-        TypedAnswer(data=value, violations=found)
-        for value, found in zip(candidates, violations, strict=True)
-    ]
-    valid = (answer for answer in reversed(read) if not answer.violations)
-    return next(valid, None) or max(read, key=lambda answer: len(json_text(answer.data)))
+    read = list(zip(candidates, violations, strict=True))
+    valid = [value for value, found in read if not found]
+    if valid:
+        return TypedAnswer(data=valid[-1], violations=())
+    nothing: tuple[JsonValue, tuple[str, ...]] = None, ("$: the answer has no JSON value.",)
+    data, found = max(read, key=lambda each: len(json_text(each[0])), default=nothing)
+    return TypedAnswer(data=data, violations=found)
 
 
 def _parsed(texts: Sequence[str]) -> list[JsonValue]:
@@ -135,9 +134,9 @@ def _fenced(text: str) -> list[str]:
 def _in_prose(text: str) -> list[JsonValue]:
     """Find whole objects and lists, in linear time: text before an error is not read again."""
     found: deque[JsonValue] = deque(maxlen=MAX_CANDIDATES)
-    start = _next_bracket(text, 0)
-    size = _FIRST_WINDOW
-    while start < len(text):
+    position, size = 0, _FIRST_WINDOW
+    while bracket := _BRACKET.search(text, position):
+        start = bracket.start()
         window = text[start : start + size]
         is_rest = start + size >= len(text)
         try:
@@ -145,21 +144,15 @@ def _in_prose(text: str) -> list[JsonValue]:
         except json.JSONDecodeError as error:
             is_cut = error.pos >= len(window) - _MARGIN or error.msg.startswith("Unterminated")
             if is_cut and not is_rest:
-                size *= 4
+                position, size = start, size * 4
                 continue
             length = max(error.pos, 1)
         except RecursionError:
             break
         else:
             found.extend(_plain(value))
-        start, size = _next_bracket(text, start + length), _FIRST_WINDOW
+        position, size = start + length, _FIRST_WINDOW
     return list(found)
-
-
-def _next_bracket(text: str, start: int) -> int:
-    """Return where the next object or list may begin; the text's length if none does."""
-    found = _BRACKET.search(text, start)
-    return found.start() if found else len(text)
 
 
 def _plain(value: JsonValue) -> list[JsonValue]:
