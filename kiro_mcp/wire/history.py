@@ -348,53 +348,57 @@ def _match_results(turn: _Turn, uses: Sequence[tuple[str, ToolUse]], counts: Cou
     for given_id, use in uses:
         waiting.setdefault(given_id, deque()).append(use.id)
     named = {legal_id(part.id) for part in turn.parts if isinstance(part, ToolResult) and part.id}
-    free = [(use.name, given_id) for given_id, use in uses if given_id not in named]
+    unnamed = [(given_id, use.name) for given_id, use in uses if given_id not in named]
+    by_name: dict[str, deque[int]] = {}
+    for position, (_, name) in enumerate(unnamed):
+        by_name.setdefault(name, deque()).append(position)
+    taken: set[int] = set()
+    first_free = 0
     met: set[Hashable] = set()
     parts: list[Part] = []
+    results: dict[str, ToolResult] = {}
     for part in turn.parts:
         if not isinstance(part, ToolResult):
             parts.append(part)
             continue
-        if not part.id and free:
-            names = [name for name, _ in free]
-            _, use_id = free.pop(names.index(part.name) if part.name in names else 0)
+        if not part.id and len(taken) < len(unnamed):
+            of_tool = by_name.get(part.name, deque())
+            while of_tool and of_tool[0] in taken:
+                of_tool.popleft()
+            while first_free in taken:
+                first_free += 1
+            position = of_tool[0] if of_tool else first_free
+            taken.add(position)
+            use_id = unnamed[position][0]
             counts["missing_id"] += 1
         else:
             use_id = legal_id(part.id)
         content = use_id, part.is_error, part.text, json_text(part.data), part.images
         if waiting.get(use_id):
             own_id = waiting[use_id].popleft()
-            if own_id == part.id:
-                parts.append(part)
-            else:
+            if own_id != part.id:
                 counts["illegal_id"] += part.id not in ("", use_id)
                 counts["repeated_id"] += own_id != use_id
-                parts.append(replace(part, id=own_id))
+                part = replace(part, id=own_id)
+            results[own_id] = part
+            parts.append(part)
         elif use_id in waiting and content in met:
             counts["repeated_tool_use"] += 1
         else:
             parts += _as_text(part)
             counts["orphan_result"] += 1
         met.add(content)
-    for own_ids in waiting.values():
-        counts["missing_result"] += len(own_ids)
-    missing = {own_id for own_ids in waiting.values() for own_id in own_ids}
-    parts += [
-        ToolResult(
-            id=use.id, text=CUT_OFF if use.state == "truncated" else NO_RESULT, is_error=True
-        )
-        for _, use in uses
-        if use.id in missing
-    ]
+    for _, use in uses:
+        if use.id not in results:
+            counts["missing_result"] += 1
+            text = CUT_OFF if use.state == "truncated" else NO_RESULT
+            results[use.id] = ToolResult(id=use.id, text=text, is_error=True)
+            parts.append(results[use.id])
     # Models identify the images of results by their order.
-    order = {use.id: position for position, (_, use) in enumerate(uses)}
-    results = [part for part in parts if isinstance(part, ToolResult)]
-    in_order = sorted(results, key=lambda result: order[result.id])
-    if any(new is not old for new, old in zip(in_order, results, strict=True)):
-        counts["result_order"] += 1
-        sorted_results = iter(in_order)
-        parts = [next(sorted_results) if isinstance(part, ToolResult) else part for part in parts]
-    turn.parts = parts
+    order = [use.id for _, use in uses]
+    counts["result_order"] += list(results) != order
+    in_order = map(results.__getitem__, order)
+    turn.parts = [next(in_order) if isinstance(part, ToolResult) else part for part in parts]
 
 
 def _as_text(part: Part) -> Sequence[Part]:
