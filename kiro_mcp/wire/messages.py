@@ -45,12 +45,7 @@ from kiro_mcp.errors import InvalidRequest, quoted
 from kiro_mcp.wire.arguments import parse_arguments
 from kiro_mcp.wire.history import result_text
 from kiro_mcp.wire.images import image_from_base64, image_from_url
-from kiro_mcp.wire.json_values import (
-    clean_text,
-    json_text,
-    plain_json,
-    word_member,
-)
+from kiro_mcp.wire.json_values import clean_text, json_text, plain_json, word_member
 
 # --- content ------------------------------------------------------------------------------
 
@@ -400,10 +395,10 @@ def _repeats(parts: Sequence[Part], structured: JsonValue) -> bool:
             values.append(from_json(text))
         except ValueError:
             values.append(text)
-    said = [values, "\n".join(texts), *values[:1]] if len(texts) == 1 else [values]
-    is_wrapped = isinstance(structured, dict) and structured.keys() == {"result"}
-    inner = structured["result"] if isinstance(structured, dict) and is_wrapped else structured
-    return structured in said or inner in said
+    said = [values, *texts, *values] if len(texts) == 1 else [values]
+    if isinstance(structured, dict) and structured.keys() == {"result"}:
+        return structured in said or structured["result"] in said
+    return structured in said
 
 
 def _part_says_something(part: Part) -> bool:

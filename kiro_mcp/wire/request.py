@@ -58,11 +58,7 @@ from kiro_mcp.wire.images import (
 from kiro_mcp.wire.json_values import clean_text, json_bytes, object_member, object_members
 from kiro_mcp.wire.models import nearest_effort, resolve_model
 from kiro_mcp.wire.schema import rename_members
-from kiro_mcp.wire.tools import (
-    DESCRIPTION_MAX_BYTES,
-    SentTools,
-    sendable_tools,
-)
+from kiro_mcp.wire.tools import DESCRIPTION_MAX_BYTES, SentTools, sendable_tools
 from kiro_mcp.wire.typed_answers import typed_instruction
 
 WireForm = Literal["rest", "rpc", "kas", "send_message"]

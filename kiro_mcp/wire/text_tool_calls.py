@@ -136,47 +136,33 @@ def _read_calls(
 ) -> tuple[list[ToolUse], int]:
     """Return the calls that begin at `position`, and where they end."""
     if text[position] == "[":
-        call, end = _read_bracketed(text, position, tools)
-    elif wrapper := _WRAPPER_HEAD.match(text, position):
-        return _read_wrapped(text, wrapper, tools)
-    else:
-        call, end = _read_invoke(text, position, tools)
-    return [call], end
+        return _read_bracketed(text, position, tools)
+    wrapper = _WRAPPER_HEAD.match(text, position)
+    calls: list[ToolUse] = []
+    end = wrapper.end() if wrapper else position
+    while not calls or (wrapper and _INVOKE_HEAD.match(text, end)):
+        call, end = _read_invoke(text, end, tools)
+        calls.append(call)
+    # A model that stops after its last call may leave the wrapper open.
+    if wrapper and text[end:].strip():
+        closing = re.compile(rf"\s*</{wrapper['prefix']}function_calls>")
+        end = _expect(closing, text, end).end()
+    return calls, end
 
 
 def _read_bracketed(
     text: str, position: int, tools: Mapping[str, JsonObject]
-) -> tuple[ToolUse, int]:
+) -> tuple[list[ToolUse], int]:
     head = _expect(_BRACKET_HEAD, text, position)
     try:
         _, end = _DECODER.raw_decode(text, head.end())
     except (ValueError, RecursionError) as error:
         raise _NoCallError from error
-    arguments = parse_arguments([text[head.end() : end]])
-    if arguments.value is None or head["name"] not in tools:
+    read = parse_arguments([text[head.end() : end]])
+    if read.value is None or head["name"] not in tools:
         raise _NoCallError
-    call = ToolUse(
-        id="",
-        name=head["name"],
-        arguments=arguments.value,
-        is_repaired=arguments.is_repaired,
-    )
-    return call, _expect(_BRACKET_TAIL, text, end).end()
-
-
-def _read_wrapped(
-    text: str, wrapper: re.Match[str], tools: Mapping[str, JsonObject]
-) -> tuple[list[ToolUse], int]:
-    calls: list[ToolUse] = []
-    end = wrapper.end()
-    while not calls or _INVOKE_HEAD.match(text, end):
-        call, end = _read_invoke(text, end, tools)
-        calls.append(call)
-    # A model that stops after its last call may leave the wrapper open.
-    if text[end:].strip():
-        closing = re.compile(rf"\s*</{wrapper['prefix']}function_calls>")
-        end = _expect(closing, text, end).end()
-    return calls, end
+    call = ToolUse(id="", name=head["name"], arguments=read.value, is_repaired=read.is_repaired)
+    return [call], _expect(_BRACKET_TAIL, text, end).end()
 
 
 def _read_invoke(text: str, position: int, tools: Mapping[str, JsonObject]) -> tuple[ToolUse, int]:

@@ -95,14 +95,13 @@ class ThinkingExtractor:
 
     def close(self) -> list[Piece]:
         """Return what was held back. Everything that follows is text."""
-        held, leading, state = self._held, self._leading, self.state
-        self._held, self._leading, self.state = "", "", State.TEXT
-        if state is State.START:
-            return [Piece(PieceKind.TEXT, leading + held)] if leading + held else []
+        held, state = self._leading + self._held, self.state
+        self._leading, self._held, self.state = "", "", State.TEXT
         if state is State.INSIDE and held == self._closing_tag:
             return [Piece(PieceKind.TAG, held)]
         self.is_unclosed = state in (State.OPENED, State.INSIDE)
-        return [Piece(PieceKind.THINKING, held)] if held else []
+        kind = PieceKind.TEXT if state is State.START else PieceKind.THINKING
+        return [Piece(kind, held)] if held else []
 
     # Each step adds pieces from the beginning of `text` and returns what is left for the next.
 
@@ -113,6 +112,7 @@ class ThinkingExtractor:
         if is_possible and any(tag.startswith(rest) and tag != rest for tag in OPENING_TAGS):
             self._leading, self._held = leading, rest
             return ""
+        self._leading = ""
         tag = next((tag for tag in OPENING_TAGS if rest.startswith(tag)), None)
         if tag is None or not is_possible:
             self.state = State.TEXT

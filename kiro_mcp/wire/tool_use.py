@@ -21,12 +21,7 @@ from typing import Final, cast
 from kiro_mcp.chat import JsonObject, ToolUse
 from kiro_mcp.errors import quoted
 from kiro_mcp.wire.arguments import Arguments, parse_arguments
-from kiro_mcp.wire.events import (
-    MAX_INPUT_CHARACTERS,
-    MAX_TOOL_USES,
-    ToolUseFragment,
-    over_limit,
-)
+from kiro_mcp.wire.events import MAX_INPUT_CHARACTERS, MAX_TOOL_USES, ToolUseFragment, over_limit
 from kiro_mcp.wire.json_values import mend_surrogates
 from kiro_mcp.wire.schema import rename_members, with_legal_names
 from kiro_mcp.wire.schema_check import SchemaCheck, UnusableSchemaError
