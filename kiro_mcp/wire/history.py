@@ -89,6 +89,7 @@ class _Turn:
     role: Role
     parts: list[Part]
     is_truncated: bool = False
+    has_reasoning: bool = False
 
 
 def repair_history(
@@ -197,23 +198,26 @@ def _alternate(messages: Sequence[Message], model_id: str, counts: Counter[str])
         for given in message.parts:
             part = _clean_part(given)
             counts["unsendable_value"] += part != given
+            is_thinking = isinstance(part, ThinkingPart)
+            if is_thinking and not (part.signature or part.redacted):
+                counts["unsigned_reasoning"] += 1
+                continue
+            if is_thinking and message.model not in ("", model_id):
+                counts["foreign_reasoning"] += 1
+                continue
             role = message.role
-            if isinstance(part, ThinkingPart):
-                if not (part.signature or part.redacted):
-                    counts["unsigned_reasoning"] += 1
-                    continue
-                if message.model not in ("", model_id):
-                    counts["foreign_reasoning"] += 1
-                    continue
-                role = "assistant"
-            elif isinstance(part, ToolUse):
+            if is_thinking or isinstance(part, ToolUse):
                 role = "assistant"
             elif isinstance(part, ToolResult | ImagePart):
                 role = "user"
             counts["misplaced_part"] += role != message.role
             if run is None or run.role != role:
                 run = _begin_run(turns, role, counts)
-            run.parts.append(part)
+            if is_thinking and run.has_reasoning:
+                counts["one_reasoning"] += 1
+            else:
+                run.has_reasoning = run.has_reasoning or is_thinking
+                run.parts.append(part)
         run = run or _begin_run(turns, message.role, counts)
         run.is_truncated = message.is_truncated and run.role == "assistant"
     if not turns or turns[0].role != "user":
@@ -222,16 +226,6 @@ def _alternate(messages: Sequence[Message], model_id: str, counts: Counter[str])
     if turns[-1].role != "user":
         turns.append(_Turn("user", []))
         counts["user_last"] += 1
-    for turn in turns:
-        reasoning = [part for part in turn.parts if isinstance(part, ThinkingPart)]
-        if len(reasoning) > 1:
-            counts["one_reasoning"] += len(reasoning) - 1
-            kept = turn.parts.index(reasoning[0])
-            turn.parts = [
-                part
-                for index, part in enumerate(turn.parts)
-                if index == kept or not isinstance(part, ThinkingPart)
-            ]
     return turns
 
 
@@ -456,14 +450,12 @@ def _place_images(turns: Sequence[_Turn], limit: int, counts: Counter[str]) -> N
         names = {use.id: use.name for use in turn.parts if isinstance(use, ToolUse)}
     image_counts = [sum(isinstance(part, ImagePart) for part in turn.parts) for turn in turns]
     excess = min(sum(image_counts) - limit, sum(image_counts[:-1]))
+    counts["old_image"] = max(0, excess)
     for turn in turns:
-        if excess <= 0:
-            break
         kept: list[Part] = []
         for part in turn.parts:
-            if excess and isinstance(part, ImagePart):
+            if excess > 0 and isinstance(part, ImagePart):
                 excess -= 1
-                counts["old_image"] += 1
             else:
                 kept.append(part)
         turn.parts = kept
@@ -476,17 +468,14 @@ def _tell_images_apart(turns: Sequence[_Turn], counts: Counter[str]) -> None:
     tool's image for another's.
     """
     for turn in turns:
-        images = [part for part in turn.parts if isinstance(part, ImagePart)]
-        labels = [part.label if isinstance(part, _LabelledImage) else "" for part in images]
-        if not any(labels):
-            continue
-        turn.parts = [
-            ImagePart(format=part.format, data=part.data)
-            if isinstance(part, _LabelledImage)
-            else part
-            for part in turn.parts
-        ]
-        if len(images) > 1:
+        labels: list[str] = []
+        for position, part in enumerate(turn.parts):
+            if isinstance(part, _LabelledImage):
+                turn.parts[position] = ImagePart(format=part.format, data=part.data)
+                labels.append(part.label)
+            elif isinstance(part, ImagePart):
+                labels.append("")
+        if len(labels) > 1 and any(labels):
             counts["image_legend"] += 1
             each = (
                 f"image {number} is {label or 'from the user'}"
