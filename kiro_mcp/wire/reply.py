@@ -489,8 +489,8 @@ class _Parts:
         self._extractor = ThinkingExtractor()
         self._tagged = _Thinking()
         self._native: list[_Thinking] = []
-        self._is_thinking = False
-        """Whether the last block of `_native` may continue."""
+        self._open: _Thinking | None = None
+        """The block of `_native` that may continue."""
         self._doubtful: list[Piece] | None = None
         """Pieces between tags after thinking events: a copy of the thinking, or text."""
 
@@ -504,8 +504,8 @@ class _Parts:
         text = self._text_halves.feed(text)
         if not text:
             return
-        if self._is_thinking:
-            self._end_thinking(has_gap=True)
+        if self._open is not None:
+            self._end_thinking(self._open, has_gap=True)
         if self._extractor.state is State.TEXT and self._doubtful is None:
             self._say(text)
         else:
@@ -518,13 +518,13 @@ class _Parts:
         if reasoning.redacted:
             self._begin_thinking().redacted = reasoning.redacted
         if reasoning.text:
-            block = self._native[-1] if self._is_thinking else None
+            block = self._open
             # A signature ends its block, and encrypted thinking is a block by itself.
             if block is None or block.signature or block.redacted:
                 block = self._begin_thinking()
             self._think(block, self._thinking_halves.feed(reasoning.text))
         if reasoning.signature:
-            block = self._native[-1] if self._is_thinking else self._begin_thinking()
+            block = self._open or self._begin_thinking()
             self._think(block, self._thinking_halves.close())
             block.signature.append(reasoning.signature)
 
@@ -620,12 +620,11 @@ class _Parts:
     # --- thinking -------------------------------------------------------------------------
 
     def _begin_thinking(self) -> _Thinking:
-        if self._is_thinking:
-            self._end_thinking(has_gap=True)
-        block = _Thinking()
+        if self._open is not None:
+            self._end_thinking(self._open, has_gap=True)
+        self._open = block = _Thinking()
         self._native.append(block)
         self._place_thinking(block)
-        self._is_thinking = True
         return block
 
     def _place_thinking(self, block: _Thinking) -> None:
@@ -640,10 +639,9 @@ class _Parts:
         block.pieces.append(text)
         self._add(Piece(PieceKind.THINKING, text))
 
-    def _end_thinking(self, *, has_gap: bool) -> None:
-        block = self._native[-1]
+    def _end_thinking(self, block: _Thinking, *, has_gap: bool) -> None:
+        self._open = None
         self._think(block, self._thinking_halves.close())
-        self._is_thinking = False
         if block.pieces:
             self._add(Piece(PieceKind.TAG, CLOSING_TAG))
             if has_gap:
@@ -658,8 +656,8 @@ class _Parts:
             self._tagged.is_unclosed = self._extractor.is_unclosed
         if self._doubtful is not None:
             self._resolve_doubt()
-        if self._is_thinking:
-            self._end_thinking(has_gap=False)
+        if self._open is not None:
+            self._end_thinking(self._open, has_gap=False)
 
     def _sort(self, pieces: list[Piece]) -> None:
         """Add pieces of text that may be thinking between tags."""
