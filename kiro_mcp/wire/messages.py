@@ -21,7 +21,7 @@ content types of the Model Context Protocol (2026-07-28).
 
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -82,20 +82,15 @@ _CALL_RESULT_KEYS: Final = frozenset(
 _NAME_KEYS: Final = ("title", "filename", "name", "uri", "source", "url")
 
 _RESULT_BLOCKS: Final[Mapping[str, Sequence[str]]] = {
-    "text": ("text",),
-    "input_text": ("text",),
-    "output_text": ("text",),
+    **dict.fromkeys(("text", "input_text", "output_text"), ("text",)),
+    **dict.fromkeys(("image_url", "input_image", "computer_screenshot"), ("image_url",)),
+    **dict.fromkeys(("search_result", "web_fetch_result"), ("content",)),
     "image": ("source", "data"),
-    "image_url": ("image_url",),
-    "input_image": ("image_url",),
-    "computer_screenshot": ("image_url",),
     "audio": ("data",),
     "document": ("source",),
     "file": ("file",),
     "resource": ("resource",),
     "resource_link": ("uri",),
-    "search_result": ("content",),
-    "web_fetch_result": ("content",),
 }
 """The blocks that a tool may return, each with members of which a real block has at least one."""
 
@@ -303,7 +298,8 @@ class ContentReader:
                 raise
             self.note("media_left_out", error.message)
             return [TextPart(text=f"(Left out: {error.message})")]
-        if parts is None or not (any(map(_part_says_something, parts)) or not any(block.unused())):
+        is_empty = not any(map(_part_says_something, parts or ()))
+        if parts is None or (is_empty and any(block.unused())):
             if not given:
                 return []
             detail = f"{location} is not a known kind of content; it is sent as JSON."
@@ -480,8 +476,7 @@ def _read_image(reader: ContentReader, block: Members) -> list[Part]:
 def _read_document(reader: ContentReader, block: Members) -> list[Part]:
     """Read a document: Anthropic's `source`, OpenAI's `file`, MCP's `resource`; a search result."""
     source = block.inner("source") or block.inner("file") or block.inner("resource") or block
-    names = [members.text(key) for members in (block, source) for key in _NAME_KEYS]
-    name = " ".join(dict.fromkeys(filter(None, names)))
+    name = _joined([members.text(key) for members in (block, source) for key in _NAME_KEYS])
     if "content" in source.values:
         parts = reader.parts(source.value("content"), f"{block.location}.content")
         text, images = _text_and_images(parts)
@@ -504,8 +499,12 @@ def _read_web_fetch(reader: ContentReader, block: Members) -> list[Part]:
 
 
 def _read_resource_link(reader: ContentReader, block: Members) -> list[Part]:
-    words = (block.text(key) for key in ("title", "name", "uri", "description"))
-    return [TextPart(text=" ".join(dict.fromkeys(filter(None, words))))]
+    words = [block.text(key) for key in ("title", "name", "uri", "description")]
+    return [TextPart(text=_joined(words))]
+
+
+def _joined(words: Sequence[str]) -> str:
+    return " ".join(dict.fromkeys(filter(None, words)))
 
 
 def _read_tool_use(reader: ContentReader, block: Members) -> list[Part] | None:
@@ -681,7 +680,7 @@ def read_messages(given: Sequence[object], *, system: object = "") -> Chat:
     for index, item in enumerate(given):
         reader.read(plain_json(item), f"messages[{index}]")
     return Chat(
-        messages=tuple(reader.messages),
+        messages=reader.messages(),
         system="\n\n".join(reader.systems),
         repairs=reader.repairs,
     )
@@ -704,6 +703,15 @@ def read_tool_results(
     return tuple(results), reader.repairs
 
 
+@dataclass(slots=True)
+class _Turn:
+    """A message to which pieces may be added."""
+
+    role: Role
+    parts: list[Part] = field(default_factory=list[Part])
+    is_truncated: bool = False
+
+
 class _ChatReader(ContentReader):
     """Reads one message after the other.
 
@@ -713,9 +721,16 @@ class _ChatReader(ContentReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self.messages: list[Message] = []
         self.systems: list[str] = []
+        self._turns: list[_Turn] = []
         self._was_piece = False
+
+    def messages(self) -> tuple[Message, ...]:
+        """Return the messages that were read."""
+        return tuple(
+            Message(role=turn.role, parts=tuple(turn.parts), is_truncated=turn.is_truncated)
+            for turn in self._turns
+        )
 
     def read(self, item: JsonValue, location: str) -> None:
         if not isinstance(item, dict):
@@ -765,12 +780,12 @@ class _ChatReader(ContentReader):
         is_piece: bool = False,
         is_truncated: bool = False,
     ) -> None:
-        before = self.messages[-1] if self.messages else None
-        if before and before.role == role and (is_piece or self._was_piece):
-            joined = (*before.parts, *parts)
-            self.messages[-1] = replace(before, parts=joined, is_truncated=is_truncated)
-        else:
-            self.messages.append(Message(role=role, parts=tuple(parts), is_truncated=is_truncated))
+        last = self._turns[-1] if self._turns else None
+        if last is None or last.role != role or not (is_piece or self._was_piece):
+            last = _Turn(role)
+            self._turns.append(last)
+        last.parts += parts
+        last.is_truncated = is_truncated
         self._was_piece = is_piece
 
     def _message_parts(self, message: Members) -> list[Part]:
