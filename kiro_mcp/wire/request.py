@@ -615,7 +615,7 @@ def _write_result(result: ToolResult) -> JsonObject:
 
 
 _LARGE_IMAGE_CHARACTERS: Final = 64 * 1024
-_STAND_IN: Final = re.compile(rb'"\\u0000image ([0-9]{1,4})\\u0000"')
+_STAND_IN: Final = "\0image\0"
 """Replaces a large image until the rest of the JSON is encoded."""
 
 
@@ -629,7 +629,7 @@ def encode_payload(payload: JsonObject, *, has_sound_images: bool = False) -> by
     taken: list[tuple[JsonObject, str]] = []
     state = object_member(payload, "conversationState")
     current = object_member(state, "currentMessage")
-    for turn in (*object_members(state, "history"), current, payload):
+    for turn in (current, *object_members(state, "history"), payload):  # As they are written.
         for image in object_members(object_member(turn, "userInputMessage"), "images"):
             source = object_member(image, "source")
             data = source.get("bytes")
@@ -638,24 +638,19 @@ def encode_payload(payload: JsonObject, *, has_sound_images: bool = False) -> by
     if not taken:
         return json_bytes(payload)
     try:
-        for number, (source, _) in enumerate(taken):
-            source["bytes"] = f"\0image {number}\0"
-        pieces = _STAND_IN.split(json_bytes(payload))
+        for source, _ in taken:
+            source["bytes"] = _STAND_IN
+        first, *others = json_bytes(payload).split(json_bytes(_STAND_IN))
     finally:
         for source, data in taken:
             source["bytes"] = data
-    if len(pieces) != 2 * len(taken) + 1:  # A text looks like a stand-in.
+    if len(others) != len(taken):  # A text looks like a stand-in.
         return json_bytes(payload)
     encoded = BytesIO()
-    for index, piece in enumerate(pieces):
-        if index % 2 == 0:
-            encoded.write(piece)
-            continue
-        data = taken[int(piece)][1]
-        if has_sound_images:
-            encoded.writelines((b'"', data.encode(), b'"'))
-        else:
-            encoded.write(json_bytes(data))
+    encoded.write(first)
+    for (_, data), piece in zip(taken, others, strict=True):
+        image = (b'"', data.encode(), b'"') if has_sound_images else (json_bytes(data),)
+        encoded.writelines((*image, piece))
     return encoded.getvalue()
 
 

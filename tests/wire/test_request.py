@@ -501,7 +501,7 @@ def test_a_request_that_is_too_large_without_its_history_is_refused(chat: ChatRe
 
 
 @pytest.mark.parametrize("is_sound", [True, False])
-@pytest.mark.parametrize("text", ["x", "\\u0000image 0\\u0000", "\0image 0\0"])
+@pytest.mark.parametrize("text", ["x", "\\u0000image\\u0000", "\0image\0"])
 def test_large_images_are_encoded_as_they_are(text: str, is_sound: bool) -> None:
     """Base64 has nothing to escape. A library's user may hand over what is not base64."""
     beginning = b"\x89PNG\r\n\x1a\n"
