@@ -309,12 +309,11 @@ def _written(value: object, unit: str, own_line: str) -> str:
 
 
 def _remove_json(text: str, path: Path) -> Iterator[str]:
-    while True:  # A key may occur twice.
-        start, members, depth, index = _find(text, path)
-        if index is None or depth < len(path) - 1:
-            yield text
-            return
+    start, members, _, index = _find(text, path)
+    while index is not None:  # A key may occur twice.
         text = _cut(text, start, members, index)
+        start, members, _, index = _find(text, path)
+    yield text
 
 
 def _cut(text: str, start: int, members: list[_Member], index: int) -> str:
@@ -410,6 +409,7 @@ def _without_tables(text: str, path: Path) -> str:
                     if kept and not kept[-1].strip() and not [*comments, line][0].strip():
                         kept.pop()
                     kept += comments
+                    comments.clear()
         if not is_inside:
             kept.append(line)
         elif mark in ("", "#"):
