@@ -26,6 +26,7 @@ A refresh token that was refused is never sent again.
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -196,7 +197,10 @@ class Refresher:
                 "No folder is known in which a renewed login can be saved.",
                 next_step="Set KIRO_MCP_HOME to a folder.",
             )
-        path = self._store.folder / f"refresh-{digest(credential.identity)[:16]}.lock"
+        # All names of a file share one lock.
+        file = os.path.realpath(credential.path) if credential.path else ""
+        name = digest(replace(credential, path=file).identity)[:16]
+        path = self._store.folder / f"refresh-{name}.lock"
         return hold_lock(path, timeout_seconds=timeout_seconds, sleep=self._sleep)
 
     def _is_newer(self, current: Credential, before: Credential, rejected: str) -> bool:

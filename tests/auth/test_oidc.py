@@ -95,6 +95,30 @@ async def test_a_refused_refresh_does_not_spend_the_token_of_another_program(
     assert len(sent) == 1
 
 
+async def test_two_names_of_one_file_share_one_refresh(tmp_path: Path) -> None:
+    """Dot files are often links: two refreshes of one token would end the login."""
+    file = ide_social(tmp_path)
+    link = tmp_path / "link.json"
+    link.symlink_to(file)
+    network = Network({"accessToken": "new", "refreshToken": "next"})
+    service = SignInService(network, {}, now=lambda: NOW)
+    machine = Machine(home=None, platform="linux", environ={})
+    renewed: list[str] = []
+
+    async def refresh(path: Path) -> None:
+        settings = Settings.load({"KIRO_CREDS_FILE": str(path), "KIRO_MCP_WRITE_BACK": "all"})
+        sources = Sources(settings, machine, OwnStore(tmp_path / "own"), now=lambda: NOW)
+        held = sources.look().require()
+        refresher = Refresher(sources, service, sleep=anyio.sleep)
+        renewed.append((await refresher.refresh(held)).access_token)
+
+    with fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(refresh, file)
+            tasks.start_soon(refresh, link)
+    assert renewed == ["new", "new"]
+
+
 @pytest.mark.parametrize("method", ["builder_id", "google"])
 async def test_a_login_does_not_start_without_the_sign_in_service(
     method: Method, tmp_path: Path
