@@ -61,7 +61,6 @@ PURE = [
     "wire",
     "auth.credentials",
     "auth.oidc",
-    "auth.documents",
     "auth.hosts",
     "acp.transcript",
     "captures.redacting",

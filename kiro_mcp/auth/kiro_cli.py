@@ -33,8 +33,9 @@ from urllib.parse import quote
 
 import anyio
 
-from kiro_mcp.auth.credentials import BUILDER_ID_START_URL, Credential
-from kiro_mcp.auth.documents import (
+from kiro_mcp.auth.credentials import (
+    BUILDER_ID_START_URL,
+    Credential,
     merge_tokens,
     parse_object,
     read_credential,

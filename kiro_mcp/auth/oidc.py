@@ -30,8 +30,10 @@ from kiro_mcp.auth.credentials import (
     Credential,
     CredentialKind,
     jwt_expiry,
+    member_of,
+    read_registration,
+    text_of,
 )
-from kiro_mcp.auth.documents import member_of, read_registration, text_of
 from kiro_mcp.auth.hosts import idp_token_endpoint, is_sign_in_page, read_start_url
 from kiro_mcp.client.endpoints import require_may_send, service_url
 from kiro_mcp.errors import InvalidRequest, KiroError, ServiceUnavailable, SignInRequired, quoted

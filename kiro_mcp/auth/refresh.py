@@ -39,8 +39,7 @@ import anyio
 import anyio.to_thread
 
 from kiro_mcp._version import __version__
-from kiro_mcp.auth.credentials import Credential, Origin
-from kiro_mcp.auth.documents import merge_tokens, parse_object, text_of
+from kiro_mcp.auth.credentials import Credential, Origin, merge_tokens, parse_object, text_of
 from kiro_mcp.auth.kiro_cli import can_update, helper_for, token_of_kiro_cli, update_row
 from kiro_mcp.auth.oidc import Members, Refused, TokenRequest, read_answer, refresh_request
 from kiro_mcp.auth.sources import Sources

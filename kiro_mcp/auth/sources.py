@@ -21,17 +21,15 @@ from pathlib import Path
 from typing import Literal
 
 from kiro_mcp.auth.credentials import (
+    API_KEY_PREFIX,
     NOT_THERE,
     ClientRegistration,
     Credential,
     Finding,
     Resolution,
     Stamp,
-    jwt_expiry,
-)
-from kiro_mcp.auth.documents import (
-    API_KEY_PREFIX,
     decode_refresh_token,
+    jwt_expiry,
     parse_object,
     read_credential,
     read_registration,

@@ -21,8 +21,9 @@ from typing import Final, TypeAlias, cast
 import anyio
 import anyio.to_thread
 
-from kiro_mcp.auth.credentials import ClientRegistration, Credential
-from kiro_mcp.auth.documents import (
+from kiro_mcp.auth.credentials import (
+    ClientRegistration,
+    Credential,
     format_time,
     own_document,
     parse_object,

@@ -16,8 +16,7 @@ import anyio
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from kiro_mcp.auth.credentials import Credential
-from kiro_mcp.auth.documents import format_time
+from kiro_mcp.auth.credentials import Credential, format_time
 from kiro_mcp.auth.oidc import DeviceLogin
 from kiro_mcp.auth.sign_in import SignInStatus, sign_in_status
 from kiro_mcp.errors import InvalidRequest, KiroError, SignInRequired

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from kiro_mcp.auth.credentials import BUILDER_ID_START_URL, ClientRegistration, Credential
-from kiro_mcp.auth.documents import (
+from kiro_mcp.auth.credentials import (
     BUILDER_ID_CLIENT_HASH,
+    BUILDER_ID_START_URL,
+    ClientRegistration,
+    Credential,
     decode_refresh_token,
     format_time,
     merge_tokens,
