@@ -8,13 +8,12 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
-from weakref import WeakSet
 
 import anyio
 import anyio.to_thread
@@ -107,8 +106,6 @@ class Engine:
         """The settings as text, made once because each call needs them. Never show it."""
         self.owner = owner
         self.home = home
-        self._guests: WeakSet[Engine] = WeakSet()
-        """The engines of callers with keys of their own, whose answers end with this one."""
         telemetry = telemetry or Telemetry()
         self._http = host._http if host else HttpPool.of(settings)
         self.tokens = TokenProvider(
@@ -153,8 +150,7 @@ class Engine:
             if settings.debug_dir:
                 debug_folder = machine.expanded(settings.debug_dir)
             self.captures = open_captures(settings, debug_folder, now=now, new_id=new_id)
-        self._host = host
-        self._secret = b""
+        self._secret = host._secret if host else b""
         self._make_guest = partial(
             Engine,
             now=now,
@@ -201,14 +197,10 @@ class Engine:
                 " callers.",
                 next_step="Leave out the key, or use a server with KIRO_MCP_ENGINE=direct.",
             )
-        guest = self._make_guest(self.settings.for_key(key), host=self, owner=owner)
-        self._guests.add(guest)
-        return guest
+        return self._make_guest(self.settings.for_key(key), host=self, owner=owner)
 
     async def secret(self) -> bytes:
         """Return the secret of this installation."""
-        if self._host:
-            return await self._host.secret()
         if not self._secret:
             folder = self.home if self.settings.store == "disk" else None
             secret = await anyio.to_thread.run_sync(installation_secret, folder)
@@ -242,16 +234,19 @@ class Engine:
         self._tasks.cancel_scope.cancel()
         await self._tasks.__aexit__(None, None, None)
 
-    async def aclose(self) -> None:
+    async def aclose(self, guests: Iterable["Engine"] = ()) -> None:
         """Save refreshes, answers and captures, then close all connections and the store.
 
         One time limit applies to all of this together, so that closing always happens.
+
+        Args:
+            guests: The engines of callers with keys of their own, whose answers end with this one.
         """
         self.conversations.end_soon()
         with anyio.move_on_after(SETTLING_SECONDS):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.tokens.settle)
-                tasks.start_soon(self._stop_jobs)
+                tasks.start_soon(self._stop_jobs, guests)
         self.tokens.abandon()
         if self.program:
             await self.program.aclose()
@@ -259,9 +254,9 @@ class Engine:
             for close in (self._http, self.conversations):
                 tasks.start_soon(close.aclose)
 
-    async def _stop_jobs(self) -> None:
+    async def _stop_jobs(self, guests: Iterable["Engine"]) -> None:
         async with anyio.create_task_group() as tasks:
-            for engine in (self, *self._guests):
+            for engine in (self, *guests):
                 if engine._jobs is not None:
                     tasks.start_soon(engine._jobs.stop)
         if self.captures is not None:
