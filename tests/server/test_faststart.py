@@ -338,6 +338,15 @@ async def test_a_batch_does_not_wait_for_a_request_that_is_cancelled() -> None:
     assert answered.count(11) <= 1
 
 
+async def test_a_cancellation_in_a_batch_loses_none_of_its_refusals() -> None:
+    """The batch is not over before its last message is read."""
+    cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 11}}
+    batch = [5, request(11, "ping"), cancel, 6]
+    got = await replies(lines_of([initialize(1, "2025-03-26"), INITIALIZED, batch]))
+    refused = [[one["error"]["data"] for one in _each(message) if not one["id"]] for message in got]
+    assert list(filter(None, refused)) == [["5", "6"]]
+
+
 def _each(message: Any) -> list[Any]:
     return cast("list[Any]", message) if isinstance(message, list) else [message]
 
