@@ -16,12 +16,12 @@ from kiro_mcp.server.http import (
     SSE_PATH,
     STREAMABLE_PATH,
     Transport,
-    WebOptions,
     serving,
 )
 from kiro_mcp.server.http_gate import (
     HTTP_AUTH_FILE,
     AllowedNames,
+    Token,
     choose_token,
     give_large_blocks_back,
     in_url,
@@ -72,19 +72,20 @@ def serve_http_and_exit(
             from kiro_mcp.api.app import API_PATH, build_api  # Few servers need this import.
 
             mounted = {API_PATH: build_api(settings.max_body_bytes)}
-        options = WebOptions(
-            transport=transport,
-            token=token,
-            names=AllowedNames(settings.host, port, settings.allowed_hosts),
-            max_body_bytes=settings.max_body_bytes,
-            mounted=mounted,
-        )
         give_large_blocks_back()
         async with (
             service_environ(offline=offline) as environ,
-            serving(server_for(environ), options, listener) as served,
+            serving(
+                server_for(environ),
+                listener,
+                transport=transport,
+                token=token,
+                names=AllowedNames(settings.host, port, settings.allowed_hosts),
+                max_body_bytes=settings.max_body_bytes,
+                mounted=mounted,
+            ) as served,
         ):
-            for line in _announcement(options, settings, port):
+            for line in _announcement(transport, token, settings, port):
                 note(line)
             code = await wait_for_signal()
             await served.end()
@@ -94,17 +95,19 @@ def serve_http_and_exit(
     end_process(run(serve, server_log()))
 
 
-def _announcement(options: WebOptions, settings: Settings, port: int) -> Iterator[str]:
-    path = {"http": STREAMABLE_PATH, "sse": SSE_PATH}[options.transport]
-    if options.transport == "sse":
+def _announcement(
+    transport: Transport, token: Token, settings: Settings, port: int
+) -> Iterator[str]:
+    path = {"http": STREAMABLE_PATH, "sse": SSE_PATH}[transport]
+    if transport == "sse":
         yield "warning: MCP has deprecated the SSE transport; use --transport http if you can."
-    if not options.token.secret:
+    if not token.secret:
         yield "warning: no token: every user and program on this machine can use your subscription."
     if not is_loopback(settings.host):
         names = ", ".join(("localhost", *settings.allowed_hosts))
         yield f"Requests must name this server {names} (KIRO_MCP_ALLOWED_HOSTS)."
-    if options.token.secret:
-        yield f"Clients must send the token in {options.token.where}."
+    if token.secret:
+        yield f"Clients must send the token in {token.where}."
     url = f"http://{in_url(settings.host)}:{port}"
     if settings.api:
         yield f"Serving OpenAI's API at {url}/v1 and Anthropic's at {url}."

@@ -31,13 +31,12 @@ program that continues leaves the block of `serving`, which does the last step:
 """
 
 import asyncio
-import hmac
 import secrets
 import socket
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -69,7 +68,7 @@ from kiro_mcp.server.http_gate import (
     Token,
     refuse,
 )
-from kiro_mcp.server.owners import KEY_HEADER, Engines
+from kiro_mcp.server.owners import KEY_HEADER, Engines, owner_of
 from kiro_mcp.web_server import HttpLimits, serve
 
 SESSION_IDLE_SECONDS: Final = 30 * 60
@@ -96,52 +95,50 @@ _UNCHECKED: Final = TransportSecuritySettings(enable_dns_rebinding_protection=Fa
 Transport = Literal["http", "sse"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebOptions:
-    """How a server is served over HTTP."""
-
-    transport: Transport = "http"
-    token: Token
-    names: AllowedNames
-    max_body_bytes: int
-    max_sessions: int = MAX_SESSIONS
-    body_wait_seconds: float = BODY_WAIT_SECONDS
-    """How long a request waits while other large ones use the whole memory budget."""
-    mounted: Mapping[str, ASGIApp] = field(default_factory=dict[str, ASGIApp])
-    """Other applications by path, such as `/v1`, behind the same gate. Each must limit the size of
-    its bodies, as the SDK does for MCP."""
-
-
 @asynccontextmanager
 async def serving(
     server: Server[Engines],
-    options: WebOptions,
     listener: socket.socket,
+    *,
+    transport: Transport,
+    token: Token,
+    names: AllowedNames,
+    max_body_bytes: int,
+    max_sessions: int = MAX_SESSIONS,
+    body_wait_seconds: float = BODY_WAIT_SECONDS,
+    mounted: Mapping[str, ASGIApp] | None = None,
     limits: HttpLimits | None = None,
 ) -> AsyncGenerator["Serving"]:
     """Serve while the block runs, then cancel the remaining requests.
 
     Args:
         server: The server. It can be served only once.
-        options: How it is served.
         listener: A listening socket, from `kiro_mcp.web_server.listen`.
+        transport: `http` for Streamable HTTP, or `sse`.
+        token: The token that clients must send.
+        names: The host names that they may use.
+        max_body_bytes: The largest body of a request.
+        max_sessions: How many sessions may exist at once.
+        body_wait_seconds: How long a request waits while other large ones use the memory budget.
+        mounted: Other applications by path, such as `/v1`, behind the same gate. Each must limit
+            the size of its bodies, as the SDK does for MCP.
         limits: The limits on connections; None for limits that suit this process.
     """
     async with AsyncExitStack() as stack:
         engines = await stack.enter_async_context(server.lifespan(server))
         routes: list[BaseRoute] = [Route(path, _health, methods=["GET"]) for path in PUBLIC_PATHS]
-        for path, app in options.mounted.items():
+        for path, app in (mounted or {}).items():
             routes.append(Mount(path, app))
 
-        if options.transport == "sse":
-            transport = SseServerTransport(
+        if transport == "sse":
+            sse = SseServerTransport(
                 SSE_MESSAGES_PATH,
                 security_settings=_UNCHECKED,
-                max_request_body_size=options.max_body_bytes,
+                max_request_body_size=max_body_bytes,
             )
             routes += [
-                Route(SSE_PATH, _SseEndpoint(server, transport, engines), methods=["GET"]),
-                Mount(SSE_MESSAGES_PATH, transport.handle_post_message),
+                Route(SSE_PATH, _SseEndpoint(server, sse, engines), methods=["GET"]),
+                Mount(SSE_MESSAGES_PATH, sse.handle_post_message),
             ]
         else:
 
@@ -153,20 +150,18 @@ async def serving(
                 server,
                 security_settings=_UNCHECKED,
                 session_idle_timeout=SESSION_IDLE_SECONDS,
-                max_request_body_size=options.max_body_bytes,
-                max_sessions=options.max_sessions,
+                max_request_body_size=max_body_bytes,
+                max_sessions=max_sessions,
             )
             await stack.enter_async_context(manager.run())
-            routes.append(
-                Route(STREAMABLE_PATH, McpSessions(manager.asgi_app, options.max_sessions))
-            )
+            routes.append(Route(STREAMABLE_PATH, McpSessions(manager.asgi_app, max_sessions)))
 
         gate = HttpGate(
             Starlette(routes=routes),
-            token=options.token,
-            names=options.names,
-            max_body_bytes=options.max_body_bytes,
-            body_wait_seconds=options.body_wait_seconds,
+            token=token,
+            names=names,
+            max_body_bytes=max_body_bytes,
+            body_wait_seconds=body_wait_seconds,
         )
         served = Serving(gate, engines)
         server.middleware.append(served.pass_on)
@@ -300,7 +295,7 @@ class Serving:
         own = {"engines": self._engines, "calls": self}
         scope = {**scope, "state": {**scope["state"], **own}}
         if keys := Headers(scope=scope).getlist(KEY_HEADER):
-            user = hmac.digest(self._user_secret, "\n".join(keys).encode(), "sha256").hex()
+            user = owner_of("\n".join(keys), self._user_secret)
             scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=user, scopes=[]))
         response = _Response(scope, send)
         if not self._is_ending:

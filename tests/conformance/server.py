@@ -14,7 +14,7 @@ from mcp.server.lowlevel import Server
 
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.http import STREAMABLE_PATH, WebOptions, serving
+from kiro_mcp.server.http import STREAMABLE_PATH, serving
 from kiro_mcp.server.http_gate import AllowedNames, Token
 from kiro_mcp.server.owners import Engines
 from kiro_mcp.server.tools import declarations
@@ -30,12 +30,14 @@ async def serving_fixtures() -> AsyncGenerator[str]:
     """Serve on a free port while the block runs; yield the address."""
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    options = WebOptions(
+    async with serving(
+        _build(),
+        listener,
+        transport="http",
         token=Token(secret="", where=""),
         names=AllowedNames("127.0.0.1", port),
         max_body_bytes=1024 * 1024,
-    )
-    async with serving(_build(), options, listener):
+    ):
         # By this name, because the suite's test of rebinding wants to see it.
         yield f"http://localhost:{port}{STREAMABLE_PATH}"
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.server.app import build_server
 from kiro_mcp.server.engine import Engine
-from kiro_mcp.server.http import MAX_SESSIONS, Transport, WebOptions, serving
+from kiro_mcp.server.http import MAX_SESSIONS, Transport, serving
 from kiro_mcp.server.http_gate import AllowedNames, Token
 from kiro_mcp.server.jobs import JOIN_AFTER_SECONDS
 from kiro_mcp.server.owners import MAX_KEYS
@@ -163,15 +163,6 @@ async def serving_http(
     """Serve on a free port while the block runs."""
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    options = WebOptions(
-        transport=transport,
-        token=Token(secret=token, where="the tests"),
-        names=AllowedNames("127.0.0.1", port, also),
-        max_body_bytes=MAX_BODY_BYTES,
-        max_sessions=max_sessions,
-        body_wait_seconds=body_wait_seconds,
-        mounted=mounted or {},
-    )
     server = build_server(
         lambda: Engine.from_environ(environ or {}, join_after_seconds=join_after_seconds),
         max_keys=max_keys,
@@ -183,6 +174,17 @@ async def serving_http(
             headers={"Accept": "application/json, text/event-stream"},
             timeout=None,
         ) as client,
-        serving(server, options, listener, limits),
+        serving(
+            server,
+            listener,
+            transport=transport,
+            token=Token(secret=token, where="the tests"),
+            names=AllowedNames("127.0.0.1", port, also),
+            max_body_bytes=MAX_BODY_BYTES,
+            max_sessions=max_sessions,
+            body_wait_seconds=body_wait_seconds,
+            mounted=mounted,
+            limits=limits,
+        ),
     ):
         yield WebServer(client, path)
