@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -112,14 +113,6 @@ def _read_text(value: object, info: ValidationInfo) -> str:
     if isinstance(value, bool | int | float):
         return json_text(plain_json(value))
     _refuse(info.field_name, value, "text")
-
-
-def _read_name(value: object, info: ValidationInfo) -> str:
-    return _read_short_text(value, info).strip()
-
-
-def _read_effort(value: object, info: ValidationInfo) -> str:
-    return read_effort(_read_short_text(value, info))
 
 
 def _read_short_text(value: object, info: ValidationInfo) -> str:
@@ -275,8 +268,9 @@ def _argument(default: Any, says: str) -> Any:
 
 
 Text: TypeAlias = Annotated[str, BeforeValidator(_read_text)]
-Name: TypeAlias = Annotated[str, BeforeValidator(_read_name)]
-EffortText: TypeAlias = Annotated[str, BeforeValidator(_read_effort)]
+ShortText: TypeAlias = Annotated[str, BeforeValidator(_read_short_text)]
+Name: TypeAlias = Annotated[ShortText, AfterValidator(lambda text: text.strip())]
+EffortText: TypeAlias = Annotated[ShortText, AfterValidator(read_effort)]
 ToolChoice: TypeAlias = Annotated[str, BeforeValidator(_read_tool_choice)]
 WholeNumber: TypeAlias = Annotated[int, BeforeValidator(_read_whole_number)]
 Number: TypeAlias = Annotated[float, BeforeValidator(_read_number)]
