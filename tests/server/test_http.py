@@ -422,6 +422,28 @@ async def test_running_calls_are_answered_when_the_server_ends(
     assert answer(response)["error"]["message"] == "The server is ending."
 
 
+@pytest.mark.parametrize("path", ["/mcp", "/sse"])
+async def test_open_streams_end_without_an_error_when_the_server_ends(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if their clients had left: the SDK leaves streams open that are cancelled."""
+    is_open = anyio.Event()
+
+    async def listen(server: WebServer) -> None:
+        async with server.client.stream("GET", path, headers=server.session) as stream:
+            is_open.set()
+            await stream.aread()
+
+    with fail_after(TEST_SECONDS):
+        transport = "http" if path == "/mcp" else "sse"
+        async with anyio.create_task_group() as tasks, serving_http(transport=transport) as server:
+            if transport == "http":
+                await server.initialize()
+            tasks.start_soon(listen, server)
+            await is_open.wait()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_an_incomplete_request_is_refused_when_the_server_ends() -> None:
     """RFC 9110, 503; a client that never sends the rest must not hold up the end."""
     head = b"POST /mcp HTTP/1.1\r\nHost: localhost:%d\r\nContent-Length: 9\r\n"
