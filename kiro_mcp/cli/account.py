@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import webbrowser
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -152,36 +152,27 @@ def _show_status(status: dict[str, Any]) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True, min_width=_NAME_COLUMNS)
     table.add_column(overflow="fold")  # Between words, where it is too long for a line.
-    for name, value in _rows(status):
-        table.add_row(name, Text(value))
-        if name == "credits used" and is_terminal(sys.stdout):
-            table.add_row("", _bar(status["credits"]))
+    for name in ("state", "method", "account", "source", "expires_at", "region", "profile_arn"):
+        if status.get(name):
+            table.add_row(name.replace("_", " "), str(status[name]))
+    for index, source in enumerate(status.get("looked_at", [])):
+        table.add_row("" if index else "looked at", source)
+    if credits := status.get("credits"):
+        used, limit = credits.get("used"), credits.get("limit")
+        table.add_row("plan", credits.get("plan", ""))
+        table.add_row("credits used", f"{_number(used, '?')} of {_number(limit, '?')}")
+        if is_terminal(sys.stdout):
+            share = min(1.0, (used or 0.0) / limit) if limit else 0.0
+            full = math.ceil(share * _BAR_COLUMNS)
+            bar = Text().append("█" * full, style="red" if share >= _WARNING_SHARE else "green")
+            bar.append("░" * (_BAR_COLUMNS - full)).append(f" {share:.0%}")
+            table.add_row("", bar)
+        table.add_row("resets at", credits.get("resets_at", ""))
+    if status["state"] != "signed_in":
+        table.add_row("next", name_login_command(status["next_step"]))
     show(table)
     for warning in status.get("warnings", []):
         tell(f"warning: {warning}")
-
-
-def _rows(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for name in ("state", "method", "account", "source", "expires_at", "region", "profile_arn"):
-        if status.get(name):
-            yield name.replace("_", " "), str(status[name])
-    for index, source in enumerate(status.get("looked_at", [])):
-        yield "" if index else "looked at", source
-    if credits := status.get("credits"):
-        yield "plan", credits.get("plan", "")
-        used, limit = (_number(credits.get(name), "?") for name in ("used", "limit"))
-        yield "credits used", f"{used} of {limit}"
-        yield "resets at", credits.get("resets_at", "")
-    if status["state"] != "signed_in":
-        yield "next", name_login_command(status["next_step"])
-
-
-def _bar(credits: dict[str, Any]) -> Text:
-    used, limit = credits.get("used", 0.0), credits.get("limit", 0.0)
-    share = min(1.0, used / limit) if limit else 0.0
-    full = math.ceil(share * _BAR_COLUMNS)
-    bar = Text().append("█" * full, style="red" if share >= _WARNING_SHARE else "green")
-    return bar.append("░" * (_BAR_COLUMNS - full)).append(f" {share:.0%}")
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -209,6 +200,7 @@ def _show_models(listed: dict[str, Any]) -> None:
     for name in ("efforts", "input", "long prompts"):
         table.add_column(name, overflow="fold")
     for model in listed["models"]:
+        higher = model.get("higher_rate")
         table.add_row(
             model["id"],
             _tokens(model.get("context_window")),
@@ -216,7 +208,9 @@ def _show_models(listed: dict[str, Any]) -> None:
             _number(model.get("rate_multiplier")),
             ", ".join(model.get("effort_levels", [])) or model["thinking"],
             ", ".join(model.get("input_types", [])).lower(),
-            _higher_rate(model.get("higher_rate")),
+            f"{_number(higher['rate_multiplier'])} above {_tokens(higher['above_tokens'])}"
+            if higher
+            else "",
         )
     show(table)
     for line in _LEGEND:
@@ -228,13 +222,6 @@ def _show_models(listed: dict[str, Any]) -> None:
 
 def _number(value: float | None, unknown: str = "") -> str:
     return unknown if value is None else f"{value:g}"
-
-
-def _higher_rate(higher: dict[str, Any] | None) -> str:
-    """Write the rate of long prompts: `0.3 above 100K`."""
-    if higher is None:
-        return ""
-    return f"{_number(higher['rate_multiplier'])} above {_tokens(higher['above_tokens'])}"
 
 
 def _tokens(count: int | None) -> str:
