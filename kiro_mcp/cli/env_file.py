@@ -41,7 +41,17 @@ def add_env_file(path: Path, environ: MutableMapping[str, str]) -> tuple[str, ..
     Raises:
         EnvFileError: The file cannot be used.
     """
-    found = parse_env_file(_text(path))
+    try:
+        with path.open("rb") as file:
+            read = file.read(MAX_BYTES + 1)
+        text = read.decode("utf-8-sig")
+    except OSError as error:
+        raise EnvFileError(f"it cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise EnvFileError("it is not UTF-8 text") from error
+    if len(read) > MAX_BYTES or "\0" in text:
+        raise EnvFileError("it is not a file of settings")
+    found = parse_env_file(text)
     for name, value in found.items():
         if _is_ours(name) and not environ.get(name, "").strip():
             environ[name] = value
@@ -77,17 +87,3 @@ def _value(given: str) -> str | None:
         return _COMMENT.sub("", given).rstrip()
     value, is_closed, rest = given[1:].partition(given[0])
     return value if is_closed and not _COMMENT.sub("", rest).strip() else None
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            read = file.read(MAX_BYTES + 1)
-        text = read.decode("utf-8-sig")
-    except OSError as error:
-        raise EnvFileError(f"it cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise EnvFileError("it is not UTF-8 text") from error
-    if len(read) > MAX_BYTES or "\0" in text:
-        raise EnvFileError("it is not a file of settings")
-    return text
