@@ -156,7 +156,7 @@ class TokenProvider:
             if error.status is None:  # Not refused by the service: the host may not receive it.
                 raise
         # The service refused the token in the request for the profile.
-        token = await self.recover(self._token(credential), "fresh_token")
+        token = await self.recover(self._without_profile(credential), "fresh_token")
         assert token
         return token
 
@@ -237,22 +237,18 @@ class TokenProvider:
         chosen, key = self._settings.profile_arn, credential.access_token
         region = self._settings.api_region or region_of(chosen)
         if credential.kind == "api_key":
-            return self._token(credential, api_region=region or self._key_region)
+            return as_access_token(credential, api_region=region or self._key_region)
         arn = known_profile(credential, chosen or self._profiles.get(key, ""))
         if not arn:
             async with self._profile_lock:
                 arn = self._profiles.get(key) or await self._ask_for_profile(credential)
-        return self._token(credential, profile_arn=arn, api_region=region)
-
-    def _token(
-        self, credential: Credential, *, profile_arn: str = "", api_region: str = ""
-    ) -> AccessToken:
+        token_type = self._types.get(credential.identity, "")
         return as_access_token(
-            credential,
-            profile_arn=profile_arn,
-            api_region=api_region,
-            token_type=self._types.get(credential.identity, ""),
+            credential, profile_arn=arn, api_region=region, token_type=token_type
         )
+
+    def _without_profile(self, credential: Credential) -> AccessToken:
+        return as_access_token(credential, token_type=self._types.get(credential.identity, ""))
 
     # --- changes to a refused token -----------------------------------------------------------
 
@@ -291,7 +287,8 @@ class TokenProvider:
         """Ask the service for the login's profile. Save it with our own login."""
         region = self._settings.api_region or credential.region
         try:
-            arn = await self.management.find_profile(self._token(credential), login_region=region)
+            token = self._without_profile(credential)
+            arn = await self.management.find_profile(token, login_region=region)
         except ServiceUnavailable as error:
             raise ServiceUnavailable(
                 f"The profile to bill could not be looked up: {error.message}",

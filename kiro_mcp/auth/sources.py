@@ -152,10 +152,13 @@ class _Search:
             kind = "api_key" if access_token.startswith(API_KEY_PREFIX) else "access_token"
             given = Credential(kind=kind, access_token=access_token, source="KIRO_ACCESS_TOKEN")
             yield Finding(source=given.source, credential=given, why="set for this run")
+        expanded = self.sources.machine.expanded
         if settings.creds_file:
-            yield self._borrowed("file", settings.creds_file, "KIRO_CREDS_FILE")
+            path = expanded(settings.creds_file)
+            yield self._borrowed("file", path, "KIRO_CREDS_FILE", is_explicit=True)
         if settings.cli_db_file:
-            yield self._borrowed("database", settings.cli_db_file, "KIRO_CLI_DB_FILE")
+            path = expanded(settings.cli_db_file)
+            yield self._borrowed("database", path, "KIRO_CLI_DB_FILE", is_explicit=True)
         if self.sources.store:
             yield self._own(self.sources.store)
 
@@ -223,11 +226,13 @@ class _Search:
             yield self._borrowed("database", path, program)
 
     def _borrowed(
-        self, origin: Literal["file", "database"], path: Path | str, name: str
+        self,
+        origin: Literal["file", "database"],
+        path: Path,
+        name: str,
+        *,
+        is_explicit: bool = False,
     ) -> Finding:
-        """Read another program's store. `path` is a text if the user named it for this run."""
-        is_explicit = isinstance(path, str)
-        path = self.sources.machine.expanded(path) if isinstance(path, str) else path
         source = f"{name} ({path})"
         where = Credential(source=source, origin=origin, path=str(path), is_explicit=is_explicit)
         credential, problem = None, None
