@@ -141,6 +141,15 @@ def test_the_polling_interval_is_the_services_or_else_five_seconds() -> None:
     assert read_authorization_answer(login().plan, CLIENT, 200, answer, NOW).interval_seconds == 1
 
 
+@pytest.mark.parametrize("nonsense", [float("inf"), float("nan"), 10**400, -1, True, "soon", []])
+def test_a_duration_that_is_nonsense_counts_as_missing(nonsense: object) -> None:
+    """A date that far away does not exist."""
+    names = ("interval", "expiresIn", "intervalInMilliseconds", "expiresInMilliseconds")
+    answer = body(deviceCode="d", verificationUri=PAGE, **dict.fromkeys(names, nonsense))
+    found = read_authorization_answer(login().plan, CLIENT, 200, answer, NOW)
+    assert (found.interval_seconds, found.expires_at) == (5, NOW + timedelta(seconds=600))
+
+
 @pytest.mark.parametrize(
     ("status", "members", "too_fast"),
     [

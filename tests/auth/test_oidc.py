@@ -130,6 +130,12 @@ async def test_a_login_does_not_start_without_the_sign_in_service(
         assert sign_in.state.state == "idle"
 
 
+async def test_waiting_without_a_pending_login_ends_at_once(tmp_path: Path) -> None:
+    """The server may have been started again since it showed the page."""
+    async with signing_in(Network(), tmp_path) as sign_in:
+        assert (await sign_in.wait(60)).state == "idle"
+
+
 async def test_polling_continues_after_a_poll_without_an_answer(tmp_path: Path) -> None:
     """RFC 8628, section 3.5: after a connection timeout the client polls on."""
     page = "https://app.kiro.dev/account/device"
