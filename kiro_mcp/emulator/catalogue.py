@@ -37,7 +37,7 @@ def _model(
     fields: dict[str, Any] | None = None,
     fallback: str = "",
 ) -> Model:
-    model: dict[str, Any] = {
+    return {
         "modelId": model_id,
         "modelName": name,
         "description": f"{name}, as the emulator lists it.",
@@ -46,12 +46,9 @@ def _model(
         "rateUnit": "Credit",
         "supportedInputTypes": ["TEXT", "IMAGE"] if images else ["TEXT"],
         "tokenLimits": {"maxInputTokens": window, "maxOutputTokens": output},
+        **({"additionalModelRequestFieldsSchema": fields} if fields else {}),
+        **({"refusalFallbackModels": [{"modelId": fallback}]} if fallback else {}),
     }
-    if fields is not None:
-        model["additionalModelRequestFieldsSchema"] = fields
-    if fallback:
-        model["refusalFallbackModels"] = [{"modelId": fallback}]
-    return model
 
 
 def _claude(

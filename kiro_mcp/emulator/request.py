@@ -7,7 +7,6 @@ Source of truth: the service's published request model and limits.
 
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 
@@ -81,12 +80,9 @@ _Base64: TypeAlias = Annotated[str, AfterValidator(_check_base64)]
 _Image: TypeAlias = Annotated[_Base64, AfterValidator(_check_image)]
 _ToolName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 _ToolUseId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-_Uuid: TypeAlias = Annotated[
-    str, StringConstraints(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")
-]
-_ConversationId: TypeAlias = Annotated[
-    str, StringConstraints(pattern=r"^(sess_)?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")
-]
+_UUID: Final = "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+_Uuid: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{_UUID}$")]
+_ConversationId: TypeAlias = Annotated[str, StringConstraints(pattern=f"^(sess_)?{_UUID}$")]
 _DocumentName: TypeAlias = Annotated[
     str,
     StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9_()\[\]-]+( [A-Za-z0-9_()\[\]-]+)*$"),
@@ -197,7 +193,7 @@ class UserMessage(_Structure):
     """A message of the user, with the results of tools."""
 
     content: str
-    user_input_message_context: _UserContext = Field(default_factory=_UserContext)
+    context: _UserContext = Field(default_factory=_UserContext, alias="userInputMessageContext")
     user_intent: _Label = ""
     origin: _Origin | None = None
     model_id: _Label = "auto"
@@ -205,11 +201,6 @@ class UserMessage(_Structure):
     documents: list[_Document] = []
     cache_point: _CachePoint | None = None
     client_cache_config: dict[str, Any] = {}
-
-    @property
-    def context(self) -> _UserContext:
-        """The tools, tool results and other context of the message."""
-        return self.user_input_message_context
 
     @property
     def answered_ids(self) -> list[str]:
@@ -314,46 +305,28 @@ REQUESTS: Final[Mapping[WireForm, type[Request]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Call:
     """A prompt, and the conditions that it is checked under."""
 
-    request: Request
-    form: WireForm
-    catalogue: Sequence[Model]
-
-    @property
-    def model(self) -> Model | None:
-        """Its model in the catalogue; None if that has no such model."""
-        wanted = self.current.model_id
-        return next((model for model in self.catalogue if model["modelId"] == wanted), None)
-
-    @property
-    def current(self) -> UserMessage:
+    def __init__(self, request: Request, form: WireForm, catalogue: Sequence[Model]) -> None:
+        state = request.conversation_state
+        self.request = request
+        self.form = form
+        self.current = state.current_message.user_input_message
         """The message to be answered."""
-        return self.request.conversation_state.current_message.user_input_message
-
-    @property
-    def history(self) -> list[tuple[str, UserMessage | AssistantMessage]]:
-        """The messages before the current one, each with its location."""
-        return [
+        wanted = self.current.model_id
+        self.model = next((model for model in catalogue if model["modelId"] == wanted), None)
+        """Its model in the catalogue; None if that has no such model."""
+        self.history = [
             (f"history[{index}]", message)
-            for index, one in enumerate(self.request.conversation_state.history)
+            for index, one in enumerate(state.history)
             if (message := one.user_input_message or one.assistant_response_message)
         ]
-
-    @property
-    def messages(self) -> list[tuple[str, UserMessage | AssistantMessage]]:
+        """The messages before the current one, each with its location."""
+        self.messages = [*self.history, ("currentMessage", self.current)]
         """All messages in order, each with its location."""
-        return [*self.history, ("currentMessage", self.current)]
-
-    @property
-    def images(self) -> list[Image]:
+        users = [one for _, one in self.messages if isinstance(one, UserMessage)]
+        self.images = [image for user in users for image in user.images]
         """All images, also those of the history."""
-        users = (one for _, one in self.messages if isinstance(one, UserMessage))
-        return [image for user in users for image in user.images]
-
-    @property
-    def tools(self) -> list[ToolSpec]:
+        self.tools = [tool.tool_specification for tool in self.current.context.tools]
         """The tools that are declared with the current message."""
-        return [tool.tool_specification for tool in self.current.context.tools]

@@ -53,13 +53,16 @@ _SCHEMAS: Final = frozenset(
     | {"if", "then", "else", "unevaluatedItems", "unevaluatedProperties", "propertyNames"}
 )
 
+_BODY_INVALID: Final = refusals.BODY_INVALID.saying("")
+"""An empty message is replaced by the details."""
+
 _REFUSALS_BY_MEMBER: Final[Mapping[str | int, Refusal]] = {
     "toolUseId": refusals.INVALID_TOOL_USE,
     "input": refusals.INVALID_TOOL_USE,
-    "reasoningContent": refusals.BODY_INVALID.saying(""),
+    "reasoningContent": _BODY_INVALID,
     "conversationId": refusals.INVALID_CONVERSATION,
 }
-"""The answers to wrong values of these members. An empty message is replaced by the details."""
+"""The answers to wrong values of these members."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +104,12 @@ def read_call(
         return None, list(_faults_of_structure(error))
     call = Call(request, form, catalogue)
     return call, [
-        Fault(rule.__name__, detail, refusal if refusal.message else refusal.saying(detail))
-        for rule, refusal in RULES
-        for detail in rule(call)
+        _explain(rule.__name__, detail, refusal) for rule, refusal in RULES for detail in rule(call)
     ]
+
+
+def _explain(rule: str, detail: str, refusal: Refusal) -> Fault:
+    return Fault(rule, detail, refusal if refusal.message else refusal.saying(detail))
 
 
 # --- values and structures
@@ -120,7 +125,7 @@ def _faults_of_values(body: object) -> Iterator[Fault]:
         for name, member in members.items():
             if member is None:
                 detail = f"{where}.{name} is null."
-                yield Fault("values", detail, refusals.BODY_INVALID.saying(detail))
+                yield _explain("values", detail, _BODY_INVALID)
 
 
 def _walk(value: object, where: str) -> Iterator[tuple[str, Any]]:
@@ -143,7 +148,7 @@ def _faults_of_structure(error: ValidationError) -> Iterator[Fault]:
         refusal = refusals.MALFORMED
         for member in members:
             refusal = _REFUSALS_BY_MEMBER.get(member, refusal)
-        yield Fault("structure", detail, refusal if refusal.message else refusal.saying(detail))
+        yield _explain("structure", detail, refusal)
 
 
 # --- the conversation
@@ -165,10 +170,9 @@ def origin_is_taken(call: Call) -> Iterator[str]:
 
 def history_is_whole(call: Call) -> Iterator[str]:
     """The history starts with the user and ends with the assistant."""
-    history = [message for _, message in call.history]
-    if history and not isinstance(history[0], UserMessage):
+    if call.history and not isinstance(call.history[0][1], UserMessage):
         yield "the history starts with the assistant"
-    if history and not isinstance(history[-1], AssistantMessage):
+    if call.history and not isinstance(call.history[-1][1], AssistantMessage):
         yield "the history ends with the user"
 
 
@@ -283,12 +287,9 @@ def _property_names(schema: object) -> Iterator[str]:
         inner = cast("dict[str, object]", member) if isinstance(member, dict) else {}
         if keyword == "properties":
             yield from inner
-        if keyword in _MAPS_OF_SCHEMAS:
-            schemas: list[object] = list(inner.values())
-        elif keyword in _SCHEMAS:
+        schemas: list[object] = list(inner.values()) if keyword in _MAPS_OF_SCHEMAS else []
+        if keyword in _SCHEMAS:
             schemas = cast("list[object]", member) if isinstance(member, list) else [member]
-        else:
-            continue
         for one in schemas:
             yield from _property_names(one)
 
@@ -375,7 +376,7 @@ RULES: Final[Sequence[tuple[Rule, Refusal]]] = (
     (tool_results_are_asked_for, refusals.MALFORMED),
     (images_are_few, refusals.MALFORMED),
     (model_is_offered, refusals.INVALID_MODEL),
-    (model_fields_fit, refusals.BODY_INVALID.saying("")),
+    (model_fields_fit, _BODY_INVALID),
     (signatures_are_genuine, refusals.INVALID_SIGNATURE),
 )
 """The rules in the order in which the service checks them, each with the answer to a fault."""
