@@ -154,8 +154,11 @@ def read_options(argv: Sequence[str]) -> tuple[Options, list[str]]:
                     raise UsageError(f"--scale {value!r:.80} is not a number") from None
             case _:
                 given = replace(given, log=Path(value))
-    if unknown := given.scenes - SCENES.keys() - _script_names(given.scenes):
-        raise UsageError(f"no scene {sorted(unknown)[0]!r}; known are {', '.join(SCENES)}")
+    if unknown := given.scenes - SCENES.keys():
+        from kiro_mcp.emulator.scripts import BUILT_IN  # Few starts need it.
+
+        if unknown := unknown - BUILT_IN.keys():
+            raise UsageError(f"no scene {min(unknown)!r}; known are {', '.join(SCENES)}")
     if given.dialect not in VERSIONS:
         raise UsageError(f"no dialect {given.dialect!r}; known are v2 and v3")
     return given, words
@@ -181,14 +184,6 @@ def _run(given: Options, words: Sequence[str]) -> int:
         case _:
             raise UsageError(f"unrecognized subcommand '{words[0] if words else ''}'")
     return 0
-
-
-def _script_names(scenes: frozenset[str]) -> frozenset[str]:
-    if not scenes - SCENES.keys():
-        return frozenset()
-    from kiro_mcp.emulator.scripts import BUILT_IN  # Few starts need it.
-
-    return frozenset(BUILT_IN)
 
 
 def _list_models(*, as_json: bool) -> str:
@@ -243,10 +238,8 @@ def _run_acp(given: Options, words: Sequence[str]) -> int:
 
 def _known_flags(given: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the flags of `acp` that have a value, and the engines."""
-    value_flags = _VALUE_FLAGS
-    if given.dialect == "v3":
-        value_flags = (*value_flags, "--auth-method")
-    return value_flags, ("v3",) if "no_v2" in given.scenes else ("v1", "v2", "v3")
+    newer = ("--auth-method",) if given.dialect == "v3" else ()
+    return (*_VALUE_FLAGS, *newer), ("v3",) if "no_v2" in given.scenes else ("v1", "v2", "v3")
 
 
 def read_flags(given: Options, words: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -273,10 +266,12 @@ def read_flags(given: Options, words: Sequence[str]) -> tuple[str, dict[str, str
         raise UsageError(f"invalid value '{engine}' for '--agent-engine'")
     if flags.get("--effort", "low") not in EFFORTS:
         raise UsageError(f"invalid value '{flags['--effort']}' for '--effort'")
-    wrong = [flag for flag in _V2_ONLY_FLAGS if flag in flags and engine == "v3"]
-    if wrong:
-        raise UsageError(f"'{wrong[0]}' cannot be used with '--agent-engine v3'")
-    return "v3" if engine == "v3" else "v2", flags
+    if engine != "v3":
+        return "v2", flags
+    for flag in _V2_ONLY_FLAGS:
+        if flag in flags:
+            raise UsageError(f"'{flag}' cannot be used with '--agent-engine v3'")
+    return "v3", flags
 
 
 def _write(text: str, stream: TextIO | None = None) -> None:

@@ -150,7 +150,7 @@ def list_models(state: EmulatorState, request: SeenRequest) -> Json:
         )
     _check_parameters(state, request)
     ids = [model["modelId"] for model in state.catalogue]
-    answer = _page(request, "models", state.catalogue, (len(ids) + 1) // 2)
+    answer = _page(request, "models", state.catalogue, max(1, (len(ids) + 1) // 2))
     if state.default_model_id in ids:
         answer["defaultModel"] = {"modelId": state.default_model_id}
     return answer

@@ -28,9 +28,9 @@ class Refusal:
     retry_after_milliseconds: int | None = None
     """The wait that the body asks for."""
 
-    def saying(self, message: str) -> "Refusal":
-        """Return the refusal with another message."""
-        return replace(self, message=message)
+    def saying(self, message: str, reason: str | None = None) -> "Refusal":
+        """Return the refusal with another message, and another reason if one is given."""
+        return replace(self, message=message, reason=reason or self.reason)
 
     def with_headers(self, headers: Mapping[str, str]) -> "Refusal":
         """Return the refusal with additional headers."""
@@ -58,26 +58,20 @@ class Refused(Exception):
 MALFORMED: Final = Refusal(400, "ValidationException", "Improperly formed request.")
 """The answer to every structural error; it never says which."""
 
-BODY_INVALID: Final = replace(
-    MALFORMED, message="The request body is not valid JSON.", reason="REQUEST_BODY_INVALID"
+BODY_INVALID: Final = MALFORMED.saying(
+    "The request body is not valid JSON.", "REQUEST_BODY_INVALID"
 )
 INVALID_TOOL_USE: Final = BODY_INVALID.saying("Invalid tool use format.")
-INVALID_MODEL: Final = replace(
-    MALFORMED,
-    message="Invalid model. Please select a different model to continue.",
-    reason="INVALID_MODEL_ID",
+INVALID_MODEL: Final = MALFORMED.saying(
+    "Invalid model. Please select a different model to continue.", "INVALID_MODEL_ID"
 )
-INVALID_CONVERSATION: Final = replace(
-    MALFORMED, message="Invalid conversation id.", reason="INVALID_CONVERSATION_ID"
+INVALID_CONVERSATION: Final = MALFORMED.saying(
+    "Invalid conversation id.", "INVALID_CONVERSATION_ID"
 )
-INVALID_SIGNATURE: Final = replace(
-    MALFORMED,
-    message="Invalid signature in thinking block",
-    reason="THINKING_SIGNATURE_INVALID",
+INVALID_SIGNATURE: Final = MALFORMED.saying(
+    "Invalid signature in thinking block", "THINKING_SIGNATURE_INVALID"
 )
-INPUT_TOO_LONG: Final = replace(
-    MALFORMED, message="Input is too long.", reason="CONTENT_LENGTH_EXCEEDS_THRESHOLD"
-)
+INPUT_TOO_LONG: Final = MALFORMED.saying("Input is too long.", "CONTENT_LENGTH_EXCEEDS_THRESHOLD")
 PROFILE_REQUIRED: Final = MALFORMED.saying("profileArn is required for this request.")
 PROMPT_TOO_LONG: Final = MALFORMED.saying("prompt is too long: 210000 tokens > 200000 maximum")
 WINDOW_FULL: Final = MALFORMED.saying("Context window is full.")
@@ -98,10 +92,9 @@ NOT_FOR_BUILDER_ID: Final = NOT_AUTHORIZED.saying(
 )
 SUSPICIOUS: Final = NOT_AUTHORIZED.saying("We detected suspicious activity on your account.")
 WRONG_ORIGIN: Final = NOT_AUTHORIZED.saying("Your subscription does not support this application.")
-SUSPENDED: Final = replace(
-    NOT_AUTHORIZED,
-    message="Your User ID (emulated) temporarily is suspended. Please contact support.",
-    reason="TEMPORARILY_SUSPENDED",
+SUSPENDED: Final = NOT_AUTHORIZED.saying(
+    "Your User ID (emulated) temporarily is suspended. Please contact support.",
+    "TEMPORARILY_SUSPENDED",
 )
 
 QUOTA_EXHAUSTED: Final = Refusal(
@@ -117,10 +110,9 @@ CREDIT_RATE: Final = replace(
 )
 USER_RATE: Final = replace(THROTTLED, reason="USER_REQUEST_RATE_EXCEEDED")
 SERVICE_RATE: Final = replace(THROTTLED, reason="SERVICE_REQUEST_RATE_EXCEEDED")
-MODEL_BUSY: Final = replace(
-    THROTTLED,
-    message="The model is experiencing a high volume of traffic. Try again later.",
-    reason="INSUFFICIENT_MODEL_CAPACITY",
+MODEL_BUSY: Final = THROTTLED.saying(
+    "The model is experiencing a high volume of traffic. Try again later.",
+    "INSUFFICIENT_MODEL_CAPACITY",
 )
 FAILED: Final = Refusal(500, "InternalServerException", "Encountered an internal error.")
 UNAVAILABLE: Final = Refusal(503, "ServiceUnavailableException", "The service is unavailable.")

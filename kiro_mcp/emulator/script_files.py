@@ -45,6 +45,7 @@ gets the first answer that matches, from the files in their order. The folder of
 a script, too: each prompt gets the next captured response, and after the last one that one again.
 """
 
+import math
 import re
 from base64 import b64decode
 from codecs import BOM_UTF8
@@ -70,7 +71,7 @@ from kiro_mcp.emulator.refusals import Refusal
 from kiro_mcp.emulator.request import describe_errors
 from kiro_mcp.emulator.scripts import (
     BUILT_IN,
-    MAX_STALL_SECONDS,
+    MAX_PAUSE_SECONDS,
     Cut,
     HttpAnswer,
     Pause,
@@ -87,9 +88,6 @@ from kiro_mcp.errors import InvalidRequest
 MAX_FILE_BYTES: Final = 32 * 1024 * 1024
 """The largest file that is read."""
 
-MAX_PAUSE_SECONDS: Final = 600.0
-"""The longest pause: a forgotten client must not hold the emulator for ever."""
-
 _NO_NAME: Final = re.compile(r"^\W+|[^\w.-]+")
 
 _REPLAYED_HEADERS: Final = ("retry-after", "x-amzn-errortype")
@@ -98,14 +96,13 @@ _REPLAYED_HEADERS: Final = ("retry-after", "x-amzn-errortype")
 
 @dataclass(slots=True)
 class CannedAnswer:
-    """An answer of a script, and how often it has been played."""
+    """An answer of a script."""
 
     make: ScriptMaker
     when: str = ""
     """It answers prompts that contain this."""
-    times: int | None = None
-    """How often it can be played; None for without end."""
-    played: int = 0
+    times: float = math.inf
+    """How often it can still be played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +118,8 @@ class ScriptFile:
             return ()
         said = f"{prompt.said}\n{prompt.returned}"
         for answer in self.answers:
-            is_left = answer.times is None or answer.played < answer.times
-            if is_left and (prompt.name or answer.when in said):
-                answer.played += 1
+            if answer.times and (prompt.name or answer.when in said):
+                answer.times -= 1
                 return answer.make(prompt)
         if not prompt.name:
             return ()
@@ -150,7 +146,7 @@ def read_script(path: Path) -> ScriptFile:
         script = _File.model_validate_json(data.removeprefix(BOM_UTF8))
     except ValidationError as error:
         raise _unusable(path, _describe(error)) from None
-    answers = [CannedAnswer(one.script, one.when, one.times) for one in script.answers]
+    answers = [CannedAnswer(one.script, one.when, one.times or math.inf) for one in script.answers]
     return ScriptFile(script.name or name, answers)
 
 
@@ -384,7 +380,7 @@ def _captured(folder: Path) -> list[CannedAnswer]:
     if not scripts:
         raise _unusable(folder, "no request of this capture was answered")
     answers = [CannedAnswer(lambda _, script=script: script, times=1) for script in scripts]
-    answers[-1].times = None
+    answers[-1].times = math.inf
     return answers
 
 
@@ -400,4 +396,4 @@ def _replay(exchange: Exchange) -> Script:
         return (sent,)
     if facts.fault.code == "stream_broken":
         return (sent, Cut())
-    return (sent, Pause(MAX_STALL_SECONDS), Cut())  # It sent nothing until a timeout.
+    return (sent, Pause(MAX_PAUSE_SECONDS), Cut())  # It sent nothing until a timeout.

@@ -37,11 +37,8 @@ from kiro_mcp.emulator import frames, refusals
 from kiro_mcp.emulator.refusals import Refusal
 from kiro_mcp.emulator.request import AssistantMessage, Call, ToolSpec
 
-MAX_STALL_SECONDS: Final = 600.0
-"""A stalled answer is cut after this time, so that a forgotten client does not hold it."""
-
-MAX_SLOW_SECONDS: Final = 600.0
-"""The longest time that `slow` takes."""
+MAX_PAUSE_SECONDS: Final = 600.0
+"""The longest pause, stall and slow answer: a forgotten client must not hold the emulator."""
 
 MAX_LONG_CHARACTERS: Final = 1_000_000
 """The longest text of `long`; its frames take about seven times as many bytes."""
@@ -283,7 +280,7 @@ def _truncated_tool(prompt: Prompt) -> Script:
 
 def _slow(prompt: Prompt) -> Script:
     words = re.findall(r"\S+\s*", prompt.canned_text)
-    pause = Pause(prompt.number(2.0, MAX_SLOW_SECONDS) / len(words))
+    pause = Pause(prompt.number(2.0, MAX_PAUSE_SECONDS) / len(words))
     spoken = [step for word in words for step in (Send(prompt.text(word)), pause)]
     return (*spoken, Send(prompt.ending(prompt.canned_text)))
 
@@ -306,7 +303,7 @@ def _refusal(prompt: Prompt) -> Script:
 
 
 def _stall(prompt: Prompt) -> Script:
-    return (Send(b""), Pause(prompt.number(MAX_STALL_SECONDS, MAX_STALL_SECONDS)), Cut())
+    return (Send(b""), Pause(prompt.number(MAX_PAUSE_SECONDS, MAX_PAUSE_SECONDS)), Cut())
 
 
 def _reset(prompt: Prompt) -> Script:
