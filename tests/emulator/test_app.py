@@ -289,6 +289,12 @@ async def test_a_catalogue_without_its_default_names_none() -> None:
     assert response.json() == {"models": [model]}
 
 
+async def test_a_catalogue_without_models_is_an_empty_page() -> None:
+    async with running(EmulatorState(catalogue=())) as emulator, connected(emulator.url) as client:
+        response = await client.get("/ListAvailableModels?origin=CLI", headers=WITH_KEY)
+    assert response.json() == {"models": []}
+
+
 MANAGED: dict[str, tuple[str, dict[str, str], int]] = {
     "without an origin": ("", AS_USER, 400),
     "without a bearer": ("?origin=KIRO_CLI", {}, 401),

@@ -814,6 +814,22 @@ async def test_a_tool_that_is_not_allowed_needs_permission(engine: str, tmp_path
 
 @engines
 @pytest.mark.anyio
+async def test_an_unknown_answer_about_permission_ends_the_prompt_with_an_error(
+    engine: str, tmp_path: Path
+) -> None:
+    """The program goes on: the next prompt is answered."""
+    async with tool_session(engine, tmp_path, tools=()) as (client, caller):
+        client.permission["optionId"] = "perhaps"
+        refused = await client.prompt("/emulate tool_use")
+        answer = await client.prompt("Say hello")
+
+    assert "invalid permission response" in refused["error"]["data"]
+    assert answer["result"] == {"stopReason": "end_turn"}
+    assert not caller.calls
+
+
+@engines
+@pytest.mark.anyio
 async def test_an_unreachable_server_is_reported(engine: str, tmp_path: Path) -> None:
     server: Json = {"name": "caller", "type": "http", "url": "http://127.0.0.1:9/", "headers": []}
     async with client_of(V2 if engine == "v2" else V3) as client:
