@@ -21,11 +21,10 @@ def compact_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
-def event(
-    event_type: str, payload: Mapping[str, object], *, content_type: str = "application/json"
-) -> bytes:
+def event(event_type: str, payload: Mapping[str, object]) -> bytes:
     """Return one event frame."""
-    return _frame({":event-type": event_type, ":content-type": content_type}, "event", payload)
+    headers = {":event-type": event_type, ":content-type": "application/json"}
+    return _frame(headers, "event", payload)
 
 
 def exception(message: str, reason: str, *, exception_type: str = "error") -> bytes:
@@ -40,9 +39,8 @@ def _frame(headers: Mapping[str, str], message_type: str, payload: Mapping[str, 
 
 def initial_response() -> bytes:
     """Return the first frame of an RPC answer; the service leaves its id empty."""
-    return event(
-        "initial-response", {"conversationId": ""}, content_type="application/x-amz-json-1.0"
-    )
+    headers = {":event-type": "initial-response", ":content-type": "application/x-amz-json-1.0"}
+    return _frame(headers, "event", {"conversationId": ""})
 
 
 def pieces(text: str, size: int = DELTA_CHARACTERS) -> Iterator[str]:

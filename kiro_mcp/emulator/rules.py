@@ -12,7 +12,6 @@ schemas, and its observed behaviour; where observations differ, the stricter one
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Any, Final, TypeAlias, cast
@@ -54,7 +53,7 @@ _SCHEMAS: Final = frozenset(
 )
 
 _BODY_INVALID: Final = refusals.BODY_INVALID.saying("")
-"""An empty message is replaced by the details."""
+"""It says what is wrong."""
 
 _REFUSALS_BY_MEMBER: Final[Mapping[str | int, Refusal]] = {
     "toolUseId": refusals.INVALID_TOOL_USE,
@@ -65,16 +64,19 @@ _REFUSALS_BY_MEMBER: Final[Mapping[str | int, Refusal]] = {
 """The answers to wrong values of these members."""
 
 
-@dataclass(frozen=True, slots=True)
 class Fault:
-    """One reason to refuse a body."""
+    """One reason to refuse a body.
 
-    rule: str
-    """The name of the rule that it breaks."""
-    detail: str
-    """What is wrong, and where; the service itself seldom says it."""
-    refusal: Refusal
-    """The answer of the service."""
+    Args:
+        rule: The name of the rule that it breaks.
+        detail: What is wrong, and where; the service itself seldom says it.
+        refusal: The answer of the service. The detail replaces an empty message.
+    """
+
+    def __init__(self, rule: str, detail: str, refusal: Refusal) -> None:
+        self.rule = rule
+        self.detail = detail
+        self.refusal = refusal if refusal.message else refusal.saying(detail)
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.detail}"
@@ -104,12 +106,8 @@ def read_call(
         return None, list(_faults_of_structure(error))
     call = Call(request, form, catalogue)
     return call, [
-        _explain(rule.__name__, detail, refusal) for rule, refusal in RULES for detail in rule(call)
+        Fault(rule.__name__, detail, refusal) for rule, refusal in RULES for detail in rule(call)
     ]
-
-
-def _explain(rule: str, detail: str, refusal: Refusal) -> Fault:
-    return Fault(rule, detail, refusal if refusal.message else refusal.saying(detail))
 
 
 # --- values and structures
@@ -124,8 +122,7 @@ def _faults_of_values(body: object) -> Iterator[Fault]:
             yield Fault("values", f"{where} has half of a surrogate pair", refusals.BODY_INVALID)
         for name, member in members.items():
             if member is None:
-                detail = f"{where}.{name} is null."
-                yield _explain("values", detail, _BODY_INVALID)
+                yield Fault("values", f"{where}.{name} is null.", _BODY_INVALID)
 
 
 def _walk(value: object, where: str) -> Iterator[tuple[str, Any]]:
@@ -144,11 +141,10 @@ def _walk(value: object, where: str) -> Iterator[tuple[str, Any]]:
 
 def _faults_of_structure(error: ValidationError) -> Iterator[Fault]:
     for members, location, message in describe_errors(error):
-        detail = f"${location}: {message}"
         refusal = refusals.MALFORMED
         for member in members:
             refusal = _REFUSALS_BY_MEMBER.get(member, refusal)
-        yield _explain("structure", detail, refusal)
+        yield Fault("structure", f"${location}: {message}", refusal)
 
 
 # --- the conversation
