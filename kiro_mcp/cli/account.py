@@ -4,8 +4,8 @@ import math
 import os
 import sys
 import webbrowser
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
@@ -19,8 +19,8 @@ from kiro_mcp.auth.sign_in import sign_in_status
 from kiro_mcp.cli.output import SIGN_IN, harmless_json
 from kiro_mcp.cli.serve import service_environ
 from kiro_mcp.cli.session import connected, failed, run_command
-from kiro_mcp.cli.terminal import is_terminal, say, show, tell, tell_error, waiting
-from kiro_mcp.errors import InternalFault, KiroError, name_login_command
+from kiro_mcp.cli.terminal import is_terminal, say, show, tell, waiting
+from kiro_mcp.errors import InternalFault, name_login_command
 from kiro_mcp.server.engine import Engine
 from kiro_mcp.server.login import left_to_program
 
@@ -37,21 +37,33 @@ def run_login(
     """Sign in and return the exit code."""
 
     async def command() -> int:
-        try:
-            async with _engine(offline=offline) as engine:
-                if engine.program:
-                    raise left_to_program("start")
-                login = await engine.sign_in.start(
-                    method, start_url=start_url, region=region or engine.settings.region
-                )
-                await _show_code(login, opens_browser=opens_browser and not offline)
-                with waiting("waiting for you to allow it in the browser"):
-                    state = await engine.sign_in.wait(_HOUR_SECONDS)
-                if state.state != "done":
-                    raise state.error or InternalFault("The login ended without a result.")
-                return await _report(engine)
-        except KiroError as error:
-            return tell_error(error)
+        async with AsyncExitStack() as stack:
+            environ = await stack.enter_async_context(service_environ(offline=offline))
+            if offline:  # The emulator's key would be used instead of the new login.
+                folder = stack.enter_context(TemporaryDirectory(prefix="kiro-mcp-"))
+                environ = {**environ, "KIRO_API_KEY": "", "KIRO_MCP_HOME": folder}
+            engine = await stack.enter_async_context(Engine.from_environ(environ))
+            if engine.program:
+                raise left_to_program("start")
+            login = await engine.sign_in.start(
+                method, start_url=start_url, region=region or engine.settings.region
+            )
+            await _show_code(login, opens_browser=opens_browser and not offline)
+            with waiting("waiting for you to allow it in the browser"):
+                state = await engine.sign_in.wait(_HOUR_SECONDS)
+            if state.state != "done":
+                raise state.error or InternalFault("The login ended without a result.")
+            found = await sign_in_status(engine.tokens)
+        if not found.is_signed_in and found.problem:
+            raise found.problem
+        plan = f", {found.credits.plan}" if found.credits.plan else ""
+        say(f"Signed in as {found.account}{plan}.")
+        if not found.is_usable:
+            tell(f"warning: {found.problem}")
+        used = found.resolution.credential
+        if used and used.origin != "own":
+            tell(f"warning: {used.source} is set and is used instead of this login.")
+        return 0
 
     return run_command(command)
 
@@ -88,17 +100,6 @@ def _run_tool(
     return run_command(command)
 
 
-@asynccontextmanager
-async def _engine(*, offline: bool) -> AsyncGenerator[Engine]:
-    """Make an engine for the service, or for an emulator and a temporary store."""
-    async with AsyncExitStack() as stack:
-        environ = await stack.enter_async_context(service_environ(offline=offline))
-        if offline:  # The emulator's key would be used instead of the new login.
-            folder = stack.enter_context(TemporaryDirectory(prefix="kiro-mcp-"))
-            environ = {**environ, "KIRO_API_KEY": "", "KIRO_MCP_HOME": folder}
-        yield await stack.enter_async_context(Engine.from_environ(environ))
-
-
 async def _show_code(login: DeviceLogin, *, opens_browser: bool) -> None:
     if login.plan.is_social:
         tell("Note: this sign-in uses an undocumented service of Kiro.")
@@ -116,21 +117,6 @@ async def _show_code(login: DeviceLogin, *, opens_browser: bool) -> None:
     if opens_browser and has_window:
         with suppress(webbrowser.Error):  # No browser is installed; the URL has been printed.
             await anyio.to_thread.run_sync(webbrowser.open, login.verification_url)
-
-
-async def _report(engine: Engine) -> int:
-    """Print who is signed in; return the exit code."""
-    found = await sign_in_status(engine.tokens)
-    if not found.is_signed_in and found.problem:
-        return tell_error(found.problem)
-    plan = f", {found.credits.plan}" if found.credits.plan else ""
-    say(f"Signed in as {found.account}{plan}.")
-    if not found.is_usable:
-        tell(f"warning: {found.problem}")
-    used = found.resolution.credential
-    if used and used.origin != "own":
-        tell(f"warning: {used.source} is set and is used instead of this login.")
-    return 0
 
 
 # --- status ---------------------------------------------------------------------------------------

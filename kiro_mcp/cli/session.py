@@ -16,8 +16,8 @@ from mcp.client.session import MessageHandlerFnT
 
 from kiro_mcp.cli.output import CODES, INTERRUPTED, REFUSED, end_process
 from kiro_mcp.cli.serve import run, server_for, service_environ
-from kiro_mcp.cli.terminal import StderrHandler, tell
-from kiro_mcp.errors import name_login_command
+from kiro_mcp.cli.terminal import StderrHandler, tell, tell_error
+from kiro_mcp.errors import KiroError, name_login_command
 from kiro_mcp.server.results import ERROR_META_KEY
 
 ENDING_SECONDS: Final = 0.5
@@ -25,7 +25,10 @@ ENDING_SECONDS: Final = 0.5
 
 
 def run_command(command: Callable[[], Awaitable[int]]) -> int:
-    """Run a command and return its exit code; Ctrl-C ends it at once, without a traceback."""
+    """Run a command, print the error that it raises, and return its exit code.
+
+    Ctrl-C ends it at once, without a traceback.
+    """
     code = run(partial(_until_signalled, command), StderrHandler())
     if code == INTERRUPTED:
         tell("Interrupted.")
@@ -50,7 +53,10 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
             for number in (signal.SIGINT, signal.SIGTERM):
                 # A shell's exit code for a program that a signal ended.
                 asyncio.get_running_loop().add_signal_handler(number, end, 128 + number)
-        code = await command()
+        try:
+            code = await command()
+        except KiroError as error:
+            code = tell_error(error)
     return code
 
 
