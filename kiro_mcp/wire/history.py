@@ -194,32 +194,41 @@ def _alternate(messages: Sequence[Message], model_id: str, counts: Counter[str])
     """
     turns: list[_Turn] = []
     for message in messages:
-        run: _Turn | None = None
+        entries: list[tuple[Role, Part | None]] = []
         for given in message.parts:
             part = _clean_part(given)
             counts["unsendable_value"] += part != given
-            is_thinking = isinstance(part, ThinkingPart)
-            if is_thinking and not (part.signature or part.redacted):
-                counts["unsigned_reasoning"] += 1
-                continue
-            if is_thinking and message.model not in ("", model_id):
-                counts["foreign_reasoning"] += 1
-                continue
             role = message.role
-            if is_thinking or isinstance(part, ToolUse):
+            if isinstance(part, ThinkingPart):
+                if not (part.signature or part.redacted):
+                    counts["unsigned_reasoning"] += 1
+                    continue
+                if message.model not in ("", model_id):
+                    counts["foreign_reasoning"] += 1
+                    continue
+                role = "assistant"
+            elif isinstance(part, ToolUse):
                 role = "assistant"
             elif isinstance(part, ToolResult | ImagePart):
                 role = "user"
             counts["misplaced_part"] += role != message.role
-            if run is None or run.role != role:
-                run = _begin_run(turns, role, counts)
-            if is_thinking and run.has_reasoning:
+            entries.append((role, part))
+        speaker: Role | None = None
+        for role, part in entries or [(message.role, None)]:
+            if role != speaker:
+                speaker = role
+                if turns and turns[-1].role == role:
+                    counts["merged_turns"] += 1
+                    turns[-1].is_truncated = False
+                else:
+                    turns.append(_Turn(role, []))
+            turn = turns[-1]
+            if isinstance(part, ThinkingPart) and turn.has_reasoning:
                 counts["one_reasoning"] += 1
-            else:
-                run.has_reasoning = run.has_reasoning or is_thinking
-                run.parts.append(part)
-        run = run or _begin_run(turns, message.role, counts)
-        run.is_truncated = message.is_truncated and run.role == "assistant"
+            elif part is not None:
+                turn.has_reasoning = turn.has_reasoning or isinstance(part, ThinkingPart)
+                turn.parts.append(part)
+        turns[-1].is_truncated = message.is_truncated and turns[-1].role == "assistant"
     if not turns or turns[0].role != "user":
         turns.insert(0, _Turn("user", []))
         counts["user_first"] += 1
@@ -227,16 +236,6 @@ def _alternate(messages: Sequence[Message], model_id: str, counts: Counter[str])
         turns.append(_Turn("user", []))
         counts["user_last"] += 1
     return turns
-
-
-def _begin_run(turns: list[_Turn], role: Role, counts: Counter[str]) -> _Turn:
-    """Return the turn for the next parts of a role: a new one, or the last if it has that role."""
-    if turns and turns[-1].role == role:
-        counts["merged_turns"] += 1
-        turns[-1].is_truncated = False
-    else:
-        turns.append(_Turn(role, []))
-    return turns[-1]
 
 
 def _clean_part(part: Part) -> Part:

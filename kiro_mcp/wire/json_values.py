@@ -64,21 +64,22 @@ class SurrogateJoiner:
     """Makes each piece of a stream of text encodable. Joins halves across pieces."""
 
     def __init__(self) -> None:
-        self._half = ""
+        self.half = ""
+        """The first half at the end of the text so far, which waits for the second."""
 
     def feed(self, text: str) -> str:
-        """Return the text so far. A first half at its end waits for the second."""
-        if not self._half and text.isascii():
+        """Return the text so far."""
+        if not self.half and text.isascii():
             return text
-        text = self._half + text
-        self._half = ""
+        text = self.half + text
+        self.half = ""
         if text and _FIRST_HIGH <= text[-1] <= _LAST_HIGH:
-            text, self._half = text[:-1], text[-1]
+            text, self.half = text[:-1], text[-1]
         return mend_surrogates(text)
 
     def close(self) -> str:
         """Return U+FFFD if a first half is still waiting. More text may follow."""
-        half, self._half = self._half, ""
+        half, self.half = self.half, ""
         return "\ufffd" if half else ""
 
 

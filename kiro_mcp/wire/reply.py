@@ -331,6 +331,8 @@ class ReplyBuilder:
         if self._further_warnings:
             warnings.append(f"Further warnings: {self._further_warnings}.")
         warnings += self._tool_uses.warnings
+        if late := self._tool_uses.late_fragments:
+            warnings.append(f"{late} fragment(s) of tool uses that had ended were left out.")
         if parts and all(isinstance(part, ThinkingPart) for part in parts):
             warnings.append("The answer is thinking only, without any text.")
         if repaired := [f"{use.name!r:.80}" for use in tool_uses if use.is_repaired]:
@@ -424,12 +426,12 @@ class ReplyBuilder:
 
 _Target = Literal["text", "thinking"]
 _TARGETS: Final[dict[ThinkingHandling, dict[PieceKind, _Target]]] = {
-    "separate": {PieceKind.TEXT: "text", PieceKind.THINKING: "thinking"},
-    "remove": {PieceKind.TEXT: "text"},
+    "separate": {PieceKind.THINKING: "thinking"},
+    "remove": {},
     "inline": dict.fromkeys(PieceKind, "text"),
-    "strip_tags": {PieceKind.TEXT: "text", PieceKind.THINKING: "text", PieceKind.GAP: "text"},
+    "strip_tags": {PieceKind.THINKING: "text", PieceKind.GAP: "text"},
 }
-"""Where a piece of each kind goes. Pieces of other kinds are left out."""
+"""Where a piece of each kind goes, except for text. Pieces of other kinds are left out."""
 
 
 @dataclass(slots=True)
@@ -649,8 +651,8 @@ class _Parts:
 
     def _pause(self) -> None:
         """End the current text and thinking, because a tool use begins or the answer ends."""
-        if text := self._text_halves.close():
-            self._sort(self._extractor.feed(text))
+        if self._text_halves.half:
+            self._sort(self._extractor.feed(self._text_halves.close()))
         if self._extractor.state is not State.TEXT:
             self._sort(self._extractor.close())
             self._tagged.is_unclosed = self._extractor.is_unclosed
@@ -662,16 +664,18 @@ class _Parts:
     def _sort(self, pieces: list[Piece]) -> None:
         """Add pieces of text that may be thinking between tags."""
         for piece in pieces:
-            if self._doubtful is not None:
-                if piece.kind is not PieceKind.TEXT:
-                    self._doubtful.append(piece)
-                    continue
-                self._resolve_doubt()
-            if piece.kind is PieceKind.THINKING:
-                if not self._tagged.pieces:
-                    self._place_thinking(self._tagged)
-                self._tagged.pieces.append(piece.text)
-            self._add(piece)
+            if piece.kind is PieceKind.TEXT:
+                if self._doubtful is not None:
+                    self._resolve_doubt()
+                self._say(piece.text)
+            elif self._doubtful is not None:
+                self._doubtful.append(piece)
+            else:
+                if piece.kind is PieceKind.THINKING:
+                    if not self._tagged.pieces:
+                        self._place_thinking(self._tagged)
+                    self._tagged.pieces.append(piece.text)
+                self._add(piece)
 
     def _resolve_doubt(self) -> None:
         pieces, self._doubtful = self._doubtful or [], None
@@ -685,7 +689,7 @@ class _Parts:
         return thinking.split() in [text.split() for text in (*blocks, "".join(blocks))]
 
     def _add(self, piece: Piece) -> None:
-        """Add a piece where its kind belongs."""
+        """Add a piece of thinking, a tag or a gap where its kind belongs."""
         target = self._targets.get(piece.kind)
         if target == "thinking":
             self._deltas.append(ThinkingDelta(piece.text))
@@ -693,6 +697,6 @@ class _Parts:
             text = piece.text
             if piece.kind is PieceKind.TAG:  # One spelling for all tags.
                 text = CLOSING_TAG if text.startswith("</") else OPENING_TAG
-            self._say(text, is_answer=piece.kind is PieceKind.TEXT)
+            self._say(text, is_answer=False)
         elif piece.kind is PieceKind.THINKING:
             self.hidden_characters += len(piece.text)

@@ -63,6 +63,10 @@ class ToolUseAssembler:
     ) -> None:
         self.input_characters = 0
         """The size of all arguments so far."""
+        self.warnings: list[str] = []
+        """What was left out or changed, one sentence each."""
+        self.late_fragments = 0
+        """How many fragments of tool uses that had ended were left out."""
         self._aliases = aliases
         self._property_names = property_names
         self._schemas = schemas
@@ -72,17 +76,7 @@ class ToolUseAssembler:
         self._ended: dict[str, list[JsonObject]] = {}
         """The arguments of the complete tool uses, by the id in the stream."""
         self._late: dict[str, _OpenToolUse] = {}
-        self._late_fragments = 0
-        self._warnings: list[str] = []
         self._text_calls: set[tuple[str, str]] = set()
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What was left out or changed, one sentence each."""
-        if not self._late_fragments:
-            return tuple(self._warnings)
-        late = f"{self._late_fragments} fragment(s) of tool uses that had ended were left out."
-        return (*self._warnings, late)
 
     def add(self, fragment: ToolUseFragment) -> ToolUse | None:
         """Take a fragment; return the tool use if this was its last one.
@@ -120,7 +114,7 @@ class ToolUseAssembler:
         late = self._late.get(fragment.id)
         if late is None and not fragment.input and not fragment.is_last:
             late = self._late[fragment.id] = _OpenToolUse()
-        self._late_fragments += 1
+        self.late_fragments += 1
         if late is None:
             return None
         self._add_to(late, fragment)
@@ -132,11 +126,11 @@ class ToolUseAssembler:
         known = self._ended[fragment.id]
         if arguments.value is None or arguments.value in known:
             return None
-        self._late_fragments -= late.fragments
+        self.late_fragments -= late.fragments
         self._begin(new_id := f"{fragment.id}_{len(known) + 1}")
         self._open[new_id] = late
         known.append(arguments.value)
-        self._warnings.append(
+        self.warnings.append(
             f"Two different tool uses came with the id {fragment.id!r:.80}: one has a new id."
         )
         return self._end(new_id, is_whole=True)
@@ -169,7 +163,7 @@ class ToolUseAssembler:
             name = self._aliases.get(segment.name, segment.name)
             content = (name, json.dumps(segment.arguments, sort_keys=True))
             if content in self._text_calls:
-                self._warnings.append(
+                self.warnings.append(
                     f"A call of {quoted(name)} was in the text twice; it was taken once."
                 )
                 continue
@@ -191,7 +185,7 @@ class ToolUseAssembler:
                 self._checks[name] = SchemaCheck(self._schemas[name])
             except UnusableSchemaError as error:
                 self._checks[name] = None
-                self._warnings.append(f"The schema of {name!r:.80} is not checked: {error}.")
+                self.warnings.append(f"The schema of {name!r:.80} is not checked: {error}.")
         check = self._checks[name]
         if check is None:
             return tool_use
@@ -209,7 +203,7 @@ class ToolUseAssembler:
         self._ended[tool_use_id] = []
         name = self._aliases.get(fragments.name, fragments.name)
         if not name:
-            self._warnings.append(
+            self.warnings.append(
                 f"The tool use {quoted(tool_use_id)} has no tool name and was left out."
             )
             return None
