@@ -676,7 +676,8 @@ def read_messages(given: Sequence[object], *, system: object = "") -> Chat:
     if not given and system == "":  # Most calls have only a prompt.
         return Chat(messages=(), system="", repairs=())
     reader = _ChatReader()
-    reader.add_system(reader.parts(plain_json(system), "system"))
+    if system != "":
+        reader.add_system(reader.parts(plain_json(system), "system"))
     for index, item in enumerate(given):
         reader.read(plain_json(item), f"messages[{index}]")
     return Chat(
@@ -727,10 +728,11 @@ class _ChatReader(ContentReader):
 
     def messages(self) -> tuple[Message, ...]:
         """Return the messages that were read."""
-        return tuple(
+        made = [
             Message(role=turn.role, parts=tuple(turn.parts), is_truncated=turn.is_truncated)
             for turn in self._turns
-        )
+        ]
+        return tuple(made)
 
     def read(self, item: JsonValue, location: str) -> None:
         if not isinstance(item, dict):
