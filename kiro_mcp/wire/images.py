@@ -62,18 +62,13 @@ def is_image_base64(text: str) -> bool:
 
 
 def image_from_bytes(data: bytes, *, location: str) -> ImagePart:
-    """Make an image from bytes.
-
-    Args:
-        data: The image file.
-        location: What an error calls the image.
+    """Make an image from the bytes of its file. An error names its `location`.
 
     Raises:
         InvalidRequest: It is too large, or in a format that the service does not accept.
     """
     _require_size(len(data), location)
-    image_format = _format_of(data, location)
-    return ImagePart(format=image_format, data=b64encode(data).decode("ascii"))
+    return ImagePart(format=_format_of(data, location), data=b64encode(data).decode("ascii"))
 
 
 def _format_of(data: bytes, location: str) -> ImageFormat:

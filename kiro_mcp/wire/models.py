@@ -180,7 +180,7 @@ def _model(
 
     Args:
         model_id: Its id, from which its name is made by default.
-        tokens: The most thousands of tokens in and out.
+        tokens: The most thousands of tokens in and out; None if they are not known.
         rate: Its rate multiplier.
         name: Its display name.
         date: The date that Anthropic's API puts after its name.
@@ -188,7 +188,7 @@ def _model(
         above: Above how many thousands of tokens in the prompt another rate applies, and that rate.
         price: Its vendor's list price.
         thinks: How it is asked to think.
-        input_types: What it reads.
+        input_types: What it reads; () if that is not known.
         on_refusal: The model to ask if this one refuses.
     """
     dashed = model_id.replace(".", "-") if model_id.startswith("claude-") else model_id
