@@ -9,7 +9,7 @@ enqueue its own::
 
 Scripts can also be files (`kiro_mcp.emulator.script_files`). `kiro_mcp.emulator.pytest_plugin` has
 a fixture for the tests of other projects, `kiro_mcp.emulator.kiro_cli` a stand-in for the vendor's
-program. What is not an account's is imported at its first use, so that the stand-in starts quickly.
+program. Most names are imported at their first use, so that the stand-in starts quickly.
 """
 
 from importlib import import_module

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 Model: TypeAlias = Mapping[str, Any]
 
-_EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
+EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 _WITHOUT_XHIGH: Final = ("low", "medium", "high", "max")
 _MAY_NOT_THINK: Final = ("adaptive", "disabled")
 
@@ -58,7 +58,7 @@ def _claude(
     *,
     output: int = 128_000,
     thinking: tuple[str, ...] = _MAY_NOT_THINK,
-    efforts: tuple[str, ...] = _EFFORTS,
+    efforts: tuple[str, ...] = EFFORTS,
     default: str = "high",
     fallback: str = "",
 ) -> Model:
@@ -76,7 +76,7 @@ def _claude(
 
 
 def _gpt(model_id: str, name: str, rate: float) -> Model:
-    effort = {**_choice("none", *_EFFORTS), "default": "medium"}
+    effort = {**_choice("none", *EFFORTS), "default": "medium"}
     fields = _object({"reasoning": _object({"effort": effort})})
     return _model(model_id, name, rate, output=128_000, fields=fields)
 

@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TextIO
 
-from kiro_mcp.emulator.catalogue import CATALOGUE, DEFAULT_MODEL_ID
+from kiro_mcp.emulator.catalogue import CATALOGUE, DEFAULT_MODEL_ID, EFFORTS
 
 SCENES: Final[Mapping[str, str]] = {
     "agent_not_found": "v2: the agent is not found, although its file is there",
@@ -74,7 +74,6 @@ SCENES: Final[Mapping[str, str]] = {
 }
 
 VERSIONS: Final = {"v2": "2.19.1", "v3": "2.28.0"}
-EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 
 _NOT_LOGGED_IN: Final = "You are not logged in, please log in with kiro-cli login"
 _VALUE_FLAGS: Final = ("--agent", "--model", "--effort", "--trust-tools", "--agent-engine")

@@ -276,35 +276,36 @@ class _Step(_Strict):
 
     def play(self, prompt: Prompt, number: int, said: str) -> Script:
         """Return what this step does, which has a number in its answer and comes after `said`."""
-        match getattr(self, self.kind), self.kind:
-            case bytes(data), _:
-                sent = data
-            case text, "text":
-                sent = prompt.text(text)
-            case text, "reasoning":
-                sent = frames.reasoning(text)
-            case _ToolUse(name=name, id=own_id, unfinished=unfinished), _:
-                tool_use_id = own_id or f"tooluse_Scripted{prompt.serial:06d}{number}"
-                write = frames.unfinished_tool_use if unfinished else frames.tool_use
-                sent = write(tool_use_id, name, self.said)
-            case _Event(type=event_type, payload=payload), _:
-                sent = frames.event(event_type, payload)
-            case _Exception() as fault, _:
-                sent = frames.exception(fault.message, fault.reason, exception_type=fault.type)
-            case reason, "end":
-                sent = b"" if reason is None else prompt.ending(said, reason)
-            case seconds, "pause":
-                return (Pause(seconds),)
-            case prompts, "until_prompts":
-                return (Until(prompts),)
-            case True, _:
+        given: Any = getattr(self, self.kind)
+        match self.kind:
+            case "text":
+                sent = prompt.text(given)
+            case "reasoning":
+                sent = frames.reasoning(given)
+            case "tool_use":
+                tool_use_id = given.id or f"tooluse_Scripted{prompt.serial:06d}{number}"
+                write = frames.unfinished_tool_use if given.unfinished else frames.tool_use
+                sent = write(tool_use_id, given.name, self.said)
+            case "end":
+                sent = b"" if given is None else prompt.ending(said, given)
+            case "event":
+                sent = frames.event(given.type, given.payload)
+            case "base64":
+                sent = given
+            case "exception":
+                sent = frames.exception(given.message, given.reason, exception_type=given.type)
+            case "pause":
+                return (Pause(given),)
+            case "until_prompts":
+                return (Until(given),)
+            case "cut":
                 return (Cut(),)
-            case _Refusal(type=error_type) as refusal, _:
-                return (Refusal(error_type=error_type, **refusal.model_dump(exclude={"type"})),)
-            case _Http() as http, _:
-                return (http.answer(),)
-            case name, _:
-                return BUILT_IN[name](prompt)
+            case "refusal":
+                return (Refusal(error_type=given.type, **given.model_dump(exclude={"type"})),)
+            case "http":
+                return (given.answer(),)
+            case _:
+                return BUILT_IN[given](prompt)
         return (Send(sent),)
 
 
