@@ -198,7 +198,11 @@ def tokens_sent(call: Call) -> int:
 
     An image counts as a large one. The framing of the request counts for nothing.
     """
-    read = [tool.model_dump_json() for tool in call.tools]
+    read: list[str] = []
+    for tool in call.tools:  # Pydantic's own JSON has a limit of depth.
+        spec = {"name": tool.name, "description": tool.description}
+        schema = {"document": tool.input_schema.document}
+        read.append(frames.compact_json({**spec, "input_schema": schema}))
     for _, message in call.messages:
         read.append(message.content)
         if isinstance(message, AssistantMessage):

@@ -435,3 +435,12 @@ async def test_context_use_grows_with_all_that_is_sent(emulator: RunningEmulator
     assert with_history == pytest.approx(plain + 0.02)
     assert with_tools > plain + 0.02
     assert with_image == pytest.approx(plain + 0.16)
+
+
+async def test_a_prompt_with_a_deeply_nested_schema_is_answered(emulator: RunningEmulator) -> None:
+    """The service has no limit of depth that is known."""
+    schema: Json = {"type": "object"}
+    for _ in range(200):
+        schema = {"type": "object", "properties": {"a": schema}}
+    declared = context(tools=[tool(inputSchema={"json": schema})])
+    assert text_of(await events_for(emulator, user(**declared))).startswith(CANNED)
