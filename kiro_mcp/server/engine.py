@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -234,7 +234,7 @@ class Engine:
         self._tasks.cancel_scope.cancel()
         await self._tasks.__aexit__(None, None, None)
 
-    async def aclose(self, guests: Iterable["Engine"] = ()) -> None:
+    async def aclose(self, guests: Sequence["Engine"] = ()) -> None:
         """Save refreshes, answers and captures, then close all connections and the store.
 
         One time limit applies to all of this together, so that closing always happens.
@@ -254,7 +254,7 @@ class Engine:
             for close in (self._http, self.conversations):
                 tasks.start_soon(close.aclose)
 
-    async def _stop_jobs(self, guests: Iterable["Engine"]) -> None:
+    async def _stop_jobs(self, guests: Sequence["Engine"]) -> None:
         async with anyio.create_task_group() as tasks:
             for engine in (self, *guests):
                 if engine._jobs is not None:

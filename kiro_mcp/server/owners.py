@@ -197,7 +197,7 @@ class Engines:
         """Close the engines, even while the server is cancelled."""
         if self._host is not None:
             with anyio.move_on_after(CLOSING_SECONDS, shield=True):
-                await self._host.aclose(guest.engine for guest in self._guests.values())
+                await self._host.aclose([guest.engine for guest in self._guests.values()])
 
     def _admit(self, host: "Engine", key: SecretStr, owner: str) -> _Guest:
         if len(self._guests) >= self._max_keys:

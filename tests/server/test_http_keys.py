@@ -4,11 +4,16 @@ import logging
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
 import pytest
 from anyio import fail_after
+from starlette.requests import HTTPConnection
 
 from kiro_mcp.emulator import EMULATOR_API_KEY, RunningEmulator
 from kiro_mcp.emulator.state import GENERATE, SeenRequest
+from kiro_mcp.server.app import build_server
+from kiro_mcp.server.engine import Engine
+from kiro_mcp.server.owners import Engines
 from tests.server.test_http import HELLO, events
 from tests.support.http import WebServer, against, answer, serving_http
 
@@ -299,3 +304,22 @@ async def test_the_partial_answer_of_a_caller_with_its_own_key_is_saved_when_the
             told = await ask(server, ANN, answer_id=answer_id)
             assert told["truncated"]
             assert told["text"] == running["text"]
+
+
+async def test_the_engines_close_although_a_key_comes_into_use_at_that_moment() -> None:
+    """Otherwise neither the store nor the connections would be closed."""
+    server = build_server(lambda: Engine.from_environ({}))
+
+    async def use(engines: Engines, key: str) -> None:
+        scope = {"type": "http", "headers": [(b"x-kiro-api-key", key.encode())]}
+        async with engines.engine_for(HTTPConnection(scope)):
+            pass
+
+    with fail_after(TEST_SECONDS):
+        async with server.lifespan(server) as engines:
+            await use(engines, ANN)
+            await use(engines, BOB)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(engines.aclose)
+                tasks.start_soon(use, engines, ANN)
+                tasks.start_soon(use, engines, REFUSED)
