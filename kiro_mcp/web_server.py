@@ -165,8 +165,8 @@ async def serve(
     listener.listen(PENDING_CONNECTIONS)
 
     async def disconnect() -> None:
-        for connection in tuple(state.connections):
-            connection.transport.close()
+        for connection in tuple(room):
+            connection.disconnect()
         with anyio.CancelScope(shield=True):
             if state.tasks:
                 await asyncio.wait(state.tasks, timeout=NOTICING_SECONDS)
@@ -271,9 +271,22 @@ class _Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Make room for other connections, and tell the running request."""
         self._enter("closed")
-        self._disconnected.set_result(None)
+        self._tell_request()
         if self.transport:  # A refused connection has none.
             super().connection_lost(exc)
+
+    def disconnect(self) -> None:
+        """Close the connection when everything is sent, but tell the running request at once."""
+        self.transport.close()
+        self._tell_request()
+        if self.cycle and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self.flow.resume_writing()
+
+    def _tell_request(self) -> None:
+        if not self._disconnected.done():
+            self._disconnected.set_result(None)
 
     def drop(self) -> None:
         """Close the connection at once, without waiting for its client."""

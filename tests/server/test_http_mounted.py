@@ -90,3 +90,31 @@ async def test_the_server_ends_although_a_response_is_shorter_than_declared() ->
 
             tasks.start_soon(get)
             await has_begun.wait()
+
+
+async def test_a_request_is_told_that_the_server_ends_although_its_client_does_not_read() -> None:
+    """A request that is cancelled instead leaves the SDK's streams open."""
+    is_sent, is_told = anyio.Event(), anyio.Event()
+
+    async def flood(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_more() -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            part = {"type": "http.response.body", "body": bytes(16 * 1024 * 1024)}
+            await send({**part, "more_body": True})
+            is_sent.set()
+            await send({**part, "more_body": True})
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send_more)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            is_told.set()
+
+    with fail_after(TEST_SECONDS):
+        async with serving_http(mounted={"/v1": flood}) as server:
+            client = await anyio.connect_tcp("127.0.0.1", server.port)
+            head = f"GET /v1/flood HTTP/1.1\r\nHost: localhost:{server.port}\r\n\r\n"
+            await client.send(head.encode())
+            await is_sent.wait()
+        await client.aclose()
+    assert is_told.is_set()
