@@ -23,7 +23,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -60,7 +60,7 @@ _REGISTRATIONS: Final = {
 _PROFILE: Final = "api.codewhisperer.profile"
 _REGION: Final = "auth.idc.region"
 
-Rows = Mapping[str, str | bytes]
+Rows = Mapping[str, bytes]
 
 BUSY_SECONDS: Final = 2.0
 """How long to wait while another program writes. kiro-cli writes for a few milliseconds."""
@@ -92,11 +92,8 @@ def _login(key: str, rows: Rows, where: Credential) -> Credential | None:
     if key in _REGISTRATIONS:
         # A login without a start URL is a Builder ID login.
         document["start_url"] = text_of(document, "start_url") or BUILDER_ID_START_URL
-        typed = rows.get(_REGION, b"")
-        typed = typed.decode("utf-8", "replace") if isinstance(typed, bytes) else typed
-        document["region"] = (
-            text_of(document, "region") or registered_in or typed.strip().strip('"')
-        )
+        latest = rows.get(_REGION, b"").decode("utf-8", "replace").strip().strip('"')
+        document["region"] = text_of(document, "region") or registered_in or latest
     try:
         found = read_credential(document, replace(where, key=key), registration)
     except ValueError:
@@ -116,7 +113,7 @@ def _login(key: str, rows: Rows, where: Credential) -> Credential | None:
 
 def _object(rows: Rows, key: str) -> dict[str, object]:
     try:
-        return parse_object(rows.get(key, "null"))
+        return parse_object(rows.get(key, b"null"))
     except ValueError:  # Malformed, or the literal `null`, which means "signed out".
         return {}
 
@@ -147,19 +144,22 @@ def read_rows(path: Path) -> Rows:
 
 def _select(path: Path, how: str) -> Rows:
     keys = (*_TOKENS, *_REGISTRATIONS.values(), _PROFILE, _REGION)
-    marks = ", ".join("?" * len(keys))
-    rows: dict[str, str | bytes] = {}
+    rows: dict[str, bytes] = {}
     with _open(path, how) as database:
         for table in ("auth_kv", "state"):
-            statement = f"SELECT key, value FROM {table} WHERE key IN ({marks})"  # noqa: S608  # constants
             try:
-                found: list[tuple[str, object]] = database.execute(statement, keys).fetchall()
+                rows |= _rows(database, table, keys)
             except sqlite3.OperationalError as error:
                 if "no such table" not in str(error):
                     raise
-            else:
-                rows |= {key: value for key, value in found if isinstance(value, str | bytes)}
     return rows
+
+
+def _rows(database: sqlite3.Connection, table: str, keys: Sequence[str]) -> Rows:
+    marks = ", ".join("?" * len(keys))
+    statement = f"SELECT key, value FROM {table} WHERE key IN ({marks})"  # noqa: S608  # constants
+    found: Iterable[tuple[bytes, object]] = database.execute(statement, keys)
+    return {key.decode(): value for key, value in found if isinstance(value, bytes)}
 
 
 def can_update(path: Path) -> bool:
@@ -186,9 +186,7 @@ def update_row(path: Path, renewed: Credential) -> bool:
     """
     with _open(path.resolve(), "mode=rw") as database:
         database.execute("BEGIN IMMEDIATE")
-        found = database.execute("SELECT key, value FROM auth_kv WHERE key = ?", (renewed.key,))
-        rows = {key: value for key, value in found if isinstance(value, str | bytes)}
-        document = _object(rows, renewed.key)
+        document = _object(_rows(database, "auth_kv", [renewed.key]), renewed.key)
         if not document or text_of(document, "refresh_token") != renewed.held_refresh_token:
             return False
         text = json.dumps(merge_tokens(document, renewed), separators=(",", ":"))
@@ -206,6 +204,7 @@ def _open(path: Path, how: str) -> Generator[sqlite3.Connection]:
         with closing(
             sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         ) as database:
+            database.text_factory = bytes  # A text that is not UTF-8 hides only its own row.
             yield database
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY_CODES:

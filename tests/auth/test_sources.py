@@ -510,6 +510,23 @@ def test_a_row_without_a_login_is_ignored(value: str, tmp_path: Path) -> None:
     assert "signed out there" in why(found)
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    ["codewhisperer:odic:token", "kirocli:odic:device-registration", "api.codewhisperer.profile"],
+)
+def test_a_text_that_is_not_utf_8_hides_only_its_own_row(damaged: str, tmp_path: Path) -> None:
+    """SQLite stores any bytes as text."""
+    path = kiro_cli_database(tmp_path / CLI_DB, odic_rows(expires_at=LATER))
+    with closing(sqlite3.connect(path)) as database:
+        table = "state" if damaged.startswith("api") else "auth_kv"
+        statement = f"INSERT OR REPLACE INTO {table} VALUES (?, CAST(? AS TEXT))"
+        database.execute(statement, (damaged, b'{"access_token": "\xff\xfe"}'))
+        database.commit()
+    credential = look(tmp_path).require()
+    assert credential.access_token == EMULATOR_ACCESS_TOKEN
+    assert credential.can_refresh() == ("registration" not in damaged)
+
+
 def test_a_damaged_database_and_one_without_tables_are_skipped_with_a_reason(
     tmp_path: Path,
 ) -> None:
