@@ -10,7 +10,16 @@ from typing import Final
 
 from kiro_mcp.acp.program import LOGIN_STEP
 from kiro_mcp.chat import JsonObject
-from kiro_mcp.client.classify import BUSY, NO_MODEL, QUOTA, RATE, SUSPENDED, TOO_LONG, Meaning
+from kiro_mcp.client.classify import (
+    BUSY,
+    NO_MODEL,
+    QUOTA,
+    RATE,
+    SUSPENDED,
+    SUSPENSION,
+    TOO_LONG,
+    Meaning,
+)
 from kiro_mcp.errors import AnswerBroken, KiroError, ServiceUnavailable, SignInRequired
 from kiro_mcp.redaction import redact
 from kiro_mcp.wire.json_values import object_member, word_member
@@ -36,7 +45,7 @@ RATE_SECONDS: Final = 60.0
 """How long nothing is sent after "too many requests": the program never says how long to wait."""
 
 _RULES: Final = (
-    (("suspended",), SUSPENDED),
+    (("temporarily_suspended", "accountsuspendedexception"), SUSPENDED),
     (
         ("expiredtoken", "invalidgrant", "tokenexpired", "token has expired", "token expired"),
         Meaning(
@@ -97,8 +106,9 @@ def error_of(error: RpcError, hint: str = "") -> KiroError:
 def read_words(words: str) -> KiroError | None:
     """Return the error that the program's words mean; None if they mean none that is known."""
     lowered = words.lower()
+    is_suspension = SUSPENSION.search(words) is not None
     for marks, meaning in _RULES:
-        if any(mark in lowered for mark in marks):
+        if any(mark in lowered for mark in marks) or (is_suspension and meaning is SUSPENDED):
             return meaning.kind(
                 f"{meaning.what} ({_shown(words)}).",
                 next_step=meaning.next_step,

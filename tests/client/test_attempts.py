@@ -474,6 +474,19 @@ async def test_a_suspended_account_gets_no_request_until_a_while_has_passed(
         assert (await client.ask(prompt())).text
 
 
+async def test_a_refusal_that_quotes_the_caller_does_not_block_the_account(
+    emulator: RunningEmulator,
+) -> None:
+    """Anybody may ask about suspended accounts."""
+    quoting = refusal(400, "Invalid tool name: list_suspended_users", "REQUEST_BODY_INVALID")
+    emulator.state.enqueue((quoting,), ANSWER)
+    async with driven(emulator.url) as client:
+        with pytest.raises(KiroError, match="list_suspended_users") as caught:
+            await client.ask(prompt())
+        assert caught.value.code == "invalid_request"
+        assert (await client.ask(prompt())).text
+
+
 async def test_no_request_is_sent_while_an_account_has_to_wait(
     emulator: RunningEmulator,
 ) -> None:

@@ -51,7 +51,51 @@ CASES: list[tuple[str, int, object, ErrorCode]] = [
         service_error("Your User ID (x) temporarily is suspended."),
         "account_suspended",
     ),
-    ("suspended-400", 400, service_error("User ID is temporarily suspended"), "account_suspended"),
+    *(
+        (f"suspended-{status}-{number}", status, service_error(message), "account_suspended")
+        for status in (400, 403, 423, 429, 500)
+        for number, message in enumerate(
+            (
+                "User ID is temporarily suspended",
+                "Your User ID temporarily is suspended.",
+                "Your User ID (d-9067642ac7.04b8f498-70c1) temporarily is suspended. We've locked"
+                " your account as a security precaution.",
+                "your account has been temporarily\nSUSPENDED",
+            )
+        )
+    ),
+    ("suspended-plain", 403, b"This login is suspended", "account_suspended"),
+    ("suspended-reason", 400, service_error("no", "ACCOUNT_SUSPENDED"), "account_suspended"),
+    ("suspended-name", 400, {"__type": "x#AccountSuspendedException"}, "account_suspended"),
+    (
+        "suspended-denied-as-400",
+        400,
+        {"__type": "x#AccessDeniedException", "message": "It is suspended"},
+        "account_suspended",
+    ),
+    *(
+        (f"quotes-the-caller-{number}", 400, service_error(message), "invalid_request")
+        for number, message in enumerate(
+            (
+                "Invalid tool name: list_suspended_users",
+                "tools.0: 'my account is suspended' is no name",
+                "account_suspended is not a property",
+            )
+        )
+    ),
+    (
+        "quotes-the-model",
+        400,
+        service_error("Invalid model: suspended", "INVALID_MODEL_ID"),
+        "model_unavailable",
+    ),
+    (
+        "quotes-the-caller-as-403",
+        403,
+        {"__type": "x#ValidationException", "message": "Invalid tool name: suspended"},
+        "invalid_request",
+    ),
+    ("out-of-service", 503, b"This service is suspended for a while", "upstream_error"),
     (
         "quota",
         402,
