@@ -16,6 +16,7 @@ fragment without that mark.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Final, cast
 
 from kiro_mcp.chat import JsonObject, ToolUse
@@ -127,7 +128,9 @@ class ToolUseAssembler:
         if arguments.value is None or arguments.value in known:
             return None
         self.late_fragments -= late.fragments
-        self._begin(new_id := f"{fragment.id}_{len(known) + 1}")
+        ids = (f"{fragment.id}_{number}" for number in count(len(known) + 1))
+        new_id = next(id_ for id_ in ids if id_ not in self._open and id_ not in self._ended)
+        self._begin(new_id)
         self._open[new_id] = late
         known.append(arguments.value)
         self.warnings.append(

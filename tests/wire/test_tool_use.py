@@ -192,6 +192,17 @@ def test_another_call_with_the_same_id_is_kept_under_a_new_one() -> None:
     assert "3 fragment(s) of tool uses that had ended were left out." in reply.warnings
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+def test_the_new_id_of_another_call_is_not_one_that_the_answer_has(is_open: bool) -> None:
+    """Else the call that has it would be lost."""
+    taken = [tool("t1_2", input='{"a"'), tool("t1_2", input=":0}", stop=True)]
+    calls = [START + tool("t1", input=f'{{"a":{number}}}') + STOP for number in (1, 2)]
+    data = [taken[0], *calls, taken[1]] if is_open else [*taken, *calls]
+    reply = read(b"".join([*data, END]))
+    assert outline(reply) == ["lire{'a': 0}", "lire{'a': 1}", "lire{'a': 2}"]
+    assert len({use.id for use in reply.tool_uses}) == 3
+
+
 def test_a_fragment_without_an_id_gives_a_warning() -> None:
     """Nothing says what it belongs to."""
     stray = event("toolUseEvent", {"name": "lire", "input": "x"})
