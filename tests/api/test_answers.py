@@ -12,6 +12,7 @@ from kiro_mcp.emulator.catalogue import CATALOGUE
 from kiro_mcp.emulator.request import Call, RestRequest, WireForm
 from kiro_mcp.emulator.state import GENERATE
 from kiro_mcp.wire.eventstream import encode_frame
+from kiro_mcp.wire.schema import sendable_schema
 from tests.support.api import (
     CHAT,
     MESSAGES,
@@ -37,11 +38,11 @@ SCHEMA: Json = {
 }
 
 
-def tool(path: str, name: str = "get_weather") -> Json:
+def tool(path: str, name: str = "get_weather", schema: Json = SCHEMA) -> Json:
     """A tool in the shape of an API."""
     if path == MESSAGES:
-        return {"name": name, "description": "The weather.", "input_schema": SCHEMA}
-    function = {"name": name, "description": "The weather.", "parameters": SCHEMA}
+        return {"name": name, "description": "The weather.", "input_schema": schema}
+    function = {"name": name, "description": "The weather.", "parameters": schema}
     return (
         {"type": "function", **function}
         if path == RESPONSES
@@ -179,6 +180,22 @@ async def test_arguments_are_those_that_the_model_wrote(
         ("tooluse_B", "get_weather", empty),
     ]
     assert ending_of(path, answer) in ("tool_calls", "tool_use", "completed")
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_arguments_have_the_callers_names_of_properties(
+    path: str, emulator: RunningEmulator
+) -> None:
+    """The service refuses such a name, so the model reads and writes another one."""
+    schema: Json = {"type": "object", "properties": {"$filter": {"type": "string"}}}
+    _, callers_names, _ = sendable_schema(schema)
+    written = json.dumps(dict.fromkeys(callers_names, "x"))
+    emulator.state.enqueue((Send(frames.tool_use("tooluse_A", "get_weather", written)), END))
+    with fail_after(TEST_SECONDS):
+        async with serving_api(emulator) as client:
+            answer = await ask(client, path, "Weather?", tools=[tool(path, schema=schema)])
+    ((_, _, arguments),) = calls_of(path, answer)
+    assert (arguments if path == MESSAGES else json.loads(arguments)) == {"$filter": "x"}
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -222,7 +222,13 @@ def test_results_without_ids_answer_the_uses_in_order() -> None:
     assert rules == ["missing_id", "orphan_result", "result_order"]
 
 
-def test_a_result_without_an_id_answers_the_tool_that_it_names() -> None:
+@pytest.mark.parametrize(
+    ("names", "positions"),
+    [(["b", "a", "", "c"], [1, 0, 2, 3]), (["", "a", "c", "b"], [0, 2, 3, 1])],
+)
+def test_a_result_without_an_id_answers_the_tool_that_it_names(
+    names: list[str], positions: list[int]
+) -> None:
     """OpenAI's older results have a name for an id, and Ollama's; tools may end in any order."""
     chat = read_messages(
         [
@@ -231,15 +237,16 @@ def test_a_result_without_an_id_answers_the_tool_that_it_names() -> None:
                 "role": "assistant",
                 "tool_calls": [{"function": {"name": name}} for name in ("a", "b", "a", "c")],
             },
-            {"role": "function", "name": "b", "content": "1"},
-            {"role": "tool", "tool_name": "a", "content": "2"},
-            {"role": "tool", "content": "3"},
-            {"role": "tool", "tool_name": "c", "content": "4"},
+            {"role": "function", "name": names[0], "content": "0"},
+            *(
+                {"role": "tool", "tool_name": name, "content": str(number)}
+                for number, name in enumerate(names[1:], start=1)
+            ),
         ]
     )
     (_, _, answers), _ = repaired(*chat.messages)
     said = {part.id: part.text for part in answers.parts if isinstance(part, ToolResult)}
-    assert said == {"use_1_1": "1", "use_1_0": "2", "use_1_2": "3", "use_1_3": "4"}
+    assert said == {f"use_1_{at}": str(number) for number, at in enumerate(positions)}
 
 
 @pytest.mark.parametrize("tool_use_id", ["call.1/x", "x" * 65, "fc ü", "functions.read:0", "a\nb"])

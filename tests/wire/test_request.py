@@ -505,17 +505,22 @@ def test_a_request_that_is_too_large_without_its_history_is_refused(chat: ChatRe
 def test_large_images_are_encoded_as_they_are(text: str, is_sound: bool) -> None:
     """Base64 has nothing to escape. A library's user may hand over what is not base64."""
     beginning = b"\x89PNG\r\n\x1a\n"
-    images = [image_from_bytes(beginning + bytes([n]) * 90_000, location="x") for n in range(12)]
+    images = [image_from_bytes(beginning + bytes([n]) * 90_000, location="x") for n in range(8)]
     if not is_sound:
         images.append(replace(images[0], data='"' + images[0].data))
-    parts = (TextPart(text=text), *images)
-    turns = [Message(role=role, parts=parts) for role in cast("list[Role]", ["user", "assistant"])]
+    said = TextPart(text=text)
+    turns = (
+        Message(role="user", parts=(said, *images[:3])),
+        Message(role="assistant", parts=(said,)),
+        Message(role="user", parts=(said, *images[3:])),
+    )
     payload = write_payload(
-        prepare(ChatRequest(messages=(*turns, turns[0])), PayloadOptions()),
+        prepare(ChatRequest(messages=turns), PayloadOptions()),
         Envelope(origin="CLI", profile_arn=ARN),
     )
     body = payload.body
     assert any(finding.rule == "image" for finding in payload.findings) == (not is_sound)
+    assert payload.encoded.count(b'"bytes"') == len(images)
     assert payload.encoded == json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     body["text"] = text
     assert json.loads(encode_payload(body)) == body
