@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,7 @@ import anyio.to_thread
 
 from kiro_mcp.chat import AccessToken
 from kiro_mcp.client.classify import SUSPENDED_MINUTES, duration
-from kiro_mcp.errors import AccountBlocked, KiroError, ServiceUnavailable
+from kiro_mcp.errors import AccountBlocked, KiroError
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,9 @@ class Holds:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._held: dict[str, tuple[KiroError, datetime]] = {}
+        self._held: dict[str, tuple[Callable[..., KiroError], datetime]] = {}
+        """What makes the error anew for each call, because a raised error keeps its call in
+        memory; and when the hold ends."""
 
     def add(self, token: AccessToken, error: KiroError) -> None:
         """Remember a refusal if it applies to every call of the account."""
@@ -107,27 +110,31 @@ class Holds:
             return
         if len(self._held) >= MAX_HOLDS:
             del self._held[next(iter(self._held))]
-        self._held[token.value] = (error, self._now() + timedelta(seconds=seconds))
+        make = partial(
+            type(error),
+            error.message,
+            next_step=error.next_step,
+            code=error.code,
+            reason=error.reason,
+            status=error.status,
+            request_id=error.request_id,
+            retry_after_seconds=error.retry_after_seconds,
+        )
+        self._held[token.value] = (make, self._now() + timedelta(seconds=seconds))
 
     def on(self, token: AccessToken) -> tuple[KiroError, float] | None:
         """Return why a credential may not be used, and for how many seconds; None if it may."""
         if token.value not in self._held:
             return None
-        error, until = self._held[token.value]
+        make, until = self._held[token.value]
         seconds = (until - self._now()).total_seconds()
         if seconds <= 0:
             del self._held[token.value]
             return None
+        error = make()
         if error.code == "rate_limited":
-            error = ServiceUnavailable(
-                error.message,
-                next_step=f"Wait for {duration(round(seconds, 1))} and call again.",
-                code=error.code,
-                reason=error.reason,
-                status=error.status,
-                request_id=error.request_id,
-                retry_after_seconds=seconds,
-            )
+            wait = f"Wait for {duration(round(seconds, 1))} and call again."
+            error = make(next_step=wait, retry_after_seconds=seconds)
         return error, seconds
 
     def clear(self) -> None:

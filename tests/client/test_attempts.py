@@ -1,12 +1,14 @@
 """What the service refuses or breaks, through the real client: tried again, mended, or told."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
+from weakref import ref
 
 import pytest
 
-from kiro_mcp.chat import Message, TextPart, ThinkingPart
+from kiro_mcp.chat import ChatRequest, Message, TextPart, ThinkingPart
 from kiro_mcp.emulator import (
     EMULATOR_PROFILE_ARN,
     Cut,
@@ -472,6 +474,28 @@ async def test_a_suspended_account_gets_no_request_until_a_while_has_passed(
             await client.ask(prompt())
         await clock.sleep(15 * 60)
         assert (await client.ask(prompt())).text
+
+
+async def test_a_suspended_account_keeps_no_refused_call_in_memory(
+    emulator: RunningEmulator,
+) -> None:
+    """A raised error refers to all that its call held, and a call may hold many images."""
+
+    class Request(ChatRequest):
+        """A request that a weak reference can point to."""
+
+    async def refused() -> ref[Request]:
+        request = Request(messages=prompt().messages)
+        with pytest.raises(KiroError, match="suspended"):
+            await client.ask(request)
+        return ref(request)
+
+    emulator.state.enqueue((refusals.SUSPENDED,))
+    async with driven(emulator.url) as client:
+        requests = [await refused() for _ in range(3)]
+        gc.collect()
+        assert [request() for request in requests] == [None, None, None]
+    assert len(emulator.state.requests) == 1
 
 
 async def test_a_refusal_that_quotes_the_caller_does_not_block_the_account(
