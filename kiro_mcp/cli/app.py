@@ -178,19 +178,13 @@ def models(**given: Any) -> int:
 )
 @click.option("--start-url", default="", help="For idc: the start URL of the organisation.")
 @click.option("--region", default="", help="For idc: the region of its directory.")
-@click.option(
-    "--no-browser",
-    "opens_browser",
-    flag_value=False,
-    default=True,
-    help="Print the URL, but open no browser.",
-)
+@click.option("--no-browser", is_flag=True, help="Print the URL, but open no browser.")
 @click.option("--offline", is_flag=True, help="Sign in to the built-in emulator; save nothing.")
-def login(**given: Any) -> int:
+def login(no_browser: bool, **given: Any) -> int:
     """Sign in with a code that you confirm in a browser on any device."""
     from kiro_mcp.cli.account import run_login
 
-    return run_login(**given)
+    return run_login(**given, opens_browser=not no_browser)
 
 
 @commands.command()
