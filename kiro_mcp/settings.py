@@ -284,7 +284,7 @@ _UNUSUAL_NAMES = {
     "proxy_url": ("KIRO_MCP_PROXY_URL", "VPN_PROXY_URL"),
     "wait_seconds": ("KIRO_MCP_WAIT_SECONDS",),
 }
-"""The variables of fields that others have named, or whose unit is part of their name."""
+"""The variables whose names do not follow from their fields', mostly because others chose them."""
 
 
 def _variables(field: str) -> AliasChoices:

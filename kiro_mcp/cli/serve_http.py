@@ -12,12 +12,7 @@ from kiro_mcp.cli.output import NETWORK, USAGE, end_process, note
 from kiro_mcp.cli.serve import run, server_for, server_log, service_environ
 from kiro_mcp.client.telemetry import flush_telemetry
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.server.http import (
-    SSE_PATH,
-    STREAMABLE_PATH,
-    Transport,
-    serving,
-)
+from kiro_mcp.server.http import SSE_PATH, STREAMABLE_PATH, Transport, serving
 from kiro_mcp.server.http_gate import (
     HTTP_AUTH_FILE,
     AllowedNames,

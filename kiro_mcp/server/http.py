@@ -3,7 +3,7 @@
 A request passes these layers:
 
     connection    limits their number and idle time (`kiro_mcp.web_server`)
-    Serving       adds the engines; knows the running requests and ends them with the server
+    Serving       adds the engines; knows the calls and the responses, and ends them with the server
     HttpGate      checks Host, Origin, token and memory (`http_gate`)
     routes        `/` and `/health`; other applications, such as an API under `/v1`; and MCP:
     McpSessions   ends the least recently used session when there are too many
@@ -109,7 +109,7 @@ async def serving(
     mounted: Mapping[str, ASGIApp] | None = None,
     limits: HttpLimits | None = None,
 ) -> AsyncGenerator["Serving"]:
-    """Serve while the block runs, then cancel the remaining requests.
+    """Serve while the block runs, then end the remaining requests.
 
     Args:
         server: The server. It can be served only once.
@@ -272,7 +272,7 @@ class _SseEndpoint:
 
 
 class Serving:
-    """A server while it is served over HTTP. Knows the running calls and requests, and ends them.
+    """A server while it is served over HTTP. Ends its running calls and its open responses.
 
     If the SDK is cancelled during a call, it waits a second for a reader of the answer that no
     longer exists. So the calls are ended first, while their answers can still be sent.

@@ -451,10 +451,12 @@ class ConversationStore:
     def _work(self) -> None:
         """Do one job after the other, and delete when it is due, until the store closes."""
         while True:
-            wait = self._next_forgetting - time.monotonic() if self._connection else None
-            if self._connection and wait is not None and wait <= 0:
-                self._forget_some(self._connection)
-                continue
+            wait = None
+            if self._connection:
+                wait = self._next_forgetting - time.monotonic()
+                if wait <= 0:
+                    self._forget_some(self._connection)
+                    continue
             try:
                 job = self._jobs.get(timeout=wait)
             except Empty:
@@ -767,9 +769,9 @@ def open_database(path: Path | None) -> sqlite3.Connection:
         is_old = _version(db) < SCHEMA_VERSION
         if is_old:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # Has no effect once there is a table.
-        # A write-ahead log lets others read while one writes. With it, nothing is lost if the
-        # process is killed, only in a power failure.
+        # A write-ahead log lets others read while one writes.
         db.execute("PRAGMA journal_mode = WAL")
+        # With the log, nothing is lost if the process is killed, only in a power failure.
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}")
         db.execute("PRAGMA foreign_keys = ON")
