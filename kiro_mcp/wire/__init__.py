@@ -11,7 +11,7 @@ The response side, from bytes to the reply::
 
     bytes ─▶ eventstream ─▶ events ─▶ reply ─▶ deltas, Reply
                                         ├─ thinking: thinking between tags in the text
-                                        ├─ tool_use, text_tool_calls, arguments
+                                        ├─ tool_use: fragments; text_tool_calls, arguments
                                         └─ schema_check: arguments against the tool's schema
 
 Both sides read and write JSON with `json_values`. `large_json` parses very large messages of

@@ -1,8 +1,8 @@
 """Parses lines of JSON with tens of megabytes in a thread, while other threads run.
 
-A parser in C lets no other thread run until it is done, and a regular expression neither. So long
-texts, such as images, are cut out first, and the rest goes to the parser that blocks others least.
-Escapes of lone surrogates, which strict parsers refuse, are replaced.
+A parser in C lets no other thread run until it is done, and neither does a regular expression. So
+long texts, such as images, are cut out first, and the rest goes to the parser that blocks others
+least. Escapes of lone surrogates, which strict parsers refuse, are replaced.
 """
 
 import json

@@ -175,7 +175,7 @@ class ReplyBuilder:
     def snapshot(self) -> Reply:
         """Return the reply so far, without ending the answer.
 
-        It lacks unfinished tool uses, and text that may become part of a tool use.
+        It lacks unfinished tool uses. Text that may become a tool use at the end is still text.
         """
         if self._reply is not None:
             return self._reply

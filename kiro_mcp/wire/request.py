@@ -616,7 +616,7 @@ def _write_result(result: ToolResult) -> JsonObject:
 
 _LARGE_IMAGE_CHARACTERS: Final = 64 * 1024
 _STAND_IN: Final = "\0image\0"
-"""Replaces a large image until the rest of the JSON is encoded."""
+"""Replaces a large image until the rest of the JSON is encoded. Sent texts have no NUL."""
 
 
 def encode_payload(payload: JsonObject, *, has_sound_images: bool = False) -> bytes:

@@ -162,7 +162,7 @@ _VALUE: Final = "value"
 
 
 def _object_root(schema: JsonObject) -> JsonObject:
-    """Return a clean schema in the form of one whose root is for an object."""
+    """Return a clean schema as one whose root is for an object."""
     if not _is_object(schema):
         return {"type": "object", "properties": {_VALUE: schema}, "required": [_VALUE]}
     properties, needed = _members(schema)
