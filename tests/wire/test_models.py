@@ -282,6 +282,15 @@ def test_choices_are_read_however_they_are_written() -> None:
     )
 
 
+def test_the_first_of_several_efforts_and_limits_counts() -> None:
+    """Alternatives can give one member two schemas."""
+    first = record(effort=choice("low", "high"), max_tokens={"maximum": 9})
+    second = record(effort=choice("medium"), max_tokens={"maximum": 7})
+    assert read_model_fields({"anyOf": [record(effort={}), first, second]}) == ModelFields(
+        effort_path=("effort",), efforts=("low", "high"), max_tokens=(1, 9)
+    )
+
+
 @pytest.mark.parametrize("nonsense", [0, -1, True, "9", None, float("inf"), 10**400])
 def test_a_bound_that_is_not_a_positive_number_counts_as_missing(nonsense: object) -> None:
     """A limit of nothing would let a model say nothing."""

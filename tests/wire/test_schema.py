@@ -119,6 +119,10 @@ INSIDE: dict[str, tuple[Any, Any]] = {
         {"anyOf": [{"type": "string"}, {"type": "integer"}, {"const": None}]},
         {"anyOf": [{"type": "string"}, {"type": "integer"}]},
     ),
+    "union-with-enum-of-null": (
+        {"anyOf": [{"type": "string"}, {"enum": [None]}]},
+        {"type": "string"},
+    ),
     "union-with-true": ({"anyOf": [True, {"type": "string"}]}, {"anyOf": [{}, {"type": "string"}]}),
     "nothing-but-null": ({"oneOf": [None, {"enum": [None]}]}, {}),
     "enum-with-null": ({"enum": ["a", None]}, {"enum": ["a"]}),
