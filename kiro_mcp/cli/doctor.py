@@ -39,7 +39,7 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 from mcp import ClientSession, MCPError, StdioServerParameters
-from mcp.client import stdio
+from mcp.client.stdio import stdio_client
 from rich.table import Table
 from rich.text import Text
 
@@ -101,6 +101,10 @@ SLOW_START_SECONDS: Final = 10.0
 MAX_SKEW_SECONDS: Final = 60.0
 """The tolerated error of the clock. By this clock, tokens are renewed a minute before they end."""
 
+ENDING_SECONDS: Final = 5.0
+"""How long the doctor may take to end after Ctrl-C. A server that it has started has two seconds to
+end by itself and two more after SIGTERM (`mcp.client.stdio`). Otherwise it could stay for ever."""
+
 MAX_STDERR_BYTES: Final = 64 * 1024
 """How much of a server's stderr is read, from its end."""
 
@@ -148,8 +152,6 @@ def run_doctor(*, as_json: bool, offline: bool) -> int:
     async def command() -> int:
         # The checks report what a server sends instead of MCP, so the SDK need not log it.
         logging.getLogger("mcp").setLevel(logging.CRITICAL)
-        # An interrupted command has half a second, in which a server that hangs must be ended, too.
-        stdio.PROCESS_TERMINATION_TIMEOUT = stdio.FORCE_KILL_TIMEOUT = 0.1
         with waiting("checking"):
             async with service_environ(offline=offline) as environ:
                 own = {name: one for name, one in os.environ.items() if not name.startswith("KIRO")}
@@ -165,7 +167,7 @@ def run_doctor(*, as_json: bool, offline: bool) -> int:
             say(summary(checks))
         return exit_code_of(checks)
 
-    return run_command(command)
+    return run_command(command, ending_seconds=ENDING_SECONDS)
 
 
 async def examine(environ: Mapping[str, str], *, offline: bool) -> list[Check]:
@@ -749,7 +751,7 @@ async def start(
         try:
             with anyio.move_on_after(within_seconds):
                 async with (
-                    stdio.stdio_client(parameters, errlog=stderr) as streams,
+                    stdio_client(parameters, errlog=stderr) as streams,
                     ClientSession(*streams, message_handler=listen) as session,
                 ):
                     try:

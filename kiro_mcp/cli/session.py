@@ -24,29 +24,28 @@ ENDING_SECONDS: Final = 0.5
 """How long an interrupted command may take to end."""
 
 
-def run_command(command: Callable[[], Awaitable[int]]) -> int:
+def run_command(
+    command: Callable[[], Awaitable[int]], *, ending_seconds: float = ENDING_SECONDS
+) -> int:
     """Run a command, print the error that it raises, and return its exit code.
 
-    Ctrl-C ends it at once, without a traceback.
+    Ctrl-C ends it, without a traceback: at once, or after what it has to close, for which it has at
+    most `ending_seconds`.
     """
-    code = run(partial(_until_signalled, command), StderrHandler())
+    code = run(partial(_until_signalled, command, ending_seconds), StderrHandler())
     if code == INTERRUPTED:
         tell("Interrupted.")
     return code
 
 
-async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
+async def _until_signalled(command: Callable[[], Awaitable[int]], ending_seconds: float) -> int:
     code = 0
 
     def end(signalled: int) -> None:
         nonlocal code
         code = signalled
         scope.cancel()
-        # Cancelled tasks close their connections first. A thread that looks up a host, or that
-        # prints to a reader who does not read, cannot be cancelled, and the loop would wait for it.
-        last_resort = Timer(ENDING_SECONDS, end_process, [signalled])
-        last_resort.daemon = True
-        last_resort.start()
+        _end_after(ending_seconds, signalled)  # Cancelled tasks close their connections first.
 
     with anyio.CancelScope() as scope:
         if sys.platform != "win32":  # There, event loops have no signal handlers.
@@ -57,7 +56,20 @@ async def _until_signalled(command: Callable[[], Awaitable[int]]) -> int:
             code = await command()
         except KiroError as error:
             code = tell_error(error)
+    if scope.cancel_called:
+        _end_after(ENDING_SECONDS, code)
     return code
+
+
+def _end_after(seconds: float, code: int) -> None:
+    """End the process, if it has not ended by then.
+
+    A thread that looks up a host, or that prints to a reader who does not read, cannot be
+    cancelled, and the event loop would wait for it.
+    """
+    last_resort = Timer(seconds, end_process, [code])
+    last_resort.daemon = True
+    last_resort.start()
 
 
 @asynccontextmanager
