@@ -742,10 +742,11 @@ async def start(
     )
     began = time.monotonic()
     error = f"no answer within {within_seconds:g} s"
-    noises: list[Exception] = []
+    has_noise = False
 
     async def listen(message: object) -> None:
-        noises.extend([message] if isinstance(message, Exception) else [])
+        nonlocal has_noise
+        has_noise = has_noise or isinstance(message, Exception)
 
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", newline="") as stderr:
         try:
@@ -762,6 +763,10 @@ async def start(
                         return judge("", found, _SLOW_START if seconds > slow_seconds else "")
                     except MCPError as problem:
                         error = f"it does not answer ({problem})"
+                    except (RuntimeError, ValueError) as problem:
+                        # It speaks an unknown version of MCP, or a result lacks something.
+                        reason, _, _ = str(problem).partition("\n")
+                        error = f"its answer cannot be used ({reason})"
         except (OSError, ValueError, ExceptionGroup) as problem:
             return failed("", f"it cannot be started ({problem})")
         size = stderr.seek(0, os.SEEK_END)
@@ -769,7 +774,7 @@ async def start(
         written = [
             line.strip() for line in stderr.read(MAX_STDERR_BYTES).split("\n") if line.strip()
         ]
-    if noises:
+    if has_noise:
         error += "; its standard output contains something other than MCP"
     return failed("", f"{error}; it said: {written[-1]}" if written else error)
 

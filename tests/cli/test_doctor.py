@@ -445,6 +445,13 @@ async def test_a_start_is_measured_up_to_the_list_of_tools() -> None:
     assert "Some clients wait no longer" in slow.cure
 
 
+ANSWERING = """
+import json
+print(json.dumps({{"jsonrpc": "2.0", "id": json.loads(input())["id"], "result": {result}}}))
+"""
+UNVERSIONED = {"capabilities": {}, "serverInfo": {"name": "x", "version": "1"}}
+
+
 @pytest.mark.parametrize(
     ("program", "says"),
     [
@@ -452,6 +459,11 @@ async def test_a_start_is_measured_up_to_the_list_of_tools() -> None:
         ("print('Welcome!')", "something other than MCP"),
         (r"import sys; sys.stdout.buffer.write(b'\xff\n')", "something other than MCP"),
         ("import sys; sys.stdin.read()", "no answer within 0.5 s"),
+        (
+            ANSWERING.format(result={"protocolVersion": "1999-01-01", **UNVERSIONED}),
+            "its answer cannot be used (Unsupported protocol version from the server: 1999-01-01)",
+        ),
+        (ANSWERING.format(result=UNVERSIONED), "its answer cannot be used (1 validation error"),
     ],
 )
 async def test_a_start_that_fails_says_why(program: str, says: str) -> None:
