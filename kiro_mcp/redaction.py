@@ -99,7 +99,8 @@ def remember_secret(secret: str, *, is_lasting: bool = False) -> None:
         if len(secret) < MIN_SECRET_CHARACTERS:
             return
         written = json.dumps(secret)[1:-1]
-        found = (secret, quote(secret), quote(secret, safe=""), quote_plus(secret), written)
+        raw = secret.encode(errors="surrogatepass")  # The environment may hold any bytes.
+        found = (secret, quote(raw), quote(raw, safe=""), quote_plus(raw), written)
         spellings = tuple(dict.fromkeys((*found, written.replace("/", "\\/"))))
     known[secret] = spellings
     if len(known) > MAX_REMEMBERED:

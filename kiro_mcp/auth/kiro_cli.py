@@ -19,6 +19,7 @@ program that this package starts for a credential, by its full path and without 
 
 import errno
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -199,7 +200,7 @@ def update_row(path: Path, renewed: Credential) -> bool:
 def _open(path: Path, how: str) -> Generator[sqlite3.Connection]:
     """Open an existing database and turn its errors into `OSError`."""
     read_regular_file(path, 0)  # If this were a pipe, SQLite would wait for a writer.
-    address = f"file:{quote(str(path))}?{how}"
+    address = f"file:{quote(os.fsencode(path))}?{how}"
     try:
         with closing(
             sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)

@@ -55,7 +55,7 @@ def hosts_key(overrides: Mapping[str, str]) -> str:
 
 def digest(secret: str) -> str:
     """Return a name for a secret that does not reveal it."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
 class OwnStore:

@@ -585,7 +585,7 @@ def store_check(folder: Path) -> Check:
     is_in_use = database.with_name(f"{STORE_NAME}-wal").is_file()
     if database.is_file() and not is_in_use:
         # Opened as immutable, because even a reader would create a write-ahead log otherwise.
-        address = f"file:{quote_url(str(database))}?mode=ro&immutable=1"
+        address = f"file:{quote_url(os.fsencode(database))}?mode=ro&immutable=1"
         error, remedy = "", "Move the database away"
         try:
             with closing(sqlite3.connect(address, uri=True)) as connection:

@@ -391,7 +391,7 @@ def says_timed_out(reason: object) -> bool:
 
 def settings_text(settings: Settings) -> str:
     """Return all settings as text for `question_id`. It has the API key: never show it."""
-    return f"{settings.api_key.get_secret_value()}\n{settings.model_dump_json()}"
+    return f"{settings.api_key.get_secret_value()}\n{settings.model_dump()}"
 
 
 async def question_id(given: AskArguments, settings: str, secret: bytes) -> str:

@@ -1,6 +1,7 @@
 """Where credentials are looked for: real files, real databases, every platform's paths."""
 
 import sqlite3
+import sys
 import threading
 from contextlib import closing
 from datetime import UTC, datetime
@@ -525,6 +526,19 @@ def test_a_text_that_is_not_utf_8_hides_only_its_own_row(damaged: str, tmp_path:
     credential = look(tmp_path).require()
     assert credential.access_token == EMULATOR_ACCESS_TOKEN
     assert credential.can_refresh() == ("registration" not in damaged)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_database_whose_path_is_not_utf_8_is_read(tmp_path: Path) -> None:
+    """On Linux, a name is any bytes."""
+    home = tmp_path / "h\udcf6me"
+    kiro_cli_database(home / CLI_DB, odic_rows(expires_at=LATER))
+    assert look(home).require().access_token == EMULATOR_ACCESS_TOKEN
+
+
+def test_a_refresh_token_that_is_not_utf_8_is_the_services_to_refuse(tmp_path: Path) -> None:
+    """The environment may hold any bytes."""
+    assert look(tmp_path, KIRO_REFRESH_TOKEN="aorEXAMPLE\udcff").require().can_refresh()
 
 
 def test_a_damaged_database_and_one_without_tables_are_skipped_with_a_reason(

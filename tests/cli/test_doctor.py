@@ -383,9 +383,10 @@ def test_the_region_is_read_from_the_profile_without_a_request() -> None:
     assert (token.region, token.profile_arn) == ("eu-central-1", "")
 
 
-def test_checking_the_store_does_not_change_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["store", *(["st\udcf6re"] if sys.platform == "linux" else [])])
+def test_checking_the_store_does_not_change_it(name: str, tmp_path: Path) -> None:
     """Even the log file that reading such a database creates is removed."""
-    folder = tmp_path / "store"
+    folder = tmp_path / name  # On Linux, a name is any bytes, and not always UTF-8.
     assert "will be created at the first use" in store_check(folder).found
     folder.mkdir(mode=0o700)
     database = folder / STORE_NAME

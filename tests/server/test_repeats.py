@@ -584,6 +584,7 @@ def test_questions_are_the_same_if_their_arguments_are(
     assert identify(one) != identify(one, b"another secret")
     assert identify(one) != identify(one, KIRO_API_KEY=EMULATOR_API_KEY)
     assert identify(one) != identify(one, KIRO_MCP_MODEL="sonnet")
+    assert identify(one) != identify(one, KIRO_CREDS_FILE="/not-utf-8/\udcf6"), "a valid path"
     assert not identify({**one, "dry_run": True})
     assert not identify({"answer_id": "a"})
 
