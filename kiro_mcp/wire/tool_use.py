@@ -16,7 +16,6 @@ fragment without that mark.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import Final, cast
 
 from kiro_mcp.chat import JsonObject, ToolUse
@@ -128,8 +127,9 @@ class ToolUseAssembler:
         if arguments.value is None or arguments.value in known:
             return None
         self.late_fragments -= late.fragments
-        ids = (f"{fragment.id}_{number}" for number in count(len(known) + 1))
-        new_id = next(id_ for id_ in ids if id_ not in self._open and id_ not in self._ended)
+        new_id = f"{fragment.id}_{len(known) + 1}"
+        while new_id in self._open or new_id in self._ended:
+            new_id += "_"
         self._begin(new_id)
         self._open[new_id] = late
         known.append(arguments.value)
