@@ -1,5 +1,6 @@
 """Answers by a schema."""
 
+import json
 from typing import Any
 
 import pytest
@@ -54,6 +55,13 @@ def test_the_model_is_told_the_schema() -> None:
 def test_a_valid_value_is_found_anywhere_in_the_answer(text: str) -> None:
     """Observed: models wrap JSON in words and fences, whatever the prompt says."""
     assert read_typed_answer(text, SCHEMA) == TypedAnswer(data={"n": 1}, violations=())
+
+
+def test_a_long_value_in_prose_is_found_whole() -> None:
+    """It is read in growing pieces; a value inside of it is not the answer."""
+    value = {"n": 1, "tags": ["x" * length for length in (5, 50, 500, 5_000)], "inner": {"n": 2}}
+    text = f"Here it is: {json.dumps(value)}. Done."
+    assert read_typed_answer(text, SCHEMA).data == value
 
 
 def test_a_fence_inside_the_value_does_not_end_it() -> None:
