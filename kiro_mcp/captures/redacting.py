@@ -133,7 +133,7 @@ def redacted_stream(
     """Which frames carry each text, by the member with its pieces and the id of a tool use."""
     for index, document in enumerate(documents):
         member = _PIECES.get(str(frames[index][1].headers.get(":event-type")), "")
-        if isinstance(document.get(member), str):
+        if member and isinstance(document.get(member), str):
             texts.setdefault((member, str(document.get("toolUseId", ""))), []).append(index)
     pieces: dict[int, dict[str, str]] = {}
     """The member with the piece of a frame, without secrets."""

@@ -82,10 +82,12 @@ def test_any_bytes_can_be_redacted(data: bytes) -> None:
     assert len(redacted_stream(data)) == len(data)
 
 
-def test_a_member_without_a_name_is_kept() -> None:
+def test_a_member_without_a_name_is_redacted_like_any_other() -> None:
     """The service may add events, with any members."""
     data = event("newEvent", {"": "a text"})
     assert redacted_stream(data) == data
+    kept = redacted_stream(event("newEvent", {"": "me@example.com"}), is_cut=True)
+    assert [json.loads(one) for one in payloads(kept)] == [{"": "**@example.com"}]
 
 
 def test_alternating_texts_are_redacted_separately() -> None:
