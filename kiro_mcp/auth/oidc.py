@@ -87,7 +87,7 @@ class TokenRequest:
     """One POST to a sign-in service, without a bearer."""
 
     url: str
-    members: Members
+    members: Members = field(repr=False)
     is_form: bool = False
     """Whether the members are sent as a form instead of as JSON."""
 
@@ -370,9 +370,7 @@ def read_poll_answer(
         case _ if status >= 500 or status == 429:
             return 0.0
         case "" | "authorized" | "success" if status == 200:
-            return (
-                0.0  # Confirmed, as Kiro's own service says it, but the tokens are not there yet.
-            )
+            return 0.0  # Kiro's own service has confirmed it, but sends the tokens later.
         case "expired_token" | "ExpiredToken":
             what = "The sign-in code was not confirmed in time"
         case "access_denied" | "AccessDenied":

@@ -17,6 +17,7 @@ from kiro_mcp.auth.credentials import (
     jwt_expiry,
     known_profile,
 )
+from kiro_mcp.auth.oidc import refresh_request
 from kiro_mcp.chat import TokenType
 
 ARN = "arn:aws:codewhisperer:eu-central-1:111122223333:profile/EXAMPLE"
@@ -116,6 +117,7 @@ def test_a_secret_does_not_show_when_its_credential_is_printed() -> None:
     one = credential("idc", refresh_token="aor-secret")
     assert "secret" not in repr(one)
     assert "secret" not in repr(as_access_token(one))
+    assert "secret" not in repr(refresh_request(one, {}))
 
 
 def _jwt(payload: object) -> str:
