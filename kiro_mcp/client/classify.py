@@ -30,7 +30,7 @@ from kiro_mcp.errors import (
     ServiceUnavailable,
     SignInRequired,
 )
-from kiro_mcp.wire.events import MAX_MESSAGE_CHARACTERS, read_fault
+from kiro_mcp.wire.events import MAX_MESSAGE_CHARACTERS, MAX_RETRY_AFTER_SECONDS, read_fault
 from kiro_mcp.wire.json_values import UnreadableError, parse_object
 
 _NAMES_OF_STATUS: Final[Mapping[int, str]] = {
@@ -352,4 +352,5 @@ def _retry_after(value: str, now: datetime | None) -> float | None:
         return None
     if now is None:
         return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
+    seconds = (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds()
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)

@@ -242,6 +242,7 @@ def test_an_error_has_the_request_id_for_support() -> None:
         ("1.5", 1.5),
         ("Sun, 01 Nov 2026 12:00:30 GMT", 30.0),
         ("Sun, 01 Nov 2026 11:00:00 GMT", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 -1200", 1e9),  # No date can be that late.
         ("whenever", None),
         ("", None),
     ],
