@@ -165,7 +165,8 @@ class SignIn:
                         continue
                     with anyio.CancelScope(shield=True):  # The service sends the tokens only once.
                         async with self._saving:
-                            await self._store.save_login(found)
+                            if run is self.state:  # Not cancelled, as by a logout.
+                                await self._store.save_login(found)
                     run.state = "done"
             except KiroError as error:
                 run.state, run.error = "failed", error

@@ -147,6 +147,33 @@ async def test_polling_continues_after_a_poll_without_an_answer(tmp_path: Path) 
     assert network.answers == []
 
 
+async def test_a_login_that_is_confirmed_as_it_is_cancelled_is_not_saved(tmp_path: Path) -> None:
+    """After a logout, nobody is signed in."""
+
+    class LateNetwork(Network):
+        async def fetch(
+            self, method: str, url: str, *, headers: Mapping[str, str], body: bytes
+        ) -> tuple[int, Mapping[str, str], bytes]:
+            if len(self.answers) == 1:
+                logout.set()
+                with anyio.CancelScope(shield=True):
+                    await cancelled.wait()
+            return await super().fetch(method, url, headers=headers, body=body)
+
+    logout, cancelled = anyio.Event(), anyio.Event()
+    page = "https://app.kiro.dev/account/device"
+    begun = {"deviceCode": "d", "userCode": "AB-CD", "verificationUri": page}
+    network = LateNetwork(begun, {"accessToken": "a", "refreshToken": "r"})
+    async with signing_in(network, tmp_path) as sign_in:
+        await sign_in.start("google")
+        await logout.wait()
+        await sign_in.stop()
+        cancelled.set()
+        await anyio.wait_all_tasks_blocked()
+    assert network.answers == []
+    assert OwnStore(tmp_path).login() is None
+
+
 async def test_an_organisations_own_service_gets_a_form_and_may_answer_with_a_page() -> None:
     """RFC 6749, section 6; a proxy's page is read as an answer that says nothing."""
 
