@@ -196,7 +196,7 @@ class Management:
             members = {"origin": self._settings.origin or endpoint.origin, **members}
         if arn and (is_kas or endpoint.method == "GET"):
             members["profileArn"] = arn
-        # The official client sends `nextToken` of a POST only in its body, and for `kas` all.
+        # With a POST, the official client sends `nextToken` only in the body; with `kas`, all.
         query = {
             name: str(it).lower() if isinstance(it, bool) else it
             for name, it in members.items()
