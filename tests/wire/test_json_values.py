@@ -244,3 +244,10 @@ def test_json_with_halves_can_be_read_by_a_strict_parser(pieces: list[str], uppe
         written = written.replace("d83d", "D83D")
     (expected,) = json.loads(written)
     assert from_json(mend_escaped_surrogates(written)) == [mend_surrogates(expected)]
+
+
+@pytest.mark.parametrize("spaces", range(2**20 - 12, 2**20 + 4))
+def test_a_half_in_long_json_is_replaced_wherever_it_is(spaces: int) -> None:
+    """Long JSON is searched piece by piece, and an escape may be cut."""
+    written = '["\\n' + " " * spaces + '\\ud83d"]'
+    assert mend_escaped_surrogates(written) == written.replace("d83d", "fffd")

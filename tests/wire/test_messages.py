@@ -17,7 +17,7 @@ from kiro_mcp.chat import (
     ToolUse,
 )
 from kiro_mcp.errors import InvalidRequest
-from kiro_mcp.wire.messages import document_text, read_messages, read_tool_results
+from kiro_mcp.wire.messages import MAX_NOTES, document_text, read_messages, read_tool_results
 
 DATA = b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8)).decode()
 IMAGE = ImagePart(format="png", data=DATA)
@@ -41,6 +41,27 @@ def read(*given: object) -> tuple[Message, ...]:
 
 def repr_start(value: object) -> str:
     return repr(value)[:12]
+
+
+def test_a_call_of_openais_own_tool_has_its_other_members_as_arguments() -> None:
+    """OpenAI's Responses API: the call contains its result, too."""
+    call = {"type": "file_search_call", "id": "c1", "queries": ["q"], "results": ["found"]}
+    assert read("Search.", call) == (
+        user(text("Search.")),
+        assistant(
+            ToolUse(id="c1", name="file_search", arguments={"queries": ["q"]}),
+            ToolResult(id="c1", name="file_search", text="found"),
+        ),
+    )
+
+
+def test_an_empty_block_is_nothing_and_many_repairs_are_counted() -> None:
+    """A repair note for each of a hundred blocks would bury the others."""
+    odd = [{"type": "odd", "n": number} for number in range(MAX_NOTES + 7)]
+    chat = read_messages([{"role": "user", "content": [{}, *odd]}])
+    assert len(chat.messages[0].parts) == len(odd)
+    assert [repair.rule for repair in chat.repairs] == ["unknown_content"] * (MAX_NOTES + 1)
+    assert chat.repairs[-1].detail == "The same applies to 7 more."
 
 
 def test_anthropic_messages_with_tools_and_reasoning() -> None:

@@ -37,6 +37,7 @@ from kiro_mcp.wire.request import (
     WireForm,
     compose_system,
     encode_payload,
+    history_head,
     prepare,
     without_content,
     write_payload,
@@ -526,6 +527,15 @@ def test_large_images_are_encoded_as_they_are(text: str, is_sound: bool) -> None
     assert json.loads(encode_payload(body)) == body
     expected = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     assert encode_payload(body) == expected.encode()
+
+
+def test_histories_with_other_borders_between_texts_have_other_heads() -> None:
+    """Else the service's cache would take one for the other."""
+    heads = {
+        history_head([Message(role="user", parts=tuple(TextPart(text=text) for text in texts))], "")
+        for texts in (["ab", "c"], ["a", "bc"], ["abc"])
+    }
+    assert len(heads) == 3
 
 
 # --- requests, repaired -------------------------------------------------------------------

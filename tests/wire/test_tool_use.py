@@ -274,6 +274,13 @@ def test_arguments_that_nest_too_deeply_are_kept_as_text(raw: str, state: str) -
     assert tool_use.raw == raw
 
 
+@pytest.mark.parametrize(("levels", "state"), [(180, "complete"), (181, "invalid")])
+def test_arguments_nest_no_deeper_than_clients_read(levels: int, state: str) -> None:
+    """They read 200 levels, and the result around the arguments needs some."""
+    raw = '{"a":' * (levels - 1) + "{}" + "}" * (levels - 1)
+    assert only(tool("t1", input=raw, stop=True) + END).state == state
+
+
 FULL = {"contextUsagePercentage": 100}
 LONG = '{"path":"/a","content":"abc'
 

@@ -232,6 +232,7 @@ def test_a_tool_that_only_the_history_uses_is_declared() -> None:
     assert "not available" in stub.description
     assert tools.names == {"f": "f", "old.tool": "old_tool"}
     assert rules(tools) == ["stub_tool", "tool_name"]
+    assert tools.repairs[0].detail.startswith("1 tool(s)")
 
 
 def test_a_changed_schema_is_reported_and_the_callers_own_stays() -> None:
