@@ -108,6 +108,19 @@ def test_removing_an_entry_keeps_the_comment_of_the_next_table(before: str, afte
     assert TOML.remove(before, PLACE) == after
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_changing_an_entry_moves_no_other_table(newline: str) -> None:
+    """Codex writes its own tables between those of the servers, in the order of their making."""
+    before = (
+        '[mcp_servers.kiro] # mine\ncommand = "old" # why\n\n[mcp_servers.kiro.env]\nA = "b"\n\n'
+        '# Hooks\n[[hooks.stop]]\nrun = "x"\n\n[mcp_servers.other]\ncommand = "y"\n'
+    ).replace("\n", newline)
+    after = TOML.set_value(before, (*PLACE, "command"), "new")
+    assert after == before.replace('"old"', '"new"')
+    after = TOML.set_value(before, (*PLACE, "env", "C"), "d")
+    assert after == before.replace('A = "b"', f'A = "b"{newline}C = "d"')
+
+
 def test_an_inline_table_keeps_its_other_members() -> None:
     after = TOML.set_value("mcp_servers = { b = 1979-05-27 } # mine\n", PLACE, {"command": "new"})
     assert after == 'mcp_servers = { b = 1979-05-27,kiro = {command = "new"}} # mine\n'

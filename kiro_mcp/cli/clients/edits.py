@@ -8,15 +8,15 @@ contained plus or minus the value, is the result. So no edit can damage a docume
 
 JSON may contain `//` and `/* */` comments and a comma after the last member, as in the settings of
 VS Code and Zed. A copy with blanks in their place is plain JSON with the same offsets: `json`
-parses it, and `_members` finds the offsets of members in it. The original text is edited::
+parses it, and `_find` finds the offsets of members in it. The original text is edited::
 
     "servers": {                       "servers": {
       "other": {…} // mine      ⇄        "other": {…}, // mine
     }                                    "kiro": {…}
                                        }
 
-In TOML, a new table is appended to the document, and a table is removed by its lines, so that
-nothing else can change. tomlkit makes all other edits.
+In TOML, a new table is appended to the document, and a table is changed or removed by its lines, so
+that nothing else can change. Where that is not enough, tomlkit edits the whole document.
 
 In YAML, ruamel.yaml tells where each value stands. A new member gets lines of its own after the
 other members, and a removed member loses its lines. Values are written as JSON, which is YAML too.
@@ -371,6 +371,7 @@ def _set_toml(text: str, path: Path, value: object) -> Iterator[str]:
     import tomlkit  # Only edits need it.
 
     newline = _newline_of(text)
+    lines, is_inside = _lines_of_tables(text, path[:2])
     if value_at(_read_toml(text), path[:2]) is None:
         # It cannot be appended if its parent is an inline table, for example.
         members = {key: _toml_item(one) for key, one in as_object(_nested(path[2:], value)).items()}
@@ -378,46 +379,53 @@ def _set_toml(text: str, path: Path, value: object) -> Iterator[str]:
         is_ended = not text or text.endswith("\n")
         gap = "" if not text else newline if is_ended else newline * 2
         yield text + gap + (table if is_ended else table.removesuffix(newline))
+    elif True in is_inside:
+        # tomlkit may move other tables, so it gets only these lines.
+        start, stop = is_inside.index(True), len(lines) - is_inside[::-1].index(True)
+        own = _with_tomlkit("".join(lines[start:stop]), path, _toml_item(value))
+        own = re.sub("\r?\n", newline, own)
+        yield "".join((*lines[:start], own, *lines[stop:]))
     yield re.sub("\r?\n", newline, _with_tomlkit(text, path, _toml_item(value)))
 
 
 def _remove_toml(text: str, path: Path) -> Iterator[str]:
-    yield _without_tables(text, path)
+    lines, is_inside = _lines_of_tables(text, path)
+    kept: list[str] = []
+    for line, is_own, is_next_own, next_line in zip(
+        lines, is_inside, [*is_inside[1:], False], [*lines[1:], ""], strict=True
+    ):
+        if not is_own:
+            kept.append(line)
+        # If there are blank lines before and after the tables, one of these goes, too.
+        elif not (is_next_own or next_line.strip()) and kept and not kept[-1].strip():
+            kept.pop()
+    result = "".join(kept)
+    yield result if text.endswith("\n") else result.removesuffix("\n").removesuffix("\r")
     yield _with_tomlkit(text, path, None)
 
 
-def _without_tables(text: str, path: Path) -> str:
-    """Remove the lines of the tables at and below a path, but no comments after their end.
+def _lines_of_tables(text: str, path: Path) -> tuple[list[str], list[bool]]:
+    """Return all lines, and whether each is in a table at or below a path.
 
-    If such tables have blank lines before and after them, one of these goes, too.
+    The blank lines and comments after the last statement of such tables are not.
     """
     # Within a string of several lines, a line may look like a header or a comment.
     masked = _TOML_STRING_OR_COMMENT.sub(
         lambda found: re.sub(r"\S", "x", found[0]) if found[1] else found[0], text
     )
-    kept: list[str] = []
-    comments: list[str] = []  # Blank lines and comments since the last statement that was removed.
-    is_inside = False
-    lines = zip(text.splitlines(keepends=True), masked.splitlines(), strict=True)
-    for line, shape in (*lines, ("", "[")):
-        mark = shape.lstrip()[:1]
+    lines = text.splitlines(keepends=True)
+    marks = [line.lstrip()[:1] for line in masked.splitlines()]
+    is_inside: list[bool] = []
+    is_own = False
+    for line, mark in zip(lines, marks, strict=True):
         if mark == "[":
             with suppress(tomllib.TOMLDecodeError):  # It is a part of an array.
-                was_inside = is_inside
-                is_inside = value_at(tomllib.loads(line), path) is not None
-                if was_inside and not is_inside:
-                    if kept and not kept[-1].strip() and not [*comments, line][0].strip():
-                        kept.pop()
-                    kept += comments
-                    comments.clear()
-        if not is_inside:
-            kept.append(line)
-        elif mark in ("", "#"):
-            comments.append(line)
-        else:
-            comments.clear()
-    result = "".join(kept)
-    return result if text.endswith("\n") else result.removesuffix("\n").removesuffix("\r")
+                is_own = value_at(tomllib.loads(line), path) is not None
+        is_inside.append(is_own)
+    is_own = False
+    for index in reversed(range(len(lines))):
+        is_own = is_inside[index] = is_inside[index] and (is_own or marks[index] not in ("", "#"))
+    return lines, is_inside
 
 
 def _with_tomlkit(text: str, path: Path, value: object) -> str:
