@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -88,10 +87,11 @@ def replace(before: ConfigFile, text: str, now: datetime) -> Path | None:
             raise PermissionError(0, "the file or its folder is write-protected")
         mode = stat.S_IMODE(path.stat().st_mode)
         stem = f"{path.name}.{now:%Y%m%d-%H%M%S}"
-        names = (f"{stem}{f'-{number}' if number > 1 else ''}.bak" for number in count(1))
-        backup = next(one for one in map(path.with_name, names) if not os.path.lexists(one))
-        with open(backup, "xb", opener=partial(os.open, mode=PRIVATE)) as file:
-            file.write(before.data)
+        backup = path.with_name(f"{stem}.bak")
+        number = 1
+        while not _create(backup, before.data):
+            number += 1
+            backup = path.with_name(f"{stem}-{number}.bak")
         replace_text(path, text, mode=mode)
     except OSError as error:
         raise InvalidRequest(
@@ -99,6 +99,16 @@ def replace(before: ConfigFile, text: str, now: datetime) -> Path | None:
             next_step="Make it writable, or make the change that --dry-run shows by hand.",
         ) from error
     return backup
+
+
+def _create(path: Path, data: bytes) -> bool:
+    """Write a new file for its owner only; return False if there is one of this name."""
+    try:
+        with open(path, "xb", opener=partial(os.open, mode=PRIVATE)) as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
 
 
 # --- what a configuration holds ------------------------------------------------------------------
