@@ -406,12 +406,14 @@ async def _ask(question: Question, arguments: dict[str, Any], last: LastConversa
                     )
             output.put(live.finish(_printed_text(question, result)))
             output.close()
-    except anyio.get_cancelled_exc_class():
-        # The server saves the partial answer in a conversation whose id is not known here, and
-        # the next `--continue` must not continue an older one.
-        if has_begun and not arguments["conversation_id"]:
-            last.forget()
-        raise
+    except BaseException:
+        # If printing has failed, the call was cancelled, and whatever it raised is an effect.
+        if output.fault is None:
+            # The server saves the partial answer in a conversation whose id is not known here, and
+            # the next `--continue` must not continue an older one.
+            if has_begun and not arguments["conversation_id"]:
+                last.forget()
+            raise
     finally:
         output.end_line()
     if output.fault:

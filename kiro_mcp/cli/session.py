@@ -54,8 +54,12 @@ async def _until_signalled(command: Callable[[], Awaitable[int]], ending_seconds
                 asyncio.get_running_loop().add_signal_handler(number, end, 128 + number)
         try:
             code = await command()
-        except KiroError as error:
-            code = tell_error(error)
+        except Exception as error:
+            # Once the command is cancelled, an error is an effect of what was closed.
+            if not scope.cancel_called:
+                if not isinstance(error, KiroError):
+                    raise
+                code = tell_error(error)
     if scope.cancel_called:
         _end_after(ENDING_SECONDS, code)
     return code

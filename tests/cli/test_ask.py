@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -188,6 +189,44 @@ async def test_a_full_disk_is_reported(command: list[str]) -> None:
             done = await run_forked(*command, env=environment(), streams=streams)
     assert done.returncode == 1
     assert done.stderr == b"error: The output cannot be written (No space left on device).\n"
+
+
+@needs_full_disk
+async def test_a_full_disk_is_reported_whenever_the_server_ends() -> None:
+    """Output that fails ends the call's server; the call may notice that before its own end."""
+    ends: list[tuple[int, bytes]] = []
+
+    async def ask_offline(stdout: int) -> None:
+        command = ("ask", "--offline", "hi")
+        done = await run_forked(*command, env=environment(), streams={"stdout": stdout})
+        ends.append((done.returncode, done.stderr))
+
+    with fail_after(RUN_SECONDS):
+        async with await anyio.open_file("/dev/full", "wb") as full:
+            for _ in range(3):  # On a busy machine a quarter of the calls notice it.
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(8):
+                        tasks.start_soon(ask_offline, full.wrapped.fileno())
+    assert set(ends) == {(1, b"error: The output cannot be written (No space left on device).\n")}
+
+
+async def test_an_error_that_an_interruption_causes_is_not_shown() -> None:
+    program = """
+import os, signal, sys, anyio
+from kiro_mcp.cli.session import run_command
+
+async def command():
+    os.kill(os.getpid(), signal.SIGINT)
+    try:
+        await anyio.sleep_forever()
+    finally:
+        raise RuntimeError("the connection was closed")
+
+sys.exit(run_command(command))
+"""
+    with fail_after(RUN_SECONDS):
+        done = await anyio.run_process([sys.executable, "-c", program], check=False)
+    assert (done.returncode, done.stderr) == (130, b"Interrupted.\n")
 
 
 async def test_json_is_the_whole_result_and_nothing_else(emulator: RunningEmulator) -> None:
