@@ -202,11 +202,12 @@ async def test_a_full_disk_is_reported_whenever_the_server_ends() -> None:
         ends.append((done.returncode, done.stderr))
 
     with fail_after(RUN_SECONDS):
-        async with await anyio.open_file("/dev/full", "wb") as full:
-            for _ in range(3):  # On a busy machine a quarter of the calls notice it.
-                async with anyio.create_task_group() as tasks:
-                    for _ in range(8):
-                        tasks.start_soon(ask_offline, full.wrapped.fileno())
+        async with (
+            await anyio.open_file("/dev/full", "wb") as full,
+            anyio.create_task_group() as tasks,
+        ):
+            for _ in range(8):  # On a busy machine a quarter of the calls notice it.
+                tasks.start_soon(ask_offline, full.wrapped.fileno())
     assert set(ends) == {(1, b"error: The output cannot be written (No space left on device).\n")}
 
 
