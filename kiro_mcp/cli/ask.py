@@ -407,7 +407,7 @@ async def _ask(question: Question, arguments: dict[str, Any], last: LastConversa
             output.put(live.finish(_printed_text(question, result)))
             output.close()
     except BaseException:
-        # If printing has failed, the call was cancelled, and whatever it raised is an effect.
+        # If printing failed, it has cancelled the call, and the call's error follows from that.
         if output.fault is None:
             # The server saves the partial answer in a conversation whose id is not known here, and
             # the next `--continue` must not continue an older one.

@@ -55,7 +55,7 @@ async def _until_signalled(command: Callable[[], Awaitable[int]], ending_seconds
         try:
             code = await command()
         except Exception as error:
-            # Once the command is cancelled, an error is an effect of what was closed.
+            # After Ctrl-C, an error only says what was closed.
             if not scope.cancel_called:
                 if not isinstance(error, KiroError):
                     raise
