@@ -78,7 +78,7 @@ CASES: list[tuple[str, int, object, ErrorCode]] = [
         for number, message in enumerate(
             (
                 "Invalid tool name: list_suspended_users",
-                "tools.0: 'my account is suspended' is no name",
+                "tools.0: 'my account is suspended' is not a name",
                 "account_suspended is not a property",
             )
         )
